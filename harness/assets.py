@@ -1,0 +1,220 @@
+"""Files of the official question sets: where they lie, whether they are whole, and how to get them.
+
+They are pinned by sha256 in ``assets_manifest.json`` (public repositories at fixed commits) and never shipped: some are
+licensed for non-commercial use only. They are looked for in the folder that ``DISTILBENCH_ASSETS`` names, then in the
+user's cache. A file that is missing or wrong ends in one message that says what to do.
+
+    path = locate("mt_bench/question.jsonl")        # UserError if it is not there or not the pinned file
+    for result in pull():                            # what is missing, from where it is pinned
+        print(result)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import UserError, unknown
+
+Kind = Literal["verbatim", "hub", "source", "recovered", "check"]
+Progress = Callable[[str, int, int | None], None]
+"""Called with (file, bytes so far, bytes in all or ``None``) while a file comes down."""
+
+_TIMEOUT = 60.0
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One pinned file."""
+
+    file: str
+    """Its name and its path under an assets folder: ``mt_bench/question.jsonl``."""
+    kind: Kind
+    url: str | None
+    """Where to pull it from; ``None`` for what is computed."""
+    sha256: str
+    bytes: int | None
+    licence: str
+    note: str = ""
+    commit: str | None = None
+    made_from: tuple[str, ...] = ()
+    """Names of the sources that a recovered file is computed from."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of one asset on this machine."""
+
+    file: str
+    state: Literal["ok", "missing", "wrong"]
+    path: Path | None
+    """Where it was found; ``None`` when missing."""
+    message: str = ""
+    """What is wrong and the remedy."""
+
+
+Manifest = Mapping[str, Asset]
+
+
+@lru_cache(maxsize=1)
+def manifest() -> Manifest:
+    """All pinned files by name, in the manifest's order."""
+    text = Path(__file__).with_name("assets_manifest.json").read_text(encoding="utf-8")
+    rows = json.loads(text)["files"]
+    return {row["file"]: Asset(**{**row, "made_from": tuple(row.get("made_from", ()))}) for row in rows}
+
+
+def asset(name: str, pins: Manifest | None = None) -> Asset:
+    """The pin of one file. Raises UserError for a name that the manifest does not hold."""
+    known = manifest() if pins is None else pins
+    if name not in known:
+        raise unknown("asset", name, known, "`distilbench assets status` lists them.")
+    return known[name]
+
+
+def cache_folder() -> Path:
+    """Where ``pull`` and ``rebuild`` put files: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``distilbench/assets``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "distilbench" / "assets"
+
+
+def folders() -> list[Path]:
+    """Where files are looked for, in order."""
+    named = os.environ.get("DISTILBENCH_ASSETS")
+    return [*([Path(named).expanduser()] if named else []), cache_folder()]
+
+
+def target_folder() -> Path:
+    """Where new files go: the folder that ``DISTILBENCH_ASSETS`` names if it can be written, else the cache."""
+    first = folders()[0]
+    return first if first.is_dir() and os.access(first, os.W_OK) else cache_folder()
+
+
+@lru_cache(maxsize=512)
+def _digest(path: str, modified: int, size: int) -> str:
+    """sha256 of a file; cached while its time and size stay the same."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, hex; read once as long as the file does not change."""
+    facts = path.stat()
+    return _digest(str(path), facts.st_mtime_ns, facts.st_size)
+
+
+def _remedy(pin: Asset) -> str:
+    """How to get a file: the command, the source, and where to place it by hand."""
+    place = f"or place it by hand at {folders()[0] / pin.file} (sha256 {pin.sha256})"
+    if pin.kind == "recovered":
+        return f"run `distilbench assets rebuild` (computed from: {', '.join(pin.made_from)}), {place}."
+    if pin.url is None:
+        return f"it has no public source; {place[3:]}."
+    return (
+        f"run `distilbench assets pull` (source: {pin.url}; licence: {pin.licence}), {place}; "
+        "DISTILBENCH_ASSETS names the folder to look in."
+    )
+
+
+def standing(name: str, pins: Manifest | None = None) -> Standing:
+    """Whether a file is there and is the pinned one. The first folder that has it decides."""
+    pin = asset(name, pins)
+    for folder in folders():
+        path = folder / pin.file
+        if path.is_file():
+            found = digest_of(path)
+            if found == pin.sha256:
+                return Standing(name, "ok", path)
+            wrong = f"{path} is not the pinned file: its sha256 is {found}, expected {pin.sha256}. Remove it and "
+            return Standing(name, "wrong", path, wrong + _remedy(pin))
+    looked = ", ".join(str(folder) for folder in folders())
+    return Standing(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
+
+
+def locate(name: str) -> Path:
+    """The path of a verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
+    found = standing(name)
+    if found.state != "ok" or found.path is None:
+        raise UserError(found.message)
+    return found.path
+
+
+def present(name: str) -> bool:
+    """Whether a file is there; one that is there and wrong raises UserError rather than being passed over."""
+    found = standing(name)
+    if found.state == "wrong":
+        raise UserError(found.message)
+    return found.state == "ok"
+
+
+def status(names: Iterable[str] | None = None) -> list[Standing]:
+    """The standing of every asset, or of those named."""
+    return [standing(name) for name in (manifest() if names is None else names)]
+
+
+def verify(names: Iterable[str] | None = None) -> list[Standing]:
+    """Like ``status``, with every file read again rather than trusted by its time and size."""
+    _digest.cache_clear()
+    return status(names)
+
+
+def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
+    """Fetch one file beside its place, check it, and move it in. Raises UserError naming what went wrong."""
+    if pin.url is None:
+        raise UserError(f"asset {pin.file!r} cannot be pulled: {_remedy(pin)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    digest, done = hashlib.sha256(), 0
+    try:
+        with urllib.request.urlopen(pin.url, timeout=_TIMEOUT) as source, open(part, "wb") as sink:
+            while block := source.read(_CHUNK):
+                sink.write(block)
+                digest.update(block)
+                done += len(block)
+                if progress is not None:
+                    progress(pin.file, done, pin.bytes)
+        if digest.hexdigest() != pin.sha256:
+            raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
+        part.replace(path)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def pull(
+    names: Iterable[str] | None = None, progress: Progress | None = None, pins: Manifest | None = None
+) -> list[Standing]:
+    """Download what is not there yet, over HTTPS, checked by sha256. One failure does not stop the others.
+
+    Args:
+        names: files, or ``None`` for all that can be pulled and that a benchmark may read.
+
+    Returns:
+        One standing per file; ``message`` says why one is still missing.
+    """
+    known = manifest() if pins is None else pins
+    wanted = [name for name, pin in known.items() if pin.kind in ("verbatim", "hub")] if names is None else list(names)
+    results = []
+    for name in wanted:
+        pin = asset(name, known)
+        if standing(name, known).state != "ok":
+            try:
+                _download(pin, target_folder() / pin.file, progress)
+            except UserError as error:
+                results.append(Standing(name, "missing", None, str(error)))
+                continue
+        results.append(standing(name, known))
+    return results

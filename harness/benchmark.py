@@ -1,0 +1,116 @@
+"""The contract of a benchmark: questions, what to ask a judge about an answer, how to read it, how to score.
+
+A benchmark is one file in ``judges/`` that ends in ``BENCHMARK = ...``. Everything but loading is a pure function,
+so a better parser re-scores stored replies for free. Variants are a few lines that wrap, not flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
+
+if TYPE_CHECKING:
+    from harness.models import ChatModel
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the tables."""
+
+    id: str
+    """``alpaca_eval.lc``."""
+    title: str
+    group: str
+    """The heading above the column: ``AlpacaEval 2``."""
+    unit: str = "%"
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Card:
+    """The protocol behind a number, printed with every table."""
+
+    benchmark: str
+    version: str
+    prompt_hash: str
+    """First 12 hex digits of the sha256 of the judge prompt texts; "none" for rules."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    """Where this differs from the official protocol, one sentence each."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One model's answers to a benchmark and the judgments on them, as a scorer sees it."""
+
+    answers: Sequence[Answer]
+    judgments: Sequence[Judgment]
+
+
+class Benchmark(Protocol):
+    """What the stages ``answer``, ``judge`` and ``score`` call. ``config`` is the benchmark's own frozen dataclass."""
+
+    name: str
+    metrics: tuple[Metric, ...]
+    config: type[Any]
+    judged: bool
+    """Whether a judge model is needed (GSM8K is graded by rule)."""
+    version: int
+    """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
+    answer_fields: tuple[str, ...]
+    """Fields of ``config`` that decide the answers; a change of any other field answers nothing again."""
+    judge_fields: tuple[str, ...]
+    """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
+
+    def questions(self, config: Any) -> list[Question]:
+        """Load the questions (``config.questions`` names the set). Raises UserError with what to pull and from where."""
+
+    def answer(self, model: ChatModel, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
+        """Ask the model all turns of all questions; one answer per question, in order."""
+
+    def requests(self, question: Question, answer: Answer, config: Any) -> list[Request]:
+        """Pure: what to ask the judge about this answer. Empty for benchmarks graded by rule."""
+
+    def parse(self, request: Request, reply: Reply, config: Any) -> Verdict:
+        """Pure: read a verdict, or ``None`` with the reason. Never raises on any reply."""
+
+    def grade(self, question: Question, answer: Answer, config: Any) -> list[Judgment]:
+        """Pure: judgments by rule (``judged`` is false). Empty for judged benchmarks."""
+
+    def score(
+        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: Any, seed: int, replicates: int
+    ) -> dict[str, tuple[Score, ...]]:
+        """Pure: one Score per metric for every entrant. Joint, because length control may share difficulties."""
+
+    def card(self, config: Any) -> Card:
+        """The protocol, for the run card and the footnotes."""
+
+
+class Judge(Protocol):
+    """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business."""
+
+    name: str
+    endpoint: str
+    """Part of the ledger's key: a base URL, or ``in-process:...``."""
+    model: str
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request. Raises JudgeError (with its kind) when there is no complete reply."""
+
+    def check(self) -> str | None:
+        """Cheap reachability test before anything is trained: ``None``, or what is wrong and the remedy."""
+
+
+class JudgeError(Exception):
+    """A judge call that gave no reply. Never stored as a verdict.
+
+    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply``.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after

@@ -1,0 +1,267 @@
+"""Models in process: chat generation and log-probabilities through transformers, everything seeded.
+
+``LocalModel`` is the transformers model behind the protocol in ``harness/models.py``. Batches are sorted by length;
+logits are computed only at the positions that are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
+from harness.checkpoint import Checkpoint, resolve
+from harness.errors import UserError
+from harness.models import LoadOptions, Progress, Sampling
+from harness.types import Response
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def pick_device(device: str) -> str:
+    """``auto`` is the first CUDA device, else the CPU."""
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None) -> LocalModel:
+    """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    # One bar per weight tensor would drown the bars of the run.
+    transformers_logging.disable_progress_bar()
+    spec = resolve(name) if isinstance(name, str) else name
+    shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": options.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.location, **shared)
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.location, dtype=getattr(torch, options.dtype), **attention(spec.location, shared), **shared
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {spec.name!r} could not be loaded from {spec.location!r}: {error}") from error
+    model.to(pick_device(options.device)).eval()
+    return LocalModel(spec.name, model, tokenizer, options.batch_tokens, progress)
+
+
+def attention(location: str, shared: dict[str, Any]) -> dict[str, str]:
+    """Gemma-2 soft-caps its attention scores, which only the eager kernel does exactly (transformers #32390)."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(location, **shared)
+    return {"attn_implementation": "eager"} if getattr(config, "attn_logit_softcapping", None) else {}
+
+
+class LocalModel:
+    """A transformers causal language model that answers chats."""
+
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, batch_tokens: int, progress: Progress | None = None
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.progress = progress
+        # Padding is masked everywhere, so any token will do where a tokenizer names none.
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.stops = self._stop_ids()
+
+    def _stop_ids(self) -> list[int]:
+        """Ids that end a turn: the template's end-of-turn token and the checkpoint's own end-of-text ids."""
+        stops = {self.tokenizer.convert_tokens_to_ids(end_of_turn(self.tokenizer)), self.tokenizer.eos_token_id}
+        own = self.model.generation_config.eos_token_id
+        stops.update(own if isinstance(own, list) else [own])
+        return sorted(token for token in stops if token is not None)
+
+    def generate(
+        self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
+    ) -> list[list[Response]]:
+        """See ``ChatModel.generate``. Seeded per batch; the batches depend on the prompts' lengths alone."""
+        prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
+        lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
+        out: list[list[Response]] = [[] for _ in prompts]
+        for number, batch in enumerate(self._batches(lengths)):
+            rows = self._generate_batch([prompts[i] for i in batch], sampling, seed + number, n)
+            for place, index in enumerate(batch):
+                out[index] = [self._response(row) for row in rows[place * n : (place + 1) * n]]
+        return out
+
+    def _generate_batch(self, prompts: list[list[int]], sampling: Sampling, seed: int, n: int) -> list[list[int]]:
+        import torch
+        from transformers import GenerationConfig
+
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        draw: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            # top_k=0: transformers would otherwise keep only the 50 most probable tokens.
+            draw = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            num_return_sequences=n,
+            eos_token_id=self.stops,
+            pad_token_id=self.pad,
+            **draw,
+        )
+        device = self.model.device
+        with torch.inference_mode(), seeded(seed, device), own_generation_config(self.model, config):
+            rows = self.model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+            )
+        return [row[width:].tolist() for row in rows.cpu()]
+
+    def _response(self, ids: list[int]) -> Response:
+        end = next((place for place, token in enumerate(ids) if token in self.stops), None)
+        body = ids if end is None else ids[:end]
+        text = self.tokenizer.decode(body, skip_special_tokens=True)
+        return Response(text=text, finished=end is not None, tokens=len(body) + (end is not None))
+
+    def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
+        """See ``ChatModel.mean_logps``. An empty, unfinished response has no tokens and raises ValueError."""
+        rows = [
+            encode(self.tokenizer, messages, response.text, response.finished)
+            for messages, response in zip(conversations, responses, strict=True)
+        ]
+        for row in rows:
+            if not row.response:
+                raise ValueError("an empty, unfinished response has no tokens to average over")
+        out = [math.nan] * len(rows)
+        for batch in self._batches([len(row.prompt) + len(row.response) for row in rows]):
+            full = [rows[i].prompt + rows[i].response for i in batch]
+            hidden = self._hidden(full)
+            for place, index in enumerate(batch):
+                start, end = len(rows[index].prompt) - 1, len(full[place]) - 1
+                logps = self._log_softmax(hidden[place, start:end])
+                labels = logps.new_tensor(rows[index].response).long()
+                out[index] = float(logps.gather(-1, labels[:, None]).mean())
+        return out
+
+    def _hidden(self, rows: list[list[int]]) -> Tensor:
+        """[rows, width, hidden] of right-padded rows: the logits are computed later, only where they are needed."""
+        import torch
+
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        device = self.model.device
+        with torch.inference_mode():
+            output = self.model.get_decoder()(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+            hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def _log_softmax(self, hidden: Tensor) -> Tensor:
+        """[positions, vocabulary] float32; the head's padding columns and soft cap handled as the model does."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model.get_output_embeddings()(hidden)[..., : len(self.tokenizer)].float()
+            cap = getattr(self.model.config, "final_logit_softcapping", None)
+            if cap:
+                logits = torch.tanh(logits / cap) * cap
+            return torch.log_softmax(logits, dim=-1)
+
+    def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
+        """(index, [vocabulary] log-probabilities of the first reply token), in batch order."""
+        prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
+        for batch in self._batches([len(prompt) for prompt in prompts]):
+            hidden = self._hidden([prompts[i] for i in batch])
+            last = hidden[range(len(batch)), [len(prompts[i]) - 1 for i in batch]]
+            yield from zip(batch, self._log_softmax(last), strict=True)
+
+    def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
+        """See ``ChatModel.choice_logps``. Raises UserError when a choice has no single token of its own."""
+        if not conversations:
+            return []
+        import torch
+
+        groups = choice_ids(self.tokenizer, conversations[0], choices)
+        out: list[list[float]] = [[] for _ in conversations]
+        for index, logps in self._next_logps(conversations):
+            out[index] = [float(torch.logsumexp(logps[ids], 0)) for ids in groups]
+        return out
+
+    def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
+        """See ``ChatModel.first_token``. Tokens that decode to the same text are added up."""
+        out: list[dict[str, float]] = [{} for _ in conversations]
+        for index, logps in self._next_logps(conversations):
+            top = logps.topk(min(k, len(logps)))
+            for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                text = self.tokenizer.decode([token])
+                before = out[index].get(text)
+                out[index][text] = value if before is None else math.log(math.exp(before) + math.exp(value))
+        return out
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices sorted by length, cut where longest x count would exceed ``batch_tokens``."""
+        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+        batch: list[int] = []
+        done = 0
+        for index in order:
+            if batch and lengths[index] * (len(batch) + 1) > self.batch_tokens:
+                yield batch
+                done += len(batch)
+                if self.progress:
+                    self.progress(done, len(order))
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+            if self.progress:
+                self.progress(len(order), len(order))
+
+
+def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> list[list[int]]:
+    """Token ids that stand for each choice right after this prompt: as tokenised in context, and with a space before.
+
+    Raises UserError unless every choice has at least one single token and no two choices share one.
+    """
+    before = prompt_text(tokenizer, messages)
+    prompt = list(tokenizer(before, add_special_tokens=False)["input_ids"])
+    groups: list[list[int]] = []
+    for choice in choices:
+        found: list[int] = []
+        joint = list(tokenizer(before + choice, add_special_tokens=False)["input_ids"])
+        variants = [joint[len(prompt) :] if joint[: len(prompt)] == prompt else []]
+        variants += [list(tokenizer(lead + choice, add_special_tokens=False)["input_ids"]) for lead in ("", " ", "\n")]
+        for ids in variants:
+            if len(ids) == 1 and tokenizer.decode(ids).strip() == choice and ids[0] not in found:
+                found.append(ids[0])
+        groups.append(found)
+    flat = [token for group in groups for token in group]
+    if not all(groups) or len(set(flat)) != len(flat):
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path!r} does not write each of {list(choices)} as a token of its own, "
+            "so multiple-choice selection probabilities cannot be read from it. Use reward alpha 0, or another teacher."
+        )
+    return groups
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run with torch's global generators seeded, and put them back: ``generate`` takes no generator of its own."""
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def own_generation_config(model: Any, config: Any) -> Iterator[None]:
+    """Let ``config`` alone decide: ``generate`` fills what it leaves unset from the checkpoint's own defaults."""
+    saved, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = saved

@@ -1,0 +1,39 @@
+"""The multiple-choice question by which a teacher says which of n responses it prefers.
+
+Source: PAD, section 4.2 and Eq. 8 (selection probability); the wording is our own. How the letters are
+shifted, read and averaged into ``log p_sel`` is in ``harness/stages/reward.py``; this file only builds the text,
+so that a teacher can also be *trained* on it (``harness/pocket``).
+"""
+
+from collections.abc import Mapping, Sequence
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+INSTRUCTION = (
+    "You compare answers to the same request. Judge correctness first, then how completely, clearly and safely "
+    "the request is answered. Reply with one letter only."
+)
+QUESTION = "Which answer is best? Reply with its letter."
+
+
+def request_text(messages: Sequence[Mapping[str, str]]) -> str:
+    """The conversation up to the response, as one text (a single user turn stays as it is)."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+
+
+def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]) -> list[dict[str, str]]:
+    """One user turn that shows ``responses`` under the letters A, B, ... and asks for the best one.
+
+    Built by concatenation: responses contain braces and dollar signs, which format strings and templates would read.
+    One user turn and no system turn, because Gemma-2's chat template has none.
+
+    Raises:
+        ValueError: fewer than 2 responses, or more than there are letters.
+    """
+    if not 2 <= len(responses) <= len(LETTERS):
+        raise ValueError(f"a multiple-choice question needs 2 to {len(LETTERS)} responses, got {len(responses)}")
+    blocks = [f"Answer {letter}:\n{response}" for letter, response in zip(LETTERS, responses, strict=False)]
+    text = "\n\n".join([INSTRUCTION, "Request:\n" + request_text(messages), *blocks, QUESTION])
+    return [{"role": "user", "content": text}]

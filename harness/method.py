@@ -1,0 +1,197 @@
+"""The contract of a method: what data it needs, which rows it trains on, and a pure loss.
+
+A method is one file in ``methods/`` that ends in ``METHOD = Method(...)``. The trainer (``harness/trainer``) reads
+only this contract and has no branch on a name. The loss is split in two, so that ``batch x length x vocabulary`` is
+never held in float32:
+
+1. ``token_terms`` sees a chunk of positions with full next-token logits and reduces each position to a few numbers
+   (a log-probability, a divergence). The trainer recomputes it in the backward pass, chunk by chunk.
+2. ``loss`` sees those numbers, one per response token, with sums over rows and prompts at hand.
+
+A loss returns *totals* and names what each is divided by. The trainer divides by the count over the whole optimiser
+step (all micro-batches, all processes), so no split of a batch changes the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.errors import UserError
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
+
+
+def require(holds: bool, problem: str) -> None:
+    """For ``__post_init__`` of a method's config: raises UserError with ``problem`` (value, rule, choices)."""
+    if not holds:
+        raise UserError(problem)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What must exist before (or while) a method trains. The plan reads it; nothing undeclared reaches the method."""
+
+    responses: tuple[Source, ...]
+    """Whose answers: the dataset's, the teacher's, the student's n samples, or live rollouts of the student."""
+    signal: Literal["none", "response", "token"] = "none"
+    """What the teacher says: nothing, a reward per response (stored), or a distribution per token."""
+    reference: bool = False
+    """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
+    shared_vocabulary: bool = False
+    """Teacher and student must map every token to the same id."""
+    teacher: str = "family"
+    """``"family"``, or the name of a method that first tunes the teacher (DCKD, ADPA: ``"dpo"``)."""
+    start: str | None = None
+    """The method whose student this one starts from (ADPA+: ``"dckd"``); ``None``: the family's student."""
+    rounds: bool = False
+    """May be trained in rounds that resample from the current student (PAD section 4.4)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One response to train on, in the order in which the loss expects the rows of a prompt."""
+
+    text: str
+    role: str = "response"
+    """Names a kind of row, so that a loss can divide by its tokens alone (``Term.per = "token:golden"``)."""
+    finished: bool = True
+    """Whether the end-of-turn token belongs to the response."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """Numbers for ``Batch.signals``; every row of a method carries the same names."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Returned by ``Method.rows`` for a prompt that cannot be used; the trainer counts reasons and reports them."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss may know of a micro-batch. R rows (responses) of B prompts, N response tokens, in row order.
+
+    Rows of one prompt are neighbours, in the order of ``Method.rows``.
+    """
+
+    prompts: int
+    """B."""
+    prompt: Tensor
+    """[R] int64, which prompt (0..B-1) a row answers."""
+    row: Tensor
+    """[N] int64, which row (0..R-1) a token belongs to."""
+    position: Tensor
+    """[N] int64, position of the token within its response, from 0."""
+    roles: tuple[str, ...]
+    """[R]."""
+    lengths: Tensor
+    """[R] int64, response tokens per row, end-of-turn included."""
+    signals: Mapping[str, Tensor]
+    """Name to [R] float32: what ``Row.signals`` held, and ``"reference"`` where needed."""
+    tokens: Mapping[str, Tensor]
+    """Name to [N] float32: per-token numbers fixed before the step (``Rollouts.weigh``)."""
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        """[N] -> [R]: sum over the tokens of each row (a sequence log-probability)."""
+        return values.new_zeros(len(self.roles)).index_add(0, self.row, values)
+
+    def mean_rows(self, values: Tensor) -> Tensor:
+        """[N] -> [R]: mean over the tokens of each row (the length-normalised reward, PAD Eq. 7)."""
+        return self.sum_rows(values) / self.lengths.to(values.dtype)
+
+    def per_prompt(self, values: Tensor) -> Tensor:
+        """[R] -> [B, n]: rows of a prompt side by side. Raises ValueError where prompts differ in their row count."""
+        if len(values) % self.prompts:
+            raise ValueError(f"{len(values)} rows do not divide into {self.prompts} prompts of equal size")
+        return values.view(self.prompts, -1)
+
+    def where_role(self, role: str) -> Tensor:
+        """[N] bool: the tokens of rows with this role."""
+        mask = self.lengths.new_tensor([r == role for r in self.roles]).bool()
+        return mask[self.row]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a loss: a differentiable total, and the unit whose count over the whole step divides it."""
+
+    name: str
+    total: Tensor
+    """Scalar: a sum, never a mean."""
+    per: str
+    """``"prompt"``, ``"row"``, ``"token"`` (all response tokens) or ``"token:ROLE"``."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss = the sum over terms of total / count. ``logs`` are sums over prompts, shown as means."""
+
+    terms: tuple[Term, ...]
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name to a scalar summed over prompts (reward margin, accuracy); no gradient."""
+
+
+TokenTerms = Callable[["Tensor", "Tensor", "Tensor | None", Any], dict[str, "Tensor"]]
+"""(student logits [c, V] float32, labels [c], teacher logits [c, V] float32 or None, config) -> name to [c]."""
+
+
+def log_probabilities(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Any) -> dict[str, Tensor]:
+    """The default ``token_terms``: ``logp``, the log-probability of each label."""
+    return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]}
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """How a method lets the student answer live: one response per prompt, drawn at the start of each step.
+
+    The trainer draws for the whole optimiser step, then calls ``weigh`` once on all its tokens (so that whitening is
+    over the global batch) and splits the result into micro-batches.
+    """
+
+    sampling: Callable[[Any], tuple[float, float]]
+    """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
+    weigh: Callable[[Batch, Mapping[str, Tensor], Any], dict[str, Tensor]]
+    """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
+    entries of ``Batch.tokens``."""
+
+
+@dataclass(frozen=True)
+class Trl:
+    """Which of TRL's stable trainers minimises the same loss (``backend: trl``)."""
+
+    trainer: Literal["sft", "dpo"]
+    """``sft``: token-mean cross-entropy of the one row. ``dpo``: rows are chosen, rejected."""
+    arguments: Callable[[Any], Mapping[str, Any]] = lambda config: {}
+    """config -> arguments of TRL's ``SFTConfig`` or ``DPOConfig`` (``beta``)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables. See ``docs/add-a-method.md`` for a worked example."""
+
+    name: str
+    title: str
+    """The row label in tables."""
+    paper: str
+    """Citation, one line."""
+    needs: Needs
+    config: type[Any]
+    """A frozen dataclass with defaults, a docstring under each field."""
+    rows: Callable[[Group, Any], Sequence[Row] | Dropped]
+    """Pure: which responses of a group to train on, in order (unused when ``rollouts`` is set)."""
+    loss: Callable[[Batch, Mapping[str, Tensor], Any], Loss]
+    """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
+    token_terms: TokenTerms = log_probabilities
+    rollouts: Rollouts | None = None
+    trl: Trl | None = None
+    """``None``: TRL's stable trainers have no such loss."""
+    row_fields: tuple[str, ...] = ()
+    """Fields of ``config`` that decide ``rows``; the stored reference log-probabilities depend on these alone."""
+    version: int = 1
+    """Raised when rows or loss compute something else: students trained before are then not reused."""

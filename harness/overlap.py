@@ -1,0 +1,60 @@
+"""Do training prompts contain benchmark questions? Exact matches and shared 13-word sequences, on normalised text.
+
+13-grams are the contamination unit of Brown et al. 2020 (GPT-3, appendix C). Normalised: lower case, words only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.types import Prompt, Question
+
+NGRAM = 13
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How a benchmark's questions overlap with the training prompts."""
+
+    benchmark: str
+    questions: int
+    exact: tuple[str, ...]
+    """Ids of questions of which a turn is also a training prompt's user turn."""
+    ngram: tuple[str, ...]
+    """Ids of questions that share a 13-word sequence with a training prompt (exact ones included when long enough)."""
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Lower-case words and numbers of a text."""
+    return tuple(WORD.findall(text.lower()))
+
+
+def ngrams(tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
+    """All sequences of 13 words; none from a shorter text."""
+    return (tuple(tokens[i : i + NGRAM]) for i in range(len(tokens) - NGRAM + 1))
+
+
+def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Question]) -> Overlap:
+    """Compare every user turn of the prompts with every first turn of the questions.
+
+    Later turns are follow-ups ("now sort it"): the same few words in many conversations, so only the whole
+    conversation up to them could leak, and its first turn is compared.
+    """
+    texts: set[tuple[str, ...]] = set()
+    grams: set[tuple[str, ...]] = set()
+    for prompt in prompts:
+        for message in prompt.messages:
+            if message["role"] == "user":
+                tokens = words(message["content"])
+                texts.add(tokens)
+                grams.update(ngrams(tokens))
+    first = [(question.id, words(question.turns[0])) for question in questions]
+    return Overlap(
+        benchmark=benchmark,
+        questions=len(questions),
+        exact=tuple(name for name, tokens in first if tokens in texts),
+        ngram=tuple(name for name, tokens in first if any(gram in grams for gram in ngrams(tokens))),
+    )

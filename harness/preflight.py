@@ -1,0 +1,132 @@
+"""Can the plan run here? Every need checked before the first expensive stage, all problems at once.
+
+Problems stop a run; remarks are printed and do not. Only work that is still to do is checked: a finished run asks
+nothing of the judge, the disk or the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.checkpoint import Checkpoint
+from harness.errors import UserError
+from harness.overlap import Overlap, overlap
+from harness.plan import Plan
+from harness.registry import Registry
+from harness.stage import Stage
+from harness.stages.prompts import load_prompts
+
+GIB = 1 << 30
+LOCAL_SOURCES = ("pocket", "jsonl", "gsm8k-train")
+"""Prompt sources that can be read without a network, so that overlap is known before anything runs."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a user should know before the run."""
+
+    problem: bool
+    """Whether it stops the run."""
+    text: str
+
+
+def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Path) -> list[Finding]:
+    """All findings about the stages that are still to run. ``place`` is where the store lies."""
+    kinds = {stage.kind for stage in pending}
+    findings = rows(plan)
+    findings += judges(plan, registry, pending)
+    if kinds & {"train", "sample"}:
+        findings += disk(plan, pending, place) + memory(plan, pending)
+    if kinds & {"overlap"}:
+        findings += overlaps(plan)
+    return findings
+
+
+def rows(plan: Plan) -> list[Finding]:
+    """Rows that this family cannot have."""
+    told = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
+    return [Finding(False, f"{row}: n/a, {reason}; the run goes on without it") for row, reason in told.items()]
+
+
+def judges(plan: Plan, registry: Registry, pending: Collection[Stage]) -> list[Finding]:
+    """Judges that do not answer, asked once each."""
+    names = {str(plan.recipe.benchmarks[s.params["benchmark"]].judge) for s in pending if "judge" in s.params}
+    findings = []
+    for name in sorted(names):
+        entry = plan.recipe.judges[name]
+        try:
+            wrong = registry.judges[entry.kind].make(entry.config).check()
+        except UserError as error:
+            wrong = str(error)
+        if wrong:
+            findings.append(Finding(True, f"judge {name!r} ({entry.kind}): {wrong}"))
+    return findings
+
+
+def weight_bytes(checkpoint: Checkpoint) -> int | None:
+    """Bytes of weights on disk, ``None`` where the checkpoint is not here yet."""
+    folder = Path(checkpoint.location)
+    if not folder.is_dir():
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        folder = Path(HF_HUB_CACHE) / ("models--" + checkpoint.location.replace("/", "--"))
+        folder = folder / "snapshots" / str(checkpoint.revision)
+    files = list(folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files) if files else None
+
+
+def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
+    """Room for one checkpoint per training stage (while it is written, the last one is still being moved)."""
+    size = weight_bytes(plan.builder.models["student"])
+    if size is None:
+        return [Finding(False, "disk: the student is not here yet, so its size is not known")]
+    needed = size * sum(stage.kind == "train" for stage in pending) + GIB // 4
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        text = f"disk: {needed / GIB:.1f} GiB needed for checkpoints, {free / GIB:.1f} GiB free at {place}; "
+        return [Finding(True, text + "free space, train fewer rows or seeds, or point --runs elsewhere")]
+    return []
+
+
+def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
+    """Weights, gradients and AdamW's two moments of the student, and the teacher where it is held beside it."""
+    student, teacher = (weight_bytes(plan.builder.models[name]) for name in ("student", "teacher"))
+    if student is None or teacher is None:
+        return [Finding(False, "memory: a model is not here yet, so its size is not known")]
+    live = any("teacher" in stage.local.get("models", {}) for stage in pending if stage.kind == "train")
+    workers = plan.recipe.compute.workers
+    scale = 1 if plan.recipe.family.dtype == "float32" else 2  # weights on disk may be half of what training holds
+    needed = workers * (4 * scale * student + (teacher if live else 0))
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    device = plan.recipe.compute.device
+    if device in ("auto", "cpu") and needed > total:
+        text = f"memory: about {needed / GIB:.1f} GiB for {workers} workers, this machine has {total / GIB:.1f} GiB"
+        return [Finding(device == "cpu", text + "; set compute.workers=1, a smaller model, or use a GPU")]
+    return []
+
+
+def overlaps(plan: Plan) -> list[Finding]:
+    """Overlap of training prompts with each benchmark, where the prompts can be read now."""
+    spec, source = plan.recipe.prompts, plan.builder.source
+    if source.source not in LOCAL_SOURCES:
+        return [
+            Finding(False, f"overlap: prompts from {source.source!r} are read in the first stage and checked there")
+        ]
+    prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+    found = [overlap(prompts, name, questions) for name, questions in plan.builder.questions.items()]
+    return [described(row, plan.recipe.prompts.allow_overlap) for row in found]
+
+
+def described(row: Overlap, allowed: bool) -> Finding:
+    """One line per benchmark; exact overlap is a problem unless the recipe allows it."""
+    text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
+    text += f"of {row.questions} questions"
+    if row.exact and not allowed:
+        return Finding(True, text + "; choose other prompts or set prompts.allow_overlap=true")
+    return Finding(False, text)

@@ -1,0 +1,116 @@
+"""What a stage will cost, estimated from the recipe alone: responses, model tokens, judge calls, dollars.
+
+Estimates, not promises: answers are assumed to use half of the tokens they may, prompts to be as long as the questions
+are (or 200 tokens where they are not known yet). ``distilbench plan`` prints them before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from harness.stage import Price, Stage
+from harness.types import Question
+
+if TYPE_CHECKING:
+    from harness.recipe import Recipe
+    from harness.registry import Registry
+
+CHARS_PER_TOKEN = 4
+PROMPT_TOKENS = 200
+"""Assumed length of a training prompt: UltraFeedback's mean is about 160, with the chat template a little more."""
+JUDGE_PROMPT_TOKENS = 400
+"""Assumed length of a judge's instructions, without question and answers."""
+
+
+class Pricer:
+    """Prices the stages of one recipe. Holds what prices depend on, so that each stage kind is a small function."""
+
+    def __init__(self, recipe: Recipe, registry: Registry, questions: Mapping[str, Sequence[Question]]) -> None:
+        self.recipe = recipe
+        self.registry = registry
+        self.questions = questions
+
+    def price(self, stage: Stage) -> Price:
+        """The estimate for one stage; kinds that cost nothing worth naming get zero."""
+        known = {"sample": self.sample, "reward": self.reward, "reference": self.reference, "train": self.train}
+        known |= {"answer": self.answer, "judge": self.judge}
+        return known[stage.kind](stage) if stage.kind in known else Price()
+
+    @property
+    def response_tokens(self) -> int:
+        """Assumed length of a training response."""
+        return max(1, self.recipe.sampling.max_new_tokens // 2)
+
+    def sample(self, stage: Stage) -> Price:
+        """n answers to every training prompt, the prompt read once for each."""
+        responses = self.recipe.prompts.n * int(stage.params["n"])
+        return Price(responses=responses, tokens=responses * (PROMPT_TOKENS + self.response_tokens))
+
+    def reward(self, stage: Stage) -> Price:
+        """One log-likelihood pass per response, and the multiple-choice questions of the mode."""
+        n = self.recipe.sampling.n
+        shown = {"cyclic": n * n, "pairwise_both": 2 * n * (n - 1), "pairwise_once": n * (n - 1)}[stage.params["mcq"]]
+        asked = {"cyclic": n, "pairwise_both": n * (n - 1), "pairwise_once": n * (n - 1) // 2}[stage.params["mcq"]]
+        per_prompt = n * (PROMPT_TOKENS + self.response_tokens)
+        per_prompt += asked * PROMPT_TOKENS + shown * self.response_tokens
+        return Price(tokens=self.recipe.prompts.n * per_prompt)
+
+    def reference(self, stage: Stage) -> Price:
+        """Two rows per prompt through the starting student."""
+        return Price(tokens=2 * self.recipe.prompts.n * (PROMPT_TOKENS + self.response_tokens))
+
+    def train(self, stage: Stage) -> Price:
+        """Every row of every prompt, once per epoch; live rollouts are generated as well."""
+        needs = self.registry.methods[stage.params["method"]].needs
+        rows = self.recipe.sampling.n if "samples" in needs.responses else 1
+        prompts = self.recipe.prompts.n * int(stage.params["options"]["epochs"])
+        rollouts = prompts if "rollouts" in needs.responses else 0
+        return Price(
+            responses=rollouts, tokens=prompts * (rows + bool(rollouts)) * (PROMPT_TOKENS + self.response_tokens)
+        )
+
+    def answer(self, stage: Stage) -> Price:
+        """All turns of all questions, at half of the tokens allowed."""
+        questions = self.questions[stage.params["benchmark"]]
+        allowed = int(stage.params["config"].get("max_new_tokens", 256))
+        turns = sum(len(question.turns) for question in questions)
+        read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
+        return Price(responses=turns, tokens=read + turns * allowed // 2)
+
+    def judge(self, stage: Stage) -> Price:
+        """One request per part of each question; dollars from the judge's own price list."""
+        name = stage.params["benchmark"]
+        adapter = self.registry.benchmarks[name]
+        if not adapter.judged:
+            return Price()
+        questions, config = self.questions[name], self.recipe.benchmarks[name].config
+        calls, tokens = 0, 0
+        for question in questions:
+            requests = adapter.requests(question, blank(question), config)
+            calls += len(requests)
+            tokens += sum(len(m["content"]) for request in requests for m in request.messages) // CHARS_PER_TOKEN
+        tokens += calls * 100  # the answer itself, which is blank here
+        written = calls * 4 if name else 0
+        entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
+        dollars = self.registry.judges[entry.kind].price(entry.config, tokens, written)
+        return Price(judge_calls=calls, judge_tokens=tokens, dollars=dollars)
+
+
+def blank(question: Question) -> Any:
+    """An empty answer of the right number of turns: enough to count a benchmark's requests."""
+    from harness.types import Answer
+
+    turns = len(question.turns)
+    return Answer(question.id, ("",) * turns, (True,) * turns, (0,) * turns)
+
+
+def total(stages: Sequence[Stage]) -> Price:
+    """The sum of the prices; dollars are ``None`` as soon as one is unknown."""
+    sums: dict[str, Any] = {field.name: 0 for field in fields(Price)}
+    for stage in stages:
+        for name in sums:
+            value = getattr(stage.price, name)
+            sums[name] = None if value is None or sums[name] is None else sums[name] + value
+    return Price(**sums)

@@ -1,0 +1,162 @@
+"""A recipe: one YAML file that states a whole experiment. Strictly checked, every mistake reported at once.
+
+``load_recipe("pocket", ["train.learning_rate=1e-5"], registry)`` is the only way in. The names of methods, benchmarks
+and judges, and their options, are checked against the registry that is passed; this file knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from harness.configs import Strict
+from harness.recipe_errors import FieldNames, Problem, RecipeError, from_pydantic
+from harness.recipe_file import Source, read_source
+from harness.recipe_parts import (
+    BenchmarkEntry,
+    JudgeEntry,
+    MethodEntry,
+    field_tree,
+    read_benchmarks,
+    read_judges,
+    read_methods,
+    read_part,
+)
+from harness.recipe_sections import (
+    AskPart,
+    Compute,
+    Family,
+    FolderName,
+    Prompts,
+    RewardPart,
+    SamplingPart,
+    Statistics,
+    Train,
+)
+from harness.registry import Registry
+
+
+class Recipe(Strict):
+    """A whole experiment, checked, with every default filled in."""
+
+    name: FolderName
+    """Folder under ``runs/``. Not inherited: a recipe that states none is named like its file."""
+    title: str = ""
+    """One line for the head of reports."""
+    family: Family
+    """Teacher and student."""
+    prompts: Prompts = Prompts()
+    """Training prompts."""
+    sampling: SamplingPart = SamplingPart()
+    """Responses to them."""
+    reward: RewardPart = RewardPart()
+    """The teacher's opinion of those."""
+    train: Train = Train()
+    """Optimisation settings of every method."""
+    methods: dict[str, MethodEntry] = Field(default_factory=dict)
+    """Rows, in order."""
+    benchmarks: Annotated[dict[str, BenchmarkEntry], Field(min_length=1)]
+    """What is measured."""
+    judges: dict[str, JudgeEntry] = Field(default_factory=dict)
+    """Judges by a name of your own."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] = (0,)
+    """Training seeds; each is a repetition of training with everything random in it."""
+    statistics: Statistics = Statistics()
+    """Intervals and coverage."""
+    compute: Compute = Compute()
+    """Changes no result key."""
+    ask: AskPart = AskPart()
+    """Changes no result key."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
+        return self
+
+    def method_config(self, name: str) -> dict[str, Any]:
+        """All options of a method, as plain data."""
+        return self.methods[name].config
+
+    def row_config(self, name: str) -> dict[str, Any]:
+        """Those options of a method that decide which rows it trains on."""
+        return self.methods[name].row_config
+
+    def train_options(self, name: str) -> dict[str, Any]:
+        """A method's training settings: the recipe's ``train`` with the method's overrides, as plain data."""
+        return self.methods[name].train.model_dump()
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
+        parts = ("name", "title", "family", "prompts", "sampling", "reward", "train")
+        plain: dict[str, Any] = self.model_dump(mode="json", include=set(parts))
+        plain = {part: plain[part] for part in parts}
+        common = self.train.model_dump()
+        plain["methods"] = {}
+        for name, method in self.methods.items():
+            own = {key: value for key, value in method.train.model_dump().items() if value != common[key]}
+            plain["methods"][name] = method.config | ({"train": own} if own else {})
+        plain["benchmarks"] = {
+            name: ({"judge": entry.judge} if entry.judge else {}) | entry.config
+            for name, entry in self.benchmarks.items()
+        }
+        plain["judges"] = {name: {"kind": entry.kind} | entry.config for name, entry in self.judges.items()}
+        tail = ("seeds", "statistics", "compute", "ask")
+        return plain | {part: self.model_dump(mode="json", include={part})[part] for part in tail}
+
+    def to_yaml(self) -> str:
+        """``resolved()`` as YAML, sections in the order of the documentation."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str], registry: Registry) -> Recipe:
+    """Read, extend, override and check a recipe.
+
+    Args:
+        name_or_path: a shipped recipe's name, or the path of a YAML file.
+        overrides: ``path=value`` each, the value in YAML, applied in order.
+        registry: the methods, benchmarks and kinds of judges that may be named.
+
+    Raises:
+        RecipeError: everything that is wrong, as one numbered list.
+    """
+    source = read_source(name_or_path, overrides)
+    recipe, problems = check_tree(source.tree, registry)
+    problems = source.problems + problems
+    if problems or recipe is None:
+        raise RecipeError([_placed(problem, source) for problem in problems], name_or_path)
+    return recipe
+
+
+def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
+    """Check a merged tree (``harness.recipe_file``): the recipe, or ``None`` and all that is wrong with it."""
+    base, _ = read_part(Train, tree.get("train"), ("train",))
+    judges, problems = read_judges(tree.get("judges"), registry)
+    methods, more = read_methods(tree.get("methods"), registry, base or Train())
+    problems += more
+    benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
+    problems += wrong
+    whole = {**tree, "methods": methods, "benchmarks": benchmarks, "judges": judges}
+    if not tree.get("benchmarks"):
+        del whole["benchmarks"]
+    try:
+        recipe = Recipe.model_validate(whole)
+    except ValidationError as error:
+        found = from_pydantic(error.errors(), (), FieldNames(field_tree(Recipe)))
+        known = {problem.path for problem in problems} | ({"benchmarks"} if wrong else set())
+        return None, problems + [problem for problem in found if problem.path not in known]
+    return (recipe, []) if not problems else (None, problems)
+
+
+def _placed(problem: Problem, source: Source) -> Problem:
+    """``problem`` with the file and line (or ``--set``) of its path, or of the nearest path above it."""
+    path = problem.path
+    while path and not problem.place:
+        if path in source.places:
+            return replace(problem, place=source.places[path])
+        path = path.rpartition("[" if path.endswith("]") else ".")[0]
+    return problem

@@ -1,0 +1,229 @@
+"""Recipe files as plain trees: safe YAML with line numbers, ``extends``, ``--set``, and how two trees are merged.
+
+What the values mean is decided in ``harness/recipe.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.recipe_errors import Problem, RecipeError, dotted, near, show
+
+Tree = dict[str, Any]
+LISTABLE = ("methods", "benchmarks")
+"""Sections that may be a plain list of names instead of a mapping from names to options."""
+_KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
+"""The shape of API keys and hub tokens."""
+
+
+@dataclass
+class Source:
+    """A recipe as read: the merged tree, where each path was written, and what is already known to be wrong."""
+
+    tree: Tree = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Dotted path to ``file:line`` or ``--set``."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # the parent class names it
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the recipes that come with distilbench."""
+    folder = resources.files("recipes")
+    return tuple(sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def read_source(name_or_path: str, overrides: Sequence[str] = ()) -> Source:
+    """Read a recipe with everything it extends, then apply ``--set`` overrides (``path=value``, value in YAML).
+
+    Raises:
+        RecipeError: a file that is not there, is not YAML, or extends itself. Later mistakes are collected.
+    """
+    source = _read_chain(name_or_path, (), None)
+    for override in overrides:
+        problem = _override(source, override)
+        if problem:
+            source.problems.append(problem)
+    source.problems += _secrets(source.tree, ())
+    return source
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces.
+
+    Two rules make the result what people mean. A mapping whose ``kind`` changes replaces the whole mapping (options of
+    another kind of judge would be unknown keys). A list of methods or benchmarks selects and orders them, and those
+    that ``base`` has options for keep them.
+    """
+    merged: Tree = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            changed = "kind" in value and "kind" in old and value["kind"] != old["kind"]
+            merged[key] = dict(value) if changed else merge(old, value)
+        else:
+            merged[key] = value
+    for section in LISTABLE:
+        names: Any = over.get(section)
+        old = base.get(section)
+        clean = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if clean and len(set(names)) == len(names) and isinstance(old, Mapping):  # repeated names: see ``named``
+            merged[section] = {name: old.get(name) for name in names}
+    return merged
+
+
+def named(tree: Tree, problems: list[Problem]) -> Tree:
+    """``tree`` with lists of methods and benchmarks turned into mappings, order kept; repeated names are a problem."""
+    done = dict(tree)
+    for section in LISTABLE:
+        names = done.get(section)
+        if not isinstance(names, list):
+            continue
+        for position, name in enumerate(names):
+            if not isinstance(name, str):
+                problems.append(Problem(f"{section}[{position}]", "must be a name", show(name)))
+            elif name in names[:position]:
+                problems.append(Problem(f"{section}[{position}]", "stands twice in the list", show(name)))
+        done[section] = {name: None for name in names if isinstance(name, str)}
+    return done
+
+
+def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) -> Source:
+    """One recipe on top of what it extends. ``above``: the files that led here; ``beside``: the folder of the last."""
+    path, text = _find(name_or_path, beside)
+    if path in above:
+        chain = " -> ".join((*above, path))
+        raise RecipeError([Problem("extends", f"goes round in a circle ({chain})", remedy="Remove one.")], name_or_path)
+    own = _parse(path, text)
+    parent = own.tree.pop("extends", None)
+    own.tree.setdefault("name", Path(path).stem)
+    if parent is None:
+        own.tree = named(own.tree, own.problems)
+        return own
+    if not isinstance(parent, str):
+        own.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
+        return own
+    base = _read_chain(parent, (*above, path), Path(path).parent)
+    return Source(
+        named(merge(base.tree, own.tree), own.problems), {**base.places, **own.places}, base.problems + own.problems
+    )
+
+
+def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
+    """(path, text) of a shipped recipe or a file; a relative path is first looked for beside the extending file."""
+    names = shipped()
+    if name_or_path in names:
+        entry = resources.files("recipes") / f"{name_or_path}.yaml"
+        return str(entry), entry.read_text(encoding="utf-8")
+    tries = [Path(name_or_path).expanduser()]
+    if beside is not None and not tries[0].is_absolute():
+        tries.insert(0, beside / name_or_path)
+    path = next((each for each in tries if each.is_file()), None)
+    if path is None:
+        remedy = "Give a shipped recipe's name or the path of a YAML file."
+        rule = "is neither a shipped recipe nor a file"
+        raise RecipeError(
+            [Problem("", rule, show(name_or_path), names, near(name_or_path, names), remedy)], name_or_path
+        )
+    try:
+        return str(path.resolve()), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([Problem("", f"cannot be read as UTF-8 text ({error})", str(path))], name_or_path) from error
+
+
+def _parse(path: str, text: str) -> Source:
+    """The tree of one file and the line of each path."""
+    short = Path(path).name
+    try:
+        tree = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        node = yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{short}:{mark.line + 1}, column {mark.column + 1}" if mark else short
+        what = getattr(error, "problem", None) or str(error)
+        problem = Problem("", f"is not valid YAML: {what}", place, remedy="Check indentation, colons and quotes there.")
+        raise RecipeError([problem], short) from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise RecipeError([Problem("", "must be a mapping (key: value lines)", f"{short}: {show(tree)}")], short)
+    source = Source(tree)
+    _place(node, (), short, source.places)
+    return source
+
+
+def _place(node: yaml.Node | None, path: tuple[object, ...], file: str, places: dict[str, str]) -> None:
+    """Fill ``places`` with the line of every key under ``node``."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, key.value)
+            places[dotted(inner)] = f"{file}:{key.start_mark.line + 1}"
+            _place(value, inner, file, places)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            places[dotted((*path, position))] = f"{file}:{item.start_mark.line + 1}"
+
+
+def _override(source: Source, override: str) -> Problem | None:
+    """Apply one ``--set path=value``; returns what is wrong with it."""
+    path, equals, text = override.partition("=")
+    path = path.strip()
+    parts = path.split(".")
+    if not equals or not all(parts):
+        return Problem("--set", "must look like path=value, for instance train.learning_rate=1e-6", show(override))
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        return Problem(
+            path, f"its value is not valid YAML ({getattr(error, 'problem', error)})", show(text), place="--set"
+        )
+    node: Any = source.tree
+    for depth, part in enumerate(parts[:-1]):
+        inner = node.get(part)
+        if inner is not None and not isinstance(inner, Mapping):
+            above = ".".join(parts[: depth + 1])
+            return Problem(
+                path, f"cannot be set, because {above} is {show(inner)}", remedy=f"Set {above} whole.", place="--set"
+            )
+        node = inner or {}
+    nested: Any = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    source.tree = named(merge(source.tree, nested), source.problems)
+    source.places[path] = "--set"
+    return None
+
+
+def _secrets(value: Any, path: tuple[object, ...]) -> list[Problem]:
+    """Values that look like API keys: a recipe is copied into every report, so keys must not be in it."""
+    if isinstance(value, Mapping):
+        return [problem for key, item in value.items() for problem in _secrets(item, (*path, key))]
+    if isinstance(value, list):
+        return [problem for position, item in enumerate(value) for problem in _secrets(item, (*path, position))]
+    if isinstance(value, str) and _KEY.search(value):
+        remedy = "Put it into an environment variable and name that variable."
+        return [Problem(dotted(path), "looks like an API key; a recipe must not hold one", "(hidden)", remedy=remedy)]
+    return []

@@ -1,0 +1,182 @@
+"""Methods, benchmarks and judges of a recipe: names looked up in the registry, options read into their own configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from harness.benchmark import Benchmark
+from harness.configs import Strict, read_config
+from harness.recipe_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
+from harness.recipe_sections import Train
+from harness.registry import Registry
+
+S = TypeVar("S", bound=Strict)
+
+
+class MethodEntry(Strict):
+    """A row of the tables: the method's options and its training settings."""
+
+    config: dict[str, Any]
+    """All options of the method's config dataclass, as plain data."""
+    row_config: dict[str, Any]
+    """Those of them that decide the rows (``Method.row_fields``)."""
+    train: Train
+    """The recipe's ``train`` with this method's overrides."""
+
+
+class BenchmarkEntry(Strict):
+    """A benchmark and who judges it."""
+
+    judge: str | None
+    """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
+    config: dict[str, Any]
+    """All options of the benchmark's config dataclass, as plain data."""
+
+
+class JudgeEntry(Strict):
+    """A judge."""
+
+    kind: str
+    """A name in the registry's ``judges``."""
+    config: dict[str, Any]
+    """All options of the kind's config dataclass, as plain data."""
+
+
+def read_methods(tree: Any, registry: Registry, base: Train) -> tuple[dict[str, MethodEntry], list[Problem]]:
+    """The recipe's rows. ``base`` is the recipe's ``train``, which a method's own ``train`` overrides key by key."""
+    entries: dict[str, MethodEntry] = {}
+    sections, problems = _sections(tree, "methods")
+    for name, options in sections.items():
+        path = ("methods", name)
+        method = registry.methods.get(name)
+        if method is None:
+            problems.append(unknown_name(f"methods.{name}", "method", name, registry.methods, _PLUGIN.format("method")))
+            continue
+        train, wrong = read_part(Train, options.pop("train", None), (*path, "train"))
+        if train is not None:
+            own = {key: getattr(train, key) for key in train.model_fields_set}
+            train, wrong = read_part(Train, base.model_dump() | own, (*path, "train"))
+        config, more = read_config(method.config, options, path)
+        problems += wrong + more
+        if train is None or more:
+            continue
+        if train.backend == "trl" and method.trl is None:
+            problems.append(_no_trl(name, registry))
+            continue
+        rows = getattr(method, "row_fields", None)  # a method that does not say: any option may decide its rows
+        decides = config if rows is None else {field: config[field] for field in rows}
+        entries[name] = MethodEntry(config=config, row_config=decides, train=train)
+    return entries, problems
+
+
+def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[str, BenchmarkEntry], list[Problem]]:
+    """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
+    entries: dict[str, BenchmarkEntry] = {}
+    names = [str(name) for name in judges] if isinstance(judges, Mapping) else []
+    sections, problems = _sections(tree, "benchmarks")
+    for name, options in sections.items():
+        path = ("benchmarks", name)
+        benchmark = registry.benchmarks.get(name)
+        if benchmark is None:
+            remedy = _PLUGIN.format("benchmark")
+            problems.append(unknown_name(f"benchmarks.{name}", "benchmark", name, registry.benchmarks, remedy))
+            continue
+        judge, wrong = _judge_of(benchmark, options.pop("judge", None), names)
+        config, more = read_config(benchmark.config, options, path)
+        problems += [*([wrong] if wrong else []), *more]
+        if not wrong and not more:
+            entries[name] = BenchmarkEntry(judge=judge, config=config)
+    return entries, problems
+
+
+def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], list[Problem]]:
+    """The judges, by the recipe's own names for them."""
+    entries: dict[str, JudgeEntry] = {}
+    sections, problems = _sections(tree, "judges")
+    for name, options in sections.items():
+        path = f"judges.{name}.kind"
+        if "kind" not in options:
+            kinds = tuple(sorted(registry.judges))
+            problems.append(Problem(path, "is required and missing", choices=kinds))
+            continue
+        kind = options.pop("kind")
+        known = registry.judges.get(kind) if isinstance(kind, str) else None
+        if known is None:
+            problems.append(unknown_name(path, "kind of judge", kind, registry.judges, _PLUGIN.format("judge")))
+            continue
+        config, wrong = read_config(known.config, options, ("judges", name))
+        problems += wrong
+        if not wrong:
+            entries[name] = JudgeEntry(kind=kind, config=config)
+    return entries, problems
+
+
+def read_part(kind: type[S], values: Any, path: Sequence[object]) -> tuple[S | None, list[Problem]]:
+    """One section of a recipe: (section, []) or (None, problems); ``None`` means all defaults."""
+    try:
+        return kind.model_validate({} if values is None else values), []
+    except ValidationError as error:
+        return None, from_pydantic(error.errors(), path, FieldNames(field_tree(kind)))
+
+
+def field_tree(kind: type[Strict]) -> dict[str, Any]:
+    """The names of a model's fields, nested where a field is itself a section."""
+    return {
+        name: field_tree(field.annotation)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Strict)
+        else None
+        for name, field in kind.model_fields.items()
+    }
+
+
+_PLUGIN = "To use a {} of your own, add --plugin my_file.py."
+
+
+def _sections(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
+    if tree is None:
+        return {}, []
+    if not isinstance(tree, Mapping):
+        return {}, [Problem(section, "must be a mapping from names to options, or a list of names", show(tree))]
+    problems: list[Problem] = []
+    sections: dict[str, dict[str, Any]] = {}
+    for name, options in tree.items():
+        if options is not None and not isinstance(options, Mapping):
+            rule = "must be a mapping of options (or nothing, for all defaults)"
+            problems.append(Problem(f"{section}.{name}", rule, show(options)))
+        elif not all(isinstance(key, str) for key in (name, *(options or {}))):
+            problems.append(Problem(f"{section}.{name}", "must have texts as keys", show(options)))
+        else:
+            sections[name] = dict(options or {})
+    return sections, problems
+
+
+def _no_trl(name: str, registry: Registry) -> Problem:
+    """The mistake of asking TRL for a loss that its stable trainers do not have."""
+    able = ", ".join(other for other, method in registry.methods.items() if method.trl) or "none"
+    remedy = f"Leave it at 'ours'; methods that TRL can train: {able}."
+    return Problem(
+        f"methods.{name}.train.backend", f"TRL's stable trainers have no loss for {name}", "'trl'", remedy=remedy
+    )
+
+
+def _judge_of(benchmark: Benchmark, judge: object, names: Sequence[str]) -> tuple[str | None, Problem | None]:
+    """Who judges a benchmark: as stated, or the only judge there is."""
+    path = f"benchmarks.{benchmark.name}.judge"
+    if not benchmark.judged:
+        if judge is None:
+            return None, None
+        return None, Problem(
+            path, f"{benchmark.name} is graded by rule and takes no judge", show(judge), remedy="Remove it."
+        )
+    if judge is None and len(names) == 1:
+        return names[0], None
+    if not isinstance(judge, str) or judge not in names:
+        remedy = "" if names else "Add a section `judges:` with one."
+        value = None if judge is None else show(judge)
+        meant = near(str(judge), names)
+        return None, Problem(path, "must name one of the recipe's judges", value, tuple(names), meant, remedy)
+    return judge, None

@@ -1,0 +1,188 @@
+"""The sections of a recipe, a sentence under each field. Defaults that differ from the paper say so.
+
+Checked values only: names of methods, benchmarks and judges are the business of ``harness/recipe.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from harness.configs import Number, Strict
+
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def _model_text(text: str) -> str:
+    folder = text.startswith(("/", "./", "../", "~")) or Path(text).is_dir()
+    if not folder and not re.fullmatch(r"pocket:[\w-]+|[\w.-]+/[\w.-]+(@[\w./-]+)?", text):
+        raise ValueError(
+            "is not a model: write pocket:NAME, the path of a folder (starting with /, ./ or ~), "
+            "or a hub id owner/name, with @revision if wanted"
+        )
+    return text
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+        raise ValueError("must be usable as a folder's name: letters, digits, . _ + -, starting with a letter or digit")
+    return text
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+ModelText = Annotated[str, AfterValidator(_model_text)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
+class Family(Strict):
+    """A teacher and a student that go together."""
+
+    name: FolderName
+    """Short name for tables and paths."""
+    teacher: ModelText
+    """``pocket:NAME``, a local folder, or a hub id (``owner/name`` or ``owner/name@revision``)."""
+    student: ModelText
+    """As ``teacher``."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run. Off unless you know the checkpoint."""
+    dtype: Dtype = "float32"
+    """Number format of model weights when sampling, rewarding and answering."""
+
+
+class Prompts(Strict):
+    """The training prompts."""
+
+    source: Literal["pocket", "ultrafeedback", "gsm8k-train", "jsonl"] = "pocket"
+    """Which prompts; ``jsonl`` reads ``path``."""
+    path: str | None = None
+    """File for ``source: jsonl``: one ``{"prompt": ..., "golden": ..., "rejected": ...}`` a line."""
+    n: Count = 2048
+    """How many prompts."""
+    fallback: Literal["gsm8k-train"] | None = None
+    """Used, and said in every table, when ``source`` cannot be reached."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides which prompts are drawn; the same for all training seeds."""
+    revision: str | None = None
+    """Commit of the hub's data set; ``null``: its newest. What was used is recorded."""
+    allow_overlap: bool = False
+    """Train although a prompt equals a benchmark's test question (never for a published number)."""
+
+    @model_validator(mode="after")
+    def _path_goes_with_jsonl(self) -> Self:
+        if (self.source == "jsonl") != (self.path is not None):
+            raise ValueError("path must be given with source: jsonl, and only then")
+        return self
+
+
+class SamplingPart(Strict):
+    """How the student (and for SeqKD the teacher) answers training prompts."""
+
+    n: Annotated[int, Field(ge=1, le=26)] = 4
+    """Responses per prompt (a multiple-choice question has 26 letters)."""
+    temperature: Positive = 0.8
+    """Softmax temperature of the student."""
+    teacher_temperature: NotNegative = 0.8
+    """Softmax temperature of the teacher (SeqKD); 0 is greedy."""
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Nucleus: the smallest set of tokens with this probability mass."""
+    max_new_tokens: Count = 48
+    """Responses are cut here (and marked unfinished)."""
+
+
+class RewardPart(Strict):
+    """How the teacher rewards responses (PAD, section 4.2)."""
+
+    mcq: Literal["cyclic", "pairwise_both", "pairwise_once"] = "cyclic"
+    """How the multiple-choice question is repeated so that no position is favoured (``harness/stages/reward.py``)."""
+    floor: Annotated[Number, Field(gt=0, lt=1)] = 1e-4
+    """Selection probabilities below this count as this."""
+    max_response_chars: Count = 2000
+    """Responses are cut to this length inside the multiple-choice question; how many is reported."""
+    shuffle: bool = False
+    """Give every response another one's reward: a control in which preference distillation must not help."""
+
+
+class Train(Strict):
+    """Optimisation. A method may override any of these under ``methods.NAME.train``."""
+
+    epochs: Count = 1
+    """Passes over the training prompts."""
+    batch_size: Count = 128
+    """Prompts per optimiser step, over all processes."""
+    micro_batch: Count = 4
+    """Prompts per forward pass; changes memory, not the loss."""
+    learning_rate: Positive = 1e-6
+    """Peak learning rate of AdamW."""
+    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps with rising learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning rate after warm-up."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are scaled down to this norm."""
+    dtype: Dtype = "float32"
+    """Number format of the forward pass in training (optimiser states stay float32)."""
+    max_length: Count = 2048
+    """Prompt and response together; a prompt with a longer row is dropped and counted."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    backend: Literal["ours", "trl"] = "ours"
+    """``trl``: TRL's stable SFT and DPO trainers, as a yardstick for the methods that they have."""
+
+    @model_validator(mode="after")
+    def _micro_batch_fits(self) -> Self:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of micro_batch ({self.micro_batch})")
+        return self
+
+
+class Statistics(Strict):
+    """How numbers become intervals."""
+
+    replicates: Annotated[int, Field(ge=100)] = 1000
+    """Bootstrap resamples of the questions."""
+    min_coverage: Annotated[Number, Field(ge=0, le=1)] = 0.98
+    """A table refuses cells with a smaller share of scored questions."""
+
+
+class Compute(Strict):
+    """What to compute on. Changes no result key."""
+
+    workers: Count = 2
+    """Stages that run at once."""
+    threads: Count = 1
+    """CPU threads per worker."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """``auto``: a GPU when there is one."""
+    batch_tokens: Count = 16384
+    """Tokens per batch when generating and rewarding."""
+
+
+class AskPart(Strict):
+    """How judges are asked. Changes no result key."""
+
+    concurrency: Count = 16
+    """Requests in flight."""
+    timeout: Positive = 120.0
+    """Seconds per request."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """Further tries of a request after a transient failure."""
+
+    accept_failures: bool = False
+    """Count calls that failed for good as not scored, instead of stopping so that the next run asks again."""
+
+    def options(self) -> dict[str, Any]:
+        """The fields of ``AskOptions``, as plain data."""
+        return {"concurrency": self.concurrency, "timeout": self.timeout, "retries": self.retries}

@@ -1,0 +1,66 @@
+"""What can be named in a recipe, handed to the plan and the run as one argument. No global, no import side effects.
+
+The dicts live in ``methods/__init__.py`` and ``judges/__init__.py``; the command line (the one door) ties them
+together with entry points and ``--plugin`` files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.benchmark import Benchmark, Judge, JudgeError
+from harness.method import Method
+from harness.types import Reply, Request
+
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """A way to reach a judge: ``pocket``, ``openai``, ``transformers``, ``replay``."""
+
+    name: str
+    summary: str
+    config: type[Any]
+    """Frozen dataclass of its options in a recipe, a docstring under each field."""
+    make: Callable[[Any], Judge]
+    identity: Callable[[Any], Mapping[str, Any]]
+    """config -> the plain values that decide verdicts (endpoint, model, biases): they enter the stage's key."""
+    price: Callable[[Any, int, int], float | None] = lambda config, prompt_tokens, completion_tokens: None
+    """(config, prompt tokens, completion tokens) -> dollars; ``None`` when unknown."""
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How to ask; changes nothing about what is answered, so it is in no key."""
+
+    concurrency: int = 16
+    timeout: float = 120.0
+    """Seconds per request."""
+    retries: int = 5
+    """Further tries of a request after a transient failure."""
+
+
+class Ask(Protocol):
+    """``judges.client.ask``: every request through the ledger, concurrently."""
+
+    def __call__(
+        self,
+        judge: Judge,
+        requests: Sequence[Request],
+        ledger: Path,
+        options: AskOptions,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Reply | JudgeError]:
+        """One outcome per request, in order. Stored replies are not asked again; failures are never stored."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything a recipe may name."""
+
+    methods: Mapping[str, Method]
+    benchmarks: Mapping[str, Benchmark]
+    judges: Mapping[str, JudgeKind]
+    ask: Ask

@@ -1,0 +1,73 @@
+"""A stage is data: a kind, a version, plain parameters, and the keys of its inputs. Its key is the hash of those.
+
+Same key = same artifact = never computed twice. What must not change the key (labels, prices, thread counts) stays
+out of it; what does change results (seeds, dtype, a checkpoint's content hash) must be in ``params``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a stage will cost, estimated before anything runs."""
+
+    responses: int = 0
+    """Responses to generate."""
+    tokens: int = 0
+    """Model tokens to process (prompt and generated, training counted once per epoch)."""
+    judge_calls: int = 0
+    judge_tokens: int = 0
+    dollars: float | None = 0.0
+    """``None``: the judge's price is not known."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the plan."""
+
+    kind: str
+    """``prompts overlap sample reward reference train answer judge score``."""
+    label: str
+    """For people: ``train dpo seed 0``."""
+    params: Mapping[str, Any]
+    """Plain JSON values; everything that decides the artifact besides its inputs."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Role to the key of the stage that fills it."""
+    version: int = 1
+    """Raised when the code of this kind changes what it computes."""
+    local: Mapping[str, Any] = field(default_factory=dict)
+    """What the stage needs to run *here* (where a checkpoint lies, device, batch sizes); not part of the key."""
+    after: tuple[str, ...] = ()
+    """Keys that must be done first though nothing of theirs is read (a check before expensive work); not in the key."""
+    price: Price = Price()
+
+    @cached_property
+    def key(self) -> str:
+        """Hex sha256 over kind, version, params and inputs (16 bytes of it)."""
+        content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": dict(self.inputs)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
+
+
+class Store(Protocol):
+    """Where artifacts live (``results.store.ArtifactStore``; a dict of folders in a test)."""
+
+    def done(self, stage: Stage) -> bool:
+        """Whether the artifact is there, whole."""
+
+    def path(self, kind: str, key: str) -> Path:
+        """Folder of a finished artifact. Raises KeyError when it is not there."""
+
+    def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
+        """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
+
+        ``fill`` returns what it measured (tokens, counts); it is stored with the provenance. Concurrent writers of
+        one key wait for each other, and the second finds the work done.
+        """

@@ -1,0 +1,27 @@
+"""Stage ``answer``: a model's answers to a benchmark's questions, all turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.records import write_records
+from harness.stage import Stage
+from harness.stages.work import Work, build
+
+
+def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+    """Write ``answers.jsonl``."""
+    benchmark = work.registry.benchmarks[stage.params["benchmark"]]
+    config = build(benchmark.config, stage.local["config"])
+    questions = benchmark.questions(config)
+    answers = benchmark.answer(work.model(stage, "model"), questions, config, stage.params["seed"])
+    if [answer.question for answer in answers] != [question.id for question in questions]:
+        raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")
+    write_records(work.folder / "answers.jsonl", answers)
+    return {
+        "questions": len(answers),
+        "tokens": sum(sum(answer.tokens) for answer in answers),
+        "unfinished": sum(not all(answer.finished) for answer in answers),
+        "characters": sum(len(turn) for answer in answers for turn in answer.turns),
+    }

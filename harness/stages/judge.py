@@ -1,0 +1,95 @@
+"""Stage ``judge``: every answer of one model on one benchmark put to the judge, through the ledger; or graded by rule.
+
+A judge that answers, but with nothing (a refusal, an empty reply), leaves a judgment without verdict and its reason.
+A call that did not get through (rate limit, server, timeout, connection, key) leaves the stage undone: its siblings are
+in the ledger, and the next run asks only for the rest. ``accept_failures`` makes judgments without verdict of those too.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.benchmark import Benchmark, JudgeError
+from harness.errors import UserError
+from harness.records import write_records
+from harness.registry import AskOptions
+from harness.stage import Stage
+from harness.stages.work import Work, build
+from harness.types import Answer, Judgment, Reply, Request
+
+FINAL = frozenset({"refused", "empty", "bad-reply"})
+"""Kinds of failure that asking again would repeat: the endpoint answered, and gave nothing to read."""
+
+
+def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+    """Write ``judgments.jsonl``."""
+    benchmark = work.registry.benchmarks[stage.params["benchmark"]]
+    config = build(benchmark.config, stage.local["config"])
+    questions = benchmark.questions(config)
+    answers = {answer.question: answer for answer in work.records(stage, "answers", "answers.jsonl", Answer)}
+    counts: dict[str, Any] = {}
+    if benchmark.judged:
+        requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
+        outcomes = ask_judge(stage, work, requests)
+        counts = usage(outcomes)
+        judgments = [
+            read(benchmark, request, outcome, config) for request, outcome in zip(requests, outcomes, strict=True)
+        ]
+        refuse_failures(stage, outcomes)
+    else:
+        judgments = [j for question in questions for j in benchmark.grade(question, answers[question.id], config)]
+    write_records(work.folder / "judgments.jsonl", judgments)
+    missing = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
+    return {"judgments": len(judgments), "unscored": dict(missing), **counts}
+
+
+def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Reply | JudgeError]:
+    """All requests through the ledger."""
+    spec = stage.local["judge"]
+    kind = work.registry.judges[spec["kind"]]
+    judge = kind.make(build(kind.config, spec["config"]))
+    options = AskOptions(**stage.local["ask"])
+    return work.registry.ask(
+        judge, requests, work.ledger, options, lambda done: work.progress(done, len(requests), "judge calls")
+    )
+
+
+def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, config: Any) -> Judgment:
+    """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
+    shared = {"question": request.question, "part": request.part, "repeat": request.repeat, "meta": dict(request.meta)}
+    if isinstance(outcome, JudgeError):
+        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **shared)
+    verdict = benchmark.parse(request, outcome, config)
+    return Judgment(
+        verdict=verdict.value,
+        reason=verdict.reason,
+        flags=verdict.flags,
+        reply=outcome.text,
+        judge_model=outcome.model,
+        **shared,
+    )
+
+
+def refuse_failures(stage: Stage, outcomes: Sequence[Reply | JudgeError]) -> None:
+    """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
+    if failures and not stage.params["accept_failures"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(f.kind for f in failures).items())
+        raise UserError(
+            f"{len(failures)} of {len(outcomes)} judge calls failed ({kinds}; the first: {failures[0]}). "
+            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest, or "
+            "set ask.accept_failures=true to count them as not scored."
+        )
+
+
+def usage(outcomes: Sequence[Reply | JudgeError]) -> dict[str, Any]:
+    """Tokens that the judge read and wrote, and which models the endpoint says it served."""
+    replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+    return {
+        "calls": len(outcomes),
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "completion_tokens": sum(reply.completion_tokens for reply in replies),
+        "served": dict(collections.Counter(reply.model for reply in replies)),
+    }

@@ -1,0 +1,24 @@
+"""Stage ``reference``: summed log-probabilities of a method's rows under the student it starts from, computed once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from harness.stage import Stage
+from harness.stages.groups import training_groups
+from harness.stages.work import Work, build, train_options
+
+
+def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+    """Write ``reference.json``: per group the list of its rows' log-probabilities (empty where the group was dropped)."""
+    from harness.trainer.reference import reference_logps
+
+    method = work.registry.methods[stage.params["method"]]
+    groups = training_groups(stage, work, method.needs)
+    config = build(method.config, stage.params["rows"])
+    options = train_options(stage)
+    values = reference_logps(method, config, groups, work.checkpoint(stage, "student").location, options)
+    (work.folder / "reference.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
+    return {"groups": len(values), "rows": sum(len(row) for row in values)}

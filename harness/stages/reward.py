@@ -1,0 +1,188 @@
+"""Stage ``reward``: what the teacher says of each response: mean log-probability and selection probability.
+
+PAD section 4.2: r_tch(y) = mean log-probability (Eq. 7), p_sel(y) from a multiple-choice question (Eq. 8). They are
+stored apart; a method mixes them with its own alpha (Eq. 9). Modes of the multiple-choice question:
+
+``cyclic``         n questions per group, each response once at each letter, from a seeded random order; the letters'
+                   log-probabilities are averaged and renormalised. Exact when position bias is additive in log-odds.
+``pairwise_both``  all pairs in both orders; scores are the least-squares fit of the averaged log-odds; softmax of them.
+``pairwise_once``  all pairs, the first drawn always shown first, mean win probability (what the released code does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.mcq import LETTERS, mcq_messages
+from harness.models import ChatModel
+from harness.records import write_records
+from harness.stage import Stage
+from harness.stages.work import Work
+from harness.types import Group, Message, Response
+
+TRUNCATED = " [...]"
+
+
+class Asked(NamedTuple):
+    """One multiple-choice question: which group, and which response stands at which letter."""
+
+    group: int
+    order: tuple[int, ...]
+    messages: list[Message]
+
+
+class Selection(NamedTuple):
+    """What came out for one group."""
+
+    log_psel: tuple[float, ...]
+    coverage: float
+    """Mean probability mass on the letters before renormalising."""
+
+
+def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+    """Write ``groups.jsonl``: the groups of ``samples`` with both rewards filled in."""
+    groups = work.records(stage, "samples", "groups.jsonl", Group)
+    model = work.model(stage, "teacher")
+    params = stage.params
+    pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
+    usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
+    means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
+    filled = []
+    for group in groups:
+        samples = [
+            dataclasses.replace(r, mean_logp=next(means) if r.finished or r.text else None) for r in group.samples
+        ]
+        filled.append(dataclasses.replace(group, samples=tuple(samples)))
+    selections, truncated = select(model, filled, params["mcq"], params["max_response_chars"], params["seed"])
+    floor = math.log(params["floor"])
+    rewarded = [
+        dataclasses.replace(
+            group,
+            coverage=selection.coverage,
+            samples=tuple(
+                dataclasses.replace(response, log_psel=max(value, floor))
+                for response, value in zip(group.samples, selection.log_psel, strict=True)
+            ),
+        )
+        for group, selection in zip(filled, selections, strict=True)
+    ]
+    write_records(work.folder / "groups.jsonl", rewarded)
+    return measurements(rewarded, selections, truncated, floor)
+
+
+def measurements(
+    groups: Sequence[Group], selections: Sequence[Selection], truncated: int, floor: float
+) -> dict[str, float]:
+    """Counts that tell whether the rewards can be trusted."""
+    values = [value for selection in selections for value in selection.log_psel]
+    coverage = [selection.coverage for selection in selections]
+    return {
+        "groups": len(groups),
+        "responses": len(values),
+        "truncated": truncated,
+        "floored": sum(value < floor for value in values),
+        "mean_coverage": sum(coverage) / max(1, len(coverage)),
+        "low_coverage_groups": sum(value < 0.5 for value in coverage),
+    }
+
+
+def select(
+    model: ChatModel, groups: Sequence[Group], mode: str, max_chars: int, seed: int
+) -> tuple[list[Selection], int]:
+    """log p_sel of every response of every group, and how many responses had to be cut to be shown.
+
+    Groups with fewer than two responses get log p_sel = 0 and coverage 1 (there is nothing to choose).
+    """
+    shown = [[cut(response, max_chars) for response in group.samples] for group in groups]
+    truncated = sum(text.endswith(TRUNCATED) for texts in shown for text in texts)
+    orders = {"cyclic": cyclic_orders, "pairwise_both": both_orders, "pairwise_once": once_orders}[mode]
+    asked = [
+        Asked(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
+        for index, texts in enumerate(shown)
+        if len(texts) > 1
+        for order in orders(len(texts), random.Random(f"{seed}/{groups[index].prompt.id}"))
+    ]
+    replies: list[list[float]] = [[] for _ in asked]
+    for width in sorted({len(question.order) for question in asked}):
+        places = [place for place, question in enumerate(asked) if len(question.order) == width]
+        rows = model.choice_logps([asked[place].messages for place in places], LETTERS[:width])
+        for place, row in zip(places, rows, strict=True):
+            replies[place] = row
+    gathered: list[list[tuple[tuple[int, ...], list[float]]]] = [[] for _ in groups]
+    for question, row in zip(asked, replies, strict=True):
+        gathered[question.group].append((question.order, row))
+    combine = mean_shifts if mode == "cyclic" else pairwise_scores if mode == "pairwise_both" else mean_wins
+    selections = []
+    for texts, answers in zip(shown, gathered, strict=True):
+        if not answers:
+            selections.append(Selection((0.0,) * len(texts), 1.0))
+            continue
+        mass = [math.exp(logsumexp(row)) for _, row in answers]
+        selections.append(Selection(tuple(combine(len(texts), answers)), sum(mass) / len(mass)))
+    return selections, truncated
+
+
+def cut(response: Response, max_chars: int) -> str:
+    """A response as the teacher sees it: whole, or cut with a visible mark."""
+    return response.text if len(response.text) <= max_chars else response.text[:max_chars] + TRUNCATED
+
+
+def cyclic_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+    """The n cyclic shifts of one random order: each response stands once at each letter."""
+    start = rng.sample(range(n), n)
+    return [tuple(start[shift:] + start[:shift]) for shift in range(n)]
+
+
+def both_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+    """Every ordered pair."""
+    return list(itertools.permutations(range(n), 2))
+
+
+def once_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+    """Every pair once, the earlier response first."""
+    return list(itertools.combinations(range(n), 2))
+
+
+Answers = Sequence[tuple[tuple[int, ...], list[float]]]
+
+
+def mean_shifts(n: int, answers: Answers) -> list[float]:
+    """Mean over the shifts of each response's letter log-probability, renormalised over the responses."""
+    totals = [0.0] * n
+    for order, row in answers:
+        norm = logsumexp(row)
+        for response, value in zip(order, row, strict=True):
+            totals[response] += (value - norm) / len(answers)
+    norm = logsumexp(totals)
+    return [total - norm for total in totals]
+
+
+def pairwise_scores(n: int, answers: Answers) -> list[float]:
+    """Least-squares scores from log-odds of all ordered pairs: s_i = (1/n) sum_j (logit_ij - logit_ji) / 2, softmax."""
+    scores = [0.0] * n
+    for (first, second), (a, b) in answers:
+        scores[first] += (a - b) / (2 * n)
+        scores[second] -= (a - b) / (2 * n)
+    norm = logsumexp(scores)
+    return [score - norm for score in scores]
+
+
+def mean_wins(n: int, answers: Answers) -> list[float]:
+    """log of the mean probability of winning a pair (the released code's score; not a distribution over responses)."""
+    wins = [0.0] * n
+    for (first, second), (a, b) in answers:
+        p = 1 / (1 + math.exp(min(700.0, b - a)))
+        wins[first] += p / (n - 1)
+        wins[second] += (1 - p) / (n - 1)
+    return [math.log(max(win, 1e-300)) for win in wins]
+
+
+def logsumexp(values: Sequence[float]) -> float:
+    """log of the sum of exponentials."""
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))

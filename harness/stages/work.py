@@ -1,0 +1,104 @@
+"""What a stage function is given besides the stage: the registry, the store, its output folder and a progress call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from harness.checkpoint import WEIGHTS, Checkpoint, fingerprint
+from harness.errors import UserError
+from harness.models import ChatModel, LoadOptions, load_model
+from harness.records import read_records
+from harness.registry import Registry
+from harness.stage import Stage, Store
+from harness.trainer.options import TrainOptions
+from harness.types import Question
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The hands of a stage function."""
+
+    registry: Registry
+    store: Store
+    ledger: Path
+    folder: Path
+    progress: Callable[[int, int, str], None]
+    """(done, total, what) within this stage."""
+
+    def input(self, stage: Stage, role: str) -> Path:
+        """Folder of the artifact that fills an input. Raises KeyError when the plan was wrong."""
+        kind, key = stage.inputs[role].split("/")
+        return self.store.path(kind, key)
+
+    def records(self, stage: Stage, role: str, file: str, kind: type[T]) -> list[T]:
+        """The records in one file of an input."""
+        return read_records(self.input(stage, role) / file, kind)
+
+    def model(self, stage: Stage, what: str) -> ChatModel:
+        """Load the model that a stage names: ``<role>`` as an input (a trained student) or in ``local["models"]``."""
+        return load_model(
+            self.checkpoint(stage, what), self.load_options(stage), lambda d, t: self.progress(d, t, "rows")
+        )
+
+    def checkpoint(self, stage: Stage, what: str) -> Checkpoint:
+        """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""
+        if what in stage.inputs:
+            folder = self.input(stage, what) / "model"
+            return Checkpoint(f"trained:{stage.inputs[what][-32:][:8]}", str(folder), None, fingerprint(folder))
+        return at_hand(Checkpoint(**stage.local["models"][what]))
+
+    @staticmethod
+    def load_options(stage: Stage) -> LoadOptions:
+        """The part of ``stage.local`` that says how to hold a model in memory; the dtype decides results: ``params``."""
+        local = stage.local
+        return LoadOptions(
+            dtype=stage.params["dtype"],
+            device=local["device"],
+            batch_tokens=local["batch_tokens"],
+            trust_remote_code=local["trust_remote_code"],
+        )
+
+
+def at_hand(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit."""
+    if Path(checkpoint.location).is_dir():
+        return checkpoint
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=list(WEIGHTS))
+    except Exception as error:  # no network, gated, removed: the hub client has a class for each
+        raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
+    return replace(checkpoint, location=folder)
+
+
+def build(config: type[T], values: Mapping[str, Any]) -> T:
+    """A config dataclass from plain values, checked (they were checked before; this guards hand-made plans)."""
+    built: T = TypeAdapter(config).validate_python(dict(values))
+    return built
+
+
+def questions_hash(questions: Sequence[Question], whole: bool) -> str:
+    """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
+    plain = [
+        [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
+        for q in questions
+    ]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def train_options(stage: Stage) -> TrainOptions:
+    """What the trainer takes: the settings in the key, and how this machine goes about them."""
+    values = {**stage.params["options"], **stage.local["train"]}
+    values.pop("backend", None)
+    device = "cpu" if stage.local["device"] == "cpu" else "auto"
+    return build(TrainOptions, {**values, "device": device})

@@ -1,0 +1,48 @@
+"""Do two checkpoints share their vocabulary? Read from ``tokenizer.json`` alone, so that a plan needs no transformers.
+
+Token-level methods need the same token under the same id in both. Where a tokenizer file is not here yet the answer is
+unknown, and training checks again with the loaded tokenizers (``harness/vocabulary.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from harness.checkpoint import Checkpoint
+
+
+def difference(teacher: Checkpoint, student: Checkpoint) -> str | None:
+    """What differs, in a few words; ``None`` when the vocabularies agree or cannot be compared yet."""
+    files = tokenizer_file(teacher), tokenizer_file(student)
+    if files[0] is None or files[1] is None:
+        return None
+    ours, theirs = token_ids(files[0]), token_ids(files[1])
+    if ours == theirs:
+        return None
+    if len(ours) != len(theirs):
+        return f"the teacher's has {len(ours)} tokens, the student's {len(theirs)}"
+    moved = sum(theirs.get(token) != number for token, number in ours.items())
+    return f"{moved} of {len(ours)} tokens have another id in the student's"
+
+
+def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
+    """The checkpoint's ``tokenizer.json``, in its folder or the local hub cache."""
+    file = Path(checkpoint.location) / "tokenizer.json"
+    if file.is_file():
+        return file
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(checkpoint.location, "tokenizer.json", revision=checkpoint.revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+@lru_cache(maxsize=16)
+def token_ids(file: Path) -> dict[str, int]:
+    """Token to id, added tokens included."""
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = plain["model"]["vocab"]
+    if isinstance(vocabulary, list):  # Unigram: [token, score] pairs, the id is the position
+        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+    return {**vocabulary, **{token["content"]: token["id"] for token in plain.get("added_tokens", [])}}

@@ -1,0 +1,104 @@
+"""The multiple-choice reward (PAD Eq. 8): shifts, de-biasing and counts, with arithmetic shown."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.chat import Messages
+from harness.mcq import mcq_messages
+from harness.models import FakeModel
+from harness.stages import reward
+from harness.types import Group, Prompt, Response
+
+MESSAGES = ({"role": "user", "content": "Name a fruit."},)
+
+
+def group(*texts: str, name: str = "p") -> Group:
+    return Group(Prompt(name, MESSAGES), samples=tuple(Response(text, True, 1) for text in texts))
+
+
+class Letters(FakeModel):
+    """Prefers answers by stated quality (log-odds), plus a bias for the first letter, plus mass outside the letters."""
+
+    def __init__(self, quality: dict[str, float], first: float, outside: float = 0.0) -> None:
+        super().__init__()
+        self.quality, self.first, self.outside = quality, first, outside
+
+    def choice_logps(self, conversations: list[Messages], choices: str) -> list[list[float]]:
+        rows = []
+        for messages in conversations:
+            text = messages[-1]["content"]
+            shown = [text.split(f"Answer {letter}:\n")[1].split("\n\n")[0] for letter in choices]
+            scores = [self.quality[answer] + self.first * (place == 0) for place, answer in enumerate(shown)]
+            norm = reward.logsumexp(scores) - math.log(1 - self.outside)
+            rows.append([score - norm for score in scores])
+        return rows
+
+
+def test_cyclic_orders_put_each_response_at_each_letter_once() -> None:
+    orders = reward.cyclic_orders(4, random.Random(3))
+    for place in range(4):
+        assert sorted(order[place] for order in orders) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("mode", ["cyclic", "pairwise_both"])
+def test_an_additive_position_bias_cancels_exactly(mode: str) -> None:
+    """Qualities 0, 1, 2 with a bias of 1.5 for the first letter.
+
+    cyclic: every response gets the bias once in three shifts, so log p_sel = softmax of the qualities up to the
+    normalisers, which are common to all responses of a shift: the differences are exactly 1 and 2.
+    pairwise_both: s_i = (1/3) sum_j (q_i - q_j) with the bias of the two orders cancelling: differences 1 and 2 too.
+    """
+    model = Letters({"x": 0.0, "y": 1.0, "z": 2.0}, first=1.5)
+    (selection,), _ = reward.select(model, [group("x", "y", "z")], mode, 1000, seed=0)
+    a, b, c = selection.log_psel
+    assert b - a == pytest.approx(1.0)
+    assert c - a == pytest.approx(2.0)
+    assert sum(math.exp(value) for value in selection.log_psel) == pytest.approx(1.0)
+
+
+def test_pairwise_once_keeps_the_bias_as_the_released_code_does() -> None:
+    """Two equal responses, bias log(3) for the first: p(first wins) = 3/4, so log 0.75 and log 0.25."""
+    model = Letters({"x": 0.0, "y": 0.0}, first=math.log(3))
+    (selection,), _ = reward.select(model, [group("x", "y")], "pairwise_once", 1000, seed=0)
+    assert selection.log_psel == pytest.approx((math.log(0.75), math.log(0.25)))
+
+
+def test_coverage_is_the_mass_on_letters_and_truncation_is_counted() -> None:
+    model = Letters({"x": 0.0, "long " + reward.TRUNCATED: 0.0}, first=0.0, outside=0.4)
+    (selection,), truncated = reward.select(model, [group("x", "long tail of text")], "cyclic", 5, seed=0)
+    assert selection.coverage == pytest.approx(0.6)
+    assert truncated == 1
+
+
+def test_a_single_response_has_nothing_to_choose_from() -> None:
+    (selection,), _ = reward.select(FakeModel(), [group("x")], "cyclic", 1000, seed=0)
+    assert selection == reward.Selection((0.0,), 1.0)
+
+
+@given(st.permutations(range(4)))
+def test_relabelling_the_responses_permutes_the_selection(order: list[int]) -> None:
+    """methods.md section 7: which slot a response is stored in must not matter (a bias-free teacher)."""
+    texts = ["x", "y", "z", "w"]
+    model = Letters({"x": 0.3, "y": -1.0, "z": 2.0, "w": 0.0}, first=0.7)
+    (plain,), _ = reward.select(model, [group(*texts)], "cyclic", 1000, seed=0)
+    (moved,), _ = reward.select(model, [group(*[texts[i] for i in order])], "cyclic", 1000, seed=0)
+    assert moved.log_psel == pytest.approx([plain.log_psel[i] for i in order])
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=6))
+def test_any_text_can_be_asked_about(texts: list[str]) -> None:
+    """Braces, dollars, letters and newlines in responses are text."""
+    content = mcq_messages(MESSAGES, texts)[0]["content"]
+    assert all(text in content for text in texts)
+
+
+def test_groups_of_different_sizes_keep_their_places() -> None:
+    model = Letters({"x": 0.0, "y": 1.0, "z": 2.0}, first=0.0)
+    groups = [group("x", "y", "z", name="a"), group("z", "x", name="b")]
+    selections, _ = reward.select(model, groups, "cyclic", 1000, seed=0)
+    assert [len(selection.log_psel) for selection in selections] == [3, 2]
+    assert selections[1].log_psel[0] - selections[1].log_psel[1] == pytest.approx(2.0)
