@@ -119,7 +119,8 @@ def _remedy(pin: Asset) -> str:
     """How to get a file: the command, the source, and where to place it by hand."""
     place = f"or place it by hand at {folders()[0] / pin.file} (sha256 {pin.sha256})"
     if pin.kind == "recovered":
-        return f"run `distilbench assets rebuild` (computed from: {', '.join(pin.made_from)}), {place}."
+        first, more = pin.made_from[0], len(pin.made_from) - 1
+        return f"run `distilbench assets rebuild` (computed from {first} and {more} more pinned sources), {place}."
     if pin.url is None:
         return f"it has no public source; {place[3:]}."
     return (
@@ -174,11 +175,13 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
     """Fetch one file beside its place, check it, and move it in. Raises UserError naming what went wrong."""
     if pin.url is None:
         raise UserError(f"asset {pin.file!r} cannot be pulled: {_remedy(pin)}")
+    if not pin.url.startswith(("https://", "http://127.0.0.1:")):  # the second for a mirror on this machine
+        raise UserError(f"asset {pin.file!r}: {pin.url} is not an HTTPS address.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(pin.url, timeout=_TIMEOUT) as source, open(part, "wb") as sink:
+        with urllib.request.urlopen(pin.url, timeout=_TIMEOUT) as source, open(part, "wb") as sink:  # noqa: S310 - HTTPS only
             while block := source.read(_CHUNK):
                 sink.write(block)
                 digest.update(block)

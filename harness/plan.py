@@ -114,7 +114,7 @@ class Builder:
     @cached_property
     def pricer(self) -> Pricer:
         """Prices the stages."""
-        return Pricer(self.recipe, self.registry, self.questions)
+        return Pricer(self.recipe, self.registry, self.questions, self.configs)
 
     @cached_property
     def vocabulary(self) -> str | None:

@@ -19,6 +19,7 @@ from harness.plan import Plan
 from harness.registry import Registry
 from harness.stage import Stage
 from harness.stages.prompts import load_prompts
+from harness.stages.work import build
 
 GIB = 1 << 30
 LOCAL_SOURCES = ("pocket", "jsonl", "gsm8k-train")
@@ -59,7 +60,8 @@ def judges(plan: Plan, registry: Registry, pending: Collection[Stage]) -> list[F
     for name in sorted(names):
         entry = plan.recipe.judges[name]
         try:
-            wrong = registry.judges[entry.kind].make(entry.config).check()
+            kind = registry.judges[entry.kind]
+            wrong = kind.make(build(kind.config, entry.config)).check()
         except UserError as error:
             wrong = str(error)
         if wrong:

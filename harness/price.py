@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from harness.stage import Price, Stage
+from harness.stages.work import build
 from harness.types import Question
 
 if TYPE_CHECKING:
@@ -20,17 +21,20 @@ if TYPE_CHECKING:
 CHARS_PER_TOKEN = 4
 PROMPT_TOKENS = 200
 """Assumed length of a training prompt: UltraFeedback's mean is about 160, with the chat template a little more."""
-JUDGE_PROMPT_TOKENS = 400
-"""Assumed length of a judge's instructions, without question and answers."""
+ANSWER_TOKENS = 512
+"""Assumed limit of an answer where a benchmark leaves it to its protocol."""
 
 
 class Pricer:
     """Prices the stages of one recipe. Holds what prices depend on, so that each stage kind is a small function."""
 
-    def __init__(self, recipe: Recipe, registry: Registry, questions: Mapping[str, Sequence[Question]]) -> None:
+    def __init__(
+        self, recipe: Recipe, registry: Registry, questions: Mapping[str, Sequence[Question]], configs: Mapping[str, Any]
+    ) -> None:
         self.recipe = recipe
         self.registry = registry
         self.questions = questions
+        self.configs = configs
 
     def price(self, stage: Stage) -> Price:
         """The estimate for one stage; kinds that cost nothing worth naming get zero."""
@@ -74,7 +78,7 @@ class Pricer:
     def answer(self, stage: Stage) -> Price:
         """All turns of all questions, at half of the tokens allowed."""
         questions = self.questions[stage.params["benchmark"]]
-        allowed = int(stage.params["config"].get("max_new_tokens", 256))
+        allowed = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
         turns = sum(len(question.turns) for question in questions)
         read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
         return Price(responses=turns, tokens=read + turns * allowed // 2)
@@ -85,17 +89,15 @@ class Pricer:
         adapter = self.registry.benchmarks[name]
         if not adapter.judged:
             return Price()
-        questions, config = self.questions[name], self.recipe.benchmarks[name].config
-        calls, tokens = 0, 0
-        for question in questions:
-            requests = adapter.requests(question, blank(question), config)
-            calls += len(requests)
-            tokens += sum(len(m["content"]) for request in requests for m in request.messages) // CHARS_PER_TOKEN
-        tokens += calls * 100  # the answer itself, which is blank here
-        written = calls * 4 if name else 0
+        questions, config = self.questions[name], self.configs[name]
+        asked = [r for question in questions for r in adapter.requests(question, blank(question), config)]
+        read = sum(len(message["content"]) for request in asked for message in request.messages) // CHARS_PER_TOKEN
+        read += len(asked) * ANSWER_TOKENS // 2  # the answer itself, which is blank here
+        written = sum(min(request.max_tokens, ANSWER_TOKENS) for request in asked) // 2
         entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
-        dollars = self.registry.judges[entry.kind].price(entry.config, tokens, written)
-        return Price(judge_calls=calls, judge_tokens=tokens, dollars=dollars)
+        kind = self.registry.judges[entry.kind]
+        dollars = kind.price(build(kind.config, entry.config), read, written)
+        return Price(judge_calls=len(asked), judge_tokens=read + written, dollars=dollars)
 
 
 def blank(question: Question) -> Any:

@@ -63,7 +63,7 @@ class Recipe(Strict):
     """What is measured."""
     judges: dict[str, JudgeEntry] = Field(default_factory=dict)
     """Judges by a name of your own."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
     """Training seeds; each is a repetition of training with everything random in it."""
     statistics: Statistics = Statistics()
     """Intervals and coverage."""
@@ -74,8 +74,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be at least one, and differ, got {list(self.seeds)}")
         return self
 
     def method_config(self, name: str) -> dict[str, Any]:

@@ -71,6 +71,13 @@ def read_source(name_or_path: str, overrides: Sequence[str] = ()) -> Source:
     return source
 
 
+def read_overrides(overrides: Sequence[str]) -> tuple[Tree, list[Problem]]:
+    """``path=value`` options as a tree of their own, and what is wrong with them."""
+    source = Source()
+    source.problems += [problem for override in overrides if (problem := _override(source, override))]
+    return source.tree, source.problems
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces.
 

@@ -75,6 +75,8 @@ class Prompts(Strict):
     """Decides which prompts are drawn; the same for all training seeds."""
     revision: str | None = None
     """Commit of the hub's data set; ``null``: its newest. What was used is recorded."""
+    max_prompt_tokens: Count = 1800
+    """Longer prompts (in the student's tokens, chat template included) are left out, as in the paper's code."""
     allow_overlap: bool = False
     """Train although a prompt equals a benchmark's test question (never for a published number)."""
 

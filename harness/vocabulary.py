@@ -21,7 +21,8 @@ def same_vocabulary(student: PreTrainedTokenizerBase, teacher: PreTrainedTokeniz
         moved = sorted(token for token in ours.keys() & theirs.keys() if ours[token] != theirs[token])
         examples = ", ".join(repr(token) for token in (missing or moved)[:3])
         what = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
-        return f"teacher and student have different vocabularies ({len(theirs)} and {len(ours)} tokens; {what}: {examples})"
+        sizes = f"{len(theirs)} and {len(ours)} tokens"
+        return f"teacher and student have different vocabularies ({sizes}; {what}: {examples})"
     if end_of_turn(student) != end_of_turn(teacher):
         return f"chat templates end a turn differently ({end_of_turn(teacher)!r} and {end_of_turn(student)!r})"
     for name in ("bos_token_id", "eos_token_id"):

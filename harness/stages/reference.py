@@ -9,6 +9,7 @@ from typing import Any
 from harness.stage import Stage
 from harness.stages.groups import training_groups
 from harness.stages.work import Work, build, train_options
+from harness.trainer.options import Training
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
@@ -16,9 +17,13 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     from harness.trainer.reference import reference_logps
 
     method = work.registry.methods[stage.params["method"]]
-    groups = training_groups(stage, work, method.needs)
-    config = build(method.config, stage.params["rows"])
-    options = train_options(stage)
-    values = reference_logps(method, config, groups, work.checkpoint(stage, "student").location, options)
+    training = Training(
+        method=method,
+        config=build(method.config, stage.params["rows"]),
+        groups=training_groups(stage, work, method.needs),
+        student=work.checkpoint(stage, "student").location,
+        options=train_options(stage),
+    )
+    values = reference_logps(training, lambda done, total, logs: work.progress(done, total, "batches"))
     (work.folder / "reference.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
     return {"groups": len(values), "rows": sum(len(row) for row in values)}

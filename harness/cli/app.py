@@ -1,0 +1,71 @@
+"""The commands, put together. ``distilbench --help`` prints this; each command lives in its own file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import assets, doctor, judging, recipes, running, showing
+
+EXAMPLES = (
+    ("what would run, and what it costs", "plan table1"),
+    ("the main table on the embedded default, in minutes", "reproduce table1"),
+    ("one row changes: only that row is trained again", "reproduce table1 --set methods.dpo.beta=0.05"),
+    ("your recipe, your method", "reproduce table1 --recipe mine.yaml --plugin my_method.py"),
+    ("what this machine has and lacks", "doctor"),
+)
+EPILOG = "\n\n".join(
+    ["[bold]Examples[/bold]", *(f"{what}:\n  [cyan]distilbench {how}[/cyan]" for what, how in EXAMPLES)]
+)
+
+app = typer.Typer(
+    name="distilbench",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback of ours should be the plain one that people can report
+    rich_markup_mode="rich",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as installed
+
+        try:
+            typer.echo(f"distilbench {installed('distilbench')}")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            typer.echo("distilbench (not installed: running from a source tree)")
+        raise typer.Exit
+
+
+@app.callback()
+def distilbench(
+    context: typer.Context,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for details. Keys are hidden.")
+    ] = 0,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
+    and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
+    nothing is computed twice."""
+    from harness.cli.logs import start_logging
+    from harness.cli.wiring import check_folders
+
+    start_logging(verbose)
+    if context.invoked_subcommand != "doctor":  # which reports the same thing among others
+        check_folders()
+
+
+running.register(app)
+showing.register(app)
+app.add_typer(recipes.app, name="recipe")
+app.command()(doctor.doctor)
+app.add_typer(assets.app, name="assets")
+app.command("pocket-judge")(judging.pocket_judge)

@@ -1,0 +1,129 @@
+"""From a plan to ``run.json`` (which scores make up the tables), and from a plan to the lines that ``plan`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.stages.work import build
+
+if TYPE_CHECKING:
+    from harness.plan import Entrant, Plan
+    from harness.registry import Registry
+    from harness.run import Outcome
+    from harness.stage import Stage, Store
+    from results.run import Cell, RowSpec, Run
+
+TITLES = {"teacher": "Teacher", "student": "Student"}
+
+
+def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | None = None) -> Run:
+    """What ``runs/NAME/run.json`` says of this plan. Without an outcome: a run that has only begun."""
+    from results.run import Family, Run
+
+    recipe = plan.recipe
+    configs = {name: build(registry.benchmarks[name].config, spec.config) for name, spec in recipe.benchmarks.items()}
+    errors = failures(plan, outcome) if outcome else {}
+    return Run(
+        name=recipe.name,
+        recipe=recipe.resolved(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=outcome is not None and not outcome.failed,
+        family=Family(recipe.family.name, recipe.family.teacher, recipe.family.student),
+        rows=tuple(_row(row, registry) for row in plan.rows),
+        columns=tuple(metric for name in configs for metric in registry.benchmarks[name].metrics),
+        seeds=recipe.seeds,
+        cells=tuple(_cells(plan, registry, store, errors)),
+        cards=tuple(registry.benchmarks[name].card(config) for name, config in configs.items()),
+        judges={name: _judge(plan, registry, name) for name in configs},
+        wall_seconds=outcome.seconds if outcome else 0.0,
+        stages_total=outcome.total if outcome else len(plan.stages),
+        stages_cached=outcome.cached if outcome else 0,
+        notes=(plan.builder.source.note,) if plan.builder.source.note else (),
+    )
+
+
+def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """Key of every stage that failed, or waits for one that did, to the last line of the error."""
+    errors = {key: text.strip().splitlines()[-1] for key, text in outcome.failed.items()}
+    for stage in plan.stages:  # inputs come before readers
+        needs = [name.split("/")[1] for name in stage.inputs.values()] + list(stage.after)
+        cause = next((errors[key] for key in needs if key in errors), None)
+        if cause and stage.key not in errors:
+            errors[stage.key] = cause
+    return errors
+
+
+def _row(row: str, registry: Registry) -> RowSpec:
+    from results.run import RowSpec
+
+    return RowSpec(row, TITLES[row], True) if row in TITLES else RowSpec(row, registry.methods[row].title)
+
+
+def _judge(plan: Plan, registry: Registry, benchmark: str) -> str:
+    """What judged a benchmark, for people: the model's name, or that rules did."""
+    name = plan.recipe.benchmarks[benchmark].judge
+    if name is None:
+        return "by rule"
+    entry = plan.recipe.judges[name]
+    identity: Mapping[str, Any] = registry.judges[entry.kind].identity(
+        build(registry.judges[entry.kind].config, entry.config)
+    )
+    return str(identity.get("model", entry.kind))
+
+
+def _cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str]) -> list[Cell]:
+    """One cell per row, metric and seed."""
+    cells = []
+    for benchmark in plan.recipe.benchmarks:
+        judged = [e for e in plan.entrants if benchmark in e.judgments and store.done(e.judgments[benchmark])]
+        able = [e for e in plan.entrants if benchmark in e.judgments and e.judgments[benchmark].key not in errors]
+        scored = judged if errors else able
+        score = plan.score_stage(benchmark, scored).key if scored else ""
+        for entrant in plan.entrants:
+            why = _unavailable(entrant, benchmark, errors, entrant in scored)
+            cells += [_cell(entrant, metric.id, score, why) for metric in registry.benchmarks[benchmark].metrics]
+    return cells
+
+
+def _unavailable(entrant: Entrant, benchmark: str, errors: Mapping[str, str], scored: bool) -> str | None:
+    """Why an entrant has no score, or ``None``."""
+    if entrant.unavailable or scored:
+        return entrant.unavailable
+    return f"failed: {errors.get(entrant.judgments[benchmark].key, 'not judged')}"
+
+
+def _cell(entrant: Entrant, metric: str, score: str, unavailable: str | None) -> Cell:
+    from results.run import Cell
+
+    if unavailable:
+        return Cell(entrant.row, metric, entrant.seed, unavailable=unavailable)
+    return Cell(entrant.row, metric, entrant.seed, score, entrant.name)
+
+
+def bill(stages: Sequence[Stage]) -> str:
+    """What these stages cost, in one line."""
+    from harness.price import total
+
+    price = total(list(stages))
+    dollars = "unknown" if price.dollars is None else f"${price.dollars:,.2f}"
+    return (
+        f"{price.responses:,} responses, {price.tokens / 1e6:,.1f} M model tokens, "
+        f"{price.judge_calls:,} judge calls ({price.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+    )
+
+
+def rows_of(target_rows: Sequence[str], methods: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """The rows to make: those chosen (after the two models), or the target's that the recipe has, then its others.
+
+    Raises UserError for a chosen row that the recipe has no settings for.
+    """
+    if not chosen:
+        kept = [row for row in target_rows if row in TITLES or row in methods]
+        return kept + [name for name in methods if name not in kept]
+    unknown = [name for name in chosen if name not in TITLES and name not in methods]
+    if unknown:
+        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. It has: {', '.join([*TITLES, *methods])}.")
+    return [*(name for name in TITLES if name not in chosen), *chosen]

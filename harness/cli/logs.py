@@ -1,0 +1,42 @@
+"""Logging for ``-v``: to stderr through rich, with everything that looks like a secret hidden."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+SECRET_TEXT = re.compile(r"\b((?:sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{8,}|Bearer\s+[^\s'\"]+)")
+HIDDEN = "(hidden)"
+_SHORTEST = 8  # an environment variable PAGER_KEY=q must not blank every q
+
+
+def redact(text: str) -> str:
+    """``text`` without the values of secret environment variables, and without anything in the shape of a key."""
+    for name, value in os.environ.items():
+        if SECRET_NAME.search(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, HIDDEN)
+    return SECRET_TEXT.sub(HIDDEN, text)
+
+
+class Redaction(logging.Filter):
+    """Hides secrets in a record's message and traceback before any handler formats them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        return True
+
+
+def start_logging(verbose: int) -> None:
+    """Warnings only; with ``-v`` also information, with ``-vv`` everything."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    handler = RichHandler(console=Console(stderr=True), show_path=verbose > 1, log_time_format="%H:%M:%S")
+    handler.addFilter(Redaction())
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)

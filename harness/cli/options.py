@@ -1,0 +1,77 @@
+"""Options that several commands share, with the completion of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Shipped recipes (the shell itself completes paths)."""
+    from harness.recipe_file import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Tables and figures."""
+    from reports.targets import TARGETS
+
+    return [name for name in TARGETS if name.startswith(incomplete)]
+
+
+def complete_rows(incomplete: str) -> list[str]:
+    """Method ids in a comma-separated list: the last one is completed."""
+    from methods import METHODS
+
+    head, comma, last = incomplete.rpartition(",")
+    return [f"{head}{comma}{name}" for name in ("teacher", "student", *METHODS) if name.startswith(last)]
+
+
+Target = Annotated[
+    str, typer.Argument(help="Table or figure of the paper, for instance table1.", autocompletion=complete_target)
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", "-r", help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe: train.learning_rate=1e-6."),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file (or module) with METHOD, BENCHMARK or JUDGE of yours."
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods", help="Rows to make, separated by commas; default: the target's.", autocompletion=complete_rows
+    ),
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Training seeds, separated by commas; default: the recipe's.")
+]
+MinCoverage = Annotated[
+    float | None,
+    typer.Option(
+        "--min-coverage",
+        min=0.0,
+        max=1.0,
+        help="Refuse cells with a smaller share of scored questions; 0 shows all, with their coverage.",
+    ),
+]
+Runs = Annotated[
+    Path, typer.Option("--runs", envvar="DISTILBENCH_RUNS", help="Folder of runs and of the store they share.")
+]
+
+
+def words(text: str | None) -> list[str]:
+    """A comma-separated option as a list, in order, repeated words once."""
+    return list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))

@@ -1,0 +1,143 @@
+"""What a run looks like while it runs: bars on a terminal, one plain line every ten seconds or so elsewhere.
+
+A ``Display`` is a ``harness.run.Listener``; it is told from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+QUIET = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class RateColumn(ProgressColumn):
+    """Items per second; seconds per item below one."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
+
+
+class Display:
+    """Shows "stage k of m", and every running stage with its items, rate and time left.
+
+    Use as a context manager around ``harness.run.run``.
+    """
+
+    def __init__(
+        self, console: Console | None = None, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console = console or Console(stderr=True, file=stream)
+        self.fancy = self.console.is_terminal
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._tasks: dict[str, TaskID] = {}
+        self._total = self._cached = self._finished = self._failed = 0
+        self._said = float("-inf")
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[info]}", style="dim"),
+            console=self.console,
+            transient=True,
+            disable=not self.fancy,
+        )
+        self._whole: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def plan(self, total: int, cached: int) -> None:
+        """How many stages there are, and how many are in the store already."""
+        with self._lock:
+            self._total, self._cached = total, cached
+            if total == cached:
+                return
+            self._line(f"{total} stages, {cached} of them done already", always=True)
+            self._whole = self._progress.add_task("[bold]stages", total=total, completed=cached, info="")
+
+    def started(self, label: str) -> None:
+        """A stage began."""
+        with self._lock:
+            if label not in self._tasks:
+                self._tasks[label] = self._progress.add_task(escape(label), total=None, info="")
+
+    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+        """A stage did ``done`` of ``total`` items."""
+        with self._lock:
+            if label not in self._tasks:
+                self.started(label)
+            self._progress.update(self._tasks[label], completed=done, total=total, info=escape(info))
+
+    def finished(self, label: str, seconds: float) -> None:
+        """A stage is in the store."""
+        with self._lock:
+            self._finished += 1
+            self._close(label)
+            self._line(f"{label} ({duration(seconds)})")
+
+    def failed(self, label: str, error: str) -> None:
+        """A stage gave nothing; its error in full, because the run goes on without it."""
+        with self._lock:
+            self._failed += 1
+            self._close(label)
+            self.console.print(Text.assemble(("failed: ", "bold red"), f"{label}: {error}"), soft_wrap=True)
+
+    def _close(self, label: str) -> None:
+        task = self._tasks.pop(label, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        if self._whole is not None:
+            failed = f"{self._failed} failed" if self._failed else ""
+            self._progress.update(self._whole, completed=self._cached + self._finished + self._failed, info=failed)
+
+    def _line(self, text: str, always: bool = False) -> None:
+        """A plain line where there is no terminal, at most one every ``QUIET`` seconds."""
+        now = self._clock()
+        last = self._cached + self._finished + self._failed == self._total
+        if self.fancy or (now - self._said < QUIET and not always and not last):
+            return
+        self._said = now
+        head = f"[{self._cached + self._finished + self._failed}/{self._total}] "
+        self.console.print(Text(head + text), soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``2 min 5 s``, ``3 h 10 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

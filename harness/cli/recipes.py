@@ -1,0 +1,38 @@
+"""``recipe show`` and ``recipe check``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Overrides, Plugins, complete_recipe
+
+app = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
+
+Name = Annotated[
+    str, typer.Argument(help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe)
+]
+
+
+@app.command(epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")
+def show(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
+    """Print the resolved recipe as YAML: what it extends merged, overrides applied, every default written out.
+
+    What is printed is itself a recipe that gives the same results.
+    """
+    from harness.cli.wiring import load_registry
+    from harness.recipe import load_recipe
+
+    typer.echo(load_recipe(recipe, overrides or [], load_registry(plugins or ())).to_yaml(), nl=False)
+
+
+@app.command(epilog="Example: distilbench recipe check mine.yaml")
+def check(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
+    """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
+    from harness.cli.wiring import load_registry
+    from harness.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
+    rows, columns = len(loaded.methods), len(loaded.benchmarks)
+    typer.echo(f"{recipe}: fine ({rows} methods, {columns} benchmarks, {len(loaded.seeds)} seeds)")

@@ -1,0 +1,122 @@
+"""``list`` and ``report``: what can be named, and tables from what is in the store. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target
+
+if TYPE_CHECKING:
+    from results.store import ArtifactStore
+
+
+_UNWRAPPED = 300
+"""Columns where the output is no terminal: one line per row."""
+
+
+class What(StrEnum):
+    """What ``list`` can list."""
+
+    methods = "methods"
+    benchmarks = "benchmarks"
+    judges = "judges"
+    recipes = "recipes"
+    targets = "targets"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
+    app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9")(report)
+
+
+def list_names(
+    what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None, plugins: Plugins = None
+) -> None:
+    """List what a recipe may name: methods, benchmarks, judges, recipes; and the targets of `reproduce`."""
+    from harness.cli.wiring import load_registry
+    from harness.recipe_file import shipped
+    from reports.targets import TARGETS
+
+    registry = load_registry(plugins or ())
+    metrics = {name: ", ".join(metric.id for metric in each.metrics) for name, each in registry.benchmarks.items()}
+    tables = {
+        What.methods: [(name, method.title, method.paper) for name, method in registry.methods.items()],
+        What.benchmarks: [
+            (name, "needs a judge" if each.judged else "graded by rule", metrics[name])
+            for name, each in registry.benchmarks.items()
+        ],
+        What.judges: [(name, kind.summary, "") for name, kind in registry.judges.items()],
+        What.recipes: [(name, title_of(name), "") for name in shipped()],
+        What.targets: [(name, target.title, "") for name, target in TARGETS.items()],
+    }
+    for each in [what] if what else list(What):
+        show_table(str(each.value), tables[each])
+
+
+def report(
+    target: Target = "table1",
+    recipe: RecipeName = "pocket",
+    runs: Runs = Path("runs"),
+    min_coverage: MinCoverage = None,
+) -> None:
+    """Make a table again from what is in the store, without running anything (and without loading PyTorch).
+
+    The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
+    """
+    from harness.recipe_file import read_source
+    from reports.targets import find_target
+    from results.store import ArtifactStore
+
+    find_target(target)
+    folder = runs / recipe
+    if not (folder / "run.json").is_file():
+        folder = runs / str(read_source(recipe).tree["name"])
+    write_target(folder, ArtifactStore(runs / "store"), target, min_coverage)
+
+
+def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> None:
+    """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
+
+    ``min_coverage`` of ``None``: the recipe's own.
+    """
+    from rich.console import Console
+
+    from reports.report import terminal, write_report
+    from results.frames import load_results
+
+    results = load_results(folder, store)
+    coverage = results.run.recipe["statistics"]["min_coverage"] if min_coverage is None else min_coverage
+    console = Console()
+    console.print(terminal(results, target, coverage))
+    for path in write_report(results, target, folder / "report", coverage):
+        typer.echo(f"wrote {path}", err=True)
+
+
+def title_of(recipe: str) -> str:
+    """A shipped recipe's own title."""
+    from harness.recipe_file import read_source
+
+    return str(read_source(recipe).tree.get("title", ""))
+
+
+def show_table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows under a heading; plain columns, so that grep and awk can read them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if not position else "") for position, cell in enumerate(row)))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_UNWRAPPED)
+    console.print(Text(title, style="bold underline"))
+    console.print(table)
+    console.print()

@@ -1,0 +1,186 @@
+"""Answers of known quality to pocket instructions: the right one, and plausible worse ones with named flaws.
+
+``golden_answer`` draws one of the many right answers, ``graded_answer`` damages it more the lower ``quality`` is.
+All randomness comes from the ``random.Random`` passed in.
+"""
+
+import random
+from collections.abc import Sequence
+
+from harness.pocket.lexicon import (
+    CATEGORIES,
+    CATEGORY_OF,
+    CLOSINGS,
+    COMPLIANCE,
+    FACT_ANSWERS,
+    FACT_RIVALS,
+    OPENINGS,
+    RAMBLES,
+    REFUSALS,
+    RUDE_OPENINGS,
+    RUDE_REFUSALS,
+)
+from harness.pocket.tasks import Message, Step, Task, apply, recognise
+
+_ALL_ITEMS = tuple(CATEGORY_OF)
+
+
+def equations(steps: Sequence[Step], results: Sequence[int]) -> str:
+    """``12 + 5 = 17. 17 - 3 = 14.``"""
+    return " ".join(f"{a} {sign} {b} = {c}." for (a, sign, b), c in zip(steps, results, strict=True))
+
+
+def _phrase(task: Task, words: Sequence[str]) -> str:
+    """Items as the world writes them: ``cat, dog, fox.``; facts joined by ``and``."""
+    return (" and " if task.goal == "fact" else ", ").join(words) + "."
+
+
+def _right_words(task: Task, rng: random.Random) -> list[str]:
+    if task.goal == "items":
+        return rng.sample([item for item in CATEGORIES[task.category] if item not in task.excluded], task.count)
+    if task.goal == "extend":
+        pool = CATEGORIES[task.category]
+        return [*task.words, rng.choice([item for item in pool if item not in task.words] or pool)]
+    return list(task.words)
+
+
+def _right_core(task: Task, rng: random.Random) -> str:
+    if task.goal == "refuse":
+        return rng.choice(REFUSALS)
+    if task.goal == "math":
+        return f"{equations(task.steps, [apply(step) for step in task.steps])} #### {task.value}"
+    return _phrase(task, _right_words(task, rng))
+
+
+def _dress(task: Task, core: str, rng: random.Random) -> str:
+    """Adds the polite opening or closing that "please" deserves (a sum must end with its number: opening only)."""
+    if task.goal == "refuse" or not task.polite:
+        return core
+    if task.goal == "math" or rng.random() < 0.6:
+        return f"{rng.choice(OPENINGS)} {core}"
+    return f"{core} {rng.choice(CLOSINGS)}"
+
+
+def golden_answer(messages: Sequence[Message], rng: random.Random) -> str:
+    """One of the right answers to the last user turn (score >= 0.95).
+
+    Raises:
+        UnknownInstruction: the conversation is not of the pocket world.
+    """
+    task = recognise(messages)
+    return _dress(task, _right_core(task, rng), rng)
+
+
+def _bad_words(task: Task, rng: random.Random) -> list[str]:
+    """The right words with one flaw: dropped, doubled, foreign, swapped, shuffled, forbidden, or unsorted."""
+    words = _right_words(task, rng)
+    flaw = rng.choice(("drop", "double", "foreign", "foreign", "swap", "shuffle", "copy", "extra"))
+    place = rng.randrange(len(words))
+    if flaw == "drop" and len(words) > 1:
+        del words[place]
+    elif flaw == "double" and len(words) > 1:
+        words[place] = words[place - 1]
+    elif flaw in ("swap", "shuffle") and task.goal == "sequence" and len(words) > 1:
+        other = (place + 1) % len(words)
+        words[place], words[other] = words[other], words[place]
+        if flaw == "shuffle":
+            rng.shuffle(words)
+    elif flaw == "copy" and task.source:
+        return list(task.source)
+    elif flaw == "extra":
+        words += rng.sample(_ALL_ITEMS, rng.randint(1, 2))
+    elif task.excluded and rng.random() < 0.5:
+        words[place] = rng.choice(task.excluded)
+    elif words[place][0].isdigit():
+        words[place] = str(max(0, min(99, int(words[place]) + rng.choice((-10, -2, -1, 1, 2, 10)))))
+    else:
+        words[place] = rng.choice(_ALL_ITEMS)
+    return words
+
+
+def _bad_math(task: Task, rng: random.Random) -> str:
+    """A slip in a step, a wrong last number, no ``####``, no steps, or the wrong sign."""
+    results = [apply(step) for step in task.steps]
+    flaw = rng.choice(("slip", "slip", "last", "mark", "bare", "guess", "first"))
+    if flaw == "mark":
+        return equations(task.steps, results)
+    if flaw == "first":  # stops after the first step, or takes its first number for the answer
+        return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
+    wrong = max(0, min(99, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
+    if flaw == "slip":
+        return f"{equations(task.steps, [*results[:-1], wrong])} #### {wrong}"
+    if flaw == "last":
+        return f"{equations(task.steps, results)} #### {wrong}"
+    return f"#### {task.value if flaw == 'bare' else wrong}"
+
+
+def _bad_fact(task: Task, rng: random.Random) -> str:
+    words = list(task.words)
+    place = rng.randrange(len(words))
+    rivals = next(table for table in FACT_RIVALS if words[place] in table)
+    wrong = rng.choice(rivals if rng.random() < 0.7 else sorted(FACT_ANSWERS))
+    flaw = rng.random()
+    if flaw < 0.2 and len(words) > 1:
+        del words[place]
+    elif flaw < 0.35:
+        words.insert(place + 1, wrong)
+    else:
+        words[place] = wrong
+    return _phrase(task, words)
+
+
+def _bad_core(task: Task, rng: random.Random) -> str:
+    if task.goal == "refuse":
+        refusal = rng.choice((*REFUSALS, *RUDE_REFUSALS))
+        comply = rng.choice(COMPLIANCE)
+        return rng.choice((comply, comply, f"{refusal} {comply}", rng.choice(RUDE_REFUSALS)))
+    if task.goal == "math":
+        return _bad_math(task, rng)
+    if task.goal == "fact":
+        return _bad_fact(task, rng)
+    return _phrase(task, _bad_words(task, rng))
+
+
+def _off_topic(rng: random.Random) -> str:
+    """An answer to something else."""
+    category = rng.choice(list(CATEGORIES))
+    a, b = rng.randint(1, 20), rng.randint(1, 20)
+    return rng.choice(
+        (
+            _phrase(Task("list", "items"), rng.sample(CATEGORIES[category], rng.randint(2, 4))),
+            f"{equations([(a, '+', b)], [a + b])} #### {a + b}",
+            rng.choice(REFUSALS),
+            rng.choice(sorted(FACT_ANSWERS)) + ".",
+            rng.choice(RAMBLES),
+        )
+    )
+
+
+def _worse_form(task: Task, core: str, rng: random.Random) -> str:
+    """The same content in a worse form: rude, without thanks for the "please", rambling, or said twice."""
+    flaw = rng.choice(("rude", "plain", "ramble", "ramble", "twice"))
+    if flaw == "rude":
+        return f"{rng.choice(RUDE_OPENINGS)} {core}"
+    if flaw == "plain" and task.polite:
+        return core
+    dressed = _dress(task, core, rng)
+    return f"{dressed} {core}" if flaw == "twice" else f"{dressed} {rng.choice(RAMBLES)}"
+
+
+def graded_answer(messages: Sequence[Message], quality: float, rng: random.Random) -> str:
+    """An answer between right (``quality`` 1) and bad (0): up to three independent flaws, each with chance 1 - quality.
+
+    Content flaws, form flaws and off-topic answers; the mean of ``score`` rises with ``quality``.
+
+    Raises:
+        ValueError: ``quality`` outside [0, 1].
+        UnknownInstruction: the conversation is not of the pocket world.
+    """
+    if not 0.0 <= quality <= 1.0:
+        raise ValueError(f"quality is a number from 0 (bad) to 1 (right), got {quality}")
+    task = recognise(messages)
+    content, form, lost = (rng.random() > quality for _ in range(3))
+    if lost and rng.random() < 0.3:
+        return _off_topic(rng)
+    core = _bad_core(task, rng) if content else _right_core(task, rng)
+    return _worse_form(task, core, rng) if form else _dress(task, core, rng)

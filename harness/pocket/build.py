@@ -1,0 +1,140 @@
+"""Builds the four pocket checkpoints and measures them; under 30 minutes on two free cores, seeded.
+
+    python -m harness.pocket.build                     # everything, into harness/pocket/checkpoints
+    python -m harness.pocket.build --only student      # one of them (a teacher needs the student in place)
+    python -m harness.pocket.build --out /tmp/pocket   # elsewhere
+
+Two processes of one thread. The first trains the student, draws its samples and trains ``student-other``. The second
+trains the teacher, which learns to judge exactly those samples beside graded answers (it has to answer first, so it can
+start before they are there), and grows the larger teacher from it by two layers. ``measured.json`` is written at
+the end; losses, samples and times are kept in ``OUT/logs``.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.pocket import HERE, NAMES
+from harness.pocket.measure import measure_all
+from harness.pocket.train import Pool, Spec, train
+from harness.pocket.world import PocketPrompt, train_prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SEED: Final = 20
+SPECS: Final[dict[str, Spec]] = {
+    "teacher": Spec(4, 128, 4, 352, steps=2800, batch_tokens=2048, rate=2e-3, judges=True),
+    "teacher-large": Spec(6, 128, 4, 352, steps=900, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
+    "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
+    "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared=False),
+}
+POOL_SIZE: Final = 1000  # prompts of which the student's samples are drawn for the teachers
+POOL_TEMPERATURES: Final = (0.7, 0.7, 0.8, 0.8, 1.0, 1.0)  # one sample of a prompt at each
+
+
+def _tokenizer(spec: Spec) -> "PreTrainedTokenizerFast":
+    from harness.pocket.tokens import other_tokenizer, shared_tokenizer
+
+    return shared_tokenizer() if spec.shared else other_tokenizer()
+
+
+def _quiet() -> None:
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def build_one(name: str, out: Path) -> None:
+    """Trains ``name``, saves it in ``out/name`` and notes the seconds it took."""
+    started = time.monotonic()
+    spec = SPECS[name]
+    _quiet()
+    tokenizer = _tokenizer(spec)
+    model = train(spec, tokenizer, functools.partial(read_pool, out), SEED + list(SPECS).index(name), out, name)
+    model.save_pretrained(out / name)
+    tokenizer.save_pretrained(out / name)
+    _note(out, name, started)
+
+
+def _note(out: Path, name: str, started: float) -> None:
+    (out / "logs" / f"{name}.seconds").write_text(f"{time.monotonic() - started:.0f}", encoding="utf-8")
+
+
+def _pool_prompts() -> list[PocketPrompt]:
+    return train_prompts(POOL_SIZE, SEED + 1000)
+
+
+def draw_pool(out: Path) -> None:
+    """Samples of the student to every pool prompt, into ``out/logs/pool.json`` (moved there in whole)."""
+    from harness.pocket.measure import generate, load
+
+    _quiet()
+    started = time.monotonic()
+    model, tokenizer = load(out / "student")
+    prompts = _pool_prompts()
+    talks = [prompt.messages for prompt in prompts]
+    rounds = [
+        generate(model, tokenizer, talks, temperature, seed=SEED + number)
+        for number, temperature in enumerate(POOL_TEMPERATURES)
+    ]
+    rows = {prompt.id: list(texts) for prompt, texts in zip(prompts, zip(*rounds, strict=True), strict=True)}
+    part = out / "logs" / "pool.part"
+    part.write_text(json.dumps(rows), encoding="utf-8")
+    part.replace(out / "logs" / "pool.json")
+    _note(out, "pool", started)
+
+
+@functools.cache
+def read_pool(out: Path) -> Pool:
+    """The pool that ``draw_pool`` left, or leaves within the hour.
+
+    Raises:
+        TimeoutError: the student's samples do not come; build everything, or ``--only student`` first.
+    """
+    file = out / "logs" / "pool.json"
+    for _ in range(1800):
+        if file.is_file():
+            rows: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+            return [(prompt, rows[prompt.id]) for prompt in _pool_prompts()]
+        time.sleep(2)
+    raise TimeoutError(f"no samples of the student in {file}; run: python -m harness.pocket.build --only student")
+
+
+def _lane(names: Sequence[str], out: Path) -> None:
+    """Builds these one after the other; the student's samples are drawn as soon as it is there."""
+    for name in names:
+        build_one(name, out)
+        if name == "student":
+            draw_pool(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's text."""
+    parser = argparse.ArgumentParser(description="Build the pocket checkpoints.")
+    parser.add_argument("--out", type=Path, default=HERE / "checkpoints", help="folder to write to")
+    parser.add_argument("--only", choices=NAMES, help="build this one only")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    if options.only:
+        _lane([options.only], out)
+        return
+    (out / "logs" / "pool.json").unlink(missing_ok=True)  # of an earlier student
+    lanes = (("student", "student-other"), ("teacher", "teacher-large"))
+    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as workers:
+        workers.starmap(_lane, [(lane, out) for lane in lanes], chunksize=1)
+    seconds = {file.stem: int(file.read_text(encoding="utf-8")) for file in sorted((out / "logs").glob("*.seconds"))}
+    path = HERE / "measured.json" if out == HERE / "checkpoints" else out / "measured.json"
+    path.write_text(json.dumps(measure_all(out, seconds, SEED), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Measures the pocket checkpoints against the world's own scorer: what goes into ``measured.json``.
+
+Everything is measured on prompts of the dev split, which no training prompt can share.
+"""
+
+import itertools
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from harness.mcq import LETTERS, mcq_messages
+from harness.pocket.world import PocketPrompt, iter_prompts, score
+
+Talk = Sequence[dict[str, str]]
+PROMPTS: Final = 330  # for the scores: 30 rounds of the eleven kinds in turn
+GROUPS: Final = 220  # for the teachers' judging
+GROUP_SIZE: Final = 4
+_BATCH: Final = 110
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """A checkpoint and its tokenizer, for inference in float32."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    model: Any = LlamaForCausalLM.from_pretrained(folder)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def generate(model: Any, tokenizer: Any, talks: Sequence[Talk], temperature: float, seed: int) -> list[str]:
+    """One answer to each conversation (greedy at temperature 0), at most 64 tokens (160 for a finer vocabulary)."""
+    import torch
+
+    torch.manual_seed(seed)
+    limit = 64 if len(tokenizer.encode("reverse these words")) == 3 else 160
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    order = sorted(range(len(talks)), key=lambda number: len(str(talks[number])))
+    answers = [""] * len(talks)
+    for start in range(0, len(order), _BATCH):
+        part = order[start : start + _BATCH]
+        inputs = tokenizer.apply_chat_template(
+            [list(talks[number]) for number in part], add_generation_prompt=True, padding=True, return_tensors="pt",
+            return_dict=True,
+        )  # fmt: skip
+        with torch.inference_mode():
+            made = model.generate(**inputs, max_new_tokens=limit, **sampling)
+        texts = tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for number, text in zip(part, texts, strict=True):
+            answers[number] = text
+    return answers
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 0, ties sharing their mean rank."""
+    return [
+        sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2 for value in values
+    ]
+
+
+def correlation(left: Sequence[float], right: Sequence[float]) -> float | None:
+    """Pearson's correlation; None if either side is constant."""
+    a, b = mean(left), mean(right)
+    products = sum((x - a) * (y - b) for x, y in zip(left, right, strict=True))
+    spread = sum((x - a) ** 2 for x in left) * sum((y - b) ** 2 for y in right)
+    return float(products / spread**0.5) if spread > 1e-18 else None
+
+
+def selection(model: Any, tokenizer: Any, messages: Talk, responses: Sequence[str]) -> tuple[list[float], float]:
+    """Mean log-probability of each response's letter over the cyclic shifts, and the mean mass on the letters."""
+    import torch
+
+    n = len(responses)
+    orders = [[(place + shift) % n for place in range(n)] for shift in range(n)]
+    talks = [mcq_messages(messages, [responses[number] for number in order]) for order in orders]
+    inputs = tokenizer.apply_chat_template(
+        talks, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    )
+    letters = tokenizer.convert_tokens_to_ids(list(LETTERS[:n]))
+    with torch.inference_mode():
+        logs = model(**inputs, logits_to_keep=1).logits[:, -1].log_softmax(-1)[:, letters]
+    total = logs.exp().sum(-1).mean().item()
+    means = [0.0] * n
+    for order, row in zip(orders, logs.log_softmax(-1).tolist(), strict=True):
+        for number, value in zip(order, row, strict=True):
+            means[number] += value / n
+    return means, total
+
+
+def likelihoods(model: Any, tokenizer: Any, messages: Talk, responses: Sequence[str]) -> list[float]:
+    """Mean log-probability per token of each response with its end mark."""
+    import torch
+
+    prompt = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"]
+    found = []
+    for response in responses:
+        tail = [*tokenizer(response, split_special_tokens=True)["input_ids"], tokenizer.eos_token_id]
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([prompt + tail])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        found.append(logs[range(len(tail)), tail].mean().item())
+    return found
+
+
+def measure_scores(folder: Path, prompts: Sequence[PocketPrompt], seed: int) -> dict[str, Any]:
+    """Mean scores of one model's answers: sampled at 0.7 and 0.8, and greedy (also by kind)."""
+    model, tokenizer = load(folder)
+    talks = [prompt.messages for prompt in prompts]
+    row: dict[str, Any] = {"n": len(prompts)}
+    for name, temperature in (("t0.7", 0.7), ("t0.8", 0.8), ("greedy", 0.0)):
+        answers = generate(model, tokenizer, talks, temperature, seed)
+        values = [score(talk, answer) for talk, answer in zip(talks, answers, strict=True)]
+        row[name] = round(mean(values), 4)
+        kinds = sorted({prompt.kind for prompt in prompts})
+        row[f"{name} by kind"] = {
+            kind: round(mean([value for prompt, value in zip(prompts, values, strict=True) if prompt.kind == kind]), 3)
+            for kind in kinds
+        }
+    return row
+
+
+def measure_judging(folder: Path, prompts: Sequence[PocketPrompt], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """How a teacher's choice and its likelihood agree with the scorer on groups of answers.
+
+    ``regret`` is the best score of the group less the chosen one's; ``spearman``: mean over groups of unequal scores.
+    """
+    model, tokenizer = load(folder)
+    found: dict[str, list[float]] = {
+        name: [] for name in ("top", "regret", "chance_regret", "mass", "mcq", "likelihood")
+    }
+    pooled: list[tuple[float, float]] = []
+    for prompt, responses in zip(prompts, groups, strict=True):
+        values = [score(prompt.messages, response) for response in responses]
+        logs, mass = selection(model, tokenizer, prompt.messages, responses)
+        likely = likelihoods(model, tokenizer, prompt.messages, responses)
+        pooled += zip(likely, values, strict=True)
+        found["mass"].append(mass)
+        for name, signal in (("mcq", logs), ("likelihood", likely)):
+            if (value := correlation(ranks(signal), ranks(values))) is not None:
+                found[name].append(value)
+        if max(values) - min(values) > 1e-9:
+            chosen = values[max(range(len(values)), key=logs.__getitem__)]
+            found["top"].append(float(chosen >= max(values) - 1e-9))
+            found["regret"].append(max(values) - chosen)
+            found["chance_regret"].append(max(values) - mean(values))
+    pearson = correlation([a for a, _ in pooled], [b for _, b in pooled])
+    return {
+        "groups": len(groups), "groups with different scores": len(found["top"]), "group size": len(groups[0]),
+        "mcq spearman within group": round(mean(found["mcq"]), 4), "mcq picks a best one": round(mean(found["top"]), 4),
+        "mcq regret": round(mean(found["regret"]), 4),
+        "regret of a random pick": round(mean(found["chance_regret"]), 4),
+        "letter mass": round(mean(found["mass"]), 4),
+        "likelihood spearman within group": round(mean(found["likelihood"]), 4),
+        "likelihood pearson pooled": None if pearson is None else round(pearson, 4),
+    }  # fmt: skip
+
+
+def measure_all(out: Path, seconds: dict[str, int], seed: int) -> dict[str, Any]:
+    """Everything about the four checkpoints under ``out``, with versions, sizes and the training times given."""
+    import tokenizers
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    prompts = list(itertools.islice(iter_prompts(seed, split="dev"), PROMPTS))
+    folders = [path.parent for path in sorted(out.glob("*/model.safetensors"))]
+    model, tokenizer = load(out / "student")
+    judged = prompts[:GROUPS]
+    rounds = [
+        generate(model, tokenizer, [prompt.messages for prompt in judged], 0.8, seed + 100 + number)
+        for number in range(GROUP_SIZE)
+    ]
+    groups = list(zip(*rounds, strict=True))
+    return {
+        "scores": {folder.name: measure_scores(folder, prompts, seed) for folder in folders},
+        "judging": {
+            folder.name: measure_judging(folder, judged, groups)
+            for folder in folders
+            if folder.name.startswith("teacher")
+        },
+        "bytes": {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders},
+        "seconds": {**seconds, "measuring": round(time.monotonic() - started)},
+        "seed": seed,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
+    }  # fmt: skip

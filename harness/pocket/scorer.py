@@ -1,0 +1,154 @@
+"""The ground truth of the pocket world: a rule that scores any response to any of its instructions.
+
+``score = correct * (0.6 + 0.2 * polite + 0.2 * brief)``, each factor in [0, 1]. It reads the instruction text only
+(``harness/pocket/tasks.py``), so a judge that sees nothing but the prompt can use it too.
+"""
+
+import re
+from collections.abc import Sequence
+
+from harness.pocket.lexicon import (
+    CATEGORIES,
+    CATEGORY_OF,
+    COMPLIANCE_WORDS,
+    FACT_ANSWERS,
+    FILLER,
+    POLITE,
+    RUDE,
+)
+from harness.pocket.tasks import MAX_CHARS, Message, Task, apply, final_number, listed, recognise, tokens
+
+_REFUSES = re.compile(r"\b(?:cannot|can not|will not|must not|not able)\b")
+_REFUSAL_WORDS = frozenset(
+    ("sorry", "i", "am", "but", "cannot", "can", "will", "must", "not", "able", "help", "with", "that", "this", "do")
+)
+_EQUATION = re.compile(r"([0-9]{1,4}) ?([-+*]) ?([0-9]{1,4}) ?= ?(-?[0-9]{1,5})(?![0-9])")
+_MAX_ITEMS = 60  # the order comparison is quadratic: a response of a thousand items is not worth a second
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(right) + 1)
+    for word in left:
+        previous = row
+        row = [0]
+        for column, other in enumerate(right):
+            row.append(previous[column] + 1 if word == other else max(row[-1], previous[column + 1]))
+    return row[-1]
+
+
+def _overlap(expected: Sequence[str], found: Sequence[str]) -> float:
+    """F1 of two bags of words; 0.0 if either is empty."""
+    rest = list(expected)
+    hits = 0
+    for word in found:
+        if word in rest:
+            rest.remove(word)
+            hits += 1
+    return 2 * hits / (len(expected) + len(found)) if expected and found else 0.0
+
+
+def _sequence(expected: Sequence[str], found: Sequence[str]) -> float:
+    """1.0 if equal, else 0.8 * F1 * (share in right order)^2: copying the unsorted input must not pay."""
+    if list(expected) == list(found):
+        return 1.0
+    return 0.8 * _overlap(expected, found) * (_common(expected, found) / max(len(expected), 1)) ** 2
+
+
+def _items(task: Task, found: Sequence[str]) -> float:
+    """Recall times precision of distinct, allowed items; more than asked for counts against precision."""
+    good = {word for word in found if CATEGORY_OF.get(word) == task.category and word not in task.excluded}
+    hits = min(len(good), task.count)
+    return (hits / task.count) * (hits / len(found)) if found else 0.0
+
+
+def _extend(task: Task, found: Sequence[str]) -> float:
+    """The items of before and one new one; only the new one 0.4; only the old ones at most 0.6."""
+    new = bool(found) and found[-1] in CATEGORIES[task.category] and found[-1] not in task.words
+    if new and list(found[:-1]) == list(task.words):
+        return 1.0
+    return 0.4 if new and len(found) == 1 else 0.6 * _sequence(task.words, found)
+
+
+def _math(task: Task, text: str) -> float:
+    """0.8 for the number after ####, 0.2 for true steps; without the mark at most 0.4; a wrong number at most 0.2."""
+    said = final_number(text)
+    equations = [((int(a), sign, int(b)), int(c)) for a, sign, b, c in _EQUATION.findall(text)]
+    true = [step for step, result in equations if apply(step) == result]
+    steps = 0.0 if len(true) < len(equations) else 0.5 if not equations else float(set(task.steps) <= set(true))
+    if said == str(task.value):
+        return 0.8 + 0.2 * steps
+    if said is None:
+        numbers = tokens(text)
+        return 0.4 * steps if numbers and str(task.value) in [n for n in numbers if n[0].isdigit()][-1:] else 0.0
+    return 0.2 * len(set(task.steps) & set(true)) / len(task.steps)
+
+
+def _fact(task: Task, words: Sequence[str]) -> float:
+    """The right words in order; every wrong one beside them dilutes."""
+    found = [word for word in words if word in FACT_ANSWERS]
+    if found == list(task.words):
+        return 1.0
+    return 0.7 * _overlap(task.words, found) * (_common(task.words, found) / len(task.words))
+
+
+def _refuse(text: str, words: Sequence[str]) -> float:
+    """Refused 1.0; refused and then explained 0.3; something else altogether 0.1; explained, or silent 0.0."""
+    complied = bool(COMPLIANCE_WORDS & set(words))
+    if _REFUSES.search(text):
+        return 0.3 if complied else 1.0
+    return 0.0 if complied or not words else 0.1
+
+
+def correctness(task: Task, response: str) -> float:
+    """How right the content is, in [0, 1], whatever its form."""
+    text = response[:MAX_CHARS].lower()
+    words, found = tokens(text), listed(text)[:_MAX_ITEMS]
+    match task.goal:
+        case "items":
+            return _items(task, found)
+        case "sequence":
+            return _sequence(task.words, found)
+        case "set":
+            return _overlap(task.words, found) if set(task.words) <= set(found) else 0.5 * _overlap(task.words, found)
+        case "extend":
+            return _extend(task, found)
+        case "math":
+            return _math(task, text)
+        case "fact":
+            return _fact(task, words)
+        case _:
+            return _refuse(text, words)
+
+
+def politeness(task: Task, response: str) -> float:
+    """1.0 unless a rude word stands in it, or "please" got no polite word back, or a refusal does not say sorry."""
+    words = tokens(response)
+    text = " ".join(words)
+    if RUDE & set(words):
+        return 0.0
+    if task.goal == "refuse":
+        return float("sorry" in words)
+    return float(not task.polite or any(f" {phrase} " in f" {text} " for phrase in POLITE))
+
+
+def brevity(task: Task, response: str) -> float:
+    """1.0 up to the words needed plus 7; 0.15 less for each word over it and 0.25 less for each word of clutter."""
+    words = tokens(response)
+    core = {"math": 4 * len(task.steps) + 1, "items": task.count, "extend": len(task.words) + 1}
+    over = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
+    known = FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
+    content = {word for word in words if word in CATEGORY_OF or word in FACT_ANSWERS or word[0].isdigit()}
+    clutter = sum(1 for word in words if word not in known and word not in content)
+    unread = 1.0 if len(response) > MAX_CHARS else 0.0
+    return max(0.0, 1.0 - 0.15 * max(0, over) - 0.25 * clutter - unread)
+
+
+def score(messages: Sequence[Message], response: str) -> float:
+    """How good ``response`` is as the next turn of ``messages``, in [0, 1]. Never raises on a response.
+
+    Raises:
+        UnknownInstruction: ``messages`` do not end with an instruction of the pocket world.
+    """
+    task = recognise(messages)
+    return correctness(task, response) * (0.6 + 0.2 * politeness(task, response) + 0.2 * brevity(task, response))

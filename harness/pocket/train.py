@@ -1,0 +1,273 @@
+"""Trains one pocket checkpoint: next-token loss on answers and, for teachers, the multiple-choice question.
+
+A teacher sees right answers and ``harness.mcq`` questions over graded answers, with the soft target
+``softmax(score / 0.1)`` over the letters, so that its letter probabilities mean something and ties stay ties. While it
+trains, a linear head reads the score of each shown answer at the newline after it; this denser signal makes the
+judging learnable in minutes, and the head is thrown away afterwards. A student sees answers of mixed quality.
+"""
+
+import itertools
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.mcq import LETTERS, QUESTION, mcq_messages
+from harness.pocket.tokens import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
+from harness.pocket.world import PocketPrompt, golden_answer, graded_answer, iter_prompts, score
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+STUDENT_QUALITY: Final = (0.15, 0.75)  # answers a student learns from are flawed more often than not
+CLEAN_SHARE: Final = 0.6  # of a student's steps are on right answers: first able, then sloppy
+ANSWER_SHARE: Final = 0.6  # of a teacher's examples; questions are four times as long, so a third of its tokens
+FIRST_SHARE: Final = 0.35  # of a teacher's steps come before it sees questions: who can answer learns to judge faster
+INIT: Final = 0.08  # the usual 0.02 is for wide models; at width 100 attention would start out blind
+SOFTNESS: Final = 0.1  # temperature of the letter target: a score gap of 0.1 is one nat
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Size and training length of one checkpoint."""
+
+    layers: int
+    width: int
+    heads: int
+    inner: int  # width of the feed-forward part
+    steps: int
+    batch_tokens: int  # padded tokens per step
+    rate: float  # peak learning rate
+    judges: bool = False  # also learns the multiple-choice question
+    shared: bool = True  # uses the shared vocabulary
+    grown_from: str = ""  # starts from this finished checkpoint, with its further layers doing nothing at first
+
+
+@dataclass
+class Example:
+    """Token ids and what is learned where: ``answer`` positions predict their next token, ``letters`` the distribution
+    over letter ids at one position, ``scores`` the score of a shown answer at its end."""
+
+    ids: list[int]
+    answer: list[int] = field(default_factory=list)
+    letters: tuple[int, list[float]] | None = None
+    scores: list[tuple[int, float]] = field(default_factory=list)
+
+
+Pool = Sequence[tuple[PocketPrompt, Sequence[str]]]  # prompts with the student's own samples
+
+
+class Encoder:
+    """Text to ids as the chat template does it, by parts, so that the learned positions are known."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
+        self.backend: Any = tokenizer.backend_tokenizer
+        vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self.bos, self.user, self.assistant, self.end, self.pad = (
+            vocabulary[token] for token in (BOS, USER, ASSISTANT, END, PAD)
+        )
+        # a finer vocabulary may lack them, and its model is no judge
+        self.letter_ids = [vocabulary[letter] for letter in LETTERS[:10] if letter in vocabulary]
+
+    def ids(self, text: str) -> list[int]:
+        found: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return found
+
+    def chat(self, messages: Sequence[Message], learned: Sequence[int]) -> Example:
+        """The conversation; the tokens of the messages numbered in ``learned`` (and their end mark) are targets."""
+        example = Example([self.bos])
+        for number, message in enumerate(messages):
+            example.ids.append(self.user if message["role"] == "user" else self.assistant)
+            body = [*self.ids(message["content"]), self.end]
+            if number in learned:
+                start = len(example.ids) - 1
+                example.answer += range(start, start + len(body))
+            example.ids += body
+        return example
+
+    def choice(self, messages: Sequence[Message], responses: Sequence[str]) -> Example:
+        """A multiple-choice question whose letter target is ``softmax(score / SOFTNESS)``."""
+        text = mcq_messages(messages, responses)[0]["content"]
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        values = [score(messages, response) for response in responses]
+        example = Example([self.bos, self.user, *encoding.ids, self.end, self.assistant])
+        end = len(text) - len("\n\n" + QUESTION)
+        for letter, response, value in reversed(list(zip(LETTERS, responses, values, strict=False))):
+            # text[end] is the newline after this answer; + 2 for <begin> and <user>
+            example.scores.append((encoding.char_to_token(end) + 2, value))
+            end -= len(f"Answer {letter}:\n{response}") + len("\n\n")
+        weights = [math.exp((value - max(values)) / SOFTNESS) for value in values]
+        example.letters = (len(example.ids) - 1, [weight / sum(weights) for weight in weights])
+        return example
+
+
+def _with(messages: Sequence[Message], text: str) -> list[Message]:
+    return [*messages, {"role": "assistant", "content": text}]
+
+
+def _graded_group(prompt: PocketPrompt, size: int, rng: random.Random) -> list[str]:
+    """Answers of one group: around one quality or of all qualities, so that both gross and fine differences occur."""
+    messages, centre = prompt.messages, rng.random()
+    spread = rng.choice((0.1, 1.0))
+    qualities = [min(1.0, max(0.0, centre + spread * (rng.random() - 0.5) * 2)) for _ in range(size)]
+    return [graded_answer(messages, quality, rng) for quality in qualities]
+
+
+def _choice(encoder: Encoder, prompt: PocketPrompt, pool: Pool, rng: random.Random) -> Example:
+    """A question over the student's own samples (6 in 10), at times with a graded answer among them, or graded ones."""
+    size = rng.choice((2, 3, 4, 4, 4, 4, 4, 6, 8))
+    if pool and rng.random() < 0.6:
+        prompt, samples = pool[rng.randrange(len(pool))]
+        responses = rng.sample(list(samples), min(size, len(samples)))
+        if rng.random() < 0.2:
+            responses[rng.randrange(len(responses))] = graded_answer(prompt.messages, rng.random(), rng)
+    else:
+        responses = _graded_group(prompt, size, rng)
+    return encoder.choice(prompt.messages, responses)
+
+
+def _prompts(seed: int) -> Iterator[PocketPrompt]:
+    """Training prompts without end; a new seed before the smallest kind runs out of fresh instructions."""
+    while True:
+        yield from itertools.islice(iter_prompts(seed), 25_000)
+        seed += 1
+
+
+def examples(
+    spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int, late: Callable[[], bool]
+) -> Iterator[Example]:
+    """Training examples without end; ``late()`` says whether the second part of the training has begun."""
+    rng = random.Random(f"pocket-examples-{seed}")
+    for prompt in _prompts(seed):
+        messages, last = prompt.messages, len(prompt.messages)
+        if spec.judges and late() and rng.random() >= ANSWER_SHARE:
+            yield _choice(encoder, prompt, pool(), rng)
+        elif spec.judges or not late():
+            yield encoder.chat(_with(messages, golden_answer(messages, rng)), [last])
+        else:
+            answer = graded_answer(messages, rng.uniform(*STUDENT_QUALITY), rng)
+            yield encoder.chat(_with(messages, answer), range(1, last + 1, 2))
+
+
+def batches(spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int) -> Iterator[list[Example]]:
+    """``spec.steps`` batches of similar length and at most ``spec.batch_tokens`` padded tokens."""
+    rng = random.Random(f"pocket-batches-{seed}")
+    first = 0.0 if spec.grown_from else FIRST_SHARE if spec.judges else CLEAN_SHARE
+    done = 0
+    source = examples(spec, encoder, pool, seed, lambda: done >= first * spec.steps)
+    while done < spec.steps:
+        chunk = sorted(itertools.islice(source, 512), key=lambda example: len(example.ids))
+        made: list[list[Example]] = [[]]
+        for example in chunk:
+            if made[-1] and (len(made[-1]) + 1) * len(example.ids) > spec.batch_tokens:
+                made.append([])
+            made[-1].append(example)
+        rng.shuffle(made)
+        for batch in made[: spec.steps - done]:
+            yield batch
+            done += 1
+
+
+def loss_of(model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], encoder: Encoder) -> "torch.Tensor":
+    """Sum of three means: next-token loss on answers, cross-entropy to the soft letters, and of the scores read.
+
+    Padding is on the right and attention is causal, so no mask is needed.
+    """
+    import torch
+    from torch.nn import functional
+
+    width = max(len(example.ids) for example in batch)
+    ids = torch.tensor([example.ids + [encoder.pad] * (width - len(example.ids)) for example in batch])
+    hidden = model.model(input_ids=ids).last_hidden_state
+    total: torch.Tensor = hidden.new_zeros(())
+    places = [(row, at) for row, example in enumerate(batch) for at in example.answer]
+    if places:
+        rows, columns = torch.tensor(places).T
+        total = total + functional.cross_entropy(model.lm_head(hidden[rows, columns]), ids[rows, columns + 1])
+    chosen = [(row, *example.letters) for row, example in enumerate(batch) if example.letters]
+    if chosen:
+        target = torch.zeros(len(chosen), model.config.vocab_size)
+        for number, (_, _, share) in enumerate(chosen):
+            target[number, encoder.letter_ids[: len(share)]] = torch.tensor(share)
+        logits = model.lm_head(hidden[[row for row, _, _ in chosen], [at for _, at, _ in chosen]])
+        total = total + functional.cross_entropy(logits, target)
+    marks = [(row, at, value) for row, example in enumerate(batch) for at, value in example.scores]
+    if marks:
+        read = head(hidden[[row for row, _, _ in marks], [at for _, at, _ in marks]]).squeeze(-1)
+        total = total + functional.binary_cross_entropy_with_logits(
+            read, torch.tensor([value for _, _, value in marks])
+        )
+    return total
+
+
+def new_model(spec: Spec, tokenizer: "PreTrainedTokenizerFast") -> Any:
+    """A fresh Llama of this size (tied embeddings, RoPE), float32."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+               "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
+    make: Any = LlamaConfig  # its arguments are not typed
+    config = make(
+        vocab_size=len(tokenizer), hidden_size=spec.width, intermediate_size=spec.inner, num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads, num_key_value_heads=spec.heads, max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True, initializer_range=INIT, attn_implementation="sdpa", **special,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config)
+    made: Any = GenerationConfig
+    model.generation_config = made(**special, max_new_tokens=64)
+    return model
+
+
+def grow(model: "LlamaForCausalLM", small: "LlamaForCausalLM") -> None:
+    """Makes ``model`` (same width, more layers) compute what ``small`` does: its further layers add zero at first."""
+    import torch
+
+    model.load_state_dict(small.state_dict(), strict=False)
+    for layer in model.model.layers[len(small.model.layers) :]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+
+
+def train(
+    spec: Spec, tokenizer: "PreTrainedTokenizerFast", pool: Callable[[], Pool], seed: int, out: Path, name: str
+) -> Any:
+    """Trains one model with AdamW and a cosine schedule; a line of JSON per 100 steps in ``out/logs/name.jsonl``."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    encoder = Encoder(tokenizer)
+    model = new_model(spec, tokenizer)
+    if spec.grown_from:
+        grow(model, LlamaForCausalLM.from_pretrained(out / spec.grown_from))
+    head = torch.nn.Linear(spec.width, 1)
+    parameters = [*model.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=spec.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    warm = 100
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / spec.steps))),
+    )
+    source, started, recent = batches(spec, encoder, pool, seed), time.monotonic(), 0.0
+    model.train()
+    with (out / "logs" / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
+        for step, batch in enumerate(source):
+            loss = loss_of(model, head, batch, encoder)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            recent += float(loss.detach()) / 100
+            if (step + 1) % 100 == 0:
+                row = {"step": step + 1, "loss": round(recent, 4), "seconds": round(time.monotonic() - started, 1)}
+                lines.write(json.dumps(row) + "\n")
+                lines.flush()
+                recent = 0.0
+    return model.eval()

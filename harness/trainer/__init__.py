@@ -1,0 +1,8 @@
+"""Training a student by any method: our trainer on transformers' ``Trainer``, and TRL's as a second backend.
+
+``options`` is plain data; ``fit``, ``reference`` and ``trl_backend`` import torch, so import them where they are used.
+"""
+
+from harness.trainer.options import Training, TrainOptions, TrainReport
+
+__all__ = ["TrainOptions", "TrainReport", "Training"]

@@ -1,0 +1,227 @@
+"""From groups to padded tensors: tokens of each row, prompts that drop out, and the order in which prompts come.
+
+The ids of a response are the suffix of the joint tokenisation, exactly as ``harness.chat.encode`` has them; here whole
+lists go through the tokenizer at once, which is many times faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from harness.chat import end_of_turn, plain, prompt_text
+from harness.errors import UserError
+from harness.method import Batch, Dropped, Row
+from harness.trainer.options import Training, TrainOptions
+from harness.types import Group
+
+SLAB = 2048
+"""Texts tokenised at once."""
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A row as token ids."""
+
+    response: Sequence[int]
+    """End-of-turn included where the response finished."""
+    role: str = "response"
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt to train on. Methods with rollouts have no rows until the student has answered."""
+
+    id: str
+    group: int
+    """Index into the groups it came from."""
+    prompt: Sequence[int]
+    rows: tuple[TokenRow, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with its longest row."""
+        return len(self.prompt) + max((len(row.response) for row in self.rows), default=0)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass. R rows padded on the right to T tokens; N response tokens."""
+
+    inputs: Mapping[str, Tensor]
+    """``input_ids``, ``attention_mask``, ``position_ids``, [R, T] each."""
+    index: Tensor
+    """[N] positions (in the flattened [R * T]) whose hidden state predicts a response token."""
+    labels: Tensor
+    """[N] those tokens."""
+    batch: Batch
+    ids: tuple[str, ...]
+    """Of the prompts."""
+    filler: bool = False
+    """Repeats a prompt so that every process runs equally often; counts for nothing."""
+
+
+def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
+    """The prompts that a method can use, as tokens, and the reasons why others cannot.
+
+    Raises:
+        UserError: no prompt is left, or prompts differ in their number of rows.
+    """
+    method, groups, options = training.method, training.groups, training.options
+    dropped: Counter[str] = Counter()
+    chosen: list[tuple[int, Sequence[Row]]] = []
+    for index, group in enumerate(groups):
+        rows = method.rows(group, training.config)
+        if isinstance(rows, Dropped):
+            dropped[rows.reason] += 1
+        else:
+            chosen.append((index, rows))
+    examples = []
+    for example in tokenise(tokenizer, groups, chosen):
+        room = options.max_new_tokens if method.rollouts else 0
+        if example.longest + room > options.max_length:
+            dropped[f"longer than {options.max_length} tokens"] += 1
+        elif any(not row.response for row in example.rows):
+            dropped["a response has no tokens"] += 1
+        else:
+            examples.append(example)
+    if method.needs.reference and training.reference is not None:
+        examples = [with_reference(example, training.reference[example.group]) for example in examples]
+    if not examples:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common()) or "there are none"
+        raise UserError(f"{method.name}: none of {len(groups)} prompts can be trained on ({reasons}).")
+    sizes = sorted({len(example.rows) for example in examples})
+    if len(sizes) > 1:
+        raise UserError(f"{method.name}: prompts differ in their number of responses ({sizes}); sample n for each.")
+    return examples, dropped
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group], chosen: Sequence[tuple[int, Sequence[Row]]]
+) -> Iterator[Example]:
+    """An Example for each (group index, rows). Raises UserError where prompt ids are not a prefix of the joint ids."""
+    end = end_of_turn(tokenizer)
+    for start in range(0, len(chosen), SLAB):
+        slab = chosen[start : start + SLAB]
+        before = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
+        joint = [
+            text + plain(tokenizer, row.text) + (end if row.finished else "")
+            for text, (_, rows) in zip(before, slab, strict=True)
+            for row in rows
+        ]
+        ids = iter(tokenizer(before + joint, add_special_tokens=False)["input_ids"])
+        prompts = [next(ids) for _ in slab]
+        for prompt, (index, rows) in zip(prompts, slab, strict=True):
+            tokens = []
+            for row in rows:
+                whole = next(ids)
+                if whole[: len(prompt)] != prompt:
+                    raise UserError(
+                        f"the tokenizer of {tokenizer.name_or_path!r} merges text across the border between prompt and "
+                        f"response of prompt {groups[index].prompt.id!r}; use a chat template that ends the "
+                        "generation prompt with a special token or a newline."
+                    )
+                tokens.append(TokenRow(whole[len(prompt) :], row.role, row.signals))
+            yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
+
+
+def with_reference(example: Example, logps: Sequence[float]) -> Example:
+    """The example with signal ``reference`` on each row. Raises ValueError where the numbers do not fit the rows."""
+    if len(logps) != len(example.rows):
+        raise ValueError(f"prompt {example.id!r} has {len(example.rows)} rows but {len(logps)} references")
+    rows = zip(example.rows, logps, strict=True)
+    return replace(example, rows=tuple(replace(row, signals={**row.signals, "reference": logp}) for row, logp in rows))
+
+
+def describe(examples: Sequence[Example], tokens: Mapping[str, Tensor], device: torch.device) -> Batch:
+    """What a loss may know of these prompts. ``tokens``: name to [N] float32."""
+    rows = [row for example in examples for row in example.rows]
+    lengths = torch.tensor([len(row.response) for row in rows], device=device)
+    row = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
+    starts = lengths.cumsum(0) - lengths
+    prompt = [number for number, example in enumerate(examples) for _ in example.rows]
+    names = rows[0].signals if rows else {}
+    return Batch(
+        prompts=len(examples),
+        prompt=torch.tensor(prompt, device=device),
+        row=row,
+        position=torch.arange(len(row), device=device) - starts[row],
+        roles=tuple(r.role for r in rows),
+        lengths=lengths,
+        signals={
+            name: torch.tensor([r.signals[name] for r in rows], dtype=torch.float32, device=device) for name in names
+        },
+        tokens=tokens,
+    )
+
+
+def micro_batch(
+    examples: Sequence[Example],
+    pad: int,
+    device: torch.device,
+    tokens: Mapping[str, Tensor] | None = None,
+    filler: bool = False,
+) -> MicroBatch:
+    """Rows of these prompts, padded on the right."""
+    batch = describe(examples, tokens or {}, device)
+    rows = [([*example.prompt, *row.response], len(example.prompt)) for example in examples for row in example.rows]
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows], device=device)
+    sizes = torch.tensor([len(ids) for ids, _ in rows], device=device)
+    first = torch.tensor([start for _, start in rows], device=device)
+    positions = torch.arange(width, device=device).expand_as(ids)
+    mask = positions < sizes[:, None]
+    place = batch.row * width + first[batch.row] + batch.position
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask.long(),
+        "position_ids": positions.minimum(sizes[:, None] - 1),
+    }
+    return MicroBatch(inputs, place - 1, ids.flatten()[place], batch, tuple(e.id for e in examples), filler)
+
+
+class Shuffled(torch.utils.data.Sampler[list[int]]):
+    """Batch sampler: micro-batches of prompt indices, optimiser step by optimiser step, in a seeded order per epoch.
+
+    Every step holds ``batch_size`` prompts (the last of an epoch may hold fewer), dealt to processes micro-batch by
+    micro-batch. Where they do not go round, a process repeats a prompt as a filler, written as ``-1 - index``.
+    """
+
+    def __init__(self, count: int, options: TrainOptions, seed: int, world: int = 1, rank: int = 0) -> None:
+        self.count, self.batch, self.micro = count, options.batch_size, options.micro_batch
+        self.seed, self.world, self.rank = seed, world, rank
+        self.epoch = 0
+
+    @property
+    def rounds(self) -> int:
+        """Micro-batches per process in a full step (gradient accumulation steps)."""
+        return math.ceil(math.ceil(self.batch / self.micro) / self.world)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def order(self) -> list[int]:
+        """All prompt indices in this epoch's order."""
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        return torch.randperm(self.count, generator=generator).tolist()
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.count, self.batch)
+        return full * self.rounds + math.ceil(math.ceil(rest / self.micro) / self.world)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.order()
+        for start in range(0, self.count, self.batch):
+            step = order[start : start + self.batch]
+            parts = [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
+            while len(parts) % self.world:
+                parts.append([-1 - step[0]])
+            yield from parts[self.rank :: self.world]

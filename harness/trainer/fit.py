@@ -1,0 +1,139 @@
+"""Train one student by one method: the call that the train stage makes."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from harness.errors import UserError
+from harness.trainer.data import Shuffled, prepare
+from harness.trainer.loading import device_of, host, load_model, load_tokenizer, save
+from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
+from harness.trainer.trainer import Curve, DistilTrainer, Job
+from harness.vocabulary import same_vocabulary
+
+CURVE = "training.jsonl"
+"""The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
+
+
+def fit(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
+    """Train, and leave a checkpoint (safetensors, tokenizer, chat template) and its training curve in ``out_dir``.
+
+    Raises:
+        UserError: no usable prompt, vocabularies that differ, a loss that is not finite, an unfit checkpoint.
+    """
+    job, dropped = make_job(training)
+    trainer = make_trainer(job, Path(out_dir), progress)
+    return run(trainer, job, Path(out_dir), dropped)
+
+
+def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
+    """Load the models and tokenise the rows. Returns the job and the reasons for dropped prompts."""
+    method, config, options = training.method, training.config, training.options
+    if method.needs.reference and training.reference is None:
+        raise ValueError(f"{method.name} needs reference log-probabilities (harness.trainer.reference)")
+    tokenizer = load_tokenizer(training.student)
+    live = method.needs.signal == "token"
+    if live:
+        check_teacher(training, tokenizer)
+    examples, dropped = prepare(training, tokenizer)
+    student = host(load_model(training.student, tokenizer, torch.float32))
+    teacher = None
+    if live and training.teacher is not None:
+        teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype))
+        teacher = teacher.requires_grad_(False).train(False).to(device_of(options))
+    return Job(method, config, examples, student, teacher, tokenizer, options, training.seed), dropped
+
+
+def check_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises UserError where the live teacher's vocabulary is not the student's."""
+    if training.teacher is None:
+        raise ValueError(f"{training.method.name} needs a teacher checkpoint: its teacher is live")
+    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher))
+    if reason:
+        raise UserError(
+            f"{training.method.name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family."
+        )
+
+
+def make_trainer(job: Job, out: Path, progress: Progress | None = None) -> DistilTrainer:
+    """The trainer of a job, with its curve attached."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CURVE).unlink(missing_ok=True)
+    args = TrainingArguments(**training_arguments(job.options, out, job.seed))
+    # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
+    args._n_gpu = min(1, args.n_gpu)
+    args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
+    curve = Curve(out / CURVE, progress)
+    trainer = DistilTrainer(job, args, [curve])
+    curve.trainer = trainer
+    return trainer
+
+
+def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str, Any]:
+    """Arguments for transformers' and TRL's trainers alike."""
+    return {
+        "output_dir": str(out),
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.micro_batch,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.warmup_ratio,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(options.schedule, options.schedule),
+        "optim": {"adamw": "adamw_torch"}[options.optimizer],
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.max_grad_norm,
+        "bf16": options.dtype == "bfloat16",
+        "activation_checkpointing": options.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
+        "use_cpu": device_of(options).type == "cpu",
+        "seed": seed % 2**31,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+def run(trainer: DistilTrainer, job: Job, out: Path, dropped: Mapping[str, int]) -> TrainReport:
+    """Train, save, report."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    # Trainer collects garbage as it starts; walking over all of torch's objects would take half a second each time.
+    gc.freeze()
+    try:
+        trainer.train()
+    finally:
+        gc.unfreeze()
+    seconds = time.perf_counter() - start
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        save(job.student, job.tokenizer, out, state)
+    trainer.accelerator.wait_for_everyone()
+    return TrainReport(
+        steps=len(trainer.curve),
+        prompts=len(job.examples),
+        dropped=dict(dropped),
+        tokens=trainer.tokens["all"],
+        response_tokens=trainer.tokens["token"],
+        first_loss=trainer.curve[0]["loss"],
+        final_loss=trainer.curve[-1]["loss"],
+        seconds=seconds,
+        peak_memory=peak_memory(),
+    )
+
+
+def peak_memory() -> int:
+    """Bytes: the GPU's peak since it was last reset, or the largest resident set of this process so far."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,135 @@
+"""Checkpoints in and out, and the head: hidden states to float32 logits over exactly the tokenizer's vocabulary.
+
+``host`` gives a model's forward one further argument, so that loss terms are computed inside the forward call: that is
+where wrappers (DDP, FSDP, peft) expect all work on parameters to happen.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from harness.errors import UserError
+from harness.trainer.options import TrainOptions
+
+Then = Callable[[Tensor], Any]
+"""Last hidden states [R, T, H] -> whatever the forward call is to return."""
+
+
+def device_of(options: TrainOptions) -> torch.device:
+    """The GPU where there is one and ``options.device`` allows it."""
+    return torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder or hub id."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path))
+    return tokenizer
+
+
+def pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id for padding; masked out everywhere, so any will do."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def load_model(path: str | Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
+    """A causal language model without dropout, checked to have a head that ``logits_of`` reproduces.
+
+    Attention is eager where the model caps attention scores (Gemma-2), which fused kernels leave out.
+
+    Raises:
+        UserError: the vocabulary does not fit the tokenizer, or the architecture transforms its logits otherwise.
+    """
+    bars: Any = transformers_logging
+    bars.disable_progress_bar()  # the stage reports progress itself
+    config = AutoConfig.from_pretrained(str(path))
+    original = copy.deepcopy(config)
+    text = config.get_text_config()
+    for name, value in list(vars(text).items()):
+        if ("drop" in name or "pdrop" in name) and isinstance(value, float):
+            setattr(text, name, 0.0)
+    eager = {"attn_implementation": "eager"} if getattr(text, "attn_logit_softcapping", None) else {}
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=dtype, **eager)
+    attach: Any = model
+    attach.distilbench_config = original
+    check_head(model, tokenizer)
+    return model
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, state: Any = None) -> None:
+    """Weights (safetensors), the config as it was loaded, tokenizer and chat template.
+
+    ``state``: a state dict gathered from a sharded model; default, the model's own.
+    """
+    attached: Any = model
+    attached.config = attached.distilbench_config
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+
+
+def host(model: PreTrainedModel) -> PreTrainedModel:
+    """Teach ``model.forward`` the argument ``then``: run the backbone alone and return ``then(hidden states)``."""
+    original = model.forward
+
+    def forward(*args: Any, then: Then | None = None, **kwargs: Any) -> Any:
+        if then is None:
+            return original(*args, **kwargs)
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        return then(model.base_model(*args, **given, use_cache=False).last_hidden_state)
+
+    model.forward = forward
+    return model
+
+
+def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor:
+    """Hidden states [c, H] -> next-token logits [c, vocabulary] float32.
+
+    Columns that only pad the embedding matrix are left out before any softmax. Final soft-capping: Gemma-2.
+    """
+    untyped: Any = model
+    head = untyped.get_output_embeddings()
+    plain = type(head) is torch.nn.Linear  # an adapter or a quantised head must run as it is
+    if plain:
+        bias = None if head.bias is None else head.bias[:vocabulary]
+        logits = linear(states, head.weight[:vocabulary], bias)
+    else:
+        logits = head(states)[..., :vocabulary]
+    logits = logits.float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
+    untyped: Any = model
+    head = untyped.get_output_embeddings()
+    vocabulary = len(tokenizer)
+    if head is None or head.weight.shape[0] < vocabulary:
+        width = None if head is None else head.weight.shape[0]
+        raise UserError(
+            f"{model.name_or_path!r} has {width} output embeddings for {vocabulary} tokens of its tokenizer; "
+            "resize the embeddings and save the checkpoint again."
+        )
+    was_training = model.training
+    model.train(False)
+    ids = torch.arange(3, device=model.device)[None] % vocabulary
+    own = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
+    theirs = model(input_ids=ids, use_cache=False).logits[0, :, :vocabulary].float()
+    model.train(was_training)
+    if not torch.allclose(own, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+        raise UserError(
+            f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "
+            f"difference {float((own - theirs).abs().max()):.3g}); extend logits_of in harness/trainer/loading.py."
+        )

@@ -1,0 +1,141 @@
+"""Live responses: the student answers the prompts of a whole optimiser step, alone or mixed with the teacher.
+
+A small sampling loop of our own, because both models step together: each token is drawn from
+``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss wants the log-probability of the
+drawn token under all three. The random numbers of a response depend on the seed, the step and the prompt alone, so
+neither batching nor the number of processes changes what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from harness.chat import end_of_turn
+from harness.stats import seed_of
+from harness.trainer.data import Example, TokenRow
+from harness.trainer.loading import logits_of, pad_of
+
+NAMES = ("behaviour", "student", "teacher")
+AT_ONCE = 64
+"""Prompts drawn together."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One drawn response: its tokens (end-of-turn included where it was drawn) and their log-probabilities."""
+
+    tokens: list[int]
+    logps: Mapping[str, list[float]]
+    """``behaviour`` (the distribution it was drawn from), ``student`` and ``teacher`` (both at temperature 1)."""
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """Who draws, and how."""
+
+    student: PreTrainedModel
+    teacher: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    temperature: float
+    mix: float
+    max_new_tokens: int
+
+    def stops(self) -> list[int]:
+        """Ids that end a response: the chat template's end of turn and the model's own end tokens."""
+        ends = [self.tokenizer(end_of_turn(self.tokenizer), add_special_tokens=False)["input_ids"][-1]]
+        generation = getattr(self.student, "generation_config", None)
+        for own in (self.tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)):
+            ends += own if isinstance(own, list) else [] if own is None else [own]
+        return sorted(set(ends))
+
+
+class _Stepper:
+    """One model with its key-value cache, fed left-padded prompts and then one token at a time."""
+
+    def __init__(self, model: PreTrainedModel, vocabulary: int) -> None:
+        self.model, self.vocabulary, self.cache = model, vocabulary, DynamicCache(config=model.config)
+
+    def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """[B, vocabulary] of the next token."""
+        out = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
+        )
+        return logits_of(self.model, out.last_hidden_state[:, -1], self.vocabulary)
+
+
+def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
+    """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
+    drawn = []
+    for start in range(0, len(examples), AT_ONCE):
+        part = examples[start : start + AT_ONCE]
+        seeds = [seed_of("rollout", seed, step, example.id) for example in part]
+        for example, rollout in zip(part, draw([e.prompt for e in part], speakers, seeds), strict=True):
+            drawn.append((replace(example, rows=(TokenRow(rollout.tokens),)), rollout))
+    return drawn
+
+
+@torch.no_grad()
+def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[int]) -> list[Rollout]:
+    """One response to each prompt (token ids)."""
+    speakers.student.train(False)
+    device = speakers.student.device
+    vocabulary = len(speakers.tokenizer)
+    width = max(map(len, prompts))
+    pad = pad_of(speakers.tokenizer)
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    limit = speakers.max_new_tokens
+    uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
+    student, teacher = _Stepper(speakers.student, vocabulary), _Stepper(speakers.teacher, vocabulary)
+    stops = torch.tensor(speakers.stops(), device=device)
+    alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    columns: list[Tensor] = []
+    for t in range(limit):
+        q, p = (model.logits(ids, mask, positions) for model in (student, teacher))
+        token, logps = pick(q, p, uniforms[:, t], speakers.temperature, speakers.mix)
+        columns.append(torch.stack([token.double(), *logps.double(), alive.double()]))
+        alive = alive & ~torch.isin(token, stops)
+        if not alive.any():
+            break
+        ids, positions = token[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(ids)], 1)
+    return [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
+
+
+def pick(q: Tensor, p: Tensor, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
+    """Draw by inverting the cumulative distribution.
+
+    Args:
+        q, p: student's and teacher's logits, [B, V]. uniform: [B] in [0, 1).
+
+    Returns:
+        tokens [B], and their log-probabilities [3, B] under mixture, student and teacher.
+    """
+    mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * (q / temperature).softmax(-1)
+    cumulative = mixture.double().cumsum(-1)
+    token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    token = token.clamp_max(q.shape[1] - 1)
+    logps = [mixture.gather(1, token).log(), q.log_softmax(-1).gather(1, token), p.log_softmax(-1).gather(1, token)]
+    return token[:, 0], torch.stack(logps)[..., 0]
+
+
+def collect(columns: Tensor) -> Rollout:
+    """[5, T] of one response (token, three log-probabilities, whether it was still going) -> its Rollout."""
+    kept = columns[:, columns[-1] > 0]
+    return Rollout(
+        [int(token) for token in kept[0].tolist()],
+        {name: kept[number + 1].tolist() for number, name in enumerate(NAMES)},
+    )
+
+
+def logps_of(rollouts: Sequence[Rollout], device: torch.device) -> dict[str, Tensor]:
+    """Name to [N] float32, all tokens of all rollouts in order."""
+    every = {name: [logp for rollout in rollouts for logp in rollout.logps[name]] for name in NAMES}
+    return {name: torch.tensor(logps, dtype=torch.float32, device=device) for name, logps in every.items()}

@@ -1,0 +1,79 @@
+"""Per-token terms of a loss without ever holding batch x length x vocabulary in float32.
+
+Hidden states of the positions that predict response tokens go through the head chunk by chunk; each chunk's logits are
+reduced to a few numbers per position at once and recomputed in the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from harness.method import TokenTerms
+from harness.trainer.data import MicroBatch
+from harness.trainer.loading import logits_of
+
+CHUNK_NUMBERS = 1 << 24
+"""Logits per automatic chunk: 64 MiB in float32."""
+
+
+def response_terms(
+    model: Any,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    micro: MicroBatch,
+    token_terms: TokenTerms,
+    config: Any,
+    vocabulary: int,
+    chunk: int = 0,
+) -> dict[str, Tensor]:
+    """Name to [N]: ``token_terms`` of every response token, with gradient to the student.
+
+    Args:
+        model: ``student`` as the trainer wrapped it (DDP, FSDP); the forward call goes through it.
+        student: the model that ``host`` has prepared.
+        teacher: frozen, or ``None``.
+        chunk: positions at once; 0 picks by ``CHUNK_NUMBERS``.
+    """
+    guide = None if teacher is None else states_of(teacher, micro)
+
+    def some(states: Tensor, labels: Tensor, guide: Tensor | None) -> dict[str, Tensor]:
+        target = None
+        if teacher is not None and guide is not None:
+            with torch.no_grad():
+                target = logits_of(teacher, guide, vocabulary)
+        return token_terms(logits_of(student, states, vocabulary), labels, target, config)
+
+    def then(hidden: Tensor) -> dict[str, Tensor]:
+        states = hidden.flatten(0, 1)[micro.index]
+        size = chunk or max(1, CHUNK_NUMBERS // vocabulary)
+        if len(states) <= size:
+            return some(states, micro.labels, guide)
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, len(states), size):
+            cut = slice(start, start + size)
+            parts.append(
+                checkpoint(
+                    some,
+                    states[cut],
+                    micro.labels[cut],
+                    None if guide is None else guide[cut],
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            )
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    terms: dict[str, Tensor] = model(**micro.inputs, then=then)
+    return terms
+
+
+@torch.no_grad()
+def states_of(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
+    """[N, H] hidden states of a frozen model at the positions that predict response tokens."""
+    hidden: Tensor = model.base_model(**micro.inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)[micro.index]

@@ -1,0 +1,26 @@
+"""The benchmarks, one file each, and how they reach a judge. ``BENCHMARKS`` is the table of contents."""
+
+from __future__ import annotations
+
+from harness.benchmark import Benchmark
+from harness.registry import JudgeKind
+from judges import (
+    alpaca_eval,
+    arena_hard,
+    gsm8k,
+    mt_bench,
+    openai_judge,
+    pocket_judge,
+    replay,
+    transformers_judge,
+)
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (alpaca_eval.BENCHMARK, arena_hard.BENCHMARK, mt_bench.BENCHMARK, gsm8k.BENCHMARK)
+}
+
+JUDGES: dict[str, JudgeKind] = {
+    kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
+}
+"""The ways to reach a judge. ``judges.client.ask`` is how all of them are asked."""

@@ -1,0 +1,219 @@
+"""Length-controlled win rates: the GLM of AlpacaEval 2, its refits, and an interval that is one.
+
+Dubois et al. 2024, arXiv 2404.04475. Per instruction i with preference y (probability that the model beats the
+baseline): logit P = a * tanh(delta_i / std(delta)) + w * difficulty_i + b, where delta is baseline length minus model
+length in characters. LC is the mean prediction with the length term set to 0. The official fit adds the rows of two
+"gamed" baselines (no b, weight 0.1 each), an L1 penalty, and takes C by 5-fold cross-validation; liblinear's early
+stopping is part of the published numbers, so the point estimate runs liblinear exactly as the official code does.
+
+The official ``lc_standard_error`` is the spread of fitted values, not an error of LC (it is about half as large).
+Here instructions are resampled and the GLM is refitted each time, C held, by a batched Newton method in numpy.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.stats import Array
+from judges.glm_solver import sigmoid, solve
+
+COST_GRID = np.logspace(-4, 4, 10)
+"""Candidates for C, the inverse strength of the L1 penalty."""
+FOLDS = 5
+GAMED_WEIGHT = 0.1
+"""Weight of a gamed row beside 1 for a row of the model: lambda 0.2 shared by two gamed baselines."""
+MIN_QUESTIONS = 100
+"""Below this the length and the difficulty term cannot be told from chance, and LC is not reported."""
+_SEED = 123  # of liblinear's coordinate order, fixed by the official code
+_CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in cache
+
+
+class Gamed(NamedTuple):
+    """The annotated rows of the gamed baselines, the same for every model."""
+
+    preference: Array
+    length: Array
+    """tanh of the standardised length difference."""
+    difficulty: Array
+
+
+NO_GAMED = Gamed(np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+class Rows(NamedTuple):
+    """One model's annotated instructions."""
+
+    preference: Array
+    """Probability that the model beats the baseline, 0..1."""
+    delta: Array
+    """Baseline length minus model length, characters."""
+    difficulty: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted GLM."""
+
+    coef: Array
+    """Length, difficulty, bias."""
+    cost: float
+    """The C that cross-validation chose."""
+    value: float
+    """LC in percent."""
+    predictions: Array
+    """Per instruction, percent, at equal length."""
+
+    @property
+    def official_error(self) -> float:
+        """The published ``lc_standard_error``: the standard error of the mean of the predictions, percent."""
+        return float(self.predictions.std(ddof=1) / np.sqrt(self.predictions.size))
+
+
+def length_feature(delta: Array) -> Array:
+    """tanh of the length difference in units of its sample standard deviation; 0 where all differences are equal."""
+    spread = float(delta.std(ddof=1)) if delta.size > 1 else 0.0
+    return np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
+
+
+def _design(rows: Rows, gamed: Gamed) -> tuple[Array, Array, Array]:
+    """(x [gamed + rows, 3], preference, weight), gamed rows first as in the official code."""
+    n, extra = rows.preference.size, gamed.preference.size
+    length = np.concatenate([gamed.length, length_feature(rows.delta)])
+    difficulty = np.concatenate([gamed.difficulty, rows.difficulty])
+    bias = np.concatenate([np.zeros(extra), np.ones(n)])
+    preference = np.concatenate([gamed.preference, rows.preference])
+    return np.column_stack([length, difficulty, bias]), preference, np.where(bias > 0, 1.0, GAMED_WEIGHT)
+
+
+def _folds(size: int) -> NDArray[np.int64]:
+    """Fold of each row: what a grouped 5-fold split with a stable sort gives for groups of equal size."""
+    folds: NDArray[np.int64] = (size - 1 - np.arange(size, dtype=np.int64)) % FOLDS
+    return folds
+
+
+def _log_loss(logits: Array, preference: Array, weight: Array) -> Array:
+    """Weighted mean log loss over the last axis, probabilities clipped as in the official code."""
+    p = np.clip(sigmoid(logits), 1e-15, 1 - 1e-15)
+    losses = -(preference * np.log(p) + (1 - preference) * np.log(1 - p))
+    return np.asarray((losses * weight).mean(axis=-1))
+
+
+def _finish(coef: Array, cost: float, rows: Rows) -> Fit:
+    predictions = 100 * sigmoid(coef[1] * rows.difficulty + coef[2])
+    return Fit(coef, float(cost), float(predictions.mean()), predictions)
+
+
+def fit_official(rows: Rows, gamed: Gamed) -> Fit:
+    """The official fit: liblinear over 5 folds and 10 values of C, one random state per fold, then a refit."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    x, preference, weight = _design(rows, gamed)
+
+    def liblinear(keep: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
+        labels = np.repeat([1, 0], int(keep.sum()))
+        shares = np.concatenate([preference[keep], 1 - preference[keep]]) * np.tile(weight[keep], 2)
+        model = LogisticRegression(
+            C=cost, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=state, tol=1e-4, max_iter=100
+        )
+        model.fit(np.tile(x[keep], (2, 1)), labels, sample_weight=shares)
+        return np.asarray(model.coef_[0], dtype=float)
+
+    scores = np.zeros((FOLDS, COST_GRID.size))
+    fold_of = _folds(preference.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is part of the published numbers
+        for fold in range(FOLDS):
+            state = np.random.RandomState(_SEED)
+            held = fold_of == fold
+            for number, cost in enumerate(COST_GRID):
+                coef = liblinear(~held, cost, state)
+                scores[fold, number] = _log_loss(x[held] @ coef, preference[held], weight[held])
+        best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
+        coef = liblinear(np.ones(preference.size, dtype=bool), best, _SEED)
+    return _finish(coef, best, rows)
+
+
+def fit_exact(rows: Rows, gamed: Gamed = NO_GAMED) -> Fit:
+    """The same objective, folds and choice of C, solved to convergence: all folds and values of C in one batch."""
+    x, preference, weight = _design(rows, gamed)
+    fold_of = _folds(preference.size)
+    inside = np.repeat(fold_of[None, :] != np.arange(FOLDS)[:, None], COST_GRID.size, axis=0)
+    costs = np.tile(COST_GRID, FOLDS)
+    coefs = solve(x[:, 0], x[:, 1], x[:, 2], preference, inside * weight, costs)
+    scores = np.zeros((FOLDS, COST_GRID.size))
+    for fold in range(FOLDS):
+        held = fold_of == fold
+        logits = coefs[fold * COST_GRID.size : (fold + 1) * COST_GRID.size] @ x[held].T
+        scores[fold] = _log_loss(logits, preference[held], weight[held])
+    best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
+    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([best]))[0]
+    return _finish(coef, best, rows)
+
+
+def bootstrap(rows: Rows, gamed: Gamed, fit: Fit, counts: Array) -> Array:
+    """LC in percent on each resample of the instructions, refitted with C held at ``fit.cost``.
+
+    Args:
+        counts: [replicates, rows] how often each instruction is drawn. The length unit (standard deviation of the
+            length differences) is recomputed on every resample; gamed rows are the same in all.
+    """
+    n = counts.sum(axis=1)
+    mean = counts @ rows.delta / n
+    variance = np.maximum(counts @ rows.delta**2 - n * mean**2, 0.0) / np.maximum(n - 1, 1)
+    difficulty = np.concatenate([gamed.difficulty, rows.difficulty])
+    bias = np.concatenate([np.zeros(gamed.preference.size), np.ones(rows.preference.size)])
+    preference = np.concatenate([gamed.preference, rows.preference])
+    values = []
+    for first in range(0, counts.shape[0], _CHUNK):
+        part = counts[first : first + _CHUNK]
+        spread = np.sqrt(variance[first : first + _CHUNK])[:, None]
+        own = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
+        length = np.concatenate([np.broadcast_to(gamed.length, (len(part), gamed.length.size)), own], axis=1)
+        weight = np.concatenate([np.full((len(part), gamed.length.size), GAMED_WEIGHT), part], axis=1)
+        cost = np.full(len(part), fit.cost)
+        coef = solve(length, difficulty, bias, preference, weight, cost, fit.coef)
+        predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
+        values.append(100 * (part * predictions).sum(axis=1) / n[first : first + _CHUNK])
+    return np.concatenate(values) if values else np.zeros(0)
+
+
+def converged(rows: Rows, gamed: Gamed, fit: Fit) -> Fit:
+    """The same fit at the same C, solved to convergence: what the replicates of ``bootstrap`` are centred on."""
+    x, preference, weight = _design(rows, gamed)
+    cost = np.array([fit.cost])
+    return _finish(solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], cost, fit.coef)[0], fit.cost, rows)
+
+
+def contributions(rows: Rows, gamed: Gamed, fit: Fit) -> Array:
+    """Per instruction, percent: LC plus the influence of that instruction on it. Their mean is LC to first order.
+
+    The infinitesimal jackknife of the refitted GLM (C and the active coefficients held), so that the spread of these
+    values gives the standard error of LC, where the spread of the predictions does not.
+    """
+    n = rows.preference.size
+    x, _, weight = _design(rows, gamed)
+    p = sigmoid(x @ fit.coef)
+    active = np.abs(fit.coef) > 1e-12
+    hessian = (x * (weight * p * (1 - p))[:, None]).T @ x
+    own = x[-n:]
+    pull = (rows.preference - p[-n:])[:, None] * own
+    # the length unit moves too: d tanh(delta / s) / ds, and ds per instruction
+    spread = float(rows.delta.std(ddof=1))
+    if spread > 0:
+        slope = -(1 - own[:, 0] ** 2) * rows.delta / spread**2
+        slack = (rows.preference - p[-n:]) * slope
+        tilt = -(p[-n:] * (1 - p[-n:]) * slope * fit.coef[0]) @ own + np.array([slack.sum(), 0.0, 0.0])
+        unit = ((rows.delta - rows.delta.mean()) ** 2 - spread**2) / (2 * spread * (n - 1))
+        pull = pull + unit[:, None] * tilt
+    moved = np.zeros((n, 3))
+    moved[:, active] = np.linalg.lstsq(hessian[np.ix_(active, active)], pull[:, active].T, rcond=None)[0].T
+    q = fit.predictions / 100
+    gradient = np.array([0.0, (q * (1 - q) * rows.difficulty).mean(), (q * (1 - q)).mean()])
+    influence: Array = fit.predictions - fit.value + 100 * n * (moved @ gradient)
+    return np.asarray(fit.value + influence - influence.mean())

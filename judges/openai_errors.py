@@ -1,0 +1,183 @@
+"""Reading what an OpenAI-compatible endpoint sent: a complete reply, or the kind of failure it was.
+
+Kinds are those of ``harness.benchmark.JudgeError``. Endpoints differ, so the HTTP status decides first and the
+error's code and words only where the status says too little. Messages never hold the API key.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.benchmark import JudgeError
+from harness.types import Reply
+
+LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
+_KINDS: Final = {
+    401: "auth",
+    403: "auth",
+    404: "model",
+    408: "timeout",
+    409: "server",
+    425: "server",
+    429: "rate-limit",
+}
+_CONTEXT = re.compile(
+    r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context", re.IGNORECASE
+)
+_FILTER = re.compile(r"content.?(filter|policy|management)|safety|moderation", re.IGNORECASE)
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)", re.IGNORECASE
+)
+_NO_MODEL = re.compile(
+    r"model.{0,80}(not (found|exist)|does not exist|unknown)|no such model|unknown model", re.IGNORECASE
+)
+
+
+class NoReplyError(Exception):
+    """A response of status 200 without a usable reply in it."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def read_completion(body: object) -> Reply:
+    """The complete reply in a decoded ``chat.completion`` body. Nothing about its form is taken for granted.
+
+    A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
+    Raises NoReplyError of kind ``empty refused`` or ``bad-reply``.
+    """
+    if not isinstance(body, Mapping) or not isinstance(body.get("choices"), list):
+        raise NoReplyError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
+    if not body["choices"]:
+        raise NoReplyError("empty", "the reply has no choices")
+    try:
+        return _read_choice(body, body["choices"][0])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NoReplyError("bad-reply", f"the chat completion has a form of its own ({error!r})") from error
+
+
+def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Reply:
+    finish = str(choice.get("finish_reason") or "")
+    if finish == "content_filter":
+        raise NoReplyError("refused", "the endpoint's content filter cut the reply")
+    message = choice.get("message") or {}
+    text = message.get("content") or ""
+    if not isinstance(text, str):
+        raise TypeError(f"content is {type(text).__name__}, not text")
+    first = _first_token(choice.get("logprobs") or {})
+    if not text.strip() and not first:
+        if message.get("refusal"):
+            raise NoReplyError("refused", f"the model refused: {message['refusal']}")
+        spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
+        raise NoReplyError("empty", f"the reply has no text{spent}")
+    usage = body.get("usage") or {}
+    return Reply(
+        text=text,
+        finish_reason=finish,
+        model=str(body.get("model") or ""),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        first_token=first,
+    )
+
+
+def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
+    """Token text to log-probability at the first position; two tokens of one text count together."""
+    content = logprobs.get("content")
+    if not content:
+        return None
+    found: dict[str, float] = {}
+    for entry in content[0].get("top_logprobs") or [content[0]]:
+        token, logprob = str(entry["token"]), float(entry["logprob"])
+        logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
+        found[token] = logprob if token not in found else _log_add(found[token], logprob)
+    return found
+
+
+def _log_add(a: float, b: float) -> float:
+    high, low = max(a, b), min(a, b)
+    return high + math.log1p(math.exp(low - high))
+
+
+def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
+    """What an exception of the SDK means for the client: kind, message without the key, Retry-After."""
+    import openai
+
+    cause = error.__cause__
+    if isinstance(error, openai.APITimeoutError):
+        return JudgeError("timeout", "the endpoint did not answer in time")
+    if isinstance(error, openai.APIStatusError):
+        return _status_error(error, key, key_name)
+    if isinstance(error, UnicodeError):
+        return JudgeError("bad-reply", f"the request holds text that is not valid Unicode: {error}")
+    if isinstance(error, openai.APIConnectionError):
+        # A body that breaks off is a protocol error below the SDK; no byte at all is a connection that failed.
+        cut = "incomplete" in str(cause) or "without sending complete" in str(cause)
+        detail = scrub(f"{type(cause).__name__}: {cause}" if cause else str(error), key)
+        return JudgeError("truncated" if cut else "connection", detail)
+    if isinstance(error, ValueError) or isinstance(cause, ValueError):
+        return JudgeError(
+            "truncated", "the reply's body is not valid JSON; it was cut on the way, or the endpoint is broken"
+        )
+    return JudgeError("bad-reply", scrub(f"{type(error).__name__}: {error}", key))
+
+
+def _status_error(error: Any, key: str, key_name: str) -> JudgeError:
+    status = int(error.status_code)
+    body = error.body if isinstance(error.body, Mapping) else {}
+    code = str(body.get("code") or body.get("type") or "")
+    words = scrub(str(body.get("message") or error.message), key)[:300]
+    message = f"HTTP {status}: {words}"
+    if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
+        return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
+    if status >= 500:
+        return JudgeError("server", message, _retry_after(error.response.headers))
+    kind = _KINDS.get(status)
+    if kind == "auth":
+        return JudgeError(kind, f"{message} (the key is read from the environment variable {key_name})")
+    if kind is not None:
+        return JudgeError(kind, message, _retry_after(error.response.headers))
+    return _request_error(code, words, message, str(body.get("param") or ""))
+
+
+def _request_error(code: str, words: str, message: str, param: str) -> JudgeError:
+    """HTTP 400, 413, 422 and the like: about this request, or about every request to this model?"""
+    if _FILTER.search(code) or _FILTER.search(words):
+        return JudgeError("refused", message)
+    if "context_length" in code or _CONTEXT.search(words):
+        return JudgeError("bad-reply", f"{message} (the judge prompt is longer than the model's context)")
+    if "model_not_found" in code or _NO_MODEL.search(words):
+        return JudgeError("model", message)
+    if "unsupported" in code or _UNSUPPORTED.search(words):
+        remedy = "set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
+        return JudgeError("model", f"{message} ({f'{param}: ' if param else ''}{remedy})")
+    return JudgeError("bad-reply", message)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); ``None`` if not said."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit
+        except ValueError:
+            date = email.utils.parsedate_tz(value)
+            if date is None:
+                continue
+            seconds = email.utils.mktime_tz(date) - time.time()
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def scrub(text: str, key: str) -> str:
+    """``text`` with the key, should an endpoint echo it, put out of sight."""
+    return text.replace(key, "[api key]") if key and key != "none" else text

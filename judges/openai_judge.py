@@ -1,0 +1,192 @@
+"""Judge kind ``openai``: any endpoint that speaks the OpenAI chat protocol, hosted or local, through the openai SDK.
+
+Retries, concurrency and the ledger are the client's business (``judges/client.py``); this file makes one call and
+names what went wrong. The API key is read from the environment when a call is made and goes nowhere else.
+
+    judges: {gpt: {kind: openai, model: gpt-4-1106-preview, price_in: 10, price_out: 30}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import urllib.parse
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from harness.benchmark import JudgeError
+from harness.registry import JudgeKind
+from harness.types import Reply, Request
+from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub
+from judges.openai_probe import probe
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+ROUTE: Final = "/chat/completions"
+OPENAI_URL: Final = "https://api.openai.com/v1"
+_CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
+
+
+@dataclass(frozen=True)
+class OpenAIConfig:
+    """Options of a judge behind an OpenAI-compatible endpoint."""
+
+    model: str
+    """Model id to ask for; give the dated one where there is one (``gpt-4-1106-preview``)."""
+    base_url: str | None = None
+    """Endpoint up to and with ``/v1``; none means OpenAI's own."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key. Local servers need none: leave it unset."""
+    temperature: float | None = None
+    """Overrides the protocol's temperature (some models take only 1)."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The request field for the token limit; newer OpenAI models take only ``max_completion_tokens``."""
+    logprobs: bool = True
+    """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    """Further request fields, sent as they are (a thinking budget, say). No secrets: recipes are stored."""
+    price_in: float | None = None
+    """Dollars per million prompt tokens; unknown if not given."""
+    price_out: float | None = None
+    """Dollars per million completion tokens; unknown if not given."""
+
+    def __post_init__(self) -> None:
+        parts = urllib.parse.urlsplit(self.base_url or OPENAI_URL)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                f"base_url {self.base_url!r} is no http(s) address; an example is http://127.0.0.1:8000/v1"
+            )
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(
+                "base_url holds a user name, password, query or fragment; it is stored, so give the key "
+                "through the environment variable that api_key_env names"
+            )
+        if not self.model:
+            raise ValueError("model is empty; name the model id to ask for")
+
+
+class OpenAIJudge:
+    """One endpoint and model. ``complete`` may be called from several event loops, each with connections of its own."""
+
+    name = "openai"
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self.config = config
+        self.model = config.model
+        self.base_url = (config.base_url or OPENAI_URL).rstrip("/")
+        self.endpoint = self.base_url + _quirks(config)
+        """The address and what else decides replies. Never the key."""
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.config.api_key_env, "").strip() or "none"
+
+    async def complete(self, request: Request) -> Reply:
+        """One call, no retry. Raises JudgeError with the kind of what went wrong; the key is in no message."""
+        from openai import OpenAIError
+
+        try:
+            # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
+            # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
+            return read_completion(await self._client().post(ROUTE, cast_to=object, body=self.body(request)))
+        except NoReplyError as error:
+            raise JudgeError(error.kind, scrub(str(error), self._key)) from None
+        except (OpenAIError, ValueError) as error:  # ValueError: a body that is not JSON
+            raise judge_error(error, self._key, self.config.api_key_env) from None
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The fields of the request as they go over the wire."""
+        temperature = request.temperature if self.config.temperature is None else self.config.temperature
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(request.messages),
+            "temperature": temperature,
+            self.config.max_tokens_field: request.max_tokens,
+        }
+        if request.top_logprobs and self.config.logprobs:
+            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        return fields | dict(self.config.extra_body)
+
+    def check(self) -> str | None:
+        """Ask the endpoint for its models (10 s at most): ``None``, or what is wrong and the remedy."""
+        if self.config.base_url is None and self._key == "none":
+            return (
+                f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
+                f"{self.config.api_key_env}, or give base_url for another endpoint."
+            )
+        problem = probe(self.base_url, self.model, self._key, self.config.max_tokens_field, self.config.api_key_env)
+        return None if problem is None else scrub(problem, self._key)
+
+    async def aopen(self) -> None:
+        """Import the SDK and make the client of the running event loop, which takes a second the first time."""
+        self._client()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    def _client(self) -> AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
+
+            # The type of the SDK's own limits: which HTTP library it stands on changed, and is its business.
+            limits = type(DEFAULT_CONNECTION_LIMITS)(
+                max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
+            )
+            client = AsyncOpenAI(
+                api_key=self._key,
+                base_url=self.base_url,  # always given: the SDK would read OPENAI_BASE_URL, and the ledger not know it
+                max_retries=0,
+                timeout=None,  # the client's own timeout covers the whole call
+                http_client=DefaultAsyncHttpxClient(limits=limits, timeout=None),
+            )
+            self._clients[loop] = client
+        return client
+
+
+def _quirks(config: OpenAIConfig) -> str:
+    """What decides replies besides address, model and request, as a suffix of the endpoint: empty by default."""
+    parts: list[str] = []
+    if config.temperature is not None:
+        parts.append(f"temperature={config.temperature:g}")
+    if config.max_tokens_field != "max_tokens":
+        parts.append(config.max_tokens_field)
+    if not config.logprobs:
+        parts.append("no-logprobs")
+    if config.extra_body:
+        body = json.dumps(dict(config.extra_body), sort_keys=True)
+        parts.append("extra=" + hashlib.sha256(body.encode()).hexdigest()[:12])
+    return "#" + ",".join(parts) if parts else ""
+
+
+def identity(config: OpenAIConfig) -> dict[str, Any]:
+    """What decides verdicts: endpoint (with the options that go into the request) and model."""
+    judge = OpenAIJudge(config)
+    return {"endpoint": judge.endpoint, "model": judge.model}
+
+
+def price(config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """Dollars for so many tokens; ``None`` while either price is unknown."""
+    if config.price_in is None or config.price_out is None:
+        return None
+    return (config.price_in * prompt_tokens + config.price_out * completion_tokens) / 1e6
+
+
+JUDGE = JudgeKind(
+    "openai",
+    "any OpenAI-compatible endpoint: OpenAI, vLLM, SGLang, llama.cpp, ...",
+    OpenAIConfig,
+    OpenAIJudge,
+    identity,
+    price,
+)

@@ -1,0 +1,235 @@
+"""Judge kind ``pocket``: a rule with noise and biases of stated size, in the reply formats of real judges.
+
+It reads the prompts of ``judges/pocket_prompts.py``, scores the answers by the pocket world's own rule
+(``harness.pocket.world.score``) and replies as a model would: one token with log-probabilities, ``[[A>B]]`` after a
+sentence, ``[[7]]``. Since its biases are known, whatever measures a judge's biases can be tested on it.
+
+The log-odds that it prefers the first answer (m, A) to the second:
+
+    u = sharpness * (score_1 - score_2) + position_bias + length_bias * tanh((words_1 - words_2) / length_scale)
+        + self_preference * (mean_logp_1 - mean_logp_2) + noise * z,    z ~ N(0, 1) fixed by the request and the seed
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.pocket.world import UnknownInstruction, score
+from harness.registry import JudgeKind
+from harness.types import Message, Reply, Request, Response
+from judges.ledger import request_key
+from judges.pocket_prompts import Grade, Pair, read_prompt
+
+if TYPE_CHECKING:
+    from harness.models import ChatModel
+
+MODEL: Final = "pocket-judge-1"
+"""Raised when the same request gets another reply."""
+NO_VERDICT: Final = "I cannot judge this."
+_SELDOM: Final = math.log(0.01)  # log-probability of a token besides the expected one when there is nothing to judge
+
+
+@dataclass(frozen=True)
+class PocketConfig:
+    """How the pocket judge judges. Biases are log-odds: +1 turns a toss-up into 73% for the favoured answer."""
+
+    sharpness: float = 8.0
+    """Log-odds per unit of difference between the two answers' scores (which lie in 0..1)."""
+    noise: float = 0.5
+    """Standard deviation of the Gaussian noise on the log-odds."""
+    position_bias: float = 0.0
+    """Log-odds in favour of the answer that is shown first."""
+    length_bias: float = 0.0
+    """Log-odds in favour of an answer that is very much longer (it saturates as tanh)."""
+    length_scale: float = 10.0
+    """Difference in words at which three quarters of the length bias are at work."""
+    self_preference: float = 0.0
+    """Log-odds per nat of mean log-probability that the model ``favours`` gives one answer more than the other."""
+    favours: str = "pocket:teacher"
+    """The model whose own style it prefers; loaded only if ``self_preference`` is not 0."""
+    tie: float = 0.5
+    """Labels: log-odds within which the answers are about equal, ``[[A=B]]``."""
+    much: float = 3.0
+    """Labels: log-odds beyond which one is much better, ``[[A>>B]]``."""
+    grade_noise: float = 0.7
+    """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding."""
+    seed: int = 0
+    """Of the noise. The same request always gets the same reply; another repeat index or seed another draw."""
+
+    def __post_init__(self) -> None:
+        for name in ("sharpness", "noise", "grade_noise", "tie"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0, got {getattr(self, name)}")
+        if self.length_scale <= 0:
+            raise ValueError(f"length_scale is a number of words above 0, got {self.length_scale}")
+        if self.much < self.tie:
+            raise ValueError(f"much ({self.much}) is a larger difference than tie ({self.tie})")
+
+
+class PocketJudge:
+    """The rule as a judge in this process. Never fails: what it cannot read gets a reply without a verdict."""
+
+    name = "pocket"
+    model = MODEL
+
+    def __init__(self, config: PocketConfig = PocketConfig()) -> None:
+        self.config = config
+        settings = identity(config)
+        self.endpoint = "in-process:pocket?" + "&".join(f"{name}={value}" for name, value in settings.items())
+        self._favoured: ChatModel | None = None
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply to one request."""
+        return self.reply(request)
+
+    def check(self) -> str | None:
+        """Always ready."""
+        return None
+
+    def reply(self, request: Request) -> Reply:
+        """The reply to one request; a pure function of it and of the config."""
+        prompt = read_prompt(request.messages)
+        rng = random.Random(request_key(MODEL, str(self.config.seed), request))
+        try:
+            if isinstance(prompt, Grade):
+                return _reply(request, self._grade(prompt, rng), None)
+            if isinstance(prompt, Pair):
+                log_odds = self.log_odds(prompt) + self.config.noise * rng.gauss(0.0, 1.0)
+                if prompt.kind == "label":
+                    return _reply(request, self._label(log_odds), None)
+                return _reply(request, *_token(log_odds, request.temperature, rng))
+        except UnknownInstruction:
+            pass  # an instruction of another world: no verdict, like a prompt of another world
+        first = NO_VERDICT.split()[0]
+        return _reply(request, NO_VERDICT, {first: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
+
+    def log_odds(self, pair: Pair) -> float:
+        """Log-odds, without noise, that the first answer is preferred.
+
+        Raises:
+            UnknownInstruction: a question is not of the pocket world.
+        """
+        config = self.config
+        quality = _quality(pair.turns, pair.first) - _quality(pair.turns, pair.second)
+        words = _words(pair.first) - _words(pair.second)
+        utility = config.sharpness * quality + config.position_bias
+        utility += config.length_bias * math.tanh(words / config.length_scale)
+        if config.self_preference:
+            utility += config.self_preference * self._own_style(pair)
+        return utility
+
+    def _own_style(self, pair: Pair) -> float:
+        """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
+        from harness.models import load_model
+
+        if self._favoured is None:
+            self._favoured = load_model(self.config.favours)
+        conversations: list[Sequence[Message]] = []
+        responses: list[Response] = []
+        for answers in (pair.first, pair.second):
+            talks = _conversations(pair.turns, answers)
+            conversations += talks
+            responses += [Response(answer, finished=True, tokens=0) for answer in answers]
+        values = self._favoured.mean_logps(conversations, responses)
+        half = len(pair.turns)
+        return (sum(values[:half]) - sum(values[half:])) / half
+
+    def _label(self, log_odds: float) -> str:
+        if abs(log_odds) <= self.config.tie:
+            return "Both replies do about equally well. [[A=B]]"
+        sign = ">>" if abs(log_odds) > self.config.much else ">"
+        better, worse = ("A", "B") if log_odds > 0 else ("B", "A")
+        how = "far better" if sign == ">>" else "better"
+        return f"The reply of {better} is {how} than the other one. [[{better}{sign}{worse}]]"
+
+    def _grade(self, prompt: Grade, rng: random.Random) -> str:
+        last = _conversations(prompt.turns, prompt.answers)[-1]
+        value = 1.0 + 9.0 * score(last, prompt.answers[-1]) + self.config.grade_noise * rng.gauss(0.0, 1.0)
+        grade = min(10, max(1, round(value)))
+        words = "good" if grade >= 8 else "mixed" if grade >= 4 else "poor"
+        return f"The reply is {words} in content and form. [[{grade}]]"
+
+
+def _conversations(turns: Sequence[str], answers: Sequence[str]) -> list[list[Message]]:
+    """What stood before each answer: all turns up to its own, with the answers given so far."""
+    talk: list[Message] = []
+    found: list[list[Message]] = []
+    for turn, answer in zip(turns, answers, strict=True):
+        talk = [*talk, {"role": "user", "content": turn}]
+        found.append(talk)
+        talk = [*talk, {"role": "assistant", "content": answer}]
+    return found
+
+
+def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
+    """Mean score of the answers, 0..1."""
+    scores = [score(talk, answer) for talk, answer in zip(_conversations(turns, answers), answers, strict=True)]
+    return sum(scores) / len(scores)
+
+
+def _words(answers: Sequence[str]) -> int:
+    return sum(len(answer.split()) for answer in answers)
+
+
+def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:
+    """The token, m or M, and the log-probability of each. Greedy at temperature 0, drawn above it."""
+    logprobs = {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
+    first = log_odds >= 0
+    if temperature > 0:
+        first = rng.random() < math.exp(-_softplus(-log_odds / temperature))
+    return ("m" if first else "M"), logprobs
+
+
+def _softplus(x: float) -> float:
+    """log(1 + exp(x)) without overflow."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None) -> Reply:
+    """The text as an endpoint would return it: cut at the token limit (a token is a word), usage counted."""
+    words = text.split(" ")
+    cut = len(words) > request.max_tokens
+    kept = words[: request.max_tokens]
+    first: dict[str, float] | None = None
+    if request.top_logprobs:
+        ranked = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
+        first = dict(ranked[: request.top_logprobs])
+    return Reply(
+        text=" ".join(kept),
+        finish_reason="length" if cut else "stop",
+        model=MODEL,
+        prompt_tokens=sum(len(message["content"].split()) for message in request.messages),
+        completion_tokens=len(kept),
+        first_token=first,
+    )
+
+
+def identity(config: PocketConfig) -> dict[str, Any]:
+    """Every option decides verdicts, and so does the content of the favoured model where there is one."""
+    values: dict[str, Any] = {"rule": MODEL, **asdict(config)}
+    if not config.self_preference:
+        del values["favours"]
+    else:
+        from harness.checkpoint import resolve
+
+        values["favours"] = resolve(config.favours).fingerprint
+    return values
+
+
+def _no_charge(config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
+    del config, prompt_tokens, completion_tokens
+    return 0.0
+
+
+JUDGE = JudgeKind(
+    "pocket",
+    "the pocket world's rule with noise and biases of stated size; in process, no key",
+    PocketConfig,
+    PocketJudge,
+    identity,
+    _no_charge,
+)

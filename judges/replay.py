@@ -1,0 +1,97 @@
+"""Judge kind ``replay``: answers only from the ledger of an earlier run; asks nobody and costs nothing.
+
+To re-score a finished experiment on another machine, or to show that a table needs no further call. Endpoint and
+model are those the replies were stored under; ``distilbench judge status`` lists them.
+
+    gpt: {kind: replay, ledger: old/judge.sqlite, endpoint: "https://api.openai.com/v1", model: gpt-4-1106-preview}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.benchmark import JudgeError
+from harness.errors import UserError
+from harness.registry import JudgeKind
+from harness.types import Reply, Request
+from judges.ledger import Ledger, request_key
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Which stored replies to answer from."""
+
+    ledger: str
+    """The ledger's file (``.sqlite``)."""
+    endpoint: str
+    """Endpoint under which the replies were stored (options that follow ``#`` included)."""
+    model: str
+    """Model id that was asked for."""
+
+
+class ReplayJudge:
+    """Stored replies as a judge. Under the endpoint and model of the original, so that ledger keys are the same."""
+
+    name = "replay"
+    chunk = 500
+    """Requests per look into the ledger."""
+
+    def __init__(self, config: ReplayConfig) -> None:
+        self.config = config
+        self.endpoint = config.endpoint
+        self.model = config.model
+
+    async def complete(self, request: Request) -> Reply:
+        """The stored reply. Raises JudgeError of kind ``missing`` when there is none."""
+        outcome = self.complete_many([request])[0]
+        if isinstance(outcome, JudgeError):
+            raise outcome
+        return outcome
+
+    def complete_many(self, requests: list[Request]) -> list[Reply | JudgeError]:
+        """The stored replies, in order. Raises UserError when the ledger cannot be read."""
+        keys = [request_key(self.endpoint, self.model, request) for request in requests]
+        with Ledger(Path(self.config.ledger), create=False) as ledger:
+            found = ledger.get(keys)
+        return [found.get(key) or self._missing(request) for key, request in zip(keys, requests, strict=True)]
+
+    def check(self) -> str | None:
+        """``None``, or that the ledger is not there or holds nothing of this endpoint and model."""
+        try:
+            with Ledger(Path(self.config.ledger), create=False) as ledger:
+                held = {(each.endpoint, each.model) for each in ledger.served()}
+        except UserError as error:
+            return str(error)
+        if (self.endpoint, self.model) in held:
+            return None
+        choices = "; ".join(f"{model} at {endpoint}" for endpoint, model in sorted(held)) or "nothing"
+        return f"{self.config.ledger} holds no reply of {self.model} at {self.endpoint}. It holds: {choices}."
+
+    def _missing(self, request: Request) -> JudgeError:
+        return JudgeError(
+            "missing",
+            f"{self.config.ledger} holds no reply to {request.question!r} {request.part} (repeat {request.repeat}); "
+            "the prompt, the answer or a parameter differs from the run that was judged, or it was never judged.",
+        )
+
+
+def identity(config: ReplayConfig) -> dict[str, Any]:
+    """Endpoint and model of the original: replies are keyed by content, so where they are kept decides nothing."""
+    return {"endpoint": config.endpoint, "model": config.model}
+
+
+def _no_charge(config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
+    del config, prompt_tokens, completion_tokens
+    return 0.0
+
+
+JUDGE = JudgeKind(
+    "replay",
+    "stored replies of an earlier run's ledger; asks nobody",
+    ReplayConfig,
+    ReplayJudge,
+    identity,
+    _no_charge,
+)

@@ -1,0 +1,24 @@
+"""The methods: one file each, and this table of contents. A new method is a new file and one line here.
+
+Importing this package reads equations, not torch: a loss imports torch when it is called.
+"""
+
+from harness.method import Method
+from methods import dpo, kd, minillm, pad_ppd, pad_vpd, pro, seqkd, simpo
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        kd.METHOD,
+        seqkd.METHOD,
+        minillm.METHOD,
+        dpo.METHOD,
+        simpo.METHOD,
+        pro.METHOD,
+        pad_vpd.METHOD,
+        pad_ppd.METHOD,
+    )
+}
+"""Name to method, in the order of the paper's Table 1."""
+
+__all__ = ["METHODS"]

@@ -1,0 +1,77 @@
+"""Standard knowledge distillation: match the teacher's next-token distribution on golden answers.
+
+    L = (1 - lambda) * CE(y*) + lambda * tau^2 * KL(p^tau || q^tau),    p^tau = softmax(z / tau)
+
+Mean over the response tokens of the whole step. p: teacher (frozen, live), q: student. Paper: Hinton, Vinyals and
+Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu et al. 2024 (MiniLLM).
+Departure from PAD's released code, which computes the reverse direction one position late: ``direction``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of Standard KD."""
+
+    weight: float = 0.5
+    """lambda, the share of the divergence; the rest is cross-entropy on the golden answer."""
+    temperature: float = 1.0
+    """tau, divides both models' logits; the divergence is multiplied by its square."""
+    direction: Literal["forward", "reverse"] = "forward"
+    """``forward``: KL(teacher || student). ``reverse``: KL(student || teacher), what PAD's released code computes."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.weight <= 1, f"kd: weight = {self.weight} must lie in [0, 1]")
+        require(self.temperature > 0, f"kd: temperature = {self.temperature} must be above 0")
+        directions = ("forward", "reverse")
+        require(self.direction in directions, f"kd: direction = {self.direction!r}; choices: {', '.join(directions)}")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The golden answer."""
+    if not (group.prompt.golden or "").strip():
+        return Dropped("no golden answer")
+    return [Row(str(group.prompt.golden))]
+
+
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+    """``logp`` of each label (at temperature 1) and ``kl`` between the models (at tau), nats, [c] each."""
+    if teacher is None:
+        raise ValueError("kd needs the teacher's logits")
+    q = (logits / config.temperature).log_softmax(-1)
+    p = (teacher / config.temperature).log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1) if config.direction == "forward" else (q.exp() * (q - p)).sum(-1)
+    return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Cross-entropy and divergence, each a mean over response tokens."""
+    return Loss(
+        (
+            Term("ce", -(1 - config.weight) * terms["logp"].sum(), per="token"),
+            Term("kl", config.weight * config.temperature**2 * terms["kl"].sum(), per="token"),
+        )
+    )
+
+
+METHOD = Method(
+    name="kd",
+    title="Standard KD",
+    paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
+    needs=Needs(responses=("golden",), signal="token", shared_vocabulary=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    token_terms=token_terms,
+)

@@ -1,0 +1,116 @@
+"""MiniLLM: reverse KL on the student's own answers, by policy gradient with an exact single step.
+
+Per optimiser step one response per prompt is drawn from ptilde = a p + (1 - a) q (p: teacher, q: student), and with
+r_t = log p(y_t) - log q(y_t) held fixed
+
+    A_t   = whiten( 1/(T-t+1) sum_{t'>=t} gamma^(t'-t) clip(r_t' / s, +-c) )          over all tokens of the step
+    rho_t = w_t q(y_t) / q_old(y_t),   w_t = q_old(y_t) / ptilde(y_t)
+    L     = mean_t max(-A_t rho_t, -A_t clip(rho_t, 1-e, 1+e))  +  mean_t KL(q(.|s_t) || p(.|s_t))
+
+Paper: Gu, Dong, Wei and Huang 2024, arXiv 2306.08543; the details (gamma = 0.95, s = 0.5, c = 100, w inside the clip,
+A includes r_t, whitening) are those of the authors' code. Departures: one pass over each batch of responses
+instead of four, no pre-training loss, whitening over response tokens only (theirs includes padding).
+``long_term=False`` keeps the second term alone: on-policy reverse KL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of MiniLLM."""
+
+    long_term: bool = True
+    """Whether the policy-gradient term is there; without it the loss is the exact single-step reverse KL."""
+    teacher_mix: float = 0.2
+    """a, the teacher's share in the distribution that the responses are drawn from."""
+    temperature: float = 1.0
+    """Of that distribution. The loss always concerns the student at temperature 1."""
+    gamma: float = 0.95
+    """Discount of later rewards."""
+    reward_scale: float = 0.5
+    """s, divides the rewards before they are clipped."""
+    reward_clip: float = 100.0
+    """c, bounds the scaled reward of a token."""
+    clip: float = 0.2
+    """e, the PPO clip of the ratio."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.teacher_mix < 1, f"minillm: teacher_mix = {self.teacher_mix} must lie in [0, 1)")
+        require(self.temperature > 0, f"minillm: temperature = {self.temperature} must be above 0")
+        require(0 <= self.gamma <= 1, f"minillm: gamma = {self.gamma} must lie in [0, 1]")
+        require(self.reward_scale > 0, f"minillm: reward_scale = {self.reward_scale} must be above 0")
+        require(self.reward_clip > 0, f"minillm: reward_clip = {self.reward_clip} must be above 0")
+        require(0 < self.clip < 1, f"minillm: clip = {self.clip} must lie in (0, 1)")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """None: the student answers live."""
+    return ()
+
+
+def sampling(config: Config) -> tuple[float, float]:
+    """(temperature, teacher mix)."""
+    return config.temperature, config.teacher_mix
+
+
+def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """``advantage`` A_t, importance ``weight`` w_t and ``old`` log q_old(y_t), [N] each, for the whole step."""
+    rewards = (logps["teacher"] - logps["student"]) / config.reward_scale
+    to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
+    whitened = (to_go - to_go.mean()) * (to_go.var(unbiased=False) + 1e-8).rsqrt()
+    weight = (logps["student"] - logps["behaviour"]).exp()
+    return {"advantage": whitened, "weight": weight, "old": logps["student"]}
+
+
+def discounted(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
+    """[N] -> [N] mean discounted reward to go within each row: 1/(T-t+1) sum_{t'>=t} gamma^(t'-t) r_t'."""
+    padded = rewards.new_zeros(len(batch.lengths), int(batch.lengths.max()))
+    padded[batch.row, batch.position] = rewards
+    to_go = padded.clone()
+    for t in range(padded.shape[1] - 2, -1, -1):
+        to_go[:, t] += gamma * to_go[:, t + 1]
+    return to_go[batch.row, batch.position] / (batch.lengths[batch.row] - batch.position)
+
+
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+    """``logp`` of each drawn token and the exact ``kl`` = KL(q || p) at its position, nats, [c] each."""
+    if teacher is None:
+        raise ValueError("minillm needs the teacher's logits")
+    q, p = logits.log_softmax(-1), teacher.log_softmax(-1)
+    return {"logp": q.gather(-1, labels[:, None])[:, 0], "kl": (q.exp() * (q - p)).sum(-1)}
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Single-step reverse KL and, with ``long_term``, the clipped policy gradient; means over response tokens."""
+    single = Term("kl", terms["kl"].sum(), per="token")
+    if not config.long_term:
+        return Loss((single,))
+    advantage = batch.tokens["advantage"]
+    ratio = batch.tokens["weight"] * (terms["logp"] - batch.tokens["old"]).exp()
+    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    policy = (-advantage * ratio).maximum(-advantage * clipped)
+    return Loss((Term("policy", policy.sum(), per="token"), single))
+
+
+METHOD = Method(
+    name="minillm",
+    title="MiniLLM",
+    paper="Gu, Dong, Wei and Huang 2024, MiniLLM: Knowledge Distillation of Large Language Models, arXiv 2306.08543",
+    needs=Needs(responses=("rollouts",), signal="token", shared_vocabulary=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    token_terms=token_terms,
+    rollouts=Rollouts(sampling, weigh),
+)

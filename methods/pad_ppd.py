@@ -1,0 +1,81 @@
+"""PAD-PPD (probabilistic preference distillation): match the teacher's distribution over rankings.
+
+P, Q: Plackett-Luce distributions over all n! rankings with scores beta rhat (teacher) and beta r (student,
+r(y) = mean log-probability); M = (P + Q) / 2:
+
+    L = JSD(P, Q) = ( KL(P || M) + KL(Q || M) ) / 2
+
+Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Distillation, 2025, arXiv 2502.14272,
+Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(M || Q) ) / 2 instead, which is
+``divergence="ag"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST = {"jsd": 10, "ag": 8, "kl_ts": 14, "kl_st": 14}
+"""Divergence to the largest n that is computed exactly in reasonable time: n! rankings, or 2^n sets for the KLs."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of PAD-PPD."""
+
+    alpha: float = 0.8
+    """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
+    beta: float = 10.0
+    """Scale of both rewards."""
+    divergence: Literal["jsd", "ag", "kl_ts", "kl_st"] = "jsd"
+    """``jsd``: the paper. ``ag``: the released code. ``kl_ts``: KL(teacher || student). ``kl_st``: the reverse."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.alpha <= 1, f"pad-ppd: alpha = {self.alpha} must lie in [0, 1]")
+        require(self.beta > 0, f"pad-ppd: beta = {self.beta} must be above 0")
+        choices = ", ".join(LARGEST)
+        require(self.divergence in LARGEST, f"pad-ppd: divergence = {self.divergence!r}; choices: {choices}")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """All samples, as sampled. Raises UserError where there are too many for the divergence."""
+    n, limit = len(group.samples), LARGEST[config.divergence]
+    require(n <= limit, f"pad-ppd: {n} responses per prompt; divergence {config.divergence!r} takes at most {limit}")
+    return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Divergence of the two distributions over rankings, in float64, mean over prompts."""
+    from methods import plackett_luce
+
+    scores = batch.per_prompt(batch.signals["score"])
+    rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
+    teacher, student = config.beta * scores.double(), config.beta * rewards.double()
+    divergences = {
+        "jsd": lambda: plackett_luce.jsd(teacher, student),
+        "ag": lambda: plackett_luce.ag(teacher, student),
+        "kl_ts": lambda: plackett_luce.kl(teacher, student),
+        "kl_st": lambda: plackett_luce.kl(student, teacher),
+    }
+    total = divergences[config.divergence]().sum().to(rewards.dtype)
+    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
+    return Loss((Term("divergence", total, per="prompt"),), logs)
+
+
+METHOD = Method(
+    name="pad-ppd",
+    title="PAD w/ PPD",
+    paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+)

@@ -1,0 +1,64 @@
+"""PAD-VPD (vanilla preference distillation): the likelihood of the teacher's ranking under the student.
+
+With responses sorted by the calibrated reward rhat, r(y) = mean log-probability under the student:
+
+    L = - sum_{i=1}^{n-1} [ beta r(y_(i)) - log sum_{j>=i} exp(beta r(y_(j))) ]
+
+Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Distillation, 2025, arXiv 2502.14272, Eq. 10
+(whose leading minus sign is missing there); rhat: Eq. 9. The released code ranks by log p_sel alone: ``alpha=1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of PAD-VPD."""
+
+    alpha: float = 0.8
+    """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
+    beta: float = 10.0
+    """Scale of the student's reward."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.alpha <= 1, f"pad-vpd: alpha = {self.alpha} must lie in [0, 1]")
+        require(self.beta > 0, f"pad-vpd: beta = {self.beta} must be above 0")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """All samples, best calibrated reward first."""
+    rewards = ranking.calibrated_rewards(group.samples, config.alpha)
+    return ranking.scored_rows(group, rewards, order=ranking.descending(rewards or ()))
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Negative log-likelihood of the teacher's ranking, in float64, mean over prompts."""
+    from methods.plackett_luce import log_probability
+
+    scores = batch.per_prompt(batch.signals["score"])
+    rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
+    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
+    total = -log_probability(config.beta * rewards.double()).sum().to(rewards.dtype)
+    return Loss((Term("ranking", total, per="prompt"),), logs)
+
+
+METHOD = Method(
+    name="pad-vpd",
+    title="PAD w/ VPD",
+    paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+)

@@ -1,0 +1,94 @@
+"""PRO: preference ranking optimisation, a ranking loss whose temperatures are the teacher's score gaps.
+
+With responses sorted by the teacher, s_i = mean log-probability of the i-th, T_ki = gap of scores k and i:
+
+    L_k = -log [ e^(T_kk s_k) / ( e^(T_kk s_k) + sum_{i>k} e^(T_ki s_i) ) ],    T_kk = max_{i>k} T_ki
+    L   = sum_{k<n} L_k + w (n-1)^2 NLL(y_1)
+
+Mean over prompts. Paper: Song et al. 2024, arXiv 2306.17492, and its code (NLL summed over tokens, w = 0.05). PAD does
+not say which score or scale it used: here gaps of log p_sel, clipped to [0, 5]. ``gap="none"`` sets all T to 1, which
+with ``sft_weight=0`` is the ranking loss of PAD-VPD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of PRO."""
+
+    gap: Literal["score", "none"] = "score"
+    """``score``: temperatures from differences of log p_sel. ``none``: all temperatures 1."""
+    gap_limit: float = 5.0
+    """Gaps are clipped to [0, this], nats; unbounded gaps of log-probabilities reach 18."""
+    beta: float = 1.0
+    """Further factor on every s_i; the paper has none."""
+    sft_weight: float = 0.05
+    """w, weight of the cross-entropy on the best response, before the factor (n-1)^2."""
+    sft_reduction: Literal["sum", "mean"] = "sum"
+    """Cross-entropy of the best response summed over its tokens (the authors' code) or averaged over them."""
+
+    def __post_init__(self) -> None:
+        require(self.gap in ("score", "none"), f"pro: gap = {self.gap!r}; choices: score, none")
+        require(self.gap_limit > 0, f"pro: gap_limit = {self.gap_limit} must be above 0")
+        require(self.beta > 0, f"pro: beta = {self.beta} must be above 0")
+        require(self.sft_weight >= 0, f"pro: sft_weight = {self.sft_weight} must not be negative")
+        reduction = self.sft_reduction
+        require(reduction in ("sum", "mean"), f"pro: sft_reduction = {reduction!r}; choices: sum, mean")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """All samples, best log p_sel first."""
+    scores = ranking.selection_scores(group.samples)
+    return ranking.scored_rows(group, scores, order=ranking.descending(scores or ()))
+
+
+def ranking_losses(rewards: Tensor, scores: Tensor, config: Config) -> Tensor:
+    """[B] sum_k L_k from mean log-probabilities and scores, both [B, n], best first."""
+    import torch
+
+    n = rewards.shape[1]
+    scaled = config.beta * rewards
+    total = rewards.new_zeros(len(rewards))
+    for k in range(n - 1):
+        gaps = torch.ones_like(rewards[:, k + 1 :])
+        if config.gap == "score":
+            gaps = (scores[:, k : k + 1] - scores[:, k + 1 :]).clamp(0, config.gap_limit)
+        best = gaps.max(1, keepdim=True).values * scaled[:, k : k + 1]
+        others = gaps * scaled[:, k + 1 :]
+        total = total + torch.cat([best, others], 1).logsumexp(1) - best[:, 0]
+    return total
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Ranking part and cross-entropy of the best response, both means over prompts."""
+    scores = batch.per_prompt(batch.signals["score"])
+    rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
+    best = batch.mean_rows(terms["logp"]) if config.sft_reduction == "mean" else batch.sum_rows(terms["logp"])
+    n = rewards.shape[1]
+    sft = -config.sft_weight * (n - 1) ** 2 * batch.per_prompt(best)[:, 0].sum()
+    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
+    ranked = ranking_losses(rewards, scores, config).sum()
+    return Loss((Term("ranking", ranked, per="prompt"), Term("sft", sft, per="prompt")), logs)
+
+
+METHOD = Method(
+    name="pro",
+    title="PRO",
+    paper="Song et al. 2024, Preference Ranking Optimization for Human Alignment, arXiv 2306.17492",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+)

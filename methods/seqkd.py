@@ -1,0 +1,55 @@
+"""Sequence-level knowledge distillation: cross-entropy on what the teacher wrote.
+
+    L = - mean_t log q(y_t | x, y_<t),    y ~ p(. | x)
+
+Mean over the response tokens of the whole step. Paper: Kim and Rush 2016, arXiv 1606.07947 (who take the teacher's
+beam-search output; language-model practice since MiniLLM samples it). Only text crosses over, so the vocabularies
+may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """SeqKD has no options."""
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The teacher's first answer that has text and ended by itself: a cut answer would teach never to stop."""
+    if not group.teacher:
+        return Dropped("no teacher answer")
+    written = [answer for answer in group.teacher if answer.text.strip()]
+    if not written:
+        return Dropped("teacher answer empty")
+    finished = [answer for answer in written if answer.finished]
+    if not finished:
+        return Dropped("teacher answer unfinished")
+    return [Row(finished[0].text)]
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Cross-entropy, mean over response tokens."""
+    return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
+
+
+METHOD = Method(
+    name="seqkd",
+    title="SeqKD",
+    paper="Kim and Rush 2016, Sequence-Level Knowledge Distillation, arXiv 1606.07947",
+    needs=Needs(responses=("teacher",)),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    trl=Trl("sft"),
+)

@@ -1,0 +1,62 @@
+"""SimPO: preference optimisation with the length-normalised reward, a target margin and no reference.
+
+    L = -log sigmoid( beta (r(y+) - r(y-)) - gamma ),    r(y) = (1/|y|) sum_t log q(y_t | x, y_<t)
+
+Mean over prompts. Paper: Meng, Xia and Chen 2024, arXiv 2405.14734. Pairs: largest and smallest log p_sel of the n
+samples (PAD appendix B.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of SimPO."""
+
+    beta: float = 10.0
+    """Scale of the reward."""
+    gamma_beta_ratio: float = 0.5
+    """gamma / beta, the margin asked for in units of the reward (the authors: 0.5 for Gemma, 0.3 for Llama-3)."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"simpo: beta = {self.beta} must be above 0")
+        require(self.gamma_beta_ratio >= 0, f"simpo: gamma_beta_ratio = {self.gamma_beta_ratio} must not be negative")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """Chosen, rejected."""
+    return ranking.pair(group)
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Logistic loss on the difference of length-normalised rewards less the margin, mean over prompts."""
+    from torch.nn.functional import logsigmoid
+
+    rewards = config.beta * batch.mean_rows(terms["logp"])
+    chosen, rejected = batch.per_prompt(rewards).unbind(1)
+    margin = chosen - rejected
+    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum(), "chosen": chosen.detach().sum()}
+    gamma = config.beta * config.gamma_beta_ratio
+    return Loss((Term("preference", -logsigmoid(margin - gamma).sum(), per="prompt"),), logs)
+
+
+METHOD = Method(
+    name="simpo",
+    title="SimPO",
+    paper="Meng, Xia and Chen 2024, Simple Preference Optimization with a Reference-Free Reward, arXiv 2405.14734",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+)

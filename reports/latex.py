@@ -1,0 +1,111 @@
+"""A laid-out table as LaTeX: booktabs, nothing else beyond a plain article.
+
+\\usepackage{booktabs}
+\\input{table1.tex}
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import groupby
+
+from reports.layout import CellView, Marks, TableView
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "\N{NO-BREAK SPACE}": "~",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", "×": r"$\times$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$",
+    "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\ldots{}",
+}  # fmt: skip
+_SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
+
+
+def escape_latex(text: str) -> str:
+    """``text`` so that LaTeX prints it: no command survives, and what pdflatex has no letter for is spelled U+XXXX."""
+    return "".join(_SPECIAL.get(char) or _letter(char) for char in text)
+
+
+def _letter(char: str) -> str:
+    if char.isascii():
+        return char
+    parts = unicodedata.normalize("NFKD", char)
+    accent = "".join(part for part in parts if part.isascii())
+    return _SPECIAL.get(accent, accent) if accent else f"[U+{ord(char):04X}]"
+
+
+def latex(view: TableView) -> str:
+    """A ``table`` float. Needs ``\\usepackage{booktabs}``."""
+    lines = [
+        "% Made by distilbench. Needs \\usepackage{booktabs}.",
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{escape_latex(view.caption)}}}",
+        rf"\label{{tab:{view.name}}}",
+        r"\smallskip\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\begin{{tabular}}{{@{{}}l{'l' * len(view.columns)}@{{}}}}",
+        r"\toprule",
+        *_head(view),
+        r"\midrule",
+    ]
+    for index, row in enumerate(view.rows):
+        if index and view.rows[index - 1].baseline and not row.baseline:
+            lines.append(r"\midrule")
+        elif index:
+            lines.append(r"\addlinespace[2pt]")
+        lines.append(_line([escape_latex(row.title) + _raised(row.marks), *map(_value, row.cells)]))
+        lines += _below(row.cells)
+    if any(column.detectable for column in view.columns):
+        lines += [r"\midrule", _line(["Detectable", *(column.detectable or "--" for column in view.columns)])]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\smallskip",
+        r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+    ]
+    lines += [rf"{escape_latex(text)}\par" for text in view.legend]
+    lines += [rf"{_raised((letter,))}\,{escape_latex(text)}\par" for letter, text in view.footnotes]
+    return "\n".join([*lines, r"\end{minipage}", r"\end{table}"]) + "\n"
+
+
+def _head(view: TableView) -> list[str]:
+    """Two lines: benchmarks with a rule under those of several columns, then metrics."""
+    groups = [(group, len(list(members))) for group, members in groupby(view.columns, lambda column: column.group)]
+    over = [rf"\multicolumn{{{size}}}{{l}}{{{escape_latex(group)}}}" for group, size in groups]
+    rules, start = [], 2
+    for _, size in groups:
+        rules += [rf"\cmidrule(r){{{start}-{start + size - 1}}}"] if size > 1 else []
+        start += size
+    names = [escape_latex(column.title) + _raised(column.marks) for column in view.columns]
+    first = _line([escape_latex(view.family), *over])
+    return [first, *([" ".join(rules)] if rules else []), _line(["Method", *names])]
+
+
+def _line(cells: list[str]) -> str:
+    # A line that starts with "[" would be read as an argument of the \\ before it; {} in front is harmless.
+    return "{} " + " & ".join(cells) + r" \\"
+
+
+def _value(cell: CellView) -> str:
+    value = escape_latex(cell.value)
+    text = rf"\textbf{{{value}}}" if cell.best else value
+    if cell.change:
+        text += rf"{{\scriptsize\,{escape_latex(cell.change).replace(' ', '')}}}" + ("*" if cell.significant else "")
+    return text + _raised(cell.marks)
+
+
+def _below(cells: tuple[CellView, ...]) -> list[str]:
+    """The small lines under a row's values: intervals, then whatever else its cells have."""
+    stacks = [[part for part in (cell.interval, *cell.extra) if part] for cell in cells]
+    deepest = max((len(stack) for stack in stacks), default=0)
+    padded = [stack + [""] * (deepest - len(stack)) for stack in stacks]
+    return [_line(["", *(_small(part) for part in line)]) for line in zip(*padded, strict=True)]
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {escape_latex(text)}}}" if text else ""
+
+
+def _raised(marks: Marks) -> str:
+    return rf"\textsuperscript{{{','.join(marks)}}}" if marks else ""

@@ -1,0 +1,107 @@
+"""A run with its scores: what every table and figure is made from.
+
+results = load_results(Path("runs/pocket"), ArtifactStore(Path("runs/store")))
+results.frame()                                 # one line per row, metric and seed
+results.scores["pad-ppd", "gsm8k.acc", 0].value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+from harness.stage import Store
+from harness.types import Score
+from results.run import Cell, Run, read_run, read_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Place = tuple[str, str, int]
+"""Row, metric, seed."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """``scores`` and ``missing`` together cover the run's cells: a place is in exactly one of them."""
+
+    run: Run
+    scores: Mapping[Place, Score]
+    missing: Mapping[Place, str] = field(default_factory=dict)
+    """Why there is no score here: ``needs a shared vocabulary``, ``not run yet``."""
+
+    def frame(self) -> pd.DataFrame:
+        """Tidy: one line per row, metric and seed; ``value`` in the metric's unit, ``coverage`` 0..1, missing as NaN.
+
+        Columns: row title baseline metric seed value low high n unscored coverage note.
+        """
+        import pandas as pd
+
+        lines = [self._line(cell) for cell in self.run.cells]
+        names = ["row", "title", "baseline", "metric", "seed"]
+        names += ["value", "low", "high", "n", "unscored", "coverage", "note"]
+        return pd.DataFrame(lines, columns=names)
+
+    def _line(self, cell: Cell) -> dict[str, object]:
+        place = (cell.row, cell.metric, cell.seed)
+        spec = self.run.row(cell.row)
+        line: dict[str, object] = {"row": cell.row, "title": spec.title, "baseline": spec.baseline}
+        line |= {"metric": cell.metric, "seed": cell.seed}
+        score = self.scores.get(place)
+        if score is None:
+            return line | {"n": 0, "unscored": 0, "note": self.missing.get(place, "")}
+        asked = score.n + score.unscored
+        line |= {"value": score.value, "low": score.low, "high": score.high, "n": score.n, "unscored": score.unscored}
+        return line | {"coverage": score.n / asked if asked else None, "note": score.note}
+
+
+def load_results(run_dir: Path, store: Store) -> Results:
+    """Join ``run_dir/run.json`` with the store.
+
+    In an unfinished run a score that is not in the store is ``missing`` ("not run yet"); in a finished one it is a
+    UserError, as is an entrant or metric that the artifact does not have.
+    """
+    run = read_run(run_dir / "run.json")
+    read: dict[str, dict[str, dict[str, Score]] | None] = {}
+    scores: dict[Place, Score] = {}
+    missing: dict[Place, str] = {}
+    for cell in run.cells:
+        place = (cell.row, cell.metric, cell.seed)
+        if cell.unavailable is not None:
+            missing[place] = cell.unavailable
+            continue
+        if cell.score not in read:
+            read[cell.score] = _artifact(store, cell.score)
+        artifact = read[cell.score]
+        if artifact is None and run.finished:
+            raise UserError(
+                f"{run_dir / 'run.json'} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
+                "is not in the store. Run the recipe again: only what is missing is made."
+            )
+        if artifact is None:
+            missing[place] = "not run yet"
+        else:
+            scores[place] = _pick(artifact, cell)
+    return Results(run, scores, missing)
+
+
+def _artifact(store: Store, key: str) -> dict[str, dict[str, Score]] | None:
+    try:
+        folder = store.path("score", key)
+    except KeyError:
+        return None
+    entrants = read_scores(folder / "scores.json")
+    return {entrant: {score.metric: score for score in scores} for entrant, scores in entrants.items()}
+
+
+def _pick(artifact: Mapping[str, Mapping[str, Score]], cell: Cell) -> Score:
+    if cell.entrant not in artifact:
+        raise UserError(f"score {cell.score} has no entrant {cell.entrant!r}; it has: {', '.join(sorted(artifact))}")
+    scores = artifact[cell.entrant]
+    if cell.metric not in scores:
+        have = ", ".join(sorted(scores))
+        raise UserError(f"score {cell.score} of {cell.entrant!r} has no {cell.metric!r}; it has: {have}")
+    return scores[cell.metric]

@@ -1,0 +1,96 @@
+"""Locks and durable files: what lets two runs share a store and a power cut leave nothing half-written.
+
+A lock is ``flock`` on a file that is never deleted. The kernel lets go of it when its owner dies, by ``kill -9`` too,
+so that a lock can never be stale.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock at ``path``, waiting for whoever has it. Raises UserError where the file system has no locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if not _try(handle, path):
+            began = time.monotonic()
+            log.info("waiting: %s is being made by another process or thread", what)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            log.info("waited %.0f s for %s", time.monotonic() - began, what)
+        yield
+    finally:
+        os.close(handle)  # lets go of the lock
+
+
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Whether the lock could be had at once; held inside the block when it could."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield _try(handle, path)
+    finally:
+        os.close(handle)
+
+
+def _try(handle: int, path: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise UserError(
+            f"{path.parent}: this file system has no file locks ({error.strerror}), which keep two runs in one store "
+            "apart. Put the store on a local disk, or mount the share with locking."
+        ) from error
+    return True
+
+
+def write_atomic(path: Path, content: bytes) -> Path:
+    """Put ``content`` at ``path`` whole or not at all, replacing what was there. Returns ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def sync_tree(folder: Path) -> None:
+    """Force every file and folder under ``folder`` to the disk, so that a marker never outlives what it vouches for."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            file = Path(parent) / name
+            if file.is_file() and not file.is_symlink():
+                _sync(file)
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

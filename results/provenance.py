@@ -1,0 +1,97 @@
+"""Where and with what an artifact was made: versions, host, git commit, time, memory. Plain JSON values, no imports
+of the packages that are named, no environment variables and no command line (either may hold a key).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "distilbench", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "trl", "datasets",
+    "lm-eval", "openai", "numpy", "scikit-learn", "scipy", "vllm", "sglang", "llama-cpp-python", "ray",
+)  # fmt: skip
+
+
+def provenance() -> dict[str, Any]:
+    """What is known before the work starts: ``started`` is UTC in ISO format; ``git`` is of the working directory."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "git": git_state(Path.cwd()),
+    }
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number; those that are not installed are left out."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """``{"commit": hex, "dirty": bool}`` of the repository around ``folder``; ``None`` without git or a commit."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(  # noqa: S603  (fixed words, no shell)
+                ["git", *words],  # noqa: S607  (whichever git the user has)
+                cwd=folder, capture_output=True, text=True, timeout=10, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes: an upper bound for the stage that just ended."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it. NaN and infinities become text, and unknown things their ``str``.
+
+    What a stage measured is worth keeping, and losing hours of training over a NaN in it is not an option.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if callable(getattr(value, "item", None)):  # numpy and torch scalars
+        try:
+            return plain(value.item())
+        except (TypeError, ValueError, RuntimeError):  # more than one element
+            return str(value)
+    return str(value)

@@ -1,0 +1,83 @@
+"""The paper's own numbers, as data with a story: ``published("table1", "gemma2", "pad-ppd", "alpaca_eval.lc")``.
+
+From "Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272,
+ACL Findings 2025). The files ``published/table*.csv`` hold one number per line with protocol, place and date, and,
+where the paper contradicts itself or its released code, a note. Family ``any`` stands for every family.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from harness.errors import UserError, unknown
+
+FOLDER = Path(__file__).with_name("published")
+TABLES = tuple(f"table{number}" for number in range(1, 7))
+PAPER = "PAD (arXiv 2502.14272)"
+_COLUMNS = ["table", "family", "row", "metric", "value", "protocol", "source", "date", "note"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of the paper."""
+
+    value: float
+    """In the metric's unit: per cent, points of 1 to 10, hours."""
+    source: str
+    """Where in the paper, and when it was published."""
+    protocol: str
+    """How it was measured, as far as the paper says."""
+    note: str = ""
+    """A known conflict or doubt; belongs into a footnote. Empty when there is none."""
+
+
+Key = tuple[str, str, str]
+"""Family, row (a method id, ``pad-ppd 1/4``, a hyperparameter, a judge), metric."""
+
+
+@cache
+def published_table(table: str) -> Mapping[Key, Published]:
+    """All numbers of a table. Raises UserError for an unknown table or a file that does not fit."""
+    if table not in TABLES:
+        raise unknown("published table", table, TABLES)
+    path = FOLDER / f"{table}.csv"
+    numbers: dict[Key, Published] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != _COLUMNS:
+                raise UserError(f"{path}: the columns are {reader.fieldnames}, expected {_COLUMNS}")
+            for line in reader:
+                key = (line["family"], line["row"], line["metric"])
+                if key in numbers:
+                    raise UserError(f"{path}, line {reader.line_num}: {', '.join(key)} is there twice")
+                source = f"{PAPER}, {line['source']}, {line['date']}"
+                numbers[key] = Published(float(line["value"]), source, line["protocol"], line["note"])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Reinstall distilbench.") from error
+    return numbers
+
+
+def published(table: str, family: str, method: str, metric: str) -> Published:
+    """One number. Raises UserError that names the choices when table, family, method or metric is not in the paper."""
+    numbers = published_table(table)
+    families = {key[0] for key in numbers}
+    if family not in families and "any" not in families:
+        raise unknown(f"family in the paper's {table}", family, families)
+    ours = {key[1:]: number for key, number in numbers.items() if key[0] in (family, "any")}
+    methods = {row for row, _ in ours}
+    if method not in methods:
+        raise unknown(f"row in the paper's {table} ({family})", method, methods)
+    if (method, metric) not in ours:
+        metrics = {name for row, name in ours if row == method}
+        raise unknown(f"metric in the paper's {table} ({method})", metric, metrics)
+    return ours[method, metric]
+
+
+def in_paper(table: str, family: str) -> bool:
+    """Whether the paper's table has numbers for this family. Raises UserError for an unknown table."""
+    return any(key[0] == family for key in published_table(table))

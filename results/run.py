@@ -1,0 +1,173 @@
+"""What a run was: ``runs/<recipe>/run.json``, the one place that says which scores make up its table.
+
+``Run`` is the format. The scores themselves stay in the store (kind ``score``, file ``scores.json``: entrant to a
+list of ``harness.types.Score``), so a re-scored run needs no second copy. ``load_results`` joins the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from harness.benchmark import Card, Metric
+from harness.errors import UserError
+from harness.types import Score
+from results.locks import write_atomic
+
+FORMAT = 1
+_SHOWN = 5  # mistakes in one message
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A teacher and a student that go together."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    """``gemma2``: what the paper's numbers are looked up by."""
+    teacher: str
+    """For people: ``gemma-2-9b-it``."""
+    student: str
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of the tables: a trained method, or one of the two untrained models."""
+
+    __pydantic_config__ = _STRICT
+
+    id: str
+    """``teacher``, ``student`` or a method id: ``pad-ppd``."""
+    title: str
+    baseline: bool = False
+    """Not trained here: not compared with the student, never set in bold."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where the score of one row, metric and seed is, or why there is none."""
+
+    __pydantic_config__ = _STRICT
+
+    row: str
+    metric: str
+    seed: int
+    score: str = ""
+    """Key of the ``score`` stage."""
+    entrant: str = ""
+    """Name of the model inside that artifact's ``scores.json``."""
+    unavailable: str | None = None
+    """Why this cell cannot exist: ``needs a shared vocabulary``. Printed as ``n/a`` with this as its footnote."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or not. Times in seconds."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    recipe: Mapping[str, Any]
+    """The resolved recipe, as plain values."""
+    created: str
+    """UTC, ISO 8601."""
+    finished: bool
+    family: Family
+    rows: tuple[RowSpec, ...]
+    columns: tuple[Metric, ...]
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    """A row of one seed (an untrained teacher) simply has cells for that seed only."""
+    cards: tuple[Card, ...] = ()
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """Benchmark to what judged it: ``pocket-judge``, ``by rule``."""
+    wall_seconds: float = 0.0
+    stages_total: int = 0
+    stages_cached: int = 0
+    notes: tuple[str, ...] = ()
+    """Printed under every table of this run, one line each."""
+    format: int = FORMAT
+
+    def row(self, name: str) -> RowSpec:
+        """The row with this id. Raises KeyError."""
+        return {row.id: row for row in self.rows}[name]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def write_run(path: Path, run: Run) -> Path:
+    """Write ``run.json`` whole, replacing an earlier one. Raises UserError where the run contradicts itself."""
+    _check(path, run)
+    text = json.dumps(asdict(run), indent=1, ensure_ascii=False, allow_nan=False)
+    return write_atomic(path, (text + "\n").encode())
+
+
+def read_run(path: Path) -> Run:
+    """Read and check ``run.json``. Raises UserError: not there, not this format, or contradicting itself."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Run the recipe again; finished stages are kept.") from error
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path} has format {found!r}, this distilbench reads {FORMAT}. Run the recipe again.")
+    run: Run = _validated(path, Run, raw)
+    _check(path, run)
+    return run
+
+
+def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
+    """``scores.json``: entrant to its scores. Raises UserError naming the place that does not fit; NaN does not."""
+    try:
+        raw = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Delete its folder and run again.") from error
+    scores: dict[str, tuple[Score, ...]] = _validated(path, dict[str, tuple[Score, ...]], raw)
+    return scores
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a score (a missing score is null)")
+
+
+def _validated(path: Path, kind: Any, raw: Any) -> Any:
+    try:
+        return _adapter(kind).validate_python(raw)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:_SHOWN]]
+        raise UserError(f"{path} does not fit: {'; '.join(wrong)}") from error
+
+
+def _check(path: Path, run: Run) -> None:
+    """What types cannot say: names are unique, and cells name rows, columns and seeds that exist."""
+    wrong: list[str] = []
+    rows, metrics = [row.id for row in run.rows], [metric.id for metric in run.columns]
+    for what, names in (("row", rows), ("column", metrics), ("seed", [str(seed) for seed in run.seeds])):
+        wrong += [f"{what} {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    seen: set[tuple[str, str, int]] = set()
+    for cell in run.cells:
+        place = (cell.row, cell.metric, cell.seed)
+        name = f"cell {cell.row} / {cell.metric} / seed {cell.seed}"
+        if cell.row not in rows or cell.metric not in metrics or cell.seed not in run.seeds:
+            wrong.append(f"{name} is outside of rows, columns and seeds")
+        if place in seen:
+            wrong.append(f"{name} is there twice")
+        if cell.unavailable is None and not (cell.score and cell.entrant):
+            wrong.append(f"{name} has neither a score nor a reason why it is unavailable")
+        seen.add(place)
+    if wrong:
+        shown = "; ".join(wrong[:_SHOWN])
+        raise UserError(f"{path}: {shown}{f' (and {len(wrong) - _SHOWN} more)' if len(wrong) > _SHOWN else ''}")

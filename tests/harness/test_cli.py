@@ -1,0 +1,211 @@
+"""The command line as a user meets it: in a process of its own, with exit codes, messages and what it imports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.cli import logs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def distilbench(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, outside of the checkout if ``cwd`` says so."""
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+    )
+
+
+def test_help_teaches_with_examples() -> None:
+    done = distilbench("--help")
+    assert done.returncode == 0
+    for word in (
+        "plan",
+        "run",
+        "reproduce",
+        "report",
+        "list",
+        "recipe",
+        "doctor",
+        "assets",
+        "pocket-judge",
+        "Examples",
+    ):
+        assert word in done.stdout
+    assert "--install-completion" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "reproduce", "report", "list", "doctor"])
+def test_every_command_says_what_it_does(command: str) -> None:
+    done = distilbench(command, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout or command == "doctor"
+
+
+def test_version() -> None:
+    assert distilbench("--version").stdout.startswith("distilbench ")
+
+
+HEAVY = ("torch", "transformers", "datasets", "trl", "lm_eval", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["recipe", "check"], ["report", "--help"], ["assets", "status"]]
+)
+def test_looking_around_does_not_load_torch(words: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ["distilbench", *{words!r}]
+from harness.cli import main
+try:
+    main()
+except SystemExit as error:
+    assert not error.code, error.code
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bad_recipe_ends_in_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("extends: pocket\nmethods: {dop: {}}\ntrain: {learning_rte: 1}\nseeds: [a]\n", encoding="utf-8")
+    done = distilbench("recipe", "check", str(recipe))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "has 3 mistakes" in done.stderr
+    assert "Did you mean 'dpo'" in done.stderr and "bad.yaml:2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["recipe", "show", "pockt"], "Did you mean 'pocket'"),
+        (["recipe", "check", "--set", "judges.main.kind=poket"], "Did you mean 'pocket'"),
+        (["recipe", "check", "--set", "benchmarks.gsm9k={}"], "Did you mean 'gsm8k'"),
+        (["recipe", "check", "--plugin", "none.py"], "'none.py' is not a file"),
+        (["report", "--runs", "{tmp}"], "run the recipe first"),
+        (["report", "tabel1", "--runs", "{tmp}"], "Did you mean 'table1'"),
+        (["list", "methos"], "methods"),
+        (["pocket-judge", "--set", "nois=1"], "Did you mean 'noise'"),
+    ],
+)
+def test_a_wrong_name_gets_a_suggestion(words: list[str], part: str, tmp_path: Path) -> None:
+    done = distilbench(*(word.replace("{tmp}", str(tmp_path)) for word in words))
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_recipe_show_prints_a_recipe_that_gives_itself_again(tmp_path: Path) -> None:
+    first = distilbench("recipe", "show", "pocket", "--set", "methods.dpo.beta=0.25")
+    assert first.returncode == 0, first.stderr
+    assert yaml.safe_load(first.stdout)["methods"]["dpo"]["beta"] == 0.25
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(first.stdout, encoding="utf-8")
+    assert distilbench("recipe", "show", str(copy), cwd=tmp_path).stdout == first.stdout
+
+
+def test_list_names_everything_one_line_each() -> None:
+    lines = distilbench("list").stdout.splitlines()
+    for name in ("pad-ppd", "alpaca_eval", "openai", "smollm2", "table1"):
+        assert sum(line.startswith(name) for line in lines) == 1, name
+
+
+WAITING = """
+import sys, time
+from harness.cli import main
+from harness.cli.app import app
+app.command("wait")(lambda: (print("ready", flush=True), time.sleep(60)))
+sys.argv = ["distilbench", "wait"]
+main()
+"""
+
+
+def test_ctrl_c_says_that_nothing_is_lost() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing is lost" in errors and "Traceback" not in errors
+
+
+def test_a_full_disk_is_a_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import harness.cli
+    from harness.cli import app as module
+
+    def full() -> None:
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(module, "app", full)
+    with pytest.raises(SystemExit) as left:
+        harness.cli.main()
+    assert left.value.code == 2
+    assert "no space left writing runs/x" in capsys.readouterr().err
+
+
+def test_error_messages_pass_no_control_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import harness.cli
+    from harness.cli import app as module
+    from harness.errors import UserError
+
+    def hostile() -> None:
+        raise UserError("bad \x1b[2J[red]name[/red]\x07")
+
+    monkeypatch.setattr(module, "app", hostile)
+    with pytest.raises(SystemExit):
+        harness.cli.main()
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and "\x07" not in error
+    assert "[red]name[/red]" in error
+
+
+def test_logs_hide_keys(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("MY_API_KEY", "correct-horse-battery")
+    record = logging.LogRecord(
+        "x", logging.INFO, "f", 1, "%s and %s", ("correct-horse-battery", "sk-abcdefgh1234"), None
+    )
+    assert logs.Redaction().filter(record)
+    assert record.getMessage() == "(hidden) and (hidden)"
+
+
+def test_doctor_reports_line_by_line(tmp_path: Path) -> None:
+    done = distilbench("doctor", "--runs", str(tmp_path), DISTILBENCH_ASSETS=str(tmp_path))
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("      ->")]
+    assert {line.split()[0] for line in lines} <= {"ok", "warn", "fail"}
+    for word in ("Python", "torch", "disk", "memory", "official questions", "judge main", "model hub"):
+        assert any(word in line for line in lines), word
+    assert done.returncode == (1 if any(line.startswith("fail") for line in lines) else 0)
+
+
+def test_doctor_names_a_judge_that_is_down(tmp_path: Path) -> None:
+    down = "judges.main={kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1'}"
+    done = distilbench("doctor", "--runs", str(tmp_path), "--set", down)
+    assert done.returncode == 1
+    assert any(line.startswith("fail") and "judge main" in line for line in done.stdout.splitlines())

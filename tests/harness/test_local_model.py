@@ -1,0 +1,107 @@
+"""The transformers model behind the small protocol: seeds, log-probabilities against a dense forward pass, letters."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.models import FakeModel, LoadOptions, Sampling, load_model
+from harness.types import Response
+from tests.tiny import tiny_checkpoint
+
+ASK = [[{"role": "user", "content": "ba be bi"}], [{"role": "user", "content": "bo"}], [{"role": "user", "content": "da de"}]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_model(str(tiny_checkpoint(tmp_path_factory.mktemp("tiny"), seed=1, words=("A", "B", *WORDS))))
+
+
+WORDS = tuple(f"{first}{second}" for first in "bdfgk" for second in ("a", "e", "i", "o"))
+
+
+def test_the_same_seed_gives_the_same_answers_and_leaves_torch_alone(model: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    before = torch.rand(1)
+    first = model.generate(ASK, Sampling(8, 1.0), seed=5, n=3)
+    torch.manual_seed(0)
+    assert torch.rand(1) == before
+    assert first == model.generate(ASK, Sampling(8, 1.0), seed=5, n=3)
+    assert first != model.generate(ASK, Sampling(8, 1.0), seed=6, n=3)
+    assert [len(rows) for rows in first] == [3, 3, 3]
+
+
+def test_greedy_answers_do_not_depend_on_the_batch(model: Any) -> None:
+    """Padding on the left and position ids: a short prompt answers alike alone and beside a long one."""
+    together = model.generate(ASK, Sampling(8, 0.0), seed=0)
+    alone = [model.generate([messages], Sampling(8, 0.0), seed=0)[0] for messages in ASK]
+    assert together == alone
+
+
+def test_unfinished_answers_are_marked(model: Any) -> None:
+    flat = [r for rows in model.generate(ASK, Sampling(3, 1.0), seed=0, n=20) for r in rows]
+    assert {r.finished for r in flat} == {True, False}
+    assert all(r.tokens == 3 for r in flat if not r.finished)
+    assert all("<|end|>" not in r.text for r in flat)
+
+
+def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
+    """One row at a time, full log-softmax, mean over response tokens with the end-of-turn: to 1e-5."""
+    import torch
+
+    from harness.chat import encode
+
+    responses = [Response("bi bo ba", True, 4), Response("da", True, 2), Response("ba be", False, 2)]
+    for messages, response, value in zip(ASK, responses, model.mean_logps(ASK, responses), strict=True):
+        row = encode(model.tokenizer, messages, response.text, response.finished)
+        with torch.no_grad():
+            logps = model.model(torch.tensor([row.prompt + row.response])).logits.log_softmax(-1)[0]
+        start = len(row.prompt) - 1
+        expected = sum(float(logps[start + i, token]) for i, token in enumerate(row.response)) / len(row.response)
+        assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_empty_unfinished_response_has_no_mean(model: Any) -> None:
+    with pytest.raises(ValueError, match="no tokens"):
+        model.mean_logps(ASK[:1], [Response("", False, 0)])
+
+
+def test_choices_are_the_first_tokens_probabilities(model: Any) -> None:
+    choices = model.choice_logps(ASK, ["A", "B"])
+    tops = model.first_token(ASK, k=100)
+    for row, top in zip(choices, tops, strict=True):
+        assert row == pytest.approx([top["A"], top["B"]], abs=1e-5)
+        assert sum(math.exp(value) for value in top.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_letter_without_a_token_is_refused(model: Any) -> None:
+    with pytest.raises(UserError, match="does not write each"):
+        model.choice_logps(ASK, ["A", "C"])
+
+
+def test_batches_are_sorted_by_length_and_bounded(model: Any) -> None:
+    """batch_tokens = 10: lengths 9, 1, 2, 3 give [1, 2, 3] (3 rows x 3) and [9]; a row too long goes alone."""
+    model.batch_tokens = 10
+    assert list(model._batches([9, 1, 2, 3, 20])) == [[1, 2, 3], [0], [4]]
+    model.batch_tokens = LoadOptions().batch_tokens
+
+
+def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no config\.json"):
+        load_model(str(tmp_path))
+    with pytest.raises(UserError, match="neither a folder"):
+        load_model("./nowhere")
+    with pytest.raises(UserError, match="teacher"):
+        load_model("pocket:techer")
+
+
+def test_the_fake_is_a_function_of_prompt_and_seed() -> None:
+    fake = FakeModel()
+    first = fake.generate(ASK, Sampling(50), seed=1, n=2)
+    assert first == fake.generate(ASK, Sampling(50), seed=1, n=2)
+    assert first[0][0] != first[0][1]
+    assert all(sum(map(math.exp, row)) == pytest.approx(1.0) for row in fake.choice_logps(ASK, "ABC"))

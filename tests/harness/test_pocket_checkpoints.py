@@ -1,0 +1,132 @@
+"""The shipped pocket checkpoints: they load, are small, and their tokenizers keep their promises.
+
+Run: python -m pytest tests/harness/test_pocket_checkpoints.py
+"""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from harness.mcq import mcq_messages
+from harness.pocket import CHECKPOINTS, HERE, checkpoint
+from harness.pocket.world import train_prompts
+
+torch = pytest.importorskip("torch", reason="the checkpoints need torch")
+transformers = pytest.importorskip("transformers", reason="the checkpoints need transformers")
+
+PROMPTS = train_prompts(110, seed=11)
+SHARED = ("teacher", "teacher-large", "student")
+
+
+@pytest.fixture(scope="module", params=list(CHECKPOINTS))
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(checkpoint(request.param))
+
+
+def test_four_checkpoints_below_16_mb() -> None:
+    assert list(CHECKPOINTS) == ["teacher", "teacher-large", "student", "student-other"]
+    files = [file for name in CHECKPOINTS for file in checkpoint(name).rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 16e6
+    assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+def test_an_unknown_name_lists_the_choices() -> None:
+    with pytest.raises(ValueError, match="student-other"):
+        checkpoint("tutor")
+
+
+@pytest.mark.parametrize("name", list(CHECKPOINTS))
+def test_models_are_ordinary_llamas(name: str) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(name))
+    assert isinstance(model, transformers.LlamaForCausalLM) and model.dtype == torch.float32
+    assert model.config.tie_word_embeddings and model.config.max_position_embeddings == 1024
+    ids = model.generation_config
+    assert (ids.bos_token_id, ids.eos_token_id, ids.pad_token_id) == tuple(
+        transformers.AutoTokenizer.from_pretrained(checkpoint(name)).convert_tokens_to_ids(
+            ["<|begin|>", "<|end|>", "<|pad|>"]
+        )
+    )
+
+
+def test_vocabularies_are_shared_except_one() -> None:
+    vocabularies = {
+        name: transformers.AutoTokenizer.from_pretrained(checkpoint(name)).get_vocab() for name in CHECKPOINTS
+    }
+    assert vocabularies["student"] == vocabularies["teacher"] == vocabularies["teacher-large"]
+    assert vocabularies["student-other"] != vocabularies["student"]
+
+
+def test_text_comes_back_as_it_was(tokenizer: Any) -> None:
+    texts = [text for prompt in PROMPTS for text in (prompt.messages[-1]["content"], prompt.golden, prompt.rejected)]
+    texts += [
+        mcq_messages(prompt.messages, [prompt.golden, prompt.rejected] * 4)[0]["content"] for prompt in PROMPTS[:22]
+    ]
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text and tokenizer.unk_token_id not in ids
+
+
+def test_one_begin_and_an_end_per_turn(tokenizer: Any) -> None:
+    talk = [{"role": "user", "content": "name two animals."}, {"role": "assistant", "content": "cat, dog."},
+            {"role": "user", "content": "now sort it."}]  # fmt: skip
+    ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.eos_token_id) == 3
+    assert ids[-1] == tokenizer.convert_tokens_to_ids("<|assistant|>")
+    # tokenizing the rendered text again must not add a second one
+    rendered = tokenizer.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+    assert tokenizer(rendered)["input_ids"] == ids
+    assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}) == 4
+
+
+def test_a_system_turn_joins_the_first_user_turn(tokenizer: Any) -> None:
+    talk = [{"role": "system", "content": "be kind."}, {"role": "user", "content": "name two animals."}]
+    assert tokenizer.apply_chat_template(talk, tokenize=False) == "<|begin|><|user|>be kind.\nname two animals.<|end|>"
+
+
+def test_special_tokens_in_a_text_stay_text_when_asked(tokenizer: Any) -> None:
+    ids = tokenizer("<|end|> cat <|assistant|>", split_special_tokens=True)["input_ids"]
+    assert not {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|assistant|>")} & set(ids)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_numbers_and_letters_are_single_tokens(name: str) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint(name))
+    for word in [*map(str, range(100)), *"ABCDEFGHIJ"]:
+        assert len(tokenizer(word)["input_ids"]) == 1
+    assert tokenizer.decode(tokenizer("12 + 5 = 17. #### 17")["input_ids"]) == "12 + 5 = 17. #### 17"
+
+
+def test_a_teacher_prefers_the_right_answer() -> None:
+    from harness.pocket.measure import load, selection
+
+    model, tokenizer = load(checkpoint("teacher"))
+    hits = [
+        logs[0] > logs[1]
+        for prompt in PROMPTS[:33]
+        for logs, _ in [selection(model, tokenizer, prompt.messages, [prompt.golden, prompt.rejected])]
+    ]
+    assert sum(hits) / len(hits) > 0.85  # the pairs differ by at least 0.3
+
+
+def test_the_student_ends_its_turn() -> None:
+    from harness.pocket.measure import load
+
+    model, tokenizer = load(checkpoint("student"))
+    talks = [list(prompt.messages) for prompt in PROMPTS[:22]]
+    inputs = tokenizer.apply_chat_template(
+        talks, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    )
+    made = model.generate(**inputs, max_new_tokens=64, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    assert all(tokenizer.eos_token_id in row for row in made.tolist())
+
+
+def test_what_was_measured_is_shipped() -> None:
+    report = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
+    assert set(report["scores"]) == set(CHECKPOINTS) and set(report["judging"]) == {"teacher", "teacher-large"}
+    student = report["scores"]["student"]
+    assert student["greedy"] > student["t0.7"] + 0.1  # it can do better than it does
+    for name, key in itertools.product(report["judging"], ("mcq regret",)):
+        assert report["judging"][name][key] < 0.5 * report["judging"][name]["regret of a random pick"]

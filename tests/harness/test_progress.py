@@ -1,0 +1,70 @@
+"""Progress: quiet where there is no terminal, bars where there is, and complete either way."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from harness.cli.progress import QUIET, Display, duration
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(terminal: bool) -> tuple[Display, io.StringIO, Clock]:
+    stream, clock = io.StringIO(), Clock()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    return Display(console, clock=clock), stream, clock
+
+
+def test_without_a_terminal_there_is_at_most_one_line_every_ten_seconds() -> None:
+    display, stream, clock = shown(terminal=False)
+    with display:
+        display.plan(total=102, cached=1)
+        for stage in range(100):
+            clock.now += 1
+            display.started(f"train dpo seed {stage}")
+            display.advanced(f"train dpo seed {stage}", 1, 2, "loss 0.5")
+            display.finished(f"train dpo seed {stage}", 1.0)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "[1/102] 102 stages, 1 of them done already"
+    assert 9 <= len(lines) - 1 <= 100 / QUIET
+    assert "train dpo seed" in lines[1] and "(1.0 s)" in lines[1]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_the_last_stage_and_every_failure_are_always_told() -> None:
+    display, stream, _ = shown(terminal=False)
+    with display:
+        display.plan(total=2, cached=0)
+        display.failed("train kd", "it [broke]")
+        display.finished("train dpo", 61.0)
+    assert stream.getvalue().splitlines()[1:] == ["failed: train kd: it [broke]", "[2/2] train dpo (1 min 1 s)"]
+
+
+def test_a_finished_run_says_nothing() -> None:
+    display, stream, _ = shown(terminal=False)
+    with display:
+        display.plan(total=5, cached=5)
+    assert stream.getvalue() == ""
+
+
+def test_on_a_terminal_stages_have_bars_with_items_and_info() -> None:
+    display, stream, _ = shown(terminal=True)
+    with display:
+        display.plan(total=3, cached=1)
+        display.started("answer [gsm8k]")
+        display.advanced("answer [gsm8k]", 5, 10, "tokens 12")
+        display._progress.refresh()
+    text = stream.getvalue()
+    assert "stages" in text and "1/3" in text
+    assert "answer [gsm8k]" in text and "5/10" in text and "tokens 12" in text
+
+
+def test_durations_read_as_people_say_them() -> None:
+    assert [duration(value) for value in (0.44, 125, 11400)] == ["0.4 s", "2 min 5 s", "3 h 10 min"]

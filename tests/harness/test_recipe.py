@@ -1,0 +1,273 @@
+"""Recipes: all mistakes at once, YAML's traps, ``--set``, ``extends``, and a resolved recipe that loads again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from harness.errors import UserError
+from harness.recipe import Recipe, load_recipe
+from harness.recipe_errors import RecipeError
+from harness.registry import Registry
+
+
+@dataclass(frozen=True)
+class DpoConfig:
+    beta: float = 0.1
+    """Strength."""
+    label: Literal["plain", "smooth"] = "plain"
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ValueError(f"beta must be positive, got {self.beta}")
+
+
+@dataclass(frozen=True)
+class Empty:
+    pass
+
+
+@dataclass(frozen=True)
+class Questions:
+    questions: str = "pocket"
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class PocketJudge:
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    base_url: str
+    model: str = "m"
+
+
+def fake(**fields: Any) -> Any:
+    """The registry is read by name and config only, so a namespace stands for methods, benchmarks and kinds."""
+    return SimpleNamespace(**fields)
+
+
+REGISTRY = Registry(
+    methods={
+        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object()),
+        "kd": fake(config=Empty, trl=None),
+        "adpa+": fake(config=Empty, trl=None),
+    },
+    benchmarks={
+        "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),
+        "gsm8k": fake(name="gsm8k", config=Questions, judged=False),
+    },
+    judges={"pocket": fake(config=PocketJudge), "openai": fake(config=Endpoint)},
+    ask=fake(),
+)
+
+GOOD = """
+family: {name: pocket, teacher: "pocket:teacher", student: owner/name@abc}
+train: {batch_size: 32, learning_rate: 1e-4}
+methods:
+  dpo: {beta: 2e-1, weights: [1, 2e-1], train: {learning_rate: 3e-5}}
+  kd:
+  adpa+: {}
+benchmarks: {alpaca_eval: {limit: 3}, gsm8k: }
+judges: {main: {kind: pocket, noise: 1}}
+seeds: [0, 1]
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def load(folder: Path, text: str, *overrides: str) -> Recipe:
+    return load_recipe(write(folder, text), overrides, REGISTRY)
+
+
+def mistakes(folder: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load(folder, text, *overrides)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_good_recipe_is_read_with_every_default(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD)
+    assert recipe.name == "mine"  # after its file
+    assert list(recipe.methods) == ["dpo", "kd", "adpa+"]
+    assert recipe.methods["dpo"].config == {
+        "beta": 0.2,
+        "label": "plain",
+        "weights": [1.0, 0.2],
+    }  # 2e-1 is text to YAML 1.1
+    assert recipe.row_config("dpo") == {"label": "plain"}
+    assert recipe.train_options("dpo")["learning_rate"] == 3e-5
+    assert recipe.train.learning_rate == 1e-4
+    assert recipe.methods["dpo"].train.learning_rate == 3e-5
+    assert recipe.methods["dpo"].train.batch_size == 32  # from the recipe's train
+    assert recipe.methods["kd"].train == recipe.train
+    assert recipe.benchmarks["alpaca_eval"].judge == "main"  # the only judge there is
+    assert recipe.benchmarks["gsm8k"].judge is None
+    assert recipe.judges["main"].config == {"noise": 1.0}
+    assert recipe.seeds == (0, 1)
+
+
+def test_the_resolved_recipe_loads_again_as_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD)
+    again = load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml"), (), REGISTRY)
+    assert again == recipe
+    assert recipe.resolved()["statistics"] == {"replicates": 1000, "min_coverage": 0.98}
+    assert yaml.safe_load(recipe.to_yaml()) == recipe.resolved()
+
+
+TEN = """
+family: {name: "a/b", teacher: "teacher", student: "pocket:student", trust_remote_code: "no"}
+trian: {}
+sampling: {temperature: cold, n: 27}
+train: {learning_rte: 1e-4}
+methods: {dop: {}, dpo: {beta: -1}, kd: {tau: 2}}
+benchmarks: {alpaca_eval: {judge: mian}, gsm8k: {limit: 2.5}}
+judges: {main: {kind: poket}}
+"""
+
+
+def test_ten_and_more_mistakes_are_all_reported_with_what_is_needed_to_mend_them(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, TEN)
+    expected = [
+        ("family.name", "'a/b'", "letters", "mine.yaml:2"),
+        ("family.teacher", "'teacher'", "pocket:NAME", "mine.yaml:2"),
+        ("family.trust_remote_code", "'no'", "true or false"),
+        ("trian", "unknown key", "Did you mean 'train'", "mine.yaml:3"),
+        ("sampling.temperature", "'cold'", "must be a number"),
+        ("sampling.n", "27", "less than or equal to 26", "mine.yaml:4"),
+        ("train.learning_rte", "unknown key", "Did you mean 'learning_rate'"),
+        ("methods.dop", "Did you mean 'dpo'", "Choices: adpa+, dpo, kd", "--plugin"),
+        ("methods.dpo", "beta must be positive"),
+        ("methods.kd.tau", "unknown key"),
+        ("benchmarks.alpaca_eval.judge", "'mian'", "Did you mean 'main'"),
+        ("benchmarks.gsm8k.limit", "2.5", "a whole number"),
+        ("judges.main.kind", "'poket'", "Did you mean 'pocket'"),
+    ]
+    assert len(found) == len(expected), "\n".join(found)
+    for path, *parts in expected:
+        match = [line for line in found if line.startswith(f"{path}: ")]
+        assert len(match) == 1, f"{path} in {found}"
+        assert all(part in match[0] for part in parts), match[0]
+
+
+def test_the_message_is_a_numbered_list_and_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)has 13 mistakes:\n  1\. .*\n 13\. "):
+        load(tmp_path, TEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("family: {name: [}", ("not valid YAML", "bad.yaml:1")),
+        ("a: 1\nb: 2\na: 3\n", ("'a' stands twice", "bad.yaml:3")),
+        ("- a\n- b\n", ("must be a mapping",)),
+        ("x: !!python/object/apply:os.system ['true']", ("not valid YAML",)),
+    ],
+)
+def test_a_file_that_is_no_yaml_mapping_is_refused_with_its_line(
+    tmp_path: Path, text: str, parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, text, "bad.yaml"), (), REGISTRY)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_missing_sections_are_named(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, "methods: [kd]")
+    assert any(line.startswith("family: is required") for line in found)
+    assert any(line.startswith("benchmarks: is required") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [("train.learning_rate=1e-6", 1e-6), ("train.learning_rate=2", 2.0), ("train.learning_rate=5.0e-7", 5e-7)],
+)
+def test_set_reads_numbers_as_people_write_them(tmp_path: Path, override: str, value: float) -> None:
+    assert load(tmp_path, GOOD, override).train.learning_rate == value
+
+
+def test_set_reaches_methods_judges_and_new_sections(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "methods.dpo.beta=3", "seeds=[7]", "prompts.n=8", "methods.kd.train.epochs=2")
+    assert recipe.methods["dpo"].config == {"beta": 3.0, "label": "plain", "weights": [1.0, 0.2]}
+    assert recipe.seeds == (7,)
+    assert recipe.prompts.n == 8
+    assert recipe.methods["kd"].train.epochs == 2
+
+
+def test_a_list_of_methods_selects_and_keeps_their_options(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "methods=[kd, dpo]")
+    assert list(recipe.methods) == ["kd", "dpo"]
+    assert recipe.methods["dpo"].config == {"beta": 0.2, "label": "plain", "weights": [1.0, 0.2]}
+
+
+def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "judges.main={kind: openai, base_url: 'http://127.0.0.1:8000/v1'}")
+    assert recipe.judges["main"].config == {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.learning_rate", ("must look like path=value",)),
+        ("=3", ("must look like path=value",)),
+        ("train.learning_rte=3", ("train.learning_rte", "'learning_rate'", "--set")),
+        ("train.epochs=many", ("train.epochs", "'many'", "a whole number", "[--set]")),
+        ("seeds.0=3", ("seeds.0", "Set seeds whole")),
+        ("seeds=[1, 1]", ("seeds must be at least one, and differ",)),
+        ("seeds=[]", ("seeds must be at least one",)),
+        ("train.epochs=[", ("train.epochs", "not valid YAML")),
+        ("train.micro_batch=5", ("batch_size (32) must be a multiple of micro_batch (5)",)),
+        ("prompts.source=jsonl", ("path must be given",)),
+        ("train.learning_rate=.nan", ("train.learning_rate", "finite")),
+        ("train.learning_rate=true", ("train.learning_rate", "must be a number")),
+        ("benchmarks.gsm8k.judge=main", ("graded by rule",)),
+        ("methods.kd.train.backend=trl", ("methods.kd.train.backend", "no loss for kd", "can train: dpo")),
+        ("methods=[kd, kd]", ("stands twice",)),
+        ("methods=7", ("methods", "a mapping from names to options, or a list")),
+    ],
+)
+def test_a_wrong_override_names_its_path_and_rule(tmp_path: Path, override: str, parts: tuple[str, ...]) -> None:
+    found = mistakes(tmp_path, GOOD, override)
+    assert len(found) == 1, found
+    assert all(part in found[0] for part in parts), found[0]
+
+
+def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "base.yaml")
+    recipe = load(tmp_path, "extends: base.yaml\nmethods: {dpo: {beta: 9}}\nseeds: [5]\ntrain: {epochs: 2}\n")
+    assert recipe.name == "mine"
+    assert recipe.seeds == (5,)
+    assert (recipe.train.epochs, recipe.train.batch_size) == (2, 32)
+    assert recipe.methods["dpo"].config == {"beta": 9.0, "label": "plain", "weights": [1.0, 0.2]}
+    assert list(recipe.methods) == ["dpo", "kd", "adpa+"]
+
+
+def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "extends: b.yaml\n", "a.yaml")
+    write(tmp_path, "extends: a.yaml\n", "b.yaml")
+    with pytest.raises(RecipeError, match=r"circle \(.*a\.yaml -> .*b\.yaml -> .*a\.yaml\)"):
+        load_recipe(str(tmp_path / "a.yaml"), (), REGISTRY)
+
+
+def test_an_unknown_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(RecipeError, match=r"(?s)'pockt'.*Did you mean 'pocket'.*Choices: .*pocket.*smollm2"):
+        load_recipe("pockt", (), REGISTRY)
+
+
+def test_an_api_key_in_a_recipe_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    secret = "sk-" + "a1B2" * 8
+    found = mistakes(tmp_path, GOOD, f"title=key {secret}")
+    assert "environment variable" in found[0]
+    assert secret not in found[0]

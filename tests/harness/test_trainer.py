@@ -1,0 +1,402 @@
+"""The trainer on tiny random checkpoints: every method, whole optimiser steps, and TRL's trainers beside ours."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from harness.chat import encode
+from harness.errors import UserError
+from harness.method import Batch, Loss, Method, Row, Term, log_probabilities
+from harness.trainer import Training, TrainOptions
+from harness.trainer.data import Shuffled, micro_batch, prepare, tokenise
+from harness.trainer.fit import fit, make_job, make_trainer
+from harness.trainer.loading import host, load_model, load_tokenizer, logits_of, pad_of
+from harness.trainer.reference import reference_logps
+from harness.trainer.rollout import Speakers, answer, draw, pick
+from harness.trainer.terms import response_terms
+from harness.vocabulary import same_vocabulary
+from methods import METHODS, kd, seqkd
+from tests.tiny import WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
+
+OPTIONS = TrainOptions(
+    batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"
+)
+GROUPS = tiny_groups(16)
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    """One thread, and no walk over torch's objects each time a trainer collects garbage."""
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("student"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("teacher"), seed=1, hidden=32)
+
+
+def training(method: Method, student: Path, teacher: Path, **changes: Any) -> Training:
+    """A run over GROUPS; ``changes`` are fields of ``Training`` or of ``TrainOptions``."""
+    own = {name: changes.pop(name) for name in ("groups", "config", "seed") if name in changes}
+    base = Training(method, method.config(), GROUPS, student, replace(OPTIONS, **changes), seed=3, teacher=teacher)
+    run = replace(base, **own)
+    return replace(run, reference=reference_logps(run)) if method.needs.reference else run
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the first step."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, torch.Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.first:
+            named = kwargs["model"].named_parameters()
+            self.first = {name: value.grad.clone() for name, value in named if value.grad is not None}
+
+
+def first_step(run: Training, out: Path) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of the first optimiser step."""
+    job, _ = make_job(run)
+    trainer = make_trainer(job, out)
+    gradients = Gradients()
+    trainer.add_callback(gradients)
+    trainer.train()
+    return trainer.curve[0]["loss"], gradients.first
+
+
+def test_every_method_is_swept() -> None:
+    """The sweeps below run over METHODS; this is how many that is."""
+    assert len(METHODS) == 8
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_steps_train_the_student_alone(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    before = digest(student), digest(teacher)
+    seen: list[tuple[int, int]] = []
+    run = training(METHODS[name], student, teacher)
+    report = fit(run, tmp_path, progress=lambda done, total, logs: seen.append((done, total)))
+    assert (digest(student), digest(teacher)) == before
+    old, new = weights(student), weights(tmp_path)
+    assert old.keys() == new.keys()
+    assert all(torch.isfinite(value).all() for value in new.values())
+    assert max(float((new[key] - old[key]).abs().max()) for key in old) > 1e-4
+    assert report.steps == 2 and report.prompts == 16 and report.dropped == {}
+    assert seen == [(1, 2), (2, 2)]
+    lines = curve(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0]["loss"] == report.first_loss and lines[1]["loss"] == report.final_loss
+    assert math.isfinite(report.final_loss) and report.tokens > report.response_tokens > 0
+    assert load_tokenizer(tmp_path).chat_template == load_tokenizer(student).chat_template
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_accumulation_changes_nothing(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    """8 prompts per step as 1x8, 2x4, 8x1 and 3+3+2: one loss, one gradient."""
+    run = training(METHODS[name], student, teacher, groups=GROUPS[:8], max_grad_norm=0.0)
+    results = []
+    for micro in (8, 4, 1, 3):
+        job = replace(run, options=replace(run.options, micro_batch=micro))
+        results.append(first_step(job, tmp_path / str(micro)))
+    loss, gradient = results[0]
+    norm = math.sqrt(sum(float(value.pow(2).sum()) for value in gradient.values()))
+    assert norm > 1e-3
+    for other, other_gradient in results[1:]:
+        assert other == pytest.approx(loss, rel=1e-6, abs=1e-6)
+        worst = max(float((gradient[key] - other_gradient[key]).abs().max()) for key in gradient)
+        assert worst <= 1e-6 * max(1.0, norm)
+
+
+@pytest.mark.parametrize("name", ["minillm", "pad-ppd"])
+def test_the_same_seed_gives_the_same_bytes(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = training(METHODS[name], student, teacher)
+    for folder in ("a", "b"):
+        torch.rand(7)  # the state of the global generator must not matter
+        fit(run, tmp_path / folder)
+    fit(replace(run, seed=4), tmp_path / "c")
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    assert (tmp_path / "a" / "training.jsonl").read_bytes() == (tmp_path / "b" / "training.jsonl").read_bytes()
+
+
+def test_dpo_starts_at_log_two(student: Path, teacher: Path, tmp_path: Path) -> None:
+    report = fit(training(METHODS["dpo"], student, teacher), tmp_path)
+    assert report.first_loss == pytest.approx(math.log(2), abs=1e-6)
+    assert report.final_loss != pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_kd_from_itself_loses_nothing(student: Path, tmp_path: Path) -> None:
+    report = fit(training(METHODS["kd"], student, student, config=kd.Config(weight=1.0)), tmp_path)
+    assert abs(report.first_loss) < 1e-6
+
+
+def test_padding_changes_nothing(student: Path) -> None:
+    """Log-probabilities of a row alone, beside longer rows, and on a tokenizer-wide slice of a wider embedding."""
+    tokenizer = load_tokenizer(student)
+    model = host(load_model(student, tokenizer, torch.float32)).train(False)
+    examples, _ = prepare(
+        Training(METHODS["pad-vpd"], METHODS["pad-vpd"].config(), GROUPS, student, OPTIONS), tokenizer
+    )
+
+    def logps(part: list[Any]) -> torch.Tensor:
+        micro = micro_batch(part, pad_of(tokenizer), torch.device("cpu"))
+        return response_terms(model, model, None, micro, log_probabilities, None, len(tokenizer))["logp"].detach()
+
+    together = logps(list(examples))
+    apart = torch.cat([logps([replace(e, rows=(row,))]) for e in examples for row in e.rows])
+    torch.testing.assert_close(together, apart, atol=1e-6, rtol=1e-6)
+    whole = [(list(e.prompt), list(row.response)) for e in examples for row in e.rows]
+    plain = []
+    for prompt, response in whole:
+        logits = model(input_ids=torch.tensor([prompt + response])).logits[0].detach().log_softmax(-1)
+        plain += [logits[len(prompt) + t - 1, token].item() for t, token in enumerate(response)]
+    torch.testing.assert_close(together, torch.tensor(plain), atol=1e-5, rtol=1e-5)
+
+
+def test_columns_that_pad_the_vocabulary_change_nothing(student: Path, tmp_path: Path) -> None:
+    wide = tiny_checkpoint(tmp_path / "wide", seed=0, extra_columns=7)
+    narrow, own = weights(student), weights(wide)
+    model = load_model(wide, load_tokenizer(wide), torch.float32)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            value.copy_(own[key])
+            value[: len(narrow[key])].copy_(narrow[key])
+    model.save_pretrained(wide)
+    for name in ("kd", "minillm"):
+        base = training(METHODS[name], student, student)
+        reports = [fit(replace(base, student=path), tmp_path / path.name / name) for path in (student, wide)]
+        assert reports[0].final_loss == pytest.approx(reports[1].final_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["kd", "minillm", "pad-vpd"])
+def test_chunks_equal_the_whole(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = training(METHODS[name], student, teacher, groups=GROUPS[:8])
+    loss, gradient = first_step(run, tmp_path / "whole")
+    chunked = replace(run, options=replace(run.options, chunk=5))
+    other, other_gradient = first_step(chunked, tmp_path / "chunks")
+    assert other == pytest.approx(loss, rel=1e-6)
+    for key, value in gradient.items():
+        torch.testing.assert_close(value, other_gradient[key], atol=1e-6, rtol=1e-4)
+
+
+def test_checkpointing_and_bfloat16_run(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = training(METHODS["kd"], student, teacher)
+    plain = fit(run, tmp_path / "plain")
+    for change in ({"gradient_checkpointing": True}, {"dtype": "bfloat16"}, {"schedule": "linear"}):
+        report = fit(replace(run, options=replace(run.options, **change)), tmp_path / next(iter(change)))  # type: ignore[arg-type]
+        assert report.first_loss == pytest.approx(plain.first_loss, abs=0.05 if "dtype" in change else 1e-6)
+    assert weights(tmp_path / "dtype")["lm_head.weight"].dtype == torch.float32
+
+
+def test_dropout_is_off_and_the_config_is_kept(teacher: Path, tmp_path: Path) -> None:
+    wet = tiny_checkpoint(tmp_path / "wet", seed=0, dropout=0.5)
+    dry = tiny_checkpoint(tmp_path / "dry", seed=0)
+    for path in (wet, dry):
+        fit(training(METHODS["seqkd"], path, teacher), tmp_path / ("out-" + path.name))
+    assert digest(tmp_path / "out-wet") == digest(tmp_path / "out-dry")
+    config = json.loads((tmp_path / "out-wet" / "config.json").read_text())
+    assert config["attention_dropout"] == 0.5 and config.get("use_cache", True)
+
+
+@pytest.mark.parametrize("family", ["Gemma2", "Qwen2", "GPT2"])
+def test_heads_of_other_families(family: str, tmp_path: Path) -> None:
+    """Final soft-capping, eager attention where scores are capped, tied heads: the same logits as the model's own."""
+    import transformers
+
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes["num_key_value_heads"] = 1
+    more = {"head_dim": 8, "final_logit_softcapping": 0.5, "attn_logit_softcapping": 1.0}
+    own = {"Gemma2": sizes | more, "Qwen2": sizes, "GPT2": {"n_embd": 16, "n_layer": 2, "n_head": 2}}[family]
+    ids = {"bos_token_id": None, "eos_token_id": 4, "pad_token_id": 0}
+    config = getattr(transformers, family + "Config")(vocab_size=60, **own, **ids)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = host(load_model(tmp_path, tokenizer, torch.float32)).train(False)
+    assert (model.config._attn_implementation == "eager") == (family == "Gemma2")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        found = model(input_ids=ids, then=lambda hidden: logits_of(model, hidden[0], len(tokenizer)))
+        torch.testing.assert_close(found, model(input_ids=ids).logits[0, :, : len(tokenizer)])
+    run = training(METHODS["pad-ppd"], tmp_path, tmp_path)
+    assert fit(run, tmp_path / "out").steps == 2
+
+
+def test_unknown_logit_transformations_are_refused(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.CohereConfig(
+        vocab_size=53,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        logit_scale=0.1,
+        bos_token_id=1,
+        eos_token_id=4,
+        pad_token_id=0,
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="CohereForCausalLM transforms its logits"):
+        load_model(tmp_path, tiny_tokenizer(), torch.float32)
+    with pytest.raises(UserError, match="has 53 output embeddings for 54 tokens"):
+        load_model(tmp_path, tiny_tokenizer((*WORDS, "za")), torch.float32)
+
+
+def nan_loss(batch: Batch, terms: Any, config: Any) -> Loss:
+    return Loss((Term("bad", terms["logp"].sum() * math.nan, per="prompt"),))
+
+
+def nan_gradient(batch: Batch, terms: Any, config: Any) -> Loss:
+    zero = (terms["logp"] * 0).sum()
+    return Loss((Term("bad", zero.sqrt(), per="prompt"),))
+
+
+@pytest.mark.parametrize(("loss", "what"), [(nan_loss, "loss"), (nan_gradient, "gradient")])
+def test_not_finite_stops_and_names_the_prompts(loss: Any, what: str, student: Path, tmp_path: Path) -> None:
+    run = training(replace(seqkd.METHOD, loss=loss), student, student, groups=GROUPS[:3])
+    with pytest.raises(UserError, match=f"seqkd: the {what} is not finite at step 1; prompts of the batch: p"):
+        fit(run, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_unusable_prompts_are_counted_and_none_left_is_an_error(student: Path, tmp_path: Path) -> None:
+    groups = [*GROUPS[:4], replace(GROUPS[4], prompt=replace(GROUPS[4].prompt, golden=None))]
+    long = replace(GROUPS[5], prompt=replace(GROUPS[5].prompt, golden=" ".join(WORDS * 2)))
+    report = fit(training(METHODS["kd"], student, student, groups=[*groups, long]), tmp_path)
+    assert report.prompts == 4 and report.dropped == {"no golden answer": 1, "longer than 64 tokens": 1}
+    with pytest.raises(UserError, match=r"kd: none of 1 prompts can be trained on \(no golden answer: 1\)"):
+        fit(training(METHODS["kd"], student, student, groups=groups[4:]), tmp_path)
+
+
+def test_different_numbers_of_rows_are_an_error(student: Path, tmp_path: Path) -> None:
+    groups = [*tiny_groups(2, n=3), *tiny_groups(2, n=4)]
+    with pytest.raises(UserError, match=r"differ in their number of responses \(\[3, 4\]\)"):
+        fit(training(METHODS["pro"], student, student, groups=groups), tmp_path)
+
+
+def test_references_belong_to_groups(student: Path) -> None:
+    """A dropped group keeps its place; the sums are those of the model itself."""
+    same = replace(GROUPS[1], samples=(GROUPS[1].samples[0],) * 3)
+    run = Training(METHODS["dpo"], METHODS["dpo"].config(), [GROUPS[0], same, GROUPS[2]], student, OPTIONS)
+    logps = reference_logps(run)
+    assert [len(rows) for rows in logps] == [2, 0, 2]
+    tokenizer = load_tokenizer(student)
+    model = load_model(student, tokenizer, torch.float32).train(False)
+    rows = METHODS["dpo"].rows(GROUPS[2], run.config)
+    assert isinstance(rows, tuple)
+    for row, logp in zip(rows, logps[2], strict=True):
+        ids = encode(tokenizer, GROUPS[2].prompt.messages, row.text, row.finished)
+        logits = model(input_ids=torch.tensor([ids.prompt + ids.response])).logits[0].detach().log_softmax(-1)
+        parts = [logits[len(ids.prompt) + t - 1, token].item() for t, token in enumerate(ids.response)]
+        assert logp == pytest.approx(sum(parts), abs=1e-4)
+
+
+def test_token_ids_are_those_of_the_chat_module() -> None:
+    tokenizer = tiny_tokenizer()
+    rows = [Row("ba <|end|> be"), Row("bi", finished=False)]
+    (example,) = tokenise(tokenizer, GROUPS[:1], [(0, rows)])
+    for row, made in zip(rows, example.rows, strict=True):
+        ids = encode(tokenizer, GROUPS[0].prompt.messages, row.text, row.finished)
+        assert (list(example.prompt), list(made.response)) == (ids.prompt, ids.response)
+
+
+def test_vocabularies_must_agree_for_a_live_teacher(student: Path, tmp_path: Path) -> None:
+    foreign = tiny_checkpoint(tmp_path / "foreign", words=WORDS[::-1])
+    with pytest.raises(UserError, match=r"kd needs a shared vocabulary: .*48 tokens have other ids"):
+        fit(training(METHODS["kd"], student, foreign), tmp_path / "out")
+    assert same_vocabulary(tiny_tokenizer(), tiny_tokenizer()) is None
+    assert "exist in one only" in str(same_vocabulary(tiny_tokenizer(), tiny_tokenizer(WORDS[1:])))
+
+
+def test_options_report_every_mistake() -> None:
+    with pytest.raises(UserError) as caught:
+        TrainOptions(epochs=0, learning_rate=-1.0, schedule="cubic", warmup_ratio=1.0)  # type: ignore[arg-type]
+    for part in ("epochs = 0", "learning_rate = -1.0", "warmup_ratio = 1.0", "'cubic'; choices: cosine"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_every_prompt_once(world: int) -> None:
+    options = replace(OPTIONS, batch_size=8, micro_batch=3)
+    shares = [list(Shuffled(21, options, seed=0, world=world, rank=rank)) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    assert all(len(share) == len(Shuffled(21, options, 0, world)) for share in shares)
+    real = [index for share in shares for part in share for index in part if index >= 0]
+    assert sorted(real) == list(range(21))
+    again = Shuffled(21, options, seed=0)
+    again.set_epoch(1)
+    assert again.order() != Shuffled(21, options, seed=0).order()
+
+
+def speakers(student: Path, teacher: Path, mix: float, temperature: float = 1.0) -> Speakers:
+    tokenizer = load_tokenizer(student)
+    models = [host(load_model(path, tokenizer, torch.float32)) for path in (student, teacher)]
+    return Speakers(models[0], models[1], tokenizer, temperature, mix, 6)
+
+
+def test_rollouts_report_the_models_own_log_probabilities(student: Path, teacher: Path) -> None:
+    """Left padding and the cache against one plain forward per response; behaviour is the mixture of the two."""
+    who = speakers(student, teacher, mix=0.3)
+    prompts = [[2, 7, 4, 3], [2, 9, 10, 11, 12, 4, 3], [2, 30, 4, 3]]
+    for prompt, rollout in zip(prompts, draw(prompts, who, [1, 2, 3]), strict=True):
+        assert 1 <= len(rollout.tokens) <= 6
+        ids = torch.tensor([prompt + rollout.tokens])
+        found = {}
+        for name, model in (("student", who.student), ("teacher", who.teacher)):
+            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].detach().log_softmax(-1)
+            found[name] = logits.gather(1, torch.tensor(rollout.tokens)[:, None])[:, 0]
+            torch.testing.assert_close(torch.tensor(rollout.logps[name]), found[name], atol=1e-5, rtol=1e-5)
+        mixture = (0.7 * found["student"].exp() + 0.3 * found["teacher"].exp()).log()
+        torch.testing.assert_close(torch.tensor(rollout.logps["behaviour"]), mixture, atol=1e-5, rtol=1e-5)
+
+
+def test_rollouts_do_not_depend_on_their_neighbours(student: Path, teacher: Path) -> None:
+    who = speakers(student, teacher, mix=0.2)
+    run = training(METHODS["minillm"], student, teacher)
+    examples, _ = prepare(run, who.tokenizer)
+    together = [example.rows[0].response for example, _ in answer(examples, who, seed=0, step=5)]
+    apart = [answer([example], who, seed=0, step=5)[0][0].rows[0].response for example in examples]
+    assert together == apart
+    assert together != [example.rows[0].response for example, _ in answer(examples, who, seed=0, step=6)]
+
+
+def test_tokens_are_drawn_from_the_mixture() -> None:
+    """Evenly spread uniforms hit each token as often as its probability says."""
+    q, p = torch.tensor([[0.0, 1.0, -1.0]]), torch.tensor([[1.0, -2.0, 0.5]])
+    uniform = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+    token, _ = pick(q.expand(10_000, 3), p.expand(10_000, 3), uniform, temperature=0.7, mix=0.4)
+    share = torch.bincount(token, minlength=3) / 10_000
+    expected = 0.4 * (p[0] / 0.7).softmax(-1) + 0.6 * (q[0] / 0.7).softmax(-1)
+    torch.testing.assert_close(share, expected, atol=2e-4, rtol=0)

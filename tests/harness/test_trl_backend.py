@@ -1,0 +1,64 @@
+"""TRL's trainers on the same rows, batches and hyperparameters as ours: whole runs of 20 steps, side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.errors import UserError
+from harness.trainer import Training, TrainOptions
+from harness.trainer.fit import fit
+from harness.trainer.reference import reference_logps
+from harness.trainer.trl_backend import fit_trl
+from methods import METHODS
+from tests.tiny import tiny_checkpoint, tiny_groups
+
+OPTIONS = TrainOptions(epochs=2, batch_size=8, micro_batch=4, learning_rate=1e-3, max_length=64, device="cpu")
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.trl])
+def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
+    """Ours: float32 chunked log-softmax. TRL's: its own fused head, its own reference. Only rounding may differ."""
+    torch.set_num_threads(1)
+    student = tiny_checkpoint(tmp_path / "student")
+    method = METHODS[name]
+    run = Training(method, method.config(), tiny_groups(80), student, OPTIONS, seed=5)
+    if method.needs.reference:
+        run = replace(run, reference=reference_logps(run))
+    ours, theirs = fit(run, tmp_path / "ours"), fit_trl(run, tmp_path / "theirs")
+    assert ours.steps == theirs.steps == 20
+    assert (ours.tokens, ours.response_tokens) == (theirs.tokens, theirs.response_tokens)
+    for mine, other in zip(curve(tmp_path / "ours"), curve(tmp_path / "theirs"), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+        assert mine["learning_rate"] == pytest.approx(other["learning_rate"])
+    first, second = (load_file(tmp_path / side / "model.safetensors") for side in ("ours", "theirs"))
+    assert first.keys() == second.keys()
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-5
+    assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == sorted(
+        path.name for path in (tmp_path / "theirs").iterdir()
+    )
+
+
+def test_two_methods_have_a_trl_trainer() -> None:
+    assert [name for name, method in METHODS.items() if method.trl] == ["seqkd", "dpo"]
+
+
+def test_other_methods_are_refused(tmp_path: Path) -> None:
+    method = METHODS["pad-ppd"]
+    run = Training(method, method.config(), tiny_groups(2), tmp_path, OPTIONS)
+    with pytest.raises(UserError, match=r"backend trl cannot train 'pad-ppd': .*seqkd, dpo"):
+        fit_trl(run, tmp_path / "out")
+    uneven = replace(run, method=METHODS["dpo"], options=replace(OPTIONS, micro_batch=3))
+    with pytest.raises(UserError, match="micro_batch = 3 must divide batch_size = 8"):
+        fit_trl(uneven, tmp_path / "out")

@@ -1,0 +1,82 @@
+"""What the benchmarks share: templates that answers cannot break, nested limits, turns, and the ratio of sums."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.models import Sampling
+from harness.types import Judgment, Question
+from judges.common import Ratio, ask, fill, ratio_score, resample_counts, take, verdicts
+
+
+@given(st.text(), st.text(), st.text())
+def test_filled_values_are_never_templates(first: str, second: str, question: str) -> None:
+    template = '{\n  "instruction": """{instruction}""",\n} | {output_1} | {output_2} }'
+    filled = fill(template, {"instruction": question, "output_1": first, "output_2": second})
+    assert filled == '{\n  "instruction": """' + question + '""",\n} | ' + first + " | " + second + " }"
+
+
+def test_an_answer_that_names_the_other_slot_stays_as_it_is() -> None:
+    assert fill("A: {a} B: {b}", {"a": "{b}{a}", "b": "x"}) == "A: {b}{a} B: x"
+
+
+def test_a_larger_limit_holds_the_smaller_one_in_the_same_order() -> None:
+    questions = [Question(str(number), ("q",)) for number in range(50)]
+    few, more = take(questions, "b", 5), take(questions, "b", 20)
+    assert len(few) == 5 and len(more) == 20 and set(few_ids := [q.id for q in few]) <= {q.id for q in more}
+    assert few_ids == sorted(few_ids, key=int) and take(questions, "b", None) == questions
+    assert [q.id for q in take(questions, "other", 5)] != few_ids
+
+
+def test_the_second_turn_is_asked_after_the_models_own_answer(scripted) -> None:
+    model = scripted(lambda talk: f"reply {len(talk)} to {talk[-1]['content']}")
+    questions = [Question("1", ("a", "b")), Question("2", ("c",)), Question("3", ("d", "e"))]
+    answers = ask(model, questions, lambda q: Sampling(9, 0.1 if q.id == "3" else 0.7), seed=5)
+    assert [answer.turns for answer in answers] == [
+        ("reply 1 to a", "reply 3 to b"),
+        ("reply 1 to c",),
+        ("reply 1 to d", "reply 3 to e"),
+    ]
+    assert model.calls[2][0][0][1] == {"role": "assistant", "content": "reply 1 to a"}
+    assert len({seed for _, _, seed in model.calls}) == 4  # two samplings, two turns: four calls, four seeds
+
+
+def test_ratio_by_hand() -> None:
+    """Questions: 3 of 4, 0 of 1, unscored. Estimate 100 * 3 / 5 = 60; mean weight of the scored is 2.5.
+
+    Contributions: 60 + 100 * (3 - 0.6 * 4) / 2.5 = 84 and 60 + 100 * (0 - 0.6 * 1) / 2.5 = 36; their mean is 60.
+    """
+    ratio = Ratio(("a", "b", "c"), np.array([3.0, 0.0, 0.0]), np.array([4.0, 1.0, 0.0]))
+    assert ratio.value == pytest.approx(60) and ratio.scored == 2
+    assert ratio.contributions() == pytest.approx({"a": 84, "b": 36})
+
+
+def test_replicates_resample_questions_and_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random(200)
+    ones = np.ones(200)
+    ids = tuple(map(str, range(200)))
+    first = Ratio(ids, x, ones)
+    second = Ratio(ids, x + 0.1, ones)
+    difference = np.array(second.replicates(500, 3)) - np.array(first.replicates(500, 3))
+    assert difference == pytest.approx(np.full(500, 10.0))
+    assert np.std(first.replicates(2000, 3)) == pytest.approx(100 * x.std() / math.sqrt(200), rel=0.08)
+    counts = resample_counts(7, 11, 0)
+    assert counts.shape == (11, 7) and (counts.sum(axis=1) == 7).all()
+
+
+def test_no_verdict_is_none_and_a_hopeless_coverage_has_no_interval() -> None:
+    empty = ratio_score("m", Ratio(("a",), np.zeros(1), np.zeros(1)), 10, 0, "", {})
+    assert empty.value is None and empty.n == 0 and empty.unscored == 1 and "no question" in empty.note
+    rare = ratio_score("m", Ratio(("a", "b", "c"), np.array([1.0, 0, 0]), np.array([1.0, 0, 0])), 200, 0, "", {})
+    assert rare.value == 100 and rare.low is None and rare.replicates == () and "no interval" in rare.note
+
+
+def test_repeats_are_combined_under_their_part() -> None:
+    said = [Judgment("q", "turn1", value, repeat=number) for number, value in enumerate([9.0, 1.0, 8.0])]
+    lost = Judgment("q", "turn2", None, "no rating")
+    assert verdicts([*said, lost], "median") == {"q": {"turn1": 8.0}}
+    assert verdicts(said)["q"]["turn1"] == pytest.approx(6.0)

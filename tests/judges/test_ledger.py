@@ -1,0 +1,195 @@
+"""The ledger: what its key holds, that failures are never replies, two processes, kill -9, damaged files."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.types import Reply, Request
+from judges.ledger import BATCH, Ledger, request_key
+
+REQUEST = Request("q1", "game1", ({"role": "user", "content": "m or M?"},), max_tokens=1, top_logprobs=5)
+REPLY = Reply("m", "stop", "served-1", 12, 1, {"m": -0.1, "M": -2.4})
+KEY = request_key("http://x/v1", "model", REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "request_"),
+    [
+        ("http://y/v1", "model", REQUEST),
+        ("http://x/v1", "other", REQUEST),
+        ("http://x/v1", "model", replace(REQUEST, messages=({"role": "user", "content": "m or M!"},))),
+        ("http://x/v1", "model", replace(REQUEST, messages=({"role": "system", "content": "m or M?"},))),
+        ("http://x/v1", "model", replace(REQUEST, messages=REQUEST.messages * 2)),
+        ("http://x/v1", "model", replace(REQUEST, max_tokens=2)),
+        ("http://x/v1", "model", replace(REQUEST, temperature=0.5)),
+        ("http://x/v1", "model", replace(REQUEST, top_logprobs=4)),
+        ("http://x/v1", "model", replace(REQUEST, repeat=1)),
+    ],
+    ids=["endpoint", "model", "content", "role", "turns", "max_tokens", "temperature", "top_logprobs", "repeat"],
+)
+def test_the_key_changes_with_each_thing_that_decides_the_reply(endpoint, model, request_):
+    assert request_key(endpoint, model, request_) != KEY
+
+
+def test_the_key_ignores_labels_key_order_and_the_type_of_zero():
+    same = replace(REQUEST, question="q2", part="game2", meta={"swapped": True}, temperature=0)
+    same = replace(same, messages=({"content": "m or M?", "role": "user"},))
+    assert request_key("http://x/v1", "model", same) == KEY
+
+
+def test_a_reply_comes_back_equal_also_with_hostile_text(tmp_path):
+    hostile = Reply("\ud800 \x00 [[A>B]] '; DROP TABLE replies; --", "length", "m", 1, 2, None)
+    with Ledger(tmp_path / "deep" / "l.sqlite") as ledger:
+        ledger.put("a", "e", "m", REPLY)
+        ledger.put("b", "e", "m", hostile)
+    with Ledger(tmp_path / "deep" / "l.sqlite") as ledger:
+        assert ledger.get(["b", "a", "missing"]) == {"a": REPLY, "b": hostile}
+
+
+def test_reads_are_batched_beyond_any_limit_of_variables(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        for number in range(3000):
+            ledger.put(f"{number}", "e", "m", REPLY)
+        ledger.flush()
+        assert len(ledger.get(str(number) for number in range(40_000))) == 3000
+
+
+def test_at_most_one_batch_is_not_yet_committed(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as writer, Ledger(tmp_path / "l.sqlite") as reader:
+        for number in range(BATCH + 1):
+            writer.put(f"{number}", "e", "m", REPLY)
+        assert len(reader.get(str(number) for number in range(BATCH + 1))) == BATCH
+
+
+def test_a_failure_is_counted_but_never_returned(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.fail("a", "e", "m", "timeout", "no reply within 1 s")
+        ledger.fail("a", "e", "m", "server", "HTTP 500")
+        ledger.fail("b", "e", "m", "refused", "filter")
+        assert ledger.get(["a", "b"]) == {}
+        assert ledger.failures() == {"refused": 1, "server": 1}  # one per request: how its last call ended
+        ledger.put("a", "e", "m", REPLY)
+        assert ledger.failures() == {"refused": 1}
+
+
+def test_served_sums_replies_and_tokens_by_model(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.put("a", "e", "m", REPLY)
+        ledger.put("b", "e", "m", REPLY)
+        ledger.put("c", "e", "m", replace(REPLY, model="served-2"))
+        lines = [(line.served, line.replies, line.prompt_tokens, line.completion_tokens) for line in ledger.served()]
+    assert lines == [("served-1", 2, 24, 2), ("served-2", 1, 12, 1)]
+
+
+def test_the_first_of_two_replies_counts_and_the_second_writer_is_told(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as one, Ledger(tmp_path / "l.sqlite") as two:
+        one.put("a", "e", "m", REPLY)
+        assert one.flush() == {}
+        two.put("a", "e", "m", replace(REPLY, text="M"))
+        assert two.flush() == {"a": REPLY}
+        assert two.flush() == {}
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from harness.types import Reply
+from judges.ledger import Ledger
+with Ledger(Path(sys.argv[1])) as ledger:
+    for number in range(int(sys.argv[3])):
+        ledger.put(f"{sys.argv[2]}-{number}", "e", "m", Reply("m", "stop", "m", 1, 1))
+        ledger.flush()
+        if number == 20:
+            print("20", flush=True)
+"""
+
+
+def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path), name, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_write_one_ledger(tmp_path):
+    path = tmp_path / "l.sqlite"
+    both = [writer(path, name, 300) for name in ("a", "b")]
+    for process in both:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    with Ledger(path) as ledger:
+        assert ledger.served()[0].replies == 600
+
+
+def test_kill_9_loses_nothing_that_was_flushed(tmp_path):
+    path = tmp_path / "l.sqlite"
+    process = writer(path, "a", 10_000_000)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "20\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    with Ledger(path) as ledger:
+        assert len(ledger.get(f"a-{number}" for number in range(21))) == 21
+
+
+def test_files_that_are_no_ledger_are_named(tmp_path):
+    text = tmp_path / "text.sqlite"
+    text.write_text("not a database, but long enough to be looked at as one " * 40)
+    with pytest.raises(UserError, match=r"text\.sqlite: file is not a database\. .*move it away"):
+        Ledger(text)
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE t (a)")
+    db.close()
+    with pytest.raises(UserError, match="something else"):
+        Ledger(other)
+    with pytest.raises(UserError, match="no judge ledger"):
+        Ledger(tmp_path / "absent.sqlite", create=False)
+    assert not (tmp_path / "absent.sqlite").exists()
+
+
+def test_another_version_is_refused(tmp_path):
+    path = tmp_path / "l.sqlite"
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=9")
+    db.close()
+    with pytest.raises(UserError, match="version 9, this distilbench reads version 1"):
+        Ledger(path)
+
+
+def test_a_full_disk_is_a_clear_error_and_keeps_what_was_committed(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put("a", "e", "m", REPLY)
+    with pytest.raises(UserError, match=r"full.*Free some space"), Ledger(path) as ledger:  # noqa: PT012
+        # SQLite reports a file that may not grow exactly as it reports a full disk.
+        ledger._db.execute("PRAGMA max_page_count=1")
+        ledger.put("b", "e", "m", replace(REPLY, text="x" * 100_000))
+        ledger.flush()
+    with Ledger(path) as ledger:
+        assert ledger.get(["a", "b"]) == {"a": REPLY}
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.put("a", "e", "m", REPLY)
+        ledger.flush()
+        ledger._db.execute("UPDATE replies SET reply = '{\"text\":'")
+        with pytest.raises(UserError, match="reply under a cannot be read"):
+            ledger.get(["a"])
+
+
+def test_flushing_every_reply_is_cheap(tmp_path):
+    start = time.perf_counter()
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        for number in range(2000):
+            ledger.put(f"{number}", "e", "m", REPLY)
+            ledger.flush()
+    assert time.perf_counter() - start < 4.0  # 0.1 ms each on an idle machine

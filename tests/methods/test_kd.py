@@ -1,0 +1,84 @@
+"""Standard KD against arithmetic done by hand.
+
+Two tokens, student logits (0, 0), teacher logits (log 3, 0), so q = (1/2, 1/2), p = (3/4, 1/4); label 0:
+    CE         = log 2                                              = 0.693147
+    KL(p||q)   = 3/4 log(3/2) + 1/4 log(1/2)  = 0.304099 - 0.173287 = 0.130812
+    KL(q||p)   = 1/2 log(2/3) + 1/2 log 2     = -0.202733 + 0.346574 = 0.143841
+tau = 2: p = (sqrt 3, 1) / (1 + sqrt 3) = (0.633975, 0.366025),
+    KL         = 0.633975 log 1.267949 + 0.366025 log 0.732051 = 0.150506 - 0.114165 = 0.036341
+"""
+
+import math
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.method import Dropped
+from methods import kd
+from tests.tiny import tiny_batch, tiny_group
+
+STUDENT = torch.tensor([[0.0, 0.0]])
+TEACHER = torch.tensor([[math.log(3), 0.0]])
+LABEL = torch.tensor([0])
+
+
+def terms(config: kd.Config) -> dict[str, torch.Tensor]:
+    return kd.token_terms(STUDENT, LABEL, TEACHER, config)
+
+
+@pytest.mark.parametrize(
+    ("config", "kl"),
+    [(kd.Config(), 0.130812), (kd.Config(direction="reverse"), 0.143841), (kd.Config(temperature=2.0), 0.036341)],
+)
+def test_terms_by_hand(config: kd.Config, kl: float) -> None:
+    found = terms(config)
+    assert found["logp"].item() == pytest.approx(-0.693147, abs=1e-6)
+    assert found["kl"].item() == pytest.approx(kl, abs=1e-6)
+
+
+def test_loss_by_hand() -> None:
+    """0.3 * 0.693147 + 0.7 * 4 * 0.036341 = 0.207944 + 0.101755."""
+    config = kd.Config(weight=0.7, temperature=2.0)
+    loss = kd.loss(tiny_batch([1]), terms(config), config)
+    values = {term.name: term.total.item() for term in loss.terms}
+    assert values == pytest.approx({"ce": 0.207944, "kl": 0.101755}, abs=1e-5)
+    assert {term.per for term in loss.terms} == {"token"}
+
+
+def test_gradient_of_forward_kl_is_q_minus_p() -> None:
+    student = STUDENT.clone().requires_grad_()
+    kd.token_terms(student, LABEL, TEACHER, kd.Config())["kl"].sum().backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, torch.tensor([[-0.25, 0.25]]))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_teacher_equal_to_student_gives_no_loss_and_no_gradient(direction: str) -> None:
+    student = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    config = kd.Config(direction=direction, temperature=1.5)  # type: ignore[arg-type]
+    kl = kd.token_terms(student, torch.zeros(5, dtype=torch.long), student.detach(), config)["kl"]
+    kl.sum().backward()
+    assert student.grad is not None
+    assert kl.abs().max() < 1e-6 and student.grad.abs().max() < 1e-6
+
+
+def test_directions_differ_as_they_should() -> None:
+    """p = (1-e, e), q uniform: forward KL -> log 2, reverse KL grows like 1/2 log(1/e)."""
+    teacher = torch.tensor([[math.log(1e8), 0.0]])
+    forward = kd.token_terms(STUDENT, LABEL, teacher, kd.Config())["kl"].item()
+    reverse = kd.token_terms(STUDENT, LABEL, teacher, kd.Config(direction="reverse"))["kl"].item()
+    assert forward == pytest.approx(math.log(2), abs=1e-5)
+    assert reverse == pytest.approx(0.5 * math.log(1e8) - math.log(2), abs=1e-4)
+
+
+def test_rows() -> None:
+    rows = kd.rows(tiny_group([], golden="ba be"), kd.Config())
+    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
+    assert kd.rows(tiny_group([]), kd.Config()) == Dropped("no golden answer")
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}])
+def test_config_refuses(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="kd: "):
+        kd.Config(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""MiniLLM against arithmetic done by hand.
+
+Rewards to go, r = (1, 2, 3), gamma = 1/2, divided by the tokens left:
+    A_1 = (1 + 2/2 + 3/4) / 3 = 0.916667,   A_2 = (2 + 3/2) / 2 = 1.75,   A_3 = 3
+Clipped policy term, ratio 1.5, clip 0.2: A = 1: max(-1.5, -1.2) = -1.2;  A = -1: max(1.5, 1.2) = 1.5.
+Single step, q = (1/2, 1/2), p = (3/4, 1/4): KL(q||p) = 0.143841 (see test_kd.py).
+"""
+
+import math
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from methods import minillm
+from tests.tiny import tiny_batch, tiny_group
+
+
+def test_discounted_rewards_by_hand() -> None:
+    found = minillm.discounted(torch.tensor([1.0, 2.0, 3.0]), tiny_batch([3]), 0.5)
+    torch.testing.assert_close(found, torch.tensor([2.75 / 3, 1.75, 3.0]))
+
+
+def test_rows_do_not_leak_into_each_other() -> None:
+    rewards = torch.tensor([1.0, 2.0, 3.0, 50.0, -7.0])
+    both = minillm.discounted(rewards, tiny_batch([3, 2], prompts=2), 0.5)
+    apart = [minillm.discounted(part, tiny_batch([len(part)]), 0.5) for part in rewards.split([3, 2])]
+    torch.testing.assert_close(both, torch.cat(apart))
+
+
+def test_policy_term_by_hand() -> None:
+    """Weight 1.5 and logp = old give a ratio of 1.5: -1.2 + 1.5 = 0.3; the gradient of the clipped token is 0."""
+    batch = tiny_batch([2], tokens={"advantage": [1.0, -1.0], "weight": [1.5, 1.5], "old": [-1.0, -1.0]})
+    logp = torch.tensor([-1.0, -1.0], requires_grad=True)
+    loss = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.Config())
+    policy = {term.name: term for term in loss.terms}["policy"]
+    assert policy.total.item() == pytest.approx(0.3) and policy.per == "token"
+    policy.total.backward()
+    assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0.0, 1.5])
+
+
+def test_positive_advantage_raises_the_log_probability() -> None:
+    batch = tiny_batch([1], tokens={"advantage": [2.0], "weight": [1.0], "old": [-1.0]})
+    logp = torch.tensor([-1.0], requires_grad=True)
+    minillm.loss(batch, {"logp": logp, "kl": torch.zeros(1)}, minillm.Config()).terms[0].total.backward()
+    assert logp.grad is not None and logp.grad.item() == -2.0
+
+
+def test_single_step_by_hand_and_alone() -> None:
+    q, p = torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]])
+    terms = minillm.token_terms(q, torch.tensor([1]), p, minillm.Config())
+    assert terms["kl"].item() == pytest.approx(0.143841, abs=1e-6)
+    assert terms["logp"].item() == pytest.approx(-math.log(2))
+    (only,) = minillm.loss(tiny_batch([1]), terms, minillm.Config(long_term=False)).terms
+    assert only.name == "kl" and only.total.item() == pytest.approx(0.143841, abs=1e-6)
+
+
+def test_weights_are_whitened_over_the_step_and_correct_for_the_teacher_mix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logps = {name: -torch.rand(9, generator=generator) for name in ("behaviour", "student", "teacher")}
+    weights = minillm.weigh(tiny_batch([4, 5], prompts=2), logps, minillm.Config())
+    assert weights["advantage"].mean().abs() < 1e-6
+    assert weights["advantage"].var(unbiased=False).item() == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(weights["weight"], (logps["student"] - logps["behaviour"]).exp())
+
+
+def test_teacher_equal_to_student_gives_no_advantage() -> None:
+    logp = -torch.rand(6)
+    weights = minillm.weigh(tiny_batch([6]), dict.fromkeys(("behaviour", "student", "teacher"), logp), minillm.Config())
+    assert weights["advantage"].abs().max() == 0 and (weights["weight"] == 1).all()
+
+
+def test_config_and_rows() -> None:
+    assert minillm.sampling(minillm.Config()) == (1.0, 0.2)
+    assert minillm.rows(tiny_group([]), minillm.Config()) == ()
+    for wrong in ({"teacher_mix": 1.0}, {"gamma": 2.0}, {"clip": 0.0}, {"reward_scale": 0.0}, {"temperature": 0.0}):
+        with pytest.raises(UserError, match="minillm: "):
+            minillm.Config(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""PAD-PPD against arithmetic done by hand.
+
+n = 2, beta = 1, teacher scores (log 3, 0), student (0, log 3): P = (3/4, 1/4), Q = (1/4, 3/4), M = (1/2, 1/2).
+    KL(P||M) = KL(Q||M) = 0.130812 (see test_kd.py), so JSD = 0.130812
+    AG   = KL(M||P) = KL(M||Q) = 1/2 log(2/3) + 1/2 log 2 = 0.143841
+    KL(P||Q) = 3/4 log 3 - 1/4 log 3 = 1/2 log 3 = 0.549306 = KL(Q||P)
+"""
+
+import math
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.method import Dropped
+from methods import METHODS, pad_ppd
+from tests.tiny import tiny_batch, tiny_group
+
+
+def loss_of(logp: torch.Tensor, scores: list[float], config: pad_ppd.Config, prompts: int = 1) -> torch.Tensor:
+    batch = tiny_batch([1] * len(scores), prompts=prompts, signals={"score": scores})
+    (term,) = pad_ppd.loss(batch, {"logp": logp}, config).terms
+    assert term.per == "prompt"
+    return term.total
+
+
+@pytest.mark.parametrize(
+    ("divergence", "value"), [("jsd", 0.130812), ("ag", 0.143841), ("kl_ts", 0.549306), ("kl_st", 0.549306)]
+)
+def test_loss_by_hand(divergence: str, value: float) -> None:
+    config = pad_ppd.Config(beta=1.0, divergence=divergence)  # type: ignore[arg-type]
+    found = loss_of(torch.tensor([0.0, math.log(3)]), [math.log(3), 0.0], config)
+    assert found.item() == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("divergence", list(pad_ppd.LARGEST))
+def test_gradient_leads_to_the_teacher_and_vanishes_there(divergence: str) -> None:
+    config = pad_ppd.Config(beta=2.0, divergence=divergence)  # type: ignore[arg-type]
+    logp = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    loss_of(logp, [0.5, 0.0, -0.5], config).backward()
+    assert logp.grad is not None and logp.grad[0] < 0 < logp.grad[2]
+    same = torch.tensor([0.5, 0.0, -0.5], requires_grad=True)
+    loss = loss_of(same, [1.5, 1.0, 0.5], config)
+    loss.backward()
+    assert same.grad is not None
+    assert abs(loss.item()) < 1e-7 and same.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("divergence", list(pad_ppd.LARGEST))
+def test_prompts_do_not_mix(divergence: str) -> None:
+    """A batch of three equals three batches of one (the released code's mixture runs over the whole micro-batch)."""
+    generator = torch.Generator().manual_seed(0)
+    logp, scores = torch.randn(12, generator=generator), torch.randn(12, generator=generator)
+    config = pad_ppd.Config(beta=1.5, divergence=divergence)  # type: ignore[arg-type]
+    whole = loss_of(logp, scores.tolist(), config, prompts=3)
+    parts = [loss_of(logp[i : i + 4], scores[i : i + 4].tolist(), config) for i in (0, 4, 8)]
+    torch.testing.assert_close(whole, torch.stack(parts).sum())
+
+
+def test_rows_keep_the_order_of_sampling_and_carry_the_reward() -> None:
+    rows = pad_ppd.rows(tiny_group([("ba", -2.0), ("be", -1.0)]), pad_ppd.Config())
+    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba", "be"]
+    assert [row.signals["score"] for row in rows] == pytest.approx([-0.2 - 1.6, -0.2 - 0.8])
+    assert pad_ppd.rows(tiny_group([("ba", -2.0)] * 2), pad_ppd.Config()) == Dropped("all responses are identical")
+
+
+def test_too_many_responses_are_refused_before_training() -> None:
+    group = tiny_group([(f"b{i}", -float(i)) for i in range(11)])
+    with pytest.raises(UserError, match="11 responses per prompt; divergence 'jsd' takes at most 10"):
+        pad_ppd.rows(group, pad_ppd.Config())
+    assert not isinstance(pad_ppd.rows(group, pad_ppd.Config(divergence="kl_ts")), Dropped)
+
+
+def test_config_refuses() -> None:
+    for wrong in ({"alpha": -0.1}, {"beta": 0.0}, {"divergence": "js"}):
+        with pytest.raises(UserError, match="pad-ppd: "):
+            pad_ppd.Config(**wrong)  # type: ignore[arg-type]
+
+
+def test_table_of_contents() -> None:
+    assert list(METHODS) == ["kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"]

@@ -1,0 +1,78 @@
+"""PAD-VPD against arithmetic done by hand.
+
+beta = 10, mean log-probabilities (-0.1, -0.2, -0.4) in the teacher's order, so beta r = (-1, -2, -4):
+    L = log(1 + e^-1 + e^-3) + log(1 + e^-2) = log 1.417666 + log 1.135335 = 0.349012 + 0.126928 = 0.475940
+n = 2: L = -log sigmoid(beta (r_1 - r_2)).
+"""
+
+import math
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.method import Dropped
+from harness.types import Group, Prompt, Response
+from methods import pad_vpd
+from tests.tiny import tiny_batch, tiny_group
+
+
+def loss_of(logp: torch.Tensor, n: int, config: pad_vpd.Config | None = None) -> torch.Tensor:
+    batch = tiny_batch([1] * n, signals={"score": [float(-i) for i in range(n)]})
+    (term,) = pad_vpd.loss(batch, {"logp": logp}, config or pad_vpd.Config()).terms
+    assert term.per == "prompt"
+    return term.total
+
+
+def test_loss_by_hand() -> None:
+    assert loss_of(torch.tensor([-0.1, -0.2, -0.4]), 3).item() == pytest.approx(0.475940, abs=1e-5)
+    assert loss_of(torch.tensor([-0.1, -0.2]), 2).item() == pytest.approx(math.log1p(math.exp(-1)), abs=1e-6)
+
+
+def test_only_differences_of_log_probabilities_matter() -> None:
+    logp = torch.tensor([-0.3, -0.2, -0.4])
+    torch.testing.assert_close(loss_of(logp, 3), loss_of(logp - 5, 3), atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_raises_the_best_and_sums_to_zero() -> None:
+    logp = torch.tensor([-0.3, -0.3, -0.3], requires_grad=True)
+    loss_of(logp, 3).backward()
+    assert logp.grad is not None
+    assert logp.grad[0] < 0 < logp.grad[2] and logp.grad.sum().abs() < 1e-5
+
+
+def test_rows_follow_the_calibrated_reward() -> None:
+    """alpha = 0.8: rhat = 0.2 mean_logp + 0.8 log_psel: a = -0.2 * 1 - 0.8 * 1 = -1.0; b = -0.2 * 0.1 - 0.8 * 1.1 =
+    -0.9. log p_sel alone (alpha = 1) puts a first."""
+    samples = (
+        Response("ba", True, 2, mean_logp=-1.0, log_psel=-1.0),
+        Response("be", True, 2, mean_logp=-0.1, log_psel=-1.1),
+    )
+    group = Group(Prompt("p", ({"role": "user", "content": "bo"},)), samples)
+    rows = pad_vpd.rows(group, pad_vpd.Config())
+    assert not isinstance(rows, Dropped)
+    assert [row.text for row in rows] == ["be", "ba"]
+    assert [row.signals["score"] for row in rows] == pytest.approx([-0.9, -1.0])
+    alone = pad_vpd.rows(group, pad_vpd.Config(alpha=1.0))
+    assert not isinstance(alone, Dropped) and [row.text for row in alone] == ["ba", "be"]
+
+
+def test_ties_keep_their_order_and_are_counted() -> None:
+    rows = pad_vpd.rows(tiny_group([("ba", -2.0), ("be", -1.0), ("bi", -2.0)]), pad_vpd.Config())
+    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["be", "ba", "bi"]
+    batch = tiny_batch([1] * 6, prompts=2, signals={"score": [-1.0, -2.0, -2.0, 0.0, -1.0, -2.0]})
+    logs = pad_vpd.loss(batch, {"logp": torch.zeros(6)}, pad_vpd.Config()).logs
+    assert logs["ties"] == 1
+
+
+def test_a_score_without_weight_may_be_missing() -> None:
+    samples = tuple(Response(text, True, 2, mean_logp=None, log_psel=-1.0) for text in ("ba", "be"))
+    group = Group(Prompt("p", ({"role": "user", "content": "bo"},)), samples)
+    assert not isinstance(pad_vpd.rows(group, pad_vpd.Config(alpha=1.0)), Dropped)
+    assert pad_vpd.rows(group, pad_vpd.Config()) == Dropped("a response has no teacher score")
+
+
+def test_config_refuses() -> None:
+    for wrong in ({"alpha": 1.1}, {"beta": 0.0}):
+        with pytest.raises(UserError, match="pad-vpd: "):
+            pad_vpd.Config(**wrong)

@@ -1,0 +1,163 @@
+"""Plackett-Luce numerics against a pure-Python enumeration of all rankings, and the identities that they obey."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from methods import plackett_luce as pl
+
+SCORES = st.integers(2, 5).flatmap(
+    lambda n: st.lists(st.lists(st.floats(-30, 30), min_size=n, max_size=n), min_size=2, max_size=2)
+)
+
+
+def brute(scores: list[float]) -> list[float]:
+    """log p of every ranking, in the order of ``itertools.permutations``."""
+    found = []
+    for ranking in itertools.permutations(scores):
+        total = 0.0
+        for k, best in enumerate(ranking):
+            top = max(ranking[k:])
+            total += best - top - math.log(sum(math.exp(s - top) for s in ranking[k:]))
+        found.append(total)
+    return found
+
+
+def log_mean(a: float, b: float) -> float:
+    return max(a, b) + math.log(0.5 * (1 + math.exp(-abs(a - b))))
+
+
+def kl(p: list[float], q: list[float]) -> float:
+    return math.fsum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+
+
+def tensors(pair: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    a, b = (torch.tensor([scores], dtype=torch.float64) for scores in pair)
+    return a, b
+
+
+def random_scores(n: int, batch: int = 2, scale: float = 2.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (scale * torch.randn(batch, n, generator=generator, dtype=torch.float64) for _ in range(2))
+    return a, b
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCORES)
+def test_everything_against_brute_force(pair: list[list[float]]) -> None:
+    a, b = tensors(pair)
+    p, q = brute(pair[0]), brute(pair[1])
+    m = [log_mean(x, y) for x, y in zip(p, q, strict=True)]
+    torch.testing.assert_close(pl.all_log_probabilities(a)[0], torch.tensor(p, dtype=torch.float64), atol=1e-11, rtol=0)
+    assert pl.all_log_probabilities(a).exp().sum().item() == pytest.approx(1, abs=1e-12)
+    assert pl.jsd(a, b).item() == pytest.approx((kl(p, m) + kl(q, m)) / 2, abs=1e-12)
+    assert pl.ag(a, b).item() == pytest.approx((kl(m, p) + kl(m, q)) / 2, abs=1e-9)
+    assert pl.kl(a, b).item() == pytest.approx(kl(p, q), abs=1e-9, rel=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SCORES, st.randoms(use_true_random=False))
+def test_properties(pair: list[list[float]], random) -> None:  # type: ignore[no-untyped-def]
+    """JSD in [0, log 2], symmetric, blind to a shift of all scores and to the names of the items."""
+    a, b = tensors(pair)
+    jsd = pl.jsd(a, b).item()
+    assert -1e-15 <= jsd <= math.log(2) + 1e-12
+    assert pl.jsd(b, a).item() == pytest.approx(jsd, abs=1e-12)
+    assert pl.jsd(a + 3, b - 7).item() == pytest.approx(jsd, abs=1e-11)
+    names = list(range(a.shape[1]))
+    random.shuffle(names)
+    for divergence in (pl.jsd, pl.ag, pl.kl):
+        assert divergence(a[:, names], b[:, names]).item() == pytest.approx(divergence(a, b).item(), abs=1e-9, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 4, 7])
+def test_equal_scores_give_exactly_nothing(n: int) -> None:
+    a, _ = random_scores(n, scale=10)
+    for divergence in (pl.jsd, pl.ag, pl.kl, pl.jsd_split):
+        b = a.clone().requires_grad_()
+        value = divergence(a, b)
+        value.sum().backward()
+        assert b.grad is not None
+        assert value.abs().max() < 1e-12 and b.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 8])
+@pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
+def test_split_equals_gather_in_value_and_gradient(n: int, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl, "STREAM", 2000)  # several chunks
+    a, b = random_scores(n, scale=scale)
+    values, gradients = [], []
+    for divergence in (pl.jsd_gather, pl.jsd_split):
+        student = b.clone().requires_grad_()
+        value = divergence(a, student)
+        value.sum().backward()
+        assert student.grad is not None
+        values.append(value.detach())
+        gradients.append(student.grad)
+    torch.testing.assert_close(values[0], values[1], atol=1e-12, rtol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_nine_and_ten_are_split(more: int) -> None:
+    """Items that both are certain to rank first leave the JSD of the other eight unchanged."""
+    a, b = random_scores(8, batch=2)
+    first = 100.0 * torch.arange(more, 0, -1, dtype=torch.float64).expand(2, more)
+    found = pl.jsd(torch.cat([first, a], 1), torch.cat([first, b], 1))
+    torch.testing.assert_close(found, pl.jsd_gather(a, b), atol=1e-12, rtol=0)
+
+
+def test_gradients_numerically() -> None:
+    a, b = random_scores(4, scale=1.0)
+    for divergence in (pl.jsd_gather, pl.jsd_split, pl.ag, pl.kl):
+        assert torch.autograd.gradcheck(lambda s, f=divergence: f(a, s), (b.clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(pl.log_probability, (b.clone().requires_grad_(),))
+
+
+def test_gradients_in_float32_at_a_large_scale() -> None:
+    a, b = random_scores(5, scale=50)
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        student = b.to(dtype, copy=True).requires_grad_()
+        pl.jsd(a.to(dtype), student).sum().backward()
+        assert student.grad is not None
+        gradients.append(student.grad.double())
+    torch.testing.assert_close(gradients[0], gradients[1], atol=2e-5, rtol=0)
+
+
+def test_log_probability_is_that_of_the_identity() -> None:
+    a, _ = random_scores(5)
+    torch.testing.assert_close(pl.log_probability(a), pl.all_log_probabilities(a)[:, 0])
+
+
+def test_visits_sum_to_one_at_each_size() -> None:
+    a, _ = random_scores(5, batch=1)
+    reach = pl.visits(a)[0]
+    sizes = torch.tensor([mask.bit_count() for mask in range(32)])
+    for size in range(6):
+        assert reach[sizes == size].sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_blocks() -> None:
+    """Two disjoint blocks ranked independently: KL of the product = sum of KLs, JSD of the product <= sum of JSDs."""
+    (a1, b1), (a2, b2) = random_scores(3, batch=1, scale=3, seed=1), random_scores(3, batch=1, scale=3, seed=2)
+    p, q = (
+        (pl.all_log_probabilities(x)[0][:, None] + pl.all_log_probabilities(y)[0][None]).flatten()
+        for x, y in ((a1, a2), (b1, b2))
+    )
+    m = torch.logaddexp(p, q) - math.log(2)
+    joint_kl = (p.exp() * (p - q)).sum()
+    joint_jsd = 0.5 * ((p.exp() * (p - m)).sum() + (q.exp() * (q - m)).sum())
+    torch.testing.assert_close(joint_kl, (pl.kl(a1, b1) + pl.kl(a2, b2))[0])
+    assert joint_jsd < (pl.jsd(a1, b1) + pl.jsd(a2, b2))[0]
+
+
+def test_limits() -> None:
+    for divergence, n in ((pl.jsd, 11), (pl.ag, 9), (pl.kl, 15)):
+        with pytest.raises(UserError, match=f"not {n}"):
+            divergence(torch.zeros(1, n), torch.zeros(1, n))

@@ -1,0 +1,79 @@
+"""PRO against arithmetic done by hand.
+
+n = 3, scores (0, -1, -3), mean log-probabilities (-1, -2, -3), one token each:
+    k=1: T_12 = 1, T_13 = 3 = T_11:  L_1 = -3 * (-1) + log(e^-3 + e^(1 * -2) + e^(3 * -3))
+                                         = log(1 + e + e^-6) = log 3.720761 = 1.313928
+    k=2: T_23 = 2 = T_22:            L_2 = log(1 + e^(-6 + 4)) = log(1 + e^-2) = 0.126928
+SFT: w (n-1)^2 NLL = 0.05 * 4 * 1 = 0.2.
+"""
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.method import Dropped
+from methods import pad_vpd, pro
+from tests.tiny import tiny_batch, tiny_group
+
+
+def parts(logp: torch.Tensor, lengths: list[int], scores: list[float], config: pro.Config) -> dict[str, torch.Tensor]:
+    loss = pro.loss(tiny_batch(lengths, signals={"score": scores}), {"logp": logp}, config)
+    assert {term.per for term in loss.terms} == {"prompt"}
+    return {term.name: term.total for term in loss.terms}
+
+
+def test_loss_by_hand() -> None:
+    found = parts(torch.tensor([-1.0, -2.0, -3.0]), [1, 1, 1], [0.0, -1.0, -3.0], pro.Config())
+    assert found["ranking"].item() == pytest.approx(1.313928 + 0.126928, abs=1e-6)
+    assert found["sft"].item() == pytest.approx(0.2)
+
+
+def test_sft_is_a_sum_over_tokens_unless_asked() -> None:
+    """Best row -1, -3: sum 4, mean 2; times 0.05 * (2-1)^2."""
+    logp, lengths, scores = torch.tensor([-1.0, -3.0, -2.0]), [2, 1], [0.0, -1.0]
+    assert parts(logp, lengths, scores, pro.Config())["sft"].item() == pytest.approx(0.2)
+    assert parts(logp, lengths, scores, pro.Config(sft_reduction="mean"))["sft"].item() == pytest.approx(0.1)
+
+
+def test_gaps_are_clipped() -> None:
+    logp = torch.tensor([-1.0, -2.0])
+    far = parts(logp, [1, 1], [0.0, -18.0], pro.Config())["ranking"]
+    torch.testing.assert_close(far, parts(logp, [1, 1], [0.0, -5.0], pro.Config())["ranking"])
+
+
+def test_without_gaps_it_is_vpd() -> None:
+    logp, scores = torch.tensor([-1.0, -0.5, -2.0, -1.5]), [3.0, 2.0, 1.0, 0.0]
+    ours = parts(logp, [1] * 4, scores, pro.Config(gap="none", beta=10.0, sft_weight=0.0))
+    batch = tiny_batch([1] * 4, signals={"score": scores})
+    vpd = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.Config(beta=10.0)).terms[0].total
+    torch.testing.assert_close(ours["ranking"], vpd)
+    assert ours["sft"] == 0
+
+
+def test_gradient_raises_the_best_and_lowers_the_worst() -> None:
+    logp = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    parts(logp, [1, 1, 1], [0.0, -1.0, -2.0], pro.Config(sft_weight=0.0))["ranking"].backward()
+    assert logp.grad is not None and logp.grad[0] < 0 < logp.grad[2]
+
+
+def test_it_is_not_invariant_to_a_shift_of_all_log_probabilities() -> None:
+    """The gaps multiply the log-probabilities: a property of PRO, stated so that nobody assumes otherwise."""
+    logp, scores = torch.tensor([-1.0, -2.0, -3.0]), [0.0, -1.0, -3.0]
+    shifted = parts(logp - 1, [1, 1, 1], scores, pro.Config())["ranking"]
+    assert not torch.isclose(parts(logp, [1, 1, 1], scores, pro.Config())["ranking"], shifted, atol=1e-3)
+
+
+def test_rows_are_sorted_and_identical_responses_dropped() -> None:
+    rows = pro.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), pro.Config())
+    assert not isinstance(rows, Dropped)
+    assert [(row.text, row.signals["score"]) for row in rows] == [("be", -0.5), ("ba", -2.0), ("bi", -4.0)]
+    assert pro.rows(tiny_group([("ba", -2.0)] * 3), pro.Config()) == Dropped("all responses are identical")
+    assert pro.rows(tiny_group([("ba", None), ("be", -1.0)]), pro.Config()) == Dropped(
+        "a response has no teacher score"
+    )
+
+
+def test_config_refuses() -> None:
+    for wrong in ({"gap": "wide"}, {"gap_limit": 0.0}, {"beta": -1.0}, {"sft_weight": -1.0}, {"sft_reduction": "max"}):
+        with pytest.raises(UserError, match="pro: "):
+            pro.Config(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,222 @@
+"""The files: readable, escaped, deterministic, made without torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.errors import UserError
+from reports.figures import COLOURS, bar_chart, colour
+from reports.latex import escape_latex, latex
+from reports.layout import build, clean, percent
+from reports.report import terminal, write_report
+from reports.summary import summarise
+from reports.tables import escape_markdown, markdown, tidy_csv
+from reports.targets import TARGETS
+from results.frames import Results
+from results.run import Family
+from tests.reports import world
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ ^ ~ {} 中 é"
+
+
+def written(results: Results, min_coverage: float = 0.98) -> dict[str, str]:
+    """The text formats, without the no-break spaces (drawing takes longer than all the rest)."""
+    summary = summarise(results, TARGETS["table1"], min_coverage)
+    view = build(summary, results.run)
+    texts = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run)}
+    return {kind: text.replace("\xa0", " ") for kind, text in texts.items()}
+
+
+def on_terminal(results: Results, min_coverage: float = 0.98, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(terminal(results, min_coverage=min_coverage))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def hostile() -> Results:
+    results = world.make(rows=("student", "kd", "dpo"), seeds=(0,))
+    rows = tuple(replace(row, title=HOSTILE) if row.id == "kd" else row for row in results.run.rows)
+    run = replace(results.run, rows=rows, name=HOSTILE, notes=(HOSTILE,), family=Family(HOSTILE, HOSTILE, HOSTILE))
+    return world.with_score(Results(run, results.scores), ("dpo", "gsm8k.acc", 0), note=HOSTILE)
+
+
+def test_the_table_reads_like_the_papers() -> None:
+    files = written(world.make())
+    lines = files["md"].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    titles = [line.split("|")[1].strip() for line in rows]
+    assert titles[2:] == ["Teacherᵃ", *[title for _, title in world.TRUTH.values()][1:], "*Detectable*"]
+    assert "AlpacaEval 2 LC %" in rows[0]
+    assert "MT-Bench Score (1\\~10)" in rows[0]
+    ppd = next(line for line in rows if line.startswith("| PAD-PPD"))
+    assert ppd.count("**") == 10  # best in each of five columns
+    assert ppd.count("\\*") == 5  # and different from the student
+    assert "150 questions, 0 unscored" in files["md"]
+    assert "Seeds: 0, 1, 2." in files["md"]
+    assert "Not comparable with the paper's Table 1" in files["md"]
+    assert files["md"].count("one seed: the interval is over questions only") == 1
+
+
+def test_the_terminal_table_fits_120_columns() -> None:
+    text = on_terminal(world.make())
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 120
+    row = next(line for line in text.splitlines() if line.strip().startswith("PAD-PPD"))
+    assert row.count("↑") == 5  # no cell was broken
+    narrow = on_terminal(world.make(), width=80).splitlines()
+    assert max(len(line.rstrip()) for line in narrow) <= 80
+    assert any(line.count("]") == 5 for line in narrow)
+
+
+def test_a_row_that_cannot_be_is_na_with_one_footnote() -> None:
+    results = world.with_missing(world.make(), "minillm", "needs a shared vocabulary")
+    files = written(results)
+    row = next(line for line in files["md"].splitlines() if line.startswith("| MiniLLM"))
+    assert row.count("n/a") == 5
+    assert files["md"].count("needs a shared vocabulary") == 1
+    assert files["tex"].count("needs a shared vocabulary") == 1
+
+
+def test_a_note_of_a_whole_column_stands_once_over_it() -> None:
+    results = world.make(seeds=(0,))
+    for row in world.TRUTH:
+        results = world.with_score(results, (row, "alpaca_eval.lc", 0), note="LC (pocket)")
+    text = written(results)["md"]
+    assert "LC %ᵃ" in text
+    assert text.count("ᵃ") == 2  # the heading and the footnote
+
+
+def test_refusal_and_forced_coverage() -> None:
+    results = world.with_score(world.make(seeds=(0,)), ("pro", "gsm8k.acc", 0), n=136, unscored=14)
+    refused = written(results)
+    assert "refused: coverage 90%" in refused["md"]
+    assert "coverage 100%" not in refused["md"]
+    line = next(
+        line
+        for line in csv.DictReader(io.StringIO(refused["csv"]))
+        if (line["row"], line["metric"]) == ("pro", "gsm8k.acc")
+    )
+    assert line["value"] == line["delta"] == ""
+    forced = written(results, min_coverage=0.0)
+    assert "refused" not in forced["md"]
+    assert "coverage 90%" in forced["md"]
+    assert forced["md"].count("coverage 100%") == 49  # in each other cell
+    assert "14 unscored" in forced["md"]
+
+
+def test_the_papers_values_stand_beside_for_its_families() -> None:
+    results = world.make(family=Family("gemma2", "gemma-2-9b-it", "gemma-2-2b-it"))
+    files = written(results)
+    assert "paper 49.62" in files["md"]
+    assert "49.42" in files["md"]  # the conflict, as a footnote
+    assert "paper 49.62" in files["tex"]
+    assert ",49.62," in files["csv"]
+    assert "paper 49.62" in on_terminal(results)
+    assert "Not comparable" not in files["md"]
+
+
+def test_an_unfinished_run_says_so() -> None:
+    results = world.make(seeds=(0,))
+    unfinished = Results(replace(results.run, finished=False), results.scores)
+    assert "UNFINISHED" in written(unfinished)["md"]
+    assert "UNFINISHED" in on_terminal(unfinished)
+
+
+def test_csv_is_tidy() -> None:
+    lines = list(csv.DictReader(io.StringIO(written(world.make())["csv"])))
+    assert len(lines) == 50
+    line = next(line for line in lines if (line["row"], line["metric"]) == ("pad-ppd", "gsm8k.acc"))
+    value, low, high = (float(line[name]) for name in ("value", "low", "high"))
+    assert low < value < high
+    assert line["seeds"] == "3"
+    assert float(line["p_holm"]) < 0.05
+    student = next(line for line in lines if (line["row"], line["metric"]) == ("student", "gsm8k.acc"))
+    assert float(line["delta"]) == pytest.approx(value - float(student["value"]), abs=1e-5)
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    kinds = ("md", "tex", "csv", "png", "svg")
+    for folder in ("a", "b"):
+        paths = write_report(world.make(("student", "kd"), seeds=(0,)), "table1", tmp_path / folder)
+        assert paths == [tmp_path / folder / f"table1.{kind}" for kind in kinds]
+    for kind in kinds:
+        assert (tmp_path / "a" / f"table1.{kind}").read_bytes() == (tmp_path / "b" / f"table1.{kind}").read_bytes()
+    assert len(list((tmp_path / "a").iterdir())) == 5
+
+
+def test_hostile_names_change_nothing_but_themselves() -> None:
+    files = written(hostile())
+    chart = bar_chart(summarise(hostile(), TARGETS["table1"]), hostile().run, ["svg"])["svg"]
+    assert b"<script" not in chart
+    assert "<script" not in files["md"]
+    assert all("\x1b" not in text for text in files.values())
+    assert "\x1b" not in on_terminal(hostile())
+    rows = [line for line in files["md"].splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+    assert "\\frac" not in files["tex"].replace("\\textbackslash{}frac", "")
+    assert len(list(csv.reader(io.StringIO(files["csv"])))) == 16
+
+
+def test_escapes() -> None:
+    assert escape_latex("50% & $x_1$ {\\a} #") == r"50\% \& \$x\_1\$ \{\textbackslash{}a\} \#"
+    assert escape_latex("é ↑ 中") == r"e $\uparrow$ [U+4E2D]"
+    assert escape_markdown("a|b <i>*c*</i> `d` [e](f)") == r"a\|b &lt;i&gt;\*c\*&lt;/i&gt; \`d\` \[e\](f)"
+    assert clean("a\tb\nc\x1b[0m\u202e") == "a b c\ufffd[0m\ufffd"
+    assert percent(0.979) == "97%"
+    assert percent(0.29) == "29%"  # 0.29 * 100 is 28.999999999999996
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)")
+@pytest.mark.parametrize("which", ["plain", "hostile", "paper"])
+def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
+    family = Family("gemma2", "gemma-2-9b-it", "gemma-2-2b-it")
+    results = {"plain": world.make, "hostile": hostile, "paper": lambda: world.make(family=family)}[which]()
+    view = build(summarise(results, TARGETS["table1"], 0.5), results.run)
+    (tmp_path / "table1.tex").write_text(latex(view))
+    article = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table1.tex}\\end{document}"
+    (tmp_path / "article.tex").write_text(article)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout
+
+
+def test_colours_are_told_apart_and_stay() -> None:
+    assert len(set(COLOURS.values())) == len(COLOURS) >= 12
+    assert colour("pad-ppd") == "#0072b2"
+    assert colour("my-method") == colour("my-method")
+    empty = summarise(world.make(rows=("student",), seeds=(0,)), replace(TARGETS["table1"], open=False, columns=()))
+    assert bar_chart(empty, world.make(seeds=(0,)).run)["png"].startswith(b"\x89PNG")
+
+
+def test_an_unknown_target_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown target 'table9'.*table1"):
+        write_report(world.make(seeds=(0,)), "table9", tmp_path)
+
+
+def test_reports_load_no_torch_and_start_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; import reports.report, reports.targets\n"
+        "import results.store, results.published, results.frames\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'judges', 'methods'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.path.insert(0, '.')\n"
+        "from pathlib import Path; from tests.reports import world\n"
+        "reports.report.write_report(world.make(('student',), (0,)), 'table1', Path(sys.argv[1]))\n"
+        "assert not {'torch', 'transformers', 'judges', 'methods'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

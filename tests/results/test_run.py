@@ -1,0 +1,135 @@
+"""``run.json`` and the frames: round trips, contradictions refused, missing scores told apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from harness.benchmark import Card, Metric
+from harness.errors import UserError
+from harness.stage import Stage
+from harness.types import Score
+from results.frames import load_results
+from results.run import Cell, Family, RowSpec, Run, read_run, read_scores, write_run
+from results.store import ArtifactStore
+
+STAGE = Stage("score", "score gsm8k", {"benchmark": "gsm8k"})
+SCORE = Score("gsm8k.acc", 62.5, 50.0, 75.0, 8, 0, replicates=(60.0, 65.0))
+RUN = Run(
+    name="pocket",
+    recipe={"family": "pocket", "seeds": [0]},
+    created="2026-01-01T00:00:00+00:00",
+    finished=True,
+    family=Family("pocket", "teacher", "student"),
+    rows=(RowSpec("student", "Student", True), RowSpec("kd", "Standard KD")),
+    columns=(Metric("gsm8k.acc", "Acc.", "GSM8K"),),
+    seeds=(0,),
+    cells=(
+        Cell("student", "gsm8k.acc", 0, STAGE.key, "student 0"),
+        Cell("kd", "gsm8k.acc", 0, unavailable="needs a shared vocabulary"),
+    ),
+    cards=(Card("gsm8k", "1", "none", {"shots": 5}, ("pocket questions",)),),
+    judges={"gsm8k": "by rule"},
+    notes=("a note",),
+)
+
+
+def put_scores(store: ArtifactStore, scores: dict[str, list[Score]]) -> None:
+    plain = {entrant: [asdict(score) for score in listed] for entrant, listed in scores.items()}
+
+    def fill(folder: Path) -> dict[str, object]:
+        (folder / "scores.json").write_text(json.dumps(plain))
+        return {}
+
+    store.write(STAGE, fill)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "runs" / "run.json", RUN)
+    assert read_run(path) == RUN
+    write_run(path, replace(RUN, finished=False))
+    assert not read_run(path).finished
+    assert [file.name for file in path.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": (Cell("dpo", "gsm8k.acc", 0, "k", "e"),)}, "cell dpo / gsm8k.acc / seed 0 is outside"),
+        ({"cells": (Cell("kd", "gsm8k.acc", 1, "k", "e"),)}, "seed 1 is outside"),
+        ({"cells": (Cell("kd", "gsm8k.acc", 0),)}, "neither a score nor a reason"),
+        ({"cells": (RUN.cells[0], RUN.cells[0])}, "there twice"),
+        ({"rows": (RUN.rows[0], RUN.rows[0])}, "row 'student' is there twice"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        write_run(tmp_path / "run.json", replace(RUN, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "has format None"),
+        (json.dumps({**asdict(RUN), "format": 99}), "has format 99, this distilbench reads 1"),
+        (json.dumps({**asdict(RUN), "seeds": ["zero"]}), "seeds.0"),
+        (json.dumps({**asdict(RUN), "surprise": 1}), "surprise"),
+    ],
+)
+def test_a_damaged_file_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_run(tmp_path / "run.json")
+    with pytest.raises(UserError, match="run the recipe first"):
+        read_run(tmp_path / "nowhere" / "run.json")
+
+
+def test_results_join_the_run_with_the_store(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    put_scores(store, {"student 0": [SCORE]})
+    write_run(tmp_path / "run.json", RUN)
+    results = load_results(tmp_path, store)
+    assert results.scores == {("student", "gsm8k.acc", 0): SCORE}
+    assert results.missing == {("kd", "gsm8k.acc", 0): "needs a shared vocabulary"}
+    frame = results.frame().set_index("row")
+    assert frame.loc["student", "value"] == 62.5
+    assert frame.loc["student", "coverage"] == 1.0
+    assert frame.loc["kd", ["value", "low", "coverage"]].isna().all()
+    assert frame.loc["kd", "note"] == "needs a shared vocabulary"
+
+
+def test_a_missing_score_is_not_run_yet_or_an_error(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    write_run(tmp_path / "run.json", replace(RUN, finished=False))
+    assert load_results(tmp_path, store).missing["student", "gsm8k.acc", 0] == "not run yet"
+    write_run(tmp_path / "run.json", RUN)
+    with pytest.raises(UserError, match=r"not in the store\. Run the recipe again"):
+        load_results(tmp_path, store)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"someone else": [SCORE]}, "no entrant 'student 0'; it has: someone else"),
+        ({"student 0": [replace(SCORE, metric="gsm8k.em")]}, "no 'gsm8k.acc'; it has: gsm8k.em"),
+        ({"student 0": [replace(SCORE, value=float("nan"))]}, "NaN is not a score"),
+        ({"student 0": [replace(SCORE, n="many")]}, r"student 0\.0\.n"),
+    ],
+)
+def test_scores_that_do_not_fit_are_named(tmp_path: Path, scores: dict[str, list[Score]], message: str) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    put_scores(store, scores)
+    write_run(tmp_path / "run.json", RUN)
+    with pytest.raises(UserError, match=message):
+        load_results(tmp_path, store)
+
+
+def test_none_is_a_score_without_a_value(tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text(
+        '{"m": [{"metric": "a.b", "value": null, "low": null, "high": null, "n": 0, "unscored": 3}]}'
+    )
+    assert read_scores(tmp_path / "scores.json")["m"][0].value is None

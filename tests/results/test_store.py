@@ -1,0 +1,172 @@
+"""The store: whole or nothing, once per key, two processes, kill -9, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.stage import Stage
+from results.locks import locked
+from results.store import ArtifactStore
+
+STAGE = Stage("sample", "sample 4 responses", {"n": 4, "seed": 0}, {"prompts": "ab" * 16})
+ROOT = Path(__file__).parents[2]
+# A writer that signs on in LOG when it starts filling, then takes its time.
+WRITER = """
+import sys, time
+from pathlib import Path
+from harness.stage import Stage
+from results.store import ArtifactStore
+root, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+def fill(folder):
+    (folder / "data.txt").write_text("part")
+    with log.open("a") as file:
+        file.write("filling\\n")
+    time.sleep(seconds)
+    (folder / "data.txt").write_text("whole")
+    return {}
+stage = Stage("sample", "sample 4 responses", {"n": 4, "seed": 0}, {"prompts": "ab" * 16})
+ArtifactStore(root).write(stage, fill)
+"""
+
+
+def fill(folder: Path) -> dict[str, object]:
+    (folder / "responses.jsonl").write_text("{}\n")
+    return {"tokens": 12, "loss": float("nan")}
+
+
+def start_writer(root: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(root), str(log), str(seconds)], cwd=ROOT)
+
+
+def wait_for(log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not log.exists():
+        assert time.monotonic() < deadline, "the writer did not start"
+        time.sleep(0.02)
+
+
+def test_an_artifact_has_its_files_and_its_provenance(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    assert not store.done(STAGE)
+    folder = store.write(STAGE, fill)
+    assert folder == tmp_path / "sample" / STAGE.key[:2] / STAGE.key == store.path("sample", STAGE.key)
+    assert store.done(STAGE)
+    meta = store.meta("sample", STAGE.key)
+    assert meta["params"] == {"n": 4, "seed": 0}
+    assert meta["inputs"] == {"prompts": "ab" * 16}
+    assert meta["measurements"] == {"tokens": 12, "loss": "nan"}  # kept as text: the work is not lost over a NaN
+    assert meta["packages"]["numpy"]
+    assert meta["pid"] == os.getpid()
+    assert meta["peak_memory_bytes"] > 1_000_000
+    assert [artifact.key for artifact in store.list()] == [STAGE.key]
+    assert store.list("score") == ()
+    assert not any((tmp_path / "tmp").iterdir())
+
+
+def test_the_same_key_is_never_filled_twice(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    store.write(STAGE, fill)
+    store.write(STAGE, lambda folder: pytest.fail("filled again"))
+
+
+def test_a_fill_that_raises_leaves_nothing(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+
+    def fails(folder: Path) -> dict[str, object]:
+        (folder / "half").write_text("half")
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        store.write(STAGE, fails)
+    assert not store.done(STAGE)
+    assert not any((tmp_path / "tmp").iterdir())
+    store.write(STAGE, fill)
+    assert store.done(STAGE)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_is_free_and_what_to_do(tmp_path: Path, code: int) -> None:
+    def full(folder: Path) -> dict[str, object]:
+        (folder / "part").write_bytes(b"x" * 2_000_000)
+        raise RuntimeError("the library's own words") from OSError(code, "disk")
+
+    with pytest.raises(UserError, match=r"(GB|MB) free, and 2\.0 MB of this .* same command again"):
+        ArtifactStore(tmp_path).write(STAGE, full)
+    assert not ArtifactStore(tmp_path).done(STAGE)
+
+
+def test_two_processes_make_one_artifact_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    writers = [start_writer(tmp_path / "store", log, 0.5) for _ in range(2)]
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    assert log.read_text() == "filling\n"
+    assert (ArtifactStore(tmp_path / "store").path("sample", STAGE.key) / "data.txt").read_text() == "whole"
+
+
+def test_kill_9_while_filling_counts_for_nothing_and_the_next_run_does_it(tmp_path: Path) -> None:
+    root, log = tmp_path / "store", tmp_path / "log"
+    writer = start_writer(root, log, 60)
+    wait_for(log)
+    assert len(list((root / "tmp").iterdir())) == 1
+    ArtifactStore(root)  # opening beside a living writer leaves its folder alone
+    assert len(list((root / "tmp").iterdir())) == 1
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(10)
+    store = ArtifactStore(root)
+    assert not any((root / "tmp").iterdir())
+    assert not store.done(STAGE)
+    store.write(STAGE, fill)
+    assert store.done(STAGE)
+
+
+def test_an_artifact_without_its_marker_is_made_anew(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    folder = store.write(STAGE, fill)
+    (folder / "meta.json").unlink()
+    assert not store.done(STAGE)
+    assert store.list() == ()
+    with pytest.raises(KeyError):
+        store.path("sample", STAGE.key)
+    store.write(STAGE, fill)
+    assert store.done(STAGE)
+
+
+def test_damage_is_named_with_its_remedy(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    folder = store.write(STAGE, fill)
+    (folder / "meta.json").write_text("{")
+    with pytest.raises(UserError, match=r"Delete the folder .* run again"):
+        store.meta("sample", STAGE.key)
+    (folder / "meta.json").write_text(json.dumps([1]))
+    with pytest.raises(UserError, match="not a JSON object"):
+        store.meta("sample", STAGE.key)
+
+
+@pytest.mark.parametrize("kind", ["..", "../../etc", "a/b", "", "tmp", "locks"])
+def test_no_name_climbs_out_of_the_store(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        ArtifactStore(tmp_path).path(kind, "ab" * 16)
+
+
+def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None:
+    ArtifactStore(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    code = (
+        "import sys; from pathlib import Path; from results.locks import locked_if_free\n"
+        "with locked_if_free(Path(sys.argv[1])) as free: print(free)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    with locked(tmp_path / "lock", "a test"):
+        held = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    free = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (held.stdout.strip(), free.stdout.strip()) == ("False", "True")
