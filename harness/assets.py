@@ -120,7 +120,8 @@ def _remedy(pin: Asset) -> str:
     place = f"or place it by hand at {folders()[0] / pin.file} (sha256 {pin.sha256})"
     if pin.kind == "recovered":
         first, more = pin.made_from[0], len(pin.made_from) - 1
-        return f"run `distilbench assets rebuild` (computed from {first} and {more} more pinned sources), {place}."
+        made = f"computed from {first} and {more} more pinned sources"
+        return f"run `distilbench assets rebuild --fetch` ({made}), {place}."
     if pin.url is None:
         return f"it has no public source; {place[3:]}."
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal
 from harness.errors import UserError
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
+TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
 HASH_WHOLE = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
 
@@ -30,6 +32,14 @@ class Checkpoint:
     """What ``from_pretrained`` takes: a folder, or a hub id."""
     revision: str | None
     fingerprint: str
+    """Of weights, configuration and tokenizer."""
+    tokenizer: str
+    """Of the tokenizer and its chat template alone: what decides how long a prompt is."""
+
+
+def at(name: str, folder: Path) -> Checkpoint:
+    """The checkpoint in a local folder."""
+    return Checkpoint(name, str(folder), None, fingerprint(folder, WEIGHTS), fingerprint(folder, TOKENIZER))
 
 
 def resolve(name: str) -> Checkpoint:
@@ -41,12 +51,12 @@ def resolve(name: str) -> Checkpoint:
             folder = checkpoint(name.removeprefix("pocket:"))
         except (ValueError, FileNotFoundError) as error:
             raise UserError(f"model {name!r}: {error}") from error
-        return Checkpoint(name, str(folder), None, fingerprint(folder))
+        return at(name, folder)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UserError(f"model folder {name!r} holds no config.json: point to a saved transformers checkpoint.")
-        return Checkpoint(name, str(path), None, fingerprint(path))
+        return at(name, path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
             f"model {name!r} is neither a folder, nor 'pocket:NAME', nor a hub id 'owner/name[@revision]'. "
@@ -54,7 +64,7 @@ def resolve(name: str) -> Checkpoint:
         )
     hub_id, _, revision = name.partition("@")
     commit = hub_commit(hub_id, revision or "main")
-    return Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}")
+    return Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}", f"hub:{hub_id}@{commit}")
 
 
 @lru_cache(maxsize=64)
@@ -81,9 +91,9 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
     )
 
 
-def fingerprint(folder: Path) -> str:
-    """Hex digest over the names and contents of weights, configuration and tokenizer files."""
-    files = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)})
+def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
+    """Hex digest over the names and contents of the files that match."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _fingerprint(str(folder.resolve()), stats)
 

@@ -142,7 +142,7 @@ class Builder:
         """The training prompts, one set for all rows and seeds."""
         spec = self.recipe.prompts
         params = {"source": self.source.source, "n": spec.n, "seed": spec.seed, "revision": self.source.revision}
-        params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": self.models["student"].fingerprint}
+        params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": self.models["student"].tokenizer}
         local = self.local("student", path=spec.path)
         return self.add(Stage("prompts", "training prompts", params, local=local))
 

@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.assets import Progress, asset, digest_of, locate, present, pull, standing, target_folder
+from harness.assets import Progress, asset, cache_folder, digest_of, locate, present, pull, standing
 from harness.errors import UserError
 from harness.stats import Array
 from judges.glm_solver import sigmoid
@@ -280,7 +280,7 @@ def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress 
     """Recompute every recovered file whose sources are there; says of the others which source is missing.
 
     Args:
-        folder: where to write; the assets folder when left out.
+        folder: where to write; the user's cache when left out (never a mirror that others read).
         fetch: pull the missing sources first.
         progress: told of every piece that comes down.
     """
@@ -298,5 +298,5 @@ def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress 
         except UserError as error:
             results.append(Rebuilt(name, "source missing", str(error)))
         else:
-            results.append(_compare(name, text, folder or target_folder()))
+            results.append(_compare(name, text, folder or cache_folder()))
     return results

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from harness.errors import UserError
 
@@ -48,30 +52,48 @@ def verify(names: Names = None) -> None:
 @app.command()
 def pull(names: Names = None) -> None:
     """Download what is missing from its pinned public source, checked by sha256. Exit code 1 when one is missing."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
-
     from harness.assets import pull as fetch
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(file: str, done: int, total: int | None) -> None:
-            if file not in tasks:
-                tasks[file] = progress.add_task(file)
-            progress.update(tasks[file], completed=done, total=total)
-
+    with downloads() as advance:
         found = fetch(names, advance)
     if any(each.state != "ok" for each in show(found)):
         raise typer.Exit(1)
 
 
 @app.command()
-def rebuild(names: Names = None) -> None:
-    """Compute the reconstructed length-control files again from their pinned sources."""
-    from judges.length_control import rebuild as compute
+def rebuild(
+    fetch: Annotated[bool, typer.Option("--fetch", help="Pull missing sources first (some 110 MB).")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; default: the assets folder.")] = None,
+) -> None:
+    """Compute the reconstructed length-control files again from their pinned sources.
 
-    show(compute(names))
+    Exit code 1 when a source is missing or a value differs from the pinned file.
+    """
+    from judges.length_recovery import rebuild as compute
+
+    with downloads() as advance:
+        found = compute(folder, fetch, advance)
+    for each in found:
+        typer.echo(f"{each.file}  {each.state}: {each.message}")
+    if any(each.state in ("different", "source missing") for each in found):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar per file that comes down, for as long as the ``with`` block lasts."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+        def advance(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(file)
+            progress.update(tasks[file], completed=done, total=total)
+
+        yield advance
 
 
 def show(standings: list[Standing]) -> list[Standing]:

@@ -71,8 +71,21 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
         )
         for group, selection in zip(filled, selections, strict=True)
     ]
+    if params["shuffle"]:
+        rewarded = [shuffled(group, params["seed"]) for group in rewarded]
     write_records(work.folder / "groups.jsonl", rewarded)
     return measurements(rewarded, selections, truncated, floor)
+
+
+def shuffled(group: Group, seed: int) -> Group:
+    """The group with its rewards dealt out to the responses at random: a control that must teach nothing."""
+    dealt = list(group.samples)
+    random.Random(f"shuffle/{seed}/{group.prompt.id}").shuffle(dealt)
+    samples = [
+        dataclasses.replace(response, mean_logp=other.mean_logp, log_psel=other.log_psel)
+        for response, other in zip(group.samples, dealt, strict=True)
+    ]
+    return dataclasses.replace(group, samples=tuple(samples))
 
 
 def measurements(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from harness.checkpoint import WEIGHTS, Checkpoint, fingerprint
+from harness.checkpoint import WEIGHTS, Checkpoint, at
 from harness.errors import UserError
 from harness.models import ChatModel, LoadOptions, load_model
 from harness.records import read_records
@@ -53,7 +53,7 @@ class Work:
         """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""
         if what in stage.inputs:
             folder = self.input(stage, what) / "model"
-            return Checkpoint(f"trained:{stage.inputs[what][-32:][:8]}", str(folder), None, fingerprint(folder))
+            return at(f"trained:{stage.inputs[what].split('/')[1][:8]}", folder)
         return at_hand(Checkpoint(**stage.local["models"][what]))
 
     @staticmethod

@@ -111,7 +111,7 @@ class DistilTrainer(Trainer):
         """All micro-batches of one optimiser step, and the counts that divide its terms."""
         parts = [next(epoch_iterator) for _ in range(num_batches)]
         micros = self.roll_out(parts, device) if self.job.method.rollouts else self.read(parts, device)
-        counts = self.count(micros, device)
+        counts = self.count(micros)
         self.tally = Tally(ids=[prompt for micro in micros for prompt in micro.ids if not micro.filler])
         return [{"micro": micro} for micro in micros], counts
 
@@ -161,10 +161,9 @@ class DistilTrainer(Trainer):
         weights = rollouts.weigh(batch, logps_of([rollout for _, rollout in everyone], device), self.job.config)
         return {name: values.detach()[before : before + own] for name, values in weights.items()}
 
-    def count(self, micros: Sequence[MicroBatch], device: torch.device) -> dict[str, float]:
+    def count(self, micros: Sequence[MicroBatch]) -> dict[str, float]:
         """Unit to count over this step: prompts, rows, response tokens, and the last for each role."""
         counts: Counter[str] = Counter()
-        roles = sorted({role for micro in micros for role in micro.batch.roles})
         for micro in micros:
             if micro.filler:
                 continue
@@ -175,13 +174,10 @@ class DistilTrainer(Trainer):
             counts["all"] += int(micro.inputs["attention_mask"].sum())
             for role, length in zip(micro.batch.roles, lengths, strict=True):
                 counts[f"token:{role}"] += length
-        names = ["prompt", "row", "token", "all", *(f"token:{role}" for role in roles)]
         if self.accelerator.num_processes > 1:
-            every = gather_object([dict(counts)])
-            names = sorted({name for share in every for name in share})
-            counts = sum((Counter(share) for share in every), Counter())
-        self.tokens.update({name: counts[name] for name in ("all", "token")})
-        return {name: float(max(counts[name], 1)) for name in names}
+            counts = sum((Counter(share) for share in gather_object([dict(counts)])), Counter())
+        self.tokens.update(all=counts.pop("all"), response=counts["token"])
+        return {name: float(count) for name, count in counts.items()}
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -199,6 +195,10 @@ class DistilTrainer(Trainer):
             job.options.chunk,
         )
         loss = job.method.loss(micro.batch, terms, job.config)
+        for term in loss.terms:
+            if term.per not in counts:
+                units = ", ".join(counts)
+                raise ValueError(f"{job.method.name}: term {term.name!r} is per {term.per!r}; this step has {units}")
         parts = {term.name: term.total / counts[term.per] for term in loss.terms}
         total = torch.stack([part.float() for part in parts.values()]).sum()
         if not bool(torch.isfinite(total)):

