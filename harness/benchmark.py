@@ -66,7 +66,7 @@ class Benchmark(Protocol):
     """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
 
     def questions(self, config: Any) -> list[Question]:
-        """Load the questions (``config.questions`` names the set). Raises UserError with what to pull and from where."""
+        """Load the questions (``config.questions`` names the set). Raises UserError with what to pull, from where."""
 
     def answer(self, model: ChatModel, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""
@@ -107,7 +107,7 @@ class Judge(Protocol):
 class JudgeError(Exception):
     """A judge call that gave no reply. Never stored as a verdict.
 
-    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply``.
+    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply missing``.
     """
 
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:

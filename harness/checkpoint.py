@@ -77,7 +77,7 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
     if not HF_HUB_OFFLINE:
         try:
             return str(HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=10).sha)
-        except Exception as caught:  # many kinds: no network, gated, unknown; the cache may still have it
+        except Exception as caught:  # noqa: BLE001, many kinds: no network, gated, unknown; the cache may still have it
             error = caught
     repo = Path(HF_HUB_CACHE) / (f"{kind}s--" + hub_id.replace("/", "--"))
     ref = repo / "refs" / revision
@@ -86,8 +86,8 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
     if (repo / "snapshots" / revision).is_dir():
         return revision
     raise UserError(
-        f"{kind} {hub_id!r} (revision {revision!r}) is not in the local hub cache and the hub did not give it: {error}. "
-        "Log in for gated repositories (`hf auth login`), or give a local path instead."
+        f"{kind} {hub_id!r} (revision {revision!r}) is not in the local hub cache and the hub did not give it: "
+        f"{error}. Log in for gated repositories (`hf auth login`), or give a local path instead."
     )
 
 

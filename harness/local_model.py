@@ -38,7 +38,7 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
     from transformers.utils import logging as transformers_logging
 
     # One bar per weight tensor would drown the bars of the run.
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     spec = resolve(name) if isinstance(name, str) else name
     shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": options.trust_remote_code}
     try:
@@ -48,8 +48,9 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model {spec.name!r} could not be loaded from {spec.location!r}: {error}") from error
-    model.to(pick_device(options.device)).eval()
-    return LocalModel(spec.name, model, tokenizer, options.batch_tokens, progress)
+    placed: Any = model
+    placed.to(pick_device(options.device)).eval()
+    return LocalModel(spec.name, placed, tokenizer, options.batch_tokens, progress)
 
 
 def attention(location: str, shared: dict[str, Any]) -> dict[str, str]:
@@ -106,7 +107,8 @@ class LocalModel:
         if sampling.temperature > 0:
             # top_k=0: transformers would otherwise keep only the 50 most probable tokens.
             draw = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        config = GenerationConfig(
+        make: Any = GenerationConfig  # its arguments are not typed
+        config = make(
             max_new_tokens=sampling.max_new_tokens,
             num_return_sequences=n,
             eos_token_id=self.stops,
@@ -240,8 +242,8 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
     flat = [token for group in groups for token in group]
     if not all(groups) or len(set(flat)) != len(flat):
         raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path!r} does not write each of {list(choices)} as a token of its own, "
-            "so multiple-choice selection probabilities cannot be read from it. Use reward alpha 0, or another teacher."
+            f"the tokenizer of {tokenizer.name_or_path!r} does not write each of {list(choices)} as a token of its "
+            "own, so multiple-choice selection probabilities cannot be read from it. Use another teacher."
         )
     return groups
 

@@ -29,7 +29,11 @@ class Pricer:
     """Prices the stages of one recipe. Holds what prices depend on, so that each stage kind is a small function."""
 
     def __init__(
-        self, recipe: Recipe, registry: Registry, questions: Mapping[str, Sequence[Question]], configs: Mapping[str, Any]
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        questions: Mapping[str, Sequence[Question]],
+        configs: Mapping[str, Any],
     ) -> None:
         self.recipe = recipe
         self.registry = registry
@@ -110,9 +114,9 @@ def blank(question: Question) -> Any:
 
 def total(stages: Sequence[Stage]) -> Price:
     """The sum of the prices; dollars are ``None`` as soon as one is unknown."""
-    sums: dict[str, Any] = {field.name: 0 for field in fields(Price)}
-    for stage in stages:
-        for name in sums:
-            value = getattr(stage.price, name)
-            sums[name] = None if value is None or sums[name] is None else sums[name] + value
+    prices = [stage.price for stage in stages]
+    sums: dict[str, Any] = {}
+    for field in fields(Price):
+        values = [getattr(price, field.name) for price in prices]
+        sums[field.name] = None if None in values else sum(values)
     return Price(**sums)

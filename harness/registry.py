@@ -53,7 +53,10 @@ class Ask(Protocol):
         options: AskOptions,
         progress: Callable[[int], None] | None = None,
     ) -> list[Reply | JudgeError]:
-        """One outcome per request, in order. Stored replies are not asked again; failures are never stored."""
+        """One outcome per request, in order. Stored replies are not asked again; failures are never replies.
+
+        ``progress`` is told how many more requests have an outcome, not the total.
+        """
 
 
 @dataclass(frozen=True)

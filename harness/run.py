@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from harness.errors import UserError
 from harness.plan import Plan
@@ -165,8 +165,7 @@ class Crew:
         )
         self.thread = threading.Thread(target=self._listen, daemon=True)
 
-    def __enter__(self) -> Crew:
-        # The thread limits must be in the environment before a worker imports numpy or torch.
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -191,8 +190,8 @@ class Crew:
             result: Failure | float = future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                f"a worker process died during {stage.label!r}, most likely because memory ran out. What was finished is "
-                "kept; run the same command again with compute.workers=1, or a smaller train.micro_batch or "
+                f"a worker process died during {stage.label!r}, most likely because memory ran out. What was finished "
+                "is kept; run the same command again with compute.workers=1, or a smaller train.micro_batch or "
                 "compute.batch_tokens."
             ) from error
         if isinstance(result, Failure):
@@ -255,6 +254,6 @@ def execute(stage: Stage) -> Failure | float:
         _Hands.store.write(stage, fill)
     except UserError as error:
         return Failure(str(error), ours=False)
-    except Exception:
+    except Exception:  # noqa: BLE001, whatever it is: one stage must not take the others with it
         return Failure(traceback.format_exc(), ours=True)
     return time.monotonic() - start

@@ -56,7 +56,7 @@ def over_seeds(replicates: Sequence[Sequence[float]], seed: int) -> Array:
     grid = np.asarray(replicates, dtype=float)
     count, rounds = grid.shape
     if count == 1:
-        return grid[0]
+        return np.asarray(grid[0])
     picks = np.random.default_rng(seed).integers(0, count, size=(rounds, count))
     drawn = np.take_along_axis(grid.T, picks, axis=1).mean(axis=1)
     centre = grid.mean(axis=0)

@@ -10,7 +10,8 @@ from harness.errors import UserError
 from harness.stages.work import build
 
 if TYPE_CHECKING:
-    from harness.plan import Entrant, Plan
+    from harness.builder import Entrant
+    from harness.plan import Plan
     from harness.registry import Registry
     from harness.run import Outcome
     from harness.stage import Stage, Store

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 _UNWRAPPED = 300
-"""Columns where the output is no terminal: one line per row."""
+"""Columns of a list where the output is no terminal: one line per row."""
+_TABLE = 120
+"""Columns of a table there."""
 
 
 class What(StrEnum):
@@ -93,6 +95,8 @@ def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: 
     results = load_results(folder, store)
     coverage = results.run.recipe["statistics"]["min_coverage"] if min_coverage is None else min_coverage
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_TABLE)
     console.print(terminal(results, target, coverage))
     for path in write_report(results, target, folder / "report", coverage):
         typer.echo(f"wrote {path}", err=True)

@@ -2,7 +2,7 @@
 
 A judge that answers, but with nothing (a refusal, an empty reply), leaves a judgment without verdict and its reason.
 A call that did not get through (rate limit, server, timeout, connection, key) leaves the stage undone: its siblings are
-in the ledger, and the next run asks only for the rest. ``accept_failures`` makes judgments without verdict of those too.
+in the ledger, and the next run asks only for the rest. ``accept_failures`` makes them judgments without verdict too.
 """
 
 from __future__ import annotations
@@ -51,14 +51,24 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Rep
     kind = work.registry.judges[spec["kind"]]
     judge = kind.make(build(kind.config, spec["config"]))
     options = AskOptions(**stage.local["ask"])
-    return work.registry.ask(
-        judge, requests, work.ledger, options, lambda done: work.progress(done, len(requests), "judge calls")
-    )
+    done = 0
+
+    def answered(more: int) -> None:
+        nonlocal done
+        done += more
+        work.progress(done, len(requests), "judge calls")
+
+    return work.registry.ask(judge, requests, work.ledger, options, answered)
 
 
 def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, config: Any) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
-    shared = {"question": request.question, "part": request.part, "repeat": request.repeat, "meta": dict(request.meta)}
+    shared: dict[str, Any] = {
+        "question": request.question,
+        "part": request.part,
+        "repeat": request.repeat,
+        "meta": dict(request.meta),
+    }
     if isinstance(outcome, JudgeError):
         return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **shared)
     verdict = benchmark.parse(request, outcome, config)
@@ -79,8 +89,8 @@ def refuse_failures(stage: Stage, outcomes: Sequence[Reply | JudgeError]) -> Non
         kinds = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(f.kind for f in failures).items())
         raise UserError(
             f"{len(failures)} of {len(outcomes)} judge calls failed ({kinds}; the first: {failures[0]}). "
-            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest, or "
-            "set ask.accept_failures=true to count them as not scored."
+            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest, "
+            "or set ask.accept_failures=true to count them as not scored."
         )
 
 

@@ -25,7 +25,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     exact = {row.benchmark: len(row.exact) for row in found if row.exact}
     if exact and not stage.params["allowed"]:
         raise UserError(
-            f"training prompts contain test questions: {exact} exact matches. A score on questions that were trained on "
-            "is not a score. Choose other prompts, or set prompts.allow_overlap=true to go on with it said in the table."
+            f"training prompts contain test questions: {exact} exact matches. A score on questions that were trained "
+            "on is not a score. Choose other prompts, or set prompts.allow_overlap=true to go on all the same."
         )
     return {row.benchmark: {"exact": len(row.exact), "ngram": len(row.ngram)} for row in found}

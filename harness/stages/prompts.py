@@ -59,8 +59,8 @@ def load_prompts(
     prompts = list(itertools.islice(filter(keep, candidates), n))
     if len(prompts) < n:
         raise UserError(
-            f"prompts.n = {n}, but source {source!r} has only {len(prompts)} prompts of at most prompts.max_prompt_tokens "
-            f"({len(candidates)} in all). Set prompts.n to at most that."
+            f"prompts.n = {n}, but source {source!r} has only {len(prompts)} prompts of at most "
+            f"prompts.max_prompt_tokens ({len(candidates)} in all). Set prompts.n to at most that."
         )
     return prompts
 
@@ -115,7 +115,7 @@ def _jsonl_row(path: str, number: int, line: str) -> Prompt:
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
         turns = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in messages)
         if not turns or turns[-1]["role"] != "user":
-            raise ValueError("the last message is not a user turn")
+            raise ValueError("the last message is not a user turn")  # noqa: TRY301, told with the line below
         return Prompt(str(row.get("id", f"line-{number}")), turns, row.get("golden"), row.get("rejected"), path)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}, line {number}: {error!r}. Each line must be {rule}.") from error

@@ -13,7 +13,7 @@ from harness.trainer.options import Training
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
-    """Write ``reference.json``: per group the list of its rows' log-probabilities (empty where the group was dropped)."""
+    """Write ``reference.json``: per group its rows' log-probabilities (empty where the group was dropped)."""
     from harness.trainer.reference import reference_logps
 
     method = work.registry.methods[stage.params["method"]]

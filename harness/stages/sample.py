@@ -20,8 +20,10 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     conversations = [prompt.messages for prompt in prompts]
     model = work.model(stage, "model")
     responses = model.generate(conversations, sampling, seed=params["seed"], n=params["n"])
+    own = params["field"] == "samples"
     groups = [
-        Group(prompt, **{params["field"]: tuple(drawn)}) for prompt, drawn in zip(prompts, responses, strict=True)
+        Group(prompt, samples=tuple(drawn)) if own else Group(prompt, teacher=tuple(drawn))
+        for prompt, drawn in zip(prompts, responses, strict=True)
     ]
     write_records(work.folder / "groups.jsonl", groups)
     flat = [response for drawn in responses for response in drawn]

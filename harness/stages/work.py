@@ -58,7 +58,7 @@ class Work:
 
     @staticmethod
     def load_options(stage: Stage) -> LoadOptions:
-        """The part of ``stage.local`` that says how to hold a model in memory; the dtype decides results: ``params``."""
+        """How to hold a model in memory. The dtype decides results, so it comes from ``params``."""
         local = stage.local
         return LoadOptions(
             dtype=stage.params["dtype"],

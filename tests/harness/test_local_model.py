@@ -11,7 +11,11 @@ from harness.models import FakeModel, LoadOptions, Sampling, load_model
 from harness.types import Response
 from tests.tiny import tiny_checkpoint
 
-ASK = [[{"role": "user", "content": "ba be bi"}], [{"role": "user", "content": "bo"}], [{"role": "user", "content": "da de"}]]
+ASK = [
+    [{"role": "user", "content": "ba be bi"}],
+    [{"role": "user", "content": "bo"}],
+    [{"role": "user", "content": "da de"}],
+]
 
 
 @pytest.fixture(scope="module")
