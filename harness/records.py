@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -34,10 +34,11 @@ def write_records(path: Path, records: Iterable[Any]) -> int:
 def read_records(path: Path, kind: type[T]) -> list[T]:
     """Read what ``write_records`` wrote. Raises UserError naming file and line where a line does not fit."""
     records: list[T] = []
+    anything: Any = kind
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                records.append(_adapter(kind).validate_json(line))
+                records.append(_adapter(anything).validate_json(line))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])

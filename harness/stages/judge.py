@@ -63,12 +63,8 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Rep
 
 def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, config: Any) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
-    shared: dict[str, Any] = {
-        "question": request.question,
-        "part": request.part,
-        "repeat": request.repeat,
-        "meta": dict(request.meta),
-    }
+    shared: dict[str, Any] = {"question": request.question, "part": request.part}
+    shared |= {"repeat": request.repeat, "meta": dict(request.meta)}
     if isinstance(outcome, JudgeError):
         return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **shared)
     verdict = benchmark.parse(request, outcome, config)
