@@ -57,6 +57,7 @@ class Builder:
         self.recipe = recipe
         self.registry = registry
         self.stages: dict[str, Stage] = {}
+        self.hashes: dict[tuple[str, bool], str] = {}
         self.models: dict[str, Checkpoint] = {
             "teacher": resolve(recipe.family.teacher),
             "student": resolve(recipe.family.student),
@@ -75,6 +76,12 @@ class Builder:
     def questions(self) -> dict[str, list[Question]]:
         """Benchmark id to its questions, loaded once."""
         return {name: self.registry.benchmarks[name].questions(config) for name, config in self.configs.items()}
+
+    def asked(self, benchmark: str, whole: bool) -> str:
+        """``questions_hash`` of a benchmark, computed once."""
+        if (benchmark, whole) not in self.hashes:
+            self.hashes[benchmark, whole] = questions_hash(self.questions[benchmark], whole)
+        return self.hashes[benchmark, whole]
 
     @cached_property
     def pricer(self) -> Pricer:
@@ -114,7 +121,7 @@ class Builder:
     def overlap(self) -> Stage:
         """The check of training prompts against test questions; sampling and training wait for it."""
         benchmarks = {name: spec.config for name, spec in self.recipe.benchmarks.items()}
-        hashes = {name: questions_hash(rows, whole=False) for name, rows in self.questions.items()}
+        hashes = {name: self.asked(name, whole=False) for name in self.questions}
         params = {"benchmarks": benchmarks, "questions": hashes, "allowed": self.recipe.prompts.allow_overlap}
         return self.add(Stage("overlap", "overlap of prompts and questions", params, {"prompts": ref(self.prompts())}))
 
@@ -242,7 +249,7 @@ class Builder:
             "benchmark": benchmark,
             "benchmark_version": adapter.version,
             "config": chosen(config, adapter.answer_fields),
-            "questions": questions_hash(self.questions[benchmark], whole=False),
+            "questions": self.asked(benchmark, whole=False),
             "dtype": self.recipe.family.dtype,
             "seed": seed_of("answer", seed),
         }
@@ -261,7 +268,7 @@ class Builder:
             "benchmark": benchmark,
             "benchmark_version": adapter.version,
             "config": chosen(config, adapter.judge_fields),
-            "questions": questions_hash(self.questions[benchmark], whole=True),
+            "questions": self.asked(benchmark, whole=True),
         }
         local: dict[str, Any] = {"config": spec.config}
         if adapter.judged:
@@ -281,7 +288,7 @@ class Builder:
             "benchmark": benchmark,
             "benchmark_version": adapter.version,
             "config": self.recipe.benchmarks[benchmark].config,
-            "questions": questions_hash(self.questions[benchmark], whole=True),
+            "questions": self.asked(benchmark, whole=True),
             "entrants": [entrant.name for entrant in entrants],
             "replicates": self.recipe.statistics.replicates,
             "seed": seed_of("bootstrap", benchmark),

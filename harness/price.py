@@ -39,6 +39,7 @@ class Pricer:
         self.registry = registry
         self.questions = questions
         self.configs = configs
+        self.judged: dict[str, Price] = {}
 
     def price(self, stage: Stage) -> Price:
         """The estimate for one stage; kinds that cost nothing worth naming get zero."""
@@ -90,6 +91,12 @@ class Pricer:
     def judge(self, stage: Stage) -> Price:
         """One request per part of each question; dollars from the judge's own price list."""
         name = stage.params["benchmark"]
+        if name not in self.judged:  # the answers do not matter for the estimate: all rows of a benchmark cost the same
+            self.judged[name] = self.judged_price(name)
+        return self.judged[name]
+
+    def judged_price(self, name: str) -> Price:
+        """The price of judging one model's answers on a benchmark."""
         adapter = self.registry.benchmarks[name]
         if not adapter.judged:
             return Price()

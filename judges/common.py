@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,16 +66,21 @@ def sampling_of(config: Any, official: Sampling) -> Sampling:
 
 def pocket_questions(benchmark: str, split: Split) -> list[Question]:
     """The questions of the embedded world, always the same ones."""
+    return list(_pocket_questions(benchmark, split))
+
+
+@cache
+def _pocket_questions(benchmark: str, split: Split) -> tuple[Question, ...]:
     from harness.pocket import world
 
     source = world.test_questions if split == "test" else world.dev_questions
-    return [
+    return tuple(
         Question(
             each.id, each.turns, each.category, each.baseline, each.reference,
             {} if each.number is None else {"number": each.number},
         )
         for each in source(benchmark)
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,8 +84,15 @@ def at_hand(checkpoint: Checkpoint) -> Checkpoint:
 
 def build(config: type[T], values: Mapping[str, Any]) -> T:
     """A config dataclass from plain values, checked (they were checked before; this guards hand-made plans)."""
-    built: T = TypeAdapter(config).validate_python(dict(values))
+    anything: Any = config
+    built: T = _adapter(anything).validate_python(dict(values))
     return built
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Making one takes milliseconds, and a plan builds hundreds of configs."""
+    return TypeAdapter(kind)
 
 
 def questions_hash(questions: Sequence[Question], whole: bool) -> str:

@@ -136,8 +136,8 @@ def test_sampling_and_training_wait_for_the_overlap_check(family: list[str]) -> 
 
 
 def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:
-    with pytest.raises(UserError, match=r"pad-pdd.*Did you mean 'pad-ppd'"):
-        plan("seeds=[0]", *family, rows=("student", "pad-pdd"))
+    with pytest.raises(UserError, match=r"simop.*Did you mean 'simpo'"):
+        plan("seeds=[0]", *family, rows=("student", "simop"))
 
 
 def test_the_price_counts_samples_and_judge_calls(family: list[str]) -> None:
