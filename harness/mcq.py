@@ -23,6 +23,11 @@ def request_text(messages: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 
+def block(letter: str, response: str) -> str:
+    """One answer between its label and its label again: a long answer's letter is still near where it ends."""
+    return f"Answer {letter}:\n{response}\n(Answer {letter})"
+
+
 def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]) -> list[dict[str, str]]:
     """One user turn that shows ``responses`` under the letters A, B, ... and asks for the best one.
 
@@ -34,6 +39,6 @@ def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]
     """
     if not 2 <= len(responses) <= len(LETTERS):
         raise ValueError(f"a multiple-choice question needs 2 to {len(LETTERS)} responses, got {len(responses)}")
-    blocks = [f"Answer {letter}:\n{response}" for letter, response in zip(LETTERS, responses, strict=False)]
+    blocks = [block(letter, response) for letter, response in zip(LETTERS, responses, strict=False)]
     text = "\n\n".join([INSTRUCTION, "Request:\n" + request_text(messages), *blocks, QUESTION])
     return [{"role": "user", "content": text}]

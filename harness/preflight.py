@@ -86,7 +86,8 @@ def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
     size = weight_bytes(plan.builder.models["student"])
     if size is None:
         return [Finding(False, "disk: the student is not here yet, so its size is not known")]
-    needed = size * sum(stage.kind == "train" for stage in pending) + GIB // 4
+    saved = size if plan.recipe.family.dtype == "float32" else 2 * size  # students are saved in float32
+    needed = saved * sum(stage.kind == "train" for stage in pending) + (1 << 25)
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free

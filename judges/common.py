@@ -29,8 +29,8 @@ Split = Literal["test", "dev"]
 
 ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
 """Config fields that decide the answers of a chat benchmark."""
-POCKET_TEMPERATURE = 0.7
-"""Pocket answers are sampled: a student's mode is often right already, and preferences change what it samples."""
+POCKET_TEMPERATURE = 1.0
+"""Answers are draws from the model's own distribution: a greedy student shows little of what preferences change."""
 POCKET_NEW_TOKENS = 64
 
 

@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """What is known before the work starts: ``started`` is UTC in ISO format; ``git`` is of the working directory."""
+    """What is known before the work starts: ``started`` is UTC in ISO format; ``git`` is of the source that runs."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -33,7 +33,7 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": package_versions(),
-        "git": git_state(Path.cwd()),
+        "git": git_state(Path(__file__).resolve().parent),
     }
 
 

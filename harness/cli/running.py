@@ -56,12 +56,15 @@ def plan(
     seeds: Seeds = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
+    every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
 ) -> None:
     """Show the stages of a run, which of them are done, what the rest will cost, and what stands in the way.
 
     Nothing is trained, generated or asked; PyTorch is not even loaded.
     """
     job = prepare(target, recipe, overrides, (methods, seeds), plugins, runs)
+    if every:
+        show_stages(job)
     if show_plan(job):
         raise typer.Exit(1)
 
@@ -137,6 +140,19 @@ def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> li
     return [*(f"methods.{name}={{}}" for name in chosen if name in registry.methods), *changes]
 
 
+def show_stages(job: Job) -> None:
+    """One line per stage: done or to do, key, label, and the stages it reads."""
+    from harness.run import needed
+
+    labels = {stage.key: stage.label for stage in job.plan.stages}
+    left = {stage.key for stage in needed(job.plan, job.store)}
+    for stage in job.plan.stages:
+        state = "to do" if stage.key in left else "done "
+        reads = list(dict.fromkeys(labels[name.split("/")[1]] for name in stage.inputs.values()))
+        shown = reads[:3] + ([f"{len(reads) - 3} more"] if len(reads) > 3 else [])
+        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
+
+
 def show_plan(job: Job) -> bool:
     """Print stages by kind, the bill and the findings; whether something stands in the way."""
     from rich.console import Console
@@ -151,8 +167,8 @@ def show_plan(job: Job) -> bool:
     todo = needed(job.plan, job.store)
     left = {stage.key for stage in todo}
     table = Table(box=None, pad_edge=False)
-    for column in ("stage", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
+    for column in ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
+        table.add_column(column, justify="left" if column in ("stage", "reads") else "right")
     kinds = {stage.kind for stage in job.plan.stages}
     for kind in [*(kind for kind in ORDER if kind in kinds), *sorted(kinds - set(ORDER))]:
         stages = [stage for stage in job.plan.stages if stage.kind == kind]
@@ -160,8 +176,11 @@ def show_plan(job: Job) -> bool:
         price = total(missing)
         costs = (price.responses, price.tokens // 1000, price.judge_calls)
         counts = (len(stages), len(stages) - len(missing), len(missing))
-        table.add_row(kind, *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
+        reads = dict.fromkeys(name.split("/")[0] for stage in stages for name in stage.inputs.values())
+        table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
     console.print(Text(f"{job.recipe.name}: {job.recipe.title}", style="bold"), soft_wrap=True)
     console.print(
         Text(f"rows: {', '.join(job.plan.rows)}; seeds: {', '.join(map(str, job.recipe.seeds))}"), soft_wrap=True
@@ -196,6 +215,8 @@ def execute(job: Job, force: bool) -> Outcome:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"nothing was started, because of:\n{listed}\nMend it, or run all the same with --force.")
     store = job.runs / "store"
+    # A run that is killed can be reported too: its file says what it was to become.
+    write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store))
     with Display() as display:
         outcome = run_plan(
             job.plan, job.store, job.runs / "ledger.sqlite", partial(workplace, job.plugins, store), display

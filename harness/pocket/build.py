@@ -4,10 +4,10 @@
     python -m harness.pocket.build --only student      # one of them (a teacher needs the student in place)
     python -m harness.pocket.build --out /tmp/pocket   # elsewhere
 
-Two processes of one thread (a second thread gains nothing at this size). The first trains the student, draws its
-samples and trains ``student-other``. The second trains the teacher, which learns to judge exactly those samples beside
-graded answers (it has to answer first, so it can start before they are there), and grows the larger teacher from it by
-two layers. ``measured.json`` is written at the end; losses, samples and times are kept in ``OUT/logs``.
+Two processes of one thread. The first trains the student, draws its samples and trains ``student-other``. The second
+trains the teacher, which learns to judge exactly those samples beside graded answers (it has to answer first, so it can
+start before they are there), and grows the larger teacher from it by two layers. ``measured.json`` is written at
+the end; losses, samples and times are kept in ``OUT/logs``.
 """
 
 import argparse
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
-    "teacher": Spec(4, 128, 4, 352, steps=2600, batch_tokens=2048, rate=3e-3, judges=True),
-    "teacher-large": Spec(6, 128, 4, 352, steps=500, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
+    "teacher": Spec(4, 128, 4, 352, steps=2800, batch_tokens=2048, rate=2e-3, judges=True),
+    "teacher-large": Spec(6, 128, 4, 352, steps=900, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
     "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
     "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared=False),
 }

@@ -107,11 +107,11 @@ def likelihoods(model: Any, tokenizer: Any, messages: Talk, responses: Sequence[
 
 
 def measure_scores(folder: Path, prompts: Sequence[PocketPrompt], seed: int) -> dict[str, Any]:
-    """Mean scores of one model's answers: sampled at 0.7 and 0.8, and greedy (also by kind)."""
+    """Mean scores of one model's answers: sampled at temperatures 1 and 0.8, and greedy (also by kind)."""
     model, tokenizer = load(folder)
     talks = [prompt.messages for prompt in prompts]
     row: dict[str, Any] = {"n": len(prompts)}
-    for name, temperature in (("t0.7", 0.7), ("t0.8", 0.8), ("greedy", 0.0)):
+    for name, temperature in (("t1.0", 1.0), ("t0.8", 0.8), ("greedy", 0.0)):
         answers = generate(model, tokenizer, talks, temperature, seed)
         values = [score(talk, answer) for talk, answer in zip(talks, answers, strict=True)]
         row[name] = round(mean(values), 4)

@@ -2,7 +2,7 @@
 
 A teacher sees right answers and ``harness.mcq`` questions over graded answers, with the soft target
 ``softmax(score / 0.1)`` over the letters, so that its letter probabilities mean something and ties stay ties. While it
-trains, a linear head reads the score of each shown answer at the newline after it; this denser signal makes the
+trains, a linear head reads the score of each shown answer at its closing label; this denser signal makes the
 judging learnable in minutes, and the head is thrown away afterwards. A student sees answers of mixed quality.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.mcq import LETTERS, QUESTION, mcq_messages
+from harness.mcq import LETTERS, QUESTION, block, mcq_messages
 from harness.pocket.tokens import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
 from harness.pocket.world import PocketPrompt, golden_answer, graded_answer, iter_prompts, score
 
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 
 STUDENT_QUALITY: Final = (0.15, 0.75)  # answers a student learns from are flawed more often than not
 CLEAN_SHARE: Final = 0.6  # of a student's steps are on right answers: first able, then sloppy
-ANSWER_SHARE: Final = 0.6  # of a teacher's examples; questions are four times as long, so a third of its tokens
-FIRST_SHARE: Final = 0.45  # of a teacher's steps come before it sees questions: who can answer learns to judge faster
-EASY: Final = frozenset({"refuse", "fact", "sum"})  # kinds that a teacher masters at once ...
-SKIPPED: Final = 0.6  # ... and sees this much more seldom
-MUON_RATE: Final = 0.02  # half the steps of AdamW to the same loss on this task; 0.05 was worse
+ANSWER_SHARE: Final = 0.4  # of a teacher's examples once it judges; questions are four times as long
+FIRST_SHARE: Final = 0.35  # of a teacher's steps come before it sees questions: who can answer learns to judge faster
 INIT: Final = 0.08  # the usual 0.02 is for wide models; at width 100 attention would start out blind
 SOFTNESS: Final = 0.1  # temperature of the letter target: a score gap of 0.1 is one nat
 Message = dict[str, str]
@@ -102,9 +99,9 @@ class Encoder:
         example = Example([self.bos, self.user, *encoding.ids, self.end, self.assistant])
         end = len(text) - len("\n\n" + QUESTION)
         for letter, response, value in reversed(list(zip(LETTERS, responses, values, strict=False))):
-            # text[end] is the newline after this answer; + 2 for <begin> and <user>
-            example.scores.append((encoding.char_to_token(end) + 2, value))
-            end -= len(f"Answer {letter}:\n{response}") + len("\n\n")
+            # text[end - 2] is the letter of the closing label; + 2 for <begin> and <user>
+            example.scores.append((encoding.char_to_token(end - 2) + 2, value))
+            end -= len(block(letter, response)) + len("\n\n")
         weights = [math.exp((value - max(values)) / SOFTNESS) for value in values]
         example.letters = (len(example.ids) - 1, [weight / sum(weights) for weight in weights])
         return example
@@ -149,8 +146,6 @@ def examples(
     rng = random.Random(f"pocket-examples-{seed}")
     for prompt in _prompts(seed):
         messages, last = prompt.messages, len(prompt.messages)
-        if spec.judges and prompt.kind in EASY and rng.random() < SKIPPED:
-            continue
         if spec.judges and late() and rng.random() >= ANSWER_SHARE:
             yield _choice(encoder, prompt, pool(), rng)
         elif spec.judges or not late():
@@ -239,22 +234,10 @@ def grow(model: "LlamaForCausalLM", small: "LlamaForCausalLM") -> None:
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
 
 
-def make_optimizers(spec: Spec, model: "LlamaForCausalLM", head: Any) -> list[Any]:
-    """AdamW; for teachers Muon on the matrices inside the layers, and AdamW on embeddings, norms and the score head."""
-    import torch
-
-    everything = [*model.parameters(), *head.parameters()]
-    inside = [p for p in model.model.layers.parameters() if p.ndim == 2] if spec.judges else []
-    rest = [p for p in everything if all(p is not other for other in inside)]
-    adam = torch.optim.AdamW(rest, lr=spec.rate, betas=(0.9, 0.98), weight_decay=0.05)
-    rate = MUON_RATE * (0.5 if spec.grown_from else 1.0)
-    return [adam, torch.optim.Muon(inside, lr=rate, momentum=0.95, weight_decay=0.01)] if inside else [adam]
-
-
 def train(
     spec: Spec, tokenizer: "PreTrainedTokenizerFast", pool: Callable[[], Pool], seed: int, out: Path, name: str
 ) -> Any:
-    """Trains one model with a cosine schedule; a line of JSON per 100 steps in ``out/logs/name.jsonl``."""
+    """Trains one model with AdamW and a cosine schedule; a line of JSON per 100 steps in ``out/logs/name.jsonl``."""
     import torch
     from transformers import LlamaForCausalLM
 
@@ -265,27 +248,22 @@ def train(
         grow(model, LlamaForCausalLM.from_pretrained(out / spec.grown_from))
     head = torch.nn.Linear(spec.width, 1)
     parameters = [*model.parameters(), *head.parameters()]
-    optimizers = make_optimizers(spec, model, head)
+    optimizer = torch.optim.AdamW(parameters, lr=spec.rate, betas=(0.9, 0.98), weight_decay=0.05)
     warm = 100
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / spec.steps))),
-        )
-        for optimizer in optimizers
-    ]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / spec.steps))),
+    )
     source, started, recent = batches(spec, encoder, pool, seed), time.monotonic(), 0.0
     model.train()
     with (out / "logs" / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
         for step, batch in enumerate(source):
             loss = loss_of(model, head, batch, encoder)
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
+            optimizer.step()
+            schedule.step()
             recent += float(loss.detach()) / 100
             if (step + 1) % 100 == 0:
                 row = {"step": step + 1, "loss": round(recent, 4), "seconds": round(time.monotonic() - started, 1)}

@@ -3,7 +3,6 @@
 Run: python -m pytest tests/harness/test_pocket_checkpoints.py
 """
 
-import itertools
 import json
 from typing import Any
 
@@ -127,6 +126,7 @@ def test_what_was_measured_is_shipped() -> None:
     report = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
     assert set(report["scores"]) == set(CHECKPOINTS) and set(report["judging"]) == {"teacher", "teacher-large"}
     student = report["scores"]["student"]
-    assert student["greedy"] > student["t0.7"] + 0.1  # it can do better than it does
-    for name, key in itertools.product(report["judging"], ("mcq regret",)):
-        assert report["judging"][name][key] < 0.5 * report["judging"][name]["regret of a random pick"]
+    assert student["greedy"] > student["t1.0"] + 0.1  # it can do better than it does
+    assert report["scores"]["teacher"]["t1.0"] > student["t1.0"] + 0.2  # there is something to teach
+    for judging in report["judging"].values():  # the multiple-choice question says something, though not much
+        assert judging["mcq regret"] < 0.9 * judging["regret of a random pick"]

@@ -1,0 +1,108 @@
+"""The scheduler: what must run, in which order, what a failure stops. Stages here are names; nothing is computed."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from harness.run import Failure, Outcome, needed, work
+from harness.stage import Stage
+
+
+def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
+    places = {str(number): f"{each.kind}/{each.key}" for number, each in enumerate(inputs)}
+    return Stage(kind, name, {"name": name}, places, after=tuple(each.key for each in after))
+
+
+@dataclass
+class Done:
+    """A store that only knows what is done."""
+
+    keys: set[str] = field(default_factory=set)
+
+    def done(self, each: Stage) -> bool:
+        return each.key in self.keys
+
+
+@dataclass
+class Crew:
+    """Runs at once, in the order of submission; stages named in ``broken`` fail."""
+
+    broken: set[str] = field(default_factory=set)
+    ran: list[str] = field(default_factory=list)
+
+    def submit(self, each: Stage) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.ran.append(each.label)
+        future.set_result(Failure("boom", ours=False) if each.label in self.broken else 0.1)
+        return future
+
+    def result(self, future: Future[Any], each: Stage) -> Any:
+        return future.result()
+
+
+PROMPTS = stage("prompts", "prompts")
+GATE = stage("overlap", "gate", PROMPTS)
+SAMPLES = stage("sample", "samples", PROMPTS, after=(GATE,))
+TRAIN = {name: stage("train", f"train {name}", SAMPLES, after=(GATE,)) for name in ("dpo", "kd")}
+ANSWERS = {name: stage("answer", f"answer {name}", made) for name, made in TRAIN.items()}
+JUDGED = {name: stage("judge", f"judge {name}", made) for name, made in ANSWERS.items()}
+SCORE = stage("score", "score", *JUDGED.values())
+ALL = (PROMPTS, GATE, SAMPLES, *TRAIN.values(), *ANSWERS.values(), *JUDGED.values(), SCORE)
+
+
+def labels(stages: list[Stage]) -> list[str]:
+    return [each.label for each in stages]
+
+
+def plan() -> Any:
+    return SimpleNamespace(stages=ALL)
+
+
+def test_an_empty_store_needs_everything() -> None:
+    assert needed(plan(), Done()) == list(ALL)  # type: ignore[arg-type]
+
+
+def test_a_finished_table_needs_nothing_even_without_its_checkpoints() -> None:
+    """Checkpoints are large; whoever deletes them to make room does not want them back for a finished table."""
+    kept = {each.key for each in ALL if each.kind != "train"}
+    assert needed(plan(), Done(kept)) == []  # type: ignore[arg-type]
+
+
+def test_a_lost_judgment_needs_its_judge_and_the_score_only() -> None:
+    kept = {each.key for each in ALL} - {JUDGED["kd"].key, SCORE.key}
+    assert labels(needed(plan(), Done(kept))) == ["judge kd", "score"]  # type: ignore[arg-type]
+
+
+def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> None:
+    gone = {JUDGED["kd"].key, ANSWERS["kd"].key, TRAIN["kd"].key, SCORE.key}
+    kept = {each.key for each in ALL} - gone
+    assert labels(needed(plan(), Done(kept))) == ["train kd", "answer kd", "judge kd", "score"]  # type: ignore[arg-type]
+
+
+def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
+    crew, outcome = Crew(), Outcome(0, 0)
+    work(list(reversed(ALL)), set(), crew, outcome)  # type: ignore[arg-type]
+    place = {label: number for number, label in enumerate(crew.ran)}
+    assert len(crew.ran) == len(ALL)
+    assert (
+        place["prompts"] < place["gate"] < place["samples"] < place["train dpo"] < place["answer dpo"] < place["score"]
+    )
+    assert not outcome.failed and not outcome.blocked
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else() -> None:
+    crew, outcome = Crew(broken={"train kd"}), Outcome(0, 0)
+    work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
+    assert "judge dpo" in crew.ran and "answer kd" not in crew.ran
+    assert outcome.failed == {TRAIN["kd"].key: "boom"}
+    assert set(outcome.blocked) == {ANSWERS["kd"].key, JUDGED["kd"].key, SCORE.key}
+
+
+def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
+    crew, outcome = Crew(broken={"gate"}), Outcome(0, 0)
+    work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
+    assert crew.ran == ["prompts", "gate"]
+    assert len(outcome.blocked) == len(ALL) - 2

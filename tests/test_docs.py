@@ -1,0 +1,244 @@
+"""What README and docs say is true: files and links exist, commands parse and run, the worked example is a row."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli.wiring import load_registry
+from harness.method import Dropped, Method
+from harness.recipe import load_recipe
+from tests.command import ROOT, SMALL, distilbench, environment, settings
+from tests.tiny import tiny_batch, tiny_group
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+FOLDERS = ("harness", "methods", "judges", "results", "reports", "recipes", "docs", "tests", "scripts", "benchmarks")
+CHEAP = ("plan", "list", "recipe", "doctor", "assets status", "--version", "--help")
+"""Commands that look around and run nothing."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Contents of a page's code blocks in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def block(name: str, language: str, number: int = 0) -> str:
+    return blocks(ROOT / "docs" / name, language)[number]
+
+
+def first_command(line: str) -> list[str]:
+    """The words of a shell line up to its comment, or the pipe or redirection after the first command."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(itertools.takewhile(lambda word: not word or set(word) - set("();<>|&"), lexer))
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line): lines of shell blocks that start with ``distilbench``, and what running text has of them.
+
+    Lines that end in a backslash are joined, variables before a command are left out.
+    """
+    found = []
+    for page in PAGES:
+        for text in blocks(page, "sh"):
+            for line in text.replace("\\\n", " ").splitlines():
+                words = first_command(line)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    del words[0]
+                if words[:1] == ["distilbench"]:
+                    found.append((page.name, shlex.join(words)))
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        found += [(page.name, text) for text in re.findall(r"`(distilbench [^`]+)`", prose)]
+    return list(dict.fromkeys(found))
+
+
+def parse(line: str) -> None:
+    """Raises what the command line raises where a command, an option or an argument does not exist. Runs nothing."""
+    import typer
+
+    from harness.cli.app import app
+
+    command: Any = typer.main.get_command(app)
+    words, parent = [word for word in shlex.split(line)[1:] if word not in ("--help", "--version")], None
+    while words:  # the commands in turn; --help and --version would answer while they are parsed
+        parent = command.make_context("distilbench", words, parent=parent)
+        if not hasattr(command, "resolve_command"):
+            return
+        _, command, words = command.resolve_command(parent, [*parent._protected_args, *parent.args])
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_a_command_parses(page: str, line: str) -> None:
+    parse(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["distilbench rune", "distilbench plan --metods dpo", "distilbench plan table1 table2", "distilbench assets get"],
+)
+def test_a_command_that_is_wrong_does_not_parse(line: str) -> None:
+    with pytest.raises(Exception, match=r"rune|--metods|table2|get"):
+        parse(line)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert {page for page, _ in commands()} >= {"README.md", "add-a-method.md"}
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not re.match(r"https?:|mailto:", link)]
+    gone = [link for link in links if not (page.parent / link).exists()]
+    files = re.findall(rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)(?![\w/*{{<])", text)
+    gone += [file for file in files if not (ROOT / file).exists()]
+    assert not gone, f"{page.name} names what is not there: {sorted(set(gone))}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_environments_of_tox_exist(page: Path) -> None:
+    known = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"\btox -e (\w+)", page.read_text(encoding="utf-8"))) <= set(known)
+
+
+# The worked example
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """``my_method.py`` as the page shows it, away from the repository."""
+    file = tmp_path / "my_method.py"
+    file.write_text(block("add-a-method.md", "python"), encoding="utf-8")
+    return file
+
+
+def rrhf(example: Path) -> Method:
+    return load_registry(plugins=[str(example)]).methods["rrhf"]
+
+
+def test_the_example_is_short(example: Path) -> None:
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 50
+
+
+def test_the_example_passes_our_own_checks(example: Path) -> None:
+    """ruff with our settings, here rather than in the lint step because it is a page's text."""
+    for words in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *words, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+        command += ["--ignore", "INP001"] if words == ["check"] else []  # it lies in a folder of its own
+        done = subprocess.run([*command, str(example)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_chooses_rows(example: Path) -> None:
+    method = rrhf(example)
+    config = method.config()
+    rows = method.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), config)
+    assert not isinstance(rows, Dropped)
+    assert [(row.text, row.signals["reward"]) for row in rows] == [("be", -0.5), ("ba", -2.0), ("bi", -4.0)]
+    for samples in ([("ba", -2.0)], [("ba", -2.0), ("be", None)]):
+        assert method.rows(tiny_group(samples), config) == Dropped("a response has no teacher score")
+
+
+def test_the_example_by_hand(example: Path) -> None:
+    """Two prompts of two responses, the teacher's favourite first; w = 1/2.
+
+    Prompt 1: s = (-1 - 2) / 2 = -1.5 and -0.5: wrong order by 1. Prompt 2: s = -1 and -3: right order, 0.
+    ranking = 1 + 0;  sft = 1/2 * ((1 + 2) + 1) = 2.
+    """
+    import torch
+
+    method = rrhf(example)
+    batch = tiny_batch([2, 1, 1, 1], prompts=2, signals={"reward": [-1.0, -3.0, -0.2, -0.4]})
+    terms = method.loss(batch, {"logp": torch.tensor([-1.0, -2.0, -0.5, -1.0, -3.0])}, method.config(sft_weight=0.5))
+    assert [(term.name, term.total.item(), term.per) for term in terms.terms] == [
+        ("ranking", 1.0, "prompt"),
+        ("sft", 2.0, "prompt"),
+    ]
+
+
+def test_teacher_ties_are_no_pairs(example: Path) -> None:
+    import torch
+
+    method = rrhf(example)
+    batch = tiny_batch([1, 1], signals={"reward": [-1.0, -1.0]})
+    ranking, _ = method.loss(batch, {"logp": torch.tensor([-2.0, -1.0])}, method.config()).terms
+    assert ranking.total.item() == 0.0
+
+
+def test_the_test_on_the_page_passes(example: Path) -> None:
+    test = example.with_name("check.py")
+    test.write_text(block("add-a-method.md", "python", 1), encoding="utf-8")
+    command = [sys.executable, str(test)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=example.parent, env=environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_example_as_an_entry_point(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package as the page describes it, installed as far as Python can tell."""
+    points = tomllib.loads(block("add-a-method.md", "toml"))["project"]["entry-points"]["distilbench.methods"]
+    (package, name) = next(iter(points.values())).removesuffix(":METHOD").split(".")
+    (example.parent / package).mkdir()
+    example.rename(example.parent / package / f"{name}.py")
+    info = example.parent / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    lines = [f"{key} = {value}" for key, value in points.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[distilbench.methods]", *lines, ""]), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(example.parent))
+    try:
+        importlib.invalidate_caches()
+        assert load_registry().methods["rrhf"].title == "RRHF"
+    finally:
+        for module in [each for each in sys.modules if each.split(".")[0] == package]:
+            del sys.modules[module]
+
+
+def test_recipes_on_the_pages_are_recipes(example: Path, tmp_path: Path) -> None:
+    registry = load_registry(plugins=[str(example)])
+    found = [(page.name, text) for page in PAGES for text in blocks(page, "yaml")]
+    assert len(found) >= 2
+    for number, (page, text) in enumerate(found):
+        assert isinstance(yaml.safe_load(text), dict), page
+        (tmp_path / f"mine{number}.yaml").write_text(text, encoding="utf-8")
+        load_recipe(str(tmp_path / f"mine{number}.yaml"), (), registry)
+
+
+@pytest.mark.slow
+def test_the_example_gives_a_row(example: Path) -> None:
+    words = ["reproduce", "table1", "--plugin", "my_method.py", "--methods", "dpo,rrhf"]
+    done = distilbench(*words, *settings(*SMALL), cwd=example.parent)
+    assert done.returncode == 0, done.stderr
+    with open(example.parent / "runs" / "pocket" / "report" / "table1.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["row"] == "rrhf" and row["metric"] == "mt_bench.score"]
+    assert [row["title"] for row in rows] == ["RRHF"]
+    assert 1 <= float(rows[0]["value"]) <= 10
+    assert "RRHF" in done.stdout
+
+
+def cheap() -> list[str]:
+    """Commands of the pages that only look around, and need neither a hub nor files that do not ship."""
+    lines = {line for _, line in commands() if line.removeprefix("distilbench ").startswith(CHEAP)}
+    return sorted(line for line in lines if "smollm2" not in line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", cheap())
+def test_a_command_that_only_looks_around_runs(example: Path, line: str) -> None:
+    recipe = next(text for text in blocks(ROOT / "README.md", "yaml") if "mine.yaml" in text)
+    (example.parent / "mine.yaml").write_text(recipe, encoding="utf-8")
+    done = distilbench(*shlex.split(line)[1:], cwd=example.parent)
+    allowed = (0, 1) if "doctor" in line else (0,)  # 1: this machine lacks something, and doctor says so
+    assert done.returncode in allowed, done.stderr
+    assert "Traceback" not in done.stderr
