@@ -31,7 +31,7 @@ class Letters(FakeModel):
         rows = []
         for messages in conversations:
             text = messages[-1]["content"]
-            shown = [text.split(f"Answer {letter}:\n")[1].split("\n\n")[0] for letter in choices]
+            shown = [text.split(f"Answer {letter}:\n")[1].split("\n(Answer")[0] for letter in choices]
             scores = [self.quality[answer] + self.first * (place == 0) for place, answer in enumerate(shown)]
             norm = reward.logsumexp(scores) - math.log(1 - self.outside)
             rows.append([score - norm for score in scores])

@@ -53,7 +53,7 @@ def test_lm_eval_drives_our_model(scripted) -> None:
     ((talks, sampling, seed),) = model.calls
     assert [talk[-1] for talk in talks] == [{"role": "user", "content": question.turns[0]} for question in questions]
     assert [message["role"] for message in talks[0]] == ["user", "assistant", "user", "assistant", "user"]
-    assert "####" in talks[0][1]["content"] and (sampling.temperature, seed) == (0.7, 3)
+    assert "####" in talks[0][1]["content"] and (sampling.temperature, seed) == (1.0, 3)
     assert [answer.question for answer in answers] == [question.id for question in questions]
     first = answers[0]
     assert first.meta["strict-match"] == questions[0].meta["number"] and "gsm8k 3.0" in str(first.meta["task"])
