@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """SeqKD has no options."""
+    """Which of the teacher's answers count."""
+
+    keep_unfinished: bool = False
+    """Train on answers that were cut at the token limit too, without an end-of-turn token: for tiny trial runs."""
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
@@ -33,9 +36,10 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     if not written:
         return Dropped("teacher answer empty")
     finished = [answer for answer in written if answer.finished]
-    if not finished:
+    if not finished and not config.keep_unfinished:
         return Dropped("teacher answer unfinished")
-    return [Row(finished[0].text)]
+    answer = (finished or written)[0]
+    return [Row(answer.text, finished=answer.finished)]
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
@@ -52,4 +56,5 @@ METHOD = Method(
     rows=rows,
     loss=loss,
     trl=Trl("sft"),
+    row_fields=("keep_unfinished",),
 )

@@ -27,7 +27,7 @@ def test_every_file_is_in_the_table() -> None:
     assert files == {name.replace("-", "_") for name in METHODS}
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=str)
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_needs_are_consistent(method: Method) -> None:
     needs = method.needs
     assert (method.rollouts is not None) == ("rollouts" in needs.responses)
@@ -35,7 +35,7 @@ def test_needs_are_consistent(method: Method) -> None:
     assert method.paper.rsplit("arXiv ", 1)[1]
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=str)
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_configs_are_frozen_and_documented(method: Method) -> None:
     """Defaults for every field, and a docstring under each."""
     config = method.config()

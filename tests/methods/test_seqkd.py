@@ -35,3 +35,9 @@ def test_unusable_answers_are_dropped_with_the_reason() -> None:
     }
     for teacher, reason in cases.items():
         assert seqkd.rows(tiny_group([], teacher=teacher), seqkd.Config()) == Dropped(reason)
+
+
+def test_unfinished_answers_can_be_kept_without_an_end_of_turn() -> None:
+    group = tiny_group([], teacher=(answer("ba", finished=False),))
+    (row,) = seqkd.rows(group, seqkd.Config(keep_unfinished=True))
+    assert (row.text, row.finished) == ("ba", False)
