@@ -13,9 +13,10 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -182,7 +183,8 @@ class Crew:
 
     def submit(self, stage: Stage) -> Future[Any]:
         """Hand a stage to a worker."""
-        return self.pool.submit(execute, stage)
+        with interrupts_held():  # a worker may be started here
+            return self.pool.submit(execute, stage)
 
     def result(self, future: Future[Any], stage: Stage) -> Failure | float:
         """Seconds, or the failure, told to the listener. Raises when a worker vanished or the fault is ours."""
@@ -207,6 +209,20 @@ class Crew:
                 self.listener.advanced(label, done, total, info)
             else:
                 self.listener.started(label)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C kept back for the moment in which a process is started, and delivered right after.
+
+    It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
+    process that is started while the signal is blocked has it blocked too.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Hands:

@@ -37,6 +37,11 @@ FORMATS = ("md", "tex", "csv", "png", "svg")
 DOWN = "judges.main={kind: openai, model: some-model, base_url: 'http://127.0.0.1:9/v1'}"
 
 
+def listen_to_interrupts() -> None:
+    """Ctrl-C at its default: the handler of Python is installed only where it is not ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder in which the command is run; results are under ``runs``."""
@@ -66,6 +71,8 @@ class Place:
                 cwd=self.folder,
                 env=environment(),
                 start_new_session=True,
+                # a suite that was itself started in the background has Ctrl-C ignored, and hands that down
+                preexec_fn=listen_to_interrupts,  # noqa: PLW1509, no threads here
             )
 
     @property
