@@ -102,10 +102,9 @@ class PocketJudge:
                 if prompt.kind == "label":
                     return _reply(request, self._label(log_odds), None)
                 return _reply(request, *_token(log_odds, request.temperature, rng))
-        except UnknownInstruction:
-            pass  # an instruction of another world: no verdict, like a prompt of another world
-        first = NO_VERDICT.split()[0]
-        return _reply(request, NO_VERDICT, {first: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
+        except UnknownInstruction:  # an instruction of another world: no verdict, like a prompt of another world
+            return _no_verdict(request)
+        return _no_verdict(request)
 
     def log_odds(self, pair: Pair) -> float:
         """Log-odds, without noise, that the first answer is preferred.
@@ -152,6 +151,12 @@ class PocketJudge:
         grade = min(10, max(1, round(value)))
         words = "good" if grade >= 8 else "mixed" if grade >= 4 else "poor"
         return f"The reply is {words} in content and form. [[{grade}]]"
+
+
+def _no_verdict(request: Request) -> Reply:
+    """What the judge says to a prompt that it cannot read: in words, and in log-probabilities that favour neither."""
+    first = NO_VERDICT.split()[0]
+    return _reply(request, NO_VERDICT, {first: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
 
 
 def _conversations(turns: Sequence[str], answers: Sequence[str]) -> list[list[Message]]:
