@@ -14,6 +14,7 @@ from harness.pocket.lexicon import (
     COMPLIANCE,
     FACT_ANSWERS,
     FACT_RIVALS,
+    MAX_NUMBER,
     OPENINGS,
     RAMBLES,
     REFUSALS,
@@ -92,7 +93,7 @@ def _bad_words(task: Task, rng: random.Random) -> list[str]:
     elif task.excluded and rng.random() < 0.5:
         words[place] = rng.choice(task.excluded)
     elif words[place][0].isdigit():
-        words[place] = str(max(0, min(99, int(words[place]) + rng.choice((-10, -2, -1, 1, 2, 10)))))
+        words[place] = str(max(0, min(MAX_NUMBER, int(words[place]) + rng.choice((-10, -2, -1, 1, 2, 10)))))
     else:
         words[place] = rng.choice(_ALL_ITEMS)
     return words
@@ -106,7 +107,7 @@ def _bad_math(task: Task, rng: random.Random) -> str:
         return equations(task.steps, results)
     if flaw == "first":  # stops after the first step, or takes its first number for the answer
         return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
-    wrong = max(0, min(99, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
+    wrong = max(0, min(MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
     if flaw == "slip":
         return f"{equations(task.steps, [*results[:-1], wrong])} #### {wrong}"
     if flaw == "last":
@@ -144,7 +145,7 @@ def _bad_core(task: Task, rng: random.Random) -> str:
 def _off_topic(rng: random.Random) -> str:
     """An answer to something else."""
     category = rng.choice(list(CATEGORIES))
-    a, b = rng.randint(1, 20), rng.randint(1, 20)
+    a, b = rng.randint(1, 10), rng.randint(1, 10)
     return rng.choice(
         (
             _phrase(Task("list", "items"), rng.sample(CATEGORIES[category], rng.randint(2, 4))),

@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
-    "teacher": Spec(4, 128, 4, 352, steps=2800, batch_tokens=2048, rate=2e-3, judges=True),
-    "teacher-large": Spec(6, 128, 4, 352, steps=400, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
+    "teacher": Spec(4, 128, 8, 352, steps=10000, batch_tokens=512, rate=2e-3, judges=True),
+    "teacher-large": Spec(6, 128, 8, 352, steps=1200, batch_tokens=512, rate=1e-3, judges=True, grown_from="teacher"),
     "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
     "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared=False),
 }
@@ -52,10 +53,10 @@ def _quiet() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def build_one(name: str, out: Path) -> None:
-    """Trains ``name``, saves it in ``out/name`` and notes the seconds it took."""
+def build_one(name: str, out: Path, most: int | None = None) -> None:
+    """Trains ``name`` (at most ``most`` steps), saves it in ``out/name`` and notes the seconds it took."""
     started = time.monotonic()
-    spec = SPECS[name]
+    spec = SPECS[name] if most is None else replace(SPECS[name], steps=min(most, SPECS[name].steps))
     _quiet()
     tokenizer = _tokenizer(spec)
     model = train(spec, tokenizer, functools.partial(read_pool, out), SEED + list(SPECS).index(name), out, name)
@@ -108,10 +109,10 @@ def read_pool(out: Path) -> Pool:
     raise TimeoutError(f"no samples of the student in {file}; run: python -m harness.pocket.build --only student")
 
 
-def _lane(names: Sequence[str], out: Path) -> None:
+def _lane(names: Sequence[str], out: Path, most: int | None = None) -> None:
     """Builds these one after the other; the student's samples are drawn as soon as it is there."""
     for name in names:
-        build_one(name, out)
+        build_one(name, out, most)
         if name == "student":
             draw_pool(out)
 
@@ -121,12 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build the pocket checkpoints.")
     parser.add_argument("--out", type=Path, default=HERE / "checkpoints", help="folder to write to")
     parser.add_argument("--only", choices=NAMES, help="build this one only")
+    parser.add_argument("--steps", type=int, help="with --only: at most so many, to try the script")
     options = parser.parse_args(arguments)
     out: Path = options.out
     (out / "logs").mkdir(parents=True, exist_ok=True)
     if options.only:
-        _lane([options.only], out)
+        _lane([options.only], out, options.steps)
         return
+    if options.steps is not None:
+        parser.error("--steps goes with --only: a whole build of untrained models has nothing to measure")
     (out / "logs" / "pool.json").unlink(missing_ok=True)  # of an earlier student
     lanes = (("student", "student-other"), ("teacher", "teacher-large"))
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as workers:

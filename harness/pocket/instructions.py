@@ -21,6 +21,7 @@ from harness.pocket.lexicon import (
     HARM_TARGETS,
     HARM_VERBS,
     LIST_VERBS,
+    MAX_NUMBER,
     NAMES,
     SUM_VERBS,
     THINGS,
@@ -41,7 +42,7 @@ def split_of(text: str) -> Split:
 
 def _list(rng: random.Random, hard: bool) -> str:
     category = rng.choice(list(CATEGORIES))
-    count = rng.choice(("four", "five") if hard else tuple(COUNTS))
+    count = rng.choice(("three", "four") if hard else tuple(COUNTS))
     without = rng.sample(CATEGORIES[category], rng.choice((1, 2) if hard else (0, 0, 1, 2)))
     tail = " but not " + " or ".join(without) if without else ""
     return f"{rng.choice(LIST_VERBS)} {count} {category}{tail}."
@@ -52,34 +53,30 @@ def _words(rng: random.Random, low: int, high: int) -> str:
 
 
 def _sort(rng: random.Random, hard: bool) -> str:
-    if rng.random() < 0.35:
-        return f"sort these words: {_words(rng, *((4, 4) if hard else (2, 3)))}."
-    numbers = rng.sample(range(100), rng.choice((5,) if hard else (3, 4)))
+    numbers = rng.sample(range(MAX_NUMBER + 1), 4 if hard else 3)
     down = " from high to low" if rng.random() < (0.5 if hard else 0.25) else ""
     return f"sort these numbers{down}: {' '.join(map(str, numbers))}."
 
 
 def _reverse(rng: random.Random, hard: bool) -> str:
-    return f"reverse these words: {_words(rng, *((5, 5) if hard else (2, 4)))}."
+    return f"reverse these words: {_words(rng, *((4, 4) if hard else (2, 3)))}."
 
 
 def _pick(rng: random.Random, hard: bool) -> str:
     category = rng.choice(list(CATEGORIES))
     right = rng.sample(CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
-    wrong = rng.sample(
-        [item for item in CATEGORY_OF if CATEGORY_OF[item] != category], 3 if hard else rng.choice((2, 3))
-    )
+    wrong = rng.sample([item for item in CATEGORY_OF if CATEGORY_OF[item] != category], 3 if hard else 2)
     items = right + wrong
     rng.shuffle(items)
     return f"which of these are {category}: {' '.join(items)}?"
 
 
 def _numbers(signs: str, rng: random.Random) -> list[int]:
-    """Operands whose every result stays between 1 and 99 (numbers are single tokens up to 99)."""
+    """Operands whose every result stays between 1 and ``MAX_NUMBER``."""
     while True:
-        first = rng.randint(2, 9) if signs[0] == "*" else rng.randint(2, 20) + (10 if signs[0] == "-" else 0)
-        rest = [rng.randint(2, 9) if sign == "*" else rng.randint(2, 20) for sign in signs]
-        if all(1 <= apply(step) <= 99 for step in chain(first, signs, rest)):
+        first = rng.randint(2, 5) if signs[0] == "*" else rng.randint(2, 12) + (6 if signs[0] == "-" else 0)
+        rest = [rng.randint(2, 5 if sign == "*" else 9) for sign in signs]
+        if all(1 <= apply(step) <= MAX_NUMBER for step in chain(first, signs, rest)):
             return [first, *rest]
 
 
@@ -162,12 +159,12 @@ def follow_up(first: str, answer: str, rng: random.Random) -> str:
                 text = f"and {rng.choice(list(FACTS))}?"
             case "math":
                 text = rng.choice(("now add NUM to that.", "now take NUM away from that."))
-                text = text.replace("NUM", str(rng.randint(2, 20)))
+                text = text.replace("NUM", str(rng.randint(2, 9)))
             case _:
-                kinds = ["now sort it.", "now reverse it.", "keep only the first two."]
+                kinds = ["now reverse it.", "keep only the first two."]
                 text = rng.choice([*kinds, "add one more.", "add one more."] if task.category else kinds)
         if rng.random() < 0.2:
             text = f"{text[:-1]}, please{text[-1]}"
         after = recognise([*before, {"role": "user", "content": text}])
-        if not after.steps or 0 <= after.value <= 99:
+        if not after.steps or 0 <= after.value <= MAX_NUMBER:
             return text

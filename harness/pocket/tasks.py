@@ -97,7 +97,6 @@ _LIST = re.compile(
     rf"(?: but not (?P<ex1>{_ITEM})(?: or (?P<ex2>{_ITEM}))?)?"
 )
 _SORT_NUMBERS = re.compile(r"sort these numbers(?P<down> from high to low)?: (?P<items>[0-9]+(?: [0-9]+)+)")
-_SORT_WORDS = re.compile(rf"sort these words: (?P<items>{_ITEM}(?: {_ITEM})+)")
 _REVERSE = re.compile(rf"reverse these words: (?P<items>{_ITEM}(?: {_ITEM})+)")
 _PICK = re.compile(rf"which of these are (?P<category>{_any(list(CATEGORIES))}): (?P<items>{_ITEM}(?: {_ITEM})+)")
 _SUM = re.compile(rf"{_any(SUM_VERBS)} (?P<sum>[0-9]{{1,2}}(?: [-+*] [0-9]{{1,2}}){{1,2}})")
@@ -148,9 +147,6 @@ def _lists(bare: str) -> Task | None:
         ordered = sorted(source, key=lambda digits: (len(digits.lstrip("0")), digits.lstrip("0")),
                          reverse=bool(match["down"]))  # fmt: skip
         return Task("sort", "sequence", words=tuple(word.lstrip("0") or "0" for word in ordered), source=source)
-    if match := _SORT_WORDS.fullmatch(bare):
-        source = tuple(match["items"].split())
-        return Task("sort", "sequence", words=tuple(sorted(source)), source=source)
     if match := _REVERSE.fullmatch(bare):
         source = tuple(match["items"].split())
         return Task("reverse", "sequence", words=source[::-1], source=source)
@@ -201,8 +197,6 @@ def _about_items(bare: str, before: Task, answer: str) -> Task | None:
         return Task("followup", "extend", words=items, category=before.category)
     if bare == "now reverse it":
         words = items[::-1]
-    elif bare == "now sort it":
-        words = tuple(sorted(items, key=lambda word: (len(word), word) if word[0].isdigit() else (99, word)))
     elif match := _KEEP.fullmatch(bare):
         words = items[: COUNTS[match["count"]]]
     else:

@@ -1,6 +1,6 @@
 """The two tokenizers of the pocket checkpoints, and their chat template.
 
-``shared_tokenizer``: word level (teacher, teacher-large, student); a word, a number 0..99, a punctuation mark and a
+``shared_tokenizer``: word level (teacher, teacher-large, student); a word, a number 0..20, a punctuation mark and a
 newline are one token each, spaces are implied. ``other_tokenizer``: byte-level BPE, so that ``student-other`` shares no
 vocabulary with its teacher. Both are built from the world's own text; ``harness/pocket/build.py`` writes them out.
 
@@ -58,7 +58,7 @@ def _strings(value: object) -> list[str]:
 
 
 def shared_vocabulary() -> list[str]:
-    """Special tokens, marks, 0..99, the letters, then all words of the world and of the multiple-choice text."""
+    """Special tokens, marks, 0..20, the letters, then all words of the world and of the multiple-choice text."""
     constants = [value for name, value in vars(lexicon).items() if name.isupper() and not name.startswith("_")]
     texts = [
         *sample_text(3000),
@@ -68,7 +68,7 @@ def shared_vocabulary() -> list[str]:
         "Request: User: Assistant: System: Answer",
     ]
     words = {word for text in texts for word in re.findall(r"[A-Za-z]+", text)}
-    first = [*SPECIAL, *_MARKS, *(str(number) for number in range(100)), *LETTERS[:10]]
+    first = [*SPECIAL, *_MARKS, *(str(number) for number in range(lexicon.MAX_NUMBER + 1)), *LETTERS[:10]]
     return [*first, *sorted(words - set(first))]
 
 

@@ -135,7 +135,7 @@ def _choice(encoder: Encoder, prompt: PocketPrompt, pool: Pool, rng: random.Rand
 def _prompts(seed: int) -> Iterator[PocketPrompt]:
     """Training prompts without end; a new seed before the smallest kind runs out of fresh instructions."""
     while True:
-        yield from itertools.islice(iter_prompts(seed), 25_000)
+        yield from itertools.islice(iter_prompts(seed), 8_000)
         seed += 1
 
 

@@ -51,7 +51,6 @@ HAND = [
     ("sort these numbers: 30 4 12.", "4, 12, 30.", 1.0),
     ("sort these numbers: 30 4 12.", "4, 30, 12.", 0.8 * (2 / 3) ** 2),  # all there, 2 of 3 in order
     ("sort these numbers from high to low: 30 4 12.", "30, 12, 4.", 1.0),
-    ("sort these words: pear cat.", "cat, pear.", 1.0),
     ("reverse these words: cat tea red.", "red, tea, cat.", 1.0),
     ("reverse these words: cat tea red.", "red, tea.", 0.8 * 0.8 * (2 / 3) ** 2),  # F1 = 2*2/5
     # pick: F1, halved if a right one is missing
@@ -93,7 +92,7 @@ def test_rambling_costs_and_repeating_costs() -> None:
 
 
 FOLLOW_UPS = [
-    ("name three animals.", "fox, cat, dog.", "now sort it.", "cat, dog, fox.", 1.0),
+    ("name three animals.", "fox, cat, dog.", "now reverse it.", "dog, cat, fox.", 1.0),
     ("name three animals.", "fox, cat, dog.", "add one more.", "fox, cat, dog, bear.", 1.0),
     ("name three animals.", "fox, cat, dog.", "add one more.", "bear.", 0.4),
     ("name three animals.", "fox, cat, dog.", "add one more.", "fox, cat, dog.", 0.6),
@@ -122,7 +121,7 @@ def test_follow_ups_by_hand(first: str, answer: str, second: str, response: str,
     assert messages_of_text(request_text(talk)) == talk  # a judge that sees one text can get the turns back
 
 
-@pytest.mark.parametrize("text", ["", "write a poem.", "now sort it.", "name three dragons.", "what is 1000 + 1?"])
+@pytest.mark.parametrize("text", ["", "write a poem.", "now reverse it.", "name three dragons.", "what is 1000 + 1?"])
 def test_an_unknown_instruction_is_an_error(text: str) -> None:
     with pytest.raises(UnknownInstruction):
         score(user(text), "cat.")
