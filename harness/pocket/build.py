@@ -127,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out: Path = options.out
     (out / "logs").mkdir(parents=True, exist_ok=True)
     if options.only:
+        if options.only.startswith("teacher") and not (out / "logs" / "pool.json").is_file():
+            parser.error(f"no samples of the student in {out / 'logs'}: build everything, or --only student first")
         _lane([options.only], out, options.steps)
         return
     if options.steps is not None:

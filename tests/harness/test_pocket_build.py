@@ -28,3 +28,9 @@ def test_steps_without_a_model_are_refused(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         main(["--out", str(tmp_path), "--steps", "3"])
     assert stop.value.code == 2 and "--only" in capsys.readouterr().err
+
+
+def test_a_teacher_alone_needs_the_samples_of_a_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path), "--only", "teacher"])
+    assert stop.value.code == 2 and "student first" in capsys.readouterr().err
