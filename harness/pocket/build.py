@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
-    "teacher": Spec(4, 128, 8, 352, steps=10000, batch_tokens=512, rate=2e-3, judges=True),
-    "teacher-large": Spec(6, 128, 8, 352, steps=1200, batch_tokens=512, rate=1e-3, judges=True, grown_from="teacher"),
+    "teacher": Spec(4, 128, 4, 352, steps=3200, batch_tokens=2048, rate=2e-3, judges=True),
+    "teacher-large": Spec(6, 128, 4, 352, steps=400, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
     "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
     "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared=False),
 }
