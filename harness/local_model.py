@@ -15,6 +15,7 @@ from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_te
 from harness.checkpoint import Checkpoint, resolve
 from harness.errors import UserError
 from harness.models import LoadOptions, Progress, Sampling
+from harness.sampler import RowSampler, streams
 from harness.types import Response
 
 if TYPE_CHECKING:
@@ -86,40 +87,40 @@ class LocalModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """See ``ChatModel.generate``. Seeded per batch; the batches depend on the prompts' lengths alone."""
+        """See ``ChatModel.generate``. Each response is drawn with numbers of its own: see ``harness/sampler.py``."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
         out: list[list[Response]] = [[] for _ in prompts]
-        for number, batch in enumerate(self._batches(lengths)):
-            rows = self._generate_batch([prompts[i] for i in batch], sampling, seed + number, n)
+        for batch in self._batches(lengths):
+            numbers = streams(seed, batch, n, sampling.max_new_tokens) if sampling.temperature > 0 else None
+            rows = self._generate_batch([prompts[i] for i in batch], sampling, n, numbers)
             for place, index in enumerate(batch):
                 out[index] = [self._response(row) for row in rows[place * n : (place + 1) * n]]
         return out
 
-    def _generate_batch(self, prompts: list[list[int]], sampling: Sampling, seed: int, n: int) -> list[list[int]]:
+    def _generate_batch(
+        self, prompts: list[list[int]], sampling: Sampling, n: int, numbers: list[list[float]] | None
+    ) -> list[list[int]]:
         import torch
         from transformers import GenerationConfig
 
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        draw: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            # top_k=0: transformers would otherwise keep only the 50 most probable tokens.
-            draw = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        more: dict[str, Any] = {}
+        if numbers is not None:
+            more["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         make: Any = GenerationConfig  # its arguments are not typed
         config = make(
             max_new_tokens=sampling.max_new_tokens,
-            num_return_sequences=n,
             eos_token_id=self.stops,
             pad_token_id=self.pad,
-            **draw,
+            do_sample=False,  # the sampler leaves one token to choose
         )
         device = self.model.device
-        with torch.inference_mode(), seeded(seed, device), own_generation_config(self.model, config):
-            rows = self.model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-            )
+        ids, mask = ids.to(device).repeat_interleave(n, 0), mask.to(device).repeat_interleave(n, 0)
+        with torch.inference_mode(), own_generation_config(self.model, config):
+            rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         return [row[width:].tolist() for row in rows.cpu()]
 
     def _response(self, ids: list[int]) -> Response:
@@ -246,17 +247,6 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
             "own, so multiple-choice selection probabilities cannot be read from it. Use another teacher."
         )
     return groups
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Run with torch's global generators seeded, and put them back: ``generate`` takes no generator of its own."""
-    import torch
-
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -109,10 +109,11 @@ def test_a_teacher_prefers_the_right_answer() -> None:
     model, tokenizer = load(checkpoint("teacher"))
     hits = [
         logs[0] > logs[1]
-        for prompt in PROMPTS[:33]
+        for prompt in PROMPTS
         for logs, _ in [selection(model, tokenizer, prompt.messages, [prompt.golden, prompt.rejected])]
     ]
-    assert sum(hits) / len(hits) > 0.85  # the pairs differ by at least 0.3
+    # the pairs differ by at least 0.3. Of 110 coin tosses at most 65 are heads in 97 of 100 cases: 55 + 1.9 * 5.2
+    assert sum(hits) > 65
 
 
 def test_the_student_ends_its_turn() -> None:
