@@ -3,9 +3,10 @@
     L = (1 - lambda) * CE(y*) + lambda * tau^2 * KL(p^tau || q^tau),    p^tau = softmax(z / tau)
 
 Mean over the response tokens of the whole step. p: teacher (frozen), q: student. The teacher is live, or with ``top_k``
-computed once and kept as its k most probable tokens with the mass of all others, over which q is folded too. Paper: Hinton, Vinyals and
-Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu et al. 2024 (MiniLLM).
-Departure from PAD's released code, which computes the reverse direction one position late: ``direction``.
+computed once and kept as its k most probable tokens with the mass of all others; q is then folded in the same way.
+Paper: Hinton, Vinyals and Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu
+et al. 2024 (MiniLLM). Departure from PAD's released code, which computes the reverse direction one position late:
+``direction``.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,23 @@ class _Writer:
         if not math.isfinite(self.outside):
             raise ValueError("the teacher gave log-probabilities that are not numbers")
         return {"positions": self.count, "top_k": self.k, "mean_rest_mass": self.outside / max(1, self.count)}
+
+
+def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Path) -> Training:
+    """The run with the stores that its method wants, written under ``out``; the run itself where it wants none.
+
+    ``teachers``: ``family`` and ``tuned`` to checkpoints. What the plan's stages do, for a run outside of a plan.
+    """
+    method = training.method
+    stored = method.stored(training.config)
+    if stored is None:
+        return training
+    folders: dict[str, str | Path] = {}
+    like = None
+    for name in method.needs.teachers:
+        folder = out / name
+        folder.mkdir(parents=True)
+        store_distributions(replace(training, teacher=teachers[name]), stored, folder, like)
+        folders[name] = folder
+        like = like or folder
+    return replace(training, taught=folders)

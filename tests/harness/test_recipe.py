@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from harness.errors import UserError
+from harness.method import Needs
 from harness.recipe import Recipe, load_recipe
 from harness.recipe_errors import RecipeError
 from harness.registry import Registry
@@ -55,11 +56,12 @@ def fake(**fields: Any) -> Any:
     return SimpleNamespace(**fields)
 
 
+SAMPLED = Needs(responses=("samples",), signal="response", reference=True, rounds=True)
 REGISTRY = Registry(
     methods={
-        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object()),
-        "kd": fake(config=Empty, trl=None),
-        "adpa+": fake(config=Empty, trl=None),
+        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED),
+        "kd": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
+        "adpa+": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
     },
     benchmarks={
         "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),
@@ -107,8 +109,7 @@ def test_a_good_recipe_is_read_with_every_default(tmp_path: Path) -> None:
         "label": "plain",
         "weights": [1.0, 0.2],
     }  # 2e-1 is text to YAML 1.1
-    assert recipe.row_config("dpo") == {"label": "plain"}
-    assert recipe.train_options("dpo")["learning_rate"] == 3e-5
+    assert recipe.methods["dpo"].row_config == {"label": "plain"}
     assert recipe.train.learning_rate == 1e-4
     assert recipe.methods["dpo"].train.learning_rate == 3e-5
     assert recipe.methods["dpo"].train.batch_size == 32  # from the recipe's train
