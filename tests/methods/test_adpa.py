@@ -55,7 +55,7 @@ def test_expected_advantage_by_hand(k: int, options: dict[str, Any], expected: f
 
 
 def test_loss_by_hand() -> None:
-    """gamma 2: advantage -2 (0.5 + 1.5) = -4 over the own row's tokens; cross-entropy 1 + 2 = 3 over the golden one's."""
+    """gamma 2: advantage -2 (0.5 + 1.5) = -4 on the own row; cross-entropy 1 + 2 = 3 on the golden one."""
     terms = {"logp": torch.tensor([-1.0, -2.0, -9.0, -9.0]), "advantage": torch.tensor([7.0, 7.0, 0.5, 1.5])}
     loss = adpa.loss(tiny_batch([2, 2], roles=("golden", "own")), terms, adpa.Config(gamma=2.0))
     values = {term.name: (term.total.item(), term.per) for term in loss.terms}
