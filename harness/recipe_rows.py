@@ -211,6 +211,7 @@ class Rows:
         if pairs not in ("auto", "dataset", "samples"):
             rule, choices = "is not one of the choices", ("auto", "dataset", "samples")
             self.problems.append(Problem("tuned_teacher.pairs", rule, show(pairs), choices))
+            return None
         if method is None:
             return None
         own = Rows(self.registry, self.train.model_copy(update=TUNED_TRAIN), self.sampling)

@@ -119,8 +119,8 @@ def test_one_tuned_teacher_serves_all_rows_and_seeds(family: list[str]) -> None:
     assert "train tuned teacher seed 1" not in labels
     assert "tuned teacher: dpo on the prompts' chosen and rejected answers" in notes(made)
     tuned = way(made)["train tuned teacher seed 0"]
-    assert tuned.params["config"]["beta"] == 0.01
-    assert (tuned.params["options"]["learning_rate"], tuned.params["options"]["epochs"]) == (5e-7, 1)
+    assert tuned.params["config"]["beta"] == 0.1  # pocket's own
+    assert (tuned.params["options"]["learning_rate"], tuned.params["options"]["epochs"]) == (3e-5, 1)
     teacher, student = (made.builder.models[name].fingerprint for name in ("teacher", "student"))
     assert tuned.params["student"] == teacher != student  # the model that is trained
     assert way(made)["reference tuned teacher seed 0"].params["student"] == teacher
@@ -147,8 +147,10 @@ def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_
 
 
 def test_another_method_may_tune_the_teacher(family: list[str]) -> None:
-    made = plan(*family, "methods.adpa={}", "tuned_teacher={method: simpo, beta: 3}", rows=("adpa",))
-    assert way(made)["train tuned teacher seed 0"].params["config"] == {"beta": 3.0, "gamma_beta_ratio": 0.5}
+    made = plan(*family, "methods.adpa={}", "tuned_teacher={method: simpo, gamma_beta_ratio: 0.3}", rows=("adpa",))
+    tuned = way(made)["train tuned teacher seed 0"]
+    assert tuned.params["config"] == {"beta": 10.0, "gamma_beta_ratio": 0.3}  # not the beta that pocket gives to DPO
+    assert tuned.params["options"]["learning_rate"] == 5e-7
     assert "reference tuned teacher seed 0" not in way(made)
 
 

@@ -209,3 +209,42 @@ def test_doctor_names_a_judge_that_is_down(tmp_path: Path) -> None:
     done = distilbench("doctor", "--runs", str(tmp_path), "--set", down)
     assert done.returncode == 1
     assert any(line.startswith("fail") and "judge main" in line for line in done.stdout.splitlines())
+
+
+def test_methods_all_makes_every_method_a_row_and_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
+    """The default rows of pocket are the paper's ten; DCKD, ADPA and ADPA+ come with ``all``, or by name."""
+
+    def rows(*words: str) -> list[str]:
+        shown = distilbench("plan", "table1", "--runs", str(tmp_path), "--set", "seeds=[0]", *words)
+        assert shown.returncode == 0, shown.stderr
+        line = next(line for line in shown.stdout.splitlines() if line.startswith("rows: "))
+        return line.removeprefix("rows: ").partition(";")[0].split(", ")
+
+    papers = ["teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"]
+    assert rows() == papers
+    every = rows("--methods", "all")
+    assert every[:10] == papers and {"dckd", "adpa", "adpa+"} <= set(every)
+    assert rows("--methods", "adpa+,dpo") == ["teacher", "student", "adpa+", "dpo"]
+    named = ("--set", "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}", "--methods", "pad-ppd-2x4")
+    assert rows(*named) == ["teacher", "student", "pad-ppd-2x4"]
+
+
+def test_plan_names_the_new_kinds_of_stages(tmp_path: Path) -> None:
+    more = ("--set", "methods.pool={method: dpo, rounds: 2, resample: false}", "--methods", "adpa+,pool")
+    shown = distilbench("plan", "table1", "--runs", str(tmp_path), "--set", "seeds=[0]", "--all", *more)
+    assert shown.returncode == 0, shown.stderr
+    kinds = [line.split()[0] for line in shown.stdout.splitlines() if line[:1].isalpha()]
+    order = [
+        "prompts",
+        "overlap",
+        "sample",
+        "block",
+        "pairs",
+        "reward",
+        "reference",
+        "distributions",
+        "train",
+        "answer",
+    ]
+    assert [kind for kind in kinds if kind in order][-10:] == order
+    assert "sample student of dckd n 1 seed 0  <- training prompts; train dckd seed 0" in shown.stdout
