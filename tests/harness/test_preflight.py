@@ -52,9 +52,12 @@ def test_the_tuned_teacher_needs_room_of_its_own(made: Plan, monkeypatch: pytest
 
 def test_memory_is_that_of_the_largest_training(made: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuning the teacher: 4 * 8 MiB. The students: 4 * 2 MiB, with no teacher beside, because it is stored."""
-    monkeypatch.setattr(preflight.os, "sysconf", lambda name: {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": pages}[name])
-    for pages, enough in ((31, False), (32, True)):
-        assert (preflight.memory(made, made.stages) == []) == enough
-    pages = 8
+    machine = {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 31}
+    monkeypatch.setattr(preflight.os, "sysconf", machine.__getitem__)
+    (finding,) = preflight.memory(made, made.stages)
+    assert "memory" in finding.text
+    machine["SC_PHYS_PAGES"] = 32
+    assert preflight.memory(made, made.stages) == []
+    machine["SC_PHYS_PAGES"] = 8
     students = [stage for stage in stages(made, "train") if "tuned" not in stage.label]
     assert preflight.memory(made, students) == []
