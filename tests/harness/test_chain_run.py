@@ -173,3 +173,16 @@ def test_blocks_must_divide_the_pool() -> None:
 def test_prompts_without_a_pair_have_an_empty_group(golden: str | None, rejected: str | None) -> None:
     prompt = Prompt("p", ({"role": "user", "content": "x"},), golden=golden, rejected=rejected)
     assert pair(prompt) == Group(prompt)
+
+
+def test_across_tokenizers_text_methods_train_and_token_methods_say_why_not(tmp_path: Path) -> None:
+    """Table 3's setting: pocket's other student has a tokenizer of its own, so only text crosses over."""
+    text = ("seqkd", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
+    token = ("kd", "minillm", "dckd", "adpa", "adpa+")
+    other = ("family.student=pocket:student-other", "sampling.n=2")
+    made = run(ArtifactStore(tmp_path / "store"), tmp_path, *other, rows=(*text, *token))
+    for name in text:
+        assert all(math.isfinite(step["loss"]) for step in curve(made.folder(f"train {name} seed 0")))
+    why = {entrant.row: entrant.unavailable for entrant in made.plan.entrants if entrant.unavailable}
+    assert set(why) == set(token)
+    assert all("needs a shared vocabulary" in str(reason) for reason in why.values())
