@@ -1,7 +1,8 @@
 """Makes the stages of a plan: which parameters and inputs decide each artifact, and what is shared.
 
-Each method of ``Builder`` is one arrow of the way of the data (``docs/architecture.md``). What stands in ``params`` is
-part of a stage's key; what stands in ``local`` only says how to do it on this machine.
+Each method of ``Builder`` is one arrow of the way of the data (``docs/architecture.md``); the arrows from samples to a
+trained student are in ``harness/chain.py``. What stands in ``params`` is part of a stage's key; what stands in
+``local`` only says how to do it on this machine.
 """
 
 from __future__ import annotations
@@ -13,23 +14,19 @@ from functools import cached_property
 from typing import Any
 
 from harness.benchmark import Benchmark
+from harness.chain import Chain
 from harness.checkpoint import Checkpoint, resolve
-from harness.method import Method
+from harness.errors import UserError
 from harness.price import Pricer
 from harness.prompt_source import resolve_source
 from harness.recipe import Recipe
+from harness.recipe_rows import MODELS
 from harness.registry import Registry
-from harness.stage import Stage
+from harness.stage import Stage, ref
 from harness.stages.work import build, questions_hash
 from harness.stats import seed_of
 from harness.tokenizer_files import difference
 from harness.types import Question
-
-HOW = frozenset({"micro_batch", "gradient_checkpointing"})
-"""Training settings that trade memory for time and decide nothing: outside the key."""
-
-MODELS = ("teacher", "student")
-"""Rows that are not trained: the family's two checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,8 @@ class Builder:
             "student": resolve(recipe.family.student),
         }
         self.source = resolve_source(recipe.prompts)
+        self.tuned_on: str | None = None
+        """What the tuned teacher is tuned on, once a row has asked for it."""
 
     @cached_property
     def configs(self) -> dict[str, Any]:
@@ -93,10 +92,11 @@ class Builder:
         """``None`` when teacher and student share their vocabulary, else what differs."""
         return difference(self.models["teacher"], self.models["student"])
 
-    def add(self, stage: Stage) -> Stage:
-        """The stage with this key, priced and remembered."""
+    def add(self, stage: Stage, n: int | None = None) -> Stage:
+        """The stage with this key, priced and remembered. ``n``: responses per prompt, where not the recipe's."""
         if stage.key not in self.stages:
-            self.stages[stage.key] = dataclasses.replace(stage, price=self.pricer.price(stage))
+            price = self.pricer.price(stage, self.recipe.sampling.n if n is None else n)
+            self.stages[stage.key] = dataclasses.replace(stage, price=price)
         return self.stages[stage.key]
 
     def local(self, *models: str, **more: Any) -> dict[str, Any]:
@@ -130,114 +130,50 @@ class Builder:
         """What sampling and training wait for, beside their inputs."""
         return (self.overlap().key,)
 
-    def sample(self, field: str, model: str, seed: int) -> Stage:
-        """Responses to the training prompts: the student's n samples, or the teacher's answers."""
-        spec = self.recipe.sampling
-        own = field == "samples"
-        params = {
-            "field": field,
-            "model": self.models[model].fingerprint,
-            "dtype": self.recipe.family.dtype,
-            "n": spec.n if own else 1,
-            "temperature": spec.temperature if own else spec.teacher_temperature,
-            "top_p": spec.top_p,
-            "max_new_tokens": spec.max_new_tokens,
-            "seed": seed_of("sample", field, seed),
-        }
-        label = f"sample {model} seed {seed}"
-        return self.add(
-            Stage(
-                "sample",
-                label,
-                params,
-                {"prompts": ref(self.prompts())},
-                local=self.local_model(model),
-                after=self.gate,
-            )
-        )
-
     def local_model(self, model: str) -> dict[str, Any]:
         """``local`` of a stage that reads one family model under the role ``model``."""
         return {**self.local(), "models": {"model": asdict(self.models[model])}}
 
-    def reward(self, seed: int) -> Stage:
-        """What the teacher says of the student's samples."""
-        spec = self.recipe.reward
-        params = {
-            "teacher": self.models["teacher"].fingerprint,
-            "dtype": self.recipe.family.dtype,
-            "mcq": spec.mcq,
-            "floor": spec.floor,
-            "max_response_chars": spec.max_response_chars,
-            "shuffle": spec.shuffle,
-            "seed": seed_of("reward", seed),
-        }
-        inputs = {"samples": ref(self.sample("samples", "student", seed))}
-        return self.add(Stage("reward", f"reward seed {seed}", params, inputs, local=self.local("teacher")))
+    def trained(self, row: str, seed: int) -> Stage:
+        """The student of one row under one seed."""
+        return Chain(self, row, self.recipe.methods[row], seed).trained()
 
-    def train(self, name: str, seed: int) -> Stage:
-        """A student trained by one method."""
-        method = self.registry.methods[name]
-        entry = self.recipe.methods[name]
-        needs = method.needs
-        params: dict[str, Any] = {
-            "method": name,
-            "method_version": method.version,
-            "config": entry.config,
-            "options": self.train_options(name),
-            "student": self.models["student"].fingerprint,
-            "seed": seed_of("train", seed),
-        }
-        inputs = self.train_inputs(method, seed)
-        roles = ["student"]
-        if needs.signal == "token":
-            roles.append("teacher")
-            params["teacher"] = self.models["teacher"].fingerprint
-        if "rollouts" in needs.responses:
-            params["options"]["max_new_tokens"] = self.recipe.sampling.max_new_tokens
-        if needs.reference:
-            inputs["reference"] = ref(self.reference(method, seed, inputs))
-        local = self.local(*roles, train=self.train_local(name))
-        return self.add(Stage("train", f"train {name} seed {seed}", params, inputs, local=local, after=self.gate))
+    def tuned_teacher(self) -> Stage:
+        """The family's teacher after preference tuning: one for all rows and seeds.
 
-    def train_options(self, name: str) -> dict[str, Any]:
-        """The training settings that decide the student."""
-        return {key: value for key, value in self.recipe.methods[name].train.model_dump().items() if key not in HOW}
+        Raises UserError where the recipe does not say how, or wants pairs that its prompts do not have.
+        """
+        spec = self.recipe.tuned_teacher
+        if spec is None:
+            raise UserError("a method needs a tuned teacher: say in tuned_teacher.method which method tunes it.")
+        if spec.pairs == "dataset" and not self.source.pairs:
+            raise UserError(
+                f"tuned_teacher.pairs = 'dataset', but prompts from {self.source.source!r} have no rejected answers. "
+                "Set tuned_teacher.pairs=samples: the teacher's own answers, ranked by it."
+            )
+        from_dataset = spec.pairs == "dataset" or (spec.pairs == "auto" and self.source.pairs)
+        dataset, own = "the prompts' chosen and rejected answers", "its own answers, ranked by it"
+        self.tuned_on = dataset if from_dataset else own
+        return Chain(self, "tuned teacher", spec.row, seed=0).tuned(from_dataset)
 
-    def train_local(self, name: str) -> dict[str, Any]:
-        """The training settings that trade memory for time."""
-        return {key: value for key, value in self.recipe.methods[name].train.model_dump().items() if key in HOW}
-
-    def train_inputs(self, method: Method, seed: int) -> dict[str, str]:
-        """The artifacts that fill what a method declared."""
-        needs = method.needs
-        inputs = {"prompts": ref(self.prompts())}
-        if "samples" in needs.responses:
-            sampled = self.reward(seed) if needs.signal == "response" else self.sample("samples", "student", seed)
-            inputs["samples"] = ref(sampled)
-        if "teacher" in needs.responses:
-            inputs["responses"] = ref(self.sample("teacher", "teacher", seed))
-        return inputs
-
-    def reference(self, method: Method, seed: int, inputs: Mapping[str, str]) -> Stage:
-        """Log-probabilities of a method's rows under the student it starts from, computed once."""
-        options = self.train_options(method.name)
-        params = {
-            "method": method.name,
-            "method_version": method.version,
-            "rows": self.recipe.methods[method.name].row_config,
-            "student": self.models["student"].fingerprint,
-            "options": {name: options[name] for name in ("dtype", "max_length")},
-        }
-        label = f"reference {method.name} seed {seed}"
-        local = self.local("student", train=self.train_local(method.name))
-        return self.add(Stage("reference", label, params, dict(inputs), local=local, after=self.gate))
+    def obstacle(self, row: str) -> str | None:
+        """Why a row cannot exist with this family and these prompts, or ``None``."""
+        entry = self.recipe.methods[row]
+        needs = self.registry.methods[entry.method].needs
+        if needs.shared_vocabulary and self.vocabulary:
+            return f"needs a shared vocabulary ({self.vocabulary})"
+        if "rejected" in needs.responses and not self.source.pairs:
+            return f"needs rejected answers (prompts from {self.source.source!r} have none)"
+        start = entry.part.start or needs.start
+        below = None if start is None else self.obstacle(start)
+        return below and f"starts from {start}, which {below}"
 
     def entrant(self, row: str, seed: int) -> Entrant:
         """All stages of one row under one seed up to its judgments."""
-        if row not in MODELS and self.registry.methods[row].needs.shared_vocabulary and self.vocabulary:
-            return Entrant(row, seed, unavailable=f"needs a shared vocabulary ({self.vocabulary})")
-        trained = None if row in MODELS else self.train(row, seed)
+        obstacle = None if row in MODELS else self.obstacle(row)
+        if obstacle:
+            return Entrant(row, seed, unavailable=obstacle)
+        trained = None if row in MODELS else self.trained(row, seed)
         answers = {name: self.answer(row, trained, name, seed) for name in self.recipe.benchmarks}
         judgments = {name: self.judge(row, stage, name, seed) for name, stage in answers.items()}
         return Entrant(row, seed, answers, judgments)
@@ -298,11 +234,6 @@ class Builder:
             inputs[f"answers:{entrant.name}"] = ref(entrant.answers[benchmark])
             inputs[f"judgments:{entrant.name}"] = ref(entrant.judgments[benchmark])
         return self.add(Stage("score", f"score {benchmark}", params, inputs))
-
-
-def ref(stage: Stage) -> str:
-    """How a stage names an input: kind and key."""
-    return f"{stage.kind}/{stage.key}"
 
 
 def chosen(config: Any, fields: Sequence[str]) -> dict[str, Any]:

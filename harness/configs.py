@@ -49,8 +49,12 @@ class Strict(BaseModel):
 Plain = dict[str, Any]
 
 
-def read_config(kind: type[Any], values: Mapping[str, Any], path: Sequence[object]) -> tuple[Plain, list[Problem]]:
+def read_config(
+    kind: type[Any], values: Mapping[str, Any], path: Sequence[object], beside: Sequence[str] = ()
+) -> tuple[Plain, list[Problem]]:
     """All options of ``kind(**values)`` as plain data, after strict checks; or ({}, what is wrong, under ``path``).
+
+    ``beside``: keys that may stand there too and were read already, for "did you mean".
 
     Raises:
         TypeError: ``kind`` is no dataclass (a mistake of the plug-in, not of the recipe).
@@ -58,7 +62,7 @@ def read_config(kind: type[Any], values: Mapping[str, Any], path: Sequence[objec
     if not dataclasses.is_dataclass(kind):
         raise TypeError(f"the config of {path[-1] if path else '?'} must be a dataclass type, got {kind!r}")
     model = _model(kind)
-    fields = FieldNames({field.name: None for field in dataclasses.fields(kind)})
+    fields = FieldNames(dict.fromkeys((*(field.name for field in dataclasses.fields(kind)), *beside)))
     try:
         checked = model.model_validate(dict(values))
     except ValidationError as error:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.errors import UserError
 from harness.types import Group
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
+Teacher = Literal["family", "tuned"]
+"""The family's teacher, or the same model after the recipe's preference tuning of it (``tuned_teacher``)."""
 
 
 def require(holds: bool, problem: str) -> None:
@@ -45,12 +47,43 @@ class Needs:
     """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
     shared_vocabulary: bool = False
     """Teacher and student must map every token to the same id."""
-    teacher: str = "family"
-    """``"family"``, or the name of a method that first tunes the teacher (DCKD, ADPA: ``"dpo"``)."""
+    teachers: tuple[Teacher, ...] = ("family",)
+    """Whose distributions ``signal="token"`` means. More than one (ADPA: the tuned teacher and the untouched one) only
+    where they are stored (``Method.stored``); then the first decides which tokens are kept for all."""
+    taught: tuple[str, ...] = ()
+    """Roles of the rows for which distributions are stored; empty: all rows."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Where the student's samples are to be drawn otherwise than the recipe says (ADPA: one, greedily). A row of the
+    recipe may override it again."""
     start: str | None = None
-    """The method whose student this one starts from (ADPA+: ``"dckd"``); ``None``: the family's student."""
+    """The method whose student this one starts from, and with which it draws its samples (ADPA+: ``"dckd"``); ``None``:
+    the family's student. A row of the recipe may name another row."""
     rounds: bool = False
-    """May be trained in rounds that resample from the current student (PAD section 4.4)."""
+    """May be trained in rounds on the current student's samples (``harness/chain.py``; PAD section 4.4)."""
+
+
+class TopK(NamedTuple):
+    """A teacher's next-token distributions at N positions, as stored: k tokens by name, all others together.
+
+    Positions of rows without a stored distribution (``Needs.taught``) hold zeros throughout.
+    """
+
+    ids: Tensor
+    """[N, k] int64."""
+    logps: Tensor
+    """[N, k] float32, log-probabilities of these tokens, nats."""
+    rest: Tensor
+    """[N] float32, log of the probability mass of all other tokens, at least log 1e-7."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How teachers' next-token distributions on a method's rows are kept, computed once, instead of a live teacher."""
+
+    top_k: int
+    """Tokens kept at each position; the others count as one."""
+    temperature: float = 1.0
+    """Divides the teacher's logits before they are stored."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +170,18 @@ class Loss:
     """Name to a scalar summed over prompts (reward margin, accuracy); no gradient."""
 
 
-TokenTerms = Callable[["Tensor", "Tensor", "Tensor | None", Any], dict[str, "Tensor"]]
-"""(student logits [c, V] float32, labels [c], teacher logits [c, V] float32 or None, config) -> name to [c]."""
+TokenTerms = Callable[["Tensor", "Tensor", Any, Any], dict[str, "Tensor"]]
+"""(student logits [c, V] float32, labels [c], teacher, config) -> name to [c]. What ``teacher`` is: the live teacher's
+logits [c, V] float32; where distributions are stored, ``{"family": TopK, ...}`` of these c positions; else ``None``."""
 
 
 def log_probabilities(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Any) -> dict[str, Tensor]:
     """The default ``token_terms``: ``logp``, the log-probability of each label."""
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]}
+
+
+def live(config: Any) -> None:
+    """The default ``stored``: nothing is."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +226,13 @@ class Method:
     loss: Callable[[Batch, Mapping[str, Tensor], Any], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms = log_probabilities
+    stored: Callable[[Any], Stored | None] = live
+    """config -> how teachers' distributions are stored, or ``None``: the teacher is live (``signal="token"`` only)."""
     rollouts: Rollouts | None = None
     trl: Trl | None = None
     """``None``: TRL's stable trainers have no such loss."""
     row_fields: tuple[str, ...] = ()
-    """Fields of ``config`` that decide ``rows``; the stored reference log-probabilities depend on these alone."""
+    """Fields of ``config`` that decide ``rows``; what is stored beside the rows (reference log-probabilities, teachers'
+    distributions) depends on these alone."""
     version: int = 1
     """Raised when rows or loss compute something else: students trained before are then not reused."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.builder import MODELS, Builder, Entrant
+from harness.builder import Builder, Entrant
 from harness.errors import unknown
 from harness.recipe import Recipe
+from harness.recipe_rows import MODELS
 from harness.registry import Registry
 from harness.stage import Stage
 

@@ -81,31 +81,53 @@ def weight_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(file.stat().st_size for file in files) if files else None
 
 
+def trained_model(plan: Plan, stage: Stage) -> Checkpoint:
+    """The family's checkpoint that a train stage starts from, or whose trained version it goes on with."""
+    given = stage.local["models"].get("student")  # of a round after the first: none, it is in the store
+    return Checkpoint(**given) if given else plan.builder.models["student"]
+
+
 def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
-    """Room for one checkpoint per training stage (while it is written, the last one is still being moved)."""
-    size = weight_bytes(plan.builder.models["student"])
-    if size is None:
-        return [Finding(False, "disk: the student is not here yet, so its size is not known")]
-    saved = size if plan.recipe.family.dtype == "float32" else 2 * size  # students are saved in float32
-    needed = saved * sum(stage.kind == "train" for stage in pending) + (1 << 25)
+    """Room for one checkpoint per training stage (while it is written, the last one is still being moved), and for
+    stored distributions."""
+    trained = [trained_model(plan, stage) for stage in pending if stage.kind == "train"]
+    sizes = [weight_bytes(checkpoint) for checkpoint in trained]
+    if None in sizes:
+        return [Finding(False, "disk: a model is not here yet, so its size is not known")]
+    scale = 1 if plan.recipe.family.dtype == "float32" else 2  # checkpoints are saved in float32
+    stores = sum(store_bytes(plan, stage) for stage in pending if stage.kind == "distributions")
+    needed = scale * sum(size for size in sizes if size) + stores + (1 << 25)
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
-        text = f"disk: {needed / GIB:.1f} GiB needed for checkpoints, {free / GIB:.1f} GiB free at {place}; "
+        what = f"{(needed - stores) / GIB:.1f} GiB needed for checkpoints"
+        what += f" and about {stores / GIB:.1f} GiB for teachers' distributions" if stores else ""
+        text = f"disk: {what}, {free / GIB:.1f} GiB free at {place}; "
         return [Finding(True, text + "free space, train fewer rows or seeds, or point --runs elsewhere")]
     return []
 
 
+def store_bytes(plan: Plan, stage: Stage) -> int:
+    """About how large a store of distributions will be: 8 bytes per kept token of every response position."""
+    rows = stage.price.tokens // plan.builder.pricer.row_tokens
+    return int(rows * plan.builder.pricer.response_tokens * (8 * stage.params["top_k"] + 4))
+
+
 def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
-    """Weights, gradients and AdamW's two moments of the student, and the teacher where it is held beside it."""
-    student, teacher = (weight_bytes(plan.builder.models[name]) for name in ("student", "teacher"))
-    if student is None or teacher is None:
-        return [Finding(False, "memory: a model is not here yet, so its size is not known")]
-    live = any("teacher" in stage.local.get("models", {}) for stage in pending if stage.kind == "train")
-    workers = plan.recipe.compute.workers
+    """Weights, gradients and AdamW's two moments of the model that is trained, and the teacher if beside it."""
     scale = 1 if plan.recipe.family.dtype == "float32" else 2  # weights on disk may be half of what training holds
-    needed = workers * (4 * scale * student + (teacher if live else 0))
+    teacher = weight_bytes(plan.builder.models["teacher"])
+    needs = []
+    for stage in pending:
+        if stage.kind == "train":
+            trained = weight_bytes(trained_model(plan, stage))
+            if trained is None or teacher is None:
+                return [Finding(False, "memory: a model is not here yet, so its size is not known")]
+            live = "teacher" in stage.inputs or "teacher" in stage.params
+            needs.append(4 * scale * trained + (teacher if live else 0))
+    workers = plan.recipe.compute.workers
+    needed = workers * max(needs, default=0)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     device = plan.recipe.compute.device
     if device in ("auto", "cpu") and needed > total:

@@ -41,44 +41,56 @@ class Pricer:
         self.configs = configs
         self.judged: dict[str, Price] = {}
 
-    def price(self, stage: Stage) -> Price:
-        """The estimate for one stage; kinds that cost nothing worth naming get zero."""
-        known = {"sample": self.sample, "reward": self.reward, "reference": self.reference, "train": self.train}
-        known |= {"answer": self.answer, "judge": self.judge}
-        return known[stage.kind](stage) if stage.kind in known else Price()
+    def price(self, stage: Stage, n: int) -> Price:
+        """The estimate for one stage, with n responses per prompt; kinds that cost nothing worth naming get zero."""
+        kind = stage.kind
+        if kind in ("sample", "reward", "distributions", "train"):
+            some = {"sample": self.sample, "reward": self.reward, "distributions": self.forward, "train": self.train}
+            return some[kind](stage, n)
+        known = {"reference": self.reference, "answer": self.answer, "judge": self.judge}
+        return known[kind](stage) if kind in known else Price()
+
+    @property
+    def row_tokens(self) -> int:
+        """Assumed length of a training prompt with a response."""
+        return PROMPT_TOKENS + self.response_tokens
 
     @property
     def response_tokens(self) -> int:
         """Assumed length of a training response."""
         return max(1, self.recipe.sampling.max_new_tokens // 2)
 
-    def sample(self, stage: Stage) -> Price:
-        """n answers to every training prompt, the prompt read once for each."""
+    def sample(self, stage: Stage, n: int) -> Price:
+        """The stage's number of answers to every training prompt, the prompt read once for each."""
         responses = self.recipe.prompts.n * int(stage.params["n"])
-        return Price(responses=responses, tokens=responses * (PROMPT_TOKENS + self.response_tokens))
+        return Price(responses=responses, tokens=responses * self.row_tokens)
 
-    def reward(self, stage: Stage) -> Price:
+    def reward(self, stage: Stage, n: int) -> Price:
         """One log-likelihood pass per response, and the multiple-choice questions of the mode."""
-        n = self.recipe.sampling.n
         shown = {"cyclic": n * n, "pairwise_both": 2 * n * (n - 1), "pairwise_once": n * (n - 1)}[stage.params["mcq"]]
         asked = {"cyclic": n, "pairwise_both": n * (n - 1), "pairwise_once": n * (n - 1) // 2}[stage.params["mcq"]]
-        per_prompt = n * (PROMPT_TOKENS + self.response_tokens)
-        per_prompt += asked * PROMPT_TOKENS + shown * self.response_tokens
+        per_prompt = n * self.row_tokens + asked * PROMPT_TOKENS + shown * self.response_tokens
         return Price(tokens=self.recipe.prompts.n * per_prompt)
 
     def reference(self, stage: Stage) -> Price:
         """Two rows per prompt through the starting student."""
-        return Price(tokens=2 * self.recipe.prompts.n * (PROMPT_TOKENS + self.response_tokens))
+        return Price(tokens=2 * self.recipe.prompts.n * self.row_tokens)
 
-    def train(self, stage: Stage) -> Price:
-        """Every row of every prompt, once per epoch; live rollouts are generated as well."""
-        needs = self.registry.methods[stage.params["method"]].needs
-        rows = self.recipe.sampling.n if "samples" in needs.responses else 1
+    def forward(self, stage: Stage, n: int) -> Price:
+        """The rows that distributions are kept for, once through the teacher."""
+        return Price(tokens=self.recipe.prompts.n * self.rows_of(stage, n) * self.row_tokens)
+
+    def rows_of(self, stage: Stage, n: int) -> int:
+        """Stored rows per prompt: n samples, and one for each other kind of response."""
+        responses = self.registry.methods[stage.params["method"]].needs.responses
+        return sum(n if source == "samples" else 1 for source in responses if source != "rollouts")
+
+    def train(self, stage: Stage, n: int) -> Price:
+        """Every row of every prompt, once per epoch; live rollouts are generated and then trained on as well."""
+        live = "rollouts" in self.registry.methods[stage.params["method"]].needs.responses
         prompts = self.recipe.prompts.n * int(stage.params["options"]["epochs"])
-        rollouts = prompts if "rollouts" in needs.responses else 0
-        return Price(
-            responses=rollouts, tokens=prompts * (rows + bool(rollouts)) * (PROMPT_TOKENS + self.response_tokens)
-        )
+        rows = self.rows_of(stage, n) + 2 * live
+        return Price(responses=prompts * live, tokens=prompts * rows * self.row_tokens)
 
     def answer(self, stage: Stage) -> Price:
         """All turns of all questions, at half of the tokens allowed."""

@@ -19,13 +19,12 @@ from harness.recipe_file import Source, read_source
 from harness.recipe_parts import (
     BenchmarkEntry,
     JudgeEntry,
-    MethodEntry,
     field_tree,
     read_benchmarks,
     read_judges,
-    read_methods,
     read_part,
 )
+from harness.recipe_rows import MethodEntry, Rows, TunedTeacher
 from harness.recipe_sections import (
     AskPart,
     Compute,
@@ -57,6 +56,8 @@ class Recipe(Strict):
     """The teacher's opinion of those."""
     train: Train = Train()
     """Optimisation settings of every method."""
+    tuned_teacher: TunedTeacher | None = None
+    """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``recipe_rows.TUNED``."""
     methods: dict[str, MethodEntry] = Field(default_factory=dict)
     """Rows, in order."""
     benchmarks: Annotated[dict[str, BenchmarkEntry], Field(min_length=1)]
@@ -78,28 +79,18 @@ class Recipe(Strict):
             raise ValueError(f"seeds must be at least one, and differ, got {list(self.seeds)}")
         return self
 
-    def method_config(self, name: str) -> dict[str, Any]:
-        """All options of a method, as plain data."""
-        return self.methods[name].config
-
-    def row_config(self, name: str) -> dict[str, Any]:
-        """Those options of a method that decide which rows it trains on."""
-        return self.methods[name].row_config
-
-    def train_options(self, name: str) -> dict[str, Any]:
-        """A method's training settings: the recipe's ``train`` with the method's overrides, as plain data."""
-        return self.methods[name].train.model_dump()
-
     def resolved(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
         parts = ("name", "title", "family", "prompts", "sampling", "reward", "train")
         plain: dict[str, Any] = self.model_dump(mode="json", include=set(parts))
         plain = {part: plain[part] for part in parts}
-        common = self.train.model_dump()
-        plain["methods"] = {}
-        for name, method in self.methods.items():
-            own = {key: value for key, value in method.train.model_dump().items() if value != common[key]}
-            plain["methods"][name] = method.config | ({"train": own} if own else {})
+        if self.tuned_teacher is not None:
+            tuned = self.tuned_teacher
+            said = {"method": tuned.row.method, "pairs": tuned.pairs}
+            written = tuned.row.plain(self.train, self.sampling)
+            # Its settings are written out whole: its defaults are not those of the recipe's ``train``.
+            plain["tuned_teacher"] = said | written | {"train": tuned.row.train.model_dump()}
+        plain["methods"] = {name: entry.plain(self.train, self.sampling) for name, entry in self.methods.items()}
         plain["benchmarks"] = {
             name: ({"judge": entry.judge} if entry.judge else {}) | entry.config
             for name, entry in self.benchmarks.items()
@@ -134,13 +125,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str], registry: Registry)
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe_file``): the recipe, or ``None`` and all that is wrong with it."""
-    base, _ = read_part(Train, tree.get("train"), ("train",))
     judges, problems = read_judges(tree.get("judges"), registry)
-    methods, more = read_methods(tree.get("methods"), registry, base or Train())
-    problems += more
+    train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
+    drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
+    rows = Rows(registry, train or Train(), drawn or SamplingPart())
+    methods, tuned = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
+    problems += rows.problems
     benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
     problems += wrong
-    whole = {**tree, "methods": methods, "benchmarks": benchmarks, "judges": judges}
+    whole = {**tree, "methods": methods, "benchmarks": benchmarks, "judges": judges, "tuned_teacher": tuned}
     if not tree.get("benchmarks"):
         del whole["benchmarks"]
     try:

@@ -19,6 +19,8 @@ from harness.recipe_errors import Problem, RecipeError, dotted, near, show
 Tree = dict[str, Any]
 LISTABLE = ("methods", "benchmarks")
 """Sections that may be a plain list of names instead of a mapping from names to options."""
+CHOOSING = ("kind", "method")
+"""Keys that decide which other keys a mapping may have."""
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
 """The shape of API keys and hub tokens."""
 
@@ -81,15 +83,16 @@ def read_overrides(overrides: Sequence[str]) -> tuple[Tree, list[Problem]]:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces.
 
-    Two rules make the result what people mean. A mapping whose ``kind`` changes replaces the whole mapping (options of
-    another kind of judge would be unknown keys). A list of methods or benchmarks selects and orders them, and those
+    Two rules make the result what people mean. A mapping whose ``kind`` or ``method`` changes replaces the whole
+    mapping (options of another kind of judge would be unknown keys, those of another method may mean something
+    else). A list of methods or benchmarks selects and orders them, and those
     that ``base`` has options for keep them.
     """
     merged: Tree = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            changed = "kind" in value and "kind" in old and value["kind"] != old["kind"]
+            changed = any(key in value and key in old and value[key] != old[key] for key in CHOOSING)
             merged[key] = dict(value) if changed else merge(old, value)
         else:
             merged[key] = value

@@ -1,4 +1,7 @@
-"""Methods, benchmarks and judges of a recipe: names looked up in the registry, options read into their own configs."""
+"""Benchmarks and judges of a recipe: names looked up in the registry, options read into their own configs.
+
+The rows are read in ``harness/recipe_rows.py``, with the same helpers.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,9 @@ from pydantic import ValidationError
 from harness.benchmark import Benchmark
 from harness.configs import Strict, read_config
 from harness.recipe_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
-from harness.recipe_sections import Train
 from harness.registry import Registry
 
 S = TypeVar("S", bound=Strict)
-
-
-class MethodEntry(Strict):
-    """A row of the tables: the method's options and its training settings."""
-
-    config: dict[str, Any]
-    """All options of the method's config dataclass, as plain data."""
-    row_config: dict[str, Any]
-    """Those of them that decide the rows (``Method.row_fields``)."""
-    train: Train
-    """The recipe's ``train`` with this method's overrides."""
 
 
 class BenchmarkEntry(Strict):
@@ -45,43 +36,16 @@ class JudgeEntry(Strict):
     """All options of the kind's config dataclass, as plain data."""
 
 
-def read_methods(tree: Any, registry: Registry, base: Train) -> tuple[dict[str, MethodEntry], list[Problem]]:
-    """The recipe's rows. ``base`` is the recipe's ``train``, which a method's own ``train`` overrides key by key."""
-    entries: dict[str, MethodEntry] = {}
-    sections, problems = _sections(tree, "methods")
-    for name, options in sections.items():
-        path = ("methods", name)
-        method = registry.methods.get(name)
-        if method is None:
-            problems.append(unknown_name(f"methods.{name}", "method", name, registry.methods, _PLUGIN.format("method")))
-            continue
-        train, wrong = read_part(Train, options.pop("train", None), (*path, "train"))
-        if train is not None:
-            own = {key: getattr(train, key) for key in train.model_fields_set}
-            train, wrong = read_part(Train, base.model_dump() | own, (*path, "train"))
-        config, more = read_config(method.config, options, path)
-        problems += wrong + more
-        if train is None or more:
-            continue
-        if train.backend == "trl" and method.trl is None:
-            problems.append(_no_trl(name, registry))
-            continue
-        rows = getattr(method, "row_fields", None)  # a method that does not say: any option may decide its rows
-        decides = config if rows is None else {field: config[field] for field in rows}
-        entries[name] = MethodEntry(config=config, row_config=decides, train=train)
-    return entries, problems
-
-
 def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[str, BenchmarkEntry], list[Problem]]:
     """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
     entries: dict[str, BenchmarkEntry] = {}
     names = [str(name) for name in judges] if isinstance(judges, Mapping) else []
-    sections, problems = _sections(tree, "benchmarks")
-    for name, options in sections.items():
+    options_of, problems = sections(tree, "benchmarks")
+    for name, options in options_of.items():
         path = ("benchmarks", name)
         benchmark = registry.benchmarks.get(name)
         if benchmark is None:
-            remedy = _PLUGIN.format("benchmark")
+            remedy = PLUGIN.format("benchmark")
             problems.append(unknown_name(f"benchmarks.{name}", "benchmark", name, registry.benchmarks, remedy))
             continue
         judge, wrong = _judge_of(benchmark, options.pop("judge", None), names)
@@ -95,8 +59,8 @@ def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[st
 def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], list[Problem]]:
     """The judges, by the recipe's own names for them."""
     entries: dict[str, JudgeEntry] = {}
-    sections, problems = _sections(tree, "judges")
-    for name, options in sections.items():
+    options_of, problems = sections(tree, "judges")
+    for name, options in options_of.items():
         path = f"judges.{name}.kind"
         if "kind" not in options:
             kinds = tuple(sorted(registry.judges))
@@ -105,7 +69,7 @@ def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], l
         kind = options.pop("kind")
         known = registry.judges.get(kind) if isinstance(kind, str) else None
         if known is None:
-            problems.append(unknown_name(path, "kind of judge", kind, registry.judges, _PLUGIN.format("judge")))
+            problems.append(unknown_name(path, "kind of judge", kind, registry.judges, PLUGIN.format("judge")))
             continue
         config, wrong = read_config(known.config, options, ("judges", name))
         problems += wrong
@@ -132,17 +96,18 @@ def field_tree(kind: type[Strict]) -> dict[str, Any]:
     }
 
 
-_PLUGIN = "To use a {} of your own, add --plugin my_file.py."
+PLUGIN = "To use a {} of your own, add --plugin my_file.py."
+"""The remedy for an unknown name of a method, a benchmark or a judge."""
 
 
-def _sections(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+def sections(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
     if tree is None:
         return {}, []
     if not isinstance(tree, Mapping):
         return {}, [Problem(section, "must be a mapping from names to options, or a list of names", show(tree))]
     problems: list[Problem] = []
-    sections: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, options in tree.items():
         if options is not None and not isinstance(options, Mapping):
             rule = "must be a mapping of options (or nothing, for all defaults)"
@@ -150,17 +115,8 @@ def _sections(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[
         elif not all(isinstance(key, str) for key in (name, *(options or {}))):
             problems.append(Problem(f"{section}.{name}", "must have texts as keys", show(options)))
         else:
-            sections[name] = dict(options or {})
-    return sections, problems
-
-
-def _no_trl(name: str, registry: Registry) -> Problem:
-    """The mistake of asking TRL for a loss that its stable trainers do not have."""
-    able = ", ".join(other for other, method in registry.methods.items() if method.trl) or "none"
-    remedy = f"Leave it at 'ours'; methods that TRL can train: {able}."
-    return Problem(
-        f"methods.{name}.train.backend", f"TRL's stable trainers have no loss for {name}", "'trl'", remedy=remedy
-    )
+            found[name] = dict(options or {})
+    return found, problems
 
 
 def _judge_of(benchmark: Benchmark, judge: object, names: Sequence[str]) -> tuple[str | None, Problem | None]:

@@ -29,8 +29,11 @@ def _model_text(text: str) -> str:
     return text
 
 
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
 def _folder_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+    if not FOLDER_NAME.fullmatch(text):
         raise ValueError("must be usable as a folder's name: letters, digits, . _ + -, starting with a letter or digit")
     return text
 
@@ -92,14 +95,20 @@ class SamplingPart(Strict):
 
     n: Annotated[int, Field(ge=1, le=26)] = 4
     """Responses per prompt (a multiple-choice question has 26 letters)."""
-    temperature: Positive = 0.8
-    """Softmax temperature of the student."""
+    temperature: NotNegative = 0.8
+    """Softmax temperature of the student; 0 is greedy, for a single response."""
     teacher_temperature: NotNegative = 0.8
     """Softmax temperature of the teacher (SeqKD); 0 is greedy."""
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """Nucleus: the smallest set of tokens with this probability mass."""
     max_new_tokens: Count = 48
     """Responses are cut here (and marked unfinished)."""
+
+    @model_validator(mode="after")
+    def _greedy_is_one(self) -> Self:
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(f"temperature 0 gives the same response {self.n} times; set n to 1 or a temperature")
+        return self
 
 
 class RewardPart(Strict):

@@ -34,7 +34,7 @@ class Stage:
     """One node of the plan."""
 
     kind: str
-    """``prompts overlap sample reward reference train answer judge score``."""
+    """A name in ``harness.stages.STAGES``: ``prompts``, ``sample``, ``train``, ..."""
     label: str
     """For people: ``train dpo seed 0``."""
     params: Mapping[str, Any]
@@ -54,6 +54,11 @@ class Stage:
         """Hex sha256 over kind, version, params and inputs (16 bytes of it)."""
         content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": dict(self.inputs)}
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
+
+
+def ref(stage: Stage) -> str:
+    """How a stage names an input: kind and key."""
+    return f"{stage.kind}/{stage.key}"
 
 
 class Store(Protocol):

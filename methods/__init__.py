@@ -4,7 +4,7 @@ Importing this package reads equations, not torch: a loss imports torch when it 
 """
 
 from harness.method import Method
-from methods import dpo, kd, minillm, pad_ppd, pad_vpd, pro, seqkd, simpo
+from methods import adpa, adpa_plus, dckd, dpo, kd, minillm, pad_ppd, pad_vpd, pro, seqkd, simpo
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -17,8 +17,11 @@ METHODS: dict[str, Method] = {
         pro.METHOD,
         pad_vpd.METHOD,
         pad_ppd.METHOD,
+        dckd.METHOD,
+        adpa.METHOD,
+        adpa_plus.METHOD,
     )
 }
-"""Name to method, in the order of the paper's Table 1."""
+"""Name to method: those of the paper's Table 1 in its order, then others."""
 
 __all__ = ["METHODS"]

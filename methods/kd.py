@@ -2,18 +2,20 @@
 
     L = (1 - lambda) * CE(y*) + lambda * tau^2 * KL(p^tau || q^tau),    p^tau = softmax(z / tau)
 
-Mean over the response tokens of the whole step. p: teacher (frozen, live), q: student. Paper: Hinton, Vinyals and
-Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu et al. 2024 (MiniLLM).
-Departure from PAD's released code, which computes the reverse direction one position late: ``direction``.
+Mean over the response tokens of the whole step. p: teacher (frozen), q: student. The teacher is live, or with ``top_k``
+computed once and kept as its k most probable tokens with the mass of all others; q is then folded in the same way.
+Paper: Hinton, Vinyals and Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu
+et al. 2024 (MiniLLM). Departure from PAD's released code, which computes the reverse direction one position late:
+``direction``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -30,12 +32,21 @@ class Config:
     """tau, divides both models' logits; the divergence is multiplied by its square."""
     direction: Literal["forward", "reverse"] = "forward"
     """``forward``: KL(teacher || student). ``reverse``: KL(student || teacher), what PAD's released code computes."""
+    top_k: int | None = None
+    """``null``: a live teacher and the whole vocabulary. Else the number of tokens that are stored at each position,
+    with one bin for the rest (PAD's released code: 100)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.weight <= 1, f"kd: weight = {self.weight} must lie in [0, 1]")
         require(self.temperature > 0, f"kd: temperature = {self.temperature} must be above 0")
         directions = ("forward", "reverse")
         require(self.direction in directions, f"kd: direction = {self.direction!r}; choices: {', '.join(directions)}")
+        require(self.top_k is None or self.top_k >= 1, f"kd: top_k = {self.top_k} must be at least 1, or null")
+
+
+def stored(config: Config) -> Stored | None:
+    """The teacher's distributions at tau, where they are stored."""
+    return None if config.top_k is None else Stored(config.top_k, config.temperature)
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
@@ -45,12 +56,17 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden))]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) -> dict[str, Tensor]:
     """``logp`` of each label (at temperature 1) and ``kl`` between the models (at tau), nats, [c] each."""
+    from methods.folded import bins, fold
+
     if teacher is None:
-        raise ValueError("kd needs the teacher's logits")
+        raise ValueError("kd needs the teacher's logits, or its stored distributions")
     q = (logits / config.temperature).log_softmax(-1)
-    p = (teacher / config.temperature).log_softmax(-1)
+    if config.top_k is None:
+        p = (teacher / config.temperature).log_softmax(-1)
+    else:
+        p, q = bins(teacher["family"]), fold(q, teacher["family"])
     kl = (p.exp() * (p - q)).sum(-1) if config.direction == "forward" else (q.exp() * (q - p)).sum(-1)
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
 
@@ -74,4 +90,5 @@ METHOD = Method(
     rows=rows,
     loss=loss,
     token_terms=token_terms,
+    stored=stored,
 )

@@ -14,6 +14,7 @@ import yaml
 from harness.cli.wiring import load_registry
 from harness.recipe import load_recipe
 from harness.recipe_file import shipped
+from harness.recipe_rows import ROW_KEYS
 from harness.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,11 +92,14 @@ def test_options_are_frozen_explained_and_do_not_shadow_the_recipe(name: str, co
     assert dataclasses.is_dataclass(config)
     assert config.__dataclass_params__.frozen
     names = {field.name for field in dataclasses.fields(config)}
-    assert not names & {"train", "judge", "kind"}, "a recipe uses these keys for itself"
-    body = ast.parse(inspect.cleandoc(inspect.getsource(config))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    assert not names & {"judge", "kind", *ROW_KEYS}, "a recipe uses these keys for itself"
+    sources = [inspect.getsource(each) for each in config.__mro__ if dataclasses.is_dataclass(each)]
+    bodies = [ast.parse(inspect.cleandoc(source)).body[0] for source in sources]
+    assert all(isinstance(body, ast.ClassDef) for body in bodies)
     explained = {
         node.target.id
+        for body in bodies
+        if isinstance(body, ast.ClassDef)
         for node, after in zip(body.body, body.body[1:], strict=False)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.options import ALL
 from harness.errors import UserError
 from harness.stages.work import build
 
 if TYPE_CHECKING:
     from harness.builder import Entrant
     from harness.plan import Plan
+    from harness.recipe import Recipe
     from harness.registry import Registry
     from harness.run import Outcome
     from harness.stage import Stage, Store
@@ -33,7 +35,7 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=outcome is not None and not outcome.failed,
         family=Family(recipe.family.name, recipe.family.teacher, recipe.family.student),
-        rows=tuple(_row(row, registry) for row in plan.rows),
+        rows=tuple(_row(row, recipe, registry) for row in plan.rows),
         columns=tuple(metric for name in configs for metric in registry.benchmarks[name].metrics),
         seeds=recipe.seeds,
         cells=tuple(_cells(plan, registry, store, errors)),
@@ -53,6 +55,8 @@ def notes(plan: Plan) -> list[str]:
         said.append("prompts.allow_overlap: training prompts may contain test questions")
     if plan.recipe.reward.shuffle:
         said.append("control: the teacher's rewards were dealt out to the responses at random")
+    if plan.recipe.tuned_teacher and plan.builder.tuned_on:
+        said.append(f"tuned teacher: {plan.recipe.tuned_teacher.row.method} on {plan.builder.tuned_on}")
     return said
 
 
@@ -67,10 +71,24 @@ def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
     return errors
 
 
-def _row(row: str, registry: Registry) -> RowSpec:
+def _row(row: str, recipe: Recipe, registry: Registry) -> RowSpec:
     from results.run import RowSpec
 
-    return RowSpec(row, TITLES[row], True) if row in TITLES else RowSpec(row, registry.methods[row].title)
+    return RowSpec(row, TITLES[row], True) if row in TITLES else RowSpec(row, title_of(row, recipe, registry))
+
+
+def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
+    """A row's own title, or its method's with what sets the row apart: rounds/responses as in the paper's Table 2."""
+    entry = recipe.methods[row]
+    method = registry.methods[entry.method]
+    if entry.part.title:
+        return entry.part.title
+    if "samples" in method.needs.responses and (
+        entry.part.rounds > 1 or entry.sampling.n != method.needs.sampling.get("n", recipe.sampling.n)
+    ):
+        pool = "" if entry.part.resample else ", one pool"
+        return f"{method.title} {entry.part.rounds}/{entry.sampling.n}{pool}"
+    return method.title if row == entry.method else f"{method.title} ({row})"
 
 
 def _judge(plan: Plan, registry: Registry, benchmark: str) -> str:
@@ -126,15 +144,19 @@ def bill(stages: Sequence[Stage]) -> str:
     )
 
 
-def rows_of(target_rows: Sequence[str], methods: Sequence[str], chosen: Sequence[str]) -> list[str]:
+def rows_of(target_rows: Sequence[str], recipe: Recipe, chosen: Sequence[str]) -> list[str]:
     """The rows to make: those chosen (after the two models), or the target's that the recipe has, then its others.
+
+    Optional rows are made when they are chosen, and when ``all`` is.
 
     Raises UserError for a chosen row that the recipe has no settings for.
     """
-    if not chosen:
-        kept = [row for row in target_rows if row in TITLES or row in methods]
-        return kept + [name for name in methods if name not in kept]
-    unknown = [name for name in chosen if name not in TITLES and name not in methods]
+    if not chosen or ALL in chosen:
+        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.part.optional]
+        kept = [row for row in target_rows if row in TITLES or row in wanted]
+        return kept + [name for name in wanted if name not in kept]
+    unknown = [name for name in chosen if name not in TITLES and name not in recipe.methods]
     if unknown:
-        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. It has: {', '.join([*TITLES, *methods])}.")
+        names = ", ".join([*TITLES, *recipe.methods])
+        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. It has: {names}.")
     return [*(name for name in TITLES if name not in chosen), *chosen]

@@ -27,7 +27,7 @@ def complete_rows(incomplete: str) -> list[str]:
     from methods import METHODS
 
     head, comma, last = incomplete.rpartition(",")
-    return [f"{head}{comma}{name}" for name in ("teacher", "student", *METHODS) if name.startswith(last)]
+    return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(last)]
 
 
 Target = Annotated[
@@ -49,10 +49,14 @@ Plugins = Annotated[
         "--plugin", metavar="FILE", help="A Python file (or module) with METHOD, BENCHMARK or JUDGE of yours."
     ),
 ]
+ALL = "all"
+"""In ``--methods``: every row of the recipe, and every method that there is."""
 Methods = Annotated[
     str | None,
     typer.Option(
-        "--methods", help="Rows to make, separated by commas; default: the target's.", autocompletion=complete_rows
+        "--methods",
+        help="Rows to make, separated by commas, or all; default: the target's and the recipe's.",
+        autocompletion=complete_rows,
     ),
 ]
 Seeds = Annotated[

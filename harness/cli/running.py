@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Methods, MinCoverage, Overrides, Plugins, RecipeName, Runs, Seeds, Target, words
+from harness.cli.options import ALL, Methods, MinCoverage, Overrides, Plugins, RecipeName, Runs, Seeds, Target, words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from harness.run import Outcome
     from results.store import ArtifactStore
 
-ORDER = ("prompts", "overlap", "sample", "reward", "reference", "train", "answer", "judge", "score")
+ORDER = (
+    *("prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"),
+    *("answer", "judge", "score"),
+)
 """Kinds of stages along the way of the data."""
 Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
 
@@ -130,13 +133,18 @@ def prepare(
     changes = [*(overrides or []), *([f"seeds=[{seeds}]"] if seeds else [])]
     registry = load_registry(plugins or ())
     loaded = load_recipe(recipe, with_chosen(changes, words(methods), registry), registry)
-    rows = rows_of(find_target(target).rows, list(loaded.methods), words(methods))
+    rows = rows_of(find_target(target).rows, loaded, words(methods))
     made = make_plan(loaded, registry, rows)
     return Job(loaded, registry, made, ArtifactStore(runs / "store"), runs, tuple(plugins or ()))
 
 
 def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> list[str]:
-    """``--methods`` may name a method that the recipe does not list (a plug-in's): it gets its default options."""
+    """``--methods`` may name a method that the recipe does not list (a plug-in's): it gets its default options.
+
+    ``all``: every method that there is.
+    """
+    if ALL in chosen:
+        chosen = [*chosen, *registry.methods]
     return [*(f"methods.{name}={{}}" for name in chosen if name in registry.methods), *changes]
 
 

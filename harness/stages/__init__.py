@@ -10,7 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.stage import Stage
-from harness.stages import answer, judge, overlap, prompts, reference, reward, sample, score, train
+from harness.stages import (
+    answer,
+    block,
+    distributions,
+    judge,
+    overlap,
+    pairs,
+    prompts,
+    reference,
+    reward,
+    sample,
+    score,
+    train,
+)
 from harness.stages.work import Work
 
 RunStage = Callable[[Stage, Work], Mapping[str, Any]]
@@ -19,8 +32,11 @@ STAGES: dict[str, RunStage] = {
     "prompts": prompts.run,
     "overlap": overlap.run,
     "sample": sample.run,
+    "block": block.run,
     "reward": reward.run,
+    "pairs": pairs.run,
     "reference": reference.run,
+    "distributions": distributions.run,
     "train": train.run,
     "answer": answer.run,
     "judge": judge.run,

@@ -26,6 +26,15 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     return asdict(fit(training(stage, work), work.folder / "model", progress))
 
 
+TAUGHT = "taught:"
+"""Inputs of this form hold a teacher's stored distributions: ``taught:family``, ``taught:tuned``."""
+
+
+def has_role(stage: Stage, role: str) -> bool:
+    """Whether a stage names a model in this role: a checkpoint of the recipe's, or one trained before."""
+    return role in stage.inputs or role in stage.params
+
+
 def training(stage: Stage, work: Work) -> Training:
     """All that the trainer takes, from the stage's parameters and inputs."""
     params = stage.params
@@ -39,7 +48,8 @@ def training(stage: Stage, work: Work) -> Training:
         groups=training_groups(stage, work, method.needs),
         student=work.checkpoint(stage, "student").location,
         options=train_options(stage),
-        teacher=work.checkpoint(stage, "teacher").location if "teacher" in params else None,
+        teacher=work.checkpoint(stage, "teacher").location if has_role(stage, "teacher") else None,
+        taught={role.removeprefix(TAUGHT): work.input(stage, role) for role in stage.inputs if role.startswith(TAUGHT)},
         reference=reference,
         seed=params["seed"],
     )

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.chat import end_of_turn, plain, prompt_text
 from harness.errors import UserError
-from harness.method import Batch, Dropped, Row
+from harness.method import Batch, Dropped, Row, TopK
 from harness.trainer.options import Training, TrainOptions
 from harness.types import Group
 
@@ -64,6 +64,8 @@ class MicroBatch:
     batch: Batch
     ids: tuple[str, ...]
     """Of the prompts."""
+    taught: Mapping[str, TopK] | None = None
+    """Teacher to its stored distributions at the N positions, where there are any."""
     filler: bool = False
     """Repeats a prompt so that every process runs equally often; counts for nothing."""
 
@@ -184,7 +186,8 @@ def micro_batch(
         "attention_mask": mask.long(),
         "position_ids": positions.minimum(sizes[:, None] - 1),
     }
-    return MicroBatch(inputs, place - 1, ids.flatten()[place], batch, tuple(e.id for e in examples), filler)
+    ids_of = tuple(example.id for example in examples)
+    return MicroBatch(inputs, place - 1, ids.flatten()[place], batch, ids_of, filler=filler)
 
 
 class Shuffled(torch.utils.data.Sampler[list[int]]):

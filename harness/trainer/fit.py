@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.trainer.data import Shuffled, prepare
 from harness.trainer.loading import device_of, host, load_model, load_tokenizer, save
 from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
+from harness.trainer.stored import StoredDistributions
 from harness.trainer.trainer import Curve, DistilTrainer, Job
 from harness.vocabulary import same_vocabulary
 
@@ -40,7 +41,7 @@ def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
     if method.needs.reference and training.reference is None:
         raise ValueError(f"{method.name} needs reference log-probabilities (harness.trainer.reference)")
     tokenizer = load_tokenizer(training.student)
-    live = method.needs.signal == "token"
+    live = method.needs.signal == "token" and not training.taught
     if live:
         check_teacher(training, tokenizer)
     examples, dropped = prepare(training, tokenizer)
@@ -49,7 +50,8 @@ def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
     if live and training.teacher is not None:
         teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype))
         teacher = teacher.requires_grad_(False).train(False).to(device_of(options))
-    return Job(method, config, examples, student, teacher, tokenizer, options, training.seed), dropped
+    taught = StoredDistributions(training.taught) if training.taught else None
+    return Job(method, config, examples, student, teacher, tokenizer, options, training.seed, taught), dropped
 
 
 def check_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,9 @@ class Training:
     """Decides the order of prompts and the live responses; the same seed gives the same bytes on a CPU."""
     teacher: str | Path | None = None
     """Checkpoint of the live teacher, for methods with ``signal="token"``."""
+    taught: Mapping[str, str | Path] = field(default_factory=dict)
+    """Teacher (``family``, ``tuned``) to the folder of its stored distributions: where there are any, no teacher is
+    live (``Method.stored``)."""
     reference: Sequence[Sequence[float]] | None = None
     """What ``reference_logps`` gave, for methods that need it: per group and row, empty for groups that drop out."""
 

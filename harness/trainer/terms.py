@@ -6,6 +6,7 @@ reduced to a few numbers per position at once and recomputed in the backward pas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from harness.method import TokenTerms
+from harness.method import TokenTerms, TopK
 from harness.trainer.data import MicroBatch
 from harness.trainer.loading import logits_of
 
@@ -36,14 +37,14 @@ def response_terms(
     Args:
         model: ``student`` as the trainer wrapped it (DDP, FSDP); the forward call goes through it.
         student: the model that ``host`` has prepared.
-        teacher: frozen, or ``None``.
+        teacher: frozen, or ``None``: then ``micro.taught`` is what the terms are told of teachers.
         chunk: positions at once; 0 picks by ``CHUNK_NUMBERS``.
     """
-    guide = None if teacher is None else states_of(teacher, micro)
+    guide = micro.taught if teacher is None else states_of(teacher, micro)
 
-    def some(states: Tensor, labels: Tensor, guide: Tensor | None) -> dict[str, Tensor]:
-        target = None
-        if teacher is not None and guide is not None:
+    def some(states: Tensor, labels: Tensor, guide: Any) -> dict[str, Tensor]:
+        target = guide
+        if teacher is not None:
             with torch.no_grad():
                 target = logits_of(teacher, guide, vocabulary)
         return token_terms(logits_of(student, states, vocabulary), labels, target, config)
@@ -61,7 +62,7 @@ def response_terms(
                     some,
                     states[cut],
                     micro.labels[cut],
-                    None if guide is None else guide[cut],
+                    part_of(guide, cut),
                     use_reentrant=False,
                     preserve_rng_state=False,
                 )
@@ -70,6 +71,13 @@ def response_terms(
 
     terms: dict[str, Tensor] = model(**micro.inputs, then=then)
     return terms
+
+
+def part_of(guide: Tensor | Mapping[str, TopK] | None, cut: slice) -> Any:
+    """Some positions of what the teacher says: hidden states, stored distributions, or nothing."""
+    if isinstance(guide, Mapping):
+        return {name: TopK(*(values[cut] for values in top)) for name, top in guide.items()}
+    return None if guide is None else guide[cut]
 
 
 @torch.no_grad()

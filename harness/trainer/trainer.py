@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_
 from harness.trainer.loading import pad_of
 from harness.trainer.options import Progress, TrainOptions
 from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
+from harness.trainer.stored import StoredDistributions
 from harness.trainer.terms import response_terms
 
 
@@ -46,6 +47,8 @@ class Job:
     tokenizer: PreTrainedTokenizerBase
     options: TrainOptions
     seed: int
+    taught: StoredDistributions | None = None
+    """Teachers' stored distributions, instead of a live teacher."""
 
 
 class _Examples(Dataset[tuple[Example, bool]]):
@@ -117,7 +120,14 @@ class DistilTrainer(Trainer):
 
     def read(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of stored responses."""
-        return [micro_batch([e for e, _ in part], self.pad, device, filler=part[0][1]) for part in parts]
+        micros = []
+        for part in parts:
+            examples = [example for example, _ in part]
+            micro = micro_batch(examples, self.pad, device, filler=part[0][1])
+            if self.job.taught is not None:
+                micro = replace(micro, taught=self.job.taught.of(examples, device))
+            micros.append(micro)
+        return micros
 
     def roll_out(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of live responses: drawn for the whole step, weighed once over all processes, then split."""

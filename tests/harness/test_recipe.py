@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from harness.errors import UserError
+from harness.method import Needs
 from harness.recipe import Recipe, load_recipe
 from harness.recipe_errors import RecipeError
 from harness.registry import Registry
@@ -55,11 +56,15 @@ def fake(**fields: Any) -> Any:
     return SimpleNamespace(**fields)
 
 
+SAMPLED = Needs(responses=("samples",), signal="response", reference=True, rounds=True)
+GREEDY = Needs(responses=("samples",), sampling={"n": 1, "temperature": 0.0})
 REGISTRY = Registry(
     methods={
-        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object()),
-        "kd": fake(config=Empty, trl=None),
-        "adpa+": fake(config=Empty, trl=None),
+        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED),
+        "kd": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
+        "adpa+": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
+        "greedy": fake(config=Empty, trl=None, row_fields=(), needs=GREEDY),
+        "plus": fake(config=Empty, trl=None, row_fields=(), needs=replace(GREEDY, start="greedy")),
     },
     benchmarks={
         "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),
@@ -107,8 +112,7 @@ def test_a_good_recipe_is_read_with_every_default(tmp_path: Path) -> None:
         "label": "plain",
         "weights": [1.0, 0.2],
     }  # 2e-1 is text to YAML 1.1
-    assert recipe.row_config("dpo") == {"label": "plain"}
-    assert recipe.train_options("dpo")["learning_rate"] == 3e-5
+    assert recipe.methods["dpo"].row_config == {"label": "plain"}
     assert recipe.train.learning_rate == 1e-4
     assert recipe.methods["dpo"].train.learning_rate == 3e-5
     assert recipe.methods["dpo"].train.batch_size == 32  # from the recipe's train
@@ -148,7 +152,7 @@ def test_ten_and_more_mistakes_are_all_reported_with_what_is_needed_to_mend_them
         ("sampling.temperature", "'cold'", "must be a number"),
         ("sampling.n", "27", "less than or equal to 26", "mine.yaml:4"),
         ("train.learning_rte", "unknown key", "Did you mean 'learning_rate'"),
-        ("methods.dop", "Did you mean 'dpo'", "Choices: adpa+, dpo, kd", "--plugin"),
+        ("methods.dop", "Did you mean 'dpo'", "Choices: adpa+, dpo, greedy, kd, plus", "--plugin"),
         ("methods.dpo", "beta must be positive"),
         ("methods.kd.tau", "unknown key"),
         ("benchmarks.alpaca_eval.judge", "'mian'", "Did you mean 'main'"),
@@ -244,6 +248,12 @@ def test_a_wrong_override_names_its_path_and_rule(tmp_path: Path, override: str,
     assert all(part in found[0] for part in parts), found[0]
 
 
+def test_another_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
+    row = "methods.row={method: dpo, beta: 4, train: {epochs: 2}}"
+    recipe = load(tmp_path, GOOD, row, "methods.row={method: greedy}")
+    assert (recipe.methods["row"].config, recipe.methods["row"].train) == ({}, recipe.train)
+
+
 def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "base.yaml")
     recipe = load(tmp_path, "extends: base.yaml\nmethods: {dpo: {beta: 9}}\nseeds: [5]\ntrain: {epochs: 2}\n")
@@ -271,3 +281,75 @@ def test_an_api_key_in_a_recipe_is_refused_and_not_repeated(tmp_path: Path) -> N
     found = mistakes(tmp_path, GOOD, f"title=key {secret}")
     assert "environment variable" in found[0]
     assert secret not in found[0]
+
+
+def test_a_row_may_have_a_name_of_its_own(tmp_path: Path) -> None:
+    rows = "methods.dpo-2x3={method: dpo, beta: 4, rounds: 2, sampling: {n: 3}, train: {epochs: 2}, title: T}"
+    recipe = load(tmp_path, GOOD, rows)
+    entry = recipe.methods["dpo-2x3"]
+    assert (entry.method, entry.config["beta"], entry.train.epochs) == ("dpo", 4.0, 2)
+    assert (entry.part.rounds, entry.part.resample, entry.part.title) == (2, True, "T")
+    assert (entry.sampling.n, entry.sampling.temperature) == (3, recipe.sampling.temperature)
+    assert recipe.methods["dpo"].config["beta"] == 0.2  # untouched by its sibling
+    again = load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml"), (), REGISTRY)
+    assert again == recipe
+
+
+def test_what_a_method_changes_in_sampling_a_row_may_change_back(tmp_path: Path) -> None:
+    """ADPA draws one greedy answer; the recipe's sampling is n = 4 at 0.8."""
+    recipe = load(tmp_path, GOOD, "methods.greedy=", "methods.own={method: greedy, sampling: {temperature: 0.5}}")
+    assert (recipe.methods["greedy"].sampling.n, recipe.methods["greedy"].sampling.temperature) == (1, 0.0)
+    assert (recipe.methods["own"].sampling.n, recipe.methods["own"].sampling.temperature) == (1, 0.5)
+    again = load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml"), (), REGISTRY)
+    assert again == recipe
+
+
+def test_a_row_that_another_starts_from_is_added_but_not_made(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "methods.plus={}")
+    assert recipe.methods["greedy"].part.optional and not recipe.methods["plus"].part.optional
+    listed = load(tmp_path, GOOD, "methods.plus={}", "methods.greedy={train: {epochs: 3}}")
+    assert not listed.methods["greedy"].part.optional and listed.methods["greedy"].train.epochs == 3
+
+
+def test_the_tuned_teacher_has_defaults_of_its_own(tmp_path: Path) -> None:
+    tuned = load(tmp_path, GOOD).tuned_teacher
+    assert tuned is not None
+    assert (tuned.pairs, tuned.row.method, tuned.row.config["beta"]) == ("auto", "dpo", 0.01)
+    assert (tuned.row.train.learning_rate, tuned.row.train.epochs, tuned.row.train.batch_size) == (5e-7, 1, 32)
+    tuned = load(tmp_path, GOOD, "tuned_teacher.train.learning_rate=1e-6", "tuned_teacher.pairs=samples").tuned_teacher
+    assert tuned is not None
+    assert (tuned.pairs, tuned.row.train.learning_rate, tuned.row.config["beta"]) == ("samples", 1e-6, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("methods.kd.rounds=2", ("methods.kd.rounds", "has one round", "Methods that can: dpo")),
+        ("methods.dpo.rounds=0", ("methods.dpo.rounds", "greater than or equal to 1")),
+        ("methods.dpo.resample=false", ("methods.dpo.resample", "without rounds")),
+        ("methods.dpo.round=2", ("methods.dpo.round", "unknown key", "Did you mean 'rounds'")),
+        ("methods.dpo.start=kdd", ("methods.dpo.start", "'kdd'", "Did you mean 'kd'")),
+        ("methods.dpo.start=dpo", ("methods.dpo.start", "goes round in a circle (dpo -> dpo)")),
+        ("methods.mine={beta: 1}", ("methods.mine", "is not the name of a method", "`method: NAME`")),
+        ("methods.mine={method: dop}", ("methods.mine", "'dop'", "Did you mean 'dpo'")),
+        ("methods.a/b={method: dpo}", ("methods.a/b", "cannot name a row")),
+        ("methods.teacher={method: dpo}", ("methods.teacher", "cannot name a row")),
+        ("methods.dpo.sampling={n: 0}", ("methods.dpo.sampling.n", "greater than or equal to 1")),
+        ("methods.dpo.sampling={temperature: 0}", ("methods.dpo.sampling", "the same response 4 times")),
+        ("sampling.temperature=0", ("sampling", "the same response 4 times")),
+        ("tuned_teacher.method=kd", ("tuned_teacher.method", "cannot tune the teacher")),
+        ("tuned_teacher.method=dop", ("tuned_teacher.method", "Did you mean 'dpo'")),
+        ("tuned_teacher.pairs=both", ("tuned_teacher.pairs", "auto", "dataset", "samples")),
+        ("tuned_teacher.betta=1", ("tuned_teacher.betta", "unknown key")),
+        ("tuned_teacher=dpo", ("tuned_teacher", "mapping of options")),
+    ],
+)
+def test_a_wrong_row_names_its_path_and_rule(tmp_path: Path, override: str, parts: tuple[str, ...]) -> None:
+    found = mistakes(tmp_path, GOOD, override)
+    assert len(found) == 1, found
+    assert all(part in found[0] for part in parts), found[0]
+
+
+def test_rows_that_start_from_each_other_are_refused_once_each(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, GOOD, "methods.dpo.start=kd", "methods.kd.start=dpo")
+    assert [line.partition(":")[0] for line in found] == ["methods.dpo.start", "methods.kd.start"]

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.trainer.fit import fit, make_job, make_trainer
 from harness.trainer.loading import host, load_model, load_tokenizer, logits_of, pad_of
 from harness.trainer.reference import reference_logps
 from harness.trainer.rollout import Speakers, answer, draw, pick
+from harness.trainer.stored import with_stores
 from harness.trainer.terms import response_terms
 from harness.vocabulary import same_vocabulary
 from methods import METHODS, kd, seqkd
@@ -34,6 +36,8 @@ OPTIONS = TrainOptions(
     batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"
 )
 GROUPS = tiny_groups(16)
+STORES = tempfile.TemporaryDirectory()
+"""Where stores of teachers' distributions go; gone with the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +64,7 @@ def training(method: Method, student: Path, teacher: Path, **changes: Any) -> Tr
     own = {name: changes.pop(name) for name in ("groups", "config", "seed") if name in changes}
     base = Training(method, method.config(), GROUPS, student, replace(OPTIONS, **changes), seed=3, teacher=teacher)
     run = replace(base, **own)
+    run = with_stores(run, {"tuned": teacher, "family": student}, Path(tempfile.mkdtemp(dir=STORES.name)))
     return replace(run, reference=reference_logps(run)) if method.needs.reference else run
 
 
@@ -99,7 +104,7 @@ def first_step(run: Training, out: Path) -> tuple[float, dict[str, torch.Tensor]
 
 def test_every_method_is_swept() -> None:
     """The sweeps below run over METHODS; this is how many that is."""
-    assert len(METHODS) == 8
+    assert len(METHODS) == 11
 
 
 @pytest.mark.parametrize("name", METHODS)

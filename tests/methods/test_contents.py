@@ -14,17 +14,29 @@ import methods
 from harness.method import Method
 from methods import METHODS
 
-SHARED = {"__init__", "plackett_luce", "ranking"}
+SHARED = {"__init__", "folded", "plackett_luce", "ranking"}
 
 
 def test_table_of_contents() -> None:
-    assert list(METHODS) == ["kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"]
+    assert list(METHODS) == [
+        "kd",
+        "seqkd",
+        "minillm",
+        "dpo",
+        "simpo",
+        "pro",
+        "pad-vpd",
+        "pad-ppd",
+        "dckd",
+        "adpa",
+        "adpa+",
+    ]
 
 
 def test_every_file_is_in_the_table() -> None:
     folder = Path(str(methods.__file__)).parent
     files = {path.stem for path in folder.glob("*.py")} - SHARED
-    assert files == {name.replace("-", "_") for name in METHODS}
+    assert files == {name.replace("-", "_").replace("+", "_plus") for name in METHODS}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
@@ -39,7 +51,8 @@ def test_needs_are_consistent(method: Method) -> None:
 def test_configs_are_frozen_and_documented(method: Method) -> None:
     """Defaults for every field, and a docstring under each."""
     config = method.config()
-    source = inspect.getsource(method.config)
+    own = [each for each in method.config.__mro__ if dataclasses.is_dataclass(each)]  # ADPA+ inherits ADPA's
+    source = "".join(inspect.getsource(each) for each in own)
     for field in dataclasses.fields(config):
         after = source.split(f"    {field.name}: ", 1)[1].split("\n", 1)[1]
         assert after.lstrip().startswith('"""'), f"{method.name}.{field.name} has no docstring"

@@ -8,13 +8,15 @@ tau = 2: p = (sqrt 3, 1) / (1 + sqrt 3) = (0.633975, 0.366025),
     KL         = 0.633975 log 1.267949 + 0.366025 log 0.732051 = 0.150506 - 0.114165 = 0.036341
 """
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from harness.errors import UserError
-from harness.method import Dropped
+from harness.method import Dropped, Stored, TopK
+from harness.trainer.stored import rest_of
 from methods import kd
 from tests.tiny import tiny_batch, tiny_group
 
@@ -72,13 +74,41 @@ def test_directions_differ_as_they_should() -> None:
     assert reverse == pytest.approx(0.5 * math.log(1e8) - math.log(2), abs=1e-4)
 
 
+def stored(logits: torch.Tensor, config: kd.Config) -> dict[str, TopK]:
+    """The live teacher's logits as a store would keep them."""
+    values = (logits / config.temperature).log_softmax(-1).topk(int(config.top_k or 0))
+    return {"family": TopK(values.indices, values.values, rest_of(values.values))}
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_store_of_all_tokens_is_the_live_teacher(direction: str, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(5, 7, generator=generator) for _ in range(2))
+    labels = torch.arange(5)
+    live = kd.Config(direction=direction, temperature=temperature)  # type: ignore[arg-type]
+    kept = dataclasses.replace(live, top_k=7)
+    expected = kd.token_terms(student, labels, teacher, live)
+    found = kd.token_terms(student, labels, stored(teacher, kept), kept)
+    torch.testing.assert_close(found["logp"], expected["logp"])
+    torch.testing.assert_close(found["kl"], expected["kl"], atol=1e-5, rtol=1e-4)
+
+
+def test_stored_terms_by_hand() -> None:
+    """Two tokens and k = 1: the other one is the rest, so nothing is lost: 0.130812, as with the live teacher."""
+    config = kd.Config(top_k=1)
+    terms = kd.token_terms(STUDENT, LABEL, stored(TEACHER, config), config)
+    assert terms["kl"].item() == pytest.approx(0.130812, abs=1e-6)
+    assert kd.stored(config) == Stored(1, 1.0) and kd.stored(kd.Config()) is None
+
+
 def test_rows() -> None:
     rows = kd.rows(tiny_group([], golden="ba be"), kd.Config())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
     assert kd.rows(tiny_group([]), kd.Config()) == Dropped("no golden answer")
 
 
-@pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}])
+@pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="kd: "):
         kd.Config(**wrong)  # type: ignore[arg-type]

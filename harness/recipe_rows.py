@@ -1,0 +1,230 @@
+"""The rows of a recipe: which method, its options, and what a row may say beside them; and the tuned teacher.
+
+A row is named after its method, or says ``method:`` and has a name of its own, so that one method can stand in a table
+several times: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from harness.configs import Strict, read_config
+from harness.method import Method
+from harness.recipe_errors import Problem, show, unknown_name
+from harness.recipe_parts import PLUGIN, read_part, sections
+from harness.recipe_sections import FOLDER_NAME, Count, SamplingPart, Train
+from harness.registry import Registry
+
+MODELS = ("teacher", "student")
+"""Rows that are not trained: the family's two checkpoints."""
+
+
+class RowPart(Strict):
+    """What a row says beside the options of its method."""
+
+    method: str | None = None
+    """Which method; default: the one that the row is named after."""
+    title: str = ""
+    """How tables call the row; default: the method's title, with rounds / responses where the row changes them."""
+    optional: bool = False
+    """Made only when ``--methods`` names it (or another row starts from it)."""
+    rounds: Count = 1
+    """Rounds of sampling from the current student, rewarding and training (PAD, section 4.4)."""
+    resample: bool = True
+    """``false``: all rounds share one pool of the first student's responses, dealt out at random without overlap."""
+    start: str | None = None
+    """The row whose student this one starts from and samples with; default: what the method says (ADPA+: DCKD)."""
+
+
+ROW_KEYS = (*RowPart.model_fields, "train", "sampling")
+"""Keys of a row that are not options of its method. A method's config must not have them."""
+
+
+class MethodEntry(Strict):
+    """A row of the tables: the method's options, its training settings, and how its student comes to be."""
+
+    method: str
+    """A name in the registry's ``methods``."""
+    config: dict[str, Any]
+    """All options of the method's config dataclass, as plain data."""
+    row_config: dict[str, Any]
+    """Those of them that decide the rows (``Method.row_fields``)."""
+    train: Train
+    """The recipe's ``train`` with this row's overrides."""
+    sampling: SamplingPart
+    """The recipe's ``sampling`` with the method's and then this row's overrides."""
+    part: RowPart = RowPart()
+    """What else the row says."""
+
+    def plain(self, train: Train, sampling: SamplingPart) -> dict[str, Any]:
+        """The row as a recipe would write it, over these common sections."""
+        own: dict[str, Any] = {}
+        for name, section, common in (("train", self.train, train), ("sampling", self.sampling, sampling)):
+            base = common.model_dump()
+            changed = {key: value for key, value in section.model_dump().items() if value != base[key]}
+            own |= {name: changed} if changed else {}
+        defaults = RowPart().model_dump()
+        said = {key: value for key, value in self.part.model_dump().items() if value != defaults[key]}
+        return said | self.config | own
+
+
+class TunedTeacher(Strict):
+    """The family's teacher after preference tuning: what DCKD and ADPA learn from. One for all rows and seeds."""
+
+    pairs: Literal["auto", "dataset", "samples"]
+    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
+    every row's are. ``auto``: the first where the source has them."""
+    row: MethodEntry
+    """The method that tunes it, with its options and training settings."""
+
+
+TUNED = {"method": "dpo", "beta": 0.01}
+"""What tunes the teacher where the recipe does not say: DPO with the beta that SimPO's authors tuned for 2B-8B."""
+TUNED_TRAIN = {"learning_rate": 5e-7, "epochs": 1}
+"""And its training settings, from the same place; the others are the recipe's ``train``."""
+
+
+class Rows:
+    """Reads rows over the recipe's common sections, and collects what is wrong."""
+
+    def __init__(self, registry: Registry, train: Train, sampling: SamplingPart) -> None:
+        self.registry = registry
+        self.train, self.sampling = train, sampling
+        self.problems: list[Problem] = []
+
+    def read(self, tree: Any) -> dict[str, MethodEntry]:
+        """All rows, those that others start from included (as optional rows, where the recipe does not list them)."""
+        entries: dict[str, MethodEntry] = {}
+        options, wrong = sections(tree, "methods")
+        self.problems += wrong
+        for name, values in options.items():
+            entry = self.row(name, values)
+            if entry is not None:
+                entries[name] = entry
+        for name in list(entries):
+            self.add_start(name, entries, options)
+        return entries
+
+    def row(self, name: str, options: dict[str, Any]) -> MethodEntry | None:
+        """One row, or ``None`` where something is wrong with it."""
+        known = len(self.problems)
+        said = {key: options.pop(key) for key in list(options) if key in RowPart.model_fields}
+        part, wrong = read_part(RowPart, said, ("methods", name))
+        self.problems += wrong
+        asked = said.get("method") or name
+        method = self.method(f"methods.{name}", asked) if isinstance(asked, str) else None
+        if part is None or method is None:
+            return None
+        if FOLDER_NAME.fullmatch(name) is None or name in MODELS:
+            rule = f"must be letters, digits, . _ + - and none of {', '.join(MODELS)}"
+            self.problems.append(Problem(f"methods.{name}", f"cannot name a row: it {rule}"))
+        self.check_rounds(name, asked, method, part)
+        entry = self.entry(("methods", name), asked, options, part)
+        return entry if len(self.problems) == known else None
+
+    def entry(self, path: tuple[str, ...], name: str, options: dict[str, Any], part: RowPart) -> MethodEntry | None:
+        """Options, ``train`` and ``sampling`` of a row whose method is known to exist."""
+        method = self.registry.methods[name]
+        train = self.section(Train, self.train, {}, options.pop("train", None), (*path, "train"))
+        drawn = self.section(
+            SamplingPart, self.sampling, method.needs.sampling, options.pop("sampling", None), (*path, "sampling")
+        )
+        config, wrong = read_config(method.config, options, path, ROW_KEYS)
+        self.problems += wrong
+        if train is None or drawn is None or wrong:
+            return None
+        if train.backend == "trl" and method.trl is None:
+            self.problems.append(_no_trl(".".join(path), name, self.registry))
+            return None
+        decides = {field: config[field] for field in method.row_fields}
+        return MethodEntry(method=name, config=config, row_config=decides, train=train, sampling=drawn, part=part)
+
+    def section(self, kind: type[Any], common: Any, usual: Mapping[str, Any], own: Any, path: tuple[str, ...]) -> Any:
+        """A section of a row: the recipe's, what its method usually changes, and what the row itself says."""
+        read, wrong = read_part(kind, own, path)
+        if read is not None:
+            said = {key: getattr(read, key) for key in read.model_fields_set}
+            read, wrong = read_part(kind, common.model_dump() | dict(usual) | said, path)
+        self.problems += wrong
+        return read
+
+    def method(self, path: str, name: str) -> Method | None:
+        """The method of this name."""
+        found = self.registry.methods.get(name)
+        if found is None:
+            self.problems.append(
+                unknown_name(path, "method", name, self.registry.methods, PLUGIN.format("method") + OWN_NAME)
+            )
+        return found
+
+    def check_rounds(self, name: str, method: str, found: Method, part: RowPart) -> None:
+        """Rounds are for methods that train on the student's own samples."""
+        if part.rounds > 1 and not found.needs.rounds:
+            able = [other for other, each in self.registry.methods.items() if each.needs.rounds]
+            rule = f"{method} does not train on samples of the current student, so it has one round"
+            self.problems.append(
+                Problem(
+                    f"methods.{name}.rounds", rule, show(part.rounds), remedy=f"Methods that can: {', '.join(able)}."
+                )
+            )
+        if not part.resample and part.rounds == 1:
+            self.problems.append(Problem(f"methods.{name}.resample", "says nothing without rounds of at least 2"))
+
+    def add_start(self, name: str, entries: dict[str, MethodEntry], options: Mapping[str, Any]) -> None:
+        """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
+        chain = [name]
+        while (start := self.start_of(entries[chain[-1]])) is not None:
+            if start in chain:
+                circle = " -> ".join([*chain, start])
+                self.problems.append(Problem(f"methods.{name}.start", f"goes round in a circle ({circle})"))
+                return
+            if start not in entries and start in self.registry.methods and start not in options:
+                made = self.entry(("methods", start), start, {}, RowPart(optional=True))
+                if made is not None:
+                    entries[start] = made
+            if start not in entries:
+                if start not in options:  # else its own mistakes are told already
+                    names = [other for other in entries if other != name]
+                    self.problems.append(unknown_name(f"methods.{chain[-1]}.start", "row", start, names))
+                return
+            chain.append(start)
+
+    def start_of(self, entry: MethodEntry) -> str | None:
+        """The row that this one starts from."""
+        return entry.part.start or self.registry.methods[entry.method].needs.start
+
+    def tuned(self, tree: Any) -> TunedTeacher | None:
+        """The section ``tuned_teacher``; ``None`` where it is wrong, or left out and DPO is not registered."""
+        if tree is not None and not isinstance(tree, Mapping):
+            self.problems.append(Problem("tuned_teacher", "must be a mapping of options", show(tree)))
+            return None
+        values = {**TUNED, **(tree or {})} if (tree or {}).get("method", "dpo") == "dpo" else dict(tree or {})
+        name, pairs = values.pop("method"), values.pop("pairs", "auto")
+        if tree is None and name not in self.registry.methods:
+            return None
+        method = self.method("tuned_teacher.method", str(name))
+        if method is not None and (method.needs.signal != "response" or method.needs.responses != ("samples",)):
+            rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
+            self.problems.append(Problem("tuned_teacher.method", rule, show(name)))
+            method = None
+        if pairs not in ("auto", "dataset", "samples"):
+            rule, choices = "is not one of the choices", ("auto", "dataset", "samples")
+            self.problems.append(Problem("tuned_teacher.pairs", rule, show(pairs), choices))
+            return None
+        if method is None:
+            return None
+        own = Rows(self.registry, self.train.model_copy(update=TUNED_TRAIN), self.sampling)
+        row = own.entry(("tuned_teacher",), str(name), values, RowPart())
+        self.problems += own.problems
+        return None if row is None else TunedTeacher(pairs=pairs, row=row)
+
+
+OWN_NAME = " A row with a name of its own says `method: NAME`."
+
+
+def _no_trl(path: str, name: str, registry: Registry) -> Problem:
+    """The mistake of asking TRL for a loss that its stable trainers do not have."""
+    able = ", ".join(other for other, method in registry.methods.items() if method.trl) or "none"
+    remedy = f"Leave it at 'ours'; methods that TRL can train: {able}."
+    return Problem(f"{path}.train.backend", f"TRL's stable trainers have no loss for {name}", "'trl'", remedy=remedy)

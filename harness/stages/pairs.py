@@ -1,0 +1,35 @@
+"""Stage ``pairs``: the prompt source's chosen and rejected answers as rewarded groups, for tuning the teacher on them.
+
+The annotators' choice enters where otherwise the teacher's stands: the chosen answer has selection probability 1, the
+rejected one ``FLOOR``. So any method that learns from rewarded responses can train on the data set's pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from harness.records import write_records
+from harness.stage import Stage
+from harness.stages.work import Work
+from harness.types import Group, Prompt, Response
+
+FLOOR = 1e-4
+"""Selection probability of a rejected answer: the floor that the reward stage has by default."""
+
+
+def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+    """Write ``groups.jsonl``; a prompt without both answers has an empty group, which methods drop and count."""
+    groups = [pair(prompt) for prompt in work.records(stage, "prompts", "prompts.jsonl", Prompt)]
+    write_records(work.folder / "groups.jsonl", groups)
+    return {"groups": len(groups), "pairs": sum(len(group.samples) == 2 for group in groups)}
+
+
+def pair(prompt: Prompt) -> Group:
+    """The group of one prompt. The answers' lengths in tokens are not known here: 0."""
+    if not (prompt.golden or "").strip() or not (prompt.rejected or "").strip():
+        return Group(prompt)
+    chosen = Response(str(prompt.golden), finished=True, tokens=0, log_psel=0.0)
+    rejected = Response(str(prompt.rejected), finished=True, tokens=0, log_psel=math.log(FLOOR))
+    return Group(prompt, samples=(chosen, rejected))

@@ -1,0 +1,130 @@
+"""ADPA: push the student towards tokens that preference tuning made more probable in the teacher.
+
+At each state of an answer yhat that the student gave before training, with pi the preference-tuned teacher, pi_ref the
+same teacher before tuning, q the student and y_w the dataset's chosen answer:
+
+    A(a | s_t) = log pi(a | s_t) - log pi_ref(a | s_t)
+    L          = NLL(y_w) - gamma * mean_{t in yhat} sum_a q(a | s_t) A(a | s_t)
+
+The expectation is over the vocabulary, with gradient through all of q; the states are fixed. Since
+-E_q[A] = KL(q || pi) - KL(q || pi_ref), the second term pulls the student to the tuned teacher and pushes it off the
+untouched one. It has no lower bound: the cross-entropy and, if wanted, ``clip_advantage`` hold it. Both teachers are
+computed once, at the tuned one's 50 most probable tokens; all others have advantage 0.
+
+Paper: Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment in Small Language Models, arXiv
+2502.17927; gamma = 1.6, k = 50 and the greedy yhat are the first author's code. Departures from that code: both
+teachers are evaluated at the same tokens (there, tokens outside of the reference's own 50 get a made-up value), and the
+advantage is not clamped to [0, 1] unless ``clip_advantage="unit"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNIT = (1e-8, 1 - 1e-8)
+"""The bounds of the released code: negative advantages become 0, positive ones saturate at 1."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of ADPA."""
+
+    gamma: float = 1.6
+    """Weight of the expected advantage."""
+    clip_advantage: Literal["none", "unit"] | tuple[float, float] = "none"
+    """``none``; ``unit``: to [0, 1], what the released code does; or bounds of your own, ``[-2, 2]``."""
+    top_k: int = 50
+    """Tokens of the tuned teacher's distribution that are kept at each position."""
+    rest_bin: bool = False
+    """Whether all other tokens enter as one, with its own advantage; otherwise their advantage is 0."""
+
+    def __post_init__(self) -> None:
+        require(self.gamma >= 0, f"adpa: gamma = {self.gamma} must not be negative")
+        require(self.top_k >= 1, f"adpa: top_k = {self.top_k} must be at least 1")
+        clip = self.clip_advantage
+        if isinstance(clip, str):
+            require(clip in ("none", "unit"), f"adpa: clip_advantage = {clip!r}; choices: none, unit, [low, high]")
+        else:
+            low, high = clip
+            require(low < high, f"adpa: clip_advantage = [{low}, {high}] must have low < high")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """What advantages are clamped to."""
+        if isinstance(self.clip_advantage, str):
+            return UNIT if self.clip_advantage == "unit" else None
+        return self.clip_advantage
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The golden answer, the student's own."""
+    if not (group.prompt.golden or "").strip():
+        return Dropped("no golden answer")
+    if not group.samples:
+        return Dropped("no student answer")
+    own = group.samples[0]
+    if not own.text.strip():
+        return Dropped("student answer empty")
+    return [Row(str(group.prompt.golden), role="golden"), Row(own.text, role="own", finished=own.finished)]
+
+
+def expected_advantage(logps: Tensor, teacher: Any, config: Config) -> Tensor:
+    """[c] sum_a q(a) A(a) over the stored tokens; ``logps``: the student's log-probabilities, [c, V]."""
+    from methods.folded import bins, fold
+
+    tuned, before = teacher["tuned"], teacher["family"]
+    if config.rest_bin:
+        q, advantage = fold(logps, tuned), bins(tuned) - bins(before)
+    else:
+        q, advantage = logps.gather(-1, tuned.ids), tuned.logps - before.logps
+    if config.bounds is not None:
+        advantage = advantage.clamp(*config.bounds)
+    return (q.exp() * advantage).sum(-1)
+
+
+def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) -> dict[str, Tensor]:
+    """``logp`` of each label and ``advantage`` expected under the student, nats, [c] each (0 on golden rows)."""
+    logps = logits.log_softmax(-1)
+    label = logps.gather(-1, labels[:, None])[:, 0]
+    return {"logp": label, "advantage": expected_advantage(logps, teacher, config)}
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Cross-entropy on the golden answer, less the expected advantage on the own one; each a mean over its tokens."""
+    golden, own = batch.where_role("golden"), batch.where_role("own")
+    return Loss(
+        (
+            Term("ce", -terms["logp"][golden].sum(), per="token:golden"),
+            Term("advantage", -config.gamma * terms["advantage"][own].sum(), per="token:own"),
+        )
+    )
+
+
+NEEDS = Needs(
+    responses=("golden", "samples"),
+    signal="token",
+    shared_vocabulary=True,
+    teachers=("tuned", "family"),
+    taught=("own",),
+    sampling={"n": 1, "temperature": 0.0},
+)
+
+METHOD = Method(
+    name="adpa",
+    title="ADPA",
+    paper="Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment, arXiv 2502.17927",
+    needs=NEEDS,
+    config=Config,
+    rows=rows,
+    loss=loss,
+    token_terms=token_terms,
+    stored=lambda config: Stored(config.top_k),
+)

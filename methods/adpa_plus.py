@@ -1,0 +1,21 @@
+"""ADPA+: ADPA that starts from DCKD's student and learns on that student's answers.
+
+Equation, options and sources: ``methods/adpa.py``. Only the way there differs: the student is first trained by DCKD
+(``methods/dckd.py``), gives its answers, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from methods import adpa
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(adpa.Config):
+    """The options of ADPA."""
+
+
+METHOD = dataclasses.replace(
+    adpa.METHOD, name="adpa+", title="ADPA+", needs=dataclasses.replace(adpa.NEEDS, start="dckd"), config=Config
+)

@@ -1,0 +1,235 @@
+"""How students come to be, as the plan has it: rounds, pools, rows that start from others, the tuned teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.describe import notes, title_of
+from harness.cli.wiring import load_registry
+from harness.errors import UserError
+from harness.plan import Plan, make_plan
+from harness.recipe import load_recipe
+from harness.stage import Stage
+from tests.harness.test_plan import checkpoint, plan
+
+ROUNDS = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2, sampling: {n: 4}}"
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> list[str]:
+    teacher, student = checkpoint(tmp_path / "teacher", ("a", "b")), checkpoint(tmp_path / "student", ("a", "b"))
+    return [f"family.teacher={teacher}", f"family.student={student}", "seeds=[0]"]
+
+
+def way(made: Plan) -> dict[str, Stage]:
+    """Label to stage, without those of answers, judgments and scores."""
+    return {stage.label: stage for stage in made.stages if stage.kind not in ("answer", "judge", "score")}
+
+
+def read(made: Plan, stage: Stage) -> dict[str, str]:
+    """Role to the label of what fills it."""
+    labels = {each.key: each.label for each in made.stages}
+    return {role: labels[name.split("/")[1]] for role, name in stage.inputs.items()}
+
+
+def test_each_round_samples_from_the_student_of_the_last(family: list[str]) -> None:
+    made = plan(*family, ROUNDS, rows=("pad-ppd-2x4",))
+    stages = way(made)
+    second = stages["train pad-ppd-2x4 round 2 seed 0"]
+    assert read(made, second)["student"] == "train pad-ppd-2x4 round 1 seed 0"
+    rewarded = stages[read(made, second)["samples"]]
+    drawn = stages[read(made, rewarded)["samples"]]
+    assert read(made, drawn)["model"] == "train pad-ppd-2x4 round 1 seed 0"
+    first = stages["sample student seed 0"]
+    assert (first.params["n"], drawn.params["n"]) == (4, 4)
+    assert first.params["seed"] != drawn.params["seed"] and "model" not in drawn.params
+    assert "student" not in second.params  # what it starts from is an input, not a checkpoint of the recipe
+    assert second.params["seed"] != stages["train pad-ppd-2x4 round 1 seed 0"].params["seed"]
+
+
+def test_rounds_in_common_are_shared(family: list[str]) -> None:
+    """The first round of 2/4 is the row 1/4, and the first two of 3/4 are 2/4: one more of each stage per round."""
+    third = "methods.pad-ppd-3x4={method: pad-ppd, rounds: 3}"
+    counts = []
+    for rows in (("pad-ppd",), ("pad-ppd", "pad-ppd-2x4"), ("pad-ppd", "pad-ppd-2x4", "pad-ppd-3x4")):
+        stages = plan(*family, ROUNDS, third, rows=rows).stages
+        counts.append([sum(stage.kind == kind for stage in stages) for kind in ("sample", "reward", "train")])
+    assert counts == [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+
+
+@pytest.mark.parametrize("name", ["pad-vpd", "pad-ppd", "dpo", "simpo", "pro"])
+def test_all_preference_methods_have_rounds(family: list[str], name: str) -> None:
+    made = plan(*family, f"methods.row={{method: {name}, rounds: 3, sampling: {{n: 2}}}}", rows=("row",))
+    trained = [stage for stage in made.stages if stage.kind == "train"]
+    assert [stage.label for stage in trained] == [f"train row round {number} seed 0" for number in (1, 2, 3)]
+    references = [read(made, stage).get("student") for stage in made.stages if stage.kind == "reference"]
+    expected = [None, "train row round 1 seed 0", "train row round 2 seed 0"]
+    assert references == (expected if name == "dpo" else [])  # of each round: the student that the round starts from
+
+
+def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None:
+    row = "methods.row={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 3}}"
+    made = plan(*family, row, rows=("row",))
+    (pool,) = [stage for stage in made.stages if stage.kind == "sample"]
+    blocks = [stage for stage in made.stages if stage.kind == "block"]
+    assert pool.params["n"] == 6 and "model" in pool.params
+    assert [(stage.params["block"], stage.params["blocks"]) for stage in blocks] == [(0, 2), (1, 2)]
+    assert len({stage.params["seed"] for stage in blocks}) == 1
+    assert all(read(made, stage)["samples"] == pool.label for stage in blocks)
+    rewards = [read(made, stage)["samples"] for stage in made.stages if stage.kind == "reward"]
+    assert rewards == [stage.label for stage in blocks]
+    last = way(made)["train row round 2 seed 0"]
+    assert read(made, last)["student"] == "train row round 1 seed 0"
+
+
+def test_prices_follow_the_rows_own_sampling(family: list[str]) -> None:
+    row = "methods.row={method: pad-ppd, sampling: {n: 2}}"
+    made = way(plan(*family, "prompts.n=10", "train.batch_size=2", "train.micro_batch=1", row, rows=("pad-ppd", "row")))
+    assert made["sample student n 2 seed 0"].price.responses == 20
+    assert made["sample student seed 0"].price.responses == 40
+    assert 2 * made["train row seed 0"].price.tokens == made["train pad-ppd seed 0"].price.tokens
+
+
+def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> None:
+    made = plan(*family, "methods.adpa+={}", rows=("adpa+",))
+    stages = way(made)
+    assert read(made, stages["train adpa+ seed 0"]) == {
+        "prompts": "training prompts",
+        "samples": "sample student of dckd n 1 seed 0",
+        "student": "train dckd seed 0",
+        "taught:tuned": "distributions adpa+ tuned teacher seed 0",
+        "taught:family": "distributions adpa+ family teacher seed 0",
+    }
+    drawn = stages["sample student of dckd n 1 seed 0"]
+    assert (drawn.params["n"], drawn.params["temperature"]) == (1, 0.0)
+    assert read(made, stages["distributions adpa+ family teacher seed 0"])["tokens"] == (
+        "distributions adpa+ tuned teacher seed 0"
+    )
+    assert read(made, stages["distributions adpa+ tuned teacher seed 0"])["teacher"] == "train tuned teacher seed 0"
+    assert "answer alpaca_eval dckd seed 0" not in {stage.label for stage in made.stages}  # not asked for as a row
+
+
+def test_one_tuned_teacher_serves_all_rows_and_seeds(family: list[str]) -> None:
+    made = plan(*family, "seeds=[0, 1]", *(f"methods.{name}={{}}" for name in ("dckd", "adpa", "adpa+")),
+                rows=("dckd", "adpa", "adpa+"))  # fmt: skip
+    labels = [stage.label for stage in made.stages]
+    assert labels.count("train tuned teacher seed 0") == 1
+    assert "train tuned teacher seed 1" not in labels
+    assert "tuned teacher: dpo on the prompts' chosen and rejected answers" in notes(made)
+    tuned = way(made)["train tuned teacher seed 0"]
+    assert tuned.params["config"]["beta"] == 0.1  # pocket's own
+    assert (tuned.params["options"]["learning_rate"], tuned.params["options"]["epochs"]) == (3e-5, 1)
+    teacher, student = (made.builder.models[name].fingerprint for name in ("teacher", "student"))
+    assert tuned.params["student"] == teacher != student  # the model that is trained
+    assert way(made)["reference tuned teacher seed 0"].params["student"] == teacher
+
+
+def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_path: Path) -> None:
+    made = plan(*family, "methods.adpa={}", rows=("adpa",))
+    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "chosen and rejected answers"
+    made = plan(*family, "methods.adpa={}", "tuned_teacher.pairs=samples", rows=("adpa",))
+    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "reward teacher seed 0"
+    assert way(made)["sample teacher seed 0"].params["field"] == "samples"
+    assert way(made)["sample teacher seed 0"].params["n"] == 4
+    file = tmp_path / "prompts.jsonl"
+    for line, expected in (
+        ('{"prompt": "a", "golden": "b", "rejected": "c"}', "chosen and rejected answers"),
+        ('{"prompt": "a", "golden": "b"}', "reward teacher seed 0"),
+    ):
+        file.write_text(f"{line}\n", encoding="utf-8")
+        jsonl = f"prompts={{source: jsonl, path: {file}}}"
+        made = plan(*family, "methods.adpa={}", jsonl, rows=("adpa",))
+        assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == expected
+    with pytest.raises(UserError, match=r"tuned_teacher\.pairs=samples"):
+        plan(*family, "methods.adpa={}", jsonl, "tuned_teacher.pairs=dataset", rows=("adpa",))
+
+
+def test_another_method_may_tune_the_teacher(family: list[str]) -> None:
+    made = plan(*family, "methods.adpa={}", "tuned_teacher={method: simpo, gamma_beta_ratio: 0.3}", rows=("adpa",))
+    tuned = way(made)["train tuned teacher seed 0"]
+    assert tuned.params["config"] == {"beta": 10.0, "gamma_beta_ratio": 0.3}  # not the beta that pocket gives to DPO
+    assert tuned.params["options"]["learning_rate"] == 5e-7
+    assert "reference tuned teacher seed 0" not in way(made)
+
+
+def test_rows_that_cannot_be_had_say_why(tmp_path: Path) -> None:
+    teacher, student = checkpoint(tmp_path / "t", ("a", "b")), checkpoint(tmp_path / "s", ("b", "a"))
+    rows = ("dckd", "adpa+", "pad-ppd")
+    more = ["methods.dckd={}", "methods.adpa+={}", "seeds=[0]", f"family.student={student}"]
+    made = plan(f"family.teacher={teacher}", *more, rows=rows)
+    why = {entrant.row: entrant.unavailable for entrant in made.entrants}
+    assert "needs a shared vocabulary" in str(why["dckd"]) and "needs a shared vocabulary" in str(why["adpa+"])
+    assert why["pad-ppd"] is None
+    assert not any(stage.kind == "distributions" for stage in made.stages)
+    made = plan(f"family.teacher={student}", *more, "prompts.source=gsm8k-train", rows=rows)
+    why = {entrant.row: entrant.unavailable for entrant in made.entrants}
+    assert why["dckd"] == "needs rejected answers (prompts from 'gsm8k-train' have none)"
+    assert str(why["adpa+"]).startswith("starts from dckd, which needs rejected answers")
+
+
+def test_any_row_may_start_from_another(family: list[str]) -> None:
+    made = plan(*family, "methods.row={method: dpo, start: seqkd}", rows=("row",))
+    stages = way(made)
+    assert read(made, stages["train row seed 0"])["student"] == "train seqkd seed 0"
+    assert read(made, stages["sample student of seqkd seed 0"])["model"] == "train seqkd seed 0"
+    assert read(made, stages["reference row seed 0"])["student"] == "train seqkd seed 0"
+
+
+def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: list[str]) -> None:
+    made = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100}", rows=("kd",))
+    (store,) = [stage for stage in made.stages if stage.kind == "distributions"]
+    assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
+    for stage in made.stages:
+        if stage.kind == "train":
+            assert stage.inputs["taught:family"].endswith(store.key) and "teacher" not in stage.params
+    live = way(plan(*family, rows=("kd",)))["train kd seed 0"]
+    assert "teacher" in live.params and "teacher" in live.local["models"]
+
+
+def test_a_lower_learning_rate_of_the_tuning_retrains_what_depends_on_it(family: list[str]) -> None:
+    rows = ("dckd", "pad-ppd")
+    before = plan(*family, "methods.dckd={}", rows=rows)
+    after = plan(*family, "methods.dckd={}", "tuned_teacher.train.learning_rate=1e-6", rows=rows)
+    known = {stage.key for stage in before.stages}
+    labels = {stage.label for stage in after.stages if stage.key not in known and stage.kind == "train"}
+    assert labels == {"train tuned teacher seed 0", "train dckd seed 0"}
+
+
+def test_titles_say_what_sets_a_row_apart() -> None:
+    registry = load_registry()
+    changes = [
+        ROUNDS,
+        "methods.pool={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 2}}",
+        "methods.strong={method: dpo, beta: 1}",
+        "methods.own={method: dpo, title: My DPO}",
+        "methods.adpa={}",
+    ]
+    recipe = load_recipe("pocket", changes, registry)
+    titles = {
+        row: title_of(row, recipe, registry) for row in ("pad-ppd", "pad-ppd-2x4", "pool", "strong", "own", "adpa")
+    }
+    assert titles == {
+        "pad-ppd": "PAD w/ PPD",
+        "pad-ppd-2x4": "PAD w/ PPD 2/4",
+        "pool": "PAD w/ PPD 2/2, one pool",
+        "strong": "DPO (strong)",
+        "own": "My DPO",
+        "adpa": "ADPA",
+    }
+
+
+def test_inputs_come_before_their_readers(family: list[str]) -> None:
+    made = plan(*family, "methods.adpa+={}", ROUNDS, rows=("adpa+", "pad-ppd-2x4", "dpo"))
+    place = {stage.key: number for number, stage in enumerate(made.stages)}
+    for stage in made.stages:
+        for needed in [*(name.split("/")[1] for name in stage.inputs.values()), *stage.after]:
+            assert place[needed] < place[stage.key], stage.label
+
+
+def test_make_plan_knows_rows_by_their_own_names(family: list[str]) -> None:
+    registry = load_registry()
+    recipe = load_recipe("pocket", [*family, ROUNDS], registry)
+    with pytest.raises(UserError, match=r"pad-ppd-2x.*Did you mean 'pad-ppd-2x4'"):
+        make_plan(recipe, registry, ("pad-ppd-2x",))

@@ -1,0 +1,39 @@
+"""Which rows ``--methods`` makes, and how a plan with rounds, tuned teachers and stores is shown. In this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.running import Job, prepare, show_plan, show_stages
+
+PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
+TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
+
+
+def job(place: Path, methods: str | None, *changes: str) -> Job:
+    return prepare("table1", "pocket", ["seeds=[0]", *changes], (methods, None), None, place)
+
+
+def test_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
+    """The default rows of pocket are the paper's ten; DCKD, ADPA and ADPA+ come with ``all``, or by name."""
+    assert job(tmp_path, None).plan.rows == PAPERS
+    every = job(tmp_path, "all").plan.rows
+    assert every[:10] == PAPERS and {"dckd", "adpa", "adpa+"} <= set(every)
+    assert job(tmp_path, "adpa+,dpo").plan.rows == ("teacher", "student", "adpa+", "dpo")
+    assert job(tmp_path, "pad-ppd-2x4", TWO).plan.rows == ("teacher", "student", "pad-ppd-2x4")
+    assert job(tmp_path, None, TWO).plan.rows == (*PAPERS, "pad-ppd-2x4")
+
+
+def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
+    show_stages(made)
+    show_plan(made)
+    lines = capsys.readouterr().out.splitlines()
+    order = ["prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"]
+    start = next(number for number, line in enumerate(lines) if line.startswith("stage "))
+    heads = [line.split()[0] for line in lines[start:] if line.split()]
+    assert [head for head in heads if head in order] == order
+    shown = next(line for line in lines if "sample student of dckd" in line)
+    assert shown.endswith("sample student of dckd n 1 seed 0  <- training prompts; train dckd seed 0")

@@ -1,0 +1,174 @@
+"""Stored token distributions: what is written is what the teacher says, and training on a store is training live."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.errors import UserError
+from harness.method import Method, Stored
+from harness.trainer import Training, TrainOptions
+from harness.trainer.data import micro_batch, prepare
+from harness.trainer.fit import fit
+from harness.trainer.loading import load_model, load_tokenizer, pad_of
+from harness.trainer.stored import StoredDistributions, store_distributions, with_stores
+from harness.types import Group
+from methods import METHODS, kd
+from tests.tiny import WORDS, tiny_checkpoint, tiny_groups
+
+OPTIONS = TrainOptions(batch_size=8, micro_batch=3, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, device="cpu")
+GROUPS = [*tiny_groups(6), replace(tiny_groups(1)[0], samples=(), prompt=replace(tiny_groups(1)[0].prompt, golden=""))]
+"""The last one is dropped by every method."""
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tiny_checkpoint(tmp_path_factory.mktemp("student"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("teacher"), seed=1, hidden=32)
+
+
+def training(method: Method, student: Path, teacher: Path, **changes: Any) -> Training:
+    run = Training(method, method.config(), GROUPS, student, OPTIONS, seed=3, teacher=teacher)
+    return replace(run, **changes)
+
+
+def said(teacher: Path, run: Training, group: int, row: int) -> torch.Tensor:
+    """[tokens, V] what the teacher itself says at a row's response tokens, one row at a time, without padding."""
+    tokenizer = load_tokenizer(run.student)
+    example = next(e for e in prepare(run, tokenizer)[0] if e.group == group)
+    prompt, response = list(example.prompt), list(example.rows[row].response)
+    with torch.no_grad():
+        logits = load_model(teacher, tokenizer, torch.float32)(input_ids=torch.tensor([prompt + response])).logits[0]
+    return logits[len(prompt) - 1 : -1, : len(tokenizer)].log_softmax(-1)
+
+
+def test_a_store_holds_what_the_teachers_say(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """ADPA: own rows only; both teachers at the most probable tokens of the tuned one."""
+    run = with_stores(training(METHODS["adpa"], student, teacher), {"tuned": teacher, "family": student}, tmp_path)
+    stores = StoredDistributions(run.taught)
+    example = prepare(run, load_tokenizer(student))[0][2]
+    both = stores.of([example], CPU)
+    golden, own = (len(row.response) for row in example.rows)
+    direct = {"tuned": said(teacher, run, example.group, 1), "family": said(student, run, example.group, 1)}
+    kept = direct["tuned"].topk(50).indices
+    for name, top in both.items():
+        assert top.ids.shape == (golden + own, 50) and top.ids[golden:].equal(kept)
+        torch.testing.assert_close(top.logps[golden:], direct[name].gather(-1, kept), atol=1e-5, rtol=1e-5)
+        rest = direct[name].exp().scatter(-1, kept, 0.0).sum(-1).log()
+        torch.testing.assert_close(top.rest[golden:], rest, atol=1e-4, rtol=1e-4)
+        assert not top.ids[:golden].any() and not top.logps[:golden].any() and not top.rest[:golden].any()
+
+
+def test_the_index_says_which_rows_are_there(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = training(METHODS["adpa"], student, teacher)
+    counts = store_distributions(run, Stored(5), tmp_path)
+    rows = json.loads((tmp_path / "index.json").read_text())["rows"]
+    assert rows[-1] == [] and [len(lengths) for lengths in rows[:-1]] == [2] * 6
+    assert all(lengths[0] == 0 and lengths[1] > 0 for lengths in rows[:-1])  # golden rows need no teacher
+    assert counts["positions"] == sum(map(sum, rows)) == len(np.load(tmp_path / "ids.npy"))
+    assert counts["top_k"] == 5 and 0 < counts["mean_rest_mass"] < 1
+
+
+def test_training_on_a_store_of_all_tokens_is_training_live(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """k = the whole vocabulary of 53: the loss of each step as with the live teacher."""
+    assert len(load_tokenizer(student)) == 53
+    for temperature in (1.0, 2.0):
+        live = training(METHODS["kd"], student, teacher, config=kd.Config(temperature=temperature))
+        kept = replace(live, config=kd.Config(temperature=temperature, top_k=53), teacher=None)
+        place = tmp_path / str(temperature)
+        kept = with_stores(kept, {"family": teacher}, place / "stores")
+        first, second = fit(live, place / "live"), fit(kept, place / "kept")
+        assert second.first_loss == pytest.approx(first.first_loss, abs=1e-5)
+        assert second.final_loss == pytest.approx(first.final_loss, abs=1e-4)
+
+
+def test_fewer_tokens_lose_a_little(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """The folded divergence is below the whole one, and grows with k."""
+    losses = []
+    for k in (2, 10, 53):
+        run = training(METHODS["kd"], student, teacher, config=kd.Config(weight=1.0, top_k=k))
+        run = with_stores(run, {"family": teacher}, tmp_path / f"stores-{k}")
+        losses.append(fit(run, tmp_path / str(k)).first_loss)
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_columns_that_pad_the_teachers_vocabulary_are_not_stored(student: Path, tmp_path: Path) -> None:
+    """The student's weights with 7 more embedding rows, the new logits made large: the store must not see them."""
+    wide = tiny_checkpoint(tmp_path / "wide", seed=0, extra_columns=7)
+    tokenizer = load_tokenizer(student)
+    narrow, model = load_model(student, tokenizer, torch.float32), load_model(wide, tokenizer, torch.float32)
+    with torch.no_grad():
+        for (key, value), (_, own) in zip(model.named_parameters(), narrow.named_parameters(), strict=True):
+            value.fill_(3.0)
+            value[: len(own)].copy_(own)
+            assert value.shape == own.shape or key in ("model.embed_tokens.weight", "lm_head.weight")
+    model.save_pretrained(wide)
+    found = []
+    for name, checkpoint in (("narrow", student), ("wide", wide)):
+        (tmp_path / f"store-{name}").mkdir()
+        run = training(METHODS["dckd"], student, checkpoint)
+        store_distributions(run, Stored(8), tmp_path / f"store-{name}")
+        found.append([np.load(tmp_path / f"store-{name}" / f"{part}.npy") for part in ("ids", "logps", "rest")])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_a_store_of_other_rows_is_refused(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = with_stores(training(METHODS["dckd"], student, teacher), {"tuned": teacher}, tmp_path)
+    stores = StoredDistributions(run.taught)
+    examples, _ = prepare(run, load_tokenizer(student))
+    longer = replace(examples[0], rows=(replace(examples[0].rows[0], response=[5] * 9), examples[0].rows[1]))
+    with pytest.raises(ValueError, match="but stored are"):
+        stores.of([longer], CPU)
+    other = with_stores(
+        training(METHODS["adpa"], student, teacher), dict.fromkeys(("tuned", "family"), teacher), tmp_path / "b"
+    )
+    with pytest.raises(ValueError, match="different rows"):
+        StoredDistributions({"tuned": run.taught["tuned"], "family": other.taught["family"]})
+
+
+def test_batching_changes_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
+    stores = []
+    for micro in (1, 6):
+        (tmp_path / str(micro)).mkdir()
+        run = training(METHODS["dckd"], student, teacher, options=replace(OPTIONS, micro_batch=micro))
+        store_distributions(run, Stored(8), tmp_path / str(micro))
+        stores.append(StoredDistributions({"tuned": tmp_path / str(micro)}))
+    examples, _ = prepare(run, load_tokenizer(student))
+    first, second = (store.of(examples, CPU)["tuned"] for store in stores)
+    torch.testing.assert_close(first.logps, second.logps, atol=1e-5, rtol=1e-5)
+    assert len(first.ids) == len(micro_batch(examples, pad_of(load_tokenizer(student)), CPU).labels)
+
+
+def test_a_foreign_vocabulary_is_refused(student: Path, tmp_path: Path) -> None:
+    foreign = tiny_checkpoint(tmp_path / "foreign", words=tuple(reversed(WORDS)))
+    with pytest.raises(UserError, match=r"dckd needs a shared vocabulary: .*tokens have other ids"):
+        store_distributions(training(METHODS["dckd"], student, foreign), Stored(5), tmp_path)
+
+
+def test_a_role_that_no_row_has_is_a_mistake_of_the_method(student: Path, teacher: Path, tmp_path: Path) -> None:
+    needs = replace(METHODS["dckd"].needs, taught=("gold",))
+    with pytest.raises(ValueError, match="no row has one of the roles"):
+        store_distributions(training(replace(METHODS["dckd"], needs=needs), student, teacher), Stored(5), tmp_path)
+
+
+def groups_without_pairs() -> list[Group]:
+    return [replace(group, prompt=replace(group.prompt, rejected=None)) for group in GROUPS]
+
+
+def test_nothing_to_store_names_the_reason(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = training(METHODS["dckd"], student, teacher, groups=groups_without_pairs())
+    with pytest.raises(UserError, match="no rejected answer: 6"):
+        store_distributions(run, Stored(5), tmp_path)
