@@ -19,7 +19,6 @@ from harness.sampler import RowSampler, streams
 from harness.types import Response
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
