@@ -4,7 +4,7 @@ Importing this package reads equations, not torch: a loss imports torch when it 
 """
 
 from harness.method import Method
-from methods import dpo, kd, minillm, pad_ppd, pad_vpd, pro, seqkd, simpo
+from methods import best_of_n, distillm, dpo, gkd, ipo, kd, minillm, orpo, pad_ppd, pad_vpd, pro, seqkd, simpo
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -17,8 +17,13 @@ METHODS: dict[str, Method] = {
         pro.METHOD,
         pad_vpd.METHOD,
         pad_ppd.METHOD,
+        best_of_n.METHOD,
+        ipo.METHOD,
+        orpo.METHOD,
+        gkd.METHOD,
+        distillm.METHOD,
     )
 }
-"""Name to method, in the order of the paper's Table 1."""
+"""Name to method: the rows of the paper's Table 1 in its order, then further ones (named, or ``--methods all``)."""
 
 __all__ = ["METHODS"]

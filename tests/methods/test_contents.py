@@ -14,7 +14,7 @@ import methods
 from harness.method import Method
 from methods import METHODS
 
-SHARED = {"__init__", "plackett_luce", "ranking"}
+SHARED = {"__init__", "plackett_luce", "plackett_luce_large", "ranking"}
 
 
 def test_table_of_contents() -> None:
