@@ -98,8 +98,7 @@ def log_cosh_half(d: Tensor) -> Tensor:
 def split(teacher: Tensor, student: Tensor, parts: Parts) -> Tensor:
     """A sum over rankings, split after n // 2 picks: log p = U[first half] + V[second half], per set left in between.
 
-    Streams over these sets and keeps the closed-form gradient with respect to log Q (``parts``), so that nothing of size
-    n! is held.
+    Streams over these sets and keeps the closed-form gradient by log Q (``parts``), so that nothing of size n! is held.
     """
     with torch.no_grad():
         halves = _halves(teacher)

@@ -20,7 +20,7 @@ SCORES = st.integers(2, 5).flatmap(
 
 
 def brute(scores: list[float]) -> list[float]:
-    """log p of every ranking, in the order of ``itertools.permutations``: pick by pick, each from a softmax of the rest."""
+    """log p of every ranking, in the order of ``itertools.permutations``: each pick from a softmax of the rest."""
     if not scores:
         return [0.0]
     top = max(scores)
@@ -165,8 +165,8 @@ def test_twelve_items_by_the_characteristic_function() -> None:
 
 
 def test_drawn_rankings_are_unbiased_in_value_and_gradient() -> None:
-    """200,000 draws: the standard error of the value is below 0.5 / sqrt(200000) = 0.0011 (each draw lies in +-0.35 with
-    the bound log 2 / 2 above; measured error 1e-4), and likewise that of the gradient."""
+    """200,000 draws of weights of order 1: a standard error of order 1 / sqrt(200000) = 0.002 (measured errors: 0.0014
+    in the value, 0.0003 in gradients of up to 0.14)."""
     a, b = random_scores(4, batch=2, scale=1.0)
     noise = large.gumbel_noise(a, 200_000)
     values, gradients = [], []
