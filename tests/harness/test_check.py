@@ -171,10 +171,13 @@ def test_the_command_fails_on_a_bad_file(tmp_path: Path) -> None:
 
 
 def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
-    (tmp_path / "empty.py").write_text("JUDGES = {}\n")
+    (tmp_path / "judge.py").write_text(
+        "from dataclasses import replace\n\nfrom judges import JUDGES\n\n"
+        "JUDGE = replace(JUDGES['pocket'], name='mine')\n"
+    )
     for words, problem in (
         (["simpoo"], "Did you mean 'simpo'"),
-        ([str(tmp_path / "empty.py")], "brings no method: define METHOD"),
+        ([str(tmp_path / "judge.py")], "brings no method: define METHOD"),
         (["dpo", "--set", "beta=-1"], "dpo: beta = -1"),
         (["dpo", "--set", "gamma=1"], "gamma"),
     ):

@@ -50,14 +50,14 @@ def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
     )
 
 
-def test_two_methods_have_a_trl_trainer() -> None:
-    assert [name for name, method in METHODS.items() if method.trl] == ["seqkd", "dpo"]
+def test_four_methods_have_a_trl_trainer() -> None:
+    assert [name for name, method in METHODS.items() if method.trl] == ["seqkd", "dpo", "best-of-n", "ipo"]
 
 
 def test_other_methods_are_refused(tmp_path: Path) -> None:
     method = METHODS["pad-ppd"]
     run = Training(method, method.config(), tiny_groups(2), tmp_path, OPTIONS)
-    with pytest.raises(UserError, match=r"backend trl cannot train 'pad-ppd': .*seqkd, dpo"):
+    with pytest.raises(UserError, match=r"backend trl cannot train 'pad-ppd': .*seqkd, best-of-n, dpo, ipo"):
         fit_trl(run, tmp_path / "out")
     uneven = replace(run, method=METHODS["dpo"], options=replace(OPTIONS, micro_batch=3))
     with pytest.raises(UserError, match="micro_batch = 3 must divide batch_size = 8"):
