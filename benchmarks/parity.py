@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from harness.check_world import tiny_checkpoint, tiny_groups
 from harness.errors import UserError
+from harness.method import Dropped
 from harness.trainer import Training, TrainOptions
 from harness.trainer.data import Example, micro_batch, prepare
 from harness.trainer.fit import fit
@@ -269,7 +270,8 @@ def whole_run(name: str, bench: Bench) -> Run:
 
     method = METHODS[name]
     options = replace(OPTIONS, epochs=2, micro_batch=4, max_grad_norm=1.0, warmup_ratio=0.1)
-    training = Training(method, method.config(), tiny_groups(80), bench.student, options, seed=5)
+    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), Dropped)]
+    training = Training(method, method.config(), usable[:80], bench.student, options, seed=5)
     if method.needs.reference:
         training = replace(training, reference=reference_logps(training))
     curves, weights = [], []

@@ -1,8 +1,8 @@
 """Train/eval token parity for the chat-template shapes of Llama-3, Gemma-2, Qwen2.5 and SmolLM2, end to end.
 
-The templates are of our own writing, with the originals' structure: who writes the BOS token, what ends a turn, what stands
-between turns, who refuses or invents a system turn. The tokenizer knows single bytes and the special tokens, and adds a
-BOS token of its own whenever it is asked to add special tokens, as Llama's and Gemma's do.
+The templates are of our own writing, with the originals' structure: who writes the BOS token, what ends a turn, what
+stands between turns, who refuses or invents a system turn. The tokenizer knows single bytes and the special tokens, and
+adds a BOS token of its own whenever it is asked to add special tokens, as Llama's and Gemma's do.
 """
 
 from __future__ import annotations
