@@ -128,6 +128,13 @@ def test_a_fault_is_found(fault: str, world: World) -> None:
         CHECKS[check](method, method.config(), world)
 
 
+def test_options_may_make_a_method_need_less(world: World) -> None:
+    """With live answers alone GKD has no use for golden ones; that is no fault of what it declares."""
+    gkd = METHODS["gkd"]
+    assert "golden" in CHECKS["needs"](gkd, gkd.config(), world)
+    assert CHECKS["needs"](gkd, gkd.config(on_policy=1.0), world)
+
+
 def test_every_check_has_a_fault_that_it_finds() -> None:
     assert {check for check, _, _ in FAULTS.values()} == set(CHECKS)
 
