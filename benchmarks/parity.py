@@ -248,7 +248,8 @@ def compare(name: str, bench: Bench) -> Parity:
     other, others = theirs(bench, training, examples)
     if gradients.keys() != others.keys():
         raise ValueError(f"{name}: gradients of different parameters: {gradients.keys() ^ others.keys()}")
-    error = max(float((gradients[key] - others[key]).norm() / gradients[key].norm()) for key in gradients)
+    errors = [(gradients[key] - others[key]).norm() / gradients[key].norm() for key in gradients]
+    error = float(torch.stack(errors).max())  # a NaN would stay one
     return Parity(method, ", ".join(f"{k} = {v}" for k, v in options.items()), what, loss, abs(loss - other), error)
 
 
