@@ -179,8 +179,7 @@ def test_the_command_fails_on_a_bad_file(tmp_path: Path) -> None:
 
 def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(
-        "from dataclasses import replace\n\nfrom judges import JUDGES\n\n"
-        "JUDGE = replace(JUDGES['pocket'], name='mine')\n"
+        "from dataclasses import replace\n\nimport judges\n\nJUDGE = replace(judges.JUDGES['pocket'], name='mine')\n"
     )
     for words, problem in (
         (["simpoo"], "Did you mean 'simpo'"),
