@@ -188,6 +188,8 @@ def live(config: Any) -> None:
 class Rollouts:
     """How a method lets the student answer live: one response per prompt, drawn at the start of each step.
 
+    A method whose ``share`` is below 1 trains on its stored ``rows`` (one per prompt) in the other steps.
+
     The trainer draws for the whole optimiser step, then calls ``weigh`` once on all its tokens (so that whitening is
     over the global batch) and splits the result into micro-batches.
     """
@@ -197,6 +199,8 @@ class Rollouts:
     weigh: Callable[[Batch, Mapping[str, Tensor], Any], dict[str, Tensor]]
     """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
     entries of ``Batch.tokens``."""
+    share: Callable[[Any], float] = lambda config: 1.0
+    """config -> probability that a step is live; drawn per step from the training seed."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ class Method:
     config: type[Any]
     """A frozen dataclass with defaults, a docstring under each field."""
     rows: Callable[[Group, Any], Sequence[Row] | Dropped]
-    """Pure: which responses of a group to train on, in order (unused when ``rollouts`` is set)."""
+    """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
     loss: Callable[[Batch, Mapping[str, Tensor], Any], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms = log_probabilities

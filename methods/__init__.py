@@ -4,7 +4,24 @@ Importing this package reads equations, not torch: a loss imports torch when it 
 """
 
 from harness.method import Method
-from methods import adpa, adpa_plus, dckd, dpo, kd, minillm, pad_ppd, pad_vpd, pro, seqkd, simpo
+from methods import (
+    adpa,
+    adpa_plus,
+    best_of_n,
+    dckd,
+    distillm,
+    dpo,
+    gkd,
+    ipo,
+    kd,
+    minillm,
+    orpo,
+    pad_ppd,
+    pad_vpd,
+    pro,
+    seqkd,
+    simpo,
+)
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -20,8 +37,13 @@ METHODS: dict[str, Method] = {
         dckd.METHOD,
         adpa.METHOD,
         adpa_plus.METHOD,
+        best_of_n.METHOD,
+        ipo.METHOD,
+        orpo.METHOD,
+        gkd.METHOD,
+        distillm.METHOD,
     )
 }
-"""Name to method: those of the paper's Table 1 in its order, then others."""
+"""Name to method: the rows of the paper's Table 1 in its order, then further ones (named, or ``--methods all``)."""
 
 __all__ = ["METHODS"]

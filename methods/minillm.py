@@ -38,6 +38,9 @@ class Config:
     """Of that distribution. The loss always concerns the student at temperature 1."""
     gamma: float = 0.95
     """Discount of later rewards."""
+    length_normalise: bool = True
+    """Divide the reward to go of a token by the tokens that are left, itself included: a mean instead of a sum (always
+    so in the authors' code; without it early tokens of long answers have the largest advantages)."""
     reward_scale: float = 0.5
     """s, divides the rewards before they are clipped."""
     reward_clip: float = 100.0
@@ -68,19 +71,21 @@ def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str
     """``advantage`` A_t, importance ``weight`` w_t and ``old`` log q_old(y_t), [N] each, for the whole step."""
     rewards = (logps["teacher"] - logps["student"]) / config.reward_scale
     to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
+    if config.length_normalise:
+        to_go = to_go / (batch.lengths[batch.row] - batch.position)
     whitened = (to_go - to_go.mean()) * (to_go.var(unbiased=False) + 1e-8).rsqrt()
     weight = (logps["student"] - logps["behaviour"]).exp()
     return {"advantage": whitened, "weight": weight, "old": logps["student"]}
 
 
 def discounted(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
-    """[N] -> [N] mean discounted reward to go within each row: 1/(T-t+1) sum_{t'>=t} gamma^(t'-t) r_t'."""
+    """[N] -> [N] discounted reward to go within each row: sum_{t'>=t} gamma^(t'-t) r_t'."""
     padded = rewards.new_zeros(len(batch.lengths), int(batch.lengths.max()))
     padded[batch.row, batch.position] = rewards
     to_go = padded.clone()
     for t in range(padded.shape[1] - 2, -1, -1):
         to_go[:, t] += gamma * to_go[:, t + 1]
-    return to_go[batch.row, batch.position] / (batch.lengths[batch.row] - batch.position)
+    return to_go[batch.row, batch.position]
 
 
 def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:

@@ -23,8 +23,10 @@ from methods import ranking
 if TYPE_CHECKING:
     from torch import Tensor
 
-LARGEST = {"jsd": 10, "ag": 8, "kl_ts": 14, "kl_st": 14}
+LARGEST = {"jsd": 10, "ag": 10, "kl_ts": 14, "kl_st": 14}
 """Divergence to the largest n that is computed exactly in reasonable time: n! rankings, or 2^n sets for the KLs."""
+BEYOND = {"cf": 14, "mc": 64}
+"""Other numerics of the JSD to the largest n that they take."""
 
 
 @dataclass(frozen=True)
@@ -37,35 +39,59 @@ class Config:
     """Scale of both rewards."""
     divergence: Literal["jsd", "ag", "kl_ts", "kl_st"] = "jsd"
     """``jsd``: the paper. ``ag``: the released code. ``kl_ts``: KL(teacher || student). ``kl_st``: the reverse."""
+    numerics: Literal["exact", "cf", "mc"] = "exact"
+    """How the JSD is summed. ``exact``: over all rankings, n <= 10. ``cf``: an integral over its characteristic
+    function, to some 1e-13, n <= 14. ``mc``: from drawn rankings, with an unbiased gradient, n <= 64."""
+    draws: int = 256
+    """Rankings drawn per prompt and distribution, with ``numerics: mc``."""
 
     def __post_init__(self) -> None:
         require(0 <= self.alpha <= 1, f"pad-ppd: alpha = {self.alpha} must lie in [0, 1]")
         require(self.beta > 0, f"pad-ppd: beta = {self.beta} must be above 0")
         choices = ", ".join(LARGEST)
         require(self.divergence in LARGEST, f"pad-ppd: divergence = {self.divergence!r}; choices: {choices}")
+        kinds = ("exact", *BEYOND)
+        require(self.numerics in kinds, f"pad-ppd: numerics = {self.numerics!r}; choices: {', '.join(kinds)}")
+        alone = self.numerics == "exact" or self.divergence == "jsd"
+        require(alone, f"pad-ppd: numerics = {self.numerics!r} is for divergence 'jsd', not {self.divergence!r}")
+        require(self.draws >= 2, f"pad-ppd: draws = {self.draws} must be at least 2")
+
+    @property
+    def largest(self) -> int:
+        """How many responses per prompt these options take."""
+        return LARGEST[self.divergence] if self.numerics == "exact" else BEYOND[self.numerics]
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     """All samples, as sampled. Raises UserError where there are too many for the divergence."""
-    n, limit = len(group.samples), LARGEST[config.divergence]
-    require(n <= limit, f"pad-ppd: {n} responses per prompt; divergence {config.divergence!r} takes at most {limit}")
+    n, limit = len(group.samples), config.largest
+    how = f"divergence {config.divergence!r} with numerics {config.numerics!r}"
+    require(n <= limit, f"pad-ppd: {n} responses per prompt; {how} takes at most {limit}")
     return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
+
+
+def divergences(teacher: Tensor, student: Tensor, config: Config) -> Tensor:
+    """[B, n] scores of both, beta included -> [B], nats."""
+    from methods import plackett_luce, plackett_luce_large
+
+    if config.numerics == "cf":
+        return plackett_luce_large.jsd_cf(teacher, student)
+    if config.numerics == "mc":
+        return plackett_luce_large.jsd_mc(teacher, student, plackett_luce_large.gumbel_noise(teacher, config.draws))
+    if config.divergence == "jsd":
+        return plackett_luce.jsd(teacher, student)
+    if config.divergence == "ag":
+        return plackett_luce.ag(teacher, student)
+    pair = (teacher, student) if config.divergence == "kl_ts" else (student, teacher)
+    return plackett_luce.kl(*pair)
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
     """Divergence of the two distributions over rankings, in float64, mean over prompts."""
-    from methods import plackett_luce
-
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     teacher, student = config.beta * scores.double(), config.beta * rewards.double()
-    divergences = {
-        "jsd": lambda: plackett_luce.jsd(teacher, student),
-        "ag": lambda: plackett_luce.ag(teacher, student),
-        "kl_ts": lambda: plackett_luce.kl(teacher, student),
-        "kl_st": lambda: plackett_luce.kl(student, teacher),
-    }
-    total = divergences[config.divergence]().sum().to(rewards.dtype)
+    total = divergences(teacher, student, config).sum().to(rewards.dtype)
     logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
     return Loss((Term("divergence", total, per="prompt"),), logs)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -27,11 +28,14 @@ LOG2 = math.log(2.0)
 GATHER_LIMIT = 8
 """Largest n for which all n! log-probabilities are held at once."""
 SPLIT_LIMIT = 10
-"""Largest n for the JSD: rankings are split in the middle and streamed."""
+"""Largest n for JSD and AG: rankings are split in the middle and streamed."""
 SUBSET_LIMIT = 14
 """Largest n for KL by dynamic programming over sets."""
 STREAM = 1 << 22
 """Rankings (over the whole batch) held at once while streaming."""
+
+Parts = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(log P, log Q) of some rankings -> their shares of a divergence, and its derivative by each log Q."""
 
 
 def log_probability(scores: Tensor) -> Tensor:
@@ -49,13 +53,13 @@ def all_log_probabilities(scores: Tensor) -> Tensor:
 def jsd(teacher: Tensor, student: Tensor) -> Tensor:
     """Jensen-Shannon divergence, at most log 2. No gradient to ``teacher`` above n = 8.
 
-    Raises UserError above n = 10, where n! is out of reach.
+    Raises UserError above n = 10, where n! is out of reach (``methods/plackett_luce_large.py`` goes on).
     """
     n = student.shape[1]
     if n <= GATHER_LIMIT:
         return jsd_gather(teacher, student)
     if n <= SPLIT_LIMIT:
-        return jsd_split(teacher, student)
+        return split(teacher, student, jsd_parts)
     raise UserError(f"the JSD of rankings takes at most {SPLIT_LIMIT} responses, not {n}; kl_ts takes {SUBSET_LIMIT}")
 
 
@@ -66,28 +70,54 @@ def jsd_gather(teacher: Tensor, student: Tensor) -> Tensor:
     return 0.5 * (p.exp() * (LOG2 - softplus(d)) + q.exp() * (LOG2 - softplus(-d))).sum(1)
 
 
-def jsd_split(teacher: Tensor, student: Tensor) -> Tensor:
-    """JSD with rankings split after n // 2 picks: log p = U[first half] + V[second half], per set left in the middle.
+def ag(teacher: Tensor, student: Tensor) -> Tensor:
+    """(KL(M||P) + KL(M||Q)) / 2 = E_M[log cosh(D / 2)], what PAD's released code minimises. Unbounded.
 
-    Streams over the middle sets and keeps the closed-form gradient dJSD/dlogQ = Q log(Q/M) / 2, so nothing of size
-    n! is held.
+    No gradient to ``teacher`` above n = 8. Raises UserError above n = 10.
+    """
+    n = student.shape[1]
+    if n <= GATHER_LIMIT:
+        return ag_gather(teacher, student)
+    if n <= SPLIT_LIMIT:
+        return split(teacher, student, ag_parts)
+    raise UserError(f"the AG divergence of rankings takes at most {SPLIT_LIMIT} responses, not {n}")
+
+
+def ag_gather(teacher: Tensor, student: Tensor) -> Tensor:
+    """AG over the full table."""
+    p, q = all_log_probabilities(teacher), all_log_probabilities(student)
+    return 0.5 * ((p.exp() + q.exp()) * log_cosh_half(q - p)).sum(1)
+
+
+def log_cosh_half(d: Tensor) -> Tensor:
+    """log cosh(d / 2) without overflow."""
+    size = d.abs()
+    return 0.5 * size + torch.log1p((-size).exp()) - LOG2
+
+
+def split(teacher: Tensor, student: Tensor, parts: Parts) -> Tensor:
+    """A sum over rankings, split after n // 2 picks: log p = U[first half] + V[second half], per set left in between.
+
+    Streams over these sets and keeps the closed-form gradient by log Q (``parts``), so that nothing of size n! is held.
     """
     with torch.no_grad():
         halves = _halves(teacher)
-    apply: Any = _SplitJsd.apply
-    result: Tensor = apply(*halves, *_halves(student))
+    apply: Any = _Split.apply
+    result: Tensor = apply(parts, *halves, *_halves(student))
     return result
 
 
-def ag(teacher: Tensor, student: Tensor) -> Tensor:
-    """(KL(M||P) + KL(M||Q)) / 2 = E_M[log cosh(D / 2)], what PAD's released code minimises. Unbounded; n <= 8."""
-    n = student.shape[1]
-    if n > GATHER_LIMIT:
-        raise UserError(f"the AG divergence of rankings takes at most {GATHER_LIMIT} responses, not {n}")
-    p, q = all_log_probabilities(teacher), all_log_probabilities(student)
-    size = (q - p).abs()
-    log_cosh = 0.5 * size + torch.log1p((-size).exp()) - LOG2
-    return 0.5 * ((p.exp() + q.exp()) * log_cosh).sum(1)
+def jsd_parts(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """JSD from log P and log Q of some rankings: each one's share of it, and d JSD / d log Q = Q log(Q/M) / 2."""
+    d = q - p
+    weight = 0.5 * q.exp() * (LOG2 - softplus(-d))
+    return weight + 0.5 * p.exp() * (LOG2 - softplus(d)), weight
+
+
+def ag_parts(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """AG likewise; d AG / d log Q = Q log cosh(D/2) / 2 + (Q - P) / 4."""
+    cosh, big_p, big_q = log_cosh_half(q - p), p.exp(), q.exp()
+    return 0.5 * (big_p + big_q) * cosh, 0.5 * big_q * cosh + 0.25 * (big_q - big_p)
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
@@ -112,7 +142,7 @@ def visits(scores: Tensor) -> Tensor:
     table = subset_lse(scores)
     reach = scores.new_zeros(len(scores), 1 << n)
     reach[:, -1] = 1
-    for level in _levels(n):
+    for level in levels(n):
         sets, parents, items = (index.to(scores.device) for index in level)
         pick = (scores[:, items] - table[:, parents]).exp()
         reach = reach.index_copy(1, sets, (reach[:, parents] * pick).sum(-1))
@@ -130,9 +160,9 @@ def subset_lse(scores: Tensor) -> Tensor:
     return torch.cat(columns, 1)
 
 
-class _SplitJsd(torch.autograd.Function):
+class _Split(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, ua: Tensor, va: Tensor, ub: Tensor, vb: Tensor) -> Tensor:
+    def forward(ctx: Any, parts: Parts, ua: Tensor, va: Tensor, ub: Tensor, vb: Tensor) -> Tensor:
         total = ub.new_zeros(len(ub))
         grad_u, grad_v = torch.zeros_like(ub), torch.zeros_like(vb)
         chunk = max(1, STREAM // (len(ub) * ub.shape[2] * vb.shape[2]))
@@ -140,17 +170,16 @@ class _SplitJsd(torch.autograd.Function):
             part = slice(start, start + chunk)
             p = ua[:, part, :, None] + va[:, part, None]
             q = ub[:, part, :, None] + vb[:, part, None]
-            d = q - p
-            weight = 0.5 * q.exp() * (LOG2 - softplus(-d))
-            total += (weight + 0.5 * p.exp() * (LOG2 - softplus(d))).sum((1, 2, 3))
+            share, weight = parts(p, q)
+            total += share.sum((1, 2, 3))
             grad_u[:, part], grad_v[:, part] = weight.sum(3), weight.sum(2)
         ctx.save_for_backward(grad_u, grad_v)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor, Tensor]:
         grad_u, grad_v = ctx.saved_tensors
-        return None, None, grad[:, None, None] * grad_u, grad[:, None, None] * grad_v
+        return None, None, None, grad[:, None, None] * grad_u, grad[:, None, None] * grad_v
 
 
 def _halves(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,7 +218,7 @@ def _split_chains(n: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _levels(n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def levels(n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For sets of n-1, ..., 0 items: the sets [C], the sets one pick earlier [C, k], and the item picked [C, k]."""
     levels = []
     for size in range(n - 1, -1, -1):

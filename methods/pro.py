@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 class Config:
     """Options of PRO."""
 
-    gap: Literal["score", "none"] = "score"
-    """``score``: temperatures from differences of log p_sel. ``none``: all temperatures 1."""
+    gap: Literal["score", "probability", "none"] = "score"
+    """``score``: temperatures from differences of log p_sel. ``probability``: of p_sel itself, which lie in [0, 1] and
+    make the terms nearly flat. ``none``: all temperatures 1."""
+    gap_scale: float = 1.0
+    """Factor on the gaps of ``score`` and ``probability``: the paper's come from a reward model with its own scale."""
     gap_limit: float = 5.0
-    """Gaps are clipped to [0, this], nats; unbounded gaps of log-probabilities reach 18."""
+    """Scaled gaps are clipped to [0, this]; unbounded gaps of log-probabilities reach 18 nats."""
     beta: float = 1.0
     """Further factor on every s_i; the paper has none."""
     sft_weight: float = 0.05
@@ -40,7 +43,9 @@ class Config:
     """Cross-entropy of the best response summed over its tokens (the authors' code) or averaged over them."""
 
     def __post_init__(self) -> None:
-        require(self.gap in ("score", "none"), f"pro: gap = {self.gap!r}; choices: score, none")
+        gaps = ("score", "probability", "none")
+        require(self.gap in gaps, f"pro: gap = {self.gap!r}; choices: {', '.join(gaps)}")
+        require(self.gap_scale > 0, f"pro: gap_scale = {self.gap_scale} must be above 0")
         require(self.gap_limit > 0, f"pro: gap_limit = {self.gap_limit} must be above 0")
         require(self.beta > 0, f"pro: beta = {self.beta} must be above 0")
         require(self.sft_weight >= 0, f"pro: sft_weight = {self.sft_weight} must not be negative")
@@ -60,11 +65,12 @@ def ranking_losses(rewards: Tensor, scores: Tensor, config: Config) -> Tensor:
 
     n = rewards.shape[1]
     scaled = config.beta * rewards
+    graded = config.gap_scale * (scores.exp() if config.gap == "probability" else scores)
     total = rewards.new_zeros(len(rewards))
     for k in range(n - 1):
         gaps = torch.ones_like(rewards[:, k + 1 :])
-        if config.gap == "score":
-            gaps = (scores[:, k : k + 1] - scores[:, k + 1 :]).clamp(0, config.gap_limit)
+        if config.gap != "none":
+            gaps = (graded[:, k : k + 1] - graded[:, k + 1 :]).clamp(0, config.gap_limit)
         best = gaps.max(1, keepdim=True).values * scaled[:, k : k + 1]
         others = gaps * scaled[:, k + 1 :]
         total = total + torch.cat([best, others], 1).logsumexp(1) - best[:, 0]

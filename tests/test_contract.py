@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.check import CHECKS
+from harness.check_data import World
 from harness.cli.wiring import load_registry
 from harness.recipe import load_recipe
 from harness.recipe_file import shipped
@@ -105,3 +107,34 @@ def test_options_are_frozen_explained_and_do_not_shadow_the_recipe(name: str, co
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
     }
     assert names <= explained, f"{name}: no docstring under {sorted(names - explained)}"
+
+
+METHODS = load_registry().methods
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_keeps_its_contract(name: str, check: str, world: World) -> None:
+    """The checks of ``distilbench check-method``, third parties' methods that are installed included."""
+    method = METHODS[name]
+    assert CHECKS[check](method, method.config(), world)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["gkd", "distillm"])
+def test_both_kinds_of_steps_keep_the_contract(name: str, share: float, world: World) -> None:
+    """All golden, and all live; the defaults above mix them."""
+    config = METHODS[name].config(on_policy=share)
+    for check in ("rows", "trains", "micro-batches"):
+        if check != "rows" or share == 0:
+            assert CHECKS[check](METHODS[name], config, world)
+
+
+def test_the_sweep_covers_every_method() -> None:
+    assert len(CHECKS) == 6
+    assert len(METHODS) >= 13

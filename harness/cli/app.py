@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import assets, doctor, judging, recipes, running, showing
+from harness.cli import assets, checking, doctor, judging, recipes, running, showing
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -68,4 +68,5 @@ showing.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.command()(doctor.doctor)
 app.add_typer(assets.app, name="assets")
+app.command("check-method")(checking.check_method)
 app.command("pocket-judge")(judging.pocket_judge)

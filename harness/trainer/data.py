@@ -88,7 +88,7 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
         room = options.max_new_tokens if method.rollouts else 0
-        if example.longest + room > options.max_length:
+        if max(example.longest, len(example.prompt) + room) > options.max_length:
             dropped[f"longer than {options.max_length} tokens"] += 1
         elif any(not row.response for row in example.rows):
             dropped["a response has no tokens"] += 1

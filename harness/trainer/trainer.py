@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from harness.errors import UserError
 from harness.method import Loss, Method
+from harness.stats import seed_of
 from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
 from harness.trainer.loading import pad_of
 from harness.trainer.options import Progress, TrainOptions
@@ -113,10 +115,17 @@ class DistilTrainer(Trainer):
     ) -> tuple[list[Any], Any]:
         """All micro-batches of one optimiser step, and the counts that divide its terms."""
         parts = [next(epoch_iterator) for _ in range(num_batches)]
-        micros = self.roll_out(parts, device) if self.job.method.rollouts else self.read(parts, device)
+        micros = self.roll_out(parts, device) if self.live() else self.read(parts, device)
         counts = self.count(micros)
         self.tally = Tally(ids=[prompt for micro in micros for prompt in micro.ids if not micro.filler])
         return [{"micro": micro} for micro in micros], counts
+
+    def live(self) -> bool:
+        """Whether the student answers in this step; every process and every restart draws the same."""
+        rollouts, job = self.job.method.rollouts, self.job
+        if rollouts is None:
+            return False
+        return random.Random(seed_of("live", job.seed, self.state.global_step)).random() < rollouts.share(job.config)
 
     def read(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of stored responses."""

@@ -76,7 +76,7 @@ def translation(training: Training) -> Trl:
     if method.trl is None:
         raise UserError(
             f"backend trl cannot train {method.name!r}: TRL's stable trainers have supervised fine-tuning and DPO "
-            "alone (of the shipped methods: seqkd, dpo). Use the default backend for this method."
+            "alone (of the shipped methods: seqkd, best-of-n, dpo, ipo). Use the default backend for this method."
         )
     if options.batch_size % options.micro_batch:
         raise UserError(

@@ -102,22 +102,11 @@ def first_step(run: Training, out: Path) -> tuple[float, dict[str, torch.Tensor]
     return trainer.curve[0]["loss"], gradients.first
 
 
-def test_every_method_is_swept() -> None:
-    """The sweeps below run over METHODS; this is how many that is."""
-    assert len(METHODS) == 11
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_two_steps_train_the_student_alone(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
-    before = digest(student), digest(teacher)
+def test_the_report_and_the_curve_say_what_was_done(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """That every method trains, alike in all micro-batches, is swept in ``tests/test_contract.py``."""
     seen: list[tuple[int, int]] = []
-    run = training(METHODS[name], student, teacher)
+    run = training(METHODS["pad-ppd"], student, teacher)
     report = fit(run, tmp_path, progress=lambda done, total, logs: seen.append((done, total)))
-    assert (digest(student), digest(teacher)) == before
-    old, new = weights(student), weights(tmp_path)
-    assert old.keys() == new.keys()
-    assert all(torch.isfinite(value).all() for value in new.values())
-    assert max(float((new[key] - old[key]).abs().max()) for key in old) > 1e-4
     assert report.steps == 2 and report.prompts == 16 and report.dropped == {}
     assert seen == [(1, 2), (2, 2)]
     lines = curve(tmp_path)
@@ -125,23 +114,6 @@ def test_two_steps_train_the_student_alone(name: str, student: Path, teacher: Pa
     assert lines[0]["loss"] == report.first_loss and lines[1]["loss"] == report.final_loss
     assert math.isfinite(report.final_loss) and report.tokens > report.response_tokens > 0
     assert load_tokenizer(tmp_path).chat_template == load_tokenizer(student).chat_template
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_accumulation_changes_nothing(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
-    """8 prompts per step as 1x8, 2x4, 8x1 and 3+3+2: one loss, one gradient."""
-    run = training(METHODS[name], student, teacher, groups=GROUPS[:8], max_grad_norm=0.0)
-    results = []
-    for micro in (8, 4, 1, 3):
-        job = replace(run, options=replace(run.options, micro_batch=micro))
-        results.append(first_step(job, tmp_path / str(micro)))
-    loss, gradient = results[0]
-    norm = math.sqrt(sum(float(value.pow(2).sum()) for value in gradient.values()))
-    assert norm > 1e-3
-    for other, other_gradient in results[1:]:
-        assert other == pytest.approx(loss, rel=1e-6, abs=1e-6)
-        worst = max(float((gradient[key] - other_gradient[key]).abs().max()) for key in gradient)
-        assert worst <= 1e-6 * max(1.0, norm)
 
 
 @pytest.mark.parametrize("name", ["minillm", "pad-ppd"])

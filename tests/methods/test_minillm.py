@@ -1,7 +1,7 @@
 """MiniLLM against arithmetic done by hand.
 
-Rewards to go, r = (1, 2, 3), gamma = 1/2, divided by the tokens left:
-    A_1 = (1 + 2/2 + 3/4) / 3 = 0.916667,   A_2 = (2 + 3/2) / 2 = 1.75,   A_3 = 3
+Rewards to go, r = (1, 2, 3), gamma = 1/2; per token that is left:
+    1 + 2/2 + 3/4 = 2.75,   2 + 3/2 = 3.5,   3;         2.75 / 3 = 0.916667,   3.5 / 2 = 1.75,   3
 Clipped policy term, ratio 1.5, clip 0.2: A = 1: max(-1.5, -1.2) = -1.2;  A = -1: max(1.5, 1.2) = 1.5.
 Single step, q = (1/2, 1/2), p = (3/4, 1/4): KL(q||p) = 0.143841 (see test_kd.py).
 """
@@ -18,7 +18,7 @@ from tests.tiny import tiny_batch, tiny_group
 
 def test_discounted_rewards_by_hand() -> None:
     found = minillm.discounted(torch.tensor([1.0, 2.0, 3.0]), tiny_batch([3]), 0.5)
-    torch.testing.assert_close(found, torch.tensor([2.75 / 3, 1.75, 3.0]))
+    torch.testing.assert_close(found, torch.tensor([2.75, 3.5, 3.0]))
 
 
 def test_rows_do_not_leak_into_each_other() -> None:
@@ -26,6 +26,22 @@ def test_rows_do_not_leak_into_each_other() -> None:
     both = minillm.discounted(rewards, tiny_batch([3, 2], prompts=2), 0.5)
     apart = [minillm.discounted(part, tiny_batch([len(part)]), 0.5) for part in rewards.split([3, 2])]
     torch.testing.assert_close(both, torch.cat(apart))
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_advantages_by_hand(normalised: bool) -> None:
+    """r = (1, 2, 3) as (teacher - student) * 1/s with s = 1/2; whitening: (x - mean) / sqrt(variance).
+
+    Normalised (0.916667, 1.75, 3): mean 1.888889, variance (0.945216 + 0.019290 + 1.234568) / 3 = 0.733025,
+    root 0.856169: (-1.135550, -0.162221, 1.297772). As sums (2.75, 3.5, 3): mean 3.083333, variance
+    (0.111111 + 0.173611 + 0.006944) / 3 = 0.097222, root 0.311805: (-1.069045, 1.336306, -0.267261).
+    """
+    student = torch.tensor([-1.0, -2.0, -3.0])
+    logps = {"student": student, "teacher": student + torch.tensor([0.5, 1.0, 1.5]), "behaviour": student}
+    config = minillm.Config(gamma=0.5, length_normalise=normalised)
+    found = minillm.weigh(tiny_batch([3]), logps, config)["advantage"].tolist()
+    expected = [-1.135550, -0.162221, 1.297772] if normalised else [-1.069045, 1.336306, -0.267261]
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_policy_term_by_hand() -> None:

@@ -7,6 +7,9 @@ n = 3, scores (0, -1, -3), mean log-probabilities (-1, -2, -3), one token each:
 SFT: w (n-1)^2 NLL = 0.05 * 4 * 1 = 0.2.
 """
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
@@ -41,6 +44,18 @@ def test_gaps_are_clipped() -> None:
     torch.testing.assert_close(far, parts(logp, [1, 1], [0.0, -5.0], pro.Config())["ranking"])
 
 
+def test_gaps_of_probabilities_and_their_scale() -> None:
+    """p_sel = 0.8 and 0.2, s = (-1, -2): gap 0.6: L = log(1 + e^(0.6 * -1)) = log 1.548812 = 0.437488; twice the scale:
+    log(1 + e^-1.2) = log 1.301194 = 0.263282. Scores (0, -1), scaled by 3: log(1 + e^-3) = 0.048587."""
+    logp, scores = torch.tensor([-1.0, -2.0]), [math.log(0.8), math.log(0.2)]
+    found = parts(logp, [1, 1], scores, pro.Config(gap="probability"))["ranking"]
+    assert found.item() == pytest.approx(0.437488, abs=1e-6)
+    twice = parts(logp, [1, 1], scores, pro.Config(gap="probability", gap_scale=2.0))["ranking"]
+    assert twice.item() == pytest.approx(0.263282, abs=1e-6)
+    thrice = parts(logp, [1, 1], [0.0, -1.0], pro.Config(gap_scale=3.0))["ranking"]
+    assert thrice.item() == pytest.approx(0.048587, abs=1e-6)
+
+
 def test_without_gaps_it_is_vpd() -> None:
     logp, scores = torch.tensor([-1.0, -0.5, -2.0, -1.5]), [3.0, 2.0, 1.0, 0.0]
     ours = parts(logp, [1] * 4, scores, pro.Config(gap="none", beta=10.0, sft_weight=0.0))
@@ -73,7 +88,17 @@ def test_rows_are_sorted_and_identical_responses_dropped() -> None:
     )
 
 
-def test_config_refuses() -> None:
-    for wrong in ({"gap": "wide"}, {"gap_limit": 0.0}, {"beta": -1.0}, {"sft_weight": -1.0}, {"sft_reduction": "max"}):
-        with pytest.raises(UserError, match="pro: "):
-            pro.Config(**wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gap": "wide"},
+        {"gap_limit": 0.0},
+        {"gap_scale": 0.0},
+        {"beta": -1.0},
+        {"sft_weight": -1.0},
+        {"sft_reduction": "x"},
+    ],
+)
+def test_config_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="pro: "):
+        pro.Config(**wrong)

@@ -1,0 +1,67 @@
+"""``check-method``: the contract checks over a method of ours or of somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Overrides, Plugins
+
+if TYPE_CHECKING:
+    from harness.method import Method
+
+
+def check_method(
+    what: Annotated[str, typer.Argument(metavar="FILE_OR_NAME", help="A Python file with METHOD, or a method's name.")],
+    plugins: Plugins = None,
+    overrides: Overrides = None,
+) -> None:
+    """Check a method against its contract on tiny random models: options, rows, needs, two steps of training.
+
+    One line per check, exit code 1 if one failed. Options of the method: --set beta=0.05.
+    """
+    from harness.check import check_method as check
+
+    failed = 0
+    for method in chosen(what, plugins or []):
+        typer.echo(f"{method.name}: {method.paper}")
+        for finding in check(method, options(method, overrides or [])):
+            failed += finding.problem is not None
+            state = "ok    " if finding.problem is None else "FAILED"
+            typer.echo(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
+    if failed:
+        typer.echo(f"{failed} failed: docs/add-a-method.md says what the contract asks.", err=True)
+        raise typer.Exit(1)
+
+
+def chosen(what: str, plugins: Sequence[str]) -> list[Method]:
+    """The methods that a file brings, or the one of this name. Raises UserError where there is none."""
+    from harness.cli.wiring import load_registry
+    from harness.errors import UserError, unknown
+
+    if not what.endswith(".py"):
+        methods = load_registry(plugins).methods
+        if what not in methods:
+            raise unknown("method", what, methods, "Or give the path of a Python file that ends in .py.")
+        return [methods[what]]
+    before = load_registry(plugins).methods
+    brought = [method for name, method in load_registry([*plugins, what]).methods.items() if name not in before]
+    if not brought:
+        raise UserError(f"the plug-in {what!r} brings no method: define METHOD (or METHODS) in it.")
+    return brought
+
+
+def options(method: Method, overrides: Sequence[str]) -> Any:
+    """The method's config with ``option=value`` texts applied. Raises RecipeError that lists what is wrong."""
+    from harness.configs import read_config
+    from harness.recipe_errors import RecipeError
+    from harness.recipe_file import read_overrides
+    from harness.stages.work import build
+
+    values, problems = read_overrides(list(overrides))
+    plain, more = read_config(method.config, values, ())
+    if problems + more:
+        raise RecipeError(problems + more, "--set")
+    return build(method.config, plain)

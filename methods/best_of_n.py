@@ -1,0 +1,60 @@
+"""Best-of-n fine-tuning: cross-entropy on the one of the student's n responses that the teacher prefers.
+
+    L = - mean_t log q(y_t | x, y_<t),    y = argmax of log p_sel among the n samples
+
+Mean over the response tokens of the whole step. The baseline that tells how much of a preference method's gain comes
+from the teacher's favourite alone; also known as rejection-sampling fine-tuning, as a stage of Touvron et al.
+2023 (Llama 2, section 3.2.3), arXiv 2307.09288. Their scorer is a reward model, here it is the teacher's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which of the student's answers count."""
+
+    keep_unfinished: bool = False
+    """Train on a favourite that was cut at the token limit too, without an end-of-turn token."""
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The response with the largest log p_sel; of equal ones the first."""
+    scores = ranking.selection_scores(group.samples)
+    if scores is None or len(scores) < 2:
+        return ranking.unusable(group)
+    best = group.samples[ranking.descending(scores)[0]]
+    if not best.text.strip():
+        return Dropped("the teacher's favourite is empty")
+    if not (best.finished or config.keep_unfinished):
+        return Dropped("the teacher's favourite is unfinished")
+    return [Row(best.text, finished=best.finished)]
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Cross-entropy, mean over response tokens."""
+    return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
+
+
+METHOD = Method(
+    name="best-of-n",
+    title="Best-of-n SFT",
+    paper="Touvron et al. 2023, Llama 2: Open Foundation and Fine-Tuned Chat Models (section 3.2.3), arXiv 2307.09288",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    trl=Trl("sft"),
+    row_fields=("keep_unfinished",),
+)

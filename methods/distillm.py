@@ -1,0 +1,101 @@
+"""DistiLLM: KL divergence against a distribution that is skewed towards the other model, on partly own answers.
+
+    skl:   KL( p || a p + (1 - a) q )          srkl:   KL( q || (1 - a) p + a q )
+
+p: teacher, q: student, a = 0.1; mean over the response tokens of the whole step. The skew bounds the ratio inside
+the logarithm by 1/a. Paper: Ko et al. 2024, DistiLLM, arXiv 2402.03898, section 3.1. Departure: the paper adapts the
+share of the student's own answers to a validation loss and replays old ones from a buffer; here a fixed share of the
+steps trains on fresh answers, as in GKD, so that the two rows differ in the divergence alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of DistiLLM."""
+
+    divergence: Literal["skl", "srkl"] = "skl"
+    """``skl``: skew KL (the authors' scripts for GPT-2). ``srkl``: skew reverse KL, the paper's other one."""
+    skew: float = 0.1
+    """a, share of the divergence's first model in the mixture that it is compared with; 0: the plain KL."""
+    on_policy: float = 0.5
+    """Probability that a step trains on the student's own answers, the rest on golden ones: GKD's default."""
+    sampling_temperature: float = 1.0
+    """Of the student's own answers."""
+
+    def __post_init__(self) -> None:
+        choices = ("skl", "srkl")
+        require(
+            self.divergence in choices, f"distillm: divergence = {self.divergence!r}; choices: {', '.join(choices)}"
+        )
+        require(0 <= self.skew < 1, f"distillm: skew = {self.skew} must lie in [0, 1)")
+        require(0 <= self.on_policy <= 1, f"distillm: on_policy = {self.on_policy} must lie in [0, 1]")
+        value = self.sampling_temperature
+        require(value > 0, f"distillm: sampling_temperature = {value} must be above 0")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The golden answer, for the steps that are not on-policy; none where all are."""
+    if config.on_policy == 1:
+        return ()
+    if not (group.prompt.golden or "").strip():
+        return Dropped("no golden answer")
+    return [Row(str(group.prompt.golden))]
+
+
+def sampling(config: Config) -> tuple[float, float]:
+    """(temperature, teacher mix)."""
+    return config.sampling_temperature, 0.0
+
+
+def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Nothing: the divergence is taken at every token alike."""
+    return {}
+
+
+def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
+    """[c, V] log-probabilities each -> [c] KL( first || skew * first + (1 - skew) * second ), nats."""
+    import math
+
+    import torch
+
+    mixture = second if skew == 0 else torch.logaddexp(first + math.log(skew), second + math.log1p(-skew))
+    return (first.exp() * (first - mixture)).sum(-1)
+
+
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+    """``kl``, the skewed divergence at each position, nats, [c]."""
+    if teacher is None:
+        raise ValueError("distillm needs the teacher's logits")
+    q, p = logits.log_softmax(-1), teacher.log_softmax(-1)
+    return {"kl": skewed(p, q, config.skew) if config.divergence == "skl" else skewed(q, p, config.skew)}
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Divergence, mean over response tokens."""
+    return Loss((Term("kl", terms["kl"].sum(), per="token"),))
+
+
+METHOD = Method(
+    name="distillm",
+    title="DistiLLM",
+    paper="Ko et al. 2024, DistiLLM: Towards Streamlined Distillation for Large Language Models, arXiv 2402.03898",
+    needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    token_terms=token_terms,
+    rollouts=Rollouts(sampling, weigh, share=lambda config: float(config.on_policy)),
+    row_fields=("on_policy",),
+)

@@ -1,0 +1,105 @@
+"""GKD: generalised knowledge distillation, a generalised Jensen-Shannon divergence on partly the student's own answers.
+
+    L = mean_t JSD_beta( p(. | s_t) || q(. | s_t) )
+    JSD_beta(p || q) = beta KL(p || m) + (1 - beta) KL(q || m),    m = beta p + (1 - beta) q
+
+p: teacher, q: student. With probability lambda a step trains on answers that the student has just given (no gradient
+through the drawing), otherwise on golden answers (Algorithm 1). Mean over the response tokens of the whole step.
+beta = 0 and 1 mean KL(p || q) and KL(q || p), the limits of JSD_beta / beta and JSD_beta / (1 - beta), as in TRL.
+Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 2306.13649, Eq. 1. MiniLLM with
+``long_term=False`` and ``teacher_mix=0`` is this with beta = 1, lambda = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
+from harness.types import Group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of GKD."""
+
+    beta: float = 0.5
+    """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
+    on_policy: float = 0.5
+    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
+    temperature: float = 1.0
+    """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
+    sampling_temperature: float = 1.0
+    """Of the student's own answers; the paper's."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.beta <= 1, f"gkd: beta = {self.beta} must lie in [0, 1]")
+        require(0 <= self.on_policy <= 1, f"gkd: on_policy = {self.on_policy} must lie in [0, 1]")
+        require(self.temperature > 0, f"gkd: temperature = {self.temperature} must be above 0")
+        value = self.sampling_temperature
+        require(value > 0, f"gkd: sampling_temperature = {value} must be above 0")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """The golden answer, for the steps that are not on-policy; none where all are."""
+    if config.on_policy == 1:
+        return ()
+    if not (group.prompt.golden or "").strip():
+        return Dropped("no golden answer")
+    return [Row(str(group.prompt.golden))]
+
+
+def sampling(config: Config) -> tuple[float, float]:
+    """(temperature, teacher mix)."""
+    return config.sampling_temperature, 0.0
+
+
+def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Nothing: the divergence is taken at every token alike."""
+    return {}
+
+
+def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    """[c, V] log-probabilities of teacher and student -> [c] JSD_beta, nats."""
+    import math
+
+    import torch
+
+    if beta == 0:
+        return (p.exp() * (p - q)).sum(-1)
+    if beta == 1:
+        return (q.exp() * (q - p)).sum(-1)
+    m = torch.logaddexp(p + math.log(beta), q + math.log1p(-beta))
+    return (beta * p.exp() * (p - m) + (1 - beta) * q.exp() * (q - m)).sum(-1)
+
+
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+    """``jsd`` between the models at each position, nats, [c]."""
+    if teacher is None:
+        raise ValueError("gkd needs the teacher's logits")
+    q, p = ((each / config.temperature).log_softmax(-1) for each in (logits, teacher))
+    return {"jsd": divergence(p, q, config.beta)}
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Divergence, mean over response tokens."""
+    return Loss((Term("jsd", terms["jsd"].sum(), per="token"),))
+
+
+METHOD = Method(
+    name="gkd",
+    title="GKD",
+    paper="Agarwal et al. 2024, On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes, "
+    "arXiv 2306.13649",
+    needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    token_terms=token_terms,
+    rollouts=Rollouts(sampling, weigh, share=lambda config: float(config.on_policy)),
+    row_fields=("on_policy",),
+)

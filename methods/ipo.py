@@ -1,0 +1,72 @@
+"""IPO: preference optimisation with a squared loss, which asks for a fixed margin instead of an ever larger one.
+
+    L = ( h - 1 / (2 beta) )^2,    h = [ l(y+) - l_ref(y+) ] - [ l(y-) - l_ref(y-) ]
+
+Mean over prompts; beta is the paper's tau. Paper: Azar et al. 2023, arXiv 2310.12036, Eq. 17, with l(y) = the summed
+log-probability. The authors' own experiments, by what they told TRL, divide the sum by the number of tokens, as TRL
+does: here the default, because otherwise one margin is asked of answers of every length. ``reduction="sum"`` is the
+equation as printed. Pairs: largest and smallest log p_sel of the n samples, as for DPO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of IPO."""
+
+    beta: float = 0.1
+    """tau of the paper: the margin asked for is 1 / (2 beta). TRL's default."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Log-probability of a response per token (TRL, the authors' runs), or summed (the paper's Eq. 17)."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"ipo: beta = {self.beta} must be above 0")
+        choices = ("mean", "sum")
+        require(self.reduction in choices, f"ipo: reduction = {self.reduction!r}; choices: {', '.join(choices)}")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """Chosen, rejected."""
+    return ranking.pair(group)
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Squared distance of the margin from 1 / (2 beta), mean over prompts."""
+    ratios = batch.sum_rows(terms["logp"]) - batch.signals["reference"]
+    if config.reduction == "mean":
+        ratios = ratios / batch.lengths.to(ratios.dtype)
+    chosen, rejected = batch.per_prompt(ratios).unbind(1)
+    margin = chosen - rejected
+    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum(), "chosen": chosen.detach().sum()}
+    return Loss((Term("preference", (margin - 1 / (2 * config.beta)).square().sum(), per="prompt"),), logs)
+
+
+def trl_arguments(config: Config) -> Mapping[str, Any]:
+    """TRL's arguments. Raises UserError for the summed form, which TRL does not have."""
+    require(config.reduction == "mean", "ipo: TRL divides by the length; reduction = 'sum' needs backend: ours")
+    return {"loss_type": ["ipo"], "beta": config.beta}
+
+
+METHOD = Method(
+    name="ipo",
+    title="IPO",
+    paper="Azar et al. 2023, A General Theoretical Paradigm to Understand Learning from Human Preferences, "
+    "arXiv 2310.12036",
+    needs=Needs(responses=("samples",), signal="response", reference=True, rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+    trl=Trl("dpo", trl_arguments),
+)

@@ -1,0 +1,80 @@
+"""ORPO: supervised fine-tuning on the chosen response with a penalty on the odds of the rejected one, no reference.
+
+    L = NLL(y+) - lambda * log sigmoid( log odds(y+) - log odds(y-) )
+    log odds(y) = r - log(1 - e^r),    r(y) = (1/|y|) sum_t log q(y_t | x, y_<t)
+
+NLL: mean over the chosen responses' tokens of the whole step; the penalty: mean over prompts. Paper: Hong, Lee and
+Thorne 2024, arXiv 2403.07691, Eqs. 4-7. Departure: the authors' code and TRL take the NLL over the prompt too; here, as
+in every other method of this package, a prompt is never trained on. Pairs: largest and smallest log p_sel of the n
+samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.types import Group
+from methods import ranking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of ORPO."""
+
+    weight: float = 0.1
+    """lambda, weight of the odds-ratio penalty: what the authors took for Mistral 7B, and TRL's default."""
+
+    def __post_init__(self) -> None:
+        require(self.weight > 0, f"orpo: weight = {self.weight} must be above 0")
+
+
+def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+    """Chosen, rejected."""
+    return ranking.pair(group)
+
+
+def log_odds(rewards: Tensor) -> Tensor:
+    """log( e^r / (1 - e^r) ) of mean log-probabilities r < 0, without cancellation for r near 0 or far below it."""
+    import torch
+
+    # 1 - e^r keeps its digits through expm1 where e^r is near 1, through log1p where it is near 0.
+    near = rewards > -0.7
+    safe = rewards.clamp_max(-torch.finfo(rewards.dtype).tiny)
+    rest = torch.where(
+        near, (-torch.expm1(torch.where(near, safe, -1.0))).log(), torch.log1p(-torch.where(near, -1.0, safe).exp())
+    )
+    return rewards - rest
+
+
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+    """Cross-entropy of the chosen responses and the odds-ratio penalty."""
+    from torch.nn.functional import logsigmoid
+
+    chosen, rejected = batch.per_prompt(log_odds(batch.mean_rows(terms["logp"]))).unbind(1)
+    margin = chosen - rejected
+    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum()}
+    return Loss(
+        (
+            Term("sft", -terms["logp"][batch.where_role("chosen")].sum(), per="token:chosen"),
+            Term("odds", -config.weight * logsigmoid(margin).sum(), per="prompt"),
+        ),
+        logs,
+    )
+
+
+METHOD = Method(
+    name="orpo",
+    title="ORPO",
+    paper="Hong, Lee and Thorne 2024, ORPO: Monolithic Preference Optimization without Reference Model, "
+    "arXiv 2403.07691",
+    needs=Needs(responses=("samples",), signal="response", rounds=True),
+    config=Config,
+    rows=rows,
+    loss=loss,
+)

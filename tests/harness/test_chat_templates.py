@@ -1,0 +1,189 @@
+"""Train/eval token parity for the chat-template shapes of Llama-3, Gemma-2, Qwen2.5 and SmolLM2, end to end.
+
+The templates are of our own writing, with the originals' structure: who writes the BOS token, what ends a turn, what
+stands between turns, who refuses or invents a system turn. The tokenizer knows single bytes and the special tokens, and
+adds a BOS token of its own whenever it is asked to add special tokens, as Llama's and Gemma's do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.chat import encode, encode_prompt, end_of_turn
+from harness.local_model import LocalModel
+from harness.method import Row
+from harness.trainer.data import tokenise
+from harness.types import Group, Prompt
+
+HEADER = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
+INVENTED = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One family's template, its special tokens, and what every encoding must obey."""
+
+    template: str
+    special: tuple[str, ...]
+    eos: str
+    end: str
+    """What ends a turn."""
+    bos: str | None = None
+    """Where the tokenizer has one; ``opens``: whether the template writes it, once, at the start."""
+    opens: bool = True
+    system: bool = True
+
+
+SHAPES = {
+    "llama-3": Shape(
+        "{{ bos_token }}{% for m in messages %}" + HEADER + "{% endfor %}"
+        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"),
+        eos="<|end_of_text|>",
+        end="<|eot_id|>",
+        bos="<|begin_of_text|>",
+    ),
+    "gemma-2": Shape(
+        GEMMA,
+        ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+        eos="<eos>",
+        end="<end_of_turn>",
+        bos="<bos>",
+        system=False,
+    ),
+    "qwen2.5": Shape(INVENTED, ("<|im_start|>", "<|im_end|>", "<|endoftext|>"), eos="<|im_end|>", end="<|im_end|>"),
+    "smollm2": Shape(
+        INVENTED,
+        ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+        eos="<|im_end|>",
+        end="<|im_end|>",
+        bos="<|im_start|>",  # its BOS token is the one that opens every turn
+        opens=False,
+    ),
+}
+USER = {"role": "user", "content": "Say hi,\nplease. {x} $y"}
+TALKS = {
+    "one turn": [USER],
+    "three turns": [USER, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Again?"}],
+    "system": [{"role": "system", "content": "Be kind."}, USER],
+}
+ANSWERS = ("Hi there.", " spaces around \n", "", "naïve 你好 🙂", "a <|im_end|> b <end_of_turn> c <|eot_id|>")
+
+
+def tokenizer_of(shape: Shape) -> Any:
+    """Bytes and special tokens; a post-processor that writes BOS when special tokens are asked for."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in shape.special])
+    if shape.bos and shape.opens:
+        pair = [(shape.bos, core.token_to_id(shape.bos))]
+        core.post_processor = processors.TemplateProcessing(single=f"{shape.bos} $A", special_tokens=pair)
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer = fast(
+        tokenizer_object=core,
+        bos_token=shape.bos,
+        eos_token=shape.eos,
+        additional_special_tokens=[token for token in shape.special if token not in (shape.bos, shape.eos)],
+    )
+    tokenizer.chat_template = shape.template
+    return tokenizer
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    return SHAPES[request.param]
+
+
+@pytest.fixture
+def tokenizer(shape: Shape) -> Any:
+    return tokenizer_of(shape)
+
+
+@pytest.fixture
+def model(tokenizer: Any) -> LocalModel:
+    """What answers and what the teacher's rewards are computed with; its weights are never asked for here."""
+    return LocalModel("tiny", SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)), tokenizer, 1024)
+
+
+def trained(tokenizer: Any, talk: Any, answer: str, finished: bool) -> tuple[list[int], list[int]]:
+    """Prompt and response ids as the trainer has them."""
+    group = Group(Prompt("p", tuple(talk)))
+    (example,) = tokenise(tokenizer, [group], [(0, [Row(answer, finished=finished)])])
+    return list(example.prompt), list(example.rows[0].response)
+
+
+def test_the_end_of_a_turn_is_found(shape: Shape, tokenizer: Any, model: LocalModel) -> None:
+    assert end_of_turn(tokenizer) == shape.end
+    assert set(model.stops) == {tokenizer.convert_tokens_to_ids(token) for token in (shape.end, shape.eos)}
+
+
+@pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+def test_one_beginning(shape: Shape, tokenizer: Any, talk: Any) -> None:
+    """One BOS where the template writes one, none where it does not, never a second one from the tokenizer."""
+    ids = encode_prompt(tokenizer, talk)
+    if shape.bos and shape.opens:
+        bos = tokenizer.convert_tokens_to_ids(shape.bos)
+        assert ids[0] == bos and ids.count(bos) == 1
+        text = tokenizer.apply_chat_template(TALKS["one turn"], tokenize=False)
+        assert tokenizer(text)["input_ids"].count(bos) == 2, "the trap is there: asked for special tokens, it adds one"
+    else:
+        opener = tokenizer.convert_tokens_to_ids("<|im_start|>")
+        turns = len(talk) + 1 + (talk[0]["role"] != "system")  # an invented system turn, and the answer's
+        assert ids[0] == opener and ids.count(opener) == turns
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut"])
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+def test_training_ids_are_evaluation_ids(
+    shape: Shape, tokenizer: Any, model: LocalModel, talk: Any, answer: str, finished: bool
+) -> None:
+    """What the model is asked with, what it would generate and what it is trained on: one list of ids."""
+    asked = encode_prompt(tokenizer, talk)
+    prompt, response = trained(tokenizer, talk, answer, finished)
+    assert prompt == asked
+    assert encode(tokenizer, talk, answer, finished) == (prompt, response)
+    end = tokenizer.convert_tokens_to_ids(shape.end)
+    assert response.count(end) == int(finished) and (not finished or response[-1] == end)
+    if not any(token in answer for token in shape.special):
+        said = model._response(response)  # the generated ids, read as an answer and trained on again
+        assert (said.text, said.finished, said.tokens) == (answer, finished, len(response))
+        assert trained(tokenizer, talk, said.text, said.finished) == (prompt, response)
+
+
+@pytest.mark.parametrize("name", ["one turn", "three turns"])
+def test_a_trained_answer_is_a_turn_of_the_template(shape: Shape, tokenizer: Any, name: str) -> None:
+    """Prompt and response together begin the conversation as the template itself writes it with the answer in it."""
+    prompt, response = trained(tokenizer, TALKS[name], "Hi there.", finished=True)
+    talk = [*TALKS[name], {"role": "assistant", "content": "Hi there."}]
+    whole = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), add_special_tokens=False)["input_ids"]
+    assert whole[: len(prompt) + len(response)] == prompt + response
+    assert tokenizer.decode(whole[len(prompt) + len(response) :]) in ("", "\n")
+
+
+def test_a_refused_system_turn_is_merged(shape: Shape, tokenizer: Any) -> None:
+    text = tokenizer.decode(encode_prompt(tokenizer, TALKS["system"]))
+    assert "Be kind." in text and ("Be kind.\n\nSay hi" in text) == (not shape.system)
+
+
+def test_four_shapes() -> None:
+    assert list(SHAPES) == ["llama-3", "gemma-2", "qwen2.5", "smollm2"]

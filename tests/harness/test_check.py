@@ -1,0 +1,197 @@
+"""The contract checks themselves: each finds the fault that it is there for, and the command says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from harness.check import CHECKS, check_method
+from harness.check_data import Failed, World
+from harness.cli.app import app
+from harness.errors import UserError
+from harness.method import Loss, Method, Needs, Row, Term
+from methods import METHODS, dpo, seqkd
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@dataclass
+class Loose:
+    """Not frozen."""
+
+    weight: float = 1.0
+    """w."""
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """An option without a sentence."""
+
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An option whose name a recipe needs."""
+
+    train: bool = True
+    """Whether."""
+
+
+def total(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Loss]:
+    """A loss with one term per prompt, made from the log-probabilities."""
+    return lambda batch, terms, config: Loss((Term("bad", make(terms["logp"]), per="prompt"),))
+
+
+def golden_or_sample(group: Any, config: Any) -> list[Row]:
+    return [Row(group.prompt.golden or group.samples[0].text)]
+
+
+def uneven(group: Any, config: Any) -> list[Row]:
+    return [Row(sample.text) for sample in group.samples[: 1 + len(group.samples[0].text) % 2]]
+
+
+def fickle(group: Any, config: Any) -> list[Row]:
+    return [Row(f"ba {torch.rand(()).item()}")]
+
+
+def unseeded(like: torch.Tensor) -> torch.Tensor:
+    """Random numbers that no seed decides (those of torch's global generator are decided by the training seed)."""
+    generator = torch.Generator()
+    generator.seed()
+    return torch.rand(like.shape, generator=generator)
+
+
+def first_sample(group: Any, config: Any) -> list[Row]:
+    return [Row(group.samples[0].text)]
+
+
+SAMPLES = replace(seqkd.METHOD, rows=first_sample, needs=Needs(responses=("samples",)))
+"""A method without fault: cross-entropy on the first sample."""
+
+FAULTS: dict[str, tuple[str, Method, str]] = {
+    "not frozen": ("config", replace(SAMPLES, config=Loose, row_fields=()), "must be a frozen dataclass"),
+    "unexplained": ("config", replace(SAMPLES, config=Unexplained, row_fields=()), "no docstring under weight"),
+    "taken name": ("config", replace(SAMPLES, config=Taken, row_fields=()), "options may not be called train"),
+    "row field": ("config", replace(SAMPLES, row_fields=("depth",)), r"row_fields names \['depth'\]"),
+    "uneven rows": ("rows", replace(SAMPLES, rows=uneven), r"equally many rows.*\[1, 2\]"),
+    "rows by chance": ("rows", replace(SAMPLES, rows=fickle), "something else when it is called again"),
+    "undeclared": ("needs", replace(SAMPLES, rows=golden_or_sample), "reads golden, which Needs does not declare"),
+    "undeclared score": (
+        "needs",
+        replace(dpo.METHOD, needs=Needs(responses=("samples",), reference=True)),
+        "reads a teacher signal per response, which Needs does not declare",
+    ),
+    "declared for nothing": (
+        "needs",
+        replace(SAMPLES, needs=Needs(responses=("samples", "teacher"))),
+        "declares teacher, which rows.. never uses",
+    ),
+    "reference for nothing": (
+        "needs",
+        replace(SAMPLES, needs=Needs(responses=("samples",), reference=True)),
+        "declares 'reference', which the loss never uses",
+    ),
+    "teacher for nothing": (
+        "needs",
+        replace(SAMPLES, needs=Needs(responses=("samples",), signal="token", shared_vocabulary=True)),
+        "declares 'token', which the loss never uses",
+    ),
+    "no gradient": (
+        "trains",
+        replace(SAMPLES, loss=total(lambda logp: (logp * 0).sum())),
+        "no gradient to the student",
+    ),
+    "a mean": ("micro-batches", replace(SAMPLES, loss=total(lambda logp: -logp.mean())), "depends on the micro-batch"),
+    "chance": (
+        "seed",
+        replace(SAMPLES, loss=total(lambda logp: -(logp * unseeded(logp)).sum())),
+        "two runs with one seed left different weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(fault: str, world: World) -> None:
+    check, method, problem = FAULTS[fault]
+    with pytest.raises(Failed, match=problem):
+        CHECKS[check](method, method.config(), world)
+
+
+def test_options_may_make_a_method_need_less(world: World) -> None:
+    """With live answers alone GKD has no use for golden ones; that is no fault of what it declares."""
+    gkd = METHODS["gkd"]
+    assert "golden" in CHECKS["needs"](gkd, gkd.config(), world)
+    assert CHECKS["needs"](gkd, gkd.config(on_policy=1.0), world)
+
+
+def test_every_check_has_a_fault_that_it_finds() -> None:
+    assert {check for check, _, _ in FAULTS.values()} == set(CHECKS)
+
+
+def test_a_method_without_fault_passes(world: World) -> None:
+    findings = list(check_method(SAMPLES, world=world))
+    assert [finding.name for finding in findings] == list(CHECKS)
+    assert [finding.problem for finding in findings] == [None] * len(CHECKS)
+
+
+def test_what_a_method_raises_is_reported_with_its_line(world: World) -> None:
+    """A loss that reads the reference without having declared it finds nothing there."""
+    undeclared = replace(dpo.METHOD, needs=replace(dpo.METHOD.needs, reference=False))
+    findings = {finding.name: finding.problem for finding in check_method(undeclared, world=world)}
+    assert "KeyError: 'reference' (dpo.py:" in str(findings["trains"])
+    assert findings["rows"] is None
+
+
+def command(*words: str) -> Result:
+    return CliRunner().invoke(app, ["check-method", *words])
+
+
+def test_the_command_prints_a_line_per_check() -> None:
+    done = command("best-of-n", "--set", "keep_unfinished=true")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("best-of-n: ") and [line.split()[0] for line in lines[1:]] == ["ok"] * len(CHECKS)
+    assert [line.split()[1] for line in lines[1:]] == list(CHECKS)
+
+
+def test_the_command_fails_on_a_bad_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\n\n"
+        "from methods.seqkd import METHOD as SEQKD\n\n"
+        "METHOD = replace(SEQKD, name='mine', row_fields=('depth',), rows=lambda group, config: 1 / 0)\n"
+    )
+    done = command(str(file))
+    assert done.exit_code == 1
+    assert "FAILED config" in done.stdout and "FAILED rows           ZeroDivisionError" in done.stdout
+
+
+def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text(
+        "from dataclasses import replace\n\nimport judges\n\nJUDGE = replace(judges.JUDGES['pocket'], name='mine')\n"
+    )
+    for words, problem in (
+        (["simpoo"], "Did you mean 'simpo'"),
+        ([str(tmp_path / "judge.py")], "brings no method: define METHOD"),
+        (["dpo", "--set", "beta=-1"], "dpo: beta = -1"),
+        (["dpo", "--set", "gamma=1"], "gamma"),
+    ):
+        error = command(*words).exception
+        assert isinstance(error, UserError) and problem in str(error)
+
+
+def test_all_of_ours_are_known_by_name() -> None:
+    from harness.cli.checking import chosen
+
+    assert [chosen(name, ())[0].name for name in METHODS] == list(METHODS)
