@@ -28,6 +28,7 @@ from harness.method import Loss, Method
 from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
 from harness.trainer.loading import pad_of
 from harness.trainer.options import Progress, TrainOptions
+from harness.trainer.packing import Layout
 from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
 from harness.trainer.terms import response_terms
 
@@ -46,6 +47,9 @@ class Job:
     tokenizer: PreTrainedTokenizerBase
     options: TrainOptions
     seed: int
+    layout: Layout
+    adapter: str | None = None
+    """What ``lora.add`` did."""
 
 
 class _Examples(Dataset[tuple[Example, bool]]):
@@ -117,7 +121,8 @@ class DistilTrainer(Trainer):
 
     def read(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of stored responses."""
-        return [micro_batch([e for e, _ in part], self.pad, device, filler=part[0][1]) for part in parts]
+        packed = self.job.layout.packed
+        return [micro_batch([e for e, _ in part], self.pad, device, filler=part[0][1], packed=packed) for part in parts]
 
     def roll_out(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of live responses: drawn for the whole step, weighed once over all processes, then split."""
@@ -143,7 +148,7 @@ class DistilTrainer(Trainer):
                 for name, values in weights.items()
             }
             taken += 0 if filler else size
-            micros.append(micro_batch(examples, self.pad, device, tokens, filler))
+            micros.append(micro_batch(examples, self.pad, device, tokens, filler=filler))
         return micros
 
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
@@ -171,7 +176,7 @@ class DistilTrainer(Trainer):
             counts["prompt"] += micro.batch.prompts
             counts["row"] += len(lengths)
             counts["token"] += sum(lengths)
-            counts["all"] += int(micro.inputs["attention_mask"].sum())
+            counts["all"] += micro.fed
             for role, length in zip(micro.batch.roles, lengths, strict=True):
                 counts[f"token:{role}"] += length
         if self.accelerator.num_processes > 1:
