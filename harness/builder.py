@@ -25,7 +25,7 @@ from harness.stats import seed_of
 from harness.tokenizer_files import difference
 from harness.types import Question
 
-HOW = frozenset({"micro_batch", "gradient_checkpointing"})
+HOW = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
 """Training settings that trade memory for time and decide nothing: outside the key."""
 
 MODELS = ("teacher", "student")
@@ -168,7 +168,7 @@ class Builder:
             "dtype": self.recipe.family.dtype,
             "mcq": spec.mcq,
             "floor": spec.floor,
-            "max_response_chars": spec.max_response_chars,
+            "max_response_tokens": spec.max_response_tokens,
             "shuffle": spec.shuffle,
             "seed": seed_of("reward", seed),
         }
@@ -197,7 +197,9 @@ class Builder:
             params["options"]["max_new_tokens"] = self.recipe.sampling.max_new_tokens
         if needs.reference:
             inputs["reference"] = ref(self.reference(method, seed, inputs))
-        local = self.local(*roles, train=self.train_local(name))
+        compute = self.recipe.compute
+        start = {"launch": compute.launch, "processes": compute.processes}
+        local = self.local(*roles, train=self.train_local(name), **start)
         return self.add(Stage("train", f"train {name} seed {seed}", params, inputs, local=local, after=self.gate))
 
     def train_options(self, name: str) -> dict[str, Any]:

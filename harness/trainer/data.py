@@ -57,7 +57,7 @@ class MicroBatch:
     """One forward pass: R responses in R separate rows, or packed with their prompts; N response tokens."""
 
     inputs: Mapping[str, Tensor]
-    """What the model takes: ``input_ids``, ``position_ids``, ``attention_mask`` (of two dimensions, or four: packed)."""
+    """What the model takes: ``input_ids``, ``position_ids``, ``attention_mask`` (with four dimensions: packed)."""
     index: Tensor
     """[N] positions (in the flattened rows) whose hidden state predicts a response token."""
     labels: Tensor

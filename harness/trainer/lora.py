@@ -1,7 +1,7 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through peft: put in, checked, merged into the saved checkpoint.
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through peft: put in, checked, merged into what is saved.
 
-The layers are injected into the model itself, without peft's wrapper, so that everything that works on a full model works on
-an adapted one. A reference or a starting point is the same model before any adapter; it is computed from the
+The layers are injected into the model itself, without peft's wrapper, so that everything that works on a full model
+works on an adapted one. A reference or a starting point is the same model before any adapter; it is computed from the
 checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
 answers with it cannot forget them. ``check_merged`` proves that on the saved files.
 """
@@ -25,7 +25,7 @@ BASE = ".base_layer."
 
 
 def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
-    """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns what was done, in words.
+    """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line on it.
 
     Raises:
         UserError: a module name that the model does not have.
@@ -33,7 +33,7 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
     targets: Any = options.target_modules
     config = LoraConfig(
         r=options.r,
-        lora_alpha=options.alpha,
+        lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]  # only ever divided by r
         lora_dropout=options.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",

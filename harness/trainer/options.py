@@ -68,7 +68,7 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Literal["auto", "on", "off"] = "auto"
-    """Whether the responses to one prompt share one row (``harness.trainer.packing``): faster, the same log-probabilities.
+    """Whether the responses to one prompt share one row (``harness.trainer.packing``): faster, the same numbers.
     ``auto``: where it is exact and pays; ``on``: or stop with the reason; ``off``: a row per response."""
     lora: Lora | None = None
     """Train low-rank adapters; ``None`` trains all weights."""

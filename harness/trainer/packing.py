@@ -1,8 +1,8 @@
 """Shared-prompt packing: the n responses to one prompt go through the model in one row, the prompt computed once.
 
-A packed row is ``prompt | response 1 | ... | response n``. Position ids start again after the prompt for each response, and
-a block mask lets a response see the prompt and itself, so each log-probability is that of a row of its own. This holds
-for models whose attention knows positions through position ids alone (rotary or learned embeddings) and reads a
+A packed row is ``prompt | response 1 | ... | response n``. Position ids start again after the prompt for each response,
+and a block mask lets a response see the prompt and itself, so each log-probability is that of a row of its own. This
+holds for models whose attention knows positions through position ids alone (rotary or learned embeddings) and reads a
 four-dimensional mask exactly; ``choose`` finds out which models these are, and says why where it falls back.
 """
 
@@ -40,9 +40,7 @@ class Shape:
     responses: tuple[int, ...]
 
 
-def choose(
-    options: TrainOptions, shapes: Sequence[Shape], models: Sequence[PreTrainedModel], embedding: int
-) -> Layout:
+def choose(options: TrainOptions, shapes: Sequence[Shape], models: Sequence[PreTrainedModel], embedding: int) -> Layout:
     """Packed or separate rows for a whole run, the same for training and for its reference.
 
     Args:
@@ -166,17 +164,20 @@ def packed_inputs(
     def padded(values: list[int], fill: int) -> list[int]:
         return values + [fill] * (width - len(values))
 
-    ids = torch.tensor([padded(ids, pad) for ids, _, _ in rows], device=device)
-    positions = torch.tensor([padded(position, 0) for _, position, _ in rows], device=device)
     segments = torch.tensor([padded(segment, -1) for _, _, segment in rows], device=device)
-    return places, {"input_ids": ids, "position_ids": positions, "attention_mask": block_mask(segments)}
+    inputs = {
+        "input_ids": torch.tensor([padded(ids, pad) for ids, _, _ in rows], device=device),
+        "position_ids": torch.tensor([padded(position, 0) for _, position, _ in rows], device=device),
+        "attention_mask": block_mask(segments),
+    }
+    return places, inputs
 
 
 def block_mask(segments: Tensor) -> Tensor:
     """[B, L] segment numbers (0: prompt, 1..n: responses, -1: padding) -> [B, 1, L, L] bool.
 
-    A token sees earlier tokens of the prompt and of its own segment, and always itself (a query that sees nothing would be
-    NaN).
+    A token sees earlier tokens of the prompt and of its own segment, and always itself (a query that sees nothing would
+    be NaN).
     """
     query, key = segments[:, :, None], segments[:, None, :]
     order = torch.arange(segments.shape[1], device=segments.device)

@@ -94,6 +94,7 @@ class DistilTrainer(Trainer):
 
     def __init__(self, job: Job, args: TrainingArguments, callbacks: list[TrainerCallback] | None = None) -> None:
         super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples), callbacks=callbacks)
+        self.refuse_sharded_rollouts(job.method)
         self.remove_callback(PrinterCallback)
         self.job = job
         self.pad = pad_of(job.tokenizer)
@@ -101,6 +102,15 @@ class DistilTrainer(Trainer):
         self.curve: list[dict[str, Any]] = []
         self.tokens: Counter[str] = Counter()
         self.grad_norm = math.nan
+
+    def refuse_sharded_rollouts(self, method: Method) -> None:
+        """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
+        deepspeed = self.accelerator.state.deepspeed_plugin
+        if method.rollouts and (self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)):
+            raise UserError(
+                f"{method.name} samples from the student while it trains, which cannot be done with sharded weights: "
+                "use compute.launch = ddp or zero2."
+            )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process in the seeded order; nothing here is left to accelerate's sharding."""

@@ -112,7 +112,9 @@ def make_trainer(
         trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
     else:
         args = DPOConfig(**arguments)
-        reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(False)
+        reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
+            False
+        )
         trainer = _Dpo(student, reference, args, train_dataset=dpo_dataset(examples), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.order = _Order(Shuffled(len(examples), options, training.seed))
