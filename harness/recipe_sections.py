@@ -159,8 +159,8 @@ class Train(Strict):
     """Prompt and response together; a prompt with a longer row is dropped and counted."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
-    packing: Literal["auto", "on", "off"] = "auto"
-    """Whether responses to one prompt share a row: faster, the same log-probabilities. ``auto``: where it is exact."""
+    packing: Literal["auto", "always", "never"] = "auto"
+    """Whether responses to one prompt share a row: faster, the same log-probabilities; ``auto``: where it is exact."""
     lora: LoraPart | None = None
     """Train low-rank adapters; ``null`` trains all weights."""
     checkpoint_minutes: NotNegative | None = 20.0

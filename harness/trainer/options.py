@@ -67,9 +67,9 @@ class TrainOptions:
     """Longest live response (methods with rollouts)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    packing: Literal["auto", "on", "off"] = "auto"
+    packing: Literal["auto", "always", "never"] = "auto"
     """Whether the responses to one prompt share one row (``harness.trainer.packing``): faster, the same numbers.
-    ``auto``: where it is exact and pays; ``on``: or stop with the reason; ``off``: a row per response."""
+    ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
     lora: Lora | None = None
     """Train low-rank adapters; ``None`` trains all weights."""
     trust_remote_code: bool = False
@@ -108,7 +108,7 @@ CHOICES = {
     "optimizer": ("adamw",),
     "dtype": ("float32", "bfloat16"),
     "device": ("auto", "cpu"),
-    "packing": ("auto", "on", "off"),
+    "packing": ("auto", "always", "never"),
 }
 
 

@@ -48,17 +48,17 @@ def choose(options: TrainOptions, shapes: Sequence[Shape], models: Sequence[PreT
         embedding: an id below which all ids are safe to try the models with.
 
     Raises:
-        UserError: ``packing: on``, and a model cannot be packed exactly.
+        UserError: ``packing: always``, and a model cannot be packed exactly.
     """
-    if options.packing == "off":
-        return Layout(False, "separate rows: packing is off")
+    if options.packing == "never":
+        return Layout(False, "separate rows: train.packing = never")
     rows = max((len(shape.responses) for shape in shapes), default=0)
     if rows < 2:
         return Layout(False, "separate rows: one response per prompt")
     longest = max(shape.prompt + max(shape.responses) for shape in shapes)
     reasons = [reason for model in models if (reason := obstacle(model, longest, embedding))]
-    if reasons and options.packing == "on":
-        raise UserError(f"train.packing = 'on' is impossible here: {reasons[0]}. Set it to auto or off.")
+    if reasons and options.packing == "always":
+        raise UserError(f"train.packing = 'always' is impossible here: {reasons[0]}. Set it to auto or never.")
     if reasons:
         return Layout(False, f"separate rows: {reasons[0]}")
     ratio = gain(models[0], shapes)

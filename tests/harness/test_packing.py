@@ -130,17 +130,17 @@ def test_models_that_cannot_be_packed_fall_back_with_the_reason(family: str, rea
 
     found = layout(family, prompt=40, response=10)
     assert not found.packed and re.search(reason, found.why)
-    with pytest.raises(UserError, match=r"train\.packing = 'on' is impossible here"):
-        layout(family, "on", prompt=40, response=10)
+    with pytest.raises(UserError, match=r"train\.packing = 'always' is impossible here"):
+        layout(family, "always", prompt=40, response=10)
 
 
 def test_packing_is_chosen_where_it_pays() -> None:
     assert layout("Llama", prompt=40, response=10).packed
     assert layout("Mistral", prompt=19, response=5).packed, "a window that no row fills is no obstacle"
-    assert "off" in layout("Llama", "off", prompt=160, response=96).why
+    assert "never" in layout("Llama", "never", prompt=160, response=96).why
     short = layout("Llama", prompt=2, response=200)
     assert not short.packed and "prompts are short" in short.why
-    assert layout("Llama", "on", prompt=2, response=200).packed
+    assert layout("Llama", "always", prompt=2, response=200).packed
     assert "one response" in choose(TrainOptions(), [Shape(9, (5,))], [model_of("Llama")], 60).why
 
 

@@ -384,8 +384,8 @@ def test_the_report_says_how_rows_were_laid_out(student: Path, tmp_path: Path) -
     groups = tiny_groups(4, n=4)
     long = [replace(g, prompt=replace(g.prompt, messages=({"role": "user", "content": "ba " * 30},))) for g in groups]
     packed = fit(training(METHODS["pad-vpd"], student, student, groups=long), tmp_path / "a")
-    apart = fit(training(METHODS["pad-vpd"], student, student, groups=long, packing="off"), tmp_path / "b")
-    assert packed.packing.startswith("packed: about ") and apart.packing == "separate rows: packing is off"
+    apart = fit(training(METHODS["pad-vpd"], student, student, groups=long, packing="never"), tmp_path / "b")
+    assert packed.packing.startswith("packed: about ") and apart.packing == "separate rows: train.packing = never"
     assert packed.tokens < 0.6 * apart.tokens and packed.response_tokens == apart.response_tokens
     assert packed.final_loss == pytest.approx(apart.final_loss, abs=1e-5)
 

@@ -55,7 +55,7 @@ def test_every_method_trains_adapters(name: str, student: Path, tmp_path: Path) 
     assert all(int(torch.linalg.matrix_rank(after[key] - before[key], rtol=1e-3)) <= 2 for key in moved)
 
 
-@pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"dtype": "bfloat16"}, {"packing": "off"}])
+@pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"dtype": "bfloat16"}, {"packing": "never"}])
 def test_adapters_go_with_the_other_options(change: dict[str, Any], student: Path, tmp_path: Path) -> None:
     plain = fit(training("pad-ppd", student), tmp_path / "plain")
     other = fit(training("pad-ppd", student, **change), tmp_path / "other")
