@@ -31,7 +31,7 @@ from harness.stats import seed_of
 if TYPE_CHECKING:
     from harness.builder import Builder
 
-HOW = frozenset({"micro_batch", "gradient_checkpointing"})
+HOW = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
 """Training settings that trade memory for time and decide nothing: outside the key."""
 
 
@@ -175,7 +175,8 @@ class Chain:
         if self.needs.reference:
             reads["reference"] = ref(self.reference(number, model, inputs))
         use = self.use(**roles)
-        local = self.local(use, train=self.how())
+        compute = self.builder.recipe.compute
+        local = self.local(use, train=self.how(), launch=compute.launch, processes=compute.processes)
         label = f"train {self.row}{self.of_round(number)} seed {self.seed}"
         reads, gate = {**reads, **use.inputs}, self.builder.gate
         stage = Stage("train", label, {**params, **use.params}, reads, local=local, after=gate)

@@ -1,7 +1,7 @@
 """Models in process: chat generation and log-probabilities through transformers, everything seeded.
 
 ``LocalModel`` is the transformers model behind the protocol in ``harness/models.py``. Batches are sorted by length;
-logits are computed only at the positions that are read.
+a prompt is computed once for all its responses (``harness/shared_prefix.py``); logits only at positions that are read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from harness.checkpoint import Checkpoint, resolve
 from harness.errors import UserError
 from harness.models import LoadOptions, Progress, Sampling
 from harness.sampler import RowSampler, streams
+from harness.shared_prefix import Reader, Row, prefill, shares
 from harness.types import Response
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class LocalModel:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.progress = progress
+        self._reader: Reader | None = None
         # Padding is masked everywhere, so any token will do where a tokenizer names none.
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.stops = self._stop_ids()
@@ -117,8 +119,15 @@ class LocalModel:
             do_sample=False,  # the sampler leaves one token to choose
         )
         device = self.model.device
-        ids, mask = ids.to(device).repeat_interleave(n, 0), mask.to(device).repeat_interleave(n, 0)
+        ids, mask = ids.to(device), mask.to(device)
         with torch.inference_mode(), own_generation_config(self.model, config):
+            if n > 1:
+                if width > 1 and self.reader.sharing:
+                    # The prompt is computed once; its last token goes through again with each response.
+                    cache = prefill(self.model, ids[:, :-1], mask[:, :-1])
+                    cache.batch_repeat_interleave(n)
+                    more["past_key_values"] = cache
+                ids, mask = ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
             rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         return [row[width:].tolist() for row in rows.cpu()]
 
@@ -137,29 +146,37 @@ class LocalModel:
         for row in rows:
             if not row.response:
                 raise ValueError("an empty, unfinished response has no tokens to average over")
+        # The last token predicts nothing, and the last prompt token predicts the first of the response.
+        fed = [Row([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
         out = [math.nan] * len(rows)
-        for batch in self._batches([len(row.prompt) + len(row.response) for row in rows]):
-            full = [rows[i].prompt + rows[i].response for i in batch]
-            hidden = self._hidden(full)
-            for place, index in enumerate(batch):
-                start, end = len(rows[index].prompt) - 1, len(full[place]) - 1
-                logps = self._log_softmax(hidden[place, start:end])
-                labels = logps.new_tensor(rows[index].response).long()
-                out[index] = float(logps.gather(-1, labels[:, None]).mean())
+        for index, hidden in self._hidden(fed):
+            logps = self._log_softmax(hidden)
+            labels = logps.new_tensor(rows[index].response).long()
+            out[index] = float(logps.gather(-1, labels[:, None]).mean())
         return out
 
-    def _hidden(self, rows: list[list[int]]) -> Tensor:
-        """[rows, width, hidden] of right-padded rows: the logits are computed later, only where they are needed."""
-        import torch
+    @property
+    def reader(self) -> Reader:
+        """Reads rows with shared beginnings, where a trial shows that this model's cache is exact."""
+        if self._reader is None:
+            self._reader = Reader(self.model, self.pad, self.batch_tokens, sharing=shares(self.model))
+        self._reader.batch_tokens = self.batch_tokens
+        return self._reader
 
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        device = self.model.device
-        with torch.inference_mode():
-            output = self.model.get_decoder()(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-            hidden: Tensor = output.last_hidden_state
-        return hidden
+    def usage(self) -> dict[str, float]:
+        """What reading took so far: the share of padding, and tokens computed over those of separate rows."""
+        reader = self.reader
+        return {
+            "padding_share": 1 - reader.real / max(1, reader.computed),
+            "computed_over_separate": reader.computed / max(1, reader.separate),
+        }
+
+    def _hidden(self, rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
+        """(index, [tokens from ``need`` on, hidden]): the logits are computed later, only where they are needed."""
+        for done, item in enumerate(self.reader.hidden(rows), 1):
+            yield item
+            if self.progress:
+                self.progress(done, len(rows))
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:
         """[positions, vocabulary] float32; the head's padding columns and soft cap handled as the model does."""
@@ -175,10 +192,14 @@ class LocalModel:
     def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
         """(index, [vocabulary] log-probabilities of the first reply token), in batch order."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
-        for batch in self._batches([len(prompt) for prompt in prompts]):
-            hidden = self._hidden([prompts[i] for i in batch])
-            last = hidden[range(len(batch)), [len(prompts[i]) - 1 for i in batch]]
-            yield from zip(batch, self._log_softmax(last), strict=True)
+        for index, hidden in self._hidden([Row(prompt, len(prompt) - 1) for prompt in prompts]):
+            yield index, self._log_softmax(hidden)[0]
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """See ``ChatModel.cut``."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        places = encoded["offset_mapping"]
+        return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
         """See ``ChatModel.choice_logps``. Raises UserError when a choice has no single token of its own."""

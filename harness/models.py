@@ -48,6 +48,9 @@ class ChatModel(Protocol):
         A choice's probability is the sum over the single tokens that stand for it in this context.
         """
 
+    def cut(self, text: str, max_tokens: int) -> str:
+        """The first ``max_tokens`` tokens of ``text``, as they stand in it; ``text`` itself where it has no more."""
+
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
         """The k most probable first tokens of the reply, text to log-probability (what ``top_logprobs`` reports)."""
 
@@ -97,6 +100,10 @@ class FakeModel:
         """Log-probabilities that add up to 1 over the choices, fixed by the conversation's text."""
         rows = [[_unit(messages[-1]["content"] + choice) + 0.1 for choice in choices] for messages in conversations]
         return [[math.log(value / sum(row)) for value in row] for row in rows]
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """The first words; a token is a word."""
+        return " ".join(text.split(" ")[:max_tokens])
 
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
         """``m`` and ``M`` with probabilities fixed by the conversation's text."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.configs import Number, Strict
+from harness.launching import configuration
 
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -41,6 +42,11 @@ def _folder_name(text: str) -> str:
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+def _launch(text: str) -> str:
+    configuration(text)
     return text
 
 
@@ -118,10 +124,23 @@ class RewardPart(Strict):
     """How the multiple-choice question is repeated so that no position is favoured (``harness/stages/reward.py``)."""
     floor: Annotated[Number, Field(gt=0, lt=1)] = 1e-4
     """Selection probabilities below this count as this."""
-    max_response_chars: Count = 2000
-    """Responses are cut to this length inside the multiple-choice question; how many is reported."""
+    max_response_tokens: Count = 500
+    """Responses are cut to this many of the teacher's tokens, with a mark, in the question; how many is reported."""
     shuffle: bool = False
     """Give every response another one's reward: a control in which preference distillation must not help."""
+
+
+class LoraPart(Strict):
+    """Low-rank adapters in place of full fine-tuning; the student that is saved has them merged."""
+
+    r: Count = 16
+    """Rank of the update of each matrix."""
+    alpha: Positive = 32.0
+    """The update is scaled by alpha / r."""
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """On the adapters' inputs."""
+    target_modules: str | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Names of linear layers (``[q_proj, v_proj]``), or ``all-linear``: all but the output head."""
 
 
 class Train(Strict):
@@ -149,6 +168,12 @@ class Train(Strict):
     """Prompt and response together; a prompt with a longer row is dropped and counted."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    packing: Literal["auto", "always", "never"] = "auto"
+    """Whether responses to one prompt share a row: faster, the same log-probabilities; ``auto``: where it is exact."""
+    lora: LoraPart | None = None
+    """Train low-rank adapters; ``null`` trains all weights."""
+    checkpoint_minutes: NotNegative | None = 20.0
+    """Minutes between checkpoints from which a killed training goes on; ``null``: it starts again."""
     backend: Literal["ours", "trl"] = "ours"
     """``trl``: TRL's stable SFT and DPO trainers, as a yardstick for the methods that they have."""
 
@@ -179,6 +204,10 @@ class Compute(Strict):
     """``auto``: a GPU when there is one."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
+    launch: Annotated[str, AfterValidator(_launch)] | None = None
+    """Train in several processes: ``cpu``, ``ddp``, ``fsdp2``, ``zero2``, ``zero3``, or an accelerate file's path."""
+    processes: Count | None = None
+    """How many processes ``launch`` starts; ``null``: what its configuration says."""
 
 
 class AskPart(Strict):

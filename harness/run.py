@@ -232,6 +232,7 @@ class _Hands:
     store: Store
     ledger: Path
     queue: Any
+    setup: Setup
 
 
 def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
@@ -241,6 +242,7 @@ def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    _Hands.setup = setup
     _Hands.registry, _Hands.store = setup()
     _Hands.ledger, _Hands.queue = ledger, queue
 
@@ -264,7 +266,9 @@ def execute(stage: Stage) -> Failure | float:
         _Hands.queue.put((stage.label, done, total, info))
 
     def fill(folder: Path) -> Any:
-        return STAGES[stage.kind](stage, Work(_Hands.registry, _Hands.store, _Hands.ledger, folder, advance))
+        hands = _Hands
+        work = Work(hands.registry, hands.store, hands.ledger, folder, advance, hands.setup)
+        return STAGES[stage.kind](stage, work)
 
     try:
         _Hands.store.write(stage, fill)

@@ -70,6 +70,9 @@ class Store(Protocol):
     def path(self, kind: str, key: str) -> Path:
         """Folder of a finished artifact. Raises KeyError when it is not there."""
 
+    def scratch(self, stage: Stage) -> Path:
+        """A folder for checkpoints of a stage in the making; removed once its artifact is there."""
+
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
 

@@ -30,7 +30,7 @@ from results.provenance import peak_memory, plain, provenance
 
 MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
-_OUR_FOLDERS = ("tmp", "locks")
+_OUR_FOLDERS = ("tmp", "locks", "scratch")
 _NOTHING = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
 
 
@@ -76,6 +76,12 @@ class ArtifactStore:
         except (OSError, ValueError) as error:
             raise UserError(_damaged(file, str(error))) from error
 
+    def scratch(self, stage: Stage) -> Path:
+        """A folder that survives a killed writer of this stage; removed once the artifact is in its place."""
+        folder = self.root / "scratch" / stage.key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def list(self, kind: str | None = None) -> tuple[Artifact, ...]:
         """Finished artifacts, of one kind or all, sorted by kind and key."""
         return tuple(sorted(self._artifacts(kind), key=lambda artifact: (artifact.kind, artifact.key)))
@@ -97,6 +103,7 @@ class ArtifactStore:
                     work.mkdir(parents=True)
                     self._make(stage, fill, work)
                     self._move_in(work, place)
+                    shutil.rmtree(self.root / "scratch" / stage.key, ignore_errors=True)
         except Exception as error:
             if _is_full(error) or (isinstance(error, OSError | RuntimeError) and self._free() < _NOTHING):
                 raise self._full(stage, work) from error

@@ -58,7 +58,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
             dataclasses.replace(r, mean_logp=next(means) if r.finished or r.text else None) for r in group.samples
         ]
         filled.append(dataclasses.replace(group, samples=tuple(samples)))
-    selections, truncated = select(model, filled, params["mcq"], params["max_response_chars"], params["seed"])
+    selections, truncated = select(model, filled, params["mcq"], params["max_response_tokens"], params["seed"])
     floor = math.log(params["floor"])
     rewarded = [
         dataclasses.replace(
@@ -74,7 +74,9 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     if params["shuffle"]:
         rewarded = [shuffled(group, params["seed"]) for group in rewarded]
     write_records(work.folder / "groups.jsonl", rewarded)
-    return measurements(rewarded, selections, truncated, floor)
+    # Only models in process can say what reading took.
+    usage: dict[str, float] = getattr(model, "usage", dict)()
+    return measurements(rewarded, selections, truncated, floor) | usage
 
 
 def shuffled(group: Group, seed: int) -> Group:
@@ -105,14 +107,18 @@ def measurements(
 
 
 def select(
-    model: ChatModel, groups: Sequence[Group], mode: str, max_chars: int, seed: int
+    model: ChatModel, groups: Sequence[Group], mode: str, max_tokens: int, seed: int
 ) -> tuple[list[Selection], int]:
     """log p_sel of every response of every group, and how many responses had to be cut to be shown.
 
     Groups with fewer than two responses get log p_sel = 0 and coverage 1 (there is nothing to choose).
     """
-    shown = [[cut(response, max_chars) for response in group.samples] for group in groups]
-    truncated = sum(text.endswith(TRUNCATED) for texts in shown for text in texts)
+    shown = [[visible(model, response, max_tokens) for response in group.samples] for group in groups]
+    truncated = sum(
+        text != response.text
+        for texts, group in zip(shown, groups, strict=True)
+        for text, response in zip(texts, group.samples, strict=True)
+    )
     orders = {"cyclic": cyclic_orders, "pairwise_both": both_orders, "pairwise_once": once_orders}[mode]
     asked = [
         Asked(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
@@ -140,9 +146,10 @@ def select(
     return selections, truncated
 
 
-def cut(response: Response, max_chars: int) -> str:
-    """A response as the teacher sees it: whole, or cut with a visible mark."""
-    return response.text if len(response.text) <= max_chars else response.text[:max_chars] + TRUNCATED
+def visible(model: ChatModel, response: Response, max_tokens: int) -> str:
+    """A response as the teacher sees it: whole, or its first tokens (the teacher's) with a visible mark."""
+    kept = model.cut(response.text, max_tokens)
+    return kept if kept == response.text else kept + TRUNCATED
 
 
 def cyclic_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Stage ``train``: a student trained by one method, through our trainer or TRL's."""
+"""Stage ``train``: a student trained by one method, through our trainer or TRL's, in one process or in several."""
 
 from __future__ import annotations
 
@@ -10,20 +10,33 @@ from typing import Any
 from harness.stage import Stage
 from harness.stages.groups import training_groups
 from harness.stages.work import Work, build, train_options
-from harness.trainer.options import Training
+from harness.trainer.options import Training, TrainReport
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``model/`` (a checkpoint) with its ``training.jsonl`` (the training curve)."""
-    if stage.params["options"]["backend"] == "trl":
-        from harness.trainer.trl_backend import fit_trl as fit
-    else:
-        from harness.trainer.fit import fit
+    if stage.local.get("launch") is None:
+        return asdict(train_here(stage, work))
+    from harness.launching import launch
+    from harness.stages.launched import Task
+
+    task = Task(work.setup, stage, work.ledger, work.folder)
+    return launch(stage.local["launch"], stage.local["processes"], task, work.progress)
+
+
+def train_here(stage: Stage, work: Work) -> TrainReport:
+    """Train in this process (which may be one of several that ``accelerate launch`` started)."""
 
     def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
         work.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
 
-    return asdict(fit(training(stage, work), work.folder / "model", progress))
+    if stage.params["options"]["backend"] == "trl":
+        from harness.trainer.trl_backend import fit_trl
+
+        return fit_trl(training(stage, work), work.folder / "model", progress)
+    from harness.trainer.fit import fit
+
+    return fit(training(stage, work), work.folder / "model", progress, work.scratch(stage))
 
 
 TAUGHT = "taught:"

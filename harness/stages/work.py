@@ -34,6 +34,12 @@ class Work:
     folder: Path
     progress: Callable[[int, int, str], None]
     """(done, total, what) within this stage."""
+    setup: Any = None
+    """Makes registry and store again in a process that this stage starts (``harness.run.Setup``)."""
+
+    def scratch(self, stage: Stage) -> Path:
+        """A folder for this stage's checkpoints that outlives a killed process and goes when the stage is done."""
+        return self.store.scratch(stage)
 
     def input(self, stage: Stage, role: str) -> Path:
         """Folder of the artifact that fills an input. Raises KeyError when the plan was wrong."""
@@ -109,4 +115,5 @@ def train_options(stage: Stage) -> TrainOptions:
     values = {**stage.params["options"], **stage.local["train"]}
     values.pop("backend", None)
     device = "cpu" if stage.local["device"] == "cpu" else "auto"
-    return build(TrainOptions, {**values, "device": device})
+    trust = stage.local["trust_remote_code"]
+    return build(TrainOptions, {**values, "device": device, "trust_remote_code": trust})

@@ -19,6 +19,7 @@ from harness.chat import end_of_turn, plain, prompt_text
 from harness.errors import UserError
 from harness.method import Batch, Dropped, Row, TopK
 from harness.trainer.options import Training, TrainOptions
+from harness.trainer.packing import Shape, packed_inputs
 from harness.types import Group
 
 SLAB = 2048
@@ -53,17 +54,19 @@ class Example:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass. R rows padded on the right to T tokens; N response tokens."""
+    """One forward pass: R responses in R separate rows, or packed with their prompts; N response tokens."""
 
     inputs: Mapping[str, Tensor]
-    """``input_ids``, ``attention_mask``, ``position_ids``, [R, T] each."""
+    """What the model takes: ``input_ids``, ``position_ids``, ``attention_mask`` (with four dimensions: packed)."""
     index: Tensor
-    """[N] positions (in the flattened [R * T]) whose hidden state predicts a response token."""
+    """[N] positions (in the flattened rows) whose hidden state predicts a response token."""
     labels: Tensor
     """[N] those tokens."""
     batch: Batch
     ids: tuple[str, ...]
     """Of the prompts."""
+    fed: int
+    """Tokens that go through the model, padding left out."""
     taught: Mapping[str, TopK] | None = None
     """Teacher to its stored distributions at the N positions, where there are any."""
     filler: bool = False
@@ -169,25 +172,37 @@ def micro_batch(
     pad: int,
     device: torch.device,
     tokens: Mapping[str, Tensor] | None = None,
+    *,
     filler: bool = False,
+    packed: bool = False,
 ) -> MicroBatch:
-    """Rows of these prompts, padded on the right."""
+    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``harness.trainer.packing``)."""
     batch = describe(examples, tokens or {}, device)
+    ids = tuple(example.id for example in examples)
+    labels = torch.tensor([t for example in examples for row in example.rows for t in row.response], device=device)
+    if packed:
+        places, inputs = packed_inputs([(e.prompt, [row.response for row in e.rows]) for e in examples], pad, device)
+        width = inputs["input_ids"].shape[1]
+        index = torch.cat([spot + number * width for number, spots in enumerate(places) for spot in spots])
+        fed = sum(len(e.prompt) + sum(len(row.response) - 1 for row in e.rows) for e in examples)
+        return MicroBatch(inputs, index, labels, batch, ids, fed, filler=filler)
     rows = [([*example.prompt, *row.response], len(example.prompt)) for example in examples for row in example.rows]
-    width = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows], device=device)
-    sizes = torch.tensor([len(ids) for ids, _ in rows], device=device)
+    width = max(len(row) for row, _ in rows)
+    sizes = torch.tensor([len(row) for row, _ in rows], device=device)
     first = torch.tensor([start for _, start in rows], device=device)
-    positions = torch.arange(width, device=device).expand_as(ids)
-    mask = positions < sizes[:, None]
-    place = batch.row * width + first[batch.row] + batch.position
+    positions = torch.arange(width, device=device).expand(len(rows), width)
     inputs = {
-        "input_ids": ids,
-        "attention_mask": mask.long(),
+        "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row, _ in rows], device=device),
+        "attention_mask": (positions < sizes[:, None]).long(),
         "position_ids": positions.minimum(sizes[:, None] - 1),
     }
-    ids_of = tuple(example.id for example in examples)
-    return MicroBatch(inputs, place - 1, ids.flatten()[place], batch, ids_of, filler=filler)
+    index = batch.row * width + first[batch.row] + batch.position - 1
+    return MicroBatch(inputs, index, labels, batch, ids, int(sizes.sum()), filler=filler)
+
+
+def shapes(examples: Sequence[Example]) -> list[Shape]:
+    """Token counts, for ``packing.choose``."""
+    return [Shape(len(e.prompt), tuple(len(row.response) for row in e.rows)) for e in examples]
 
 
 class Shuffled(torch.utils.data.Sampler[list[int]]):

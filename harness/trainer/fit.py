@@ -13,9 +13,12 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
-from harness.trainer.data import Shuffled, prepare
+from harness.trainer import lora
+from harness.trainer.data import Shuffled, prepare, shapes
 from harness.trainer.loading import device_of, host, load_model, load_tokenizer, save
 from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
+from harness.trainer.packing import choose
+from harness.trainer.resume import Checkpoints, newest, restore
 from harness.trainer.stored import StoredDistributions
 from harness.trainer.trainer import Curve, DistilTrainer, Job
 from harness.vocabulary import same_vocabulary
@@ -24,15 +27,20 @@ CURVE = "training.jsonl"
 """The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
 
 
-def fit(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
+def fit(
+    training: Training, out_dir: str | Path, progress: Progress | None = None, scratch: Path | None = None
+) -> TrainReport:
     """Train, and leave a checkpoint (safetensors, tokenizer, chat template) and its training curve in ``out_dir``.
+
+    ``scratch``: a folder that outlives this process; a run that was killed goes on from the checkpoint in it
+    (``options.checkpoint_minutes``). Runs under ``accelerate launch`` and ``torchrun`` too.
 
     Raises:
         UserError: no usable prompt, vocabularies that differ, a loss that is not finite, an unfit checkpoint.
     """
     job, dropped = make_job(training)
-    trainer = make_trainer(job, Path(out_dir), progress)
-    return run(trainer, job, Path(out_dir), dropped)
+    trainer = make_trainer(job, Path(out_dir), progress, scratch)
+    return run(trainer, job, Path(out_dir), dropped, scratch)
 
 
 def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
@@ -40,42 +48,54 @@ def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
     method, config, options = training.method, training.config, training.options
     if method.needs.reference and training.reference is None:
         raise ValueError(f"{method.name} needs reference log-probabilities (harness.trainer.reference)")
-    tokenizer = load_tokenizer(training.student)
+    trust = options.trust_remote_code
+    tokenizer = load_tokenizer(training.student, trust)
     live = method.needs.signal == "token" and not training.taught
     if live:
         check_teacher(training, tokenizer)
     examples, dropped = prepare(training, tokenizer)
-    student = host(load_model(training.student, tokenizer, torch.float32))
+    student = host(load_model(training.student, tokenizer, torch.float32, trust))
     teacher = None
     if live and training.teacher is not None:
-        teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype))
+        teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
         teacher = teacher.requires_grad_(False).train(False).to(device_of(options))
     taught = StoredDistributions(training.taught) if training.taught else None
-    return Job(method, config, examples, student, teacher, tokenizer, options, training.seed, taught), dropped
+    models = [student] if teacher is None else [student, teacher]
+    layout = choose(options, shapes(examples), models, len(tokenizer))
+    adapter = None if options.lora is None else lora.add(student, options.lora, training.seed)
+    job = Job(
+        method, config, examples, student, teacher, tokenizer, options, training.seed, layout, adapter, taught=taught
+    )
+    return job, dropped
 
 
 def check_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises UserError where the live teacher's vocabulary is not the student's."""
     if training.teacher is None:
         raise ValueError(f"{training.method.name} needs a teacher checkpoint: its teacher is live")
-    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher))
+    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher, training.options.trust_remote_code))
     if reason:
         raise UserError(
             f"{training.method.name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family."
         )
 
 
-def make_trainer(job: Job, out: Path, progress: Progress | None = None) -> DistilTrainer:
-    """The trainer of a job, with its curve attached."""
+def make_trainer(job: Job, out: Path, progress: Progress | None = None, scratch: Path | None = None) -> DistilTrainer:
+    """The trainer of a job, with its curve attached, and its checkpoints where ``scratch`` is given."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / CURVE).unlink(missing_ok=True)
-    args = TrainingArguments(**training_arguments(job.options, out, job.seed))
+    args = TrainingArguments(**training_arguments(job.options, scratch or out, job.seed))
     # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
     args._n_gpu = min(1, args.n_gpu)
     args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
     curve = Curve(out / CURVE, progress)
     trainer = DistilTrainer(job, args, [curve])
     curve.trainer = trainer
+    if trainer.accelerator.is_main_process:
+        (out / CURVE).unlink(missing_ok=True)
+    if scratch is not None and job.options.checkpoint_minutes is not None:
+        saver = Checkpoints(scratch, job.options.checkpoint_minutes)
+        saver.trainer = trainer
+        trainer.add_callback(saver)
     return trainer
 
 
@@ -97,7 +117,7 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
         "ddp_find_unused_parameters": False,
         "use_cpu": device_of(options).type == "cpu",
         "seed": seed % 2**31,
-        "save_strategy": "no",
+        "save_strategy": "no",  # harness.trainer.resume asks for checkpoints
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
@@ -106,21 +126,30 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
     }
 
 
-def run(trainer: DistilTrainer, job: Job, out: Path, dropped: Mapping[str, int]) -> TrainReport:
-    """Train, save, report."""
+def run(
+    trainer: DistilTrainer, job: Job, out: Path, dropped: Mapping[str, int], scratch: Path | None = None
+) -> TrainReport:
+    """Train (from the checkpoint in ``scratch``, if there is one), save, report."""
+    checkpoint = None if scratch is None else newest(scratch)
+    if checkpoint is not None:
+        restore(trainer, checkpoint, out / CURVE)
+    before = len(trainer.curve)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     # Trainer collects garbage as it starts; walking over all of torch's objects would take half a second each time.
     gc.freeze()
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
         gc.unfreeze()
     seconds = time.perf_counter() - start
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
-        save(job.student, job.tokenizer, out, state)
+        if job.adapter is None:
+            save(job.student, job.tokenizer, out, state)
+        else:
+            save_merged(job, out, state)
     trainer.accelerator.wait_for_everyone()
     return TrainReport(
         steps=len(trainer.curve),
@@ -130,9 +159,21 @@ def run(trainer: DistilTrainer, job: Job, out: Path, dropped: Mapping[str, int])
         response_tokens=trainer.tokens["response"],
         first_loss=trainer.curve[0]["loss"],
         final_loss=trainer.curve[-1]["loss"],
+        packing=job.layout.why,
+        adapter=job.adapter,
+        resumed_at=before,
         seconds=seconds,
         peak_memory=peak_memory(),
     )
+
+
+def save_merged(job: Job, out: Path, state: Mapping[str, Any]) -> None:
+    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model."""
+    save(job.student, job.tokenizer, out, lora.merged(state, job.student))
+    whole = all(value.numel() for value in job.student.parameters())  # not split over processes
+    if whole:
+        saved = load_model(out, job.tokenizer, torch.float32, job.options.trust_remote_code)
+        lora.check_merged(saved, job.student, len(job.tokenizer))
 
 
 def peak_memory() -> int:

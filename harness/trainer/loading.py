@@ -29,9 +29,9 @@ def device_of(options: TrainOptions) -> torch.device:
     return torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu")
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder or hub id."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path))
+def load_tokenizer(path: str | Path, trust: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder or hub id. ``trust``: run code that comes with it."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust)
     return tokenizer
 
 
@@ -43,24 +43,30 @@ def pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def load_model(path: str | Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, trust: bool = False
+) -> PreTrainedModel:
     """A causal language model without dropout, checked to have a head that ``logits_of`` reproduces.
 
     Attention is eager where the model caps attention scores (Gemma-2), which fused kernels leave out.
+
+    ``trust``: run code that comes with the checkpoint.
 
     Raises:
         UserError: the vocabulary does not fit the tokenizer, or the architecture transforms its logits otherwise.
     """
     bars: Any = transformers_logging
     bars.disable_progress_bar()  # the stage reports progress itself
-    config = AutoConfig.from_pretrained(str(path))
+    config = AutoConfig.from_pretrained(str(path), trust_remote_code=trust)
     original = copy.deepcopy(config)
     text = config.get_text_config()
     for name, value in list(vars(text).items()):
         if ("drop" in name or "pdrop" in name) and isinstance(value, float):
             setattr(text, name, 0.0)
     eager = {"attn_implementation": "eager"} if getattr(text, "attn_logit_softcapping", None) else {}
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(path), config=config, dtype=dtype, **eager)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        str(path), config=config, dtype=dtype, trust_remote_code=trust, **eager
+    )
     attach: Any = model
     attach.distilbench_config = original
     check_head(model, tokenizer)
@@ -99,8 +105,9 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     """
     untyped: Any = model
     head = untyped.get_output_embeddings()
-    plain = type(head) is torch.nn.Linear  # an adapter or a quantised head must run as it is
-    if plain:
+    # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
+    plain = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
+    if plain and head.weight.shape[0] > vocabulary:
         bias = None if head.bias is None else head.bias[:vocabulary]
         logits = linear(states, head.weight[:vocabulary], bias)
     else:

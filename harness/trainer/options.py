@@ -16,6 +16,27 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in place of full fine-tuning; merged into the checkpoint that training leaves."""
+
+    r: int = 16
+    """Rank of the update of each matrix."""
+    alpha: float = 32.0
+    """The update is scaled by alpha / r."""
+    dropout: float = 0.0
+    """On the adapters' inputs. Above 0 the loss of a step depends on its split into micro-batches."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Names of linear layers (``["q_proj", "v_proj"]``), or ``all-linear``: all but the output head."""
+
+    def __post_init__(self) -> None:
+        if self.r < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1 or not self.target_modules:
+            raise UserError(
+                f"train.lora: r = {self.r} must be at least 1, alpha = {self.alpha} above 0, dropout = {self.dropout} "
+                f"in [0, 1), target_modules = {self.target_modules!r} not empty"
+            )
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """Hyperparameters that every method shares, so that rows of a table differ in the method alone."""
 
@@ -46,6 +67,15 @@ class TrainOptions:
     """Longest live response (methods with rollouts)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    packing: Literal["auto", "always", "never"] = "auto"
+    """Whether the responses to one prompt share one row (``harness.trainer.packing``): faster, the same numbers.
+    ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
+    lora: Lora | None = None
+    """Train low-rank adapters; ``None`` trains all weights."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+    checkpoint_minutes: float | None = None
+    """Minutes between checkpoints from which a killed run goes on (0: every step); ``None``: none are written."""
     chunk: int = 0
     """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
     device: Literal["auto", "cpu"] = "auto"
@@ -59,6 +89,7 @@ class TrainOptions:
                 for name in NON_NEGATIVE
                 if getattr(self, name) < 0
             ),
+            *(["checkpoint_minutes must not be negative"] if (self.checkpoint_minutes or 0) < 0 else []),
             *([f"warmup_ratio = {self.warmup_ratio} must lie in [0, 1)"] if not 0 <= self.warmup_ratio < 1 else []),
             *(
                 f"{name} = {getattr(self, name)!r}; choices: {', '.join(choices)}"
@@ -77,6 +108,7 @@ CHOICES = {
     "optimizer": ("adamw",),
     "dtype": ("float32", "bfloat16"),
     "device": ("auto", "cpu"),
+    "packing": ("auto", "always", "never"),
 }
 
 
@@ -120,7 +152,13 @@ class TrainReport:
     """Loss of the first step, before any update."""
     final_loss: float
     """Loss of the last step."""
+    packing: str
+    """Whether responses to one prompt shared a row, and why."""
+    adapter: str | None
+    """What was adapted, in words; ``None`` for full fine-tuning."""
     seconds: float
-    """Wall time of training, loading and saving left out."""
+    """Wall time of training, loading and saving left out; of the last part alone where a killed run was resumed."""
+    resumed_at: int
+    """Steps that were done before a killed run was resumed; 0 for a run in one go."""
     peak_memory: int
     """Bytes: of the GPU during training, or the resident set of the process so far where there is no GPU."""

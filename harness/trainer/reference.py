@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 
 from harness.method import log_probabilities
-from harness.trainer.data import micro_batch, prepare
+from harness.trainer.data import micro_batch, prepare, shapes
 from harness.trainer.loading import device_of, host, load_model, load_tokenizer, pad_of
 from harness.trainer.options import Progress, Training
+from harness.trainer.packing import choose
 from harness.trainer.terms import response_terms
 
 
@@ -22,18 +23,20 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     ``progress`` counts forward passes. Raises UserError where no group can be used.
     """
     options = training.options
-    tokenizer = load_tokenizer(training.student)
+    trust = options.trust_remote_code
+    tokenizer = load_tokenizer(training.student, trust)
     examples, _ = prepare(training, tokenizer)
     device = device_of(options)
-    student = host(load_model(training.student, tokenizer, torch.float32)).train(False).to(device)
+    student = host(load_model(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     pad, vocabulary = pad_of(tokenizer), len(tokenizer)
+    layout = choose(options, shapes(examples), [student], vocabulary)
     # Neighbours of one length pad little.
     examples = sorted(examples, key=lambda example: example.longest)
     result: list[list[float]] = [[] for _ in training.groups]
     starts = range(0, len(examples), options.micro_batch)
     for done, start in enumerate(starts, 1):
         part = examples[start : start + options.micro_batch]
-        micro = micro_batch(part, pad, device)
+        micro = micro_batch(part, pad, device, packed=layout.packed)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
             terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary, options.chunk)
         sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())

@@ -19,6 +19,7 @@ from harness.chat import end_of_turn
 from harness.stats import seed_of
 from harness.trainer.data import Example, TokenRow
 from harness.trainer.loading import logits_of, pad_of
+from harness.trainer.lora import check_active
 
 NAMES = ("behaviour", "student", "teacher")
 AT_ONCE = 64
@@ -70,6 +71,7 @@ class _Stepper:
 
 def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
     """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
+    check_active(speakers.student)
     drawn = []
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]

@@ -109,15 +109,17 @@ def store_distributions(
         UserError: vocabularies that differ, or no usable prompt.
     """
     options = training.options
-    tokenizer = load_tokenizer(training.student)
+    trust = options.trust_remote_code
+    tokenizer = load_tokenizer(training.student, trust)
     if training.teacher is None:
         raise ValueError("a store of distributions needs a teacher")
-    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher))
+    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher, trust))
     if reason:
         raise UserError(f"{training.method.name} needs a shared vocabulary: {reason}.")
     examples, _ = prepare(training, tokenizer)
     device = device_of(options)
-    teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype)).train(False).to(device)
+    teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
+    teacher = teacher.train(False).to(device)
     writer = _Writer(training, examples, out, min(stored.top_k, len(tokenizer)))
     tokens = None if like is None else StoredDistributions({"like": like})
     parts = _by_length(writer.kept(examples), options.micro_batch)

@@ -30,6 +30,7 @@ from harness.stats import seed_of
 from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
 from harness.trainer.loading import pad_of
 from harness.trainer.options import Progress, TrainOptions
+from harness.trainer.packing import Layout
 from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
 from harness.trainer.stored import StoredDistributions
 from harness.trainer.terms import response_terms
@@ -49,6 +50,9 @@ class Job:
     tokenizer: PreTrainedTokenizerBase
     options: TrainOptions
     seed: int
+    layout: Layout
+    adapter: str | None = None
+    """What ``lora.add`` did."""
     taught: StoredDistributions | None = None
     """Teachers' stored distributions, instead of a live teacher."""
 
@@ -95,6 +99,7 @@ class DistilTrainer(Trainer):
 
     def __init__(self, job: Job, args: TrainingArguments, callbacks: list[TrainerCallback] | None = None) -> None:
         super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples), callbacks=callbacks)
+        self.refuse_sharded_rollouts(job.method)
         self.remove_callback(PrinterCallback)
         self.job = job
         self.pad = pad_of(job.tokenizer)
@@ -102,6 +107,15 @@ class DistilTrainer(Trainer):
         self.curve: list[dict[str, Any]] = []
         self.tokens: Counter[str] = Counter()
         self.grad_norm = math.nan
+
+    def refuse_sharded_rollouts(self, method: Method) -> None:
+        """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
+        deepspeed = self.accelerator.state.deepspeed_plugin
+        if method.rollouts and (self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)):
+            raise UserError(
+                f"{method.name} samples from the student while it trains, which cannot be done with sharded weights: "
+                "use compute.launch = ddp or zero2."
+            )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process in the seeded order; nothing here is left to accelerate's sharding."""
@@ -132,7 +146,7 @@ class DistilTrainer(Trainer):
         micros = []
         for part in parts:
             examples = [example for example, _ in part]
-            micro = micro_batch(examples, self.pad, device, filler=part[0][1])
+            micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.job.layout.packed)
             if self.job.taught is not None:
                 micro = replace(micro, taught=self.job.taught.of(examples, device))
             micros.append(micro)
@@ -162,7 +176,7 @@ class DistilTrainer(Trainer):
                 for name, values in weights.items()
             }
             taken += 0 if filler else size
-            micros.append(micro_batch(examples, self.pad, device, tokens, filler))
+            micros.append(micro_batch(examples, self.pad, device, tokens, filler=filler))
         return micros
 
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
@@ -190,7 +204,7 @@ class DistilTrainer(Trainer):
             counts["prompt"] += micro.batch.prompts
             counts["row"] += len(lengths)
             counts["token"] += sum(lengths)
-            counts["all"] += int(micro.inputs["attention_mask"].sum())
+            counts["all"] += micro.fed
             for role, length in zip(micro.batch.roles, lengths, strict=True):
                 counts[f"token:{role}"] += length
         if self.accelerator.num_processes > 1:

@@ -42,9 +42,9 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
     kind = translation(training)
     out, options = Path(out_dir), training.options
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer(training.student)
+    tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
     examples, dropped = prepare(training, tokenizer)
-    student = load_model(training.student, tokenizer, torch.float32)
+    student = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code)
     trainer = make_trainer(training, kind, examples, student, out)
     trainer.add_callback(_Report(progress))
     start = time.perf_counter()
@@ -65,6 +65,9 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
         response_tokens=options.epochs * sum(response for _, response in rows),
         first_loss=curve[0]["loss"],
         final_loss=curve[-1]["loss"],
+        packing="separate rows: TRL's trainer",
+        adapter=None,
+        resumed_at=0,
         seconds=seconds,
         peak_memory=peak_memory(),
     )
@@ -78,6 +81,8 @@ def translation(training: Training) -> Trl:
             f"backend trl cannot train {method.name!r}: TRL's stable trainers have supervised fine-tuning and DPO "
             "alone (of the shipped methods: seqkd, best-of-n, dpo, ipo). Use the default backend for this method."
         )
+    if options.lora is not None:
+        raise UserError("backend trl trains all weights here; for train.lora use the default backend.")
     if options.batch_size % options.micro_batch:
         raise UserError(
             f"backend trl: micro_batch = {options.micro_batch} must divide batch_size = {options.batch_size}, because "
@@ -91,7 +96,7 @@ def make_trainer(
 ) -> Any:
     """TRL's trainer on our tokens, in our order."""
     options = training.options
-    tokenizer = load_tokenizer(training.student)
+    tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_of(tokenizer))
     arguments = training_arguments(options, out, training.seed) | {
@@ -107,7 +112,9 @@ def make_trainer(
         trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
     else:
         args = DPOConfig(**arguments)
-        reference = load_model(training.student, tokenizer, torch.float32).requires_grad_(False)
+        reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
+            False
+        )
         trainer = _Dpo(student, reference, args, train_dataset=dpo_dataset(examples), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.order = _Order(Shuffled(len(examples), options, training.seed))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.chat import prompt_text
 from harness.errors import UserError
 from harness.models import FakeModel, LoadOptions, Sampling, load_model
+from harness.shared_prefix import Reader
 from harness.types import Response
 from tests.tiny import tiny_checkpoint
 
@@ -67,6 +69,39 @@ def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
         start = len(row.prompt) - 1
         expected = sum(float(logps[start + i, token]) for i, token in enumerate(row.response)) / len(row.response)
         assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_prompt_is_computed_once_for_all_its_responses(model: Any) -> None:
+    """20 greedy responses of 3 tokens to one prompt of W: W - 1 tokens once, then 20 per step, 3 steps at most."""
+    width = len(model.tokenizer(prompt_text(model.tokenizer, ASK[0]), add_special_tokens=False)["input_ids"])
+    sizes: list[int] = []
+    decoder = model.model.get_decoder()
+    assert model.reader.sharing
+    hook = decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    drawn = model.generate(ASK[:1], Sampling(3, 0.0), seed=0, n=20)
+    hook.remove()
+    assert sizes[0] == width - 1 and set(sizes[1:]) == {20} and len(sizes) <= 4
+    model._reader = Reader(model.model, model.pad, 1000, sharing=False)
+    assert drawn == model.generate(ASK[:1], Sampling(3, 0.0), seed=0, n=20)
+    model._reader = None
+
+
+def test_text_is_cut_after_its_tokens_as_it_stands(model: Any) -> None:
+    """Two spaces stay two spaces: the text is cut, not decoded again."""
+    assert model.cut("ba  be bi", 2) == "ba  be"
+    assert model.cut("ba  be bi", 3) == model.cut("ba  be bi", 9) == "ba  be bi"
+
+
+def test_reading_says_what_it_took(model: Any) -> None:
+    """Four responses to one prompt: fewer tokens than separate rows, and little of it padding."""
+    model._reader = None
+    ask = [{"role": "user", "content": " ".join(["ba be bi bo"] * 5)}]
+    model.mean_logps([ask] * 4, [Response("da de di", True, 4)] * 4)
+    usage = model.usage()
+    assert 0 <= usage["padding_share"] < 0.15
+    assert usage["computed_over_separate"] < 0.5
 
 
 def test_an_empty_unfinished_response_has_no_mean(model: Any) -> None:

@@ -85,7 +85,16 @@ def test_beta_of_one_method_retrains_that_one_only(family: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["compute.workers=7", "compute.batch_tokens=99", "train.micro_batch=1", "ask.concurrency=3", "title=x"],
+    [
+        "compute.workers=7",
+        "compute.batch_tokens=99",
+        "compute.launch=ddp",
+        "train.micro_batch=1",
+        "train.packing=never",
+        "train.checkpoint_minutes=null",
+        "ask.concurrency=3",
+        "title=x",
+    ],
 )
 def test_how_it_is_done_changes_no_key(family: list[str], override: str) -> None:
     assert changed(plan("seeds=[0]", *family), plan("seeds=[0]", override, *family)) == set()
@@ -94,6 +103,9 @@ def test_how_it_is_done_changes_no_key(family: list[str], override: str) -> None
 def test_what_decides_the_students_changes_their_keys(family: list[str]) -> None:
     labels = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "train.warmup_ratio=0.2", *family))
     assert {f"train {name} seed 0" for name in METHODS} <= labels
+    adapted = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "train.lora={r: 4}", *family))
+    assert {f"train {name} seed 0" for name in METHODS} <= adapted
+    assert not any(label.startswith("reference") for label in adapted), "the reference is the student without adapters"
     assert not any(label.startswith(("sample", "reward", "answer alpaca_eval student")) for label in labels)
 
 

@@ -68,8 +68,9 @@ def test_pairwise_once_keeps_the_bias_as_the_released_code_does() -> None:
 
 
 def test_coverage_is_the_mass_on_letters_and_truncation_is_counted() -> None:
-    model = Letters({"x": 0.0, "long " + reward.TRUNCATED: 0.0}, first=0.0, outside=0.4)
-    (selection,), truncated = reward.select(model, [group("x", "long tail of text")], "cyclic", 5, seed=0)
+    """Two words (the fake's tokens) are shown of four; a response that ends in the mark by itself is not cut."""
+    model = Letters({"x [...]": 0.0, "long tail" + reward.TRUNCATED: 0.0}, first=0.0, outside=0.4)
+    (selection,), truncated = reward.select(model, [group("x [...]", "long tail of text")], "cyclic", 2, seed=0)
     assert selection.coverage == pytest.approx(0.6)
     assert truncated == 1
 

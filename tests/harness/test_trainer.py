@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from harness.chat import encode
 from harness.errors import UserError
 from harness.method import Batch, Loss, Method, Row, Term, log_probabilities
-from harness.trainer import Training, TrainOptions
+from harness.trainer import Training, TrainOptions, loading
 from harness.trainer.data import Shuffled, micro_batch, prepare, tokenise
 from harness.trainer.fit import fit, make_job, make_trainer
 from harness.trainer.loading import host, load_model, load_tokenizer, logits_of, pad_of
@@ -337,6 +337,34 @@ def test_vocabularies_must_agree_for_a_live_teacher(student: Path, tmp_path: Pat
         fit(training(METHODS["kd"], student, foreign), tmp_path / "out")
     assert same_vocabulary(tiny_tokenizer(), tiny_tokenizer()) is None
     assert "exist in one only" in str(same_vocabulary(tiny_tokenizer(), tiny_tokenizer(WORDS[1:])))
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_foreign_code_is_trusted_only_where_the_options_say_so(
+    trust: bool, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizers, configs and weights of student, teacher and reference: one answer for all of them."""
+    seen: list[bool] = []
+    for kind in (loading.AutoTokenizer, loading.AutoConfig, loading.AutoModelForCausalLM):
+
+        def spy(*args: Any, original: Any = kind.from_pretrained, **kwargs: Any) -> Any:
+            seen.append(kwargs["trust_remote_code"])
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(kind, "from_pretrained", spy)
+    for name in ("kd", "dpo"):
+        fit(training(METHODS[name], student, teacher, trust_remote_code=trust), tmp_path / name)
+    assert len(seen) >= 12 and set(seen) == {trust}
+
+
+def test_the_report_says_how_rows_were_laid_out(student: Path, tmp_path: Path) -> None:
+    groups = tiny_groups(4, n=4)
+    long = [replace(g, prompt=replace(g.prompt, messages=({"role": "user", "content": "ba " * 30},))) for g in groups]
+    packed = fit(training(METHODS["pad-vpd"], student, student, groups=long), tmp_path / "a")
+    apart = fit(training(METHODS["pad-vpd"], student, student, groups=long, packing="never"), tmp_path / "b")
+    assert packed.packing.startswith("packed: about ") and apart.packing == "separate rows: train.packing = never"
+    assert packed.tokens < 0.6 * apart.tokens and packed.response_tokens == apart.response_tokens
+    assert packed.final_loss == pytest.approx(apart.final_loss, abs=1e-5)
 
 
 def test_options_report_every_mistake() -> None:

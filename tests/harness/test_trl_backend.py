@@ -39,7 +39,8 @@ def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
         run = replace(run, reference=reference_logps(run))
     ours, theirs = fit(run, tmp_path / "ours"), fit_trl(run, tmp_path / "theirs")
     assert ours.steps == theirs.steps == 20
-    assert (ours.tokens, ours.response_tokens) == (theirs.tokens, theirs.response_tokens)
+    assert ours.response_tokens == theirs.response_tokens
+    assert ours.tokens == theirs.tokens or ours.packing.startswith("packed"), "packed rows count a prompt once"
     for mine, other in zip(curve(tmp_path / "ours"), curve(tmp_path / "theirs"), strict=True):
         assert mine["loss"] == pytest.approx(other["loss"], abs=1e-5)
         assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)

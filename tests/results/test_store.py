@@ -129,6 +129,22 @@ def test_kill_9_while_filling_counts_for_nothing_and_the_next_run_does_it(tmp_pa
     assert store.done(STAGE)
 
 
+def test_scratch_outlives_a_failure_and_goes_with_success(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+
+    def dies(folder: Path) -> dict[str, object]:
+        (store.scratch(STAGE) / "checkpoint").write_text("half way")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        store.write(STAGE, dies)
+    again = ArtifactStore(tmp_path)
+    assert (again.scratch(STAGE) / "checkpoint").read_text() == "half way"
+    assert again.list() == ()
+    again.write(STAGE, fill)
+    assert not (tmp_path / "scratch" / STAGE.key).exists()
+
+
 def test_an_artifact_without_its_marker_is_made_anew(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)

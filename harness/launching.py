@@ -1,0 +1,76 @@
+"""Training stages in several processes: which accelerate configuration starts them, and the call that does it.
+
+``compute.launch`` names a configuration in ``harness/launch`` or the path of your own (``accelerate config`` writes
+one). The stage itself is the same code in one process and in many (``harness/stages/launched.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+FOLDER = Path(__file__).parent / "launch"
+PROGRESS = "@step "
+"""Begins a line of the first process's output that holds its progress as JSON."""
+
+
+def configurations() -> dict[str, Path]:
+    """Name to file of the configurations that ship with distilbench."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def configuration(name: str) -> Path:
+    """The accelerate configuration of this name, or at this path. Raises ValueError naming the choices."""
+    shipped = configurations()
+    path = shipped.get(name, Path(name).expanduser())
+    if not path.is_file():
+        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(shipped)}")
+    return path
+
+
+def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:
+    """The command line that runs ``python -m module arguments`` under ``accelerate launch``."""
+    counted = [] if processes is None else ["--num_processes", str(processes)]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration(name))]
+    # Port 0: any free one, so that two training stages can run at once.
+    return [*launcher, *counted, "--main_process_port", "0", "-m", module, *arguments]
+
+
+def launch(name: str, processes: int | None, task: Any, progress: Callable[[int, int, str], None]) -> Mapping[str, Any]:
+    """Run ``harness.stages.launched`` on a picklable task in several processes; what its first process measured.
+
+    Raises:
+        UserError: the message of the process that failed first, or the end of what the processes printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="distilbench-launch-") as place:
+        folder = Path(place)
+        (folder / "task").write_bytes(pickle.dumps((os.getpid(), task)))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        line = command(name, processes, "harness.stages.launched", str(folder))
+        lines: list[str] = []
+        with subprocess.Popen(  # noqa: S603, our own module under accelerate
+            line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            if process.stdout is None:
+                raise AssertionError("no pipe to the launched processes")
+            for text in process.stdout:
+                if text.startswith(PROGRESS):
+                    progress(*json.loads(text.removeprefix(PROGRESS)))
+                else:
+                    lines = [*lines[-40:], text]
+        errors = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
+        if errors:
+            raise UserError(errors[0].read_text(encoding="utf-8"))
+        if process.returncode or not (folder / "report.json").is_file():
+            raise UserError(f"accelerate launch ({name}) ended with code {process.returncode}:\n{''.join(lines)}")
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return report

@@ -1,0 +1,198 @@
+"""Forward passes that compute a shared beginning once: rows that start alike share one key-value cache.
+
+The teacher reads n responses to one prompt, and n orders of the same answers after the same request. ``plan`` groups
+rows by what they begin with, wherever that saves tokens; ``cut`` sorts by length and cuts so that little is padding;
+``Reader`` runs the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LEAST_SHARED = 8
+"""A shared beginning of fewer tokens is not worth a pass of its own."""
+DEEPEST = 100
+"""Branchings in a row after which rows are taken one by one (texts that nest without end)."""
+MOST_WASTE = 0.1
+"""A batch is cut where more of it than this would be padding."""
+
+
+class Row(NamedTuple):
+    """Token ids, and the first position whose hidden state is wanted (all later ones are too)."""
+
+    ids: Sequence[int]
+    need: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rows with a common beginning of ``shared`` tokens (0: a row by itself)."""
+
+    shared: int
+    rows: tuple[int, ...]
+    """Indices."""
+
+
+def plan(rows: Sequence[Row]) -> list[Family]:
+    """Every row in one family, by the cheapest grouping of one level: shared tokens once, the rest of each row.
+
+    A beginning ends before the first wanted position of its rows, so that each row has something of its own.
+    """
+    order = sorted(range(len(rows)), key=lambda index: (list(rows[index].ids), index))
+    return _split(rows, order, 0)[1]
+
+
+def _split(rows: Sequence[Row], order: Sequence[int], depth: int) -> tuple[int, list[Family]]:
+    """(tokens to compute, families) of rows in lexicographic order, by trying every branching of their common tree."""
+    alone = [Family(0, (index,)) for index in order]
+    if len(order) == 1 or depth > DEEPEST:
+        return sum(len(rows[index].ids) for index in order), alone
+    first, last = rows[order[0]].ids, rows[order[-1]].ids
+    shortest = min(len(first), len(last))
+    common = next((place for place in range(shortest) if first[place] != last[place]), shortest)
+    shared = min([common, *(rows[index].need for index in order)])
+    together = shared + sum(len(rows[index].ids) - shared for index in order)
+    branches: dict[tuple[int, int], list[int]] = {}
+    for index in order:
+        ended = len(rows[index].ids) <= common
+        branches.setdefault((-1, index) if ended else (0, rows[index].ids[common]), []).append(index)
+    apart, families = 0, list[Family]()
+    for part in branches.values():
+        tokens, found = _split(rows, part, depth + 1)
+        apart, families = apart + tokens, families + found
+    if shared >= LEAST_SHARED and together < apart:
+        return together, [Family(shared, tuple(order))]
+    return apart, families
+
+
+def cut(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices sorted by length, cut where longest x count would exceed ``limit`` or too much would be padding."""
+    batch: list[int] = []
+    real = 0
+    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
+        padded = lengths[index] * (len(batch) + 1)
+        if batch and (padded > limit or real + lengths[index] < (1 - MOST_WASTE) * padded):
+            yield batch
+            batch, real = [], 0
+        batch.append(index)
+        real += lengths[index]
+    if batch:
+        yield batch
+
+
+class Reader:
+    """Hidden states of many rows through one model, beginnings shared. Counts what it computes."""
+
+    def __init__(self, model: Any, pad: int, batch_tokens: int, sharing: bool = True) -> None:
+        self.model, self.pad, self.batch_tokens, self.sharing = model, pad, batch_tokens, sharing
+        self.computed = 0
+        """Token positions that went through the model, padding included."""
+        self.real = 0
+        """Those of them that are no padding."""
+        self.separate = 0
+        """Tokens that separate rows would have had, without any padding."""
+
+    def hidden(self, rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
+        """(index, [tokens from ``need`` on, H]) of every row, in the order of computation."""
+        import torch
+
+        families = plan(rows) if self.sharing else [Family(0, (index,)) for index in range(len(rows))]
+        self.separate += sum(len(row.ids) for row in rows)
+        with torch.inference_mode():
+            alone = [family.rows[0] for family in families if not family.shared]
+            yield from self._continued(rows, alone, [0] * len(alone), None, [])
+            sharing = [family for family in families if family.shared]
+            # Room for the caches of a batch: what its rows would take.
+            for batch in cut([family.shared for family in sharing], self.batch_tokens):
+                yield from self._family_batch(rows, [sharing[place] for place in batch])
+
+    def _family_batch(self, rows: Sequence[Row], families: Sequence[Family]) -> Iterator[tuple[int, Tensor]]:
+        """Beginnings together, then the rest of all their rows, sorted by length."""
+        import torch
+
+        starts = [list(rows[family.rows[0]].ids[: family.shared]) for family in families]
+        width = max(map(len, starts))
+        ids = torch.tensor([[self.pad] * (width - len(start)) + start for start in starts], device=self.model.device)
+        mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts], device=self.model.device)
+        cache = prefill(self.model, ids, mask)
+        self.computed += ids.numel()
+        self.real += sum(map(len, starts))
+        members = [index for family in families for index in family.rows]
+        owners = [place for place, family in enumerate(families) for _ in family.rows]
+        yield from self._continued(rows, members, owners, (cache, mask), [family.shared for family in families])
+
+    def _continued(
+        self,
+        rows: Sequence[Row],
+        members: Sequence[int],
+        owners: Sequence[int],
+        before: tuple[Any, Tensor] | None,
+        shared: Sequence[int],
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The rest of each member after its owner's beginning (``before``: their cache and mask)."""
+        import torch
+
+        device = self.model.device
+        starts = [shared[owner] if before else 0 for owner in owners]
+        rests = [list(rows[index].ids[start:]) for index, start in zip(members, starts, strict=True)]
+        for batch in cut(list(map(len, rests)), self.batch_tokens):
+            width = max(len(rests[place]) for place in batch)
+            ids = torch.tensor([rests[p] + [self.pad] * (width - len(rests[p])) for p in batch], device=device)
+            mask = torch.tensor([[1] * len(rests[p]) + [0] * (width - len(rests[p])) for p in batch], device=device)
+            begin = torch.tensor([starts[place] for place in batch], device=device)
+            positions = begin[:, None] + torch.arange(width, device=device)
+            more: dict[str, Any] = {"use_cache": False}
+            if before is not None:
+                which = torch.tensor([owners[place] for place in batch], device=device)
+                mask = torch.cat([before[1][which], mask], 1)
+                more = {"use_cache": True, "past_key_values": picked(before[0], which)}
+            decoder = self.model.get_decoder()
+            out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **more).last_hidden_state
+            self.computed += ids.numel()
+            self.real += sum(len(rests[place]) for place in batch)
+            for number, place in enumerate(batch):
+                row = rows[members[place]]
+                yield members[place], out[number, row.need - starts[place] : len(row.ids) - starts[place]]
+
+
+def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
+    """The key-value cache of left-padded rows [B, T]."""
+    from transformers import DynamicCache
+
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    cache = DynamicCache(config=model.config)
+    model.get_decoder()(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+    )
+    return cache
+
+
+def picked(cache: Any, rows: torch.Tensor) -> Any:
+    """A cache of the given rows; the one it comes from stays as it is."""
+    fresh = copy.copy(cache)
+    fresh.layers = [copy.copy(layer) for layer in cache.layers]
+    fresh.batch_select_indices(rows)
+    return fresh
+
+
+def shares(model: Any) -> bool:
+    """Whether rows on a shared cache give the hidden states of separate rows: a trial on a few tokens."""
+    import torch
+
+    rows = [Row([*range(3, 3 + LEAST_SHARED + 2), *tail], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    rows = [Row([token % vocabulary for token in row.ids], row.need) for row in rows]
+    try:
+        found = dict(Reader(model, 0, 1024).hidden(rows))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return False  # a model without such a cache
+    expected = dict(Reader(model, 0, 1024, sharing=False).hidden(rows))
+    close = 1e-3 if model.dtype == torch.float32 else 0.1
+    return all((found[i] - expected[i]).abs().max() <= close * expected[i].abs().max() for i in expected)

@@ -1,0 +1,73 @@
+"""One of several processes of a training stage: ``accelerate launch ... -m harness.stages.launched FOLDER``.
+
+FOLDER holds the task that ``harness.launching`` wrote; the first process leaves ``report.json`` there, a process that a
+user's mistake stopped leaves ``error-RANK``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.launching import PROGRESS
+from harness.stage import Stage
+
+
+@dataclass(frozen=True)
+class Task:
+    """What each process makes the stage from."""
+
+    setup: Any
+    """Makes registry and store (``harness.run.Setup``)."""
+    stage: Stage
+    ledger: Path
+    folder: Path
+    """Of the artifact in the making."""
+
+
+def main(place: Path) -> int:
+    """Train; exit code."""
+    from harness.stages.train import train_here
+    from harness.stages.work import Work
+
+    # Written a moment ago by the process that started this one.
+    parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301
+    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
+    rank = int(os.environ.get("RANK", "0"))
+
+    def progress(done: int, total: int, info: str) -> None:
+        if rank == 0:
+            sys.stdout.write(PROGRESS + json.dumps([done, total, info]) + "\n")
+            sys.stdout.flush()
+
+    registry, store = task.setup()
+    try:
+        report = train_here(task.stage, Work(registry, store, task.ledger, task.folder, progress, task.setup))
+    except UserError as error:
+        (place / f"error-{rank}").write_text(str(error), encoding="utf-8")
+        return 1
+    if rank == 0:
+        (place / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
+    return 0
+
+
+def leave_with(parent: int) -> None:
+    """Training must not go on when the run that wants it was killed outright."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

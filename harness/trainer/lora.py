@@ -1,0 +1,93 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through peft: put in, checked, merged into what is saved.
+
+The layers are injected into the model itself, without peft's wrapper, so that everything that works on a full model
+works on an adapted one. A reference or a starting point is the same model before any adapter; it is computed from the
+checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
+answers with it cannot forget them. ``check_merged`` proves that on the saved files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.errors import UserError
+from harness.trainer.options import Lora
+
+BASE = ".base_layer."
+"""What injection puts into the names of the weights that it wraps."""
+
+
+def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
+    """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line on it.
+
+    Raises:
+        UserError: a module name that the model does not have.
+    """
+    targets: Any = options.target_modules
+    config = LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]  # only ever divided by r
+        lora_dropout=options.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)  # A is drawn at random
+        try:
+            inject_adapter_in_model(config, model)
+        except ValueError as error:
+            raise UserError(f"train.lora.target_modules = {targets!r}: {error}") from error
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if any(layer is head for _, layer in layers(model)):
+        raise UserError("train.lora.target_modules must not name the output head, which may be tied to the embeddings.")
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    whole = sum(value.numel() for value in model.parameters())
+    return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trained} of {whole} parameters, merged"
+
+
+def layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+    """(name, layer) of every adapted layer."""
+    modules: Any = model.named_modules()
+    for name, module in modules:
+        if isinstance(module, LoraLayer):
+            yield name, module
+
+
+def check_active(model: PreTrainedModel) -> None:
+    """Raises AssertionError where the model answers without one of its adapters. For models without any: nothing."""
+    for name, layer in layers(model):
+        if layer.disable_adapters or layer.merged or not layer.active_adapters:
+            raise AssertionError(f"the adapter of {name} is not active while answers are generated")
+
+
+def merged(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+    """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model."""
+    plain = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
+    for name, layer in layers(model):
+        (adapter,) = layer.active_adapters
+        a, b = (state[f"{name}.lora_{part}.{adapter}.weight"] for part in "AB")
+        key = f"{name}.weight"
+        delta = layer.scaling[adapter] * (b.float() @ a.float())
+        plain[key] = (plain[key].float() + delta.to(plain[key].device)).to(plain[key].dtype)
+    return plain
+
+
+@torch.no_grad()
+def check_merged(saved: PreTrainedModel, adapted: PreTrainedModel, vocabulary: int) -> None:
+    """Raises AssertionError unless the saved checkpoint answers as the model did with its adapters active."""
+    check_active(adapted)
+    ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapted.device)[None]
+    both: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
+    for model in both:
+        model.train(False)
+    found, expected = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in both)
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        worst = float((found - expected).abs().max())
+        raise AssertionError(f"the saved checkpoint does not answer as the adapted model does (off by {worst:.3g})")

@@ -1,0 +1,79 @@
+"""Checkpoints inside a training stage: a stage that was killed goes on from its last one, to the same bytes on a CPU.
+
+transformers' Trainer writes weights, optimiser, schedule, random states and step count. What it does not know (the
+training curve and token counts so far) is written last, in one move, and marks the checkpoint as whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from harness.trainer.trainer import DistilTrainer
+
+MARKER = "distilbench.json"
+
+
+class Checkpoints(TrainerCallback):
+    """Saves every ``minutes`` (0: every step) into ``folder``, and keeps the newest whole checkpoint alone."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.folder, self.minutes = folder, minutes
+        self.trainer: DistilTrainer | None = None
+        """Set by the caller once the trainer exists."""
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint when it is time; the first process's clock decides for all."""
+        due = [time.monotonic() - self.last >= 60 * self.minutes and state.global_step < state.max_steps]
+        if self.trainer is not None and self.trainer.accelerator.num_processes > 1:
+            broadcast_object_list(due)
+        control.should_save = due[0]
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written, then remove older ones."""
+        self.last = time.monotonic()
+        trainer = self.trainer
+        if trainer is None:
+            raise ValueError("set Checkpoints.trainer before training")
+        trainer.accelerator.wait_for_everyone()  # other processes' random states belong to it too
+        if not state.is_world_process_zero:
+            return
+        folder = self.folder / f"checkpoint-{state.global_step}"
+        draft = folder / (MARKER + ".part")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump({"curve": trainer.curve, "tokens": dict(trainer.tokens)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(folder / MARKER)
+        for other in checkpoints(self.folder):
+            if other != folder:
+                shutil.rmtree(other)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoint folders, whole or not, oldest step first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def newest(folder: Path) -> Path | None:
+    """The last whole checkpoint, or ``None``."""
+    whole = [path for path in checkpoints(folder) if (path / MARKER).is_file()]
+    return whole[-1] if whole else None
+
+
+def restore(trainer: DistilTrainer, checkpoint: Path, curve: Path) -> None:
+    """Give the trainer its records back, and rewrite the curve's file up to the checkpoint."""
+    saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    trainer.curve[:] = saved["curve"]
+    trainer.tokens.update(saved["tokens"])
+    if trainer.accelerator.is_main_process:
+        curve.write_text("".join(json.dumps(record) + "\n" for record in saved["curve"]), encoding="utf-8")

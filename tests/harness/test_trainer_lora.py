@@ -1,0 +1,127 @@
+"""Low-rank adapters: what is trained, what is saved, and that nobody answers without them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.errors import UserError
+from harness.models import Sampling, load_model
+from harness.trainer import Training, TrainOptions, loading, lora
+from harness.trainer.fit import fit, make_job, make_trainer
+from harness.trainer.options import Lora
+from harness.trainer.reference import reference_logps
+from harness.trainer.rollout import Speakers, answer
+from methods import METHODS
+from tests.tiny import tiny_checkpoint, tiny_groups
+
+ADAPTER = Lora(r=2, alpha=8.0)
+OPTIONS = TrainOptions(
+    batch_size=4, micro_batch=2, learning_rate=1e-2, warmup_ratio=0.0, max_length=64, max_new_tokens=5, device="cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tiny_checkpoint(tmp_path_factory.mktemp("student"), seed=0)
+
+
+def training(name: str, student: Path, **changes: Any) -> Training:
+    method = METHODS[name]
+    options = replace(OPTIONS, lora=ADAPTER, **changes)
+    run = Training(method, method.config(), tiny_groups(8), student, options, seed=3, teacher=student)
+    return replace(run, reference=reference_logps(run)) if method.needs.reference else run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_adapters(name: str, student: Path, tmp_path: Path) -> None:
+    """Two steps; the saved checkpoint is a plain one whose adapted matrices moved by a matrix of rank 2, others not."""
+    report = fit(training(name, student), tmp_path)
+    assert report.adapter is not None and report.adapter.startswith("lora r=2 alpha=8 on all-linear")
+    before, after = load_file(student / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        delta = after[key] - value
+        if "_proj" not in key:
+            assert not delta.any(), key
+    moved = [key for key in before if (after[key] - before[key]).abs().max() > 1e-4]
+    assert len(moved) >= 10
+    assert all(int(torch.linalg.matrix_rank(after[key] - before[key], rtol=1e-3)) <= 2 for key in moved)
+
+
+@pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"dtype": "bfloat16"}, {"packing": "never"}])
+def test_adapters_go_with_the_other_options(change: dict[str, Any], student: Path, tmp_path: Path) -> None:
+    plain = fit(training("pad-ppd", student), tmp_path / "plain")
+    other = fit(training("pad-ppd", student, **change), tmp_path / "other")
+    near = 0.05 if "dtype" in change else 1e-5
+    assert other.first_loss == pytest.approx(plain.first_loss, abs=near)
+    assert other.final_loss == pytest.approx(plain.final_loss, abs=near)
+    assert plain.final_loss != pytest.approx(plain.first_loss, abs=1e-3)
+
+
+def test_dpo_with_adapters_starts_at_log_two(student: Path, tmp_path: Path) -> None:
+    """The reference is the student without adapters; B = 0, so the first loss is log 2."""
+    report = fit(training("dpo", student), tmp_path)
+    assert report.first_loss == pytest.approx(0.693147, abs=1e-5)
+    assert report.final_loss != pytest.approx(0.693147, abs=1e-3)
+
+
+def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Path) -> None:
+    """check_merged passes on what was saved, and fails on the starting student."""
+    job, dropped = make_job(training("pad-vpd", student))
+    trainer = make_trainer(job, tmp_path)
+    from harness.trainer.fit import run
+
+    run(trainer, job, tmp_path, dropped)
+    tokens = len(job.tokenizer)
+    for folder, same in ((tmp_path, True), (student, False)):
+        saved = loading.load_model(folder, job.tokenizer, torch.float32)
+        if same:
+            lora.check_merged(saved, job.student, tokens)
+        else:
+            with pytest.raises(AssertionError, match="does not answer as the adapted model does"):
+                lora.check_merged(saved, job.student, tokens)
+    ask = [[{"role": "user", "content": "ba"}]]
+    first, second = (
+        load_model(str(folder)).generate(ask, Sampling(8, 1.0), seed=0, n=8) for folder in (student, tmp_path)
+    )
+    assert first != second
+
+
+def test_a_switched_off_adapter_does_not_answer(student: Path) -> None:
+    job, _ = make_job(training("minillm", student))
+    speakers = Speakers(job.student, job.student, job.tokenizer, 1.0, 0.0, 3)
+    assert len(answer(job.examples[:2], speakers, 0, 0)) == 2
+    for _, layer in lora.layers(job.student):
+        layer.enable_adapters(False)
+    with pytest.raises(AssertionError, match=r"the adapter of model\.layers\.0.* is not active while answers"):
+        answer(job.examples[:2], speakers, 0, 0)
+
+
+def test_modules_that_do_not_exist_are_named(student: Path) -> None:
+    run = training("simpo", student)
+    wrong = replace(run.options, lora=Lora(target_modules=("q_prj",)))
+    with pytest.raises(UserError, match=r"train\.lora\.target_modules = \('q_prj',\)"):
+        make_job(replace(run, options=wrong))
+    with pytest.raises(UserError, match="must not name the output head"):
+        make_job(replace(run, options=replace(run.options, lora=Lora(target_modules=("lm_head",)))))
+    with pytest.raises(UserError, match="r = 0 must be at least 1"):
+        Lora(r=0)
+
+
+def test_a_tied_model_is_saved_whole(tmp_path: Path) -> None:
+    """Tied embeddings: one weight under two names must come back as it was."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny_checkpoint(tmp_path / "tied", seed=2)
+    model = AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=True)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    fit(training("simpo", folder), tmp_path / "out")
+    assert load_file(folder / "model.safetensors").keys() == load_file(tmp_path / "out" / "model.safetensors").keys()
