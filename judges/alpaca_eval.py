@@ -251,7 +251,8 @@ class AlpacaEval:
             deviations.append("Both orders are asked and averaged; official asks one.")
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations))
+        judge = "gpt-4-1106-preview" if config.judge_prompt == "weighted" else "meta-llama/Llama-3-70b-chat-hf"
+        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), judge)
 
 
 BENCHMARK: Benchmark = AlpacaEval()
