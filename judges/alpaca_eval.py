@@ -22,8 +22,10 @@ from harness.types import Answer, Judgment, Message, Question, Reply, Request, S
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
+    OTHER_BASELINE,
     QuestionSet,
     Split,
+    against,
     ask,
     check_common,
     fill,
@@ -72,6 +74,9 @@ class AlpacaEvalConfig:
     """Ask the judge this often and average."""
     compat_leaderboard: bool = False
     """Look difficulties up by row position after dropped rows, as the leaderboard did, not by instruction."""
+
+    baseline: str | None = None
+    """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
     def __post_init__(self) -> None:
         check_common(self)
@@ -162,7 +167,8 @@ class AlpacaEval:
     def questions(self, config: AlpacaEvalConfig) -> list[Question]:
         """The instructions with the baseline's answers."""
         if config.questions == "pocket":
-            return take(pocket_questions(self.name, config.split), self.name, config.limit)
+            found = take(pocket_questions(self.name, config.split), self.name, config.limit)
+            return against(found, config.baseline, self.name)
         import json
 
         from harness.assets import locate
@@ -175,7 +181,7 @@ class AlpacaEval:
             )
             for index, row in enumerate(rows)
         ]  # fmt: skip
-        return take(found, self.name, config.limit)
+        return against(take(found, self.name, config.limit), config.baseline, self.name)
 
     def answer(
         self, model: ChatModel, questions: Sequence[Question], config: AlpacaEvalConfig, seed: int
@@ -247,6 +253,8 @@ class AlpacaEval:
             version, deviations = f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6", []
             if not config.compat_leaderboard:
                 deviations.append("Difficulties are looked up by instruction; the leaderboard did by row position.")
+        if config.baseline is not None:
+            deviations.append(OTHER_BASELINE)
         if config.order == "both":
             deviations.append("Both orders are asked and averaged; official asks one.")
         if config.limit is not None:

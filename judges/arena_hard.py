@@ -20,8 +20,10 @@ from harness.types import Answer, Judgment, Message, Question, Reply, Request, S
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
+    OTHER_BASELINE,
     QuestionSet,
     Split,
+    against,
     ask,
     check_common,
     fill,
@@ -73,6 +75,9 @@ class ArenaHardConfig:
     """0 as official."""
     repeats: int = 1
     """Play each game this often and average its margin."""
+
+    baseline: str | None = None
+    """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
     def __post_init__(self) -> None:
         check_common(self)
@@ -193,7 +198,7 @@ class ArenaHard:
         """The questions with the baseline's answers."""
         pocket = config.questions == "pocket"
         found = pocket_questions(self.name, config.split) if pocket else load_set(self.official)
-        return take(found, self.name, config.limit)
+        return against(take(found, self.name, config.limit), config.baseline, self.name)
 
     def answer(
         self, model: ChatModel, questions: Sequence[Question], config: ArenaHardConfig, seed: int
@@ -258,6 +263,8 @@ class ArenaHard:
             prompt_hash = asset(PROMPT_FILE).sha256[:12]
             deviations.append("A judge that gives no label is not asked to go on; the official script asks once more.")
             deviations.extend(self.official.deviations)
+        if config.baseline is not None:
+            deviations.append(OTHER_BASELINE)
         if config.style_control:
             deviations.append("Style-controlled: not the plain win rate.")
         if config.limit is not None:

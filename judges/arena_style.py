@@ -25,25 +25,32 @@ from judges.glm_solver import sigmoid
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
-_HEADER = re.compile(r"^#{1,6}\s", re.MULTILINE)
-_LISTED = (re.compile(r"^\s*\d+\.\s", re.MULTILINE), re.compile(r"^\s*[-*+]\s", re.MULTILINE))
-_BOLD = (re.compile(r"\*\*[^*\n]+\*\*"), re.compile(r"__[^_\n]+__"))
+_RULES = {
+    "header_count": {f"h{level}": re.compile(rf"^#{{{level}}}\s", re.MULTILINE) for level in range(1, 7)},
+    "list_count": {
+        "ordered": re.compile(r"^\s*\d+\.\s", re.MULTILINE),
+        "unordered": re.compile(r"^\s*[-*+]\s", re.MULTILINE),
+    },
+    "bold_count": {"**": re.compile(r"\*\*[^*\n]+\*\*"), "__": re.compile(r"__[^_\n]+__")},
+}
 _RIDGE = 1e-6  # keeps a model that won or lost everything finite; moves no other printed digit
 _CHUNK = 64  # replicates solved at once: bounds memory
 
 
-def markdown_counts(text: str) -> tuple[int, int, int]:
-    """Headers, list items and bold spans of an answer outside code blocks, by the official counting rules.
+def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
+    """Headers, list items and bold spans by kind, outside code blocks, as the official ``metadata`` holds them.
 
     The official script removes what stands between the fences wherever it occurs, and leaves the fences.
     """
     for inside in _CODE.findall(text):
         text = text.replace(inside, "")
-    return (
-        len(_HEADER.findall(text)),
-        sum(len(rule.findall(text)) for rule in _LISTED),
-        sum(len(rule.findall(text)) for rule in _BOLD),
-    )
+    return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
+
+
+def markdown_counts(text: str) -> tuple[int, int, int]:
+    """Headers, list items and bold spans of an answer."""
+    headers, lists, bold = (sum(kinds.values()) for kinds in markdown_breakdown(text).values())
+    return headers, lists, bold
 
 
 def _style(text: str, tokens: object) -> Array:

@@ -95,6 +95,18 @@ def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> li
     return [question for question in questions if question.id in kept]
 
 
+OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
+
+
+def against(questions: list[Question], baseline: str | None, benchmark: str) -> list[Question]:
+    """The questions with the answers of another baseline, where one is named (a path). Raises UserError."""
+    if baseline is None:
+        return questions
+    from judges.formats import with_baseline
+
+    return with_baseline(questions, baseline, benchmark)
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON lines file. Raises UserError naming the line that is not JSON."""
     rows = []

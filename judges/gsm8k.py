@@ -64,7 +64,7 @@ class GSM8KConfig:
     source: str = "assets"
     """Official problems from: ``assets`` (pinned), ``hub`` (openai/gsm8k), or a folder with test.jsonl, train.jsonl."""
     fewshot: int | None = None
-    """Worked examples shown as earlier turns; null: 0 for pocket and json, 5 for official (from the training problems)."""
+    """Worked examples shown as earlier turns; null: 0 for pocket and json, else 5 (from the training problems)."""
     filter: Literal["strict-match", "flexible-extract"] = "flexible-extract"
     """Which of lm-eval's filters makes the table's number; the other stands in the details."""
     max_new_tokens: int | None = None
@@ -120,7 +120,9 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str
         try:
             rows = list(datasets.load_dataset(HUB, "main", split=split))
         except Exception as error:  # whatever the hub's client raises when it is offline or refused
-            raise UserError(f"cannot load {HUB} ({split}) from the hub: {error}. source: assets reads files.") from error
+            raise UserError(
+                f"cannot load {HUB} ({split}) from the hub: {error}. source: assets reads files."
+            ) from error
     else:
         path = Path(source).expanduser() / f"{split}.jsonl"
         if not path.is_file():
@@ -270,7 +272,9 @@ class GSM8K:
         if config.questions == "pocket":
             deviations.append("Pocket word problems of distilbench's own wording, asked as they are.")
         if sampling.temperature > 0:
-            deviations.append(f"Answers are sampled at temperature {sampling.temperature}; the official ones are greedy.")
+            deviations.append(
+                f"Answers are sampled at temperature {sampling.temperature}; the official ones are greedy."
+            )
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
         if config.questions == "official" and config.source != "assets":

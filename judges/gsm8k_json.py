@@ -54,7 +54,7 @@ def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def number_in(text: str) -> Fraction | None:
-    """The first number of a short answer, without dollar signs and thousands' commas: ``$1,200.50``, ``3/4``, ``18``."""
+    """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``18 miles``."""
     found = _NUMBER.search(text.replace(",", "").replace("$", ""))
     if found is None:
         return None

@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges import pocket_prompts
 from judges.arena_hard import LABELS, read_label
-from judges.common import Ratio, answer_detail, fill, ratio_score, reasons, repeated, text_hash, verdicts
+from judges.common import Ratio, against, answer_detail, fill, ratio_score, reasons, repeated, text_hash, verdicts
 from judges.mt_bench import PROMPT_FILE, TURNS, WITH_REFERENCE, MTBench, MTBenchConfig, official_prompts
 
 if TYPE_CHECKING:
@@ -82,13 +82,7 @@ class MTBenchPairwise(MTBench):
 
     def questions(self, config: MTBenchConfig) -> list[Question]:
         """The two-turn questions with the baseline's answers."""
-        found = super().questions(config)
-        path = getattr(config, "baseline", None)
-        if path is None:
-            return found
-        from judges.formats import with_baseline
-
-        return with_baseline(found, path, self.name)
+        return against(super().questions(config), getattr(config, "baseline", None), self.name)
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """Two games per turn; the model is assistant A in the first, as FastChat's ``model_1``."""
@@ -145,7 +139,7 @@ class MTBenchPairwise(MTBench):
             deviations.append("The baseline is the given answer file; FastChat's default is gpt-3.5-turbo.")
         if config.repeats > 1:
             deviations.append(f"Each game is the majority of {config.repeats} replies.")
-        parameters = {**card.parameters, **{"baseline": asdict(config).get("baseline")}}
+        parameters = {**card.parameters, "baseline": asdict(config).get("baseline")}
         return Card(self.name, version, prompt_hash, parameters, tuple(deviations), card.official_judge)
 
 

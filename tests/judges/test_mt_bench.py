@@ -160,7 +160,9 @@ def test_official_pairwise_prompts(assets, tmp_path) -> None:
     import json
 
     plain = BENCHMARK.questions(MTBenchConfig(questions="official"))
-    rows = [{"question_id": int(q.id), "model_id": "base", "choices": [{"index": 0, "turns": ["B1", "B2"]}]} for q in plain]
+    rows = [
+        {"question_id": int(q.id), "model_id": "base", "choices": [{"index": 0, "turns": ["B1", "B2"]}]} for q in plain
+    ]
     path = tmp_path / "base.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = MTBenchPairwiseConfig(questions="official", baseline=str(path))
