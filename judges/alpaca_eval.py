@@ -101,6 +101,14 @@ def _official_template(name: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def drawn(question: Question, answer: Answer) -> bool:
+    """Whether the answer is the baseline's, word for word: a draw by the official code, and no judge is asked.
+
+    Pocket answers are so short that equal ones are common: there the judge is asked all the same.
+    """
+    return "index" in question.meta and answer.turns[0] == question.baseline[0]
+
+
 def _messages(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
     if config.questions == "pocket":
         return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
@@ -191,9 +199,11 @@ class AlpacaEval:
         return ask(model, questions, lambda question: sampling, seed)
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
-        """One request per order; ``meta.model_first`` says where the model's answer stands."""
-        drawn = switched(question.turns[0], config.order_seed)
-        orders = (drawn,) if config.order == "seeded" else (False, True)
+        """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
+        if drawn(question, answer):
+            return []
+        model_first = switched(question.turns[0], config.order_seed)
+        orders = (model_first,) if config.order == "seeded" else (False, True)
         asked = []
         for model_first in orders:
             texts = (answer.turns[0], question.baseline[0])

@@ -20,6 +20,7 @@ from harness.benchmark import Entrant
 from harness.errors import UserError
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Request, Response, Score
+from judges.hostile import hostile_counts
 
 if TYPE_CHECKING:
     from harness.stats import Array
@@ -264,12 +265,15 @@ def answer_detail(questions: Sequence[Question], entrant: Entrant) -> dict[str, 
     answers = [answer for answer in entrant.answers if answer.question in asked]
     if not answers:
         return {"answers": 0.0}
-    return {
+    detail: dict[str, float | str] = {
         "answers": float(len(answers)),
         "mean_length": fmean(sum(map(len, answer.turns)) for answer in answers),
-        "mean_tokens": fmean(sum(answer.tokens) for answer in answers),
-        "truncated": fmean(float(not all(answer.finished)) for answer in answers),
     }
+    if all(answer.tokens for answer in answers):  # answers made elsewhere come without
+        detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
+    if all(answer.finished for answer in answers):
+        detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
+    return detail | hostile_counts(answers)
 
 
 def reasons(judgments: Sequence[Judgment]) -> dict[str, float | str]:

@@ -64,7 +64,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
             text = _agreed(text, need(row, "output_2", str, where), question.id)
             given.append(_judgment(row, question, where))
         if text is not None:
-            found.append(Answer(question.id, (text,), (True,), (0,)))
+            found.append(Answer(question.id, (text,), (), ()))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
     return Imported(chosen, tuple(found), tuple(given), tuple(problems), baselines.pop() if len(baselines) == 1 else "")
 

@@ -79,7 +79,7 @@ def _answer(uid: str, row: Row, where: str) -> Answer:
     if not isinstance(text, str):
         raise UserError(f"{where}: no answer text in this row")
     counted = isinstance(tokens, int) and not isinstance(tokens, bool)
-    return Answer(uid, (text,), (True,), (tokens if counted else 0,), {"token_len": tokens} if counted else {})
+    return Answer(uid, (text,), (), (tokens,) if counted else (), {"token_len": tokens} if counted else {})
 
 
 def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
@@ -117,7 +117,8 @@ def _id(*parts: str) -> str:
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``.
 
-    ``token_len`` is what the answer came with in the official tokeniser, else the model's own count.
+    ``token_len`` is what the answer came with in the official tokeniser, else the model's own count, else a quarter of
+    its characters; only the official style control reads it.
     """
     rows = answered(exported)
     place, stem = folder / "data" / FOLDERS[benchmark], file_name(exported.model)
@@ -132,7 +133,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             ],
             "tstamp": 0.0,
             "metadata": {
-                "token_len": answer.meta.get("token_len", answer.tokens[0]),
+                "token_len": answer.meta.get("token_len", answer.tokens[0] if answer.tokens else len(answer.turns[0]) // 4),
                 **markdown_breakdown(answer.turns[0]),
             },
         }

@@ -86,7 +86,7 @@ def _answer(uid: str, row: Row, where: str) -> Answer:
     if not choices or not isinstance(choices[0], Mapping):
         raise UserError(f"{where}: choices must hold an object with turns")
     turns = need_texts(choices[0].get("turns"), "choices[0].turns", where)
-    return Answer(uid, turns, (True,) * len(turns), (0,) * len(turns))
+    return Answer(uid, turns, (), ())
 
 
 def _judge(row: Row) -> str:

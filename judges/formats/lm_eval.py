@@ -59,7 +59,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
                 taken = {**(before[1] if before else {}), **({name: held[1]} if name in FILTERS else {})}
                 responses.found[f"{question.id}\0"] = (held[0], taken)
     answers = [
-        Answer(question.id, (held[0],), (True,), (0,), held[1])
+        Answer(question.id, (held[0],), (), (), held[1])
         for question in questions
         if (held := responses.get(question.id)) is not None
     ]
