@@ -4,8 +4,8 @@
 
 Questions are the clusters: the verdicts of one question (both orders, both games, both turns) share an effect, as they
 do in life. The truth is the same estimand over a million simulated questions (for LC its value in the model that
-makes the data). AlpacaEval LC: ``--refits`` refits per interval, C chosen anew by cross-validation in every run by the official
-liblinear loop. Beside it how often the intervals of the official scripts hold the truth. The Monte Carlo error is
+makes the data). AlpacaEval LC: ``--refits`` refits per interval, C chosen anew in every run by the official
+cross-validation. Beside it how often the intervals of the official scripts hold the truth. The Monte Carlo error is
 the binomial standard error of the coverage. One core.
 """
 
@@ -179,7 +179,8 @@ def simulate(
     started = time.perf_counter()
     for run in range(runs):
         score, others = SIMULATIONS[metric](np.random.default_rng(run), SIZES[metric], run + 10**6, replicates)
-        assert score.value is not None and score.low is not None and score.high is not None, score.note
+        if score.value is None or score.low is None or score.high is None:
+            raise SystemExit(f"{metric}, run {run}: no interval ({score.note})")
         hits += score.low <= truth <= score.high
         widths.append(score.high - score.low)
         values.append(score.value)

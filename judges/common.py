@@ -112,7 +112,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON lines file. Raises UserError naming the line that is not JSON."""
     rows = []
     # not str.splitlines: some answers hold U+2028, which is no line end in JSON lines
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

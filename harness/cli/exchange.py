@@ -1,4 +1,4 @@
-"""``import`` and ``export``: answers and judgments of the official tools, in and out; imported judgments are re-scored."""
+"""``import`` and ``export``: answers and judgments of the official tools, in and out; what comes in is scored."""
 
 from __future__ import annotations
 

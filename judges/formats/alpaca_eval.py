@@ -81,16 +81,15 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
             f"{where}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
             "baseline need that baseline: --set baseline=ITS_OUTPUTS."
         )
-    preference = row["preference"]
+    preference, judge = row["preference"], str(row.get("annotator", ""))
     if preference is None or (isinstance(preference, float) and math.isnan(preference)):
-        return Judgment(question.id, "preference", None, "no preference in the annotations")
+        return Judgment(question.id, "preference", None, "no preference in the annotations", judge_model=judge)
     if isinstance(preference, bool) or not isinstance(preference, int | float):
         raise UserError(f"{where}: preference must be a number, got {short(preference)}")
-    if preference in (-1, 0):  # how alpaca_eval wrote ties and failures before 0.3
-        return Judgment(question.id, "preference", 0.5 if preference == 0 else None, None if preference == 0 else "-1")
+    if preference == 0:  # how alpaca_eval wrote a tie before 0.3
+        return Judgment(question.id, "preference", 0.5, judge_model=judge)
     if not 1 <= preference <= 2:
         raise UserError(f"{where}: preference must lie between 1 and 2, got {short(preference)}")
-    judge = str(row.get("annotator", ""))
     return Judgment(question.id, "preference", float(preference) - 1.0, reply=_raw(row), judge_model=judge)
 
 

@@ -110,6 +110,12 @@ def _label(margin: float, model_first: bool) -> str:
     return next(label for label, value in LABELS.items() if value == own)
 
 
+def _tokens(answer: Answer) -> int:
+    """Length in tokens, as well as it is known."""
+    own = answer.tokens[0] if answer.tokens else len(answer.turns[0]) // 4
+    return int(answer.meta.get("token_len", own))
+
+
 def _id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:22]
 
@@ -133,7 +139,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             ],
             "tstamp": 0.0,
             "metadata": {
-                "token_len": answer.meta.get("token_len", answer.tokens[0] if answer.tokens else len(answer.turns[0]) // 4),
+                "token_len": _tokens(answer),
                 **markdown_breakdown(answer.turns[0]),
             },
         }

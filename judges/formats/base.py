@@ -129,12 +129,14 @@ def read_rows(path: Path) -> list[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    rows: Any = read_jsonl(path)
+    rows: Any
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
+    else:
+        rows = read_jsonl(path)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise UserError(f"{path}, row {number}: an object was expected, found {short(row)}")

@@ -139,7 +139,8 @@ def test_missing_official_files_say_what_to_do(benchmark_: Benchmark, monkeypatc
 
     monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    more = {"baseline": "answers.jsonl"} if benchmark_.name == "mt_bench_pairwise" else {}
+    config = benchmark_.config(questions="official", **more)
     with pytest.raises(UserError, match="distilbench assets pull") as caught:
-        more = {"baseline": "answers.jsonl"} if benchmark_.name == "mt_bench_pairwise" else {}
-        benchmark_.questions(benchmark_.config(questions="official", **more))
+        benchmark_.questions(config)
     assert "https://raw.githubusercontent.com/" in str(caught.value) and str(tmp_path) in str(caught.value)
