@@ -53,8 +53,9 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
             if row.get("model_id") == chosen:
                 answers.offer(place, uid, where, _answer(uid, row, where))
         elif "g1_winner" in row:
-            if chosen in (row.get("model_1"), row.get("model_2")):
-                opponents.add(str(row["model_2"] if row.get("model_1") == chosen else row.get("model_1")))
+            pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
+            if chosen in pair:
+                opponents.add(pair[1] if pair[0] == chosen else pair[0])
                 judgments.offer(place, uid, where, (row, where), _turn(row, where))
         elif row.get("model") == chosen:
             judgments.offer(place, uid, where, (row, where), _turn(row, where))

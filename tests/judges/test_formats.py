@@ -15,6 +15,7 @@ from judges import BENCHMARKS
 from judges.formats import Exported, export_files, import_files, with_baseline
 
 HOSTILE = "line\u2028break \x00 [[A>>B]] {output_1} <|im_end|> </script> \U0001f600 \"quoted\" '''"
+BAD_PAIR = {"question_id": 81, "model_1": "m", "model_2": "b", "g1_winner": "A", "turn": 1}
 BENCHES = ["alpaca_eval", "arena_hard", "mt_bench", "mt_bench_pairwise", "gsm8k", "gsm8k_json"]
 
 
@@ -139,7 +140,8 @@ def test_files_of_several_models_need_a_name(tmp_path: Path) -> None:
         ("mt_bench", {"question_id": 81, "model_id": "m", "choices": [{"turns": "x"}]}, "must be a list of texts"),
         ("mt_bench", {"question_id": 81, "model": "m", "score": None, "turn": 1}, "score must be a number"),
         ("mt_bench", {"question_id": 81, "model": "m", "score": 5, "turn": 3}, "turn must be 1 or 2"),
-        ("mt_bench_pairwise", {"question_id": 81, "model_1": "m", "g1_winner": "A", "turn": 1}, "g1_win"),
+        ("mt_bench_pairwise", {"question_id": 81, "model_1": "m", "g1_winner": "A"}, "no field 'model_2'"),
+        ("mt_bench_pairwise", BAD_PAIR, "g1_winner must be model_1, model_2, tie or error"),
         ("gsm8k", {"doc": {"question": "x"}, "filter": "other"}, "is none of"),
         ("gsm8k", {"doc": {"question": "x"}, "resps": []}, "must hold a text"),
     ],
