@@ -49,4 +49,4 @@ def hostile_counts(answers: Sequence[Answer]) -> dict[str, float | str]:
         for kind in found:
             counts[kind] += 1
     shown: dict[str, float | str] = {f"injection:{kind}": float(count) for kind, count in counts.items() if count}
-    return ({"injection": float(total)} | shown) if total else {}
+    return {"injection": float(total), **shown} if total else {}
