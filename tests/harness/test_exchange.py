@@ -81,7 +81,8 @@ def test_answers_graded_by_rule_are_scored_at_once(tmp_path: Path, capsys: pytes
     rows = []
     for number, question in enumerate(questions):
         text = f"#### {question.meta['number'] if number % 2 else -77}"
-        rows.append({"doc": {"question": question.turns[0]}, "resps": [[text]], "filtered_resps": [text.split()[-1]]})
+        taken = text.removeprefix("#### ")
+        rows.append({"doc": {"question": question.turns[0]}, "resps": [[text]], "filtered_resps": [taken]})
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     overrides = ["questions=pocket", "limit=4"]
     import_([tmp_path / "samples.jsonl"], "gsm8k", tmp_path / "mine", replicates=0, overrides=overrides)
