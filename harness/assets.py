@@ -42,6 +42,7 @@ class Asset:
     url: str | None
     """Where to pull it from; ``None`` for what is computed."""
     sha256: str
+    """Of the whole file; empty where only the revision in ``url`` pins it (such a file is not checked)."""
     bytes: int | None
     licence: str
     note: str = ""
@@ -117,7 +118,8 @@ def digest_of(path: Path) -> str:
 
 def _remedy(pin: Asset) -> str:
     """How to get a file: the command, the source, and where to place it by hand."""
-    place = f"or place it by hand at {folders()[0] / pin.file} (sha256 {pin.sha256})"
+    hashed = f"sha256 {pin.sha256}" if pin.sha256 else "its sha256 is not known: it is taken as it is"
+    place = f"or place it by hand at {folders()[0] / pin.file} ({hashed})"
     if pin.kind == "recovered":
         first, more = pin.made_from[0], len(pin.made_from) - 1
         made = f"computed from {first} and {more} more pinned sources"
@@ -136,6 +138,8 @@ def standing(name: str, pins: Manifest | None = None) -> Standing:
     for folder in folders():
         path = folder / pin.file
         if path.is_file():
+            if not pin.sha256:
+                return Standing(name, "ok", path)
             found = digest_of(path)
             if found == pin.sha256:
                 return Standing(name, "ok", path)
@@ -189,7 +193,7 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
                 done += len(block)
                 if progress is not None:
                     progress(pin.file, done, pin.bytes)
-        if digest.hexdigest() != pin.sha256:
+        if pin.sha256 and digest.hexdigest() != pin.sha256:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
         part.replace(path)
     except (urllib.error.URLError, OSError, ValueError) as error:

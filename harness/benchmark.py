@@ -40,6 +40,8 @@ class Card:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     """Where this differs from the official protocol, one sentence each."""
+    official_judge: str = ""
+    """The judge that the protocol's published numbers were made with; empty where rules decide."""
 
 
 @dataclass(frozen=True)

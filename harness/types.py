@@ -73,7 +73,9 @@ class Answer:
     question: str
     turns: tuple[str, ...]
     finished: tuple[bool, ...]
+    """Whether each turn ended by itself; empty where that is not known (answers made elsewhere)."""
     tokens: tuple[int, ...]
+    """Length of each turn; empty where it is not known."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What the answering harness reported (lm-eval's filtered responses, for instance)."""
 

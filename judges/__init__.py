@@ -7,8 +7,11 @@ from harness.registry import JudgeKind
 from judges import (
     alpaca_eval,
     arena_hard,
+    arena_hard_v2,
     gsm8k,
+    gsm8k_json,
     mt_bench,
+    mt_bench_pairwise,
     openai_judge,
     pocket_judge,
     replay,
@@ -17,7 +20,15 @@ from judges import (
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for benchmark in (alpaca_eval.BENCHMARK, arena_hard.BENCHMARK, mt_bench.BENCHMARK, gsm8k.BENCHMARK)
+    for benchmark in (
+        alpaca_eval.BENCHMARK,
+        arena_hard.BENCHMARK,
+        mt_bench.BENCHMARK,
+        gsm8k.BENCHMARK,
+        arena_hard_v2.BENCHMARK,
+        mt_bench_pairwise.BENCHMARK,
+        gsm8k_json.BENCHMARK,
+    )
 }
 
 JUDGES: dict[str, JudgeKind] = {

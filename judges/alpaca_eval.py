@@ -22,8 +22,10 @@ from harness.types import Answer, Judgment, Message, Question, Reply, Request, S
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
+    OTHER_BASELINE,
     QuestionSet,
     Split,
+    against,
     ask,
     check_common,
     fill,
@@ -73,6 +75,9 @@ class AlpacaEvalConfig:
     compat_leaderboard: bool = False
     """Look difficulties up by row position after dropped rows, as the leaderboard did, not by instruction."""
 
+    baseline: str | None = None
+    """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
+
     def __post_init__(self) -> None:
         check_common(self)
         if self.questions == "pocket" and self.judge_prompt == "ranking":
@@ -94,6 +99,14 @@ def _official_template(name: str) -> tuple[Message, ...]:
         role, _, rest = piece.partition("\n")
         messages.append({"role": role.strip(), "content": rest.split("<|im_end|>", 1)[0].strip()})
     return tuple(messages)
+
+
+def drawn(question: Question, answer: Answer) -> bool:
+    """Whether the answer is the baseline's, word for word: a draw by the official code, and no judge is asked.
+
+    Pocket answers are so short that equal ones are common: there the judge is asked all the same.
+    """
+    return "index" in question.meta and answer.turns[0] == question.baseline[0]
 
 
 def _messages(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
@@ -162,7 +175,8 @@ class AlpacaEval:
     def questions(self, config: AlpacaEvalConfig) -> list[Question]:
         """The instructions with the baseline's answers."""
         if config.questions == "pocket":
-            return take(pocket_questions(self.name, config.split), self.name, config.limit)
+            found = take(pocket_questions(self.name, config.split), self.name, config.limit)
+            return against(found, config.baseline, self.name)
         import json
 
         from harness.assets import locate
@@ -175,7 +189,7 @@ class AlpacaEval:
             )
             for index, row in enumerate(rows)
         ]  # fmt: skip
-        return take(found, self.name, config.limit)
+        return against(take(found, self.name, config.limit), config.baseline, self.name)
 
     def answer(
         self, model: ChatModel, questions: Sequence[Question], config: AlpacaEvalConfig, seed: int
@@ -185,9 +199,11 @@ class AlpacaEval:
         return ask(model, questions, lambda question: sampling, seed)
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
-        """One request per order; ``meta.model_first`` says where the model's answer stands."""
-        drawn = switched(question.turns[0], config.order_seed)
-        orders = (drawn,) if config.order == "seeded" else (False, True)
+        """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
+        if drawn(question, answer):
+            return []
+        model_first = switched(question.turns[0], config.order_seed)
+        orders = (model_first,) if config.order == "seeded" else (False, True)
         asked = []
         for model_first in orders:
             texts = (answer.turns[0], question.baseline[0])
@@ -247,11 +263,14 @@ class AlpacaEval:
             version, deviations = f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6", []
             if not config.compat_leaderboard:
                 deviations.append("Difficulties are looked up by instruction; the leaderboard did by row position.")
+        if config.baseline is not None:
+            deviations.append(OTHER_BASELINE)
         if config.order == "both":
             deviations.append("Both orders are asked and averaged; official asks one.")
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations))
+        judge = "gpt-4-1106-preview" if config.judge_prompt == "weighted" else "meta-llama/Llama-3-70b-chat-hf"
+        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), judge)
 
 
 BENCHMARK: Benchmark = AlpacaEval()

@@ -19,6 +19,7 @@ from harness.benchmark import Entrant
 from harness.errors import UserError
 from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
+from judges.alpaca_eval import drawn
 from judges.common import Ratio, answer_detail, pairs, ratio_score, reasons, resample_counts, verdicts
 from judges.glm_solver import joint_difficulty
 from judges.length_control import (
@@ -92,7 +93,7 @@ def official_files() -> tuple[Gamed, Array, str]:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """One entrant's preferences and lengths, in the order of the questions; nan where there is none."""
 
     preference: Array
@@ -102,18 +103,20 @@ class _Column:
     """Every answer is the baseline's own: 50% by construction."""
 
 
-def _column(questions: Sequence[Question], entrant: Entrant) -> _Column:
+def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
     read = verdicts(entrant.judgments)
     answers = {question.id: answer for question, answer in pairs(questions, entrant)}
     preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
     same = True
     for index, question in enumerate(questions):
         parts, answer = read.get(question.id), answers.get(question.id)
+        if answer and drawn(question, answer):
+            parts = {"identical": 0.5}
         if parts and answer:
             preference[index] = fmean(parts.values())
             delta[index] = len(question.baseline[0]) - len(answer.turns[0])
             same = same and answer.turns[0] == question.baseline[0]
-    return _Column(preference, delta, same)
+    return Column(preference, delta, same)
 
 
 def raw_metrics(preference: Array) -> dict[str, float]:
@@ -133,7 +136,7 @@ def raw_metrics(preference: Array) -> dict[str, float]:
     }
 
 
-def _raw(questions: Sequence[Question], entrant: Entrant, column: _Column, seed: int, replicates: int) -> Score:
+def raw_score(questions: Sequence[Question], entrant: Entrant, column: Column, seed: int, replicates: int) -> Score:
     here = ~np.isnan(column.preference)
     ratio = Ratio(
         tuple(question.id for question in questions), np.where(here, column.preference, 0.0), here.astype(float)
@@ -143,6 +146,7 @@ def _raw(questions: Sequence[Question], entrant: Entrant, column: _Column, seed:
     if "flag:no-logprobs" in counted:
         notes.append(f"{counted['flag:no-logprobs']:.0f} of {counted['judgments']:.0f} verdicts from text: no-logprobs")
     detail: dict[str, float | str] = {**answer_detail(questions, entrant), **counted}
+    detail["identical"] = float(sum(drawn(question, answer) for question, answer in pairs(questions, entrant)))
     if here.any():
         detail.update(raw_metrics(column.preference[here]))
     detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
@@ -150,7 +154,7 @@ def _raw(questions: Sequence[Question], entrant: Entrant, column: _Column, seed:
 
 
 def _length_data(
-    questions: Sequence[Question], columns: Mapping[str, _Column], compat_leaderboard: bool
+    questions: Sequence[Question], columns: Mapping[str, Column], compat_leaderboard: bool
 ) -> LengthData | str:
     """The data for this call, or why there is none."""
     if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
@@ -159,7 +163,7 @@ def _length_data(
         except UserError as error:
             return f"no LC: {error}"
         difficulty = by_index[[int(question.meta["index"]) for question in questions]]
-        if compat_leaderboard:  # the leaderboard's row-index bug: see ``_lc``
+        if compat_leaderboard:  # the leaderboard's row-index bug: see ``length_controlled``
             difficulty, label = by_index[: len(questions)], label + ", difficulties by row position"
         return LengthData(difficulty, gamed, label, True)
     official = any("index" in question.meta for question in questions)
@@ -176,8 +180,8 @@ def _length_data(
     return LengthData(joint_difficulty(preference, length), NO_GAMED, label, False)
 
 
-def _lc(
-    questions: Sequence[Question], column: _Column, data: LengthData | str, compat: bool, seed: int, replicates: int
+def length_controlled(
+    questions: Sequence[Question], column: Column, data: LengthData | str, compat: bool, seed: int, replicates: int
 ) -> Score:
     here = ~np.isnan(column.preference)
     n, missing = int(here.sum()), int((~here).sum())
@@ -225,12 +229,12 @@ def score(
     questions: Sequence[Question], entrants: Mapping[str, Entrant], compat: bool, seed: int, replicates: int
 ) -> dict[str, tuple[Score, ...]]:
     """LC and WR of every entrant, on the same resamples. Pure but for reading (and keeping) the length files."""
-    columns = {key: _column(questions, entrant) for key, entrant in entrants.items()}
+    columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
     data = _length_data(questions, columns, compat) if questions else "no questions"
     return {
         key: (
-            _lc(questions, columns[key], data, compat, seed, replicates),
-            _raw(questions, entrant, columns[key], seed, replicates),
+            length_controlled(questions, columns[key], data, compat, seed, replicates),
+            raw_score(questions, entrant, columns[key], seed, replicates),
         )
         for key, entrant in entrants.items()
     }

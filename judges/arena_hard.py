@@ -1,12 +1,9 @@
-"""Arena-Hard v0.1: two games per question against a baseline, five verdict labels, two official scorers.
+"""Arena-Hard: two games per question against a baseline, five verdict labels, two official scorers.
 
 Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
 A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3.
-
-``scorer: v0.1`` is the script of the paper's time: Bradley-Terry by logistic regression on weighted battles, where a
-game without a verdict is dropped alone. Against one baseline its maximum is the weighted share of wins (ties count
-half), so no optimiser is needed. ``scorer: 2025-06`` is the later script: the mean of weighted verdicts, where the
-whole question is dropped when either game has none.
+Scores, style control and intervals: ``judges/arena_score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
+``judges/arena_hard_v2.py`` is v2.0.
 """
 
 from __future__ import annotations
@@ -15,8 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.models import ChatModel, Sampling
@@ -24,36 +20,33 @@ from harness.types import Answer, Judgment, Message, Question, Reply, Request, S
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
+    OTHER_BASELINE,
     QuestionSet,
-    Ratio,
     Split,
-    answer_detail,
+    against,
     ask,
     check_common,
     fill,
     pocket_questions,
-    ratio_score,
     read_jsonl,
-    reasons,
     repeated,
     sampling_of,
     take,
     text_hash,
-    verdicts,
 )
 
-QUESTION_FILE = "arena_hard_v0.1/question.jsonl"
-BASELINE_FILE = "arena_hard_v0.1/model_answer/gpt-4-0314.jsonl"
-PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
+Scorer = Literal["v0.1", "2025-06"]
+SCORERS: tuple[Scorer, ...] = ("v0.1", "2025-06")
 STRONG_WEIGHT = 3.0
+GAMES = ("game1", "game2")
+MIRRORED_FLAG = "mirrored-label"
+PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
 LABELS = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}
 """Margin of assistant A."""
 MIRRORED = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.0}
 """The same verdicts written backwards; the 2025-06 script reads them, v0.1 counted them as no verdict."""
-MIRRORED_FLAG = "mirrored-label"
 _LABEL = re.compile(r"\[\[([AB<>=]+)\]\]")
 _OFFICIAL = Sampling(max_new_tokens=4096, temperature=0.0)
-GAMES = ("game1", "game2")
 
 
 @dataclass(frozen=True)
@@ -69,11 +62,13 @@ class ArenaHardConfig:
     max_new_tokens: int | None = None
     """Longest answer, tokens; null: 64 for pocket, 4096 for official."""
     temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 0.7 for pocket, 0 for official."""
+    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, 0 for official."""
     top_p: float = 1.0
     """Nucleus of the answers' sampling."""
-    scorer: Literal["v0.1", "2025-06"] = "v0.1"
+    scorer: Scorer = "v0.1"
     """Which official script: they differ in what is dropped when a game has no verdict."""
+    style_control: bool = False
+    """Make the style-controlled win rate (length and markdown) the table's number; it stands in the details anyway."""
     judge_max_tokens: int = 4096
     """Longest verdict text, tokens."""
     judge_temperature: float = 0.0
@@ -81,31 +76,50 @@ class ArenaHardConfig:
     repeats: int = 1
     """Play each game this often and average its margin."""
 
+    baseline: str | None = None
+    """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
+
     def __post_init__(self) -> None:
         check_common(self)
-        if self.scorer not in ("v0.1", "2025-06"):
-            raise ValueError(f"scorer must be v0.1 or 2025-06, got {self.scorer!r}")
+        if self.scorer not in SCORERS:
+            raise ValueError(f"scorer must be {' or '.join(SCORERS)}, got {self.scorer!r}")
 
 
-class Battle(NamedTuple):
-    """Weighted wins and total weight of one question."""
+@dataclass(frozen=True)
+class Rules:
+    """How one call scores."""
 
-    wins: float
-    weight: float
+    scorer: Scorer
+    style: bool
+    """Whether the table's number is the style-controlled win rate."""
+    metric: str
 
 
-def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
-    """Margins of a question's games as weighted wins: (0.5 * weight for equal); an averaged margin interpolates.
+@dataclass(frozen=True)
+class ArenaSet:
+    """An official set of questions: where it is and what its baseline is."""
 
-    >>> battle([2.0, -1.0])
-    Battle(wins=3.0, weight=4.0)
-    """
-    wins = weight = 0.0
-    for margin in margins:
-        heft = 1.0 + (strong - 1.0) * max(0.0, abs(margin) - 1.0)
-        wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
-        weight += heft
-    return Battle(wins, weight)
+    version: str
+    questions: str
+    """Asset with the questions, one JSON object a line: uid, category, prompt."""
+    baseline: str
+    """Model whose answers are the baseline."""
+    answers: str
+    """Asset with its answers."""
+    judge: str
+    """The judge of the official leaderboard."""
+    category: str | None = None
+    """Only the questions of this category."""
+    deviations: tuple[str, ...] = ()
+
+
+V01 = ArenaSet(
+    "Arena-Hard v0.1",
+    "arena_hard_v0.1/question.jsonl",
+    "gpt-4-0314",
+    "arena_hard_v0.1/model_answer/gpt-4-0314.jsonl",
+    "gpt-4-1106-preview",
+)
 
 
 def read_label(text: str) -> Verdict:
@@ -141,31 +155,50 @@ def _messages(question: Question, first: str, second: str, config: ArenaHardConf
     return ({"role": "system", "content": system}, {"role": "user", "content": fill(template, values)})
 
 
+def read_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, int | None]]:
+    """uid to (answer, length in the official tokeniser's tokens where the file says it) of a ``model_answer`` file."""
+    found = {}
+    for row in rows:
+        content = row["messages"][-1]["content"]
+        counted = (row.get("metadata") or row.get("conv_metadata") or {}).get("token_len")
+        found[row["uid"]] = (content["answer"] if isinstance(content, Mapping) else content, counted)
+    return found
+
+
+def load_set(official: ArenaSet) -> list[Question]:
+    """The questions of an official set with the baseline's answers. Raises UserError when a file is missing."""
+    from harness.assets import locate
+
+    asked = read_jsonl(locate(official.questions))
+    baseline = read_answers(read_jsonl(locate(official.answers)))
+    questions = []
+    for row in asked:
+        if official.category is None or row["category"] == official.category:
+            text, tokens = baseline[row["uid"]]
+            meta = {"baseline": official.baseline} | ({} if tokens is None else {"baseline_token_len": tokens})
+            category = row.get("cluster") or row.get("subcategory") or row["category"]
+            questions.append(Question(row["uid"], (row["prompt"],), category, (text,), meta=meta))
+    return questions
+
+
+@dataclass(eq=False)
 class ArenaHard:
     """The benchmark; see the head of this file."""
 
-    name = "arena_hard"
+    name: str = "arena_hard"
     metrics: tuple[Metric, ...] = (Metric("arena_hard.wr", "WR (%)", "Arena-Hard"),)
-    config = ArenaHardConfig
-    judged = True
-    version = 1
-    answer_fields = ANSWER_FIELDS
+    config: type[ArenaHardConfig] = ArenaHardConfig
+    official: ArenaSet = V01
+    judged: bool = True
+    version: int = 1
+    answer_fields: tuple[str, ...] = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "repeats")
 
     def questions(self, config: ArenaHardConfig) -> list[Question]:
         """The questions with the baseline's answers."""
-        if config.questions == "pocket":
-            return take(pocket_questions(self.name, config.split), self.name, config.limit)
-        from harness.assets import locate
-
-        baseline = {row["uid"]: row["messages"][-1]["content"]["answer"] for row in read_jsonl(locate(BASELINE_FILE))}
-        found = [
-            Question(
-                row["uid"], (row["prompt"],), row["cluster"], (baseline[row["uid"]],), meta={"baseline": "gpt-4-0314"}
-            )
-            for row in read_jsonl(locate(QUESTION_FILE))
-        ]
-        return take(found, self.name, config.limit)
+        pocket = config.questions == "pocket"
+        found = pocket_questions(self.name, config.split) if pocket else load_set(self.official)
+        return against(take(found, self.name, config.limit), config.baseline, self.name)
 
     def answer(
         self, model: ChatModel, questions: Sequence[Question], config: ArenaHardConfig, seed: int
@@ -208,8 +241,10 @@ class ArenaHard:
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
         """Win rate of every entrant, questions resampled with both their games."""
-        scorer = config.scorer
-        return {key: (_score(questions, entrant, scorer, seed, replicates),) for key, entrant in entrants.items()}
+        from judges.arena_score import score
+
+        rules = Rules(config.scorer, config.style_control, self.metrics[0].id)
+        return score(questions, entrants, rules, seed, replicates)
 
     def card(self, config: ArenaHardConfig) -> Card:
         """The protocol."""
@@ -224,59 +259,18 @@ class ArenaHard:
         else:
             from harness.assets import asset
 
-            version, prompt_hash = "Arena-Hard v0.1, baseline gpt-4-0314", asset(PROMPT_FILE).sha256[:12]
+            version = f"{self.official.version}, baseline {self.official.baseline}"
+            prompt_hash = asset(PROMPT_FILE).sha256[:12]
             deviations.append("A judge that gives no label is not asked to go on; the official script asks once more.")
+            deviations.extend(self.official.deviations)
+        if config.baseline is not None:
+            deviations.append(OTHER_BASELINE)
+        if config.style_control:
+            deviations.append("Style-controlled: not the plain win rate.")
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
-        return Card(self.name, f"{version}, scorer {config.scorer}", prompt_hash, parameters, tuple(deviations))
-
-
-def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: str, strong: float) -> Ratio:
-    import numpy as np
-
-    if scorer == "v0.1":  # its script knows the five labels only; a mirrored one was a game without a verdict
-        judgments = [judgment for judgment in judgments if MIRRORED_FLAG not in judgment.flags]
-    read = verdicts(judgments)
-    battles = []
-    for question in questions:
-        games = [read[question.id][game] for game in GAMES if game in read.get(question.id, {})]
-        dropped = scorer == "2025-06" and len(games) < len(GAMES)
-        battles.append(battle([] if dropped else games, strong))
-    wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
-    return Ratio(tuple(question.id for question in questions), wins, weights)
-
-
-def _game_detail(read: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Win rate in each game alone, and how often the games disagree: what position does to this judge."""
-    detail = {}
-    for game in GAMES:
-        battles = [battle([parts[game]]) for parts in read.values() if game in parts]
-        if battles:
-            detail[game] = 100 * sum(each.wins for each in battles) / sum(each.weight for each in battles)
-    both = [parts for parts in read.values() if len(parts) == len(GAMES)]
-    if both:
-        detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in both)
-    return detail
-
-
-def _score(questions: Sequence[Question], entrant: Entrant, scorer: str, seed: int, replicates: int) -> Score:
-    detail: dict[str, float | str] = {
-        **answer_detail(questions, entrant),
-        **reasons(entrant.judgments),
-        **_game_detail(verdicts(entrant.judgments)),
-    }
-    for name, script, strong in (
-        ("weight_1", scorer, 1.0),
-        ("scorer_v0.1", "v0.1", STRONG_WEIGHT),
-        ("scorer_2025-06", "2025-06", STRONG_WEIGHT),
-    ):
-        other = _ratio(questions, entrant.judgments, script, strong).value
-        if other is not None:
-            detail[name] = other
-    if questions:
-        detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
-    ratio = _ratio(questions, entrant.judgments, scorer, STRONG_WEIGHT)
-    return ratio_score("arena_hard.wr", ratio, replicates, seed, f"scorer {scorer}", detail)
+        version = f"{version}, scorer {config.scorer}"
+        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), self.official.judge)
 
 
 BENCHMARK: Benchmark = ArenaHard()

@@ -20,6 +20,7 @@ from harness.benchmark import Entrant
 from harness.errors import UserError
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Request, Response, Score
+from judges.hostile import hostile_counts
 
 if TYPE_CHECKING:
     from harness.stats import Array
@@ -95,11 +96,23 @@ def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> li
     return [question for question in questions if question.id in kept]
 
 
+OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
+
+
+def against(questions: list[Question], baseline: str | None, benchmark: str) -> list[Question]:
+    """The questions with the answers of another baseline, where one is named (a path). Raises UserError."""
+    if baseline is None:
+        return questions
+    from judges.formats import with_baseline
+
+    return with_baseline(questions, baseline, benchmark)
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON lines file. Raises UserError naming the line that is not JSON."""
     rows = []
     # not str.splitlines: some answers hold U+2028, which is no line end in JSON lines
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -252,12 +265,15 @@ def answer_detail(questions: Sequence[Question], entrant: Entrant) -> dict[str, 
     answers = [answer for answer in entrant.answers if answer.question in asked]
     if not answers:
         return {"answers": 0.0}
-    return {
+    detail: dict[str, float | str] = {
         "answers": float(len(answers)),
         "mean_length": fmean(sum(map(len, answer.turns)) for answer in answers),
-        "mean_tokens": fmean(sum(answer.tokens) for answer in answers),
-        "truncated": fmean(float(not all(answer.finished)) for answer in answers),
     }
+    if all(answer.tokens for answer in answers):  # answers made elsewhere come without
+        detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
+    if all(answer.finished for answer in answers):
+        detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
+    return detail | hostile_counts(answers)
 
 
 def reasons(judgments: Sequence[Judgment]) -> dict[str, float | str]:

@@ -3,6 +3,7 @@
 Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``judges/lm_eval_model.py``), so
 the answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
 ``flexible-extract`` takes the last number. Marking is a pure function, so answers made elsewhere are marked alike.
+``protocol: json`` asks without examples for a JSON object instead (``judges/gsm8k_json.py``).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from harness.benchmark import Benchmark, Card, Entrant, Metric
+from harness.errors import UserError
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 from judges.common import (
@@ -34,11 +37,16 @@ from judges.common import (
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
 FILTERS = ("strict-match", "flexible-extract")
+JSON_PART = "json-answer"
+HUB = "openai/gsm8k"
 INVALID = "[invalid]"
 """What lm-eval's filters give when they find nothing; it is marked wrong, as lm-eval does."""
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
-_OFFICIAL = Sampling(max_new_tokens=256, temperature=0.0)
+_OFFICIAL = {
+    "lm-eval": Sampling(max_new_tokens=256, temperature=0.0),
+    "json": Sampling(max_new_tokens=4096, temperature=0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,16 @@ class GSM8KConfig:
     """``dev``: pocket questions to choose hyperparameters on."""
     limit: int | None = None
     """Use only this many questions: those whose hashed ids come first."""
+    protocol: Literal["lm-eval", "json"] = "lm-eval"
+    """``lm-eval``: its task. ``json``: zero-shot with a JSON answer, as the PAD authors did, in our own words."""
+    source: str = "assets"
+    """Official problems from: ``assets`` (pinned), ``hub`` (openai/gsm8k), or a folder with test.jsonl, train.jsonl."""
     fewshot: int | None = None
-    """Worked examples shown as earlier turns; null: 0 for pocket, 5 for official (from the training problems)."""
+    """Worked examples shown as earlier turns; null: 0 for pocket and json, else 5 (from the training problems)."""
     filter: Literal["strict-match", "flexible-extract"] = "flexible-extract"
     """Which of lm-eval's filters makes the table's number; the other stands in the details."""
     max_new_tokens: int | None = None
-    """Longest answer, tokens; null: 64 for pocket, 256 for official (lm-eval's default)."""
+    """Longest answer, tokens; null: 64 for pocket, 256 for official (lm-eval's default), 4096 for json."""
     temperature: float | None = None
     """Sampling temperature of the answers, 0 is greedy; null: 0.7 for pocket, 0 for official."""
     top_p: float = 1.0
@@ -68,13 +80,58 @@ class GSM8KConfig:
             raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
         if self.fewshot is not None and not 0 <= self.fewshot <= 32:
             raise ValueError(f"fewshot must be between 0 and 32, got {self.fewshot}")
+        if self.protocol == "json" and self.fewshot:
+            raise ValueError("protocol: json shows no worked examples; leave fewshot out")
 
     @property
     def shots(self) -> int:
         """The number of worked examples that will be shown."""
         if self.fewshot is not None:
             return self.fewshot
-        return 5 if self.questions == "official" else 0
+        return 5 if self.questions == "official" and self.protocol == "lm-eval" else 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The marks that each answer gets."""
+        return (JSON_PART,) if self.protocol == "json" else FILTERS
+
+    @property
+    def chosen(self) -> str:
+        """The mark that makes the table's number."""
+        return JSON_PART if self.protocol == "json" else self.filter
+
+
+def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str, str]]:
+    """Problems with their worked answers (``question``, ``answer``).
+
+    Args:
+        source: ``assets``, ``hub``, or a folder with ``test.jsonl`` and ``train.jsonl``.
+
+    Raises:
+        UserError: there is no such file, or the hub cannot be reached.
+    """
+    from harness.assets import locate
+
+    if source == "assets":
+        rows = read_jsonl(locate(TEST_FILE if split == "test" else TRAIN_FILE))
+    elif source == "hub":
+        import datasets
+
+        try:
+            rows = list(datasets.load_dataset(HUB, "main", split=split))
+        except Exception as error:  # whatever the hub's client raises when it is offline or refused
+            raise UserError(
+                f"cannot load {HUB} ({split}) from the hub: {error}. source: assets reads files."
+            ) from error
+    else:
+        path = Path(source).expanduser() / f"{split}.jsonl"
+        if not path.is_file():
+            raise UserError(f"gsm8k: source {source!r} is neither assets, hub, nor a folder with {split}.jsonl.")
+        rows = read_jsonl(path)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("question"), str) or "####" not in str(row.get("answer", "")):
+            raise UserError(f"gsm8k ({source}, {split}), row {number}: a question and an answer with #### are needed.")
+    return rows
 
 
 def asked_officially(row: Mapping[str, str]) -> str:
@@ -111,27 +168,25 @@ def marked(extracted: str, gold: str) -> float:
 class GSM8K:
     """The benchmark; see the head of this file."""
 
-    name = "gsm8k"
+    name: str = "gsm8k"
     metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K"),)
-    config = GSM8KConfig
+    config: type[GSM8KConfig] = GSM8KConfig
     judged = False
     version = 1
-    answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot")
+    answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     judge_fields: tuple[str, ...] = ()
 
     def questions(self, config: GSM8KConfig) -> list[Question]:
         """The problems; ``reference`` is the worked gold answer, which ends in ``#### N``."""
         if config.questions == "pocket":
-            return take(pocket_questions(self.name, config.split), self.name, config.limit)
-        from harness.assets import locate
-
+            return take(pocket_questions("gsm8k", config.split), "gsm8k", config.limit)
         found = [
             Question(str(index), (row["question"],), "math", reference=(row["answer"],))
-            for index, row in enumerate(read_jsonl(locate(TEST_FILE)))
+            for index, row in enumerate(official_rows(config.source, "test"))
         ]
         if config.shots:
-            locate(TRAIN_FILE)  # missing examples must show before anything is generated
-        return take(found, self.name, config.limit)
+            official_rows(config.source, "train")  # missing examples must show before anything is generated
+        return take(found, "gsm8k", config.limit)
 
     def _train(self, config: GSM8KConfig) -> list[dict[str, str]]:
         if not config.shots:
@@ -141,17 +196,20 @@ class GSM8K:
 
             stories = [each for each in train_prompts(400, seed=0) if each.kind == "story"]
             return [{"question": each.messages[-1]["content"], "answer": each.golden} for each in stories]
-        from harness.assets import locate
-
-        return [{"question": row["question"], "answer": row["answer"]} for row in read_jsonl(locate(TRAIN_FILE))]
+        rows = official_rows(config.source, "train")
+        return [{"question": row["question"], "answer": row["answer"]} for row in rows]
 
     def answer(self, model: ChatModel, questions: Sequence[Question], config: GSM8KConfig, seed: int) -> list[Answer]:
         """Answers through lm-eval; ``meta`` holds what each filter extracted and the task's version."""
         if not questions:
             return []
+        sampling = sampling_of(config, _OFFICIAL[config.protocol])
+        if config.protocol == "json":
+            from judges.gsm8k_json import answer_json
+
+            return answer_json(model, questions, sampling, seed)
         from judges.lm_eval_model import run_gsm8k, task_config
 
-        sampling = sampling_of(config, _OFFICIAL)
         rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
         asked = asked_plainly if config.questions == "pocket" else asked_officially
         task = task_config(rows, self._train(config), asked, config.shots, sampling)
@@ -176,6 +234,10 @@ class GSM8K:
 
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         """One mark per filter. A response without a number is wrong, and flagged."""
+        if config.protocol == "json":
+            from judges.gsm8k_json import mark_json
+
+            return [mark_json(question, answer)]
         judgments = []
         for name in FILTERS:
             found = str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
@@ -193,13 +255,16 @@ class GSM8K:
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
         """Accuracy of every entrant by the config's filter."""
-        return {key: (_score(questions, entrant, config, seed, replicates),) for key, entrant in entrants.items()}
+        metric = self.metrics[0].id
+        return {
+            key: (_score(metric, questions, entrant, config, seed, replicates),) for key, entrant in entrants.items()
+        }
 
     def card(self, config: GSM8KConfig) -> Card:
         """The protocol."""
         from importlib.metadata import version
 
-        sampling = sampling_of(config, _OFFICIAL)
+        sampling = sampling_of(config, _OFFICIAL[config.protocol])
         parameters = {**asdict(config), "max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
         parameters["fewshot"] = config.shots
         parameters["lm_eval"] = version("lm_eval")
@@ -207,11 +272,20 @@ class GSM8K:
         if config.questions == "pocket":
             deviations.append("Pocket word problems of distilbench's own wording, asked as they are.")
         if sampling.temperature > 0:
-            deviations.append(f"Answers are sampled at temperature {sampling.temperature}; lm-eval's task is greedy.")
-        if config.questions == "official" and config.shots != 5:
-            deviations.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
+            deviations.append(
+                f"Answers are sampled at temperature {sampling.temperature}; the official ones are greedy."
+            )
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
+        if config.questions == "official" and config.source != "assets":
+            deviations.append("Problems from another source than the pinned files.")
+        if config.protocol == "json":
+            from judges.gsm8k_json import PROMPT_HASH
+
+            deviations.append("The prompt is distilbench's own wording of ZeroEval's.")
+            return Card(self.name, "zero-shot JSON answer (ZeroEval-style)", PROMPT_HASH, parameters, tuple(deviations))
+        if config.questions == "official" and config.shots != 5:
+            deviations.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
         name = f"lm-eval gsm8k v3, {config.shots}-shot as turns, chat template, {config.filter}"
         return Card(self.name, name, "none", parameters, tuple(deviations))
 
@@ -227,18 +301,21 @@ def _ratio(questions: Sequence[Question], read: Mapping[str, Mapping[str, float]
     )
 
 
-def _score(questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int) -> Score:
+def _score(
+    metric: str, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
+) -> Score:
     read = verdicts(entrant.judgments)
     detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
-    for name in FILTERS:
+    for name in config.parts:
         value = _ratio(questions, read, name).value
         if value is not None:
             detail[name] = value
     tasks = {str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta}
     if tasks:
         detail["task"] = ", ".join(sorted(tasks))
-    note = f"{config.filter}, {config.shots}-shot"
-    return ratio_score("gsm8k.acc", _ratio(questions, read, config.filter), replicates, seed, note, detail)
+    how = "JSON answer" if config.protocol == "json" else config.filter
+    note = "; ".join([f"{how}, {config.shots}-shot", *sorted(tasks)])
+    return ratio_score(metric, _ratio(questions, read, config.chosen), replicates, seed, note, detail)
 
 
 BENCHMARK: Benchmark = GSM8K()

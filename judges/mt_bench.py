@@ -96,7 +96,7 @@ class MTBenchConfig:
 
 
 @lru_cache(maxsize=1)
-def _official_prompts() -> dict[str, tuple[str, str]]:
+def official_prompts() -> dict[str, tuple[str, str]]:
     """Prompt name to (system text, user template)."""
     from harness.assets import locate
 
@@ -110,7 +110,7 @@ def _messages(question: Question, answers: Sequence[str], turn: int, config: MTB
         return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], shown)
     with_reference = question.category in WITH_REFERENCE
     name = ("single-math-v1" if with_reference else "single-v1") + ("-multi-turn" if turn == 2 else "")
-    system, template = _official_prompts()[name]
+    system, template = official_prompts()[name]
     values = {"question": question.turns[0], "answer": answers[0]}
     for number in range(turn):
         values[f"question_{number + 1}"] = question.turns[number]
@@ -137,9 +137,9 @@ def read_rating(text: str) -> Verdict:
 class MTBench:
     """The benchmark; see the head of this file."""
 
-    name = "mt_bench"
+    name: str = "mt_bench"
     metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10"),)
-    config = MTBenchConfig
+    config: type[MTBenchConfig] = MTBenchConfig
     judged = True
     version = 1
     answer_fields = ANSWER_FIELDS
@@ -148,7 +148,7 @@ class MTBench:
     def questions(self, config: MTBenchConfig) -> list[Question]:
         """The two-turn questions, with references where the protocol has them."""
         if config.questions == "pocket":
-            return take(pocket_questions(self.name, config.split), self.name, config.limit)
+            return take(pocket_questions("mt_bench", config.split), "mt_bench", config.limit)
         from harness.assets import locate
 
         rows = read_jsonl(locate(REFERENCE_FILES[config.references]))
@@ -160,7 +160,7 @@ class MTBench:
             )
             for row in read_jsonl(locate(QUESTION_FILE))
         ]  # fmt: skip
-        return take(found, self.name, config.limit)
+        return take(found, "mt_bench", config.limit)
 
     def _sampling(self, question: Question, config: MTBenchConfig) -> Sampling:
         official = config.questions == "official"
@@ -226,7 +226,7 @@ class MTBench:
                 deviations.append(f"All answers at temperature {config.temperature}; official: by category.")
         if config.limit is not None:
             deviations.append(f"At most {config.limit} questions.")
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations))
+        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), "gpt-4")
 
 
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import assets, checking, doctor, judging, recipes, running, showing
+from harness.cli import assets, checking, doctor, exchange, judging, recipes, running, showing
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -65,6 +65,7 @@ def distilbench(
 
 running.register(app)
 showing.register(app)
+exchange.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.command()(doctor.doctor)
 app.add_typer(assets.app, name="assets")

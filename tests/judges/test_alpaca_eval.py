@@ -184,6 +184,17 @@ def test_real_annotations_score_as_on_the_leaderboard(assets) -> None:
             assert "reconstructed" in lc.note and len(lc.replicates) == 20
 
 
+def test_an_answer_that_equals_the_baselines_is_a_draw_and_costs_no_call() -> None:
+    """Official questions (they have an index): 0.5 without a judge. Beside a win of 1.0 the mean is 75%."""
+    questions = [Question(str(i), ("i",), baseline=("SAME",), meta={"index": i}) for i in range(2)]
+    answers = [Answer("0", ("SAME",), (True,), (1,)), Answer("1", ("OTHER",), (True,), (1,))]
+    asked = [BENCHMARK.requests(q, a, CONFIG) for q, a in zip(questions, answers, strict=True)]
+    assert [len(each) for each in asked] == [0, 1]
+    entrant = Entrant(answers, [Judgment("1", "preference", 1.0)])
+    _, wr = BENCHMARK.score(questions, {"x": entrant}, CONFIG, 0, 0)["x"]
+    assert (wr.value, wr.n, wr.detail["n_draws"], wr.detail["identical"]) == (75, 2, 1, 1)
+
+
 @pytest.mark.assets
 def test_official_prompt_and_the_baseline_against_itself(assets) -> None:
     config = AlpacaEvalConfig(questions="official", limit=120)

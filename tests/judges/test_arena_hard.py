@@ -1,14 +1,22 @@
 """Arena-Hard: labels by the official rule, both scorers by hand and against what the official scripts compute."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
+from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply
-from judges.arena_hard import BENCHMARK, LABELS, ArenaHardConfig, battle, read_label
+from judges import arena_hard_v2
+from judges.arena_hard import BENCHMARK, LABELS, ArenaHardConfig, read_label
+from judges.arena_hard_v2 import V20, ArenaHardV2Config
+from judges.arena_score import battle, official_interval
+from judges.arena_style import markdown_counts
 from judges.common import read_jsonl
 
 
@@ -95,20 +103,25 @@ def test_mirrored_labels_count_in_the_later_scorer_only() -> None:
         assert score.value == pytest.approx(expected)
 
 
-@pytest.mark.assets
-def test_scores_equal_the_official_scripts(assets) -> None:
-    rows = read_jsonl(assets / "arena_hard_v0.1/synthetic_judgments.jsonl")
-    expected = json.loads((assets / "arena_hard_v0.1/synthetic_expected.json").read_text())
-    config = ArenaHardConfig(questions="official")
-    questions = BENCHMARK.questions(config)
-    assert len(questions) == 500 and all(question.baseline for question in questions)
-    entrants: dict[str, list[Judgment]] = {}
-    for row in rows:
+def official_judgments(folder: Path) -> dict[str, list[Judgment]]:
+    """The synthetic judgments by model, margins from the model's side."""
+    found: dict[str, list[Judgment]] = {}
+    for row in read_jsonl(folder / "synthetic_judgments.jsonl"):
         margins = []
         for number, game in enumerate(row["games"]):
             label = None if game is None else game["score"]
             margins.append(None if label is None else LABELS[label] * (1 if number else -1))
-        entrants.setdefault(row["model"], []).extend(judged(row["uid"], tuple(margins)))
+        found.setdefault(row["model"], []).extend(judged(row["uid"], tuple(margins)))
+    return found
+
+
+@pytest.mark.assets
+def test_scores_equal_the_official_scripts(assets) -> None:
+    expected = json.loads((assets / "arena_hard_v0.1/synthetic_expected.json").read_text())
+    config = ArenaHardConfig(questions="official")
+    questions = BENCHMARK.questions(config)
+    assert len(questions) == 500 and all(question.baseline for question in questions)
+    entrants = official_judgments(assets / "arena_hard_v0.1")
     scored = BENCHMARK.score(questions, {name: Entrant((), each) for name, each in entrants.items()}, config, 0, 200)
     for name, value in expected["v0.1_era"]["win_rate_unrounded"].items():
         (score,) = scored[name]
@@ -117,6 +130,8 @@ def test_scores_equal_the_official_scripts(assets) -> None:
         assert score.detail["scorer_2025-06"] == pytest.approx(head["score"], abs=1e-9)
         low, high = expected["v0.1_era"]["bootstrap_95_rows"][name]
         assert (score.high or 0) - (score.low or 0) > high - low  # resampling verdicts is too narrow
+        assert score.detail["official_low"] == pytest.approx(low, abs=0.6)  # ends of 200 and 1,000 resamples
+        assert score.detail["official_high"] == pytest.approx(high, abs=0.6)
 
 
 @pytest.mark.assets
@@ -130,3 +145,144 @@ def test_official_prompts_hold_both_answers_whole(assets) -> None:
         assert content.count(hostile) == 1 and content.count(question.baseline[0]) == 1
         assert "[[A>>B]]" in request.messages[0]["content"] and request.max_tokens == 4096
     assert len(BENCHMARK.card(config).prompt_hash) == 12
+
+
+def test_official_interval_by_hand() -> None:
+    """a: much better and worse, b: two ties. Rows: 3 wins, 1 loss, 2 ties, so the mean is 4 of 6 = 66.7.
+
+    Resampling 6 such rows has variance (3 * 1 + 2 * 0.25) / 6 - (4 / 6)^2 = 0.1389 per row: spread 15.2 points.
+    """
+    questions = [Question(name, ("q",), baseline=("b",)) for name in "ab"]
+    judgments = judged("a", (2.0, -1.0)) + judged("b", (0.0, 0.0))
+    found = official_interval(questions, judgments, "v0.1", 0)
+    assert found is not None and 25 <= found[0] <= 45 and 83 <= found[1] <= 100
+    narrower = official_interval(questions, judgments, "2025-06", 0)  # its script prints 5% to 95%
+    assert narrower is not None and narrower[0] >= found[0] and narrower[1] <= found[1]
+    assert official_interval(questions, judged("a", (None, None)), "v0.1", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("# Title\n## Part\n- one\n- two\n1. three\n**bold** and __bold__", (2, 3, 2)),
+        ("```\n# code\n- x\n```\nplain", (0, 0, 0)),
+        ("#no header, -no item, ** no bold\n**", (0, 0, 0)),
+        ("  * nested\n+ plus", (0, 2, 0)),
+    ],
+)
+def test_markdown_counts(text: str, counts: tuple[int, int, int]) -> None:
+    assert markdown_counts(text) == counts
+
+
+def styled(n: int) -> tuple[list[Question], dict[str, Entrant]]:
+    """Two equally good models; the second writes four times as much, and this judge pays for length."""
+    rng = np.random.default_rng(3)
+    questions = [Question(str(i), ("q",), baseline=("b" * int(rng.integers(80, 120)),)) for i in range(n)]
+    entrants = {}
+    for name, factor in (("plain", 1), ("long", 4)):
+        answers, judgments = [], []
+        for question in questions:
+            own = "m" * int(rng.integers(80, 120) * factor)
+            answers.append(Answer(question.id, (own,), (True,), (1,)))
+            feature = (len(own) - len(question.baseline[0])) / (len(own) + len(question.baseline[0]) + 1)
+            chance = 1 / (1 + np.exp(-2 * feature))
+            judgments += [
+                Judgment(question.id, game, 1.0 if rng.random() < chance else -1.0) for game in ("game1", "game2")
+            ]
+        entrants[name] = Entrant(answers, judgments)
+    return questions, entrants
+
+
+def test_style_control_takes_length_out() -> None:
+    """Truth: at equal style both win half; the long one's raw rate is near 1 / (1 + exp(-2 * 0.6)) = 77%."""
+    questions, entrants = styled(400)
+    scores = {name: each[0] for name, each in BENCHMARK.score(questions, entrants, ArenaHardConfig(), 0, 50).items()}
+    plain, long = scores["plain"], scores["long"]
+    assert long.value is not None and 73 < long.value < 81
+    assert float(long.detail["style_controlled_equal"]) == pytest.approx(50, abs=6)
+    assert float(plain.detail["style_controlled_equal"]) == pytest.approx(50, abs=4)
+    assert float(long.detail["style:length"]) > 0.3  # a longer baseline would win more
+    assert long.detail["style_length_unit"] == "characters"
+    chosen = BENCHMARK.score(questions, entrants, ArenaHardConfig(style_control=True), 0, 50)["long"][0]
+    assert chosen.value == long.detail["style_controlled"] and "style-controlled" in chosen.note
+    assert chosen.low == long.detail["style_controlled_low"] and len(chosen.replicates) == 50
+    assert sum(chosen.per_question.values()) / chosen.n == pytest.approx(chosen.value)
+    shares = np.array(list(chosen.per_question.values()))
+    assert shares.std() / 20 == pytest.approx(np.std(chosen.replicates), rel=0.3)  # 20: the root of 400 questions
+
+
+def test_style_control_without_answers_or_verdicts_says_so() -> None:
+    questions = [Question("a", ("q",), baseline=("b",))]
+    config = ArenaHardConfig(style_control=True)
+    for entrant in (Entrant((), judged("a", (1.0, 1.0))), Entrant([Answer("a", ("x",), (True,), (1,))], ())):
+        (score,) = BENCHMARK.score(questions, {"x": entrant}, config, 0, 10)["x"]
+        assert score.value is None and "no style control" in score.note
+
+
+def test_a_model_that_wins_everything_has_a_finite_style_fit() -> None:
+    questions, entrants = styled(40)
+    won = [Judgment(question.id, game, 2.0) for question in questions for game in ("game1", "game2")]
+    entrants["best"] = Entrant(entrants["plain"].answers, won)
+    for (score,) in BENCHMARK.score(questions, entrants, ArenaHardConfig(), 0, 20).values():
+        assert np.isfinite([float(value) for key, value in score.detail.items() if key.startswith("style_contr")]).all()
+
+
+@pytest.mark.assets
+def test_style_control_equals_the_official_script(assets) -> None:
+    """Counts of 1,500 answers are the official ones; win rates within 0.02 of the official fit, coefficients 0.001."""
+    folder = assets / "arena_hard_v0.1"
+    expected = json.loads((folder / "synthetic_expected.json").read_text())["v0.1_era"]["style_control"]
+    metadata = json.loads((folder / "style_metadata.json").read_text())
+    texts = {}
+    for name, counts in metadata.items():
+        for row in read_jsonl(folder / f"model_answer/{name}.jsonl"):
+            texts[name, row["uid"]] = row["messages"][-1]["content"]["answer"]
+            known = counts[row["uid"]]
+            found = markdown_counts(texts[name, row["uid"]])
+            assert found == (known["header_count"], known["list_count"], known["bold_count"])
+    questions = [
+        replace(question, meta={"baseline_token_len": metadata["gpt-4-0314"][question.id]["token_len"]})
+        for question in BENCHMARK.questions(ArenaHardConfig(questions="official"))
+    ]
+    entrants = {}
+    for name, judgments in official_judgments(folder).items():
+        answers = [
+            Answer(q.id, (texts[name, q.id],), (True,), (1,), {"token_len": metadata[name][q.id]["token_len"]})
+            for q in questions
+        ]
+        entrants[name] = Entrant(answers, judgments)
+    scored = BENCHMARK.score(questions, entrants, ArenaHardConfig(style_control=True), 0, 20)
+    names = {"length": "sum_assistant_a_tokens", "headers": "header_count_a", "lists": "list_count_a"}
+    names["bold"] = "bold_count_a"
+    for name, (score,) in scored.items():
+        assert score.value == pytest.approx(expected["win_rate"][name], abs=0.02)
+        assert "length in tokens" in score.note
+        for feature, official in names.items():
+            assert score.detail[f"style:{feature}"] == pytest.approx(expected["style_coef"][official], abs=1e-3)
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"huggingface\.co/datasets/lmarena-ai.*its sha256 is not known"):
+        arena_hard_v2.BENCHMARK.questions(ArenaHardV2Config())
+    asked = [
+        {"uid": "u1", "category": "hard_prompt", "subcategory": "coding", "prompt": "sort \u2028 a list"},
+        {"uid": "u2", "category": "creative_writing", "subcategory": "poem", "prompt": "write"},
+    ]
+    said = {"role": "assistant", "content": {"answer": "BASE"}}
+    row = {"uid": "u1", "model": "o3-mini-2025-01-31", "messages": [{"role": "user", "content": "x"}, said]}
+    write_rows(tmp_path / V20.questions, asked)
+    write_rows(tmp_path / V20.answers, [{**row, "metadata": {"token_len": 7}}])
+    (question,) = arena_hard_v2.BENCHMARK.questions(ArenaHardV2Config())
+    assert (question.id, question.category, question.baseline) == ("u1", "coding", ("BASE",))
+    assert question.meta == {"baseline": "o3-mini-2025-01-31", "baseline_token_len": 7}
+    card = arena_hard_v2.BENCHMARK.card(ArenaHardV2Config())
+    assert card.official_judge == "gpt-4.1" and "scorer 2025-06" in card.version
+    with pytest.raises(ValueError, match="must be official"):
+        ArenaHardV2Config(questions="pocket")

@@ -14,13 +14,22 @@ from harness.types import Answer, Judgment, Reply
 from judges import BENCHMARKS
 from judges.pocket_prompts import Grade, Pair, read_prompt
 
-NAMES = ["alpaca_eval", "arena_hard", "mt_bench", "gsm8k"]
-SIZES = {"alpaca_eval": (200, 100), "arena_hard": (120, 60), "mt_bench": (48, 24), "gsm8k": (150, 75)}
+SIZES = {
+    "alpaca_eval": (200, 100),
+    "arena_hard": (120, 60),
+    "mt_bench": (48, 24),
+    "gsm8k": (150, 75),
+    "mt_bench_pairwise": (48, 24),
+    "gsm8k_json": (150, 75),
+}
+NAMES = list(SIZES)
 
 
 def test_the_table_of_contents_is_whole() -> None:
-    assert list(BENCHMARKS) == NAMES
-    assert {name: benchmark.name for name, benchmark in BENCHMARKS.items()} == {name: name for name in NAMES}
+    four, variants = ["alpaca_eval", "arena_hard", "mt_bench", "gsm8k"], {"arena_hard_v2", *NAMES[4:]}
+    assert list(BENCHMARKS)[:4] == four and set(BENCHMARKS) == variants.union(four)  # the paper's four come first
+    assert all(name == benchmark.name for name, benchmark in BENCHMARKS.items())
+    assert all(m.id.startswith(f"{name}.") for name, benchmark in BENCHMARKS.items() for m in benchmark.metrics)
 
 
 def test_importing_the_benchmarks_is_light() -> None:
@@ -115,7 +124,8 @@ def test_options_are_sorted_by_what_they_decide_and_stand_on_the_card(benchmark_
     card = benchmark_.card(benchmark_.config(limit=3))
     assert card.benchmark == benchmark_.name and "At most 3 questions." in card.deviations
     assert set(fields) <= set(card.parameters)
-    assert (len(card.prompt_hash) == 12) == benchmark_.judged
+    assert (len(card.prompt_hash) == 12) == (benchmark_.judged or benchmark_.name == "gsm8k_json")
+    assert bool(card.official_judge) == benchmark_.judged
     json.dumps(dataclasses.asdict(card), allow_nan=False)
 
 
@@ -129,6 +139,8 @@ def test_missing_official_files_say_what_to_do(benchmark_: Benchmark, monkeypatc
 
     monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    more = {"baseline": "answers.jsonl"} if benchmark_.name == "mt_bench_pairwise" else {}
+    config = benchmark_.config(questions="official", **more)
     with pytest.raises(UserError, match="distilbench assets pull") as caught:
-        benchmark_.questions(benchmark_.config(questions="official"))
+        benchmark_.questions(config)
     assert "https://raw.githubusercontent.com/" in str(caught.value) and str(tmp_path) in str(caught.value)

@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
-from harness.types import Answer, Question
+from harness.errors import UserError
+from harness.types import Answer, Question, Response
+from judges import gsm8k_json
 from judges.common import read_jsonl
 from judges.gsm8k import BENCHMARK, FILTERS, INVALID, GSM8KConfig, extract, marked
+from judges.gsm8k_json import extract_answer, number_in
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_lm_eval_drives_our_model(scripted) -> None:
     ]
     (score,) = BENCHMARK.score(questions, {"x": Entrant(answers, judgments)}, config, 0, 30)["x"]
     assert score.value == 100 and (score.n, score.unscored) == (6, 0) and score.detail["strict-match"] == 100
-    assert "gsm8k 3.0" in str(score.detail["task"]) and score.note == "flexible-extract, 2-shot"
+    assert "gsm8k 3.0" in str(score.detail["task"]) and score.note.startswith("flexible-extract, 2-shot; gsm8k")
 
 
 def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
@@ -133,3 +136,93 @@ def test_official_shots_are_turns_of_the_training_problems(assets, scripted) -> 
     assert talks[0][-1]["content"] == f"Question: {questions[0].turns[0]}\nAnswer:"
     train = {row["answer"] for row in read_jsonl(assets / "gsm8k/train.jsonl")}
     assert all(talk[turn]["content"].strip() in train for talk in talks for turn in range(1, 11, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "flags"),
+    [
+        ('{"reasoning": "2 + 2", "answer": "4"}', "4", ()),
+        ('Sure!\n```json\n{"reasoning": "a {b}", "answer": 4.0}\n```', "4.0", ()),
+        ('{"note": 1} then {"answer": "$1,200"}', "$1,200", ()),
+        ('{"reasoning": "line\nbreak", "answer": "18 dollars"}', "18 dollars", ("broken-json",)),
+        ('{"reasoning": "cut", "answer": 7', "7", ("broken-json",)),
+        ("the answer is 4", None, ()),
+        ('{"answer": ["4"]}', "[", ("broken-json",)),
+        ("{" * 3000, None, ()),
+    ],
+)
+def test_json_answers(text: str, answer: str | None, flags: tuple[str, ...]) -> None:
+    assert extract_answer(text) == (answer, flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("18", 18), ("$1,200.50", 1200.5), ("18.00", 18), ("-3 apples", -3), ("3/4", 0.75), ("1/0", None), ("none", None)],
+)
+def test_numbers_are_compared_as_numbers(text: str, number: float | None) -> None:
+    assert number_in(text) == number
+
+
+@given(st.text(alphabet='{}[]":,answer0123456789./-$ \n\\', max_size=80))
+def test_any_json_reply_is_marked_without_raising(text: str) -> None:
+    (judgment,) = gsm8k_json.BENCHMARK.grade(
+        Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)), GSM8KConfig(protocol="json")
+    )
+    assert judgment.verdict in (0.0, 1.0)
+
+
+def test_the_json_protocol_from_prompt_to_score(scripted) -> None:
+    """Four problems: right, right as 4.0, wrong, no JSON at all: 2 of 4, one flagged."""
+    config = gsm8k_json.GSM8KJsonConfig(limit=4)
+    benchmark = gsm8k_json.BENCHMARK
+    questions = benchmark.questions(config)
+    gold = [str(question.meta["number"]) for question in questions]
+    said = [f'{{"answer": "{gold[0]}"}}', f'{{"answer": "{gold[1]}.0"}}', '{"answer": "-77"}', f"it is {gold[3]}"]
+    replies = iter(said)
+    model = scripted(lambda talk: "")
+    model.generate = lambda talks, sampling, seed, n=1: (
+        model.calls.append((talks, sampling, seed)) or [[Response(next(replies), True, 5)] for _ in talks]
+    )
+    answers = benchmark.answer(model, questions, config, 0)
+    ((talks, sampling, _),) = model.calls
+    assert all("JSON object" in talk[0]["content"] for talk in talks) and sampling.temperature == 1
+    judgments = [j for q, a in zip(questions, answers, strict=True) for j in benchmark.grade(q, a, config)]
+    (score,) = benchmark.score(questions, {"x": Entrant(answers, judgments)}, config, 0, 0)["x"]
+    assert score.metric == "gsm8k_json.acc" and score.value == 50 and score.detail["flag:no-number"] == 1
+    assert score.note == "JSON answer, 0-shot" and "own wording" in " ".join(benchmark.card(config).deviations)
+    same = GSM8KConfig(limit=4, protocol="json")  # in the paper's column
+    (other,) = BENCHMARK.score(questions, {"x": Entrant(answers, judgments)}, same, 0, 0)["x"]
+    assert (other.metric, other.value, other.note) == ("gsm8k.acc", 50, score.note)
+
+
+def test_wrong_combinations_of_protocol_are_refused() -> None:
+    with pytest.raises(ValueError, match="no worked examples"):
+        GSM8KConfig(protocol="json", fewshot=5)
+    with pytest.raises(ValueError, match="must be json"):
+        gsm8k_json.GSM8KJsonConfig(protocol="lm-eval")
+
+
+def test_problems_from_a_folder_or_the_hub(tmp_path, monkeypatch) -> None:
+    rows = [{"question": "1 + 1?", "answer": "so\n#### 2"}, {"question": "2 + 2?", "answer": "#### 4"}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = GSM8KConfig(questions="official", source=str(tmp_path), fewshot=0)
+    assert [question.turns[0] for question in BENCHMARK.questions(config)] == ["1 + 1?", "2 + 2?"]
+    assert "another source" in " ".join(BENCHMARK.card(config).deviations)
+    with pytest.raises(UserError, match=r"nor a folder with train\.jsonl"):
+        BENCHMARK.questions(GSM8KConfig(questions="official", source=str(tmp_path)))
+    (tmp_path / "test.jsonl").write_text('{"question": "x", "answer": "4"}\n')
+    with pytest.raises(UserError, match="row 1: a question and an answer with ####"):
+        BENCHMARK.questions(config)
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: asked.append((names, split)) or rows)
+    assert len(BENCHMARK.questions(GSM8KConfig(questions="official", source="hub"))) == 2
+    assert asked == [(("openai/gsm8k", "main"), "test"), (("openai/gsm8k", "main"), "train")]
+
+    def offline(*_: object, split: str) -> None:
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match="cannot load openai/gsm8k"):
+        BENCHMARK.questions(GSM8KConfig(questions="official", source="hub"))

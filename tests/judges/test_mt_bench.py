@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
-from harness.types import Answer, Judgment, Question
+from harness.types import Answer, Judgment, Question, Reply
+from judges import mt_bench_pairwise
 from judges.mt_bench import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
-from judges.pocket_prompts import read_single_grade
+from judges.mt_bench_pairwise import MTBenchPairwiseConfig, outcome, read_winner
+from judges.pocket_prompts import read_pair_label, read_single_grade
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,87 @@ def test_official_questions_temperatures_and_references(assets, scripted) -> Non
     newer = BENCHMARK.questions(MTBenchConfig(questions="official", references="gpt-4-1106-preview"))
     assert [question.id for question in newer] == [question.id for question in questions]
     assert newer[questions.index(math)].reference != math.reference
+
+
+PAIRWISE = mt_bench_pairwise.BENCHMARK
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "flags"),
+    [
+        ("so [[A]]", 1.0, ()),
+        ("[[B]]", -1.0, ()),
+        ("[[C]]", 0.0, ()),
+        ("[[B]], not [[A]]", 1.0, ("several-labels",)),  # FastChat looks for [[A]] first, wherever it stands
+        ("A is better", None, ()),
+        ("", None, ()),
+    ],
+)
+def test_winners(text: str, value: float | None, flags: tuple[str, ...]) -> None:
+    verdict = read_winner(text)
+    assert (verdict.value, verdict.flags) == (value, flags) and (verdict.reason is None) == (value is not None)
+
+
+def test_a_turn_is_decided_when_both_orders_agree() -> None:
+    assert [outcome(games) for games in ([1, 1], [-1, -1], [1, -1], [0, 0], [0, 1], [1])] == [1, 0, 0.5, 0.5, 0.5, None]
+
+
+def test_pairwise_requests_show_both_orders_of_both_turns() -> None:
+    config = MTBenchPairwiseConfig(limit=1)
+    (question,) = PAIRWISE.questions(config)
+    answer = Answer(question.id, ("MINE 1", "MINE 2"), (True, True), (1, 1))
+    requests = PAIRWISE.requests(question, answer, config)
+    assert [request.part for request in requests] == ["turn1:game1", "turn1:game2", "turn2:game1", "turn2:game2"]
+    shown = [read_pair_label(request.messages) for request in requests]
+    assert [pair and pair.first for pair in shown] == [
+        ("MINE 1",), question.baseline[:1], ("MINE 1", "MINE 2"), question.baseline[:2],
+    ]  # fmt: skip
+    read = [PAIRWISE.parse(request, Reply("[[A>>B]]", "stop", "j", 1, 1), config).value for request in requests]
+    assert read == [1, -1, 1, -1]
+
+
+def test_pairwise_scores_by_hand() -> None:
+    """a: turn 1 won in both orders, turn 2 split: 1 + 0.5. b: turn 1 lost, turn 2 lost one verdict: 0 of 1.
+
+    (1 + 0.5 + 0) / 3 = 50%; c has nothing and is unscored. One of three decided turns flipped with the order.
+    """
+    questions = [Question(name, ("1", "2"), baseline=("x", "y")) for name in "abc"]
+    given = {"a": {"turn1": (1, 1), "turn2": (1, -1)}, "b": {"turn1": (-1, -1), "turn2": (1, None)}}
+    judgments = [
+        Judgment(name, f"{turn}:game{number}", None if verdict is None else float(verdict))
+        for name, turns in given.items()
+        for turn, games in turns.items()
+        for number, verdict in enumerate(games, 1)
+    ]
+    (score,) = PAIRWISE.score(questions, {"x": Entrant((), judgments)}, MTBenchPairwiseConfig(), 0, 0)["x"]
+    assert score.value == pytest.approx(50) and (score.n, score.unscored) == (2, 1)
+    assert (score.detail["wins"], score.detail["ties"], score.detail["losses"]) == (1, 1, 1)
+    assert score.detail["flips"] == pytest.approx(1 / 3) and score.detail["turn1"] == 50 and score.detail["turn2"] == 50
+
+
+def test_official_pairwise_needs_a_baseline() -> None:
+    with pytest.raises(ValueError, match="baseline must name"):
+        MTBenchPairwiseConfig(questions="official")
+
+
+@pytest.mark.assets
+def test_official_pairwise_prompts(assets, tmp_path) -> None:
+    import json
+
+    plain = BENCHMARK.questions(MTBenchConfig(questions="official"))
+    rows = [
+        {"question_id": int(q.id), "model_id": "base", "choices": [{"index": 0, "turns": ["B1", "B2"]}]} for q in plain
+    ]
+    path = tmp_path / "base.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = MTBenchPairwiseConfig(questions="official", baseline=str(path))
+    questions = PAIRWISE.questions(config)
+    for question in (next(q for q in questions if q.category == "math"), questions[0]):
+        requests = PAIRWISE.requests(question, Answer(question.id, ("M1 [[B]]", "M2"), (True,) * 2, (1, 1)), config)
+        for request, first in zip(requests, ("M1 [[B]]", "B1", "M1 [[B]]", "B1"), strict=True):
+            content = request.messages[1]["content"]
+            assert content.index(first) < content.index("B1" if first != "B1" else "M1 [[B]]")
+            assert all(turn in content for turn in question.reference[: 1 + request.part.startswith("turn2")])
+            assert ("M2" in content) == request.part.startswith("turn2")
+            assert "[[C]]" in request.messages[0]["content"]
+        assert PAIRWISE.parse(requests[1], Reply("[[B]]", "stop", "j", 1, 1), config).value == 1

@@ -1,0 +1,234 @@
+"""How often the 95% intervals hold the truth: simulated judgments of every benchmark, scored by the product's own code.
+
+    python benchmarks/coverage.py --out benchmarks/coverage.json
+
+Questions are the clusters: the verdicts of one question (both orders, both games, both turns) share an effect, as they
+do in life. The truth is the same estimand over a million simulated questions (for LC its value in the model that
+makes the data). AlpacaEval LC: ``--refits`` refits per interval, C chosen anew in every run by the official
+cross-validation. Beside it how often the intervals of the official scripts hold the truth. The Monte Carlo error is
+the binomial standard error of the coverage. One core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from harness.benchmark import Entrant
+from harness.stats import Array
+from harness.types import Judgment, Question, Score
+from judges import arena_hard, gsm8k, mt_bench
+from judges.alpaca_score import Column, LengthData, length_controlled, raw_score
+from judges.arena_hard import GAMES
+from judges.glm_solver import sigmoid
+from judges.length_control import Gamed, length_feature
+from judges.mt_bench import TURNS
+
+SIZES = {
+    "alpaca_eval.wr": 805,
+    "alpaca_eval.lc": 805,
+    "arena_hard.wr": 500,
+    "mt_bench.score": 80,
+    "gsm8k.acc": 1319,
+}
+"""Questions of each official set."""
+LARGE = 1_000_000
+_LENGTH, _DIFFICULTY, _BIAS = -0.9, 0.8, -1.0
+_SPREAD = 700.0  # standard deviation of the length differences, characters
+Simulated = tuple[Score, dict[str, tuple[float, float]]]
+"""A score, and the intervals that official scripts would print beside it."""
+
+
+def bare(n: int) -> list[Question]:
+    """Questions without text: scoring reads their ids."""
+    return [Question(str(number), ("",), baseline=("",)) for number in range(n)]
+
+
+def preferences(rng: np.random.Generator, n: int) -> Array:
+    """[n, 2] soft preferences of both orders: a question effect, a little position noise, confident verdicts."""
+    question = rng.normal(-1.2, 2.0, (n, 1))
+    return sigmoid(question + rng.normal(0.0, 1.5, (n, 2)))
+
+
+def win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """AlpacaEval's raw win rate, both orders; 1% of the verdicts are missing."""
+    questions, values = bare(n), preferences(rng, n)
+    judgments = [
+        Judgment(each.id, f"order{order + 1}", None if rng.random() < 0.01 else float(values[row, order]))
+        for row, each in enumerate(questions)
+        for order in range(2)
+    ]
+    mean = np.full(n, np.nan)
+    for row in range(n):
+        pair = [j.verdict for j in judgments[2 * row : 2 * row + 2] if j.verdict is not None]
+        mean[row] = np.mean(pair) if pair else np.nan
+    return raw_score(questions, Entrant((), judgments), Column(mean, np.zeros(n), False), seed, replicates), {}
+
+
+def lengths(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    """Length differences (whole characters) and difficulties of n instructions."""
+    return rng.normal(-200.0, _SPREAD, n).round(), rng.normal(0.0, 1.0, n)
+
+
+def length_rows(rng: np.random.Generator, n: int, bias: float) -> tuple[Array, Array, Array, Array]:
+    """Length differences, their feature, difficulties and confident soft preferences whose mean is the GLM's."""
+    delta, difficulty = lengths(rng, n)
+    p = sigmoid(_LENGTH * np.tanh(delta / _SPREAD) + _DIFFICULTY * difficulty + bias)
+    return delta, length_feature(delta), difficulty, rng.beta(0.6 * p, 0.6 * (1 - p))
+
+
+def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """AlpacaEval's length-controlled win rate by the official fit, with 1,610 gamed rows of the same judge."""
+    fixed = np.random.default_rng(0)  # the gamed rows are one published file, not a sample of this run
+    _, feature, difficulty, preference = length_rows(fixed, 1610, 0.0)
+    delta, _, own, values = length_rows(rng, n, _BIAS)
+    data = LengthData(own, Gamed(preference, feature, difficulty), "simulated", True)
+    score = length_controlled(bare(n), Column(values, delta, False), data, False, seed, replicates)
+    half = 1.96 * float(score.detail["lc_standard_error"])
+    value = score.value or 0.0
+    return score, {"lc_standard_error": (value - half, value + half)}
+
+
+def margins(rng: np.random.Generator, n: int) -> Array:
+    """[n, 2] margins of two games, -2 to 2, with a question effect."""
+    merit = rng.normal(-0.8, 1.4, (n, 1)) + rng.normal(0.0, 0.9, (n, 2))
+    return np.digitize(merit, [-1.6, -0.3, 0.3, 1.6]) - 2.0
+
+
+def arena(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """Arena-Hard, scorer v0.1; 2% of the games have no verdict."""
+    questions, values = bare(n), margins(rng, n)
+    judgments = [
+        Judgment(each.id, game, None if rng.random() < 0.02 else float(values[row, number]))
+        for row, each in enumerate(questions)
+        for number, game in enumerate(GAMES)
+    ]
+    config = arena_hard.ArenaHardConfig()
+    (score,) = arena_hard.BENCHMARK.score(questions, {"x": Entrant((), judgments)}, config, seed, replicates)["x"]
+    return score, {"resampled verdicts": (float(score.detail["official_low"]), float(score.detail["official_high"]))}
+
+
+def ratings(rng: np.random.Generator, n: int) -> Array:
+    """[n, 2] ratings of two turns, whole numbers from 1 to 10, with a question effect."""
+    return np.clip(np.round(rng.normal(6.5, 1.8, (n, 1)) + rng.normal([0.0, -0.6], 1.2, (n, 2))), 1, 10)
+
+
+def turns(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """MT-Bench; 1% of the ratings are missing."""
+    questions, values = bare(n), ratings(rng, n)
+    judgments = [
+        Judgment(each.id, turn, None if rng.random() < 0.01 else float(values[row, number]))
+        for row, each in enumerate(questions)
+        for number, turn in enumerate(TURNS)
+    ]
+    config = mt_bench.MTBenchConfig()
+    return mt_bench.BENCHMARK.score(questions, {"x": Entrant((), judgments)}, config, seed, replicates)["x"][0], {}
+
+
+def problems(rng: np.random.Generator, n: int) -> Array:
+    """[n] marks: problems differ in how likely they are solved."""
+    return (rng.random(n) < sigmoid(rng.normal(0.3, 1.5, n))).astype(float)
+
+
+def accuracy(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """GSM8K."""
+    questions, values = bare(n), problems(rng, n)
+    config = gsm8k.GSM8KConfig()
+    judgments = [Judgment(q.id, config.chosen, float(mark)) for q, mark in zip(questions, values, strict=True)]
+    return gsm8k.BENCHMARK.score(questions, {"x": Entrant((), judgments)}, config, seed, replicates)["x"][0], {}
+
+
+def truths() -> dict[str, float]:
+    """The estimands over a million questions."""
+    rng = np.random.default_rng(2**31)
+    games = margins(rng, LARGE)
+    weight = np.where(np.abs(games) == 2, 3.0, 1.0)
+    _, difficulty = lengths(rng, LARGE)
+    return {
+        "alpaca_eval.wr": 100 * float(preferences(rng, LARGE).mean()),
+        "alpaca_eval.lc": 100 * float(sigmoid(_DIFFICULTY * difficulty + _BIAS).mean()),
+        "arena_hard.wr": 100 * float((weight * (0.5 + 0.5 * np.sign(games))).sum() / weight.sum()),
+        "mt_bench.score": float(ratings(rng, LARGE).mean()),
+        "gsm8k.acc": 100 * float(problems(rng, LARGE).mean()),
+    }
+
+
+SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]] = {
+    "alpaca_eval.wr": win_rate,
+    "alpaca_eval.lc": length_win_rate,
+    "arena_hard.wr": arena,
+    "mt_bench.score": turns,
+    "gsm8k.acc": accuracy,
+}
+
+
+def simulate(
+    metric: str, truth: float, runs: int, replicates: int, report: Callable[[dict[str, object]], None]
+) -> None:
+    """Coverage of one metric's interval, and of the official ones, over ``runs`` simulated data sets.
+
+    ``report`` is told every 50 runs and at the end what was found so far.
+    """
+    hits, widths, values = 0, [], []
+    official: dict[str, int] = {}
+    started = time.perf_counter()
+    for run in range(runs):
+        score, others = SIMULATIONS[metric](np.random.default_rng(run), SIZES[metric], run + 10**6, replicates)
+        if score.value is None or score.low is None or score.high is None:
+            raise SystemExit(f"{metric}, run {run}: no interval ({score.note})")
+        hits += score.low <= truth <= score.high
+        widths.append(score.high - score.low)
+        values.append(score.value)
+        for name, (low, high) in others.items():
+            official[name] = official.get(name, 0) + (low <= truth <= high)
+        done = run + 1
+        if done == runs or done % 50 == 0:
+            share = hits / done
+            report(
+                {
+                    "questions": SIZES[metric],
+                    "runs": done,
+                    "replicates": replicates,
+                    "truth": round(truth, 4),
+                    "mean_estimate": round(float(np.mean(values)), 4),
+                    "coverage": share,
+                    "monte_carlo_error": round(float(np.sqrt(share * (1 - share) / done)), 4),
+                    "mean_width": round(float(np.mean(widths)), 4),
+                    "official_coverage": {name: count / done for name, count in official.items()},
+                    "seconds": round(time.perf_counter() - started, 1),
+                }
+            )
+
+
+def main() -> None:
+    """Simulate, print, store."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("--runs", type=int, default=1000, help="simulated data sets per metric")
+    parser.add_argument("--replicates", type=int, default=1000, help="resamples per interval")
+    parser.add_argument("--refits", type=int, default=200, help="resamples per interval of LC")
+    parser.add_argument("--only", help="one metric")
+    chosen = parser.parse_args()
+    known = truths()
+    found: dict[str, dict[str, object]] = {}
+    if chosen.out and chosen.out.is_file():  # one metric at a time: keep the others
+        found = json.loads(chosen.out.read_text(encoding="utf-8"))
+    for metric in [chosen.only] if chosen.only else list(SIMULATIONS):
+
+        def keep(result: dict[str, object], metric: str = metric) -> None:
+            found[metric] = result
+            if chosen.out:
+                chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+        replicates = chosen.refits if metric == "alpaca_eval.lc" else chosen.replicates
+        simulate(metric, known[metric], chosen.runs, replicates, keep)
+        print(metric, json.dumps(found[metric]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

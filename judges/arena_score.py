@@ -1,0 +1,184 @@
+"""Scores of Arena-Hard: both official scorers, style control, and intervals over questions.
+
+``scorer: v0.1`` is the script of the paper's time (lmarena/arena-hard-auto until 2024-12): Bradley-Terry by logistic
+regression on weighted battles, where a game without a verdict is dropped alone. Against one baseline its maximum is
+the weighted share of wins (ties count half), so no optimiser is needed. ``scorer: 2025-06`` is the later script: the
+mean of weighted verdicts, where the whole question is dropped when either game has none.
+
+Both scripts resample verdicts (a strong one is three), which ignores that two games share a question: that interval
+stands in the details as ``official_low`` and ``official_high``. The score's own interval resamples questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.benchmark import Entrant
+from harness.stats import Array, percentile_interval
+from harness.types import Judgment, Question, Score
+from judges.arena_hard import GAMES, MIRRORED_FLAG, STRONG_WEIGHT, Rules, Scorer
+from judges.arena_style import Battles, StyleFit, gather, style_control
+from judges.common import Ratio, answer_detail, ratio_score, reasons, verdicts
+
+_OFFICIAL_ROUNDS = 1000
+"""Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""
+_OFFICIAL_ENDS = {"v0.1": (2.5, 97.5), "2025-06": (5.0, 95.0)}
+"""Percentiles of each script: the later one prints a 90% interval."""
+
+
+class Battle(NamedTuple):
+    """Weighted wins and total weight of one question."""
+
+    wins: float
+    weight: float
+
+
+def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
+    """Margins of a question's games as weighted wins: (0.5 * weight for equal); an averaged margin interpolates.
+
+    >>> battle([2.0, -1.0])
+    Battle(wins=3.0, weight=4.0)
+    """
+    wins = weight = 0.0
+    for margin in margins:
+        heft = 1.0 + (strong - 1.0) * max(0.0, abs(margin) - 1.0)
+        wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
+        weight += heft
+    return Battle(wins, weight)
+
+
+def _read(judgments: Sequence[Judgment], scorer: str) -> dict[str, dict[str, float]]:
+    """Question to game to margin. The script of v0.1 knows the five labels only: a mirrored one is no verdict."""
+    if scorer == "v0.1":
+        judgments = [judgment for judgment in judgments if MIRRORED_FLAG not in judgment.flags]
+    return verdicts(judgments)
+
+
+def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: str, strong: float) -> Ratio:
+    read = _read(judgments, scorer)
+    battles = []
+    for question in questions:
+        games = [read[question.id][game] for game in GAMES if game in read.get(question.id, {})]
+        dropped = scorer == "2025-06" and len(games) < len(GAMES)
+        battles.append(battle([] if dropped else games, strong))
+    wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
+    return Ratio(tuple(question.id for question in questions), wins, weights)
+
+
+def official_interval(
+    questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, seed: int
+) -> tuple[float, float] | None:
+    """What the official script prints as interval (percent): verdicts resampled, a strong one as three rows.
+
+    Rows are exchangeable, so drawing how many of them are wins, ties and losses is the same as drawing rows.
+    """
+    read = _read(judgments, scorer)
+    rows = np.zeros(3, dtype=np.int64)  # losses, ties, wins
+    for question in questions:
+        margins = [read.get(question.id, {}).get(game) for game in GAMES]
+        if scorer == "2025-06" and None in margins:
+            continue
+        for margin in margins:
+            if margin is not None:
+                rows[int(np.sign(margin)) + 1] += round(battle([margin]).weight)
+    total = int(rows.sum())
+    if not total:
+        return None
+    draws = np.random.default_rng(seed).multinomial(total, rows / total, size=_OFFICIAL_ROUNDS)
+    low, high = np.percentile(100 * draws @ np.array([0.0, 0.5, 1.0]) / total, _OFFICIAL_ENDS[scorer])
+    return float(low), float(high)
+
+
+def _game_detail(read: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Win rate in each game alone, and how often the games disagree: what position does to this judge."""
+    detail = {}
+    for game in GAMES:
+        battles = [battle([parts[game]]) for parts in read.values() if game in parts]
+        if battles:
+            detail[game] = 100 * sum(each.wins for each in battles) / sum(each.weight for each in battles)
+    both = [parts for parts in read.values() if len(parts) == len(GAMES)]
+    if both:
+        detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in both)
+    return detail
+
+
+def _detail(questions: Sequence[Question], entrant: Entrant, scorer: Scorer, seed: int) -> dict[str, float | str]:
+    detail: dict[str, float | str] = {
+        **answer_detail(questions, entrant),
+        **reasons(entrant.judgments),
+        **_game_detail(verdicts(entrant.judgments)),
+    }
+    for name, script, strong in (
+        ("weight_1", scorer, 1.0),
+        ("scorer_v0.1", "v0.1", STRONG_WEIGHT),
+        ("scorer_2025-06", "2025-06", STRONG_WEIGHT),
+    ):
+        other = _ratio(questions, entrant.judgments, script, strong).value
+        if other is not None:
+            detail[name] = other
+    official = official_interval(questions, entrant.judgments, scorer, seed)
+    if official is not None:
+        detail["official_low"], detail["official_high"] = official
+    if questions:
+        detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
+    return detail
+
+
+def _style_detail(fit: StyleFit) -> dict[str, float | str]:
+    detail: dict[str, float | str] = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
+    if fit.replicates:
+        interval = percentile_interval(fit.replicates)
+        detail |= {"style_controlled_low": interval.low, "style_controlled_high": interval.high}
+    detail["style_length_unit"] = "tokens" if fit.by_tokens else "characters"
+    return detail | {f"style:{name}": value for name, value in fit.coefficients.items()}
+
+
+def _styled(rules: Rules, ratio: Ratio, fit: StyleFit, detail: Mapping[str, float | str]) -> Score:
+    """The style-controlled win rate as the score."""
+    low, high = percentile_interval(fit.replicates) if fit.replicates else (None, None)
+    counted = ratio.denominator > 0
+    shares = fit.official + fit.influence[counted] - fit.influence[counted].mean()
+    ids = [name for name, here in zip(ratio.ids, counted, strict=True) if here]
+    unit = "tokens" if fit.by_tokens else "characters"
+    note = f"scorer {rules.scorer}, style-controlled (length in {unit} and markdown)"
+    return Score(
+        rules.metric, fit.official, low, high, ratio.scored, len(ratio.ids) - ratio.scored, note,
+        dict(zip(ids, shares.tolist(), strict=True)), fit.replicates, dict(detail),
+    )  # fmt: skip
+
+
+def score(
+    questions: Sequence[Question], entrants: Mapping[str, Entrant], rules: Rules, seed: int, replicates: int
+) -> dict[str, tuple[Score, ...]]:
+    """Win rate of every entrant, questions resampled with both their games; style control from one joint fit. Pure."""
+    ratios = {
+        name: _ratio(questions, entrant.judgments, rules.scorer, STRONG_WEIGHT) for name, entrant in entrants.items()
+    }
+    fits = _fits(questions, entrants, ratios, replicates, seed)
+    scored = {}
+    for name, entrant in entrants.items():
+        detail = _detail(questions, entrant, rules.scorer, seed)
+        if name in fits:
+            detail |= _style_detail(fits[name])
+        if rules.style and name in fits:
+            scored[name] = (_styled(rules, ratios[name], fits[name], detail),)
+        elif rules.style:
+            unscored = len(questions) - ratios[name].scored
+            note = "no style control: no answers, or no question has a verdict"
+            scored[name] = (Score(rules.metric, None, None, None, ratios[name].scored, unscored, note, detail=detail),)
+        else:
+            note = f"scorer {rules.scorer}"
+            scored[name] = (ratio_score(rules.metric, ratios[name], replicates, seed, note, detail),)
+    return scored
+
+
+def _fits(
+    questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio], count: int, seed: int
+) -> dict[str, StyleFit]:
+    games: dict[str, Array] = {name: np.stack([each.numerator, each.denominator]) for name, each in ratios.items()}
+    battles: Battles = gather(questions, entrants, games)
+    return style_control(battles, count, seed)

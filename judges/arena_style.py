@@ -1,0 +1,209 @@
+"""Style control of Arena-Hard: what the win rate would be if answers did not differ in length and markdown.
+
+Bradley-Terry with style terms, as lmarena/arena-hard-auto (v0.1 era) and Chatbot Arena fit it: one strength per model,
+the baseline at 0, and four coefficients that all models share, on (baseline - model) / (baseline + model + 1) of the
+length and of the counts of headers, list items and bold spans, code blocks removed. Length and markdown enter
+together: the script of 2025-06 drops strengths instead of features when only one of the two is asked for.
+
+The official fit centres the features, so its win rates hold at the mean difference of style over all battles, not at
+equal style. Both are computed from one fit: ``official`` and ``equal``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.benchmark import Entrant
+from harness.stats import Array
+from harness.types import Question
+from judges.common import pairs, resample_counts
+from judges.glm_solver import sigmoid
+
+FEATURES = ("length", "headers", "lists", "bold")
+_CODE = re.compile(r"```([^`]*)```")
+_RULES = {
+    "header_count": {f"h{level}": re.compile(rf"^#{{{level}}}\s", re.MULTILINE) for level in range(1, 7)},
+    "list_count": {
+        "ordered": re.compile(r"^\s*\d+\.\s", re.MULTILINE),
+        "unordered": re.compile(r"^\s*[-*+]\s", re.MULTILINE),
+    },
+    "bold_count": {"**": re.compile(r"\*\*[^*\n]+\*\*"), "__": re.compile(r"__[^_\n]+__")},
+}
+_RIDGE = 1e-6  # keeps a model that won or lost everything finite; moves no other printed digit
+_CHUNK = 64  # replicates solved at once: bounds memory
+
+
+def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
+    """Headers, list items and bold spans by kind, outside code blocks, as the official ``metadata`` holds them.
+
+    The official script removes what stands between the fences wherever it occurs, and leaves the fences.
+    """
+    for inside in _CODE.findall(text):
+        text = text.replace(inside, "")
+    return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
+
+
+def markdown_counts(text: str) -> tuple[int, int, int]:
+    """Headers, list items and bold spans of an answer."""
+    headers, lists, bold = (sum(kinds.values()) for kinds in markdown_breakdown(text).values())
+    return headers, lists, bold
+
+
+def _style(text: str, tokens: object) -> Array:
+    length = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else len(text)
+    return np.array([length, *markdown_counts(text)], dtype=float)
+
+
+@dataclass(frozen=True)
+class Battles:
+    """Weighted games of all entrants against the baseline, one line per question and entrant."""
+
+    names: tuple[str, ...]
+    features: Array
+    """[entrants, questions, 4] (baseline - model) / (baseline + model + 1); 0 where there is no answer."""
+    wins: Array
+    """[entrants, questions] weighted wins of the model."""
+    weight: Array
+    """[entrants, questions] weight of the games; 0 where none counts."""
+    by_tokens: bool
+    """Whether lengths are in tokens (all answers came with counts), else in characters."""
+
+
+@dataclass(frozen=True)
+class StyleFit:
+    """One entrant's style-controlled win rates, percent."""
+
+    official: float
+    """At the mean difference of style, as the official script centres its features."""
+    equal: float
+    """At equal style."""
+    coefficients: Mapping[str, float]
+    """Per standard deviation of each feature, in the baseline's favour; shared by all entrants of the call."""
+    replicates: tuple[float, ...]
+    """Of ``official``, refitted on resampled questions."""
+    influence: Array
+    """[questions] what each question adds to ``official``, percent; their mean is 0."""
+    by_tokens: bool
+
+
+def gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], games: Mapping[str, Array]) -> Battles:
+    """The battles of all entrants that have answers.
+
+    Args:
+        games: entrant to [2, questions]: weighted wins and weights, as the scorer counts them.
+    """
+    names = tuple(name for name in entrants if entrants[name].answers)
+    features = np.zeros((len(names), len(questions), len(FEATURES)))
+    wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
+    places = {question.id: place for place, question in enumerate(questions)}
+    answered = {name: list(pairs(questions, entrants[name])) for name in names}
+    by_tokens = bool(names) and all(
+        isinstance(answer.meta.get("token_len"), int) and isinstance(question.meta.get("baseline_token_len"), int)
+        for name in names
+        for question, answer in answered[name]
+    )
+    base = [_style(q.baseline[0], q.meta.get("baseline_token_len") if by_tokens else None) for q in questions]
+    for row, name in enumerate(names):
+        for question, answer in answered[name]:
+            place = places[question.id]
+            own = _style(answer.turns[0], answer.meta.get("token_len") if by_tokens else None)
+            features[row, place] = (base[place] - own) / (base[place] + own + 1)
+            wins[row, place], weight[row, place] = games[name][:, place]
+    return Battles(names, features, wins, weight, by_tokens)
+
+
+def _solve(battles: Battles, counts: Array, start: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    """Strengths [replicates, entrants] and coefficients [replicates, 4] by Newton's method; rows weigh ``counts``.
+
+    Only an entrant's own rows hold its strength, so the Hessian is an arrow: strengths are eliminated first.
+    """
+    x, size = battles.features, len(FEATURES)
+    theta = np.zeros((len(counts), len(battles.names))) if start is None else np.tile(start[0], (len(counts), 1))
+    coef = np.zeros((len(counts), size)) if start is None else np.tile(start[1], (len(counts), 1))
+    products = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size * size)
+    for _ in range(50):
+        down, down_shared = -_RIDGE * theta, -_RIDGE * coef
+        curve = np.full(theta.shape, _RIDGE)
+        cross = np.zeros((len(counts), len(battles.names), size))
+        block = np.tile(_RIDGE * np.eye(size), (len(counts), 1, 1))
+        for m in range(len(battles.names)):
+            p = sigmoid(theta[:, m : m + 1] - coef @ x[m].T)
+            residual = counts * (battles.wins[m] - battles.weight[m] * p)
+            spread = counts * battles.weight[m] * p * (1 - p)
+            down[:, m] += residual.sum(axis=1)
+            down_shared -= residual @ x[m]
+            curve[:, m] += spread.sum(axis=1)
+            cross[:, m] = -(spread @ x[m])
+            block += (spread @ products[m]).reshape(-1, size, size)
+        block -= np.einsum("bmi,bmj->bij", cross / curve[..., None], cross)
+        right = down_shared - np.einsum("bmi,bm->bi", cross, down / curve)
+        step = np.clip(np.linalg.solve(block, right[..., None])[..., 0], -5, 5)
+        own = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
+        theta, coef = theta + own, coef + step
+        if max(np.abs(own).max(), np.abs(step).max()) < 1e-9:
+            break
+    return theta, coef
+
+
+def _centre(battles: Battles, counts: Array) -> Array:
+    """[replicates, 4] mean feature over weighted battles."""
+    weight = battles.weight @ counts.T  # [entrants, replicates]
+    totals = sum((counts * battles.weight[m]) @ battles.features[m] for m in range(len(battles.names)))
+    return np.asarray(totals / np.maximum(weight.sum(axis=0), 1e-12)[:, None])
+
+
+def _influence(battles: Battles, theta: Array, coef: Array, centre: Array, row: int) -> Array:
+    """What each question adds to the official win rate of one entrant: infinitesimal jackknife, percent."""
+    models, n, size = battles.features.shape
+    hessian, pull = _RIDGE * np.eye(models + size), np.zeros((n, models + size))
+    for m in range(models):
+        own = np.zeros((n, models + size))
+        own[:, m], own[:, models:] = 1.0, -battles.features[m]
+        p = sigmoid(own @ np.concatenate([theta, coef]))
+        hessian += (own * (battles.weight[m] * p * (1 - p))[:, None]).T @ own
+        pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * own
+    gradient = np.zeros(models + size)
+    gradient[row], gradient[models:] = 1.0, -centre
+    moved = pull @ np.linalg.solve(hessian, gradient)
+    around = np.einsum("mn,mnf->nf", battles.weight, battles.features - centre) / battles.weight.sum()
+    logit = theta[row] - centre @ coef
+    q = float(sigmoid(np.array([logit]))[0])
+    influence = 100 * q * (1 - q) * n * (moved - around @ coef)
+    return np.asarray(influence - influence.mean())
+
+
+def style_control(battles: Battles, replicates: int, seed: int) -> dict[str, StyleFit]:
+    """Style-controlled win rates of every entrant from one joint fit; intervals resample questions, for all alike."""
+    if not battles.names or not battles.weight.any():
+        return {}
+    n = battles.wins.shape[1]
+    whole = np.ones((1, n))
+    theta, coef = _solve(battles, whole, None)
+    centre = _centre(battles, whole)[0]
+    flat, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
+    spread = np.sqrt(weight @ (flat - centre) ** 2 / weight.sum())
+    draws = []
+    counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))
+    for first in range(0, len(counts), _CHUNK):
+        part = counts[first : first + _CHUNK]
+        strength, shared = _solve(battles, part, (theta[0], coef[0]))
+        shift = np.einsum("bf,bf->b", _centre(battles, part), shared)
+        draws.append(100 * sigmoid(strength - shift[:, None]))
+    drawn = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
+    official, equal = 100 * sigmoid(theta[0] - centre @ coef[0]), 100 * sigmoid(theta[0])
+    return {
+        name: StyleFit(
+            float(official[row]),
+            float(equal[row]),
+            dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
+            tuple(drawn[:, row].tolist()),
+            _influence(battles, theta[0], coef[0], centre, row),
+            battles.by_tokens,
+        )
+        for row, name in enumerate(battles.names)
+        if battles.weight[row].any()
+    }

@@ -1,0 +1,213 @@
+"""Files of FastChat ``llm_judge``: ``model_answer/MODEL.jsonl``, ``model_judgment/JUDGE_single.jsonl`` and ``_pair``.
+
+A single judgment is a rating per turn, -1 for none; a pairwise one names the winner of two games per turn, in the
+first of which ``model_1`` is assistant A. In a pairwise file of many models the baseline is the other model named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.types import Answer, Judgment, Question
+from judges.common import verdicts
+from judges.formats.base import (
+    Exported,
+    Format,
+    Imported,
+    Matched,
+    Row,
+    answered,
+    file_name,
+    need,
+    need_texts,
+    one_model,
+    read_rows,
+    short,
+    write_lines,
+)
+from judges.mt_bench import TURNS, WITH_REFERENCE
+
+_PLACE = Path("data") / "mt_bench"
+_SLOTS = {1: TURNS[0], 2: TURNS[1]}
+_GAMES = ("game1", "game2")
+
+
+def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
+    """Answers and judgments of one model, single or pairwise."""
+    rows = [(f"{path.name}, row {number}", row) for path in files for number, row in enumerate(read_rows(path), 1)]
+    names = [str(row.get("model_id", row.get("model", row.get("model_1", "")))) for _, row in rows]
+    chosen = one_model([name for name in names if name], model, files)
+    answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")
+    known = {question.id for question in questions}
+    opponents = set()
+    for where, row in rows:
+        uid = str(need(row, "question_id", int, where)) if "question_id" in row else None
+        if uid is None:
+            raise UserError(f"{where}: no field 'question_id'")
+        place = uid if uid in known else None
+        if "choices" in row:
+            if row.get("model_id") == chosen:
+                answers.offer(place, uid, where, _answer(uid, row, where))
+        elif "g1_winner" in row:
+            pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
+            if chosen in pair:
+                opponents.add(pair[1] if pair[0] == chosen else pair[0])
+                judgments.offer(place, uid, where, (row, where), _turn(row, where))
+        elif row.get("model") == chosen:
+            judgments.offer(place, uid, where, (row, where), _turn(row, where))
+    problems = answers.problems + judgments.problems
+    problems += answers.miss() if answers.found or answers.problems else []
+    problems += judgments.miss(TURNS) if judgments.found or judgments.problems else []
+    if len(opponents) > 1:
+        raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
+    given: list[Judgment] = []
+    for question in questions:
+        for turn in TURNS:
+            if (held := judgments.get(question.id, turn)) is not None:
+                row, where = held
+                pair = "g1_winner" in row
+                given += _games(question.id, turn, row, chosen, where) if pair else [_rating(question.id, turn, *held)]
+    found = [answers.get(question.id) for question in questions if answers.get(question.id) is not None]
+    return Imported(chosen, tuple(found), tuple(given), tuple(problems), next(iter(opponents), ""))
+
+
+def _turn(row: Row, where: str) -> str:
+    turn = need(row, "turn", int, where)
+    if turn not in _SLOTS:
+        raise UserError(f"{where}: turn must be 1 or 2, got {turn}")
+    return _SLOTS[turn]
+
+
+def _answer(uid: str, row: Row, where: str) -> Answer:
+    choices: Any = need(row, "choices", list, where)
+    if not choices or not isinstance(choices[0], Mapping):
+        raise UserError(f"{where}: choices must hold an object with turns")
+    turns = need_texts(choices[0].get("turns"), "choices[0].turns", where)
+    return Answer(uid, turns, (), ())
+
+
+def _judge(row: Row) -> str:
+    judge = row.get("judge", "")
+    return str(judge[0]) if isinstance(judge, list | tuple) and judge else str(judge)
+
+
+def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
+    score = row.get("score")
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise UserError(f"{where}: score must be a number, got {short(score)}")
+    text = row.get("judgment")
+    shared = {"reply": text if isinstance(text, str) else "", "judge_model": _judge(row)}
+    if not 1 <= score <= 10:
+        return Judgment(question, turn, None, "no rating in the file" if score == -1 else f"rating {score}", **shared)
+    return Judgment(question, turn, float(score), **shared)
+
+
+def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[Judgment]:
+    first = row.get("model_1") == model
+    found = []
+    for number, game in enumerate(_GAMES, 1):
+        winner = row.get(f"g{number}_winner")
+        text = row.get(f"g{number}_judgment")
+        shared = {"reply": text if isinstance(text, str) else "", "judge_model": _judge(row)}
+        values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
+        if winner == "error":
+            found.append(Judgment(question, f"{turn}:{game}", None, "no verdict in the file", **shared))
+        elif winner in values:
+            found.append(Judgment(question, f"{turn}:{game}", values[winner], **shared))
+        else:
+            raise UserError(f"{where}: g{number}_winner must be model_1, model_2, tie or error, got {short(winner)}")
+    return found
+
+
+def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+    """``data/mt_bench/model_answer/MODEL.jsonl``, with judgments also a file under ``model_judgment``."""
+    rows = answered(exported)
+    stem = file_name(exported.model)
+    lines = [
+        {
+            "question_id": _number(question),
+            "answer_id": hashlib.sha256(f"{exported.model}\0{question.id}".encode()).hexdigest()[:22],
+            "model_id": exported.model,
+            "choices": [{"index": 0, "turns": list(answer.turns)}],
+            "tstamp": 0.0,
+        }
+        for question, answer in rows
+    ]
+    written = [write_lines(folder / _PLACE / "model_answer" / f"{stem}.jsonl", lines)]
+    if exported.judgments:
+        judge = exported.judge or "gpt-4"
+        pair = benchmark == "mt_bench_pairwise"
+        make = _pairs if pair else _singles
+        name = f"{file_name(judge)}_{'pair' if pair else 'single'}.jsonl"
+        judged = [line for question, _ in rows for line in make(question, exported, judge)]
+        written.append(write_lines(folder / _PLACE / "model_judgment" / name, judged))
+    return written
+
+
+def _number(question: Question) -> int:
+    """FastChat's ids are numbers; those of other question sets have none."""
+    try:
+        return int(question.id)
+    except ValueError:
+        raise UserError(
+            f"question {question.id!r} has no number: only the official MT-Bench questions can be exported to FastChat."
+        ) from None
+
+
+def _singles(question: Question, exported: Exported, judge: str) -> list[Row]:
+    own = [judgment for judgment in exported.judgments if judgment.question == question.id]
+    ratings = verdicts(own, "median").get(question.id, {})
+    replies = {judgment.part: judgment.reply for judgment in reversed(own)}
+    name = "single-math-v1" if question.category in WITH_REFERENCE else "single-v1"
+    return [
+        {
+            "question_id": _number(question),
+            "model": exported.model,
+            "judge": [judge, name + ("-multi-turn" if turn == 2 else "")],
+            "user_prompt": "",
+            "judgment": replies.get(part, ""),
+            "score": ratings.get(part, -1),
+            "turn": turn,
+            "tstamp": 0.0,
+        }
+        for turn, part in _SLOTS.items()
+    ]
+
+
+def _pairs(question: Question, exported: Exported, judge: str) -> list[Row]:
+    own = [judgment for judgment in exported.judgments if judgment.question == question.id]
+    read_back = verdicts(own, "median").get(question.id, {})
+    replies = {judgment.part: judgment.reply for judgment in reversed(own)}
+    name = "pair-math-v1" if question.category in WITH_REFERENCE else "pair-v2"
+    lines = []
+    for turn, part in _SLOTS.items():
+        line: dict[str, Any] = {
+            "question_id": _number(question),
+            "model_1": exported.model,
+            "model_2": exported.baseline or "baseline",
+            "judge": [judge, name + ("-multi-turn" if turn == 2 else "")],
+            "turn": turn,
+            "tstamp": 0.0,
+        }
+        for number, game in enumerate(_GAMES, 1):
+            value = read_back.get(f"{part}:{game}")
+            line[f"g{number}_winner"] = _winner(value)
+            line[f"g{number}_user_prompt"] = ""
+            line[f"g{number}_judgment"] = replies.get(f"{part}:{game}", "")
+        lines.append(line)
+    return lines
+
+
+def _winner(value: float | None) -> str:
+    if value is None:
+        return "error"
+    return "model_1" if value > 0 else "model_2" if value < 0 else "tie"
+
+
+FORMAT = Format(
+    "fastchat", ("mt_bench", "mt_bench_pairwise"), "model_answer and model_judgment JSONL of FastChat", read, write
+)

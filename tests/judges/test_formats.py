@@ -1,0 +1,294 @@
+"""Import and export: official layouts in and out, every row that does not fit named, nothing dropped in silence."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.benchmark import Entrant
+from harness.errors import UserError
+from harness.records import write_records
+from harness.types import Answer, Judgment, Question
+from judges import BENCHMARKS
+from judges.formats import Exported, export_files, import_files, with_baseline
+
+HOSTILE = "line\u2028break \x00 [[A>>B]] {output_1} <|im_end|> </script> \U0001f600 \"quoted\" '''"
+BAD_PAIR = {"question_id": 81, "model_1": "m", "model_2": "b", "g1_winner": "A", "turn": 1}
+BENCHES = ["alpaca_eval", "arena_hard", "mt_bench", "mt_bench_pairwise", "gsm8k", "gsm8k_json"]
+
+
+def questions_of(benchmark: str) -> list[Question]:
+    turns = 2 if benchmark.startswith("mt_bench") else 1
+    return [
+        Question(
+            str(80 + number), tuple(f"ask {number}.{turn} {HOSTILE}" for turn in range(turns)),
+            "math" if number == 2 else "writing", ("BASE",) * turns, ("so\n#### 4",) * turns,
+        )
+        for number in (1, 2, 3)
+    ]  # fmt: skip
+
+
+def judgments_of(benchmark: str, questions: list[Question]) -> list[Judgment]:
+    """Verdicts of every kind, one missing, as the benchmark stores them."""
+    parts = {
+        "alpaca_eval": {"preference": (0.25, 0.5, None)},
+        "arena_hard": {"game1": (2.0, 0.0, None), "game2": (-1.0, -2.0, 1.0)},
+        "mt_bench": {"turn1": (7.0, 1.0, 10.0), "turn2": (3.5, None, 2.0)},
+        "mt_bench_pairwise": {
+            f"turn{turn}:game{game}": ((1.0, 0.0, None), (-1.0, 1.0, 0.0))[game - 1]
+            for turn in (1, 2)
+            for game in (1, 2)
+        },
+    }
+    return [
+        Judgment(
+            question.id, part, values[number], None if values[number] is not None else "lost", reply=f"why {number}",
+            judge_model="a-judge",
+        )
+        for number, question in enumerate(questions)
+        for part, values in parts.get(benchmark, {}).items()
+    ]  # fmt: skip
+
+
+def answers_of(questions: list[Question]) -> list[Answer]:
+    return [
+        Answer(q.id, tuple(f"{HOSTILE} {q.id} #### 4" for _ in q.turns), (True,) * len(q.turns), (9,) * len(q.turns))
+        for q in questions
+    ]
+
+
+def exported(benchmark: str) -> Exported:
+    questions = questions_of(benchmark)
+    return Exported(
+        "org/model", questions, answers_of(questions), judgments_of(benchmark, questions), "a-judge", "base"
+    )
+
+
+@pytest.mark.parametrize("benchmark", BENCHES)
+def test_what_is_written_is_read_back(benchmark: str, tmp_path: Path) -> None:
+    given_ = exported(benchmark)
+    files = export_files(tmp_path, given_, benchmark)
+    assert all(file.is_file() and tmp_path in file.parents for file in files)
+    found = import_files(files, benchmark, given_.questions)
+    assert found.problems == () and found.model in ("org/model", "")
+    assert [(answer.question, answer.turns) for answer in found.answers] == [
+        (answer.question, answer.turns) for answer in given_.answers
+    ]
+    assert [(j.question, j.part, j.verdict) for j in found.judgments] == [
+        (j.question, j.part, j.verdict) for j in given_.judgments
+    ]
+    if given_.judgments:
+        assert {j.judge_model for j in found.judgments} == {"a-judge"}
+        config = BENCHMARKS[benchmark].config()
+        before, after = (
+            BENCHMARKS[benchmark].score(given_.questions, {"x": Entrant(given_.answers, js)}, config, 0, 0)["x"][-1]
+            for js in (given_.judgments, found.judgments)
+        )
+        assert before.value == after.value and before.value is not None
+
+
+@pytest.mark.parametrize("benchmark", BENCHES)
+def test_rows_that_do_not_fit_are_each_listed(benchmark: str, tmp_path: Path) -> None:
+    """One row doubled, one of another question, one question without a row."""
+    given_ = exported(benchmark)
+    (file, *_) = export_files(tmp_path, Exported("m", given_.questions, given_.answers), benchmark)
+    array = file.suffix == ".json"
+    rows = (
+        json.loads(file.read_text()) if array else [json.loads(line) for line in file.read_text().split("\n") if line]
+    )
+    per = len(rows) // 3
+    other = json.loads(json.dumps(rows[0]).replace("ask 1.0", "ask 9.0"))
+    other |= {"question_id": 999} if "question_id" in other else {"uid": "999"} if "uid" in other else {}
+    kept = [*rows[:per], rows[0], other, *rows[2 * per :]]
+    file.write_text(json.dumps(kept) if array else "".join(json.dumps(row) + "\n" for row in kept))
+    found = import_files([file], benchmark, given_.questions)
+    text = "\n".join(found.problems)
+    assert "a second row" in text and f"row {per + 1}" in text
+    assert "a question that is not asked here" in text and f"row {per + 2}" in text
+    assert "missing for question 82" in text
+    assert [answer.question for answer in found.answers] == ["81", "83"]
+
+
+def test_files_of_several_models_need_a_name(tmp_path: Path) -> None:
+    given_ = exported("mt_bench")
+    files = [
+        export_files(tmp_path / name, Exported(name, given_.questions, given_.answers), "mt_bench")[0]
+        for name in ("one", "two")
+    ]
+    with pytest.raises(UserError, match="several models: one, two"):
+        import_files(files, "mt_bench", given_.questions)
+    found = import_files(files, "mt_bench", given_.questions, "two")
+    assert found.model == "two" and len(found.answers) == 3 and found.problems == ()
+    with pytest.raises(UserError, match=r"no rows of model 'three'; the files hold: one, two"):
+        import_files(files, "mt_bench", given_.questions, "three")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "row", "says"),
+    [
+        ("alpaca_eval", {"instruction": "x"}, "no field 'output'"),
+        ("alpaca_eval", {"instruction": 5, "output": "y"}, "instruction must be a str"),
+        ("alpaca_eval", {"instruction": "ASK", "output_2": "y", "preference": 7}, "between 1 and 2"),
+        ("alpaca_eval", {"instruction": "ASK", "output_2": "y", "preference": "m"}, "must be a number"),
+        ("alpaca_eval", {"instruction": "ASK", "output_1": "z", "output_2": "y", "preference": 1}, "not the base"),
+        ("arena_hard", {"uid": "81"}, "no field 'model_id'"),
+        ("arena_hard", {"uid": "81", "model": "m", "messages": []}, "no answer text"),
+        ("arena_hard", {"uid": "81", "model": "m", "games": [{"score": "A>>>B"}, None]}, "no such verdict label"),
+        ("mt_bench", {"model_id": "m", "choices": []}, "question_id"),
+        ("mt_bench", {"question_id": 81, "model_id": "m", "choices": [{"turns": "x"}]}, "must be a list of texts"),
+        ("mt_bench", {"question_id": 81, "model": "m", "score": None, "turn": 1}, "score must be a number"),
+        ("mt_bench", {"question_id": 81, "model": "m", "score": 5, "turn": 3}, "turn must be 1 or 2"),
+        ("mt_bench_pairwise", {"question_id": 81, "model_1": "m", "g1_winner": "A"}, "no field 'model_2'"),
+        ("mt_bench_pairwise", BAD_PAIR, "g1_winner must be model_1, model_2, tie or error"),
+        ("gsm8k", {"doc": {"question": "x"}, "filter": "other"}, "is none of"),
+        ("gsm8k", {"doc": {"question": "x"}, "resps": []}, "must hold a text"),
+    ],
+)  # fmt: skip
+def test_broken_rows_name_file_row_and_field(benchmark: str, row: dict[str, Any], says: str, tmp_path: Path) -> None:
+    questions = questions_of(benchmark)
+    file = tmp_path / "bad.jsonl"
+    row = {key: questions[0].turns[0] if value == "ASK" else value for key, value in row.items()}
+    file.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=says):
+        import_files([file], benchmark, questions, "m" if benchmark == "mt_bench_pairwise" else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "holds no rows"), ("[1]", "an object was expected"), ("{", "not JSON"), ("[{}", "not JSON|neither")],
+)
+def test_broken_files_say_what_is_wrong(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(UserError, match=says):
+        import_files([tmp_path / "bad.json"], "alpaca_eval", questions_of("alpaca_eval"))
+    with pytest.raises(UserError, match="cannot read"):
+        import_files([tmp_path / "absent.json"], "alpaca_eval", questions_of("alpaca_eval"))
+
+
+@pytest.mark.parametrize("benchmark", BENCHES)
+def test_any_json_ends_in_rows_or_in_a_clear_error(tmp_path: Path, benchmark: str) -> None:
+    """60 files of random rows with the right keys and wrong values: only UserError, and it says something."""
+    rng = random.Random(benchmark)
+    names = ["uid", "question_id", "model", "model_id", "games", "messages", "choices", "score", "turn", "doc", "resps"]
+    names += ["instruction", "output", "output_2", "preference", "generator_2", "g1_winner", "model_1", "filter"]
+    values = [None, True, 81, -1, "81", "m", [], [None], [[]], {}, [{}], {"turns": [1]}, {"question": "x"}, 1.5]
+    refused = 0
+    for number in range(60):
+        file = tmp_path / f"{number}.jsonl"
+        rows = [{name: rng.choice(values) for name in rng.sample(names, rng.randint(1, 12))} for _ in range(2)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        try:
+            found = import_files([file], benchmark, questions_of(benchmark))
+        except UserError as error:
+            refused += bool(str(error))
+        else:
+            assert found.problems
+    assert refused
+
+
+def test_the_older_layout_of_arena_hard_is_read(tmp_path: Path) -> None:
+    """Before 2025: question_id, choices with token counts, games with the label in score."""
+    questions = questions_of("arena_hard")[:1]
+    turn = {"content": "text", "token_len": 12}
+    answer = {"question_id": "81", "answer_id": "x", "model_id": "m", "choices": [{"index": 0, "turns": [turn]}]}
+    games = [{"user_prompt": "", "judgment": "so [[A>>B]]", "score": "A>>B"}, {"judgment": "", "score": "A<B"}]
+    judged = {"question_id": "81", "model": "m", "judge": "gpt-4", "games": games}
+    for name, row in (("answer", answer), ("judged", judged)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    found = import_files([tmp_path / "answer.jsonl", tmp_path / "judged.jsonl"], "arena_hard", questions)
+    assert found.answers[0].turns == ("text",) and found.answers[0].meta["token_len"] == 12
+    assert [(j.verdict, j.flags) for j in found.judgments] == [(-2.0, ()), (-1.0, ("mirrored-label",))]
+    assert found.judgments[0].reply == "so [[A>>B]]"
+
+
+def test_unequal_answers_beside_annotations_are_refused(tmp_path: Path) -> None:
+    given_ = exported("alpaca_eval")
+    outputs, annotations = export_files(tmp_path, given_, "alpaca_eval")
+    outputs.write_text(outputs.read_text().replace("81 ####", "another ####"))
+    with pytest.raises(UserError, match="question 81: the annotations judge another answer"):
+        import_files([outputs, annotations], "alpaca_eval", given_.questions)
+
+
+def test_our_own_files_are_read_everywhere(tmp_path: Path) -> None:
+    given_ = exported("arena_hard")
+    write_records(tmp_path / "answers.jsonl", given_.answers)
+    write_records(tmp_path / "judgments.jsonl", given_.judgments)
+    found = import_files([tmp_path / "answers.jsonl", tmp_path / "judgments.jsonl"], "arena_hard", given_.questions)
+    assert (found.answers, found.judgments, found.problems) == (tuple(given_.answers), tuple(given_.judgments), ())
+    fewer = import_files([tmp_path / "judgments.jsonl"], "arena_hard", given_.questions[:2])
+    assert len(fewer.problems) == 2 and "not asked here: '83'" in fewer.problems[0]
+
+
+def test_any_answers_can_be_the_baseline(tmp_path: Path) -> None:
+    given_ = exported("alpaca_eval")
+    (file, _) = export_files(tmp_path, given_, "alpaca_eval")
+    changed = with_baseline(given_.questions, str(file), "alpaca_eval")
+    assert [question.baseline for question in changed] == [answer.turns for answer in given_.answers]
+    assert {question.meta["baseline"] for question in changed} == {"org/model"}
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps(rows[1:]))
+    with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(81\)"):
+        with_baseline(given_.questions, str(file), "alpaca_eval")
+    with pytest.raises(UserError, match="is not a file"):
+        with_baseline(given_.questions, str(tmp_path / "none.json"), "alpaca_eval")
+
+
+@pytest.mark.parametrize("name", ["alpaca_eval", "arena_hard", "mt_bench_pairwise"])
+def test_a_baseline_of_ones_own_in_the_benchmark(name: str, tmp_path: Path) -> None:
+    benchmark = BENCHMARKS[name]
+    plain = benchmark.questions(benchmark.config(limit=4))
+    answers = [Answer(q.id, tuple(f"OTHER {q.id}" for _ in q.turns), (True,) * 2, (1, 1)) for q in plain]
+    write_records(tmp_path / "student.jsonl", answers)
+    config = benchmark.config(limit=4, baseline=str(tmp_path / "student.jsonl"))
+    questions = benchmark.questions(config)
+    assert [question.baseline for question in questions] == [answer.turns for answer in answers]
+    request = benchmark.requests(questions[0], Answer(questions[0].id, ("MINE",) * 2, (True,), (1,)), config)[0]
+    assert f"OTHER {questions[0].id}" in request.messages[1]["content"]
+    assert "not official" in " ".join(benchmark.card(config).deviations) or name == "mt_bench_pairwise"
+
+
+def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
+    given_ = exported("arena_hard")
+    with pytest.raises(UserError, match=r"1 of 3 questions have no answer \(83\)"):
+        export_files(tmp_path, Exported("m", given_.questions, given_.answers[:2]), "arena_hard")
+    pocket = Exported("m", [Question("mt-3", ("a", "b"))], [Answer("mt-3", ("x", "y"), (), ())])
+    with pytest.raises(UserError, match="no number"):
+        export_files(tmp_path, pocket, "mt_bench")
+
+
+def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
+    """A run of lm-eval with our model, its samples written as ``--log_samples`` does, read and marked again."""
+    import lm_eval.loggers.evaluation_tracker
+    from lm_eval.evaluator import evaluate
+    from lm_eval.utils import handle_non_serializable
+
+    from harness.models import Sampling
+    from judges.gsm8k import asked_officially
+    from judges.lm_eval_model import ChatLM, ConfigurableTask, task_config
+
+    rows = [{"question": f"what is {n}?", "answer": f"it\n#### {n}"} for n in (4, 5)]
+    sampling = Sampling(20, 0.0)
+    task = ConfigurableTask(config=task_config(rows, [], asked_officially, 0, sampling))
+    driver = ChatLM(scripted(lambda talk: "#### 4"), sampling, 0)
+    results = evaluate(driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True)
+    file = tmp_path / "samples_gsm8k_now.jsonl"
+    dump = lm_eval.loggers.evaluation_tracker.json.dumps
+    file.write_text("".join(dump(row, default=handle_non_serializable) + "\n" for row in results["samples"]["gsm8k"]))
+    questions = [Question(str(n), (row["question"],), reference=(row["answer"],)) for n, row in enumerate(rows)]
+    found = import_files([file], "gsm8k", questions)
+    assert found.problems == () and [answer.turns[0] for answer in found.answers] == ["#### 4", "#### 4"]
+    benchmark = BENCHMARKS["gsm8k"]
+    marks = [
+        j.verdict
+        for q, a in zip(questions, found.answers, strict=True)
+        for j in benchmark.grade(q, a, benchmark.config())
+    ]
+    theirs = [row["exact_match"] for row in sorted(results["samples"]["gsm8k"], key=lambda row: row["doc_id"])]
+    assert marks == theirs == [1.0, 1.0, 0.0, 0.0]
+    (written,) = export_files(tmp_path, Exported("m", questions, found.answers), "gsm8k")
+    ours = json.loads(written.read_text().split("\n")[0])
+    wanted = results["samples"]["gsm8k"][0]
+    assert set(ours) >= set(wanted) - {"multimodal"}
+    assert all(isinstance(wanted[key], type(ours[key])) for key in ("doc_id", "doc", "resps", "metrics", "exact_match"))
