@@ -162,7 +162,7 @@ class Crew:
             max_workers=compute.workers,
             mp_context=context,
             initializer=start_worker,
-            initargs=(setup, ledger, compute.threads, self.queue),
+            initargs=(setup, ledger, compute.threads, self.queue, time.time()),
         )
         self.thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -232,9 +232,10 @@ class _Hands:
     store: Store
     ledger: Path
     queue: Any
+    started: float
 
 
-def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
+def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any, started: float) -> None:
     """Once per worker: fixed threads, no Ctrl-C of its own, gone when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -242,7 +243,7 @@ def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     _Hands.registry, _Hands.store = setup()
-    _Hands.ledger, _Hands.queue = ledger, queue
+    _Hands.ledger, _Hands.queue, _Hands.started = ledger, queue, started
 
 
 def _leave_with(parent: int) -> None:
@@ -264,7 +265,8 @@ def execute(stage: Stage) -> Failure | float:
         _Hands.queue.put((stage.label, done, total, info))
 
     def fill(folder: Path) -> Any:
-        return STAGES[stage.kind](stage, Work(_Hands.registry, _Hands.store, _Hands.ledger, folder, advance))
+        work = Work(_Hands.registry, _Hands.store, _Hands.ledger, folder, advance, _Hands.started)
+        return STAGES[stage.kind](stage, work)
 
     try:
         _Hands.store.write(stage, fill)

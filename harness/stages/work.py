@@ -34,6 +34,8 @@ class Work:
     folder: Path
     progress: Callable[[int, int, str], None]
     """(done, total, what) within this stage."""
+    started: float | None = None
+    """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
     def input(self, stage: Stage, role: str) -> Path:
         """Folder of the artifact that fills an input. Raises KeyError when the plan was wrong."""

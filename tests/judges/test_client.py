@@ -160,7 +160,7 @@ def test_retry_after_is_honoured_by_all(tmp_path):
 
 def test_concurrency_is_bounded_and_used(tmp_path):
     judge = ScriptedJudge(seconds=0.01)
-    ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=20))
+    ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=5, max_concurrency=20))
     assert judge.busiest == 20
 
 
@@ -174,12 +174,27 @@ def test_the_gate_halves_once_per_burst_and_grows_by_one_per_window():
             gate.leave()
         limits = [gate.limit]
         for _ in range(8 + 9):  # a window of 8 successes, then one of 9
-            gate.succeeded()
+            gate.succeeded(0.1)
             limits.append(gate.limit)
         gate.throttled(asyncio.get_running_loop().time() + 1)
         return [limits[0], limits[7], limits[8], limits[16], limits[17], gate.limit]
 
     assert asyncio.run(play()) == [8, 8, 9, 9, 10, 5]
+
+
+def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
+    gate = Gate(4, 20)
+    for _ in range(4 + 8 + 16):  # windows of 4, 8 and 16 calls at the same speed: 4 -> 8 -> 16 -> 20
+        gate.succeeded(0.1)
+    assert gate.limit == 20
+    slow = Gate(4, 100)
+    for _ in range(4):
+        slow.succeeded(0.1)
+    for _ in range(8):  # the second window is sent before anybody knows: it still grows, but for its last call
+        slow.succeeded(0.25)
+    for _ in range(60):  # 0.25 s is more than twice 0.1 s: the endpoint queues what it gets
+        slow.succeeded(0.25)
+    assert slow.limit == 8 + 7
 
 
 def test_a_request_that_takes_too_long_is_a_timeout(tmp_path):
