@@ -130,7 +130,7 @@ class Asking:
                 if (more := self.ready.get_nowait()) is not None:
                     batch.append(more)
             started = loop.time()
-            if self._goes_on(item.request, len(batch)):
+            if self._goes_on([each.request for each in batch]):
                 self.budget.begun(len(batch))
                 outcomes = await asyncio.to_thread(judge.complete_many, [each.request for each in batch])
             else:
@@ -148,7 +148,7 @@ class Asking:
             self._flush()
 
     async def _call(self, request: Request) -> Outcome:
-        if not self._goes_on(request):
+        if not self._goes_on([request]):
             return _not_asked(self.over)
         self.budget.begun()
         try:
@@ -159,10 +159,13 @@ class Asking:
         except JudgeError as error:
             return error
 
-    def _goes_on(self, request: Request, count: int = 1) -> bool:
-        """Whether calls may still begin; a used-up budget ends the asking here."""
-        if self.over is None and (why := self.budget.refusal(request, count)) is not None:
-            self._stop(JudgeError("budget", why))
+    def _goes_on(self, requests: Sequence[Request]) -> bool:
+        """Whether these calls may begin; a used-up budget ends the asking here."""
+        if self.over is None:
+            one = len(requests) == 1
+            why = self.budget.refusal(requests[0]) if one else self.budget.refusal_of_all(requests)
+            if why is not None:
+                self._stop(JudgeError("budget", why))
         return self.over is None
 
     def _settle(self, item: _Item, outcome: Outcome, started: float) -> None:

@@ -8,13 +8,14 @@ at the mean cost of the replies so far (before the first reply: at the estimate)
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from harness.benchmark import Judge
 from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges.ledger import Ledger
+from judges.ledger import Ledger, StoredBatch
 
 _REFRESH: Final = 0.5  # seconds between two looks at what other processes spent
 _CHARS_PER_TOKEN: Final = 4
@@ -42,10 +43,33 @@ class Budget:
         """Dollars, or ``None`` when the price is not known."""
         return None if self.options.price is None else self.options.price(prompt_tokens, completion_tokens)
 
-    def refusal(self, request: Request, count: int = 1) -> str | None:
-        """Why ``count`` more calls like this one must not begin, or ``None``."""
+    def refusal(self, request: Request) -> str | None:
+        """Why one more call like this one must not begin, or ``None``."""
         if not self.limited:
             return None
+        used = self._used_up(1)
+        if used is None and self.options.max_cost is not None:
+            each = self._spent / self._replies if self._replies else self.estimate(request)
+            if self._spent + (self.flying + 1) * each > self.options.max_cost:
+                most = f"the budget of ${self.options.max_cost:g}"
+                return f"${self._spent:.4f} of {most} is spent, and the next call may not fit"
+        return used
+
+    def refusal_of_all(self, requests: Sequence[Request], open_batches: Sequence[StoredBatch] = ()) -> str | None:
+        """Why these requests must not be made together; batch jobs under way count as estimated."""
+        if not self.limited:
+            return None
+        used = self._used_up(len(requests))
+        if used is None and self.options.max_cost is not None:
+            under_way = sum(batch.dollars or 0.0 for batch in open_batches if batch.time >= self.started)
+            cost = sum(self.estimate(request) for request in requests)
+            if self._spent + under_way + cost > self.options.max_cost:
+                held = f"${self._spent + under_way:.4f} spent or under way"
+                return f"about ${cost:.4f} more does not fit the budget of ${self.options.max_cost:g} ({held})"
+        return used
+
+    def _used_up(self, count: int) -> str | None:
+        """Why ``count`` more calls must not begin, their cost apart."""
         options, now = self.options, time.time()
         if self._looked < 0 or now - self._looked > _REFRESH:
             self._spent, self._calls, self._replies = self.ledger.spent(self.started)
@@ -54,10 +78,6 @@ class Budget:
             return f"the time budget of {options.max_seconds:g} s is used up"
         if options.max_calls is not None and self._calls + self.flying + count > options.max_calls:
             return f"the budget of {options.max_calls} calls is used up"
-        if options.max_cost is not None:
-            each = self._spent / self._replies if self._replies else self.estimate(request)
-            if self._spent + (self.flying + count) * each > options.max_cost:
-                return f"${self._spent:.4f} of the budget of ${options.max_cost:g} is spent, and the next call may not fit"
         return None
 
     def estimate(self, request: Request) -> float:

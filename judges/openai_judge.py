@@ -26,6 +26,8 @@ from harness.benchmark import JudgeError
 from harness.registry import JudgeKind
 from harness.types import Reply, Request
 from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks
+from judges.jobs import Jobs
+from judges.openai_batch import OpenAIJobs
 from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub
 from judges.openai_probe import probe
 
@@ -118,6 +120,9 @@ class OpenAIJudge:
         self.quirks = config.quirks
         self.endpoint = self.base_url + _suffix(config)
         """The address and what else decides replies. Never the key."""
+        self.jobs: Jobs | None = None
+        if config.batch:
+            self.jobs = OpenAIJobs(self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
     @property

@@ -171,6 +171,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> Any:
         """The decoded body. It is read whole before anything is refused, so that the connection can go on."""
+        data = self.read_body()
+        path = self.path.partition("?")[0].rstrip("/")
+        if path != "/v1/chat/completions":
+            raise RefusalError(404, f"no route POST {path}; try /v1/chat/completions", "not_found")
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise RefusalError(400, "the body is not valid JSON") from None
+
+    def read_body(self) -> bytes:
+        """The body as it came. Raises RefusalError (411, 413)."""
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
@@ -179,11 +190,4 @@ class Handler(BaseHTTPRequestHandler):
         if not 0 <= length <= MAX_BODY:
             self.close_connection = True  # the rest is not read, so the connection cannot go on
             raise RefusalError(413, f"the body has {length} bytes; at most {MAX_BODY} are read")
-        data = self.rfile.read(length)
-        path = self.path.partition("?")[0].rstrip("/")
-        if path != "/v1/chat/completions":
-            raise RefusalError(404, f"no route POST {path}; try /v1/chat/completions", "not_found")
-        try:
-            return json.loads(data)
-        except ValueError:
-            raise RefusalError(400, "the body is not valid JSON") from None
+        return self.rfile.read(length)

@@ -113,7 +113,7 @@ def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, 
 @pytest.mark.parametrize("kind", ["auth", "model"])
 def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
     judge = ScriptedJudge({"q6": [kind]})
-    outcomes = ask(judge, requests(500), tmp_path / "l.sqlite", AskOptions(concurrency=4))
+    outcomes = ask(judge, requests(500), tmp_path / "l.sqlite", AskOptions(concurrency=4, max_concurrency=4))
     assert judge.calls.total() <= 12
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     assert {error.kind for error in failed} == {kind}
@@ -278,7 +278,7 @@ from judges.openai_judge import OpenAIConfig, OpenAIJudge
 texts = [({"role": "user", "content": f"question {n}"},) for n in range(120)]
 requests = [Request("q", "game1", text, 1, top_logprobs=5) for text in texts]
 judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=sys.argv[1]))
-ask(judge, requests, Path(sys.argv[2]), AskOptions(concurrency=4))
+ask(judge, requests, Path(sys.argv[2]), AskOptions(concurrency=4, max_concurrency=4))
 """
 
 
@@ -306,7 +306,7 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
             kept = ledger.served()[0].replies
         assert kept >= before.total() - 8  # 4 under way, and at most 4 that came back in the last turn of the loop
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
-        outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4))
+        outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4, max_concurrency=4))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
         assert len(server.calls) == 120
         assert server.calls.total() - before.total() == 120 - kept  # exactly those that were not stored
