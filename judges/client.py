@@ -96,6 +96,8 @@ async def _ask(
             progress(sum(copies[key] for key in outcomes))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
         if missing:
+            ledger.want(missing, judge.endpoint, judge.model)
+
             def settled(key: str) -> None:
                 if progress:
                     progress(copies[key])

@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
     message TEXT NOT NULL, time REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS failures_time ON failures (time);
+CREATE TABLE IF NOT EXISTS wanted (
+    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (
     token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
     dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
@@ -142,6 +144,23 @@ class Ledger:
         if len(self._replies) >= BATCH:
             self._commit()
 
+    def want(self, keys: Iterable[str], endpoint: str, model: str) -> None:
+        """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
+            self._db.executemany(query, [(key, endpoint, model) for key in keys])
+            self._db.execute("COMMIT")
+
+    def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
+        self._commit()
+        query = """
+            SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
+            GROUP BY endpoint, model ORDER BY endpoint, model"""
+        with self._told():
+            return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in self._db.execute(query)}
+
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str) -> None:
         """Note a failed call, for ``status`` only: ``get`` never returns it."""
         self._failures.append((key, endpoint, model, kind, message[:500], time.time()))
@@ -179,15 +198,14 @@ class Ledger:
             failed = self._db.execute("SELECT COUNT(*) FROM failures WHERE time >= ?", [since]).fetchone()[0]
         return float(dollars), int(replies) + int(failed), int(replies)
 
-    def failures(self, keys: Iterable[str] | None = None) -> dict[str, int]:
-        """Requests (of ``keys``, or all) without a reply whose last call failed, counted by that failure's kind."""
+    def failures(self) -> dict[str, int]:
+        """Requests without a reply whose last call failed, counted by the kind of that last failure."""
         self._commit()
-        among = "" if keys is None else "AND key IN (SELECT value FROM json_each(?))"
-        query = f"""
+        query = """
             SELECT kind, COUNT(*) FROM (SELECT kind, MAX(rowid) FROM failures
-                WHERE key NOT IN (SELECT key FROM replies) {among} GROUP BY key) GROUP BY kind ORDER BY kind"""
+                WHERE key NOT IN (SELECT key FROM replies) GROUP BY key) GROUP BY kind ORDER BY kind"""
         with self._told():
-            return dict(self._db.execute(query, [] if keys is None else [json.dumps(list(keys))]).fetchall())
+            return dict(self._db.execute(query).fetchall())
 
     def open_batch(self, batch: StoredBatch) -> None:
         """Note, before it is made, that a batch job will be; or, with its id, that it was."""

@@ -13,10 +13,13 @@ from harness.cli.options import Methods, MinCoverage, Overrides, Plugins, Recipe
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.plan import Plan
     from harness.recipe import Recipe
     from harness.registry import Registry
     from harness.run import Outcome
+    from results.run import Run
     from results.store import ArtifactStore
 
 ORDER = ("prompts", "overlap", "sample", "reward", "reference", "train", "answer", "judge", "score")
@@ -195,8 +198,8 @@ def show_plan(job: Job) -> bool:
     return any(finding.problem for finding in findings)
 
 
-def execute(job: Job, force: bool) -> Outcome:
-    """Run what is missing, with progress, and describe the run in ``run.json``.
+def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
+    """Run what is missing, with progress, and describe the run in ``run.json`` (``described`` has the last word).
 
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
@@ -216,12 +219,12 @@ def execute(job: Job, force: bool) -> Outcome:
         raise UserError(f"nothing was started, because of:\n{listed}\nMend it, or run all the same with --force.")
     store = job.runs / "store"
     # A run that is killed can be reported too: its file says what it was to become.
-    write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store))
+    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store)))
     with Display() as display:
         outcome = run_plan(
             job.plan, job.store, job.runs / "ledger.sqlite", partial(workplace, job.plugins, store), display
         )
-    write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store, outcome))
+    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store, outcome)))
     return outcome
 
 

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.records import write_records
 from harness.registry import AskOptions
 from harness.stage import Stage
+from harness.stages.baseline import against
 from harness.stages.work import Work, build
 from harness.types import Answer, Judgment, Reply, Request
 
@@ -29,6 +30,9 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     benchmark = work.registry.benchmarks[stage.params["benchmark"]]
     config = build(benchmark.config, stage.local["config"])
     questions = benchmark.questions(config)
+    if "baseline" in stage.inputs:
+        theirs = work.records(stage, "baseline", "answers.jsonl", Answer)
+        questions = against(questions, theirs, stage.params["baseline"])
     answers = {answer.question: answer for answer in work.records(stage, "answers", "answers.jsonl", Answer)}
     counts: dict[str, Any] = {}
     if benchmark.judged:
