@@ -246,7 +246,7 @@ class Builder:
         return pairwise(self.registry.benchmarks[benchmark], self.questions[benchmark], self.configs[benchmark])
 
     def baseline(self, benchmark: str) -> dict[str, str]:
-        """The input ``baseline`` of judge and score stages: one answer set for all rows and seeds, of the first seed."""
+        """The input ``baseline`` of judge and score stages: one answer set for all rows, of the first seed."""
         if self.recipe.baseline is None or not self.compares(benchmark):
             return {}
         row, seed = self.recipe.baseline, self.recipe.seeds[0]

@@ -1,7 +1,7 @@
 """A model behind a server, as ``ChatModel``: asked for answers only, through the same client and ledger as judges.
 
-So answers that were paid for survive a crash, an interrupted run asks only for the rest, and budgets hold. The seed enters
-the ledger's key as the repeat index: another seed asks anew, the same one never does.
+So answers that were paid for survive a crash, an interrupted run asks only for the rest, and budgets hold. The seed
+enters the ledger's key as the repeat index: another seed asks anew, the same one never does.
 """
 
 from __future__ import annotations

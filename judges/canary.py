@@ -28,7 +28,7 @@ VERSION: Final = 1
 """Raised when a text changes: earlier rounds are then another canary's."""
 
 _PAIRS: Final = (
-    ("Name three primary colours.", "Red, yellow and blue.", "Colours are nice. Green is one of them, and so is brown."),
+    ("Name three primary colours.", "Red, yellow and blue.", "Colours are nice. Green is one, and so is brown."),
     ("What is 17 + 26?", "17 + 26 = 43.", "17 + 26 = 33."),
     ("Write a polite refusal to a dinner invitation in one sentence.",
      "Thank you so much for the invitation; sadly I cannot come that evening.", "No."),
@@ -77,7 +77,7 @@ def verdict(request: Request, reply: Reply | JudgeError | None) -> float | None:
         found = _RATING.search(reply.text)
         return min(float(found[1]), 10.0) / 10 if found else None
     if reply.first_token:
-        mass = {name: 0.0 for name in "mM"}
+        mass = dict.fromkeys("mM", 0.0)
         for token, logprob in reply.first_token.items():
             if token.strip() in mass:
                 mass[token.strip()] += math.exp(min(logprob, 0.0))

@@ -10,7 +10,7 @@ and an unknown one stays unknown. It is used for OpenAI's own endpoint only (a s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final, Literal
 
 BATCH_DISCOUNT: Final = 0.5
@@ -128,20 +128,25 @@ MODELS: Final[dict[str, JudgeModel]] = {model.id: model for model in _MODELS}
 _BY_ALIAS: Final = {alias: model for model in _MODELS for alias in model.aliases}
 
 
+def today() -> date:
+    """The date, UTC."""
+    return datetime.now(UTC).date()
+
+
 def find(name: str) -> JudgeModel | None:
     """The model of this id or undated name, or ``None`` where it is not known."""
     return MODELS.get(name) or _BY_ALIAS.get(name)
 
 
-def remarks(name: str, today: date) -> list[str]:
-    """What to know before judging with this model: an undated name, a retirement, a price that is not known."""
+def remarks(name: str, day: date) -> list[str]:
+    """What to know before judging with this model on this day: an undated name, a retirement."""
     model = find(name)
     if model is None:
         return []
     said = []
     if name != model.id:
         said.append(f"{name} is an undated name, for now of {model.id}; name the dated model to be reproducible")
-    if model.retired is not None and (left := (model.retired - today).days) <= WARN_DAYS:
+    if model.retired is not None and (left := (model.retired - day).days) <= WARN_DAYS:
         instead = f"; a substitute is {model.substitute} (other scores!)" if model.substitute else ""
         when = "was to be retired on" if left < 0 else f"is retired in {left} days, on"
         said.append(f"{model.id} {when} {model.retired.isoformat()} ({RETIREMENTS[0]}){instead}")

@@ -107,7 +107,9 @@ async def _ask(
                     budget = Budget(judge, ledger, options)
                     outcomes.update(await ask_jobs(judge, judge.jobs, ledger, missing, budget, settled))
                 else:
-                    rng = random.Random(next(iter(missing)))  # jitter differs between sets of requests, not between runs
+                    rng = random.Random(
+                        next(iter(missing))
+                    )  # jitter differs between sets of requests, not between runs
                     outcomes.update(await Asking(judge, ledger, options, pace, rng, settled).work(missing))
     return [outcomes[key] for key in keys]
 

@@ -1,7 +1,7 @@
 """Test kit: the Batch API of ``judges.fake_server.FakeServer``: files, jobs, and result files that are not neat.
 
 A job's lines come back in another order than they went. ``FakeServer``'s ``choose`` decides each line's fault: one of
-``LINE_FAULTS``, ``content-filter``, ``server-500``, ``context`` or a fault of the text (``wrong-label``, ``no-logprobs``).
+``LINE_FAULTS``, ``content-filter``, ``server-500``, ``context`` or of the text (``wrong-label``, ``no-logprobs``).
 
     with FakeServer(respond, shares({"duplicate-line": 0.1, "expired-line": 0.1}, seed=0)) as server:
         server.batches.looks = 2          # a job is done at the second look

@@ -85,7 +85,9 @@ def shares(parts: Mapping[str, float], seed: int, visits: int = 1) -> Choose:
         ValueError: an unknown fault, or shares above 1.
     """
     if not set(parts) <= {*FAULTS, *LINE_FAULTS} or sum(parts.values()) > 1.0 + 1e-9:
-        raise ValueError(f"faults {sorted(parts)} must be of {sorted({*FAULTS, *LINE_FAULTS})} with shares that add up to at most 1")
+        raise ValueError(
+            f"faults {sorted(parts)} must be of {sorted({*FAULTS, *LINE_FAULTS})} with shares that add up to at most 1"
+        )
 
     def choose(content: str, visit: int) -> str | None:
         place = int.from_bytes(hashlib.sha256(f"{seed} {content}".encode()).digest()[:7]) / 2**56
@@ -154,7 +156,7 @@ class FakeServer:
     def answer_line(self, request: Request) -> tuple[str, str | None, Reply]:
         """(content, fault, reply) of a request in a batch job; counted like a call."""
         content, fault = self._begin(request)
-        self._end(content, fault is None or fault in COMPLETE or fault in LINE_FAULTS and fault != "expired-line")
+        self._end(content, fault is None or fault in COMPLETE or (fault in LINE_FAULTS and fault != "expired-line"))
         return content, fault, replace(self.respond(request), **_CHANGES.get(fault or "", {}))
 
     def _begin(self, request: Request) -> tuple[str, str | None]:
@@ -182,15 +184,9 @@ class _FakeHandler(Handler):
 
     fake: ClassVar[FakeServer]
 
-    def do_GET(self) -> None:
-        """The routes of the Batch API, and those of every server."""
-        if not self.fake.batches.get(self):
-            super().do_GET()
-
-    def do_POST(self) -> None:
-        """The routes of the Batch API, and those of every server."""
-        if not self.fake.batches.post(self):
-            super().do_POST()
+    def served(self, method: str) -> bool:
+        """The routes of the Batch API."""
+        return self.fake.batches.get(self) if method == "GET" else self.fake.batches.post(self)
 
     def chat(self, request: Request, model: str) -> None:
         content, fault = self.fake._begin(request)

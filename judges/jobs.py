@@ -1,7 +1,7 @@
 """Asking through batch jobs: hand a file of requests over, leave, and collect the replies in a later run.
 
-The ledger remembers each job and the keys in it. A job is noted before it is made, with a token that is written into it,
-so that a run killed between the two finds it again instead of paying twice. Keys that lie in an open job are never
+The ledger remembers each job and the keys in it. A job is noted before it is made, with a token that is written into
+it, so that a run killed between the two finds it again instead of paying twice. Keys that lie in an open job are never
 asked anew; what a job ends without (it expired, a line is missing or broken) is.
 """
 

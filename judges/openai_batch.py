@@ -1,7 +1,7 @@
 """OpenAI's Batch API as ``judges.jobs.Jobs``: a JSONL file of requests, a job over it, files of replies and errors.
 
-Every line carries its key as ``custom_id``, so lines may come back in any order, twice, broken, or not at all; the first
-complete reply under a key counts. A batch is half the price (``judges.catalogue.BATCH_DISCOUNT``) within 24 hours.
+Every line carries its key as ``custom_id``, so lines may come back in any order, twice, broken, or not at all; the
+first complete reply under a key counts. It is half the price (``judges.catalogue.BATCH_DISCOUNT``), in 24 hours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_REQUESTS: Final = 50_000
 MOST_BYTES: Final = 190_000_000  # of 200 MB
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-_TOKEN: Final = "distilbench"
+_TAG: Final = "distilbench"
 _LISTED: Final = 500  # jobs that are looked through for a token; newest first
 
 
@@ -44,7 +44,7 @@ class OpenAIJobs:
         self.poll = POLL_SECONDS
 
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
-        """Upload the lines and make the job. Raises JudgeError; a job that was made although the reply got lost is found."""
+        """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
         lines = [
             json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)})
             for key, request in requests.items()
@@ -63,7 +63,7 @@ class OpenAIJobs:
                     input_file_id=file.id,
                     endpoint="/v1/chat/completions",
                     completion_window="24h",
-                    metadata={_TOKEN: token},
+                    metadata={_TAG: token},
                 )
         except JudgeError as error:
             if error.kind not in ("connection", "timeout", "truncated", "server"):
@@ -79,7 +79,7 @@ class OpenAIJobs:
         seen = 0
         with _named(self._secret(), self._key_name):
             async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
-                if (batch.metadata or {}).get(_TOKEN) == token:
+                if (batch.metadata or {}).get(_TAG) == token:
                     return batch.id
                 if (seen := seen + 1) >= _LISTED:
                     break
@@ -94,11 +94,11 @@ class OpenAIJobs:
             state = batch.status + (f", {counts.completed} of {counts.total} done" if counts else "")
             if batch.status not in _ENDED:
                 return Job(False, state)
-            texts = []
-            for file in (batch.output_file_id, batch.error_file_id):
-                if file:
-                    texts.append((await client.files.content(file)).content.decode("utf-8", "replace"))
-            said = "; ".join(scrub(str(each.message), self._secret()) for each in (batch.errors and batch.errors.data) or ())
+            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+            texts = [(await client.files.content(file)).content.decode("utf-8", "replace") for file in files]
+            said = "; ".join(
+                scrub(str(each.message), self._secret()) for each in (batch.errors and batch.errors.data) or ()
+            )
         state += f" ({said})" if said else ""
         return Job(True, state, dict(self._outcomes(texts)), refused=batch.status == "failed")
 

@@ -19,13 +19,12 @@ import urllib.parse
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.benchmark import JudgeError
 from harness.registry import JudgeKind
 from harness.types import Reply, Request
-from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks
+from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
 from judges.jobs import Jobs
 from judges.openai_batch import OpenAIJobs
 from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub
@@ -237,7 +236,7 @@ def price(config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> f
 
 def notes(config: OpenAIConfig) -> list[str]:
     """What to know before asking this model."""
-    return remarks(config.model, date.today()) if config.known else []
+    return remarks(config.model, today()) if config.known else []
 
 
 JUDGE = JudgeKind(

@@ -127,8 +127,15 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a chat request, through ``send``. May raise RefusalError."""
         raise NotImplementedError
 
+    def served(self, method: str) -> bool:
+        """Answer a route of a subclass's own; whether it was one."""
+        del method
+        return False
+
     def do_GET(self) -> None:
         """``/v1/models`` and ``/health``."""
+        if self.served("GET"):
+            return
         path = self.path.partition("?")[0].rstrip("/")
         if path == "/v1/models":
             entries = [{"id": name, "object": "model", "created": 0, "owned_by": "distilbench"} for name in self.models]
@@ -140,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """``/v1/chat/completions``."""
+        if self.served("POST"):
+            return
         try:
             body = self._body()
             self.chat(request_of(body), str(body.get("model", "")))

@@ -45,7 +45,9 @@ TARGETS = {
             published="table1",
             open=True,
         ),
-        Target(name="eval", label="Evaluation", title="Models as they are", rows=(), columns=(), open=True, lengths=True),
+        Target(
+            name="eval", label="Evaluation", title="Models as they are", rows=(), columns=(), open=True, lengths=True
+        ),
     )
 }
 

@@ -61,7 +61,7 @@ def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
 
 
 def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
-    """A recipe's judge entry from ``NAME@URL``, a kind without required options, a known model, YAML or a checkpoint."""
+    """A recipe's judge entry from ``NAME@URL``, a kind by its name, a known model, YAML or a checkpoint."""
     import yaml
 
     from judges.catalogue import MODELS, find
@@ -129,4 +129,3 @@ def _benchmark(name: str, asked: Asked, candidates: Sequence[Candidate], registr
     fields = registry.benchmarks[name].config.__dataclass_fields__
     section = {key: value for key, value in wanted.items() if value is not None and key in fields}
     return section | ({"judge": JUDGE} if registry.benchmarks[name].judged else {})
-

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from harness.cli.eval_options import Asked
     from harness.cli.running import Job
     from harness.evaluation import Candidate
-    from harness.registry import Registry
     from results.run import Run
 
 TARGET = "eval"
@@ -40,14 +39,14 @@ def evaluate(
     ],
     judge: Annotated[
         str | None,
-        typer.Option(help="Who judges: NAME@URL, NAME@openai, a known model's id, a checkpoint, pocket, or {kind: ...}."),
+        typer.Option(help="Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket, or {kind: ...}."),
     ] = None,
     benchmarks: Annotated[str | None, typer.Option(help="Benchmarks, separated by commas; default: all.")] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Compare with this model's answers instead of the official baseline's."),
     ] = None,
-    questions: Annotated[str | None, typer.Option(help="pocket or official; default: official for real models.")] = None,
+    questions: Annotated[str | None, typer.Option(help="pocket or official; default: by model.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Ask the judge this often about each answer.")] = None,
     max_cost: Annotated[float | None, typer.Option(min=0.0, help="Dollars that this command may spend.")] = None,
@@ -71,9 +70,7 @@ def evaluate(
 
     budgets = {"ask.max_cost": max_cost, "ask.max_calls": max_calls}
     changes = [*(overrides or []), *(f"{path}={value}" for path, value in budgets.items() if value is not None)]
-    asked = Asked(
-        models, judge, words(benchmarks), baseline, questions, limit, repeats, seed, name, changes
-    )
+    asked = Asked(models, judge, words(benchmarks), baseline, questions, limit, repeats, seed, name, changes)
     job, candidates = prepare(asked, plugins, runs)
     if plan_only:
         if show_plan(job):

@@ -1,8 +1,8 @@
-"""``judge list | status | canary`` and ``pocket-judge``: which judges there are, what they did, whether they changed."""
+"""``judge list | status | canary`` and ``pocket-judge``: which judges there are, what they did, if they changed."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,11 +30,15 @@ def list_models() -> None:
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
-    typer.echo("any other model or server: --judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used")
+    typer.echo(
+        "any other model or server: --judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
+    )
 
 
 def _line(model: JudgeModel) -> tuple[str, ...]:
     """One row of ``judge list``."""
+    from judges.catalogue import today
+
     price = model.price
     cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
     quirks = model.quirks
@@ -42,7 +46,8 @@ def _line(model: JudgeModel) -> tuple[str, ...]:
     said += [quirks.max_tokens_field] if quirks.max_tokens_field != "max_tokens" else []
     said += [f"temperature {quirks.temperature:g} only"] if quirks.temperature is not None else []
     said += [f"{quirks.thinking_tokens} tokens for thinking"] if quirks.thinking_tokens else []
-    end = "" if model.retired is None else ("retired " if model.retired < date.today() else "until ") + str(model.retired)
+    verb = "retired" if model.retired and model.retired < today() else "until"
+    end = f"{verb} {model.retired}" if model.retired else ""
     end += f", then {model.substitute}" if model.substitute else ""
     return model.id, cost, f"{model.context:,} tokens", ", ".join(said), end, model.note
 
@@ -71,7 +76,9 @@ def _show_replies(ledger: Ledger) -> None:
         rows.append((line.model, line.endpoint, served, f"{line.replies:,} replies", tokens, cost, when))
         total, unpriced = total + line.dollars, unpriced + line.unpriced
     show_table("replies", rows or [("none",)])
-    typer.echo(f"cost so far: ${total:.4f}" + (f", and {unpriced:,} replies of unknown price" if unpriced else "") + "\n")
+    typer.echo(
+        f"cost so far: ${total:.4f}" + (f", and {unpriced:,} replies of unknown price" if unpriced else "") + "\n"
+    )
 
 
 def _show_owed(ledger: Ledger) -> None:

@@ -45,7 +45,13 @@ def test_submit_leave_collect_later(tmp_path):
         assert "in_progress, 0 of 5 done" in str(asked(server, 5, path)[0])  # the first look
         third = asked(server, 7, path)  # two more than before: only they go into a second job
         assert kinds(third) == ["reply"] * 5 + ["pending"] * 2
-        assert [reply.prompt_tokens for reply in third[:5]] == [100, 101, 102, 103, 104]  # each its own, though reordered
+        assert [reply.prompt_tokens for reply in third[:5]] == [
+            100,
+            101,
+            102,
+            103,
+            104,
+        ]  # each its own, though reordered
         asked(server, 7, path)
         assert kinds(asked(server, 7, path)) == ["reply"] * 7
         assert (server.batches.made, set(server.answered.values())) == (2, {1})
@@ -61,7 +67,7 @@ def test_waiting_instead_of_leaving(tmp_path):
 
 
 def test_untidy_result_files_lose_nothing(tmp_path):
-    """Lines twice, none, half or expired: all are answered in the end, and only what was not answered is asked again."""
+    """Lines twice, none, half or expired: all are answered in the end, and only what was not is asked again."""
     faults = ("duplicate-line", "missing-line", "broken-line", "expired-line", "content-filter", "server-500")
     path = tmp_path / "l.sqlite"
     with FakeServer(respond, shares(dict.fromkeys(faults, 0.1), seed=3)) as server:
