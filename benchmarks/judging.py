@@ -3,9 +3,9 @@
     python benchmarks/judging.py                                  # 805 AlpacaEval judgments, 200 ms, 64 at a time
     python benchmarks/judging.py --official /path/to/venv/bin/python  # and alpaca_eval 0.6.6's own runner
 
-The server is the test kit's (``judges/fake_server.py``), in a process of its own; every contestant sends the same 805
-official prompts (``--pocket``: 805 made-up ones, without the assets) to it, in turns, and the best of ``--rounds``
-counts. "Ideal" is ceil(calls / concurrency) x latency.
+The server is the test kit's (``judges/fake_server.py``), in a process of its own; every contestant sends the same
+official prompts to it (``--pocket``: made-up ones, without the assets), in turns, and the best of ``--rounds`` counts.
+"Ideal" is ceil(calls / concurrency) x latency.
 
 Contestants: the client as a run uses it (ledger, retries, budgets); a bare loop (``AsyncOpenAI.chat.completions.create``
 behind a semaphore; nothing is stored); alpaca_eval's ``openai_completions`` with as many workers, if an environment with
@@ -119,7 +119,7 @@ def official(python: str, base_url: str, requests: Sequence[Request], concurrenc
         environment = {**os.environ, "OPENAI_API_KEY": "none", "OPENAI_API_BASE": base_url, "OPENAI_BASE_URL": base_url}
         environment.pop("PYTHONPATH", None)
         words = [python, "-c", OFFICIAL, file.name, str(concurrency)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"alpaca_eval's runner failed:\n{done.stderr[-2000:]}")
     return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import MinCoverage, Overrides, Plugins, Runs, words
+from harness.cli.options import MaxCost, MinCoverage, Overrides, Plugins, Runs, words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluate(
     questions: Annotated[str | None, typer.Option(help="pocket or official; default: by model.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Ask the judge this often about each answer.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0.0, help="Dollars that this command may spend.")] = None,
+    max_cost: MaxCost = None,
     max_calls: Annotated[int | None, typer.Option(min=0, help="Calls that this command may make.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the answers' sampling.")] = 0,
     name: Annotated[str | None, typer.Option(help="Folder of the results under --runs.")] = None,

@@ -54,7 +54,7 @@ def _line(model: JudgeModel) -> tuple[str, ...]:
 
 @app.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
-    """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; and what has no verdict, and why."""
+    """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; what has no verdict, and why."""
     from judges.ledger import Ledger
 
     path = ledger or runs / "ledger.sqlite"
