@@ -7,8 +7,8 @@ The server is the test kit's (``judges/fake_server.py``), in a process of its ow
 official prompts to it (``--pocket``: made-up ones, without the assets), in turns, and the best of ``--rounds`` counts.
 "Ideal" is ceil(calls / concurrency) x latency.
 
-Contestants: the client as a run uses it (ledger, retries, budgets); a bare loop (``AsyncOpenAI.chat.completions.create``
-behind a semaphore; nothing is stored); alpaca_eval's ``openai_completions`` with as many workers, if an environment with
+Contestants: the client as a run uses it (ledger, retries, budgets); a bare loop over ``AsyncOpenAI``
+with a semaphore (nothing is stored); alpaca_eval's ``openai_completions`` with as many workers, if an environment with
 alpaca-eval 0.6.6 is named.
 """
 

@@ -15,7 +15,8 @@ from harness.benchmark import Judge
 from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges.ledger import Ledger, StoredBatch
+from judges.ledger import Ledger
+from judges.stored import StoredBatch
 
 _REFRESH: Final = 0.5  # seconds between two looks at what other processes spent
 _CHARS_PER_TOKEN: Final = 4

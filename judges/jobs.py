@@ -20,7 +20,8 @@ from harness.benchmark import Judge, JudgeError
 from harness.types import Reply, Request
 from judges.asking import Outcome
 from judges.budget import Budget
-from judges.ledger import Ledger, StoredBatch
+from judges.ledger import Ledger
+from judges.stored import StoredBatch
 
 POLL_SECONDS: Final = 10.0
 _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop

@@ -19,13 +19,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from harness.errors import UserError
 from harness.types import Reply, Request
+from judges.stored import Served, StoredBatch
 
 VERSION: Final = 2
 """Of the tables and of the key. A file of another version is refused, not guessed at."""
@@ -67,43 +67,6 @@ def request_key(endpoint: str, model: str, request: Request) -> str:
         "repeat": request.repeat,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the ledger holds of one judge: a line of ``judge status``."""
-
-    endpoint: str
-    model: str
-    """The model id that was asked for."""
-    served: str
-    """The model id that the endpoint says it served."""
-    replies: int
-    prompt_tokens: int
-    completion_tokens: int
-    first: float
-    """Time of the first reply, seconds since 1970."""
-    last: float
-    dollars: float
-    """Sum over the replies whose cost is known."""
-    unpriced: int
-    """Replies whose cost is not known."""
-
-
-@dataclass(frozen=True)
-class StoredBatch:
-    """A batch job handed to an endpoint: what was asked in it, and where to collect it."""
-
-    token: str
-    """Ours, written into the job, so that a job whose id was never noted can be found again."""
-    endpoint: str
-    model: str
-    id: str | None
-    """The endpoint's; ``None`` while it is not known that the job was made."""
-    keys: tuple[str, ...]
-    dollars: float | None
-    """Estimate."""
-    time: float
 
 
 class Ledger:
@@ -228,7 +191,7 @@ class Ledger:
         query = "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         with self._told():
             rows = self._db.execute(query).fetchall()
-        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
+        return [StoredBatch(*each[:4], tuple(json.loads(each[4])), each[5], each[6]) for each in rows]
 
     def close(self) -> None:
         """Flush and close."""

@@ -8,8 +8,9 @@ from harness.registry import AskOptions
 from harness.types import Reply, Request
 from judges.client import ask
 from judges.fake_server import FakeServer, shares
-from judges.ledger import Ledger, StoredBatch
+from judges.ledger import Ledger
 from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.stored import StoredBatch
 
 
 def requests(count):

@@ -38,6 +38,7 @@ def judge_at(server, **options):
 
 def complete(judge, request=REQUEST, timeout=5.0):
     async def once():
+        await judge.aopen()  # importing the SDK takes a while on a busy machine, and is outside of any request's time
         try:
             async with asyncio.timeout(timeout):
                 return await judge.complete(request)
