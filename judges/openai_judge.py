@@ -155,7 +155,7 @@ class OpenAIJudge:
         return fields | dict(self.config.extra_body)
 
     def check(self) -> str | None:
-        """Ask the endpoint for its models (10 s at most): ``None``, or what is wrong and the remedy."""
+        """Ask the endpoint for its models (30 s at most): ``None``, or what is wrong and the remedy."""
         if self.config.base_url is None and self._key == "none":
             return (
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "

@@ -116,7 +116,7 @@ def _unavailable(entrant: Entrant, benchmark: str, errors: Mapping[str, str], sc
     if entrant.unavailable or scored:
         return entrant.unavailable
     if benchmark not in entrant.judgments:
-        return "the baseline of this column"
+        return "the baseline of this column" if benchmark in entrant.answers else "no answers given"
     return f"failed: {errors.get(entrant.judgments[benchmark].key, 'not judged')}"
 
 

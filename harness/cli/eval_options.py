@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.recipe_errors import RecipeError
 from harness.recipe_file import merge, named, read_overrides
 from harness.registry import Registry
 
+GIVEN = "answers:"
 JUDGE = "main"
 """The judge's name in the recipe that is made."""
 _SERVED = re.compile(r"(?P<model>[^@\s]+)@(?P<place>https?://\S+|openai)")
@@ -50,6 +52,8 @@ def served(text: str) -> dict[str, Any] | None:
 def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
     """A model from ``[ROW=]MODEL``, where MODEL is a checkpoint or ``NAME@URL``. ``taken``: rows that exist."""
     row = _ROW.fullmatch(text)
+    if (row["text"] if row else text).startswith(GIVEN):
+        return given(row["row"] if row else "", row["text"] if row else text, taken)
     name, model = (row["row"], row["text"]) if row else (None, text)
     config = served(model)
     short = (config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
@@ -58,6 +62,27 @@ def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
     unique = next(each for n in range(1, len(taken) + 2) if (each := base if n == 1 else f"{base}-{n}") not in taken)
     return Candidate(unique, endpoint=Endpoint("openai", config)) if config else Candidate(unique, checkpoint=model)
+
+
+def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
+    """Answers made elsewhere: ``NAME=answers:FOLDER[,FOLDER]``.
+
+    A folder holds ``BENCHMARK.jsonl`` files, or ``answers.jsonl`` with an ``import.json`` that names its benchmark.
+    """
+    files: dict[str, Path] = {}
+    for folder in (Path(each).expanduser() for each in text.removeprefix(GIVEN).split(",")):
+        if not folder.is_dir():
+            raise UserError(f"--model {text}: {folder} is no folder of answers.")
+        imported = folder / "import.json"
+        if imported.is_file() and (folder / "answers.jsonl").is_file():
+            files[str(json.loads(imported.read_text(encoding="utf-8"))["benchmark"])] = folder / "answers.jsonl"
+        else:
+            files |= {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
+    if not files:
+        raise UserError(f"--model {text}: no BENCHMARK.jsonl there, and no answers.jsonl with its import.json.")
+    if not name or name in taken:
+        raise UserError(f"--model {text}: answers need a name of their own: NAME={text}.")
+    return Candidate(name, answers=files)
 
 
 def judge_entry(text: str, registry: Registry) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def evaluate(
         list[str],
         typer.Option(
             "--model", "-m", metavar="[NAME=]MODEL",
-            help="A folder, a hub id, pocket:NAME, or NAME@http://HOST/v1 for a server (NAME@openai for OpenAI). "
+            help="A folder, a hub id, pocket:NAME, NAME@http://HOST/v1 for a server (NAME@openai for OpenAI), or "
+            "answers:FOLDER for answers made elsewhere. "
             "Repeat it for several.",
         ),
     ],

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from harness.errors import UserError
 from harness.evaluation import Candidate, make_evaluation
 from harness.models import Sampling
 from harness.recipe_errors import RecipeError
+from harness.records import write_records
 from harness.registry import AskOptions
+from harness.stages.answer import given
 from harness.stages.baseline import against, labelled, pairwise
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
@@ -135,6 +138,40 @@ def test_a_baseline_without_answers_is_listed() -> None:
     assert (changed.baseline, changed.meta["baseline"]) == (("mine",), "x")
     score = labelled(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x")
     assert score.note == "not official: against the answers of x; from text"
+
+
+def write(file: Path, rows: list[Answer]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_records(file, rows)
+    return file
+
+
+def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> None:
+    config = BENCHMARKS["alpaca_eval"].config(limit=4)
+    questions = BENCHMARKS["alpaca_eval"].questions(config)
+    rows = [Answer(question.id, ("mine",), (True,), (1,)) for question in questions]
+    write(tmp_path / "mine/alpaca_eval.jsonl", rows[::-1])
+    write(tmp_path / "imported/answers.jsonl", rows)
+    (tmp_path / "imported/import.json").write_text('{"benchmark": "alpaca_eval"}')
+    mine, theirs = f"mine=answers:{tmp_path / 'mine'}", f"theirs=answers:{tmp_path / 'imported'}"
+    options = asked([mine], "pocket", baseline=theirs, questions="pocket", limit=4)
+    job, _ = prepare(options, None, tmp_path / "runs")
+    (entrant,) = job.plan.entrants
+    assert set(entrant.answers) == set(entrant.judgments) == {"alpaca_eval"}  # the other three: no answers given
+    judge = entrant.judgments["alpaca_eval"]
+    assert judge.params["baseline"] == "theirs" and "baseline" in judge.inputs
+    assert given(tmp_path / "mine/alpaca_eval.jsonl", questions) == rows  # in the order of the questions
+    wrong = write(
+        tmp_path / "wrong.jsonl", [rows[0], rows[0], replace(rows[1], turns=("a", "b")), replace(rows[2], question="x")]
+    )
+    with pytest.raises(UserError) as error:
+        given(wrong, questions)
+    assert "2 questions without an answer" in str(error.value)
+    assert "1 questions answered twice" in str(error.value)
+    assert "1 questions of another number of turns" in str(error.value)
+    assert "1 answers are to other questions" in str(error.value)
+    with pytest.raises(UserError, match="need a name"):
+        candidate(f"answers:{tmp_path / 'mine'}")
 
 
 def say(request: object) -> Reply:
