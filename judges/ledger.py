@@ -191,7 +191,10 @@ class Ledger:
         query = "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         with self._told():
             rows = self._db.execute(query).fetchall()
-        return [StoredBatch(*each[:4], tuple(json.loads(each[4])), each[5], each[6]) for each in rows]
+        return [
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, made)
+            for token, endpoint, model, job, keys, dollars, made in rows
+        ]
 
     def close(self) -> None:
         """Flush and close."""

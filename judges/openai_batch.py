@@ -131,10 +131,10 @@ class OpenAIJobs:
                 return key, read_completion(body)
             except NoReplyError as error:
                 return key, JudgeError(error.kind, scrub(str(error), self._secret()))
-        error = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
-        if isinstance(error, Mapping) and error.get("code") == "batch_expired":
+        said: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
+        if isinstance(said, Mapping) and said.get("code") == "batch_expired":
             return key, None  # it was not asked: the next job takes it
-        known = error if isinstance(error, Mapping) else {"message": str(error)}
+        known = said if isinstance(said, Mapping) else {"message": str(said)}
         return key, status_failure(int(status or 500), known, {}, self._secret(), self._key_name)
 
 

@@ -98,7 +98,7 @@ class OpenAIConfig:
         """The quirks in force: the options given, else the catalogue's, else none."""
         model = self.known
         base = model.quirks if model else Quirks()
-        given = {
+        given: dict[str, Any] = {
             "max_tokens_field": self.max_tokens_field,
             "temperature": self.temperature,
             "logprobs": self.logprobs,
