@@ -21,6 +21,8 @@ from harness.endpoint import Endpoint, EndpointModel
 from harness.errors import UserError
 from harness.evaluation import Candidate, make_evaluation
 from harness.models import Sampling
+from harness.plan import make_plan
+from harness.recipe import load_recipe
 from harness.recipe_errors import RecipeError
 from harness.records import write_records
 from harness.registry import AskOptions
@@ -292,3 +294,21 @@ def test_what_cannot_work_is_said_before_anything_starts(
             execute(job, force=False)
         assert len(server.requests) <= 1  # the probe's one token
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_row_of_a_recipe_as_the_baseline_of_all_seeds() -> None:
+    """The teacher under two seeds against the student's answers of the first seed; the student is not judged there."""
+    small = [
+        "seeds=[4,5]",
+        *(f"benchmarks.{name}.limit=3" for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")),
+    ]
+    plan = make_plan(load_recipe("pocket", ["baseline=student", *small], REGISTRY), REGISTRY, ["teacher", "student"])
+    judged = [stage for stage in plan.stages if stage.kind == "judge" and stage.params["benchmark"] == "arena_hard"]
+    assert [stage.label for stage in judged] == ["judge arena_hard teacher seed 4", "judge arena_hard teacher seed 5"]
+    (baseline,) = {stage.inputs["baseline"] for stage in judged}
+    labels = {f"answer/{stage.key}": stage.label for stage in plan.stages}
+    assert labels[baseline] == "answer arena_hard student seed 4"
+    (score,) = [stage for stage in plan.stages if stage.label == "score arena_hard"]
+    assert score.inputs["baseline"] == baseline and score.params["entrants"] == ["teacher/4", "teacher/5"]
+    with pytest.raises(UserError, match=r"unknown baseline 'studnet'.*Did you mean 'student'"):
+        make_plan(load_recipe("pocket", ["baseline=studnet"], REGISTRY), REGISTRY, ["teacher"])
