@@ -109,7 +109,9 @@ class Judge(Protocol):
 class JudgeError(Exception):
     """A judge call that gave no reply. Never stored as a verdict.
 
-    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply missing``.
+    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply context
+    missing budget pending batch``: ``budget`` was never sent, ``pending`` is in a batch job that is not done yet, and
+    ``batch`` is of a job that the endpoint refused as a whole.
     """
 
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:

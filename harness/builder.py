@@ -23,6 +23,7 @@ from harness.recipe import Recipe
 from harness.recipe_rows import MODELS
 from harness.registry import Registry
 from harness.stage import Stage, ref
+from harness.stages.baseline import pairwise
 from harness.stages.work import build, questions_hash
 from harness.stats import seed_of
 from harness.tokenizer_files import difference
@@ -175,8 +176,26 @@ class Builder:
             return Entrant(row, seed, unavailable=obstacle)
         trained = None if row in MODELS else self.trained(row, seed)
         answers = {name: self.answer(row, trained, name, seed) for name in self.recipe.benchmarks}
-        judgments = {name: self.judge(row, stage, name, seed) for name, stage in answers.items()}
-        return Entrant(row, seed, answers, judgments)
+        return Entrant(row, seed, answers, self.judgments(row, answers, seed))
+
+    def judgments(self, row: str, answers: Mapping[str, Stage], seed: int) -> dict[str, Stage]:
+        """A row's judge stages; the baseline is not compared with itself."""
+        own = row == self.recipe.baseline
+        return {n: self.judge(row, stage, n, seed) for n, stage in answers.items() if not (own and self.compares(n))}
+
+    def compares(self, benchmark: str) -> bool:
+        """Whether a benchmark compares answers with those of the recipe's own baseline."""
+        if self.recipe.baseline is None:
+            return False
+        return pairwise(self.registry.benchmarks[benchmark], self.questions[benchmark], self.configs[benchmark])
+
+    def baseline(self, benchmark: str) -> dict[str, str]:
+        """The input ``baseline`` of judge and score stages: one answer set for all rows, of the first seed."""
+        if self.recipe.baseline is None or not self.compares(benchmark):
+            return {}
+        row, seed = self.recipe.baseline, self.recipe.seeds[0]
+        trained = None if row not in self.recipe.methods else self.trained(row, seed)
+        return {"baseline": ref(self.answer(row, trained, benchmark, seed))}
 
     def answer(self, row: str, trained: Stage | None, benchmark: str, seed: int) -> Stage:
         """A model's answers to one benchmark."""
@@ -215,7 +234,10 @@ class Builder:
             local["judge"] = {"kind": judge.kind, "config": judge.config}
             local["ask"] = self.recipe.ask.options()
         label = f"judge {benchmark} {row} seed {seed}"
-        return self.add(Stage("judge", label, params, {"answers": ref(answers)}, local=local))
+        baseline = self.baseline(benchmark)
+        if baseline:
+            params["baseline"] = self.recipe.baseline
+        return self.add(Stage("judge", label, params, {"answers": ref(answers), **baseline}, local=local))
 
     def score(self, benchmark: str, entrants: Sequence[Entrant]) -> Stage:
         """Scores of all entrants on one benchmark."""
@@ -229,7 +251,9 @@ class Builder:
             "replicates": self.recipe.statistics.replicates,
             "seed": seed_of("bootstrap", benchmark),
         }
-        inputs: dict[str, str] = {}
+        inputs = self.baseline(benchmark)
+        if inputs:
+            params["baseline"] = self.recipe.baseline
         for entrant in entrants:
             inputs[f"answers:{entrant.name}"] = ref(entrant.answers[benchmark])
             inputs[f"judgments:{entrant.name}"] = ref(entrant.judgments[benchmark])

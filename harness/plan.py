@@ -7,8 +7,8 @@ stage costs is estimated in ``harness/price.py``; whether it can run at all is c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.builder import Builder, Entrant
 from harness.errors import unknown
@@ -28,6 +28,8 @@ class Plan:
     """In an order in which every input comes before its reader; score stages are last."""
     entrants: tuple[Entrant, ...]
     builder: Builder
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Row to what tables call it, where it is neither of the family nor a method."""
 
     def score_stage(self, benchmark: str, entrants: Sequence[Entrant]) -> Stage:
         """The score stage over these entrants (a run in which a row failed scores the others)."""
@@ -42,10 +44,12 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
     for row in rows:
         if row not in MODELS and row not in recipe.methods:
             raise unknown("row", row, [*MODELS, *recipe.methods], f"Rows are the methods of recipe {recipe.name!r}.")
+    if recipe.baseline is not None and recipe.baseline not in (*MODELS, *recipe.methods):
+        raise unknown("baseline", recipe.baseline, [*MODELS, *recipe.methods], "A baseline is a row of the recipe.")
     builder = Builder(recipe, registry)
     entrants = [builder.entrant(row, seed) for seed in recipe.seeds for row in rows]
     for benchmark in recipe.benchmarks:
-        present = [entrant for entrant in entrants if entrant.unavailable is None]
+        present = [entrant for entrant in entrants if benchmark in entrant.judgments]
         if present:
             builder.score(benchmark, present)
     return Plan(recipe, tuple(rows), tuple(builder.stages.values()), tuple(entrants), builder)

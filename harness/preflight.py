@@ -16,6 +16,7 @@ from harness.checkpoint import Checkpoint
 from harness.errors import UserError
 from harness.overlap import Overlap, overlap
 from harness.plan import Plan
+from harness.price import total
 from harness.registry import Registry
 from harness.stage import Stage
 from harness.stages.prompts import load_prompts
@@ -59,13 +60,31 @@ def judges(plan: Plan, registry: Registry, pending: Collection[Stage]) -> list[F
     findings = []
     for name in sorted(names):
         entry = plan.recipe.judges[name]
+        kind = registry.judges[entry.kind]
+        config = build(kind.config, entry.config)
         try:
-            kind = registry.judges[entry.kind]
-            wrong = kind.make(build(kind.config, entry.config)).check()
+            wrong = kind.make(config).check()
         except UserError as error:
             wrong = str(error)
         if wrong:
             findings.append(Finding(True, f"judge {name!r} ({entry.kind}): {wrong}"))
+        findings += [Finding(False, f"judge {name!r}: {note}") for note in kind.notes(config)]
+    return findings + budget(plan, pending)
+
+
+def budget(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
+    """Whether the judge calls that are estimated fit what the recipe allows."""
+    ask, price = plan.recipe.ask, total(list(pending))
+    findings = []
+    if ask.max_cost is not None and price.dollars is None:
+        text = f"ask.max_cost is ${ask.max_cost:g}, but the price of a judge is not known: give its price_in and "
+        findings.append(Finding(True, text + "price_out, dollars per million tokens (0 for a server of your own)"))
+    elif ask.max_cost is not None and price.dollars is not None and price.dollars > ask.max_cost:
+        text = f"judging is estimated at ${price.dollars:,.2f}, ask.max_cost allows ${ask.max_cost:g}: "
+        findings.append(Finding(True, text + "raise it, set limits to the benchmarks, or name a cheaper judge"))
+    if ask.max_calls is not None and price.judge_calls > ask.max_calls:
+        text = f"{price.judge_calls:,} judge calls are to be made, ask.max_calls allows {ask.max_calls:,}: "
+        findings.append(Finding(True, text + "raise it, or set limits to the benchmarks"))
     return findings
 
 

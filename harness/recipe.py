@@ -64,6 +64,8 @@ class Recipe(Strict):
     """What is measured."""
     judges: dict[str, JudgeEntry] = Field(default_factory=dict)
     """Judges by a name of your own."""
+    baseline: str | None = None
+    """A row whose answers replace the official baseline's in pairwise benchmarks: head-to-head, and not official."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
     """Training seeds; each is a repetition of training with everything random in it."""
     statistics: Statistics = Statistics()
@@ -96,7 +98,7 @@ class Recipe(Strict):
             for name, entry in self.benchmarks.items()
         }
         plain["judges"] = {name: {"kind": entry.kind} | entry.config for name, entry in self.judges.items()}
-        tail = ("seeds", "statistics", "compute", "ask")
+        tail = ("baseline", "seeds", "statistics", "compute", "ask")
         return plain | {part: self.model_dump(mode="json", include={part})[part] for part in tail}
 
     def to_yaml(self) -> str:

@@ -214,15 +214,22 @@ class AskPart(Strict):
     """How judges are asked. Changes no result key."""
 
     concurrency: Count = 16
-    """Requests in flight."""
+    """Requests in flight at the start."""
+    max_concurrency: Count | None = None
+    """How far that may grow while the endpoint answers as fast as before; ``null``: four times ``concurrency``."""
     timeout: Positive = 120.0
     """Seconds per request."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Further tries of a request after a transient failure."""
-
+    max_cost: NotNegative | None = None
+    """Dollars that one run may spend on judging; checked before the first call, and while asking."""
+    max_calls: Annotated[int, Field(ge=0)] | None = None
+    """Judge calls that one run may make, failed ones included."""
+    max_seconds: Positive | None = None
+    """No judge call begins later than this after the run began."""
     accept_failures: bool = False
     """Count calls that failed for good as not scored, instead of stopping so that the next run asks again."""
 
     def options(self) -> dict[str, Any]:
         """The fields of ``AskOptions``, as plain data."""
-        return {"concurrency": self.concurrency, "timeout": self.timeout, "retries": self.retries}
+        return self.model_dump(exclude={"accept_failures"})

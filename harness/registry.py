@@ -29,6 +29,8 @@ class JudgeKind:
     """config -> the plain values that decide verdicts (endpoint, model, biases): they enter the stage's key."""
     price: Callable[[Any, int, int], float | None] = lambda config, prompt_tokens, completion_tokens: None
     """(config, prompt tokens, completion tokens) -> dollars; ``None`` when unknown."""
+    notes: Callable[[Any], Sequence[str]] = lambda config: ()
+    """config -> what a user should know before asking: a model about to be retired, an undated name."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,23 @@ class AskOptions:
     """How to ask; changes nothing about what is answered, so it is in no key."""
 
     concurrency: int = 16
+    """Requests in flight at the start."""
+    max_concurrency: int | None = None
+    """How far that may grow while the endpoint answers as fast as before; ``None``: four times ``concurrency``."""
     timeout: float = 120.0
     """Seconds per request."""
     retries: int = 5
     """Further tries of a request after a transient failure."""
+    max_cost: float | None = None
+    """Dollars that may be spent since ``started``, by all who write into this ledger; needs a known ``price``."""
+    max_calls: int | None = None
+    """Calls that may be made since ``started``, failed ones included."""
+    max_seconds: float | None = None
+    """No call begins later than this after ``started``; those under way may end."""
+    started: float | None = None
+    """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
+    price: Callable[[int, int], float | None] | None = None
+    """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
 
 
 class Ask(Protocol):

@@ -162,7 +162,7 @@ class Crew:
             max_workers=compute.workers,
             mp_context=context,
             initializer=start_worker,
-            initargs=(setup, ledger, compute.threads, self.queue),
+            initargs=(setup, ledger, compute.threads, self.queue, time.time()),
         )
         self.thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -233,9 +233,10 @@ class _Hands:
     ledger: Path
     queue: Any
     setup: Setup
+    started: float
 
 
-def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
+def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any, started: float) -> None:
     """Once per worker: fixed threads, no Ctrl-C of its own, gone when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -244,7 +245,7 @@ def start_worker(setup: Setup, ledger: Path, threads: int, queue: Any) -> None:
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     _Hands.setup = setup
     _Hands.registry, _Hands.store = setup()
-    _Hands.ledger, _Hands.queue = ledger, queue
+    _Hands.ledger, _Hands.queue, _Hands.started = ledger, queue, started
 
 
 def _leave_with(parent: int) -> None:
@@ -267,7 +268,7 @@ def execute(stage: Stage) -> Failure | float:
 
     def fill(folder: Path) -> Any:
         hands = _Hands
-        work = Work(hands.registry, hands.store, hands.ledger, folder, advance, hands.setup)
+        work = Work(hands.registry, hands.store, hands.ledger, folder, advance, hands.setup, hands.started)
         return STAGES[stage.kind](stage, work)
 
     try:

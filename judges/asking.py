@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from harness.benchmark import Judge, JudgeError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
+from judges.budget import Budget
 from judges.gate import Gate
 from judges.ledger import Ledger
 
@@ -72,7 +73,8 @@ class Asking:
     ) -> None:
         self.judge, self.ledger, self.options = judge, ledger, options
         self.pace, self.rng, self.settled = pace, rng, settled
-        self.gate = Gate(options.concurrency)
+        self.gate = Gate(options.concurrency, options.max_concurrency or 4 * options.concurrency)
+        self.budget = Budget(judge, ledger, options)
         self.ready: asyncio.Queue[_Item | None] = asyncio.Queue()
         self.waiting: dict[str, tuple[_Item, asyncio.TimerHandle]] = {}
         """Requests that wait for their next try."""
@@ -107,7 +109,12 @@ class Asking:
         while (item := await self.ready.get()) is not None:
             started = await self.gate.enter()
             try:
-                outcome = self.ledger.get([item.key]).get(item.key) or await self._call(item.request)
+                stored = self.ledger.get([item.key]).get(item.key)
+                if stored is not None:  # another process has asked it since we began
+                    self.unsaved.set()
+                    self._finish(item, stored)
+                    continue
+                outcome = await self._call(item.request)
             finally:
                 self.gate.leave()
             self._settle(item, outcome, started)
@@ -123,7 +130,8 @@ class Asking:
                 if (more := self.ready.get_nowait()) is not None:
                     batch.append(more)
             started = loop.time()
-            if self.over is None:
+            if self._goes_on([each.request for each in batch]):
+                self.budget.begun(len(batch))
                 outcomes = await asyncio.to_thread(judge.complete_many, [each.request for each in batch])
             else:
                 outcomes = [_not_asked(self.over) for _ in batch]
@@ -140,8 +148,9 @@ class Asking:
             self._flush()
 
     async def _call(self, request: Request) -> Outcome:
-        if self.over is not None:
+        if not self._goes_on([request]):
             return _not_asked(self.over)
+        self.budget.begun()
         try:
             async with asyncio.timeout(self.options.timeout):
                 return await self.judge.complete(request)
@@ -150,22 +159,33 @@ class Asking:
         except JudgeError as error:
             return error
 
+    def _goes_on(self, requests: Sequence[Request]) -> bool:
+        """Whether these calls may begin; a used-up budget ends the asking here."""
+        if self.over is None:
+            one = len(requests) == 1
+            why = self.budget.refusal(requests[0]) if one else self.budget.refusal_of_all(requests)
+            if why is not None:
+                self._stop(JudgeError("budget", why))
+        return self.over is None
+
     def _settle(self, item: _Item, outcome: Outcome, started: float) -> None:
         """Store a reply; retry a failure later, or let it stand."""
         self.unsaved.set()
         if isinstance(outcome, Reply):
             self.row = 0
-            self.gate.succeeded()
-            self.ledger.put(item.key, self.judge.endpoint, self.judge.model, outcome)
+            self.gate.succeeded(asyncio.get_running_loop().time() - started)
+            dollars = self.budget.ended(outcome)
+            self.ledger.put(item.key, self.judge.endpoint, self.judge.model, outcome, dollars)
             self._finish(item, outcome)
-        elif self.over is not None:
+        elif isinstance(outcome, NotAsked):
             self._finish(item, outcome)
         else:
+            self.budget.ended(None)
             self.ledger.fail(item.key, self.judge.endpoint, self.judge.model, outcome.kind, str(outcome))
             delay = self._delay(item, outcome)
             item.tries += 1
-            cause = self._weigh(outcome, started)
-            if cause is not None:
+            cause = self.over or self._weigh(outcome, started)
+            if cause is not None and self.over is None:
                 self._stop(cause)
             if cause is not None or delay is None:
                 self._finish(item, outcome)
@@ -194,7 +214,7 @@ class Asking:
             self.gate.pause(wait)
         now = asyncio.get_running_loop().time()
         self.row, self.row_since = self.row + 1, self.row_since if self.row else now
-        rounds, place = divmod(self.row, max(8, self.gate.ceiling))
+        rounds, place = divmod(self.row, max(8, self.gate.start))
         lasted = now - self.row_since
         if rounds and lasted >= self.pace.patience:
             return JudgeError(error.kind, f"{self.row} calls in a row failed in {lasted:.0f} s, the last one: {error}")
@@ -227,5 +247,12 @@ class Asking:
         self.outcomes.update(self.ledger.flush())
 
 
-def _not_asked(cause: JudgeError) -> JudgeError:
-    return JudgeError(cause.kind, f"not asked, because the judge failed before: {cause}")
+class NotAsked(JudgeError):
+    """A request that was never sent, of the kind of failure for which the asking was over."""
+
+
+def _not_asked(cause: JudgeError | None) -> NotAsked:
+    if cause is None:
+        raise AssertionError("only an asking that is over leaves requests unasked")
+    because = "" if cause.kind == "budget" else "because the judge failed before: "
+    return NotAsked(cause.kind, f"not asked, {because}{cause}")

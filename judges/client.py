@@ -22,6 +22,8 @@ from harness.benchmark import Judge
 from harness.registry import AskOptions
 from harness.types import Request
 from judges.asking import Asking, Outcome, Pace
+from judges.budget import Budget
+from judges.jobs import JobJudge, ask_jobs
 from judges.ledger import Ledger, request_key
 
 T = TypeVar("T")
@@ -94,10 +96,21 @@ async def _ask(
             progress(sum(copies[key] for key in outcomes))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
         if missing:
-            rng = random.Random(next(iter(missing)))  # the jitter differs between sets of requests, not between runs
-            asking = Asking(judge, ledger, options, pace, rng, lambda key: progress and progress(copies[key]))
+            ledger.want(missing, judge.endpoint, judge.model)
+
+            def settled(key: str) -> None:
+                if progress:
+                    progress(copies[key])
+
             async with _session(judge):
-                outcomes.update(await asking.work(missing))
+                if isinstance(judge, JobJudge) and judge.jobs is not None:
+                    budget = Budget(judge, ledger, options)
+                    outcomes.update(await ask_jobs(judge, judge.jobs, ledger, missing, budget, settled))
+                else:
+                    rng = random.Random(
+                        next(iter(missing))
+                    )  # jitter differs between sets of requests, not between runs
+                    outcomes.update(await Asking(judge, ledger, options, pace, rng, settled).work(missing))
     return [outcomes[key] for key in keys]
 
 

@@ -7,6 +7,8 @@
         ...
     server.answered    # Counter: content of a request (hash) -> complete replies sent
 
+It has the Batch API too (``server.batches``, ``judges/fake_batches.py``).
+
 Which call fails is decided by ``choose(content, visit)``: the hash of the request's content and how often it has
 come before (0 the first time). ``shares`` makes faults mutually exclusive and reproducible; ``script`` plays a list.
 """
@@ -25,7 +27,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from harness.types import Request
+from harness.types import Reply, Request
+from judges.fake_batches import LINE_FAULTS, FakeBatches
 from judges.ledger import request_key
 from judges.openai_wire import Handler, RefusalError, Respond, Server, completion_body, error_body
 
@@ -81,8 +84,10 @@ def shares(parts: Mapping[str, float], seed: int, visits: int = 1) -> Choose:
     Raises:
         ValueError: an unknown fault, or shares above 1.
     """
-    if not set(parts) <= set(FAULTS) or sum(parts.values()) > 1.0 + 1e-9:
-        raise ValueError(f"faults {sorted(parts)} must be of {sorted(FAULTS)} with shares that add up to at most 1")
+    if not set(parts) <= {*FAULTS, *LINE_FAULTS} or sum(parts.values()) > 1.0 + 1e-9:
+        raise ValueError(
+            f"faults {sorted(parts)} must be of {sorted({*FAULTS, *LINE_FAULTS})} with shares that add up to at most 1"
+        )
 
     def choose(content: str, visit: int) -> str | None:
         place = int.from_bytes(hashlib.sha256(f"{seed} {content}".encode()).digest()[:7]) / 2**56
@@ -123,6 +128,8 @@ class FakeServer:
         """All chat requests in the order they came."""
         self.busiest = 0
         """The most chat requests that were under way at a time."""
+        self.batches = FakeBatches(self.answer_line)
+        """The Batch API; its settings say how jobs end."""
         self._lock = threading.Lock()
         self._active = 0
         self._closing = threading.Event()
@@ -145,6 +152,12 @@ class FakeServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def answer_line(self, request: Request) -> tuple[str, str | None, Reply]:
+        """(content, fault, reply) of a request in a batch job; counted like a call."""
+        content, fault = self._begin(request)
+        self._end(content, fault is None or fault in COMPLETE or (fault in LINE_FAULTS and fault != "expired-line"))
+        return content, fault, replace(self.respond(request), **_CHANGES.get(fault or "", {}))
 
     def _begin(self, request: Request) -> tuple[str, str | None]:
         """Count the call; its content and the fault to play."""
@@ -170,6 +183,10 @@ class _FakeHandler(Handler):
     """Plays one fault or none per call. The standard library makes an object of it per connection."""
 
     fake: ClassVar[FakeServer]
+
+    def served(self, method: str) -> bool:
+        """The routes of the Batch API."""
+        return self.fake.batches.get(self) if method == "GET" else self.fake.batches.post(self)
 
     def chat(self, request: Request, model: str) -> None:
         content, fault = self.fake._begin(request)

@@ -19,15 +19,15 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from harness.errors import UserError
 from harness.types import Reply, Request
+from judges.stored import Served, StoredBatch
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables and of the key. A file of another version is refused, not guessed at."""
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BATCH: Final = 64
@@ -37,13 +37,20 @@ _BUSY_SECONDS: Final = 30.0
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
-    time REAL NOT NULL, reply TEXT NOT NULL) WITHOUT ROWID;
+    time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replies_time ON replies (time, dollars);
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
     message TEXT NOT NULL, time REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS failures_time ON failures (time);
+CREATE TABLE IF NOT EXISTS wanted (
+    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
+    dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
 """
 _PUT: Final = """
-INSERT INTO replies (key, endpoint, model, served, time, reply) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO replies (key, endpoint, model, served, time, reply, dollars) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO NOTHING"""
 _FAIL: Final = "INSERT INTO failures (key, endpoint, model, kind, message, time) VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -62,23 +69,6 @@ def request_key(endpoint: str, model: str, request: Request) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-@dataclass(frozen=True)
-class Served:
-    """What the ledger holds of one judge: a line of ``judge status``."""
-
-    endpoint: str
-    model: str
-    """The model id that was asked for."""
-    served: str
-    """The model id that the endpoint says it served."""
-    replies: int
-    prompt_tokens: int
-    completion_tokens: int
-    first: float
-    """Time of the first reply, seconds since 1970."""
-    last: float
-
-
 class Ledger:
     """An open ledger. Not for use by several threads; several processes may each open the same file.
 
@@ -90,7 +80,7 @@ class Ledger:
 
     def __init__(self, path: Path, create: bool = True) -> None:
         self.path = path
-        self._replies: dict[str, tuple[str, str, str, str, float, str]] = {}
+        self._replies: dict[str, tuple[str, str, str, str, float, str, float | None]] = {}
         self._failures: list[tuple[str, str, str, str, str, float]] = []
         self._raced: dict[str, Reply] = {}
         if not create and not path.is_file():
@@ -111,11 +101,28 @@ class Ledger:
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
         return {key: self._read(key, text) for key, text in rows}
 
-    def put(self, key: str, endpoint: str, model: str, reply: Reply) -> None:
-        """Keep a complete reply. A reply that is already there under this key stays: the first one counts."""
-        self._replies[key] = (key, endpoint, model, reply.model, time.time(), _text(reply))
+    def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
+        """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
+        self._replies[key] = (key, endpoint, model, reply.model, time.time(), _text(reply), dollars)
         if len(self._replies) >= BATCH:
             self._commit()
+
+    def want(self, keys: Iterable[str], endpoint: str, model: str) -> None:
+        """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
+            self._db.executemany(query, [(key, endpoint, model) for key in keys])
+            self._db.execute("COMMIT")
+
+    def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
+        self._commit()
+        query = """
+            SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
+            GROUP BY endpoint, model ORDER BY endpoint, model"""
+        with self._told():
+            return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in self._db.execute(query)}
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str) -> None:
         """Note a failed call, for ``status`` only: ``get`` never returns it."""
@@ -138,10 +145,21 @@ class Ledger:
         self._commit()
         query = """
             SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
-                SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time)
+                SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
+                TOTAL(dollars), COUNT(*) - COUNT(dollars)
             FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served"""
         with self._told():
             return [Served(*row) for row in self._db.execute(query)]
+
+    def spent(self, since: float) -> tuple[float, int, int]:
+        """(dollars of known cost, calls, replies) by everyone since a time; failed calls are calls too."""
+        self._commit()
+        with self._told():
+            dollars, replies = self._db.execute(
+                "SELECT TOTAL(dollars), COUNT(*) FROM replies WHERE time >= ?", [since]
+            ).fetchone()
+            failed = self._db.execute("SELECT COUNT(*) FROM failures WHERE time >= ?", [since]).fetchone()[0]
+        return float(dollars), int(replies) + int(failed), int(replies)
 
     def failures(self) -> dict[str, int]:
         """Requests without a reply whose last call failed, counted by the kind of that last failure."""
@@ -151,6 +169,32 @@ class Ledger:
                 WHERE key NOT IN (SELECT key FROM replies) GROUP BY key) GROUP BY kind ORDER BY kind"""
         with self._told():
             return dict(self._db.execute(query).fetchall())
+
+    def open_batch(self, batch: StoredBatch) -> None:
+        """Note, before it is made, that a batch job will be; or, with its id, that it was."""
+        row = (batch.token, batch.endpoint, batch.model, batch.id, json.dumps(batch.keys), batch.dollars, batch.time)
+        with self._told():
+            self._db.execute(
+                "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+
+    def close_batch(self, token: str, how: str) -> None:
+        """A batch job has nothing more to give: ``collected``, or why not."""
+        self._commit()
+        with self._told():
+            self._db.execute("UPDATE batches SET closed = ? WHERE token = ?", [how[:500], token])
+
+    def batches(self) -> list[StoredBatch]:
+        """The batch jobs that are not closed, oldest first."""
+        query = "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
+        with self._told():
+            rows = self._db.execute(query).fetchall()
+        return [
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, made)
+            for token, endpoint, model, job, keys, dollars, made in rows
+        ]
 
     def close(self) -> None:
         """Flush and close."""

@@ -129,20 +129,26 @@ def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
 
 
 def _status_error(error: Any, key: str, key_name: str) -> JudgeError:
-    status = int(error.status_code)
-    body = error.body if isinstance(error.body, Mapping) else {}
+    body = error.body if isinstance(error.body, Mapping) else {"message": error.message}
+    return status_failure(int(error.status_code), body, error.response.headers, key, key_name)
+
+
+def status_failure(
+    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str
+) -> JudgeError:
+    """What an HTTP status with an error in OpenAI's form (``body``: its inner object) means."""
     code = str(body.get("code") or body.get("type") or "")
-    words = scrub(str(body.get("message") or error.message), key)[:300]
+    words = scrub(str(body.get("message") or "no message"), key)[:300]
     message = f"HTTP {status}: {words}"
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
         return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
     if status >= 500:
-        return JudgeError("server", message, _retry_after(error.response.headers))
+        return JudgeError("server", message, _retry_after(headers))
     kind = _KINDS.get(status)
     if kind == "auth":
         return JudgeError(kind, f"{message} (the key is read from the environment variable {key_name})")
     if kind is not None:
-        return JudgeError(kind, message, _retry_after(error.response.headers))
+        return JudgeError(kind, message, _retry_after(headers))
     return _request_error(code, words, message, str(body.get("param") or ""))
 
 
@@ -151,7 +157,7 @@ def _request_error(code: str, words: str, message: str, param: str) -> JudgeErro
     if _FILTER.search(code) or _FILTER.search(words):
         return JudgeError("refused", message)
     if "context_length" in code or _CONTEXT.search(words):
-        return JudgeError("bad-reply", f"{message} (the judge prompt is longer than the model's context)")
+        return JudgeError("context", f"{message} (the judge prompt is longer than the model's context)")
     if "model_not_found" in code or _NO_MODEL.search(words):
         return JudgeError("model", message)
     if "unsupported" in code or _UNSUPPORTED.search(words):

@@ -3,7 +3,10 @@
 Retries, concurrency and the ledger are the client's business (``judges/client.py``); this file makes one call and
 names what went wrong. The API key is read from the environment when a call is made and goes nowhere else.
 
-    judges: {gpt: {kind: openai, model: gpt-4-1106-preview, price_in: 10, price_out: 30}}
+    judges: {gpt: {kind: openai, model: gpt-4.1-2025-04-14}}
+
+Options that are left out come from ``judges/catalogue.py`` where the model is one of OpenAI's that it knows. With
+``batch: true`` requests are handed over as whole files at half the price (``judges/openai_batch.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.benchmark import JudgeError
 from harness.registry import JudgeKind
 from harness.types import Reply, Request
+from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
+from judges.jobs import Jobs
+from judges.openai_batch import OpenAIJobs
 from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub
 from judges.openai_probe import probe
 
@@ -44,16 +50,22 @@ class OpenAIConfig:
     """Name of the environment variable that holds the key. Local servers need none: leave it unset."""
     temperature: float | None = None
     """Overrides the protocol's temperature (some models take only 1)."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """The request field for the token limit; newer OpenAI models take only ``max_completion_tokens``."""
-    logprobs: bool = True
+    logprobs: bool | None = None
     """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
+    thinking_tokens: int | None = None
+    """Added to the protocol's token limit for models whose thinking counts towards it."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     """Further request fields, sent as they are (a thinking budget, say). No secrets: recipes are stored."""
     price_in: float | None = None
     """Dollars per million prompt tokens; unknown if not given."""
     price_out: float | None = None
     """Dollars per million completion tokens; unknown if not given."""
+    batch: bool = False
+    """Hand requests over as batch jobs (OpenAI's Batch API, half price): submit, leave, collect with a later run."""
+    batch_wait: float = 0.0
+    """Seconds to wait for batch jobs before leaving them to a later run."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.base_url or OPENAI_URL)
@@ -68,6 +80,31 @@ class OpenAIConfig:
             )
         if not self.model:
             raise ValueError("model is empty; name the model id to ask for")
+        for name in ("thinking_tokens", "price_in", "price_out", "batch_wait"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is at least 0, got {value}")
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("price_in and price_out go together: give both, or neither")
+
+    @property
+    def known(self) -> JudgeModel | None:
+        """What the catalogue says of this model; nothing at endpoints other than OpenAI's own."""
+        host = urllib.parse.urlsplit(self.base_url or OPENAI_URL).hostname
+        return find(self.model) if host == urllib.parse.urlsplit(OPENAI_URL).hostname else None
+
+    @property
+    def quirks(self) -> Quirks:
+        """The quirks in force: the options given, else the catalogue's, else none."""
+        model = self.known
+        base = model.quirks if model else Quirks()
+        given: dict[str, Any] = {
+            "max_tokens_field": self.max_tokens_field,
+            "temperature": self.temperature,
+            "logprobs": self.logprobs,
+            "thinking_tokens": self.thinking_tokens,
+        }
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 class OpenAIJudge:
@@ -79,8 +116,12 @@ class OpenAIJudge:
         self.config = config
         self.model = config.model
         self.base_url = (config.base_url or OPENAI_URL).rstrip("/")
-        self.endpoint = self.base_url + _quirks(config)
+        self.quirks = config.quirks
+        self.endpoint = self.base_url + _suffix(config)
         """The address and what else decides replies. Never the key."""
+        self.jobs: Jobs | None = None
+        if config.batch:
+            self.jobs = OpenAIJobs(self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait)
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
     @property
@@ -102,26 +143,29 @@ class OpenAIJudge:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of the request as they go over the wire."""
-        temperature = request.temperature if self.config.temperature is None else self.config.temperature
+        quirks = self.quirks
         fields: dict[str, Any] = {
             "model": self.model,
             "messages": list(request.messages),
-            "temperature": temperature,
-            self.config.max_tokens_field: request.max_tokens,
+            "temperature": request.temperature if quirks.temperature is None else quirks.temperature,
+            quirks.max_tokens_field: request.max_tokens + quirks.thinking_tokens,
         }
-        if request.top_logprobs and self.config.logprobs:
+        if request.top_logprobs and quirks.logprobs:
             fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         return fields | dict(self.config.extra_body)
 
     def check(self) -> str | None:
-        """Ask the endpoint for its models (10 s at most): ``None``, or what is wrong and the remedy."""
+        """Ask the endpoint for its models (30 s at most): ``None``, or what is wrong and the remedy."""
         if self.config.base_url is None and self._key == "none":
             return (
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
                 f"{self.config.api_key_env}, or give base_url for another endpoint."
             )
-        problem = probe(self.base_url, self.model, self._key, self.config.max_tokens_field, self.config.api_key_env)
-        return None if problem is None else scrub(problem, self._key)
+        field = self.quirks.max_tokens_field
+        problem = probe(self.base_url, self.model, self._key, field, self.config.api_key_env)
+        if problem is None:
+            return None
+        return " ".join([scrub(problem, self._key), *(f"Note: {note}." for note in notes(self.config))])
 
     async def aopen(self) -> None:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
@@ -154,15 +198,18 @@ class OpenAIJudge:
         return client
 
 
-def _quirks(config: OpenAIConfig) -> str:
+def _suffix(config: OpenAIConfig) -> str:
     """What decides replies besides address, model and request, as a suffix of the endpoint: empty by default."""
     parts: list[str] = []
-    if config.temperature is not None:
-        parts.append(f"temperature={config.temperature:g}")
-    if config.max_tokens_field != "max_tokens":
-        parts.append(config.max_tokens_field)
-    if not config.logprobs:
+    quirks = config.quirks
+    if quirks.temperature is not None:
+        parts.append(f"temperature={quirks.temperature:g}")
+    if quirks.max_tokens_field != "max_tokens":
+        parts.append(quirks.max_tokens_field)
+    if not quirks.logprobs:
         parts.append("no-logprobs")
+    if quirks.thinking_tokens:
+        parts.append(f"thinking={quirks.thinking_tokens}")
     if config.extra_body:
         body = json.dumps(dict(config.extra_body), sort_keys=True)
         parts.append("extra=" + hashlib.sha256(body.encode()).hexdigest()[:12])
@@ -176,10 +223,20 @@ def identity(config: OpenAIConfig) -> dict[str, Any]:
 
 
 def price(config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """Dollars for so many tokens; ``None`` while either price is unknown."""
-    if config.price_in is None or config.price_out is None:
-        return None
-    return (config.price_in * prompt_tokens + config.price_out * completion_tokens) / 1e6
+    """Dollars for so many tokens, by the options or else the catalogue; ``None`` while the price is unknown."""
+    listed = config.known.price if config.known else None
+    per_prompt, per_completion = config.price_in, config.price_out
+    if per_prompt is None or per_completion is None:
+        if listed is None:
+            return None
+        per_prompt, per_completion = listed.prompt, listed.completion
+    share = BATCH_DISCOUNT if config.batch else 1.0
+    return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
+
+
+def notes(config: OpenAIConfig) -> list[str]:
+    """What to know before asking this model."""
+    return remarks(config.model, today()) if config.known else []
 
 
 JUDGE = JudgeKind(
@@ -189,4 +246,5 @@ JUDGE = JudgeKind(
     OpenAIJudge,
     identity,
     price,
+    notes,
 )

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Final
 
-_SECONDS: Final = 10.0
+_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
 _BYTES: Final = 4_000_000
 
 
@@ -20,6 +20,8 @@ def probe(base_url: str, model: str, key: str, max_tokens_field: str, key_name: 
     """``None`` if judging can start, or what is wrong and the remedy. May hold what the endpoint said, key included."""
     where = f"judge model {model!r} at {base_url}"
     status, body = _call(f"{base_url}/models", key)
+    if status is None and "timed out" in body:
+        return f"{where} did not answer within {_SECONDS:.0f} s. It may be busy with other calls: wait for them."
     if status is None:
         return f"{where} cannot be reached ({body}). Start the server, or correct base_url."
     if status in (401, 403):

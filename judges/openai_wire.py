@@ -127,8 +127,15 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a chat request, through ``send``. May raise RefusalError."""
         raise NotImplementedError
 
+    def served(self, method: str) -> bool:
+        """Answer a route of a subclass's own; whether it was one."""
+        del method
+        return False
+
     def do_GET(self) -> None:
         """``/v1/models`` and ``/health``."""
+        if self.served("GET"):
+            return
         path = self.path.partition("?")[0].rstrip("/")
         if path == "/v1/models":
             entries = [{"id": name, "object": "model", "created": 0, "owned_by": "distilbench"} for name in self.models]
@@ -140,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """``/v1/chat/completions``."""
+        if self.served("POST"):
+            return
         try:
             body = self._body()
             self.chat(request_of(body), str(body.get("model", "")))
@@ -171,6 +180,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> Any:
         """The decoded body. It is read whole before anything is refused, so that the connection can go on."""
+        data = self.read_body()
+        path = self.path.partition("?")[0].rstrip("/")
+        if path != "/v1/chat/completions":
+            raise RefusalError(404, f"no route POST {path}; try /v1/chat/completions", "not_found")
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise RefusalError(400, "the body is not valid JSON") from None
+
+    def read_body(self) -> bytes:
+        """The body as it came. Raises RefusalError (411, 413)."""
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
@@ -179,11 +199,4 @@ class Handler(BaseHTTPRequestHandler):
         if not 0 <= length <= MAX_BODY:
             self.close_connection = True  # the rest is not read, so the connection cannot go on
             raise RefusalError(413, f"the body has {length} bytes; at most {MAX_BODY} are read")
-        data = self.rfile.read(length)
-        path = self.path.partition("?")[0].rstrip("/")
-        if path != "/v1/chat/completions":
-            raise RefusalError(404, f"no route POST {path}; try /v1/chat/completions", "not_found")
-        try:
-            return json.loads(data)
-        except ValueError:
-            raise RefusalError(400, "the body is not valid JSON") from None
+        return self.rfile.read(length)

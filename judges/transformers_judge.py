@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.benchmark import JudgeError
+from harness.chat import encode_prompt
 from harness.checkpoint import resolve
 from harness.models import LoadOptions, Sampling, load_model
 from harness.registry import JudgeKind
@@ -81,7 +82,9 @@ class TransformersJudge:
         outcomes: dict[int, Reply | JudgeError] = {}
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
-            if request.temperature > 0:
+            if (error := too_long(self._loaded, request)) is not None:
+                outcomes[index] = error
+            elif request.temperature > 0:
                 outcomes[index] = self._drawn(self._loaded, request)
             else:
                 groups.setdefault((request.max_tokens, request.top_logprobs), []).append(index)
@@ -119,6 +122,18 @@ class TransformersJudge:
         if not text.strip() and not first:
             return _empty()
         return Reply(text, "stop" if finished else "length", self.model, 0, tokens, first)
+
+
+def too_long(model: ChatModel, request: Request) -> JudgeError | None:
+    """The failure of a prompt that leaves no room in the model's context: read past it, a model writes nonsense."""
+    inner, tokenizer = getattr(model, "model", None), getattr(model, "tokenizer", None)
+    context = getattr(getattr(inner, "config", None), "max_position_embeddings", None)
+    if tokenizer is None or not isinstance(context, int):
+        return None
+    tokens = len(encode_prompt(tokenizer, request.messages))
+    if tokens < context:
+        return None
+    return JudgeError("context", f"the judge prompt has {tokens:,} tokens, the model reads {context:,}")
 
 
 def _empty() -> JudgeError:

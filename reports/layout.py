@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.benchmark import Card, Metric
 from reports.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
@@ -124,10 +124,13 @@ def build(summary: Summary, run: Run) -> TableView:
             beside = paper.get((row.id, metric.id))
             left += [f"paper: {clean(beside.note)}"] if beside and beside.note else []
             view = _cell(summary.cells[row.id, metric.id], column, summary.min_coverage, beside)
+            if summary.target.lengths or run.recipe.get("baseline"):
+                view = replace(view, extra=(*view.extra, *_lengths(summary.cells[row.id, metric.id])))
             cells.append(CellView(**{**view.__dict__, "marks": notes.marks(left)}))
         rows.append(RowView(clean(row.title), row.baseline, tuple(cells), row_marks))
     family = clean(run.family.name)
-    models = f"{clean(run.family.teacher)} teaches {clean(run.family.student)}"
+    teacher, student = clean(run.family.teacher), clean(run.family.student)
+    models = f"{teacher} teaches {student}" if teacher else student
     caption = f"{summary.target.title}. Run {clean(run.name)}: {models}."
     return TableView(
         summary.target.name, summary.target.label, caption, family, columns, tuple(rows), _legend(summary, run, paper),
@@ -204,6 +207,14 @@ def _cell(cell: CellSummary, column: ColumnSummary, min_coverage: float, paper: 
     )
 
 
+def _lengths(cell: CellSummary) -> tuple[str, ...]:
+    """Answer length in characters beside the baseline's, and the share that was cut at the token limit."""
+    if cell.lengths is None:
+        return ()
+    ours, theirs, cut = cell.lengths
+    return (f"{ours:.0f} chars (baseline {theirs:.0f})", f"{100 * cut:.0f}% cut")
+
+
 def _change(delta: float | None, digits: int) -> str:
     if delta is None:
         return ""
@@ -226,7 +237,12 @@ def _legend(summary: Summary, run: Run, paper: dict[tuple[str, str], Published])
         )
     reference = next((clean(row.title) for row in summary.rows if row.id == target.reference), target.reference)
     most = max((column.comparisons for column in summary.columns), default=0)
-    lines.append(f"Cells: value (change from {reference}) [95% interval]. Bold: best trained row of its column.")
+    compared = any(not row.baseline for row in summary.rows)
+    against = f" (change from {reference})" if compared else ""
+    bold = " Bold: best trained row of its column." if compared else ""
+    lines.append(f"Cells: value{against} [95% interval].{bold}")
+    if target.lengths or run.recipe.get("baseline"):
+        lines.append("chars: mean length of the answers; cut: share of them that ended at the token limit.")
     if most:
         lines.append(
             f"*: differs from {reference} (paired bootstrap, p < 0.05 after Holm's correction for the {most} planned "

@@ -56,6 +56,8 @@ class CellSummary:
     p: float | None = None
     p_holm: float | None = None
     notes: tuple[str, ...] = ()
+    lengths: tuple[float, float, float] | None = None
+    """Of scores against a baseline: mean answer length and the baseline's (characters), share of answers cut short."""
 
     @property
     def significant(self) -> bool:
@@ -155,6 +157,7 @@ def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple
         coverage=_share(scores),
         seeds=len(valued),
         notes=_unique(notes if places else ["not in this run"]),
+        lengths=_lengths(scores),
     )  # fmt: skip
     if not valued:
         return replace(cell, notes=cell.notes or ("no score, and the run does not say why",)), None
@@ -175,6 +178,16 @@ def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple
     combined = over_seeds([score.replicates for score in valued], seed_of("over-seeds", row, metric))
     low, high = percentile_interval(combined)
     return replace(cell, value=value, low=low, high=high), combined
+
+
+def _lengths(scores: Sequence[Score]) -> tuple[float, float, float] | None:
+    """Means over the seeds; ``None`` where nothing is compared with a baseline."""
+    names = ("mean_length", "baseline_length", "truncated")
+    known = [score.detail for score in scores if all(isinstance(score.detail.get(name), float) for name in names)]
+    if not known:
+        return None
+    ours, theirs, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
+    return ours, theirs, cut
 
 
 def _share(scores: Sequence[Score]) -> float | None:

@@ -28,6 +28,9 @@ class Target:
     """The paper's table to print beside (``results.published``)."""
     open: bool = False
     """Whether further rows and columns of the run are appended (a method of your own, another benchmark)."""
+    lengths: bool = False
+    """Whether mean answer length and truncation rate stand in the cells of win rates; a run with a baseline of its own
+    always has them."""
 
 
 TARGETS = {
@@ -41,6 +44,9 @@ TARGETS = {
             columns=("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc"),
             published="table1",
             open=True,
+        ),
+        Target(
+            name="eval", label="Evaluation", title="Models as they are", rows=(), columns=(), open=True, lengths=True
         ),
     )
 }

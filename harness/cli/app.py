@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import assets, checking, doctor, exchange, judging, recipes, running, showing
+from harness.cli import assets, checking, doctor, evaluating, exchange, judging, recipes, running, showing
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
     ("the main table on the embedded default, in minutes", "reproduce table1"),
     ("one row changes: only that row is trained again", "reproduce table1 --set methods.dpo.beta=0.05"),
     ("your recipe, your method", "reproduce table1 --recipe mine.yaml --plugin my_method.py"),
+    ("judge a model as it is", "eval --model NAME@http://127.0.0.1:8000/v1 --judge gpt-4.1-2025-04-14"),
     ("what this machine has and lacks", "doctor"),
 )
 EPILOG = "\n\n".join(
@@ -64,10 +65,12 @@ def distilbench(
 
 
 running.register(app)
+evaluating.register(app)
 showing.register(app)
 exchange.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.command()(doctor.doctor)
 app.add_typer(assets.app, name="assets")
 app.command("check-method")(checking.check_method)
+app.add_typer(judging.app, name="judge")
 app.command("pocket-judge")(judging.pocket_judge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from harness.errors import UserError
 from harness.stages.work import build
 
 if TYPE_CHECKING:
+    from harness.benchmark import Card
     from harness.builder import Entrant
     from harness.plan import Plan
     from harness.recipe import Recipe
@@ -35,11 +37,11 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=outcome is not None and not outcome.failed,
         family=Family(recipe.family.name, recipe.family.teacher, recipe.family.student),
-        rows=tuple(_row(row, recipe, registry) for row in plan.rows),
+        rows=tuple(_row(row, plan, registry) for row in plan.rows),
         columns=tuple(metric for name in configs for metric in registry.benchmarks[name].metrics),
         seeds=recipe.seeds,
         cells=tuple(_cells(plan, registry, store, errors)),
-        cards=tuple(registry.benchmarks[name].card(config) for name, config in configs.items()),
+        cards=tuple(_card(plan, registry, name, config) for name, config in configs.items()),
         judges={name: _judge(plan, registry, name) for name in configs},
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
@@ -71,10 +73,11 @@ def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
     return errors
 
 
-def _row(row: str, recipe: Recipe, registry: Registry) -> RowSpec:
+def _row(row: str, plan: Plan, registry: Registry) -> RowSpec:
     from results.run import RowSpec
 
-    return RowSpec(row, TITLES[row], True) if row in TITLES else RowSpec(row, title_of(row, recipe, registry))
+    titles = {**TITLES, **plan.titles}
+    return RowSpec(row, titles[row], True) if row in titles else RowSpec(row, title_of(row, plan.recipe, registry))
 
 
 def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
@@ -89,6 +92,15 @@ def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
         pool = "" if entry.part.resample else ", one pool"
         return f"{method.title} {entry.part.rounds}/{entry.sampling.n}{pool}"
     return method.title if row == entry.method else f"{method.title} ({row})"
+
+
+def _card(plan: Plan, registry: Registry, benchmark: str, config: Any) -> Card:
+    """The protocol; with another baseline it says first that it is not the official one."""
+    card = registry.benchmarks[benchmark].card(config)
+    if not plan.builder.compares(benchmark):
+        return card
+    said = f"Not official: head-to-head against the answers of {plan.recipe.baseline}."
+    return replace(card, deviations=(said, *card.deviations))
 
 
 def _judge(plan: Plan, registry: Registry, benchmark: str) -> str:
@@ -121,6 +133,8 @@ def _unavailable(entrant: Entrant, benchmark: str, errors: Mapping[str, str], sc
     """Why an entrant has no score, or ``None``."""
     if entrant.unavailable or scored:
         return entrant.unavailable
+    if benchmark not in entrant.judgments:
+        return "the baseline of this column" if benchmark in entrant.answers else "no answers given"
     return f"failed: {errors.get(entrant.judgments[benchmark].key, 'not judged')}"
 
 

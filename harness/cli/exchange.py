@@ -29,9 +29,9 @@ BenchmarkName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(
-        "import", epilog="Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model"
-    )(import_)
+    app.command("import", epilog="Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model")(
+        import_
+    )
     app.command(
         epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)"
     )(export)

@@ -1,12 +1,180 @@
-"""``pocket-judge``: the embedded judge behind a local OpenAI-compatible server."""
+"""``judge list | status | canary`` and ``pocket-judge``: which judges there are, what they did, if they changed."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Overrides
+from harness.cli.options import Overrides, Plugins, Runs
+
+if TYPE_CHECKING:
+    from judges.catalogue import JudgeModel
+    from judges.ledger import Ledger
+
+app = typer.Typer(help="Judges: the models known by name, what the ledger holds of them, whether they changed.")
+LedgerFile = Annotated[
+    Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; default: ledger.sqlite under --runs.")
+]
+
+
+@app.command("list")
+def list_models() -> None:
+    """The judge models known by name: price and where it was read, context, quirks, retirement and substitute."""
+    from harness.cli.showing import show_table
+    from judges.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
+
+    show_table("models at OpenAI (dollars per million prompt / completion tokens)", [_line(m) for m in MODELS.values()])
+    typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
+    for source in sorted({model.price.source for model in MODELS.values() if model.price}):
+        typer.echo(f"price read at {source}")
+    typer.echo(
+        "any other model or server: --judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
+    )
+
+
+def _line(model: JudgeModel) -> tuple[str, ...]:
+    """One row of ``judge list``."""
+    from judges.catalogue import today
+
+    price = model.price
+    cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
+    quirks = model.quirks
+    said = [] if quirks.logprobs else ["no log-probabilities"]
+    said += [quirks.max_tokens_field] if quirks.max_tokens_field != "max_tokens" else []
+    said += [f"temperature {quirks.temperature:g} only"] if quirks.temperature is not None else []
+    said += [f"{quirks.thinking_tokens} tokens for thinking"] if quirks.thinking_tokens else []
+    verb = "retired" if model.retired and model.retired < today() else "until"
+    end = f"{verb} {model.retired}" if model.retired else ""
+    end += f", then {model.substitute}" if model.substitute else ""
+    return model.id, cost, f"{model.context:,} tokens", ", ".join(said), end, model.note
+
+
+@app.command()
+def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
+    """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; what has no verdict, and why."""
+    from judges.ledger import Ledger
+
+    path = ledger or runs / "ledger.sqlite"
+    with Ledger(path, create=False) as opened:
+        _show_replies(opened)
+        _show_owed(opened)
+    _show_judgments(runs)
+
+
+def _show_replies(ledger: Ledger) -> None:
+    from harness.cli.showing import show_table
+
+    rows, total, unpriced = [], 0.0, 0
+    for line in ledger.served():
+        served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
+        cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
+        tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
+        when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
+        rows.append((line.model, line.endpoint, served, f"{line.replies:,} replies", tokens, cost, when))
+        total, unpriced = total + line.dollars, unpriced + line.unpriced
+    show_table("replies", rows or [("none",)])
+    typer.echo(
+        f"cost so far: ${total:.4f}" + (f", and {unpriced:,} replies of unknown price" if unpriced else "") + "\n"
+    )
+
+
+def _show_owed(ledger: Ledger) -> None:
+    """Coverage, failures and batch jobs."""
+    from harness.cli.showing import show_table
+
+    covered = [
+        (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({_percent(have, wanted)})")
+        for (endpoint, model), (have, wanted) in ledger.coverage().items()
+    ]
+    show_table("coverage", covered or [("nothing asked yet",)])
+    failed = [(kind, f"{count:,} requests") for kind, count in ledger.failures().items()]
+    show_table("failures (the last call of each request without a reply)", failed or [("none",)])
+    jobs = [(job.id or "not known yet", job.model, f"{len(job.keys):,} requests") for job in ledger.batches()]
+    if jobs:
+        show_table("open batch jobs", jobs)
+
+
+def _percent(part: int, whole: int) -> str:
+    """Rounded down: what is not complete is never 100%."""
+    return f"{100 * part // whole}%"
+
+
+def _show_judgments(runs: Path) -> None:
+    """Finished judge stages: how many judgments, and why some have no verdict."""
+    from harness.cli.showing import show_table
+    from results.store import ArtifactStore
+
+    store = ArtifactStore(runs / "store")
+    rows = []
+    for artifact in store.list("judge"):
+        meta = store.meta("judge", artifact.key)
+        measured: dict[str, Any] = meta.get("measurements", {})
+        missing: dict[str, int] = measured.get("unscored", {})
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:5])
+        count = int(measured.get("judgments", 0))
+        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", _plain(why)))
+    show_table("finished stages", sorted(rows) or [("none",)])
+
+
+def _plain(text: str) -> str:
+    """Judge text without what could rewrite a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+@app.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")
+def canary(
+    judge: Annotated[str, typer.Option(help="As for `eval`: NAME@URL, a known model's id, pocket, {kind: ...}.")],
+    ledger: LedgerFile = None,
+    runs: Runs = Path("runs"),
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds per call.")] = 120.0,
+    plugins: Plugins = None,
+) -> None:
+    """Put 16 fixed questions to a judge once more, and show how far it agrees with its earlier self.
+
+    Exit code 1 when calls failed. Served model ids are compared as well.
+    """
+    from functools import partial
+
+    from harness.benchmark import JudgeError
+    from harness.cli.eval_options import JUDGE, judge_entry
+    from harness.cli.wiring import load_registry
+    from harness.errors import UserError
+    from harness.recipe_errors import RecipeError
+    from harness.recipe_parts import read_judges
+    from harness.registry import AskOptions
+    from harness.stages.work import build
+    from judges.canary import agreement, rounds, sing
+
+    registry = load_registry(plugins or ())
+    entries, problems = read_judges({JUDGE: judge_entry(judge, registry)}, registry)
+    if problems:
+        raise RecipeError(problems, "--judge")
+    kind = registry.judges[entries[JUDGE].kind]
+    config = build(kind.config, entries[JUDGE].config)
+    asked, path = kind.make(config), ledger or runs / "ledger.sqlite"
+    if problem := asked.check():
+        raise UserError(problem)
+    before = rounds(asked, path) if path.is_file() else []
+    options = AskOptions(timeout=timeout, price=partial(kind.price, config))
+    now, outcomes = sing(asked, path, options, registry.ask)
+    answered = sum(value is not None for value in now.verdicts)
+    served = ", ".join(now.served) or "no model"
+    logprobs = "with" if now.logprobs else "without"
+    typer.echo(
+        f"round {now.number + 1} of {asked.model} at {asked.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
+        f"{logprobs} log-probabilities, served by {served}"
+    )
+    for name, old in {"the first round": before[:1], "the round before": before[1:][-1:]}.items():
+        for each in old:
+            changed = "" if each.served == now.served else f"; then served by {', '.join(each.served)}"
+            typer.echo(f"against {name} ({each.number + 1}): {agreement(each, now)}{changed}")
+    failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
+    if failed:
+        typer.echo(f"{len(failed)} calls failed, the first: {failed[0].kind}, {failed[0]}", err=True)
+        raise typer.Exit(1)
 
 
 def pocket_judge(

@@ -71,6 +71,18 @@ MinCoverage = Annotated[
         help="Refuse cells with a smaller share of scored questions; 0 shows all, with their coverage.",
     ),
 ]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost", min=0.0, help="Dollars that judging may cost; checked before it starts and while asking."
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline", metavar="ROW", help="Compare with this row's answers (student, say): head-to-head, not official."
+    ),
+]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="DISTILBENCH_RUNS", help="Folder of runs and of the store they share.")
 ]

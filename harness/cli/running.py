@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import ALL, Methods, MinCoverage, Overrides, Plugins, RecipeName, Runs, Seeds, Target, words
+from harness.cli.options import (
+    ALL,
+    Baseline,
+    MaxCost,
+    Methods,
+    MinCoverage,
+    Overrides,
+    Plugins,
+    RecipeName,
+    Runs,
+    Seeds,
+    Target,
+    words,
+)
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.plan import Plan
     from harness.recipe import Recipe
     from harness.registry import Registry
     from harness.run import Outcome
+    from results.run import Run
     from results.store import ArtifactStore
 
 ORDER = (
@@ -59,13 +75,15 @@ def plan(
     seeds: Seeds = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
+    max_cost: MaxCost = None,
+    baseline: Baseline = None,
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
 ) -> None:
     """Show the stages of a run, which of them are done, what the rest will cost, and what stands in the way.
 
     Nothing is trained, generated or asked; PyTorch is not even loaded.
     """
-    job = prepare(target, recipe, overrides, (methods, seeds), plugins, runs)
+    job = prepare(target, recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
     if every:
         show_stages(job)
     if show_plan(job):
@@ -79,13 +97,15 @@ def run(
     seeds: Seeds = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
+    max_cost: MaxCost = None,
+    baseline: Baseline = None,
     force: Force = False,
 ) -> None:
     """Do what a recipe says: sample, reward, train, answer, judge, score. What is done already is not done again.
 
     Stop it whenever you like: the same command goes on where it was.
     """
-    job = prepare("table1", recipe, overrides, (methods, seeds), plugins, runs)
+    job = prepare("table1", recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
     finish(execute(job, force))
 
 
@@ -98,6 +118,8 @@ def reproduce(
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
+    max_cost: MaxCost = None,
+    baseline: Baseline = None,
     force: Force = False,
 ) -> None:
     """Reproduce a table of the paper: run what is missing, print the table, and write it in five formats.
@@ -106,11 +128,17 @@ def reproduce(
     """
     from harness.cli.showing import write_target
 
-    job = prepare(target, recipe, overrides, (methods, seeds), plugins, runs)
+    job = prepare(target, recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
     outcome = execute(job, force)
     coverage = job.recipe.statistics.min_coverage if min_coverage is None else min_coverage
     write_target(job.folder, job.store, target, coverage)
     finish(outcome)
+
+
+def judged(overrides: list[str] | None, max_cost: float | None, baseline: str | None) -> list[str]:
+    """``--set`` options with those that ``--max-cost`` and ``--baseline`` stand for."""
+    own = {"ask.max_cost": max_cost, "baseline": baseline}
+    return [*(overrides or []), *(f"{path}={value}" for path, value in own.items() if value is not None)]
 
 
 def prepare(
@@ -133,6 +161,8 @@ def prepare(
     changes = [*(overrides or []), *([f"seeds=[{seeds}]"] if seeds else [])]
     registry = load_registry(plugins or ())
     loaded = load_recipe(recipe, with_chosen(changes, words(methods), registry), registry)
+    if loaded.baseline is not None and (both := both_orders(loaded)):
+        loaded = load_recipe(recipe, with_chosen([*both, *changes], words(methods), registry), registry)
     rows = rows_of(find_target(target).rows, loaded, words(methods))
     made = make_plan(loaded, registry, rows)
     return Job(loaded, registry, made, ArtifactStore(runs / "store"), runs, tuple(plugins or ()))
@@ -146,6 +176,11 @@ def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> li
     if ALL in chosen:
         chosen = [*chosen, *registry.methods]
     return [*(f"methods.{name}={{}}" for name in chosen if name in registry.methods), *changes]
+
+
+def both_orders(recipe: Recipe) -> list[str]:
+    """Head-to-head is asked in both orders where a benchmark has that option (``--set`` has the last word)."""
+    return [f"benchmarks.{name}.order=both" for name, spec in recipe.benchmarks.items() if "order" in spec.config]
 
 
 def show_stages(job: Job) -> None:
@@ -203,8 +238,8 @@ def show_plan(job: Job) -> bool:
     return any(finding.problem for finding in findings)
 
 
-def execute(job: Job, force: bool) -> Outcome:
-    """Run what is missing, with progress, and describe the run in ``run.json``.
+def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
+    """Run what is missing, with progress, and describe the run in ``run.json`` (``described`` has the last word).
 
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
@@ -224,12 +259,12 @@ def execute(job: Job, force: bool) -> Outcome:
         raise UserError(f"nothing was started, because of:\n{listed}\nMend it, or run all the same with --force.")
     store = job.runs / "store"
     # A run that is killed can be reported too: its file says what it was to become.
-    write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store))
+    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store)))
     with Display() as display:
         outcome = run_plan(
             job.plan, job.store, job.runs / "ledger.sqlite", partial(workplace, job.plugins, store), display
         )
-    write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store, outcome))
+    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store, outcome)))
     return outcome
 
 

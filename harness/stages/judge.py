@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness.benchmark import Benchmark, JudgeError
@@ -16,10 +17,11 @@ from harness.errors import UserError
 from harness.records import write_records
 from harness.registry import AskOptions
 from harness.stage import Stage
+from harness.stages.baseline import against
 from harness.stages.work import Work, build
 from harness.types import Answer, Judgment, Reply, Request
 
-FINAL = frozenset({"refused", "empty", "bad-reply"})
+FINAL = frozenset({"refused", "empty", "bad-reply", "context"})
 """Kinds of failure that asking again would repeat: the endpoint answered, and gave nothing to read."""
 
 
@@ -28,6 +30,9 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     benchmark = work.registry.benchmarks[stage.params["benchmark"]]
     config = build(benchmark.config, stage.local["config"])
     questions = benchmark.questions(config)
+    if "baseline" in stage.inputs:
+        theirs = work.records(stage, "baseline", "answers.jsonl", Answer)
+        questions = against(questions, theirs, stage.params["baseline"])
     answers = {answer.question: answer for answer in work.records(stage, "answers", "answers.jsonl", Answer)}
     counts: dict[str, Any] = {}
     if benchmark.judged:
@@ -49,8 +54,9 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Rep
     """All requests through the ledger."""
     spec = stage.local["judge"]
     kind = work.registry.judges[spec["kind"]]
-    judge = kind.make(build(kind.config, spec["config"]))
-    options = AskOptions(**stage.local["ask"])
+    config = build(kind.config, spec["config"])
+    judge = kind.make(config)
+    options = AskOptions(**stage.local["ask"], started=work.started, price=partial(kind.price, config))
     done = 0
 
     def answered(more: int) -> None:
@@ -81,7 +87,13 @@ def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, co
 def refuse_failures(stage: Stage, outcomes: Sequence[Reply | JudgeError]) -> None:
     """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
-    if failures and not stage.params["accept_failures"]:
+    pending = [failure for failure in failures if failure.kind == "pending"]
+    if pending and len(pending) == len(failures):
+        raise UserError(
+            f"{len(pending)} of {len(outcomes)} judge calls are in batch jobs ({pending[0]}). Run the same command "
+            "again later to collect them."
+        )
+    if failures and (pending or not stage.params["accept_failures"]):
         kinds = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(f.kind for f in failures).items())
         raise UserError(
             f"{len(failures)} of {len(outcomes)} judge calls failed ({kinds}; the first: {failures[0]}). "

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.benchmark import Entrant
 from harness.stage import Stage
+from harness.stages.baseline import against, labelled
 from harness.stages.work import Work, build
 from harness.types import Answer, Judgment
 
@@ -25,7 +26,12 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
         )
         for name in params["entrants"]
     }
-    scores = benchmark.score(benchmark.questions(config), entrants, config, params["seed"], params["replicates"])
+    questions = benchmark.questions(config)
+    if "baseline" in stage.inputs:
+        questions = against(questions, work.records(stage, "baseline", "answers.jsonl", Answer), params["baseline"])
+    scores = benchmark.score(questions, entrants, config, params["seed"], params["replicates"])
+    if "baseline" in stage.inputs:
+        scores = {name: tuple(labelled(score, params["baseline"]) for score in rows) for name, rows in scores.items()}
     plain = {name: [asdict(score) for score in rows] for name, rows in scores.items()}
     (work.folder / "scores.json").write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
     return {"entrants": len(entrants), "unscored": sum(score.unscored for rows in scores.values() for score in rows)}

@@ -36,6 +36,8 @@ class Work:
     """(done, total, what) within this stage."""
     setup: Any = None
     """Makes registry and store again in a process that this stage starts (``harness.run.Setup``)."""
+    started: float | None = None
+    """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
     def scratch(self, stage: Stage) -> Path:
         """A folder for this stage's checkpoints that outlives a killed process and goes when the stage is done."""

@@ -39,6 +39,8 @@ def test_help_teaches_with_examples() -> None:
         "run",
         "reproduce",
         "report",
+        "eval",
+        "judge",
         "list",
         "recipe",
         "doctor",
@@ -50,7 +52,7 @@ def test_help_teaches_with_examples() -> None:
     assert "--install-completion" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "reproduce", "report", "list", "doctor"])
+@pytest.mark.parametrize("command", ["plan", "run", "reproduce", "eval", "report", "list", "doctor"])
 def test_every_command_says_what_it_does(command: str) -> None:
     done = distilbench(command, "--help")
     assert done.returncode == 0
@@ -65,7 +67,7 @@ HEAVY = ("torch", "transformers", "datasets", "trl", "lm_eval", "matplotlib")
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["list"], ["recipe", "check"], ["report", "--help"], ["assets", "status"]]
+    "words", [["--help"], ["list"], ["judge", "list"], ["recipe", "check"], ["report", "--help"], ["assets", "status"]]
 )
 def test_looking_around_does_not_load_torch(words: list[str]) -> None:
     code = f"""

@@ -113,7 +113,7 @@ def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, 
 @pytest.mark.parametrize("kind", ["auth", "model"])
 def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
     judge = ScriptedJudge({"q6": [kind]})
-    outcomes = ask(judge, requests(500), tmp_path / "l.sqlite", AskOptions(concurrency=4))
+    outcomes = ask(judge, requests(500), tmp_path / "l.sqlite", AskOptions(concurrency=4, max_concurrency=4))
     assert judge.calls.total() <= 12
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     assert {error.kind for error in failed} == {kind}
@@ -160,7 +160,7 @@ def test_retry_after_is_honoured_by_all(tmp_path):
 
 def test_concurrency_is_bounded_and_used(tmp_path):
     judge = ScriptedJudge(seconds=0.01)
-    ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=20))
+    ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=5, max_concurrency=20))
     assert judge.busiest == 20
 
 
@@ -174,12 +174,27 @@ def test_the_gate_halves_once_per_burst_and_grows_by_one_per_window():
             gate.leave()
         limits = [gate.limit]
         for _ in range(8 + 9):  # a window of 8 successes, then one of 9
-            gate.succeeded()
+            gate.succeeded(0.1)
             limits.append(gate.limit)
         gate.throttled(asyncio.get_running_loop().time() + 1)
         return [limits[0], limits[7], limits[8], limits[16], limits[17], gate.limit]
 
     assert asyncio.run(play()) == [8, 8, 9, 9, 10, 5]
+
+
+def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
+    gate = Gate(4, 20)
+    for _ in range(4 + 8 + 16):  # windows of 4, 8 and 16 calls at the same speed: 4 -> 8 -> 16 -> 20
+        gate.succeeded(0.1)
+    assert gate.limit == 20
+    slow = Gate(4, 100)
+    for _ in range(4):
+        slow.succeeded(0.1)
+    for _ in range(8):  # the second window is sent before anybody knows: it still grows, but for its last call
+        slow.succeeded(0.25)
+    for _ in range(60):  # 0.25 s is more than twice 0.1 s: the endpoint queues what it gets
+        slow.succeeded(0.25)
+    assert slow.limit == 8 + 7
 
 
 def test_a_request_that_takes_too_long_is_a_timeout(tmp_path):
@@ -263,7 +278,7 @@ from judges.openai_judge import OpenAIConfig, OpenAIJudge
 texts = [({"role": "user", "content": f"question {n}"},) for n in range(120)]
 requests = [Request("q", "game1", text, 1, top_logprobs=5) for text in texts]
 judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=sys.argv[1]))
-ask(judge, requests, Path(sys.argv[2]), AskOptions(concurrency=4))
+ask(judge, requests, Path(sys.argv[2]), AskOptions(concurrency=4, max_concurrency=4))
 """
 
 
@@ -291,7 +306,7 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
             kept = ledger.served()[0].replies
         assert kept >= before.total() - 8  # 4 under way, and at most 4 that came back in the last turn of the loop
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
-        outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4))
+        outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4, max_concurrency=4))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
         assert len(server.calls) == 120
         assert server.calls.total() - before.total() == 120 - kept  # exactly those that were not stored

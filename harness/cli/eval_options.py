@@ -1,0 +1,156 @@
+"""What the options of ``eval`` mean: models, judges and a recipe from a few words on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.endpoint import Endpoint
+from harness.errors import UserError, unknown
+from harness.evaluation import PLACEHOLDER, Candidate
+from harness.recipe import Recipe, check_tree
+from harness.recipe_errors import RecipeError
+from harness.recipe_file import merge, named, read_overrides
+from harness.registry import Registry
+
+GIVEN = "answers:"
+JUDGE = "main"
+"""The judge's name in the recipe that is made."""
+_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?P<place>https?://\S+|openai)")
+_ROW = re.compile(r"(?P<row>[A-Za-z0-9][\w.+-]*)=(?P<text>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``eval`` as given."""
+
+    models: Sequence[str]
+    judge: str | None
+    benchmarks: Sequence[str]
+    baseline: str | None = None
+    questions: str | None = None
+    limit: int | None = None
+    repeats: int | None = None
+    seed: int = 0
+    name: str | None = None
+    overrides: Sequence[str] = ()
+
+
+def served(text: str) -> dict[str, Any] | None:
+    """Options of kind ``openai`` for ``MODEL@http://HOST/v1`` or ``MODEL@openai``; ``None`` for anything else."""
+    found = _SERVED.fullmatch(text)
+    if found is None:
+        return None
+    place = {} if found["place"] == "openai" else {"base_url": found["place"]}
+    return {"model": found["model"], **place}
+
+
+def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
+    """A model from ``[ROW=]MODEL``, where MODEL is a checkpoint or ``NAME@URL``. ``taken``: rows that exist."""
+    row = _ROW.fullmatch(text)
+    if (row["text"] if row else text).startswith(GIVEN):
+        return given(row["row"] if row else "", row["text"] if row else text, taken)
+    name, model = (row["row"], row["text"]) if row else (None, text)
+    config = served(model)
+    short = (config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
+    base = name or re.sub(r"[^\w.+-]+", "-", short[2] or short[0]).strip("-.") or "model"
+    if name in taken:
+        raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
+    unique = next(each for n in range(1, len(taken) + 2) if (each := base if n == 1 else f"{base}-{n}") not in taken)
+    return Candidate(unique, endpoint=Endpoint("openai", config)) if config else Candidate(unique, checkpoint=model)
+
+
+def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
+    """Answers made elsewhere: ``NAME=answers:FOLDER[,FOLDER]``.
+
+    A folder holds ``BENCHMARK.jsonl`` files, or ``answers.jsonl`` with an ``import.json`` that names its benchmark.
+    """
+    files: dict[str, Path] = {}
+    for folder in (Path(each).expanduser() for each in text.removeprefix(GIVEN).split(",")):
+        if not folder.is_dir():
+            raise UserError(f"--model {text}: {folder} is no folder of answers.")
+        imported = folder / "import.json"
+        if imported.is_file() and (folder / "answers.jsonl").is_file():
+            files[str(json.loads(imported.read_text(encoding="utf-8"))["benchmark"])] = folder / "answers.jsonl"
+        else:
+            files |= {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
+    if not files:
+        raise UserError(f"--model {text}: no BENCHMARK.jsonl there, and no answers.jsonl with its import.json.")
+    if not name or name in taken:
+        raise UserError(f"--model {text}: answers need a name of their own: NAME={text}.")
+    return Candidate(name, answers=files)
+
+
+def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
+    """A recipe's judge entry from ``NAME@URL``, a kind by its name, a known model, YAML or a checkpoint."""
+    import yaml
+
+    from judges.catalogue import MODELS, find
+
+    if text.startswith("{"):
+        try:
+            entry = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--judge: not valid YAML ({getattr(error, 'problem', error)}): {text}") from error
+        if not isinstance(entry, Mapping):
+            raise UserError(f"--judge: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
+        return dict(entry)
+    config = served(text)
+    if config:
+        return {"kind": "openai", **config}
+    if find(text):
+        return {"kind": "openai", "model": text}
+    if text in registry.judges:
+        return {"kind": text}
+    if "/" in text or Path(text).is_dir() or text.startswith("pocket:"):
+        return {"kind": "transformers", "path": text}
+    remedy = "Or NAME@URL for a server, a checkpoint, or {kind: ..., ...} with a kind's options."
+    raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
+
+
+def recipe_of(asked: Asked, candidates: Sequence[Candidate], registry: Registry) -> Recipe:
+    """The recipe that an evaluation is described by. Raises UserError with everything that is wrong."""
+    names = list(asked.benchmarks) or list(registry.benchmarks)
+    for name in names:
+        if name not in registry.benchmarks:
+            raise unknown("benchmark", name, registry.benchmarks)
+    judged = any(registry.benchmarks[name].judged for name in names)
+    if judged and asked.judge is None:
+        needing = ", ".join(name for name in names if registry.benchmarks[name].judged)
+        raise UserError(
+            f"{needing} need a judge: give --judge NAME@URL (any OpenAI-compatible server), --judge NAME@openai, "
+            "a checkpoint, or pocket."
+        )
+    tree: dict[str, Any] = {
+        "name": asked.name or "eval-" + "-".join(each.row for each in candidates)[:60].strip("-."),
+        "title": "Evaluation of " + ", ".join(each.text for each in candidates),
+        "family": {"name": "evaluation", "teacher": PLACEHOLDER, "student": PLACEHOLDER},
+        "benchmarks": {name: _benchmark(name, asked, candidates, registry) for name in names},
+        "seeds": [asked.seed],
+    }
+    if judged:
+        tree["judges"] = {JUDGE: judge_entry(str(asked.judge), registry)}
+    changes, problems = read_overrides(asked.overrides)
+    tree = named(merge(tree, changes), problems)
+    recipe, more = check_tree(tree, registry)
+    if problems or more or recipe is None:
+        raise RecipeError([*problems, *more], "eval")
+    return recipe
+
+
+def _benchmark(name: str, asked: Asked, candidates: Sequence[Candidate], registry: Registry) -> dict[str, Any]:
+    """One benchmark's section: the options of ``eval`` that its config has a field for."""
+    pocket = all(str(each.checkpoint).startswith("pocket:") for each in candidates)
+    wanted: dict[str, Any] = {
+        "questions": asked.questions or ("pocket" if pocket else "official"),
+        "limit": asked.limit,
+        "repeats": asked.repeats,
+        "order": "both" if asked.baseline else None,
+    }
+    fields = registry.benchmarks[name].config.__dataclass_fields__
+    section = {key: value for key, value in wanted.items() if value is not None and key in fields}
+    return section | ({"judge": JUDGE} if registry.benchmarks[name].judged else {})

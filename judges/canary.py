@@ -1,0 +1,155 @@
+"""A canary: a few fixed questions put to a judge again and again, to see whether it is still the judge it was.
+
+Hosted models change under a name, local ones with a quantisation or a library. Each round asks the same requests under
+repeat indices of its own, so the ledger keeps all rounds, and the verdicts of the last are held against earlier ones.
+The texts are distilbench's own: six pairs of answers, one token with log-probabilities each way round, and four grades.
+
+    distilbench judge canary --judge NAME@URL --runs runs
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from harness.benchmark import Judge, JudgeError
+from harness.registry import Ask, AskOptions
+from harness.types import Reply, Request
+from judges.ledger import Ledger, request_key
+
+FIRST_ROUND: Final = 1_000_000
+"""Repeat index of round 0: benchmarks never ask that often."""
+VERSION: Final = 1
+"""Raised when a text changes: earlier rounds are then another canary's."""
+
+_PAIRS: Final = (
+    ("Name three primary colours.", "Red, yellow and blue.", "Colours are nice. Green is one, and so is brown."),
+    ("What is 17 + 26?", "17 + 26 = 43.", "17 + 26 = 33."),
+    ("Write a polite refusal to a dinner invitation in one sentence.",
+     "Thank you so much for the invitation; sadly I cannot come that evening.", "No."),
+    ("Give a synonym of 'rapid'.", "Swift.", "Rapid means that something happens at high speed, for example a train."),
+    ("Which is heavier, a kilogram of iron or a kilogram of feathers?",
+     "Neither: both weigh one kilogram.", "The iron, because iron is a heavy metal."),
+    ("Explain in one sentence why the sky is blue.",
+     "Air scatters short, blue waves of sunlight far more than long, red ones.",
+     "Because it reflects the colour of the sea."),
+)  # fmt: skip
+_CHOOSE: Final = (
+    "Two answers to an instruction follow. Reply with m if the first is better and with M if the second is better. "
+    "Reply with this one letter only.\n\nInstruction: {question}\n\nAnswer m: {first}\n\nAnswer M: {second}"
+)
+_GRADE: Final = (
+    "Grade the answer to the instruction from 1 (useless) to 10 (perfect). Reply with the grade in double square "
+    "brackets, like [[5]], and nothing else.\n\nInstruction: {question}\n\nAnswer: {answer}"
+)
+_RATING: Final = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
+
+
+def canary(number: int) -> list[Request]:
+    """The requests of one round: both orders of every pair, and a grade of both answers of the first two."""
+    asked = []
+    for index, (question, good, bad) in enumerate(_PAIRS):
+        for part, (first, second) in (("good-first", (good, bad)), ("bad-first", (bad, good))):
+            text = _CHOOSE.format(question=question, first=first, second=second)
+            asked.append(_request(f"pair{index + 1}", part, text, 1, 5, number))
+    for index, (question, good, bad) in enumerate(_PAIRS[:2]):
+        for part, answer in (("good", good), ("bad", bad)):
+            text = _GRADE.format(question=question, answer=answer)
+            asked.append(_request(f"grade{index + 1}", part, text, 16, 0, number))
+    return asked
+
+
+def _request(question: str, part: str, text: str, limit: int, top: int, number: int) -> Request:
+    messages = ({"role": "user", "content": text},)
+    return Request(question, part, messages, limit, 0.0, top, repeat=FIRST_ROUND + number)
+
+
+def verdict(request: Request, reply: Reply | JudgeError | None) -> float | None:
+    """Probability of m (pairs, 0..1) or the grade as a share of 10; ``None`` where there is none."""
+    if not isinstance(reply, Reply):
+        return None
+    if request.question.startswith("grade"):
+        found = _RATING.search(reply.text)
+        return min(float(found[1]), 10.0) / 10 if found else None
+    if reply.first_token:
+        mass = dict.fromkeys("mM", 0.0)
+        for token, logprob in reply.first_token.items():
+            if token.strip() in mass:
+                mass[token.strip()] += math.exp(min(logprob, 0.0))
+        return mass["m"] / sum(mass.values()) if sum(mass.values()) > 0 else None
+    said = reply.text.strip().strip("\"'`.*")
+    return float(said == "m") if said in ("m", "M") else None
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round's verdicts, in the order of ``canary``."""
+
+    number: int
+    verdicts: tuple[float | None, ...]
+    served: tuple[str, ...]
+    """Model ids that the endpoint says it served."""
+    logprobs: bool
+    """Whether pairs came with log-probabilities."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two rounds against each other."""
+
+    same: int
+    """Requests with the same verdict: the same side for pairs, the same grade."""
+    asked: int
+    """Requests with a verdict in either round."""
+    shift: float | None
+    """Mean absolute difference of the verdicts (0..1) over requests that have both."""
+
+    def __str__(self) -> str:
+        moved = "" if self.shift is None else f", mean shift {self.shift:.3f}"
+        return f"{self.same} of {self.asked} verdicts are the same{moved}"
+
+
+def agreement(before: Round, after: Round) -> Agreement:
+    """How far a judge agrees with its earlier self. A verdict in one round only is a disagreement."""
+    names = [request.question for request in canary(0)]
+    rows = list(zip(names, before.verdicts, after.verdicts, strict=True))
+    both = [(name, a, b) for name, a, b in rows if a is not None and b is not None]
+    same = sum(a == b if name.startswith("grade") else (a > 0.5) == (b > 0.5) for name, a, b in both)
+    known = sum(a is not None or b is not None for _, a, b in rows)
+    return Agreement(same, known, fmean(abs(a - b) for _, a, b in both) if both else None)
+
+
+def rounds(judge: Judge, ledger: Path) -> list[Round]:
+    """All rounds that the ledger holds of this judge."""
+    found: list[Round] = []
+    with Ledger(ledger, create=False) as opened:
+        while True:
+            requests = canary(len(found))
+            keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
+            replies = opened.get(keys)
+            if not replies:
+                return found
+            found.append(_round(len(found), requests, [replies.get(key) for key in keys]))
+
+
+def sing(judge: Judge, ledger: Path, options: AskOptions, ask: Ask) -> tuple[Round, list[Reply | JudgeError]]:
+    """Ask one more round. A round in which no call came through is not counted: the next one takes its number."""
+    number = len(rounds(judge, ledger)) if ledger.is_file() else 0
+    requests = canary(number)
+    outcomes = ask(judge, requests, ledger, options)
+    return _round(number, requests, outcomes), outcomes
+
+
+def _round(number: int, requests: Sequence[Request], replies: Sequence[Reply | JudgeError | None]) -> Round:
+    complete = [reply for reply in replies if isinstance(reply, Reply)]
+    return Round(
+        number,
+        tuple(verdict(request, reply) for request, reply in zip(requests, replies, strict=True)),
+        tuple(sorted({reply.model for reply in complete})),
+        any(reply.first_token for reply in complete),
+    )

@@ -1,0 +1,200 @@
+"""Asking through batch jobs: hand a file of requests over, leave, and collect the replies in a later run.
+
+The ledger remembers each job and the keys in it. A job is noted before it is made, with a token that is written into
+it, so that a run killed between the two finds it again instead of paying twice. Keys that lie in an open job are never
+asked anew; what a job ends without (it expired, a line is missing or broken) is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, Protocol, runtime_checkable
+
+from harness.benchmark import Judge, JudgeError
+from harness.types import Reply, Request
+from judges.asking import Outcome
+from judges.budget import Budget
+from judges.ledger import Ledger
+from judges.stored import StoredBatch
+
+POLL_SECONDS: Final = 10.0
+_TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an endpoint says of a job."""
+
+    done: bool
+    """Nothing more will come."""
+    state: str
+    """For people: ``in_progress, 120 of 805 done``."""
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    """Key to reply or failure, once it is done; keys may be missing."""
+    refused: bool = False
+    """The endpoint refused the job as a whole: handing it over again would end alike."""
+
+
+class Jobs(Protocol):
+    """The endpoint's side. All methods raise JudgeError when a call does not get through."""
+
+    most: int
+    """Requests in one job."""
+    wait: float
+    """Seconds to wait for jobs before leaving them to a later run."""
+    poll: float
+    """Seconds between two looks at a job."""
+
+    async def submit(self, requests: Mapping[str, Request], token: str) -> str:
+        """Make a job of requests under their keys; its id."""
+
+    async def find(self, token: str) -> str | None:
+        """The id of the job that was made with this token, or ``None`` where there is none."""
+
+    async def fetch(self, job: str) -> Job:
+        """How a job stands, with its outcomes when it is done."""
+
+
+@runtime_checkable
+class JobJudge(Protocol):
+    """A judge that can be asked through batch jobs."""
+
+    jobs: Jobs | None
+    """``None``: this judge is asked call by call."""
+
+
+async def ask_jobs(
+    judge: Judge,
+    jobs: Jobs,
+    ledger: Ledger,
+    missing: Mapping[str, Request],
+    budget: Budget,
+    settled: Callable[[str], Any],
+) -> dict[str, Outcome]:
+    """An outcome for every missing request; those in jobs that are not done are failures of kind ``pending``."""
+    asking = _JobAsking(judge, jobs, ledger, missing, budget, settled)
+    try:
+        return await asking.work()
+    finally:
+        ledger.flush()
+
+
+class _JobAsking:
+    """One run over the jobs of a judge."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        jobs: Jobs,
+        ledger: Ledger,
+        missing: Mapping[str, Request],
+        budget: Budget,
+        settled: Callable[[str], Any],
+    ) -> None:
+        self.judge, self.jobs, self.ledger, self.missing = judge, jobs, ledger, missing
+        self.budget, self.settled = budget, settled
+        self.outcomes: dict[str, Outcome] = {}
+        self.states: dict[str, str] = {}
+        """Key in an open job to what is known of that job."""
+        self.tries: Counter[str] = Counter()
+        """Key to how often this run handed it over."""
+
+    async def work(self) -> dict[str, Outcome]:
+        """Collect, submit what is in no job, and wait as long as the judge's options say."""
+        deadline = time.monotonic() + self.jobs.wait
+        while True:
+            try:
+                await self.collect()
+                await self.submit({key: self.missing[key] for key in self.left() if self.tries[key] < _TRIES})
+            except JudgeError as error:
+                self.fail(self.left(), error)
+            if not self.states or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(min(self.jobs.poll, max(0.0, deadline - time.monotonic())))
+        for key, state in self.states.items():
+            self.outcomes[key] = JudgeError("pending", state)
+        self.fail(self.left(), JudgeError("missing", "no line of the batch jobs answers this request"))
+        return {key: self.outcomes[key] for key in self.missing}
+
+    def left(self) -> list[str]:
+        """Keys that have no outcome and lie in no open job."""
+        return [key for key in self.missing if key not in self.outcomes and key not in self.states]
+
+    async def collect(self) -> None:
+        """Look at every open job of this judge."""
+        self.states = {}
+        for stored in self.ledger.batches():
+            if (stored.endpoint, stored.model) == (self.judge.endpoint, self.judge.model):
+                await self.look(stored)
+
+    async def look(self, stored: StoredBatch) -> None:
+        """Take in the outcomes of a job that is done, or note that its keys wait."""
+        if stored.id is None:  # a run was killed while it made this job
+            stored = replace(stored, id=await self.jobs.find(stored.token))
+            if stored.id is None:
+                self.ledger.close_batch(stored.token, "never made")
+                return
+            self.ledger.open_batch(stored)
+        job = await self.jobs.fetch(str(stored.id))
+        if not job.done:
+            state = f"batch job {stored.id}: {job.state}"
+            self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
+            return
+        for key in stored.keys:
+            outcome = job.outcomes.get(key)
+            if outcome is not None:
+                self.take(key, outcome)
+            elif job.refused:
+                self.fail([key], JudgeError("batch", f"batch job {stored.id}: {job.state}"))
+        self.ledger.close_batch(stored.token, f"{job.state}, {len(job.outcomes)} lines")
+
+    def take(self, key: str, outcome: Outcome) -> None:
+        """Store what a job brought; also for keys that nobody waits for now: they are paid."""
+        if isinstance(outcome, JudgeError):
+            self.fail([key], outcome)
+            return
+        dollars = self.budget.price(outcome.prompt_tokens, outcome.completion_tokens)
+        self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
+        self.finish(key, outcome)
+
+    def fail(self, keys: list[str], error: JudgeError) -> None:
+        """Note failures."""
+        for key in keys:
+            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error))
+            self.finish(key, error)
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        """An outcome counts if somebody waits for it; a reply outdoes a failure."""
+        if key in self.missing and not isinstance(self.outcomes.get(key), Reply):
+            if key not in self.outcomes:
+                self.settled(key)
+            self.outcomes[key] = outcome
+
+    async def submit(self, requests: Mapping[str, Request]) -> None:
+        """Make jobs of requests that are in none, as far as the budget goes."""
+        for part in _parts(requests, self.jobs.most):
+            why = self.budget.refusal_of_all(list(part.values()), self.ledger.batches())
+            if why is not None:
+                self.fail(list(part), JudgeError("budget", f"not asked, {why}"))
+                continue
+            dollars = sum(self.budget.estimate(request) for request in part.values())
+            stored = StoredBatch(
+                uuid.uuid4().hex, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time()
+            )
+            self.ledger.open_batch(stored)
+            stored = replace(stored, id=await self.jobs.submit(part, stored.token))
+            self.ledger.open_batch(stored)
+            self.tries.update(part.keys())
+            self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
+
+
+def _parts(requests: Mapping[str, Request], most: int) -> Iterator[dict[str, Request]]:
+    items = iter(requests.items())
+    while part := dict(islice(items, most)):
+        yield part

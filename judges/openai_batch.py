@@ -1,0 +1,154 @@
+"""OpenAI's Batch API as ``judges.jobs.Jobs``: a JSONL file of requests, a job over it, files of replies and errors.
+
+Every line carries its key as ``custom_id``, so lines may come back in any order, twice, broken, or not at all; the
+first complete reply under a key counts. It is half the price (``judges.catalogue.BATCH_DISCOUNT``), in 24 hours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.benchmark import JudgeError
+from harness.types import Reply, Request
+from judges.asking import Outcome
+from judges.jobs import POLL_SECONDS, Job
+from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub, status_failure
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+MOST_REQUESTS: Final = 50_000
+MOST_BYTES: Final = 190_000_000  # of 200 MB
+_ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+_TAG: Final = "distilbench"
+_LISTED: Final = 500  # jobs that are looked through for a token; newest first
+
+
+class OpenAIJobs:
+    """Jobs at one endpoint. ``client`` gives the SDK's client of the running event loop."""
+
+    most = MOST_REQUESTS
+
+    def __init__(
+        self,
+        client: Callable[[], AsyncOpenAI],
+        body: Callable[[Request], Mapping[str, Any]],
+        secret: Callable[[], str],
+        key_name: str,
+        wait: float,
+    ) -> None:
+        self._client, self._body, self._secret, self._key_name = client, body, secret, key_name
+        self.wait = wait
+        self.poll = POLL_SECONDS
+
+    async def submit(self, requests: Mapping[str, Request], token: str) -> str:
+        """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
+        lines = [
+            json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)})
+            for key, request in requests.items()
+        ]
+        data = ("\n".join(lines) + "\n").encode()
+        if len(data) > MOST_BYTES:
+            raise JudgeError("batch", f"the batch file has {len(data):,} bytes, {MOST_BYTES:,} are taken: set limits")
+        with _named(self._secret(), self._key_name):
+            client = self._client()
+            file = await client.with_options(max_retries=4, timeout=300).files.create(
+                file=(f"{token}.jsonl", data), purpose="batch"
+            )
+        try:
+            with _named(self._secret(), self._key_name):
+                batch = await client.with_options(timeout=60).batches.create(
+                    input_file_id=file.id,
+                    endpoint="/v1/chat/completions",
+                    completion_window="24h",
+                    metadata={_TAG: token},
+                )
+        except JudgeError as error:
+            if error.kind not in ("connection", "timeout", "truncated", "server"):
+                raise
+            found = await self.find(token)  # the call failed, but did the job come into being?
+            if found is None:
+                raise
+            return found
+        return batch.id
+
+    async def find(self, token: str) -> str | None:
+        """The id of the job with this token in its metadata."""
+        seen = 0
+        with _named(self._secret(), self._key_name):
+            async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
+                if (batch.metadata or {}).get(_TAG) == token:
+                    return batch.id
+                if (seen := seen + 1) >= _LISTED:
+                    break
+        return None
+
+    async def fetch(self, job: str) -> Job:
+        """The job's state; when it has ended, all lines of its two files."""
+        with _named(self._secret(), self._key_name):
+            client = self._client().with_options(max_retries=4, timeout=300)
+            batch = await client.batches.retrieve(job)
+            counts = batch.request_counts
+            state = batch.status + (f", {counts.completed} of {counts.total} done" if counts else "")
+            if batch.status not in _ENDED:
+                return Job(False, state)
+            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+            texts = [(await client.files.content(file)).content.decode("utf-8", "replace") for file in files]
+            said = "; ".join(
+                scrub(str(each.message), self._secret()) for each in (batch.errors and batch.errors.data) or ()
+            )
+        state += f" ({said})" if said else ""
+        return Job(True, state, dict(self._outcomes(texts)), refused=batch.status == "failed")
+
+    def _outcomes(self, texts: Iterable[str]) -> Iterator[tuple[str, Outcome]]:
+        """Key and outcome of every line that can be read: failures first, so that in a dict a reply replaces them."""
+        failures: dict[str, Outcome] = {}
+        replies: dict[str, Outcome] = {}
+        for text in texts:
+            for line in text.split("\n"):
+                key, outcome = self._read(line)
+                if isinstance(outcome, Reply):
+                    replies.setdefault(key, outcome)
+                elif outcome is not None:
+                    failures.setdefault(key, outcome)
+        yield from failures.items()
+        yield from replies.items()
+
+    def _read(self, line: str) -> tuple[str, Outcome | None]:
+        """(key, outcome) of one line; no outcome for a line that is broken, which is then asked again."""
+        try:
+            row = json.loads(line)
+            key, response = str(row["custom_id"]), row.get("response") or {}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return "", None
+        if not isinstance(response, Mapping):
+            return key, None
+        body, status = response.get("body"), response.get("status_code")
+        if status == 200:
+            try:
+                return key, read_completion(body)
+            except NoReplyError as error:
+                return key, JudgeError(error.kind, scrub(str(error), self._secret()))
+        said: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
+        if isinstance(said, Mapping) and said.get("code") == "batch_expired":
+            return key, None  # it was not asked: the next job takes it
+        known = said if isinstance(said, Mapping) else {"message": str(said)}
+        return key, status_failure(int(status or 500), known, {}, self._secret(), self._key_name)
+
+
+class _named:  # noqa: N801, reads as a word: with _named(...)
+    """Errors of the SDK inside of the block leave it as JudgeError."""
+
+    def __init__(self, secret: str, key_name: str) -> None:
+        self.secret, self.key_name = secret, key_name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from openai import OpenAIError
+
+        if isinstance(error, OpenAIError):
+            raise judge_error(error, self.secret, self.key_name) from None

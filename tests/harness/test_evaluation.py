@@ -1,0 +1,314 @@
+"""``eval``: models without training, another baseline, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli.eval_options import Asked, candidate, judge_entry, recipe_of, served
+from harness.cli.evaluating import prepare, refuse_unreachable
+from harness.cli.running import execute
+from harness.cli.wiring import load_registry
+from harness.endpoint import Endpoint, EndpointModel
+from harness.errors import UserError
+from harness.evaluation import Candidate, make_evaluation
+from harness.models import Sampling
+from harness.plan import make_plan
+from harness.recipe import load_recipe
+from harness.recipe_errors import RecipeError
+from harness.records import write_records
+from harness.registry import AskOptions
+from harness.stages.answer import given
+from harness.stages.baseline import against, labelled, pairwise
+from harness.types import Answer, Question, Reply, Score
+from judges import BENCHMARKS
+from judges.fake_server import FakeServer, script
+from tests.command import command, distilbench, environment
+
+REGISTRY = load_registry()
+SMALL = ("--set", "statistics.replicates=100", "--set", "compute.workers=1", "--min-coverage", "0")
+
+
+def asked(models: list[str], judge: str | None = "pocket", **more: object) -> Asked:
+    return Asked(models, judge, more.pop("benchmarks", []), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        ("judge@http://127.0.0.1:8000/v1", {"model": "judge", "base_url": "http://127.0.0.1:8000/v1"}),
+        ("org/model@https://h/v1", {"model": "org/model", "base_url": "https://h/v1"}),
+        ("gpt-4o@openai", {"model": "gpt-4o"}),
+        ("org/model@main", None),  # a revision on the hub
+        ("pocket:student", None),
+        ("./folder", None),
+    ],
+)
+def test_servers_are_told_from_checkpoints(text: str, config: dict[str, str] | None) -> None:
+    assert served(text) == config
+
+
+def test_rows_are_named_after_models_and_differ() -> None:
+    rows: list[str] = []
+    for text in ("pocket:student", "org/student", "a/b/student/", "mine=org/x@rev", "student@http://h/v1"):
+        rows.append(candidate(text, rows).row)
+    assert rows == ["student", "student-2", "student-3", "mine", "student-4"]
+    with pytest.raises(UserError, match="'mine' is given twice"):
+        candidate("mine=org/y", rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("pocket", {"kind": "pocket"}),
+        ("gpt-4o", {"kind": "openai", "model": "gpt-4o"}),
+        ("judge@http://h/v1", {"kind": "openai", "model": "judge", "base_url": "http://h/v1"}),
+        ("org/judge", {"kind": "transformers", "path": "org/judge"}),
+        ("{kind: pocket, noise: 0.1}", {"kind": "pocket", "noise": 0.1}),
+    ],
+)
+def test_judges_from_a_few_words(text: str, entry: dict[str, object]) -> None:
+    assert judge_entry(text, REGISTRY) == entry
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (asked(["pocket:student"], "gpt-5-mini-2025-08"), "Did you mean 'gpt-5-mini-2025-08-07'"),
+        (asked(["pocket:student"], None), "alpaca_eval, arena_hard, mt_bench"),
+        (asked(["pocket:student"], benchmarks=["gsm9k"]), "Did you mean 'gsm8k'"),
+        (asked(["pocket:student"], "{kind: pocket, noize: 1}"), "Did you mean 'noise'"),
+        (asked(["pocket:student"], overrides=["benchmarks.gsm8k.fewshots=1"]), "Did you mean 'fewshot'"),
+    ],
+)
+def test_mistakes_are_named(options: Asked, part: str) -> None:
+    with pytest.raises((UserError, RecipeError), match="(?s).*" + part.split("(", maxsplit=1)[0][:12]) as error:
+        recipe_of(options, [Candidate("student", "pocket:student")], REGISTRY)
+    assert part in str(error.value)
+
+
+def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
+    student = [Candidate("student", "pocket:student")]
+    recipe = recipe_of(asked(["pocket:student"], None, benchmarks=["gsm8k"], limit=3), student, REGISTRY)
+    assert recipe.benchmarks["gsm8k"].config["questions"] == "pocket"
+    assert recipe.benchmarks["gsm8k"].config["limit"] == 3
+    server = [Candidate("m", endpoint=Endpoint("openai", {"model": "m"}))]
+    recipe = recipe_of(asked(["m@openai"], None, benchmarks=["gsm8k"]), server, REGISTRY)
+    assert recipe.benchmarks["gsm8k"].config["questions"] == "official"
+
+
+def plan_of(baseline: str | None, judge: str = "pocket") -> dict[str, object]:
+    rows = [Candidate("student", "pocket:student"), Candidate("teacher2", "pocket:teacher")]
+    recipe = recipe_of(asked(["x"], judge, baseline=baseline, limit=4), rows, REGISTRY)
+    recipe = recipe.model_copy(update={"baseline": baseline})
+    return {"plan": make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"]), "recipe": recipe}
+
+
+def test_a_baseline_judges_again_and_answers_nothing_again() -> None:
+    plain, own = plan_of(None)["plan"], plan_of("student")["plan"]
+    keys = [{stage.key for stage in plan.stages if stage.kind == "answer"} for plan in (plain, own)]  # type: ignore[attr-defined]
+    assert keys[0] == keys[1]
+    judged = [[stage for stage in plan.stages if stage.kind == "judge"] for plan in (plain, own)]  # type: ignore[attr-defined]
+    assert [len(each) for each in judged] == [8, 6]  # the baseline is not compared with itself in two benchmarks
+    with_baseline = {stage.params["benchmark"] for stage in judged[1] if "baseline" in stage.inputs}
+    assert with_baseline == {"alpaca_eval", "arena_hard"}  # MT-Bench grades single answers, GSM8K marks them
+    assert {stage.params["config"]["order"] for stage in judged[1] if stage.params["benchmark"] == "alpaca_eval"} == {
+        "both"
+    }
+
+
+def test_what_is_pairwise_shows_in_the_requests() -> None:
+    for name, expected in {"alpaca_eval": True, "arena_hard": True, "mt_bench": False, "gsm8k": False}.items():
+        config = BENCHMARKS[name].config(limit=2)
+        assert pairwise(BENCHMARKS[name], BENCHMARKS[name].questions(config), config) is expected
+
+
+def test_a_baseline_without_answers_is_listed() -> None:
+    questions = [Question(f"q{n}", ("?",), baseline=("official",)) for n in range(8)]
+    answers = [Answer("q0", ("mine",), (True,), (1,))]
+    with pytest.raises(UserError, match=r"'x' has no answer to 7 of 8 questions: q1, q2, q3, q4, q5, \.\.\."):
+        against(questions, answers, "x")
+    (changed,) = against(questions[:1], answers, "x")
+    assert (changed.baseline, changed.meta["baseline"]) == (("mine",), "x")
+    score = labelled(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x")
+    assert score.note == "not official: against the answers of x; from text"
+
+
+def write(file: Path, rows: list[Answer]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_records(file, rows)
+    return file
+
+
+def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> None:
+    config = BENCHMARKS["alpaca_eval"].config(limit=4)
+    questions = BENCHMARKS["alpaca_eval"].questions(config)
+    rows = [Answer(question.id, ("mine",), (True,), (1,)) for question in questions]
+    write(tmp_path / "mine/alpaca_eval.jsonl", rows[::-1])
+    write(tmp_path / "imported/answers.jsonl", rows)
+    (tmp_path / "imported/import.json").write_text('{"benchmark": "alpaca_eval"}')
+    mine, theirs = f"mine=answers:{tmp_path / 'mine'}", f"theirs=answers:{tmp_path / 'imported'}"
+    options = asked([mine], "pocket", baseline=theirs, questions="pocket", limit=4)
+    job, _ = prepare(options, None, tmp_path / "runs")
+    (entrant,) = job.plan.entrants
+    assert set(entrant.answers) == set(entrant.judgments) == {"alpaca_eval"}  # the other three: no answers given
+    judge = entrant.judgments["alpaca_eval"]
+    assert judge.params["baseline"] == "theirs" and "baseline" in judge.inputs
+    assert given(tmp_path / "mine/alpaca_eval.jsonl", questions) == rows  # in the order of the questions
+    wrong = write(
+        tmp_path / "wrong.jsonl", [rows[0], rows[0], replace(rows[1], turns=("a", "b")), replace(rows[2], question="x")]
+    )
+    with pytest.raises(UserError) as error:
+        given(wrong, questions)
+    assert "2 questions without an answer" in str(error.value)
+    assert "1 questions answered twice" in str(error.value)
+    assert "1 questions of another number of turns" in str(error.value)
+    assert "1 answers are to other questions" in str(error.value)
+    with pytest.raises(UserError, match="need a name"):
+        candidate(f"answers:{tmp_path / 'mine'}")
+
+
+def say(request: object) -> Reply:
+    return Reply(f"It is {len(request.messages[-1]['content'])}.", "stop", "fake", 20, 5)  # type: ignore[attr-defined]
+
+
+def endpoint(server: FakeServer, path: Path, **options: object) -> EndpointModel:
+    there = Endpoint("openai", {"model": "fake", "base_url": server.base_url})
+    return EndpointModel(there, REGISTRY, path, AskOptions(retries=0, **options))  # type: ignore[arg-type]
+
+
+TALKS = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
+
+
+def test_answers_of_a_server_are_kept_and_keyed_by_the_seed(tmp_path: Path) -> None:
+    with FakeServer(say) as server:
+        model = endpoint(server, tmp_path / "l.sqlite")
+        first = model.generate(TALKS, Sampling(9, 0.7, 0.9), seed=3)
+        assert [row[0].text for row in first] == [f"It is {n}." for n in range(1, 6)]
+        assert model.generate(TALKS, Sampling(9, 0.7, 0.9), seed=3) == first
+        assert server.calls.total() == 5
+        model.generate(TALKS, Sampling(9, 0.7, 0.9), seed=4)
+        assert server.calls.total() == 10
+        two = model.generate(TALKS[:1], Sampling(9, 0.7, 0.9), seed=7, n=2)
+        assert len(two[0]) == 2 and server.calls.total() == 12
+        assert {request.max_tokens for request in server.requests} == {9}
+
+
+def test_missing_answers_stop_the_stage_and_refusals_are_empty_answers(tmp_path: Path) -> None:
+    with FakeServer(say, script(["server-500"])) as server:
+        with pytest.raises(UserError, match=r"1 of 5 answers of fake did not come .the first: server"):
+            endpoint(server, tmp_path / "l.sqlite", concurrency=1, max_concurrency=1).generate(TALKS, Sampling(9), 0)
+        assert len(endpoint(server, tmp_path / "l.sqlite").generate(TALKS, Sampling(9), 0)) == 5
+        assert server.calls.total() == 6
+    with FakeServer(say, script(["content-filter"])) as server:
+        model = endpoint(server, tmp_path / "m.sqlite", concurrency=1, max_concurrency=1)
+        answers = model.generate(TALKS, Sampling(9), 0)
+        assert (answers[0][0].text, answers[1][0].text) == ("", "It is 2.")
+        with pytest.raises(UserError, match="gives answers only"):
+            model.first_token(TALKS, 5)
+
+
+def respond(request: object) -> Reply:
+    """Answers, and judges in every format."""
+    text = request.messages[-1]["content"]  # type: ignore[attr-defined]
+    if request.top_logprobs:  # type: ignore[attr-defined]
+        return Reply("m", "stop", "fake", 100, 1, {"m": -0.2, "M": -1.7})
+    return Reply(f"[[A>B]] [[{len(text) % 10 + 1}]] 42", "stop", "fake", 100, 10)
+
+
+def evaluate(server: FakeServer, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    return distilbench(*words(server), *more, cwd=folder)
+
+
+def words(server: FakeServer) -> list[str]:
+    """Two benchmarks, six questions each: 6 + 12 answers, 6 + 12 judgments. Nothing loads a model."""
+    place = f"fake@{server.base_url}"
+    asked = ["--model", f"mine={place}", "--judge", place, "--questions", "pocket", "--limit", "6"]
+    return ["eval", *asked, "--benchmarks", "alpaca_eval,mt_bench", *SMALL]
+
+
+def test_killed_in_the_middle_and_run_again_gives_the_same_table_and_repeats_no_paid_call(tmp_path: Path) -> None:
+    with FakeServer(respond) as server:
+        whole = evaluate(server, tmp_path / "whole")
+        assert whole.returncode == 0, whole.stderr
+        assert "mine" in whole.stdout and "chars (baseline" in whole.stdout
+        calls = server.calls.total()
+        assert calls <= 36
+        again = evaluate(server, tmp_path / "whole")
+        assert (again.returncode, again.stdout, server.calls.total()) == (0, whole.stdout, calls)
+        status = distilbench("judge", "status", cwd=tmp_path / "whole")
+        assert status.returncode == 0, status.stderr
+        assert "of unknown price" in status.stdout and "(100%)" in status.stdout
+        assert "6 of 6 with a verdict" in status.stdout
+        found = json.loads((tmp_path / "whole/runs/eval-mine/run.json").read_text())
+        assert not {"methods", "train", "family", "prompts"} & found["recipe"].keys()
+
+        server.calls.clear()
+        server.answered.clear()
+        server.latency = 0.1
+        (tmp_path / "killed").mkdir()
+        one = ("--set", "ask.concurrency=1", "--set", "ask.max_concurrency=1")
+        process = subprocess.Popen(
+            command(*words(server), *one), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(),
+            cwd=tmp_path / "killed", start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while server.answered.total() < 9 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+        assert 9 <= server.answered.total() < calls
+        server.latency = 0.0
+        assert evaluate(server, tmp_path / "killed").stdout == whole.stdout
+        assert sum(count - 1 for count in server.answered.values()) <= 1  # the call that was under way when it died
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "changes", "part"),
+    [
+        ("m@http://127.0.0.1:9/v1", "pocket", [], "cannot be reached"),
+        ("pocket:student", "j@http://127.0.0.1:9/v1", [], "cannot be reached"),
+        ("pocket:student", "GOOD", ["ask.max_cost=1"], "price of a judge is not known"),
+        ("pocket:student", "GOOD", ["ask.max_calls=3"], "4 judge calls are to be made, ask.max_calls allows 3"),
+        ("pocket:student", "{kind: openai, model: other, base_url: URL}", [], "does not serve this model"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(
+    model: str, judge: str, changes: list[str], part: str, tmp_path: Path
+) -> None:
+    with FakeServer(respond, lambda content, visit: "no-model") as server:
+        judge = judge.replace("GOOD", f"fake@{server.base_url}").replace("URL", server.base_url)
+        options = asked([model], judge, benchmarks=["alpaca_eval"], questions="pocket", limit=4, overrides=changes)
+        job, candidates = prepare(options, None, tmp_path / "runs")
+        with pytest.raises(UserError, match=re.escape(part)):  # noqa: PT012, whichever of the two checks it is
+            refuse_unreachable(job, candidates)
+            execute(job, force=False)
+        assert len(server.requests) <= 1  # the probe's one token
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_row_of_a_recipe_as_the_baseline_of_all_seeds() -> None:
+    """The teacher under two seeds against the student's answers of the first seed; the student is not judged there."""
+    small = [
+        "seeds=[4,5]",
+        *(f"benchmarks.{name}.limit=3" for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")),
+    ]
+    plan = make_plan(load_recipe("pocket", ["baseline=student", *small], REGISTRY), REGISTRY, ["teacher", "student"])
+    judged = [stage for stage in plan.stages if stage.kind == "judge" and stage.params["benchmark"] == "arena_hard"]
+    assert [stage.label for stage in judged] == ["judge arena_hard teacher seed 4", "judge arena_hard teacher seed 5"]
+    (baseline,) = {stage.inputs["baseline"] for stage in judged}
+    labels = {f"answer/{stage.key}": stage.label for stage in plan.stages}
+    assert labels[baseline] == "answer arena_hard student seed 4"
+    (score,) = [stage for stage in plan.stages if stage.label == "score arena_hard"]
+    assert score.inputs["baseline"] == baseline and score.params["entrants"] == ["teacher/4", "teacher/5"]
+    with pytest.raises(UserError, match=r"unknown baseline 'studnet'.*Did you mean 'student'"):
+        make_plan(load_recipe("pocket", ["baseline=studnet"], REGISTRY), REGISTRY, ["teacher"])

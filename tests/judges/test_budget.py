@@ -1,0 +1,172 @@
+"""Budgets of money, calls and time over one ledger, and the catalogue they take prices from."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from harness.benchmark import JudgeError
+from harness.errors import UserError
+from harness.registry import AskOptions
+from harness.types import Reply, Request
+from judges import catalogue
+from judges.client import ask
+from judges.ledger import Ledger
+from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
+
+
+class Judge:
+    """Answers 100 prompt tokens and 10 completion tokens, or fails for the questions named."""
+
+    name, endpoint, model = "counted", "in-process:counted", "counted"
+
+    def __init__(self, fails=(), seconds=0.0):
+        self.fails, self.seconds, self.calls = set(fails), seconds, 0
+
+    async def complete(self, request):
+        self.calls += 1
+        await asyncio.sleep(self.seconds)
+        if request.question in self.fails:
+            raise JudgeError("refused", "no")
+        return Reply("m", "stop", "counted", 100, 10)
+
+    def check(self):
+        return None
+
+
+def requests(count):
+    return [Request(f"q{n}", "game1", ({"role": "user", "content": "x" * 400 + str(n)},), 20) for n in range(count)]
+
+
+def cent(prompt, completion):
+    """A tenth of a cent per prompt token and nothing else: a reply costs 100 x 0.001 = 10 cents."""
+    return 0.001 * prompt
+
+
+def answered(outcomes):
+    return sum(isinstance(outcome, Reply) for outcome in outcomes)
+
+
+def test_money_stops_before_the_call_that_would_not_fit(tmp_path):
+    """10 cents a reply, a dollar: 10 replies. The estimate of a request is the same: 400 characters, 100 tokens."""
+    judge = Judge()
+    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=1.0001, price=cent)
+    outcomes = ask(judge, requests(50), tmp_path / "l.sqlite", options)
+    assert (answered(outcomes), judge.calls) == (10, 10)
+    assert {outcome.kind for outcome in outcomes[10:]} == {"budget"}
+    assert str(outcomes[-1]).startswith("not asked, $1.0000 of the budget of $1.0001 is spent")
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.served()[0].dollars == pytest.approx(1.0)
+        assert ledger.failures() == {}  # what was not asked is no failed call
+    more = ask(judge, requests(50), tmp_path / "l.sqlite", options)  # a new run: a new budget, the old replies kept
+    assert (answered(more), judge.calls) == (20, 20)
+
+
+def test_calls_under_way_are_counted(tmp_path):
+    judge = Judge(seconds=0.02)
+    options = AskOptions(concurrency=8, max_cost=1.0001, price=cent)
+    assert answered(ask(judge, requests(50), tmp_path / "l.sqlite", options)) == 10
+
+
+def test_everyone_who_writes_into_the_ledger_shares_the_budget(tmp_path):
+    started = time.time()
+    path = tmp_path / "l.sqlite"
+    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=1.0001, price=cent, started=started)
+    assert answered(ask(Judge(), requests(7), path, options)) == 7
+    other = Judge()
+    other.model = "other"
+    assert answered(ask(other, requests(7), path, options)) == 3
+
+
+def test_a_free_judge_fits_any_budget_and_an_unknown_price_none(tmp_path):
+    free = AskOptions(max_cost=0.0, price=lambda prompt, completion: 0.0)
+    assert answered(ask(Judge(), requests(5), tmp_path / "l.sqlite", free)) == 5
+    with pytest.raises(UserError, match="price of judge model 'counted' at in-process:counted is not known"):
+        ask(Judge(), requests(6), tmp_path / "l.sqlite", replace(free, price=lambda prompt, completion: None))
+
+
+def test_calls_are_counted_with_the_failed_ones(tmp_path):
+    judge = Judge(fails={"q0", "q3"})
+    options = AskOptions(concurrency=1, max_concurrency=1, max_calls=6)
+    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", options)
+    assert (judge.calls, answered(outcomes)) == (6, 4)
+    assert "budget of 6 calls" in str(outcomes[19])
+
+
+def test_time_ends_the_asking_but_not_the_calls_under_way(tmp_path):
+    judge = Judge(seconds=0.05)
+    options = AskOptions(concurrency=2, max_concurrency=2, max_seconds=0.2)
+    start = time.monotonic()
+    outcomes = ask(judge, requests(200), tmp_path / "l.sqlite", options)
+    assert time.monotonic() - start < 5  # 200 calls by two would take 5 s
+    assert answered(outcomes) == judge.calls < 200
+    assert "time budget of 0.2 s" in str(outcomes[-1])
+
+
+def test_a_batch_of_an_in_process_judge_fits_as_a_whole_or_not(tmp_path):
+    class Batched(Judge):
+        chunk = 4
+
+        def complete_many(self, many):
+            self.calls += len(many)
+            return [Reply("m", "stop", "counted", 100, 10) for _ in many]
+
+    judge = Batched()
+    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(max_cost=1.0001, price=cent))
+    assert answered(outcomes) == judge.calls == 8  # 2 x 4 at 10 cents; four more would make $1.20
+
+
+def test_every_price_has_a_date_and_a_source_and_every_substitute_is_known():
+    for model in catalogue.MODELS.values():
+        assert model.context > 0
+        if model.price is not None:
+            assert model.price.prompt <= model.price.completion
+            assert date.fromisoformat(f"{model.price.as_of}-01") < date(2027, 1, 1)
+            assert model.price.source.startswith("https://")
+        if model.substitute is not None:
+            substitute = catalogue.MODELS[model.substitute]
+            assert substitute.retired is None or model.retired is None or substitute.retired > model.retired
+            assert substitute.quirks.logprobs or not model.quirks.logprobs
+
+
+def test_retirement_and_undated_names_are_remarked_on():
+    (said,) = catalogue.remarks("gpt-4-1106-preview", date(2026, 9, 1))
+    assert "retired in 52 days, on 2026-10-23" in said and "gpt-4.1-2025-04-14" in said
+    assert catalogue.remarks("gpt-4-1106-preview", date(2026, 1, 1)) == []
+    (said,) = catalogue.remarks("gpt-4-0613", date(2026, 11, 1))
+    assert "was to be retired on 2026-10-23" in said
+    assert "undated name, for now of gpt-4o-2024-08-06" in catalogue.remarks("gpt-4o", date(2026, 1, 1))[0]
+    assert catalogue.remarks("my-own-model", date(2026, 1, 1)) == []
+
+
+def test_the_catalogue_is_for_openais_own_endpoint_and_options_override_it():
+    hosted, mine = OpenAIConfig(model="gpt-5-mini-2025-08-07"), OpenAIConfig(model="gpt-4o", base_url="http://x/v1")
+    assert JUDGE.price(hosted, 1_000_000, 1_000_000) == 2.25
+    assert JUDGE.price(mine, 1, 1) is None and not JUDGE.notes(mine)
+    body = OpenAIJudge(hosted).body(Request("q", "p", ({"role": "user", "content": "?"},), 1, 0.0, 5))
+    assert body["max_completion_tokens"] == 4097 and body["temperature"] == 1.0 and "logprobs" not in body
+    assert OpenAIJudge(hosted).endpoint.endswith("#temperature=1,max_completion_tokens,no-logprobs,thinking=4096")
+    own = OpenAIConfig(model="gpt-5-mini-2025-08-07", thinking_tokens=0, logprobs=True, price_in=9, price_out=9)
+    body = OpenAIJudge(own).body(Request("q", "p", ({"role": "user", "content": "?"},), 1, 0.0, 5))
+    assert (body["max_completion_tokens"], body["logprobs"]) == (1, True)
+    assert JUDGE.price(own, 1_000_000, 0) == 9.0
+
+
+def test_a_prompt_longer_than_the_context_is_refused_in_process_too(tmp_path):
+    """A model of 64 positions: 60 words and the template's marks fit or not, and the others are answered."""
+    from judges.transformers_judge import TransformersConfig, TransformersJudge
+    from tests.tiny import WORDS, tiny_checkpoint
+
+    tiny_checkpoint(tmp_path / "model")
+    config = tmp_path / "model/config.json"
+    plain = json.loads(config.read_text())
+    config.write_text(json.dumps(plain | {"max_position_embeddings": 64}))
+    judge = TransformersJudge(TransformersConfig(path=str(tmp_path / "model"), device="cpu"))
+    short, long = (({"role": "user", "content": " ".join(WORDS[0] for _ in range(count))},) for count in (5, 80))
+    asked = [Request("short", "p", short, 1, 0.0, 5), Request("long", "p", long, 1, 0.0, 5)]
+    outcomes = ask(judge, asked, tmp_path / "l.sqlite", AskOptions())
+    assert isinstance(outcomes[0], Reply)
+    assert outcomes[1].kind == "context" and "the model reads 64" in str(outcomes[1])

@@ -1,0 +1,156 @@
+"""Batch jobs against the fake server: submit, leave, collect; untidy result files; a job whose making got lost."""
+
+import pytest
+
+from harness.benchmark import JudgeError
+from harness.errors import UserError
+from harness.registry import AskOptions
+from harness.types import Reply, Request
+from judges.client import ask
+from judges.fake_server import FakeServer, shares
+from judges.ledger import Ledger
+from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.stored import StoredBatch
+
+
+def requests(count):
+    return [
+        Request(f"q{n}", "preference", ({"role": "user", "content": f"question {n}"},), 1, top_logprobs=5)
+        for n in range(count)
+    ]
+
+
+def respond(request):
+    number = int(request.messages[0]["content"].split()[1])
+    return Reply("m", "stop", "fake", 100 + number, 1, {"m": -0.1, "M": -2.4})
+
+
+def asked(server, count, path, wait=0.0, options=AskOptions(), **more):
+    config = OpenAIConfig(model="fake", base_url=server.base_url, batch=True, batch_wait=wait, **more)
+    judge = OpenAIJudge(config)
+    judge.jobs.poll = 0.01
+    return ask(judge, requests(count), path, options)
+
+
+def kinds(outcomes):
+    return [outcome.kind if isinstance(outcome, JudgeError) else "reply" for outcome in outcomes]
+
+
+def test_submit_leave_collect_later(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with FakeServer(respond) as server:
+        server.batches.looks = 2
+        first = asked(server, 5, path)
+        assert kinds(first) == ["pending"] * 5
+        assert "batch_1: handed over now, 5 requests" in str(first[0])
+        assert "in_progress, 0 of 5 done" in str(asked(server, 5, path)[0])  # the first look
+        third = asked(server, 7, path)  # two more than before: only they go into a second job
+        assert kinds(third) == ["reply"] * 5 + ["pending"] * 2
+        assert [reply.prompt_tokens for reply in third[:5]] == [
+            100,
+            101,
+            102,
+            103,
+            104,
+        ]  # each its own, though reordered
+        asked(server, 7, path)
+        assert kinds(asked(server, 7, path)) == ["reply"] * 7
+        assert (server.batches.made, set(server.answered.values())) == (2, {1})
+        live = ask(OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url)), requests(7), path, AskOptions())
+        assert kinds(live) == ["reply"] * 7  # the same keys: what a job brought counts for calls too
+        assert server.calls.total() == 7
+
+
+def test_waiting_instead_of_leaving(tmp_path):
+    with FakeServer(respond) as server:
+        server.batches.looks = 3
+        assert kinds(asked(server, 3, tmp_path / "l.sqlite", wait=30)) == ["reply"] * 3
+
+
+def test_untidy_result_files_lose_nothing(tmp_path):
+    """Lines twice, none, half or expired: all are answered in the end, and only what was not is asked again."""
+    faults = ("duplicate-line", "missing-line", "broken-line", "expired-line", "content-filter", "server-500")
+    path = tmp_path / "l.sqlite"
+    with FakeServer(respond, shares(dict.fromkeys(faults, 0.1), seed=3)) as server:
+        first = asked(server, 200, path, wait=30)
+        assert set(server.faults) == set(faults)
+        assert set(kinds(first)) == {"reply", "refused", "server"}  # the other faults were repaired by a second job
+        assert kinds(first).count("refused") == server.faults["content-filter"]
+        assert kinds(first).count("server") == server.faults["server-500"]
+        assert server.batches.made == 2
+        assert kinds(asked(server, 200, path, wait=30)) == ["reply"] * 200  # failures are asked again by the next run
+        again = server.faults["missing-line"] + server.faults["broken-line"]  # paid, but lost by the endpoint
+        assert server.answered.total() == 200 + again
+        assert [r.prompt_tokens for r in asked(server, 200, path)] == [100 + n for n in range(200)]
+
+
+def test_a_job_whose_making_got_lost_is_found_again(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with FakeServer(respond) as server:
+        server.batches.lose_create = 1
+        assert kinds(asked(server, 4, path)) == ["pending"] * 4
+        assert kinds(asked(server, 4, path)) == ["reply"] * 4
+        assert server.batches.made == 1
+
+
+def test_killed_between_making_and_noting_the_job_is_not_paid_twice(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with FakeServer(respond) as server:
+        assert kinds(asked(server, 4, path)) == ["pending"] * 4
+        with Ledger(path) as ledger:  # as it stands when the process died before it heard the id
+            (job,) = ledger.batches()
+            ledger.open_batch(StoredBatch(job.token, job.endpoint, job.model, None, job.keys, job.dollars, job.time))
+        assert kinds(asked(server, 4, path)) == ["reply"] * 4
+        with Ledger(path) as ledger:  # and one that died before the job was made at all
+            ledger.open_batch(StoredBatch("unheard-of", job.endpoint, job.model, None, ("x",), None, job.time))
+        asked(server, 5, path)
+        assert kinds(asked(server, 5, path)) == ["reply"] * 5
+        assert server.batches.made == 2
+
+
+@pytest.mark.parametrize(("end", "kind", "made"), [("failed", "batch", 1), ("expired", "missing", 2)])
+def test_a_job_that_ends_badly_is_a_named_failure_and_no_loop(tmp_path, end, kind, made):
+    with FakeServer(respond) as server:
+        server.batches.end = end
+        outcomes = asked(server, 3, tmp_path / "l.sqlite", wait=20)
+        assert kinds(outcomes) == [kind] * 3
+        assert ("line 1 is broken" if end == "failed" else "no line of the batch jobs") in str(outcomes[0])
+        assert server.batches.made == made  # an expired job is handed over once more within a run, a refused one is not
+        server.batches.end = "completed"
+        asked(server, 3, tmp_path / "l.sqlite", wait=5)
+        assert kinds(asked(server, 3, tmp_path / "l.sqlite", wait=5)) == ["reply"] * 3
+
+
+def test_an_endpoint_without_batches_is_a_named_failure(tmp_path):
+    class Plain(FakeServer):
+        pass
+
+    with Plain(respond) as server:
+        server.batches.post = lambda handler: False  # an endpoint that knows chat only
+        outcomes = asked(server, 2, tmp_path / "l.sqlite")
+        assert kinds(outcomes) == ["model"] * 2  # HTTP 404 on /v1/files
+        assert "404" in str(outcomes[0])
+
+
+def test_a_batch_costs_half_and_must_fit_the_budget(tmp_path):
+    """One request: 10 characters / 4 = 2 prompt tokens, 1 completion token, at $1 each per token x 1/2 = $1.50."""
+    prices = {"price_in": 1e6, "price_out": 1e6}
+    config = OpenAIConfig(model="fake", batch=True, **prices)
+    assert JUDGE.price(config, 100, 1) == 50.5  # (100 + 1) / 2
+
+    def priced(prompt, completion):
+        return JUDGE.price(config, prompt, completion)
+
+    with FakeServer(respond) as server:
+        tight = AskOptions(max_cost=2.9, price=priced)
+        outcomes = asked(server, 2, tmp_path / "l.sqlite", options=tight, **prices)
+        assert kinds(outcomes) == ["budget"] * 2
+        assert "about $3.0000 more does not fit the budget of $2.9" in str(outcomes[0])
+        assert server.batches.made == 0
+        ample = AskOptions(max_cost=3.1, price=priced)
+        assert kinds(asked(server, 2, tmp_path / "l.sqlite", options=ample, **prices)) == ["pending"] * 2
+        asked(server, 2, tmp_path / "l.sqlite", options=ample, **prices)
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            assert ledger.served()[0].dollars == 50.5 + 51.0  # what the endpoint counted: 100 and 101 prompt tokens
+        with pytest.raises(UserError, match="price of judge model 'fake'"):
+            asked(server, 3, tmp_path / "l.sqlite", options=AskOptions(max_cost=1))
