@@ -97,6 +97,10 @@ class EndpointModel:
         """Not offered."""
         self._refuse("probabilities of letters")
 
+    def cut(self, text: str, max_tokens: int) -> NoReturn:
+        """Not offered."""
+        self._refuse("tokens of a text")
+
     def first_token(self, conversations: Sequence[Messages], k: int) -> NoReturn:
         """Not offered."""
         self._refuse("first tokens")

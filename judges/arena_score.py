@@ -159,7 +159,7 @@ def score(
         name: _ratio(questions, entrant.judgments, rules.scorer, STRONG_WEIGHT) for name, entrant in entrants.items()
     }
     fits = _fits(questions, entrants, ratios, replicates, seed)
-    scored = {}
+    scored: dict[str, tuple[Score, ...]] = {}
     for name, entrant in entrants.items():
         detail = _detail(questions, entrant, rules.scorer, seed)
         if name in fits:

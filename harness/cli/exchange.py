@@ -209,10 +209,12 @@ def _from_run(run: str, row: str | None, seed: int, benchmark: str | None, runs:
     name = cell.metric.split(".")[0]
     store = ArtifactStore(place.parent / "store")
     inputs = store.meta("score", cell.score)["inputs"]
-    answers, judgments = (
-        read_records(store.path(*inputs[f"{kind}:{cell.entrant}"].split("/")) / f"{kind}.jsonl", record)
-        for kind, record in (("answers", Answer), ("judgments", Judgment))
-    )
+    files = {
+        kind: store.path(*inputs[f"{kind}:{cell.entrant}"].split("/")) / f"{kind}.jsonl"
+        for kind in ("answers", "judgments")
+    }
+    answers = read_records(files["answers"], Answer)
+    judgments = read_records(files["judgments"], Judgment)
     config = read.recipe["benchmarks"][name]
     options = {key: value for key, value in config.items() if key != "judge"}
     return Held(name, options, f"{read.name}-{cell.row}-{seed}", answers, judgments, read.judges.get(name, ""), "")

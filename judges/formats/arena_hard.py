@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,16 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
         label = game.get("score") if isinstance(game, Mapping) else None
         said = game.get("judgment", "") if isinstance(game, Mapping) else ""
         text = said.get("answer", "") if isinstance(said, Mapping) else said
-        shared = {"reply": text if isinstance(text, str) else "", "judge_model": judge}
-        meta = {"model_first": bool(number)}
+        blank = Judgment(
+            question.id, part, None, "no verdict in the file", reply=text if isinstance(text, str) else "",
+            judge_model=judge, meta={"model_first": bool(number)},
+        )  # fmt: skip
         if label is None:
-            found.append(Judgment(question.id, part, None, "no verdict in the file", meta=meta, **shared))
+            found.append(blank)
         elif label in LABELS or label in MIRRORED:
             margin = {**LABELS, **MIRRORED}[label] * (1 if number else -1)
             flags = (MIRRORED_FLAG,) if label in MIRRORED else ()
-            found.append(Judgment(question.id, part, margin + 0.0, flags=flags, meta=meta, **shared))
+            found.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
         else:
             raise UserError(f"{where}: game {number + 1} has no such verdict label: {short(label)}")
     return found

@@ -64,13 +64,13 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     problems += judgments.miss(TURNS) if judgments.found or judgments.problems else []
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
-    given: list[Judgment] = []
-    for question in questions:
-        for turn in TURNS:
-            if (held := judgments.get(question.id, turn)) is not None:
-                row, where = held
-                pair = "g1_winner" in row
-                given += _games(question.id, turn, row, chosen, where) if pair else [_rating(question.id, turn, *held)]
+    given = [
+        judgment
+        for question in questions
+        for turn in TURNS
+        if (held := judgments.get(question.id, turn)) is not None
+        for judgment in _given(question.id, turn, held[0], held[1], chosen)
+    ]
     found = [answers.get(question.id) for question in questions if answers.get(question.id) is not None]
     return Imported(chosen, tuple(found), tuple(given), tuple(problems), next(iter(opponents), ""))
 
@@ -95,15 +95,20 @@ def _judge(row: Row) -> str:
     return str(judge[0]) if isinstance(judge, list | tuple) and judge else str(judge)
 
 
+def _given(question: str, turn: str, row: Row, where: str, model: str) -> list[Judgment]:
+    return _games(question, turn, row, model, where) if "g1_winner" in row else [_rating(question, turn, row, where)]
+
+
 def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise UserError(f"{where}: score must be a number, got {short(score)}")
     text = row.get("judgment")
-    shared = {"reply": text if isinstance(text, str) else "", "judge_model": _judge(row)}
+    reply, judge = text if isinstance(text, str) else "", _judge(row)
     if not 1 <= score <= 10:
-        return Judgment(question, turn, None, "no rating in the file" if score == -1 else f"rating {score}", **shared)
-    return Judgment(question, turn, float(score), **shared)
+        reason = "no rating in the file" if score == -1 else f"rating {score}"
+        return Judgment(question, turn, None, reason, reply=reply, judge_model=judge)
+    return Judgment(question, turn, float(score), reply=reply, judge_model=judge)
 
 
 def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[Judgment]:
@@ -112,14 +117,13 @@ def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[J
     for number, game in enumerate(_GAMES, 1):
         winner = row.get(f"g{number}_winner")
         text = row.get(f"g{number}_judgment")
-        shared = {"reply": text if isinstance(text, str) else "", "judge_model": _judge(row)}
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
-        if winner == "error":
-            found.append(Judgment(question, f"{turn}:{game}", None, "no verdict in the file", **shared))
-        elif winner in values:
-            found.append(Judgment(question, f"{turn}:{game}", values[winner], **shared))
-        else:
+        if winner != "error" and winner not in values:
             raise UserError(f"{where}: g{number}_winner must be model_1, model_2, tie or error, got {short(winner)}")
+        value = values.get(winner)
+        reason = "no verdict in the file" if value is None else None
+        reply = text if isinstance(text, str) else ""
+        found.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))
     return found
 
 
@@ -183,7 +187,7 @@ def _pairs(question: Question, exported: Exported, judge: str) -> list[Row]:
     read_back = verdicts(own, "median").get(question.id, {})
     replies = {judgment.part: judgment.reply for judgment in reversed(own)}
     name = "pair-math-v1" if question.category in WITH_REFERENCE else "pair-v2"
-    lines = []
+    lines: list[Row] = []
     for turn, part in _SLOTS.items():
         line: dict[str, Any] = {
             "question_id": _number(question),

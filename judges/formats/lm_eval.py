@@ -56,8 +56,8 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
                 before = responses.get(question.id)
                 if before is not None and before[0] != held[0]:
                     raise UserError(f"question {question.id}: the filters' rows hold different responses.")
-                taken = {**(before[1] if before else {}), **({name: held[1]} if name in FILTERS else {})}
-                responses.found[f"{question.id}\0"] = (held[0], taken)
+                values = {**(before[1] if before else {}), **({name: held[1]} if name in FILTERS else {})}
+                responses.found[f"{question.id}\0"] = (held[0], values)
     answers = [
         Answer(question.id, (held[0],), (), (), held[1])
         for question in questions

@@ -214,6 +214,8 @@ def test_missing_answers_stop_the_stage_and_refusals_are_empty_answers(tmp_path:
         assert (answers[0][0].text, answers[1][0].text) == ("", "It is 2.")
         with pytest.raises(UserError, match="gives answers only"):
             model.first_token(TALKS, 5)
+        with pytest.raises(UserError, match="not tokens of a text"):
+            model.cut("one two", 1)
 
 
 def respond(request: object) -> Reply:
