@@ -31,6 +31,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     )
 }
 
+PAPER = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
+"""The paper's columns: what an evaluation runs when it names none. The others are further protocols of these."""
+
 JUDGES: dict[str, JudgeKind] = {
     kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
 }

@@ -114,7 +114,9 @@ def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
 
 def recipe_of(asked: Asked, candidates: Sequence[Candidate], registry: Registry) -> Recipe:
     """The recipe that an evaluation is described by. Raises UserError with everything that is wrong."""
-    names = list(asked.benchmarks) or list(registry.benchmarks)
+    from judges import PAPER
+
+    names = list(asked.benchmarks or PAPER)
     for name in names:
         if name not in registry.benchmarks:
             raise unknown("benchmark", name, registry.benchmarks)

@@ -42,7 +42,9 @@ def evaluate(
         str | None,
         typer.Option(help="Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket, or {kind: ...}."),
     ] = None,
-    benchmarks: Annotated[str | None, typer.Option(help="Benchmarks, separated by commas; default: all.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(help="Benchmarks, separated by commas; default: the paper's four.")
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Compare with this model's answers instead of the official baseline's."),

@@ -134,7 +134,8 @@ def test_list_names_everything_one_line_each() -> None:
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 from harness.cli import main
 from harness.cli.app import app
 app.command("wait")(lambda: (print("ready", flush=True), time.sleep(60)))

@@ -269,7 +269,8 @@ def test_replay_answers_from_another_ledger_and_names_what_is_missing(tmp_path):
 
 
 ASKER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 from pathlib import Path
 from harness.registry import AskOptions
 from harness.types import Request
