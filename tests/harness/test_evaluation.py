@@ -238,7 +238,7 @@ def words(server: FakeServer) -> list[str]:
     return ["eval", *asked, "--benchmarks", "alpaca_eval,mt_bench", *SMALL]
 
 
-def test_killed_in_the_middle_and_run_again_gives_the_same_table_and_repeats_no_paid_call(tmp_path: Path) -> None:
+def test_run_again_it_gives_the_same_table_and_pays_for_nothing(tmp_path: Path) -> None:
     with FakeServer(respond) as server:
         whole = evaluate(server, tmp_path / "whole")
         assert whole.returncode == 0, whole.stderr
@@ -254,6 +254,13 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_table_and_repeats_no_
         found = json.loads((tmp_path / "whole/runs/eval-mine/run.json").read_text())
         assert not {"methods", "train", "family", "prompts"} & found["recipe"].keys()
 
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_run_again_gives_the_same_table_and_repeats_no_paid_call(tmp_path: Path) -> None:
+    with FakeServer(respond) as server:
+        whole = evaluate(server, tmp_path / "whole")
+        assert whole.returncode == 0, whole.stderr
+        calls = server.calls.total()
         server.calls.clear()
         server.answered.clear()
         server.latency = 0.1
