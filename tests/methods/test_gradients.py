@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.check_data import as_given
 from harness.check_world import tiny_groups
 from harness.method import Batch, Dropped, Method
 from harness.trainer.data import Example, TokenRow, describe
@@ -22,6 +23,8 @@ VOCABULARY = 7
 VARIANTS: dict[str, tuple[str, Any]] = {
     **{name: (name, method.config()) for name, method in METHODS.items()},
     "kd reverse": ("kd", METHODS["kd"].config(direction="reverse", temperature=2.0)),
+    "kd stored": ("kd", METHODS["kd"].config(top_k=3)),
+    "adpa clipped": ("adpa", METHODS["adpa"].config(clip_advantage="unit", rest_bin=True)),
     "minillm short": ("minillm", minillm.Config(long_term=False)),
     "ipo sum": ("ipo", METHODS["ipo"].config(reduction="sum")),
     "pro mean": ("pro", pro.Config(gap="probability", sft_reduction="mean")),
@@ -53,10 +56,10 @@ def examples(method: Method, config: Any) -> list[Example]:
 
 
 def numbers(batch: Batch, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Student logits, labels, teacher logits for the batch's tokens."""
+    """For the batch's N tokens: student logits [N, V], labels [N], logits of two teachers [N, 2, V]."""
     generator = torch.Generator().manual_seed(seed)
-    student, teacher = torch.randn(2, len(batch.row), VOCABULARY, generator=generator, dtype=torch.float64)
-    return student, torch.randint(VOCABULARY, (len(batch.row),), generator=generator), teacher
+    student, *teachers = torch.randn(3, len(batch.row), VOCABULARY, generator=generator, dtype=torch.float64)
+    return student, torch.randint(VOCABULARY, (len(batch.row),), generator=generator), torch.stack(teachers, 1)
 
 
 def weights(method: Method, config: Any, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
@@ -78,7 +81,7 @@ def counts(batch: Batch) -> Counter[str]:
 
 def loss_of(method: Method, config: Any, batch: Batch, inputs: Any, divide: Counter[str]) -> torch.Tensor:
     student, labels, teacher = inputs
-    shown = teacher if method.needs.signal == "token" else None
+    shown = as_given(method, config, teacher.transpose(0, 1)) if method.needs.signal == "token" else None
     found = method.loss(batch, method.token_terms(student, labels, shown, config), config)
     return torch.stack([term.total / divide[term.per] for term in found.terms]).sum()
 
@@ -128,4 +131,4 @@ def test_a_batch_is_its_prompts_one_by_one(variant: str) -> None:
 
 def test_every_method_is_swept() -> None:
     assert {name for name, _ in VARIANTS.values()} == set(METHODS)
-    assert len(METHODS) >= 13
+    assert len(METHODS) == 16
