@@ -17,6 +17,8 @@ from typing import Literal
 from harness.errors import UserError
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
+CODE = ("*.py",)
+"""Fetched, and run, only under ``family.trust_remote_code``."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
 HASH_WHOLE = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
@@ -39,7 +41,7 @@ class Checkpoint:
 
 def at(name: str, folder: Path) -> Checkpoint:
     """The checkpoint in a local folder."""
-    return Checkpoint(name, str(folder), None, fingerprint(folder, WEIGHTS), fingerprint(folder, TOKENIZER))
+    return Checkpoint(name, str(folder), None, fingerprint(folder, (*WEIGHTS, *CODE)), fingerprint(folder, TOKENIZER))
 
 
 def resolve(name: str) -> Checkpoint:

@@ -209,6 +209,7 @@ def execute(job: Job, force: bool) -> Outcome:
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
     from harness.cli.describe import describe
+    from harness.cli.logs import verbosity
     from harness.cli.progress import Display
     from harness.cli.wiring import workplace
     from harness.preflight import check
@@ -226,9 +227,8 @@ def execute(job: Job, force: bool) -> Outcome:
     # A run that is killed can be reported too: its file says what it was to become.
     write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store))
     with Display() as display:
-        outcome = run_plan(
-            job.plan, job.store, job.runs / "ledger.sqlite", partial(workplace, job.plugins, store), display
-        )
+        setup = partial(workplace, job.plugins, store, verbosity())
+        outcome = run_plan(job.plan, job.store, job.runs / "ledger.sqlite", setup, display)
     write_run(job.folder / "run.json", describe(job.plan, job.registry, job.store, outcome))
     return outcome
 

@@ -25,20 +25,21 @@ from harness.types import Prompt
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``prompts.jsonl``."""
     params = stage.params
-    keep = short_enough(work.checkpoint(stage, "student").location, params["max_prompt_tokens"])
+    trust = stage.local["trust_remote_code"]
+    keep = short_enough(work.checkpoint(stage, "student").location, params["max_prompt_tokens"], trust)
     source = params["source"], params["n"], params["seed"], stage.local["path"], params["revision"]
     prompts = load_prompts(*source, keep=keep)
     count = write_records(work.folder / "prompts.jsonl", prompts)
     return {"prompts": count, "with_golden": sum(prompt.golden is not None for prompt in prompts)}
 
 
-def short_enough(tokenizer_folder: str, limit: int) -> Callable[[Prompt], bool]:
+def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:
     """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
     from transformers import AutoTokenizer
 
     from harness.chat import encode_prompt
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=trust)
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
 
 
