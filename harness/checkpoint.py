@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from harness.checkpoint_files import check_folder
 from harness.errors import UserError
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
@@ -56,8 +57,7 @@ def resolve(name: str) -> Checkpoint:
         return at(name, folder)
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"model folder {name!r} holds no config.json: point to a saved transformers checkpoint.")
+        check_folder(name, path)
         return at(name, path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
