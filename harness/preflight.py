@@ -153,7 +153,10 @@ def overlaps(plan: Plan) -> list[Finding]:
         return [
             Finding(False, f"overlap: prompts from {source.source!r} are read in the first stage and checked there")
         ]
-    prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+    try:
+        prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+    except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
+        return [Finding(True, f"training prompts: {error}", forceable=False)]
     found = [overlap(prompts, name, questions) for name, questions in plan.builder.questions.items()]
     return [described(row, plan.recipe.prompts.allow_overlap) for row in found]
 

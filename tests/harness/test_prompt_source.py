@@ -80,3 +80,18 @@ def test_a_plan_says_that_the_fallback_is_used(
     assert [finding.text for finding in found] == [said]
     (prompts,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
     assert prompts.params["source"] == "gsm8k-train"
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Path:
+        raise UserError(f"asset {name!r} is missing")
+
+    monkeypatch.setattr(assets, "locate", missing)
+    made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
+    found = check(made.plan, made.registry, made.plan.stages, made.runs, made.store)
+    assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")
+    (problem,) = [each for each in found if each.problem]
+    assert problem.text == "training prompts: asset 'gsm8k/train.jsonl' is missing" and not problem.forceable
