@@ -49,10 +49,10 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """A node; an alias of one that is still open would make a value without end."""
-        event = self.peek_event()
-        anchor = event.anchor
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor, mark = event.anchor, event.start_mark
         if isinstance(event, yaml.AliasEvent) and anchor in self.open:
-            raise yaml.composer.ComposerError(None, None, f"*{anchor} stands inside of &{anchor}", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, f"*{anchor} stands inside of &{anchor}", mark)
         self.open.append(anchor)
         node = super().compose_node(parent, index)
         self.open.pop()

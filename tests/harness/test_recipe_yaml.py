@@ -114,8 +114,8 @@ def test_mistakes_beside_a_value_of_set_keep_their_line(tmp_path: Path) -> None:
     recipe = written(tmp_path, "methods:\n  kd: {tua: 1}\n  dpo: {}\n")
     found = mistakes("methods={dpo: {bta: 1}}", recipe=recipe)
     assert [line.rpartition("[")[2] for line in found] == ["mine.yaml:3]", "--set]"]
-    (found,) = mistakes("methods=[kd, dpo]", recipe=recipe)  # a list of names keeps their options, and their lines
-    assert found.endswith("[mine.yaml:3]")
+    (kept,) = mistakes("methods=[kd, dpo]", recipe=recipe)  # a list of names keeps their options, and their lines
+    assert kept.endswith("[mine.yaml:3]")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,6 @@ def test_accept_failures_changes_the_keys_of_judged_answers_and_of_their_scores_
     old = {stage.label: stage for stage in before.stages}
     for stage in anew:  # of a score, only what it reads has changed
         said = {"accept_failures": True} if stage.kind == "judge" else {}
-        assert stage.params == old[stage.label].params | said
+        assert dict(stage.params) == {**old[stage.label].params, **said}
     for override in ("ask.concurrency=3", "ask.timeout=9", "ask.retries=1"):
         assert {stage.key for stage in planned(override).stages} == known
