@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -50,7 +49,7 @@ def place(args: Any, device: torch.device) -> None:
 
     transformers knows the CPU and the first GPU only, and remembers its choice in the arguments.
     """
-    if args.distributed_state.distributed_type != DistributedType.NO or device.type == "cpu":
+    if args.distributed_state.distributed_type.value != "NO" or device.type == "cpu":
         return
     vars(args)["_setup_devices"] = device
     args.distributed_state.device = device
