@@ -49,7 +49,7 @@ def place(args: Any, device: torch.device) -> None:
 
     transformers knows the CPU and the first GPU only, and remembers its choice in the arguments.
     """
-    if args.distributed_state.distributed_type.value != "NO" or device.type == "cpu":
+    if args.distributed_state.distributed_type.value != "NO" or str(device) in ("cpu", "cuda"):
         return
     vars(args)["_setup_devices"] = device
     args.distributed_state.device = device

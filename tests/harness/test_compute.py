@@ -57,6 +57,7 @@ def test_the_trainer_works_on_the_device_that_was_named(tmp_path: Path) -> None:
     args: Any = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     try:
         place(args, torch.device("cpu"))
+        place(args, torch.device("cuda"))  # without a number: transformers' own choice stands
         assert args.device == torch.device("cpu")
         place(args, torch.device("meta"))
         assert args.device == torch.device("meta") and Accelerator().device == torch.device("meta")
