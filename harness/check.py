@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.check_data import Failed, World, check_config, check_needs, check_rows
-from harness.check_training import check_micro_batches, check_seed, check_trains
+from harness.check_training import check_micro_batches, check_resume, check_seed, check_trains
 from harness.method import Method
 
 CHECKS: Mapping[str, Callable[[Method, Any, World], str]] = {
@@ -27,6 +27,7 @@ CHECKS: Mapping[str, Callable[[Method, Any, World], str]] = {
     "trains": check_trains,
     "micro-batches": check_micro_batches,
     "seed": check_seed,
+    "resume": check_resume,
 }
 """In the order in which they run, cheap ones first."""
 

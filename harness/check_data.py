@@ -203,16 +203,19 @@ def teacher_matters(method: Method, config: Any, world: World) -> bool:
 
 
 def teaching(method: Method, config: Any, student: torch.Tensor, seed: int) -> Any:
-    """Random teachers in the shape that ``token_terms`` gets: logits like the student's, or what a store would hold."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(len(method.needs.teachers), *student.shape, generator=generator)
+    """Random teachers for ``token_terms``, as wide as the student's logits [c, V]."""
+    shape = (len(method.needs.teachers), *student.shape)
+    return as_given(method, config, torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+
+def as_given(method: Method, config: Any, logits: torch.Tensor) -> Any:
+    """Teachers' logits [teachers, c, V] in the shape that ``token_terms`` gets: the live teacher's, or a store's."""
     stored = method.stored(config)
     if stored is None:
         return logits[0]
     logps = logits.log_softmax(-1)
-    ids = logps[0].topk(min(stored.top_k, WIDTH // 2)).indices  # the first teacher decides which tokens are kept
+    ids = logps[0].topk(min(stored.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
     kept = [values.gather(-1, ids) for values in logps]
     rests = [torch.log1p(-values.exp().sum(-1)) for values in kept]
-    return {
-        name: TopK(ids, values, rest) for name, values, rest in zip(method.needs.teachers, kept, rests, strict=True)
-    }
+    tops = (TopK(ids, values, rest) for values, rest in zip(kept, rests, strict=True))
+    return dict(zip(method.needs.teachers, tops, strict=False))

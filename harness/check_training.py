@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 
 from harness.check_data import Failed, World
 from harness.method import Method
-from harness.trainer.fit import make_job, make_trainer, run
+from harness.trainer.fit import fit, make_job, make_trainer, run
 from harness.trainer.options import Training
 
 TOLERANCE = 1e-6
@@ -35,20 +36,27 @@ class _Gradients(TrainerCallback):
             self.first = {name: value.grad.clone() for name, value in named if value.grad is not None}
 
 
-def trained(training: Training, out: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor], Any]:
-    """Train: the curve, the gradients of the first step, and the job with its models as they were left."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """One thread, and no long walks of the garbage collector."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the matrices are tiny
     gc.freeze()  # a trainer collects garbage as it starts; without this it walks over all of torch each time
     try:
+        yield
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(threads)
+
+
+def trained(training: Training, out: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor], Any]:
+    """Train: the curve, the gradients of the first step, and the job with its models as they were left."""
+    with quiet():
         job, dropped = make_job(training)
         trainer = make_trainer(job, out)
         gradients = _Gradients()
         trainer.add_callback(gradients)
         run(trainer, job, out, dropped)
-    finally:
-        gc.unfreeze()
-        torch.set_num_threads(threads)
     return trainer.curve, gradients.first, job
 
 
@@ -103,6 +111,37 @@ def check_seed(method: Method, config: Any, world: World) -> str:
     if digests[0] != digests[1]:
         raise Failed("two runs with one seed left different weights: draw from a generator with a seed of your own")
     return "same seed, same bytes"
+
+
+class _Killed(Exception):
+    """Stands in for a process that dies."""
+
+
+def check_resume(method: Method, config: Any, world: World) -> str:
+    """A run that is killed after its first step and goes on from the checkpoint leaves the bytes of an unbroken one."""
+    made = world.training(method, config, checkpoint_minutes=0.0)
+    place = world.folder / "resume" / method.name
+
+    def killer(done: int, total: int, logs: Any) -> None:
+        if done == 2:
+            raise _Killed
+
+    with quiet():
+        fit(made, place / "whole", scratch=place / "other")
+        try:
+            fit(made, place / "killed", killer, place / "scratch")
+        except _Killed:
+            report = fit(made, place / "resumed", scratch=place / "scratch")
+        else:
+            raise Failed("it has a single step, so it cannot be broken off after one")
+    if report.resumed_at != 1:
+        raise Failed(f"it went on from step {report.resumed_at}, not from the checkpoint of step 1")
+    if digest(place / "resumed") != digest(place / "whole"):
+        raise Failed(
+            "a run that goes on from a checkpoint leaves other weights: whatever the loss keeps between steps is lost "
+            "with the process; compute it from the batch and the config alone"
+        )
+    return f"killed after step 1 of {report.steps}, resumed: the same bytes"
 
 
 def digest(folder: Path) -> str:

@@ -14,9 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from harness.checkpoint_files import check_folder
 from harness.errors import UserError
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
+CODE = ("*.py",)
+"""Fetched, and run, only under ``family.trust_remote_code``."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
 HASH_WHOLE = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
@@ -39,7 +42,7 @@ class Checkpoint:
 
 def at(name: str, folder: Path) -> Checkpoint:
     """The checkpoint in a local folder."""
-    return Checkpoint(name, str(folder), None, fingerprint(folder, WEIGHTS), fingerprint(folder, TOKENIZER))
+    return Checkpoint(name, str(folder), None, fingerprint(folder, (*WEIGHTS, *CODE)), fingerprint(folder, TOKENIZER))
 
 
 def resolve(name: str) -> Checkpoint:
@@ -54,8 +57,7 @@ def resolve(name: str) -> Checkpoint:
         return at(name, folder)
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"model folder {name!r} holds no config.json: point to a saved transformers checkpoint.")
+        check_folder(name, path)
         return at(name, path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(

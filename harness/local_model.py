@@ -6,7 +6,9 @@ a prompt is computed once for all its responses (``harness/shared_prefix.py``); 
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ from harness.types import Response
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+log = logging.getLogger(__name__)
 
 
 def pick_device(device: str) -> str:
@@ -42,6 +47,7 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     spec = resolve(name) if isinstance(name, str) else name
     shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": options.trust_remote_code}
+    start = time.perf_counter()
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.location, **shared)
         model = AutoModelForCausalLM.from_pretrained(
@@ -50,7 +56,9 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
     except (OSError, ValueError) as error:
         raise UserError(f"model {spec.name!r} could not be loaded from {spec.location!r}: {error}") from error
     placed: Any = model
-    placed.to(pick_device(options.device)).eval()
+    device = pick_device(options.device)
+    placed.to(device).eval()
+    log.info("loaded %s to %s: %s, %.1f s", spec.name, device, options.dtype, time.perf_counter() - start)
     return LocalModel(spec.name, placed, tokenizer, options.batch_tokens, progress)
 
 

@@ -6,6 +6,7 @@ nothing of the judge, the disk or the memory.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Collection
@@ -18,7 +19,7 @@ from harness.overlap import Overlap, overlap
 from harness.plan import Plan
 from harness.price import total
 from harness.registry import Registry
-from harness.stage import Stage
+from harness.stage import Stage, Store
 from harness.stages.prompts import load_prompts
 from harness.stages.work import build
 
@@ -34,17 +35,26 @@ class Finding:
     problem: bool
     """Whether it stops the run."""
     text: str
+    forceable: bool = True
+    """Whether ``--force`` passes it over. Exact overlap needs ``prompts.allow_overlap``, which is recorded."""
 
 
-def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Path) -> list[Finding]:
-    """All findings about the stages that are still to run. ``place`` is where the store lies."""
+def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Path, store: Store) -> list[Finding]:
+    """All findings about the stages that are still to run, and the overlap that an earlier run found.
+
+    ``place`` is the folder that the store lies in.
+    """
     kinds = {stage.kind for stage in pending}
-    findings = rows(plan)
+    note = plan.builder.source.note
+    findings = [Finding(False, note)] if note else []
+    findings += rows(plan)
     findings += judges(plan, registry, pending)
     if kinds & {"train", "sample"}:
         findings += disk(plan, pending, place) + memory(plan, pending)
     if kinds & {"overlap"}:
         findings += overlaps(plan)
+    else:
+        findings += stored_overlaps(plan, store)
     return findings
 
 
@@ -162,9 +172,22 @@ def overlaps(plan: Plan) -> list[Finding]:
         return [
             Finding(False, f"overlap: prompts from {source.source!r} are read in the first stage and checked there")
         ]
-    prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+    try:
+        prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+    except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
+        return [Finding(True, f"training prompts: {error}", forceable=False)]
     found = [overlap(prompts, name, questions) for name, questions in plan.builder.questions.items()]
     return [described(row, plan.recipe.prompts.allow_overlap) for row in found]
+
+
+def stored_overlaps(plan: Plan, store: Store) -> list[Finding]:
+    """The counts of an overlap stage that is done; nothing where its artifact was deleted."""
+    findings = []
+    for stage in plan.stages:
+        if stage.kind == "overlap" and store.done(stage):
+            found = json.loads((store.path("overlap", stage.key) / "overlap.json").read_bytes())
+            findings += [described(Overlap(**row), allowed=stage.params["allowed"]) for row in found]
+    return findings
 
 
 def described(row: Overlap, allowed: bool) -> Finding:
@@ -172,5 +195,6 @@ def described(row: Overlap, allowed: bool) -> Finding:
     text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
     text += f"of {row.questions} questions"
     if row.exact and not allowed:
-        return Finding(True, text + "; choose other prompts or set prompts.allow_overlap=true")
+        remedy = "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
+        return Finding(True, text + remedy, forceable=False)
     return Finding(False, text)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checkpoint import hub_commit
 from harness.errors import UserError
+from harness.prompt_file import parse, read_content
 
 if TYPE_CHECKING:
     from harness.recipe_sections import Prompts
@@ -34,31 +33,29 @@ class PromptSource:
 
 
 def resolve_source(spec: Prompts) -> PromptSource:
-    """Pin the source. Raises UserError when it cannot be reached and the recipe names no fallback."""
+    """Pin the source: the commit that ``prompts.revision`` names, the sha256 of a file.
+
+    Raises UserError when it cannot be reached and the recipe names no fallback, and for a file that is not as it must
+    be.
+    """
+    if spec.revision is not None and spec.source != "ultrafeedback":
+        raise UserError(
+            f"prompts.revision = {spec.revision!r} goes with prompts.source = 'ultrafeedback' only; the source here is "
+            f"{spec.source!r}. Set prompts.revision=null."
+        )
     if spec.source == "jsonl":
-        file = Path(str(spec.path)).expanduser()
-        if not file.is_file():
-            raise UserError(f"prompts.path = {spec.path!r} is not a file. Give the path of a JSON-lines file.")
-        content = file.read_bytes()
-        return PromptSource("jsonl", hashlib.sha256(content).hexdigest(), None, has_pairs(content))
+        content = read_content(str(spec.path))
+        pairs = any(prompt.golden and prompt.rejected for prompt in parse(str(spec.path), content))
+        return PromptSource("jsonl", hashlib.sha256(content).hexdigest(), None, pairs)
     if spec.source != "ultrafeedback":
         return PromptSource(spec.source, None, None, spec.source in PAIRED)
     try:
-        return PromptSource("ultrafeedback", hub_commit(ULTRAFEEDBACK, "main", "dataset"), None, True)
+        commit = hub_commit(ULTRAFEEDBACK, spec.revision or "main", "dataset")
+        return PromptSource("ultrafeedback", commit, None, True)
     except UserError as error:
         if spec.fallback is None:
             raise UserError(f"{error} Or set prompts.fallback=gsm8k-train.") from error
         note = f"training prompts: {spec.fallback} instead of {spec.source}, which could not be reached"
+        if spec.revision:
+            note += f" (revision {spec.revision})"
         return PromptSource(spec.fallback, None, note, spec.fallback in PAIRED)
-
-
-def has_pairs(content: bytes) -> bool:
-    """Whether a line of a JSON-lines file has both answers; broken lines are the first stage's business."""
-    for line in content.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("golden") and row.get("rejected"):
-            return True
-    return False

@@ -29,9 +29,9 @@ from harness.recipe_sections import (
     AskPart,
     Compute,
     Family,
-    FolderName,
     Prompts,
     RewardPart,
+    RunName,
     SamplingPart,
     Statistics,
     Train,
@@ -42,7 +42,7 @@ from harness.registry import Registry
 class Recipe(Strict):
     """A whole experiment, checked, with every default filled in."""
 
-    name: FolderName
+    name: RunName
     """Folder under ``runs/``. Not inherited: a recipe that states none is named like its file."""
     title: str = ""
     """One line for the head of reports."""
@@ -73,7 +73,7 @@ class Recipe(Strict):
     compute: Compute = Compute()
     """Changes no result key."""
     ask: AskPart = AskPart()
-    """Changes no result key."""
+    """Changes no result key, ``accept_failures`` apart."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:

@@ -35,21 +35,55 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
+_MERGE = "tag:yaml.org,2002:merge"
+"""YAML's merge key ``<<``: the keys of another mapping, where this one does not have them itself."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice (YAML takes the last one in silence) and values inside themselves."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.open: list[str | None] = []
+        """Anchors of the nodes that are being read."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A node; an alias of one that is still open would make a value without end."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor, mark = event.anchor, event.start_mark
+        if isinstance(event, yaml.AliasEvent) and anchor in self.open:
+            raise yaml.composer.ComposerError(None, None, f"*{anchor} stands inside of &{anchor}", mark)
+        self.open.append(anchor)
+        node = super().compose_node(parent, index)
+        self.open.pop()
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping. Its keys are compared here, before the parent class merges others into it."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                continue  # the parent class names it
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # the parent class says that it cannot be a key
+            key = key_node.value if key_node.tag == _MERGE else self.construct_object(key_node)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return node
+
+
+def _load(text: str) -> tuple[Any, yaml.Node | None]:
+    """The value of a YAML text, and its nodes, which know their lines (merged keys among them). Raises YAMLError."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return (None if node is None else loader.construct_document(node)), node
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deep") from error
+    finally:
+        loader.dispose()
 
 
 def shipped() -> tuple[str, ...]:
@@ -137,6 +171,7 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
         own.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
         return own
     base = _read_chain(parent, (*above, path), Path(path).parent)
+    own.problems += [_nothing(key) for key, value in own.tree.items() if value == {} and base.tree.get(key)]
     return Source(
         named(merge(base.tree, own.tree), own.problems), {**base.places, **own.places}, base.problems + own.problems
     )
@@ -168,8 +203,7 @@ def _parse(path: str, text: str) -> Source:
     """The tree of one file and the line of each path."""
     short = Path(path).name
     try:
-        tree = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
-        node = yaml.compose(text, yaml.SafeLoader)
+        tree, node = _load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{short}:{mark.line + 1}, column {mark.column + 1}" if mark else short
@@ -186,7 +220,7 @@ def _parse(path: str, text: str) -> Source:
 
 
 def _place(node: yaml.Node | None, path: tuple[object, ...], file: str, places: dict[str, str]) -> None:
-    """Fill ``places`` with the line of every key under ``node``."""
+    """Fill ``places`` with the line of every key under ``node``. Of a key and one merged into it, the last counts."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*path, key.value)
@@ -205,7 +239,7 @@ def _override(source: Source, override: str) -> Problem | None:
     if not equals or not all(parts):
         return Problem("--set", "must look like path=value, for instance train.learning_rate=1e-6", show(override))
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        value, _ = _load(text)
     except yaml.YAMLError as error:
         return Problem(
             path, f"its value is not valid YAML ({getattr(error, 'problem', error)})", show(text), place="--set"
@@ -219,12 +253,40 @@ def _override(source: Source, override: str) -> Problem | None:
                 path, f"cannot be set, because {above} is {show(inner)}", remedy=f"Set {above} whole.", place="--set"
             )
         node = inner or {}
+    old = node.get(parts[-1])
+    # ``methods.NAME={}`` says "this row, too": it may be there already.
+    if value == {} and old and isinstance(old, Mapping) and not (parts[0] == "methods" and len(parts) == 2):
+        return _nothing(path, "--set")
     nested: Any = value
     for part in reversed(parts):
         nested = {part: nested}
     source.tree = named(merge(source.tree, nested), source.problems)
-    source.places[path] = "--set"
+    _mark(source.places, path, value)
+    if parts[-1] in CHOOSING and value != old and len(parts) > 1:
+        source.places[".".join(parts[:-1])] = "--set"  # replaced whole: see ``merge``
     return None
+
+
+def _nothing(path: str, place: str = "") -> Problem:
+    """The mistake of an empty mapping that would be merged into a full one."""
+    remedy = f"Leave it out, or say what changes. To take away all that stands there: `{path}` with nothing (null)."
+    if path in LISTABLE:
+        remedy += f" To choose some: `{path}` with a list of names."
+    return Problem(
+        path, "an empty mapping is merged into what stands there, so it changes nothing", "{}", (), "", remedy, place
+    )
+
+
+def _mark(places: dict[str, str], path: str, value: Any) -> None:
+    """Say of ``path`` and everything in its new ``value`` that ``--set`` wrote it."""
+    places[path] = "--set"
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _mark(places, f"{path}.{key}", item)
+    else:  # it replaced what was there, of which nothing has a line any more; but a list of names keeps their options
+        below = (f"{path}[",) if path in LISTABLE and isinstance(value, list) else (f"{path}.", f"{path}[")
+        for old in [old for old in places if old.startswith(below)]:
+            del places[old]
 
 
 def _secrets(value: Any, path: tuple[object, ...]) -> list[Problem]:

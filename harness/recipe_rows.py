@@ -92,6 +92,8 @@ class Rows:
         self.registry = registry
         self.train, self.sampling = train, sampling
         self.problems: list[Problem] = []
+        self.no_trl: list[str] = []
+        """Rows that the recipe's own ``train.backend: trl`` asks too much of."""
 
     def read(self, tree: Any) -> dict[str, MethodEntry]:
         """All rows, those that others start from included (as optional rows, where the recipe does not list them)."""
@@ -104,6 +106,8 @@ class Rows:
                 entries[name] = entry
         for name in list(entries):
             self.add_start(name, entries, options)
+        if self.no_trl:
+            self.problems.append(_no_trl(("train",), self.no_trl, self.registry))
         return entries
 
     def row(self, name: str, options: dict[str, Any]) -> MethodEntry | None:
@@ -126,6 +130,7 @@ class Rows:
     def entry(self, path: tuple[str, ...], name: str, options: dict[str, Any], part: RowPart) -> MethodEntry | None:
         """Options, ``train`` and ``sampling`` of a row whose method is known to exist."""
         method = self.registry.methods[name]
+        own = options.get("train")
         train = self.section(Train, self.train, {}, options.pop("train", None), (*path, "train"))
         drawn = self.section(
             SamplingPart, self.sampling, method.needs.sampling, options.pop("sampling", None), (*path, "sampling")
@@ -135,7 +140,10 @@ class Rows:
         if train is None or drawn is None or wrong:
             return None
         if train.backend == "trl" and method.trl is None:
-            self.problems.append(_no_trl(".".join(path), name, self.registry))
+            if path[0] == "methods" and not (isinstance(own, Mapping) and "backend" in own):
+                self.no_trl.append(path[-1])
+            else:
+                self.problems.append(_no_trl((*path, "train"), [name], self.registry))
             return None
         decides = {field: config[field] for field in method.row_fields}
         return MethodEntry(method=name, config=config, row_config=decides, train=train, sampling=drawn, part=part)
@@ -223,8 +231,11 @@ class Rows:
 OWN_NAME = " A row with a name of its own says `method: NAME`."
 
 
-def _no_trl(path: str, name: str, registry: Registry) -> Problem:
-    """The mistake of asking TRL for a loss that its stable trainers do not have."""
+def _no_trl(section: tuple[str, ...], names: list[str], registry: Registry) -> Problem:
+    """The mistake of asking TRL for losses that its stable trainers do not have; ``section``: where that was asked."""
     able = ", ".join(other for other, method in registry.methods.items() if method.trl) or "none"
     remedy = f"Leave it at 'ours'; methods that TRL can train: {able}."
-    return Problem(f"{path}.train.backend", f"TRL's stable trainers have no loss for {name}", "'trl'", remedy=remedy)
+    if section == ("train",):
+        remedy += " Choose among those (--set 'methods=[NAME, ...]'), or ask it of a row (methods.NAME.train.backend)."
+    rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
+    return Problem(".".join((*section, "backend")), rule, "'trl'", remedy=remedy)

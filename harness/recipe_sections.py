@@ -18,6 +18,8 @@ Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Dtype = Literal["float32", "bfloat16", "float16"]
+TrainDtype = Literal["float32", "bfloat16"]
+"""Training in float16 would need scaled losses, which the trainer does not have."""
 
 
 def _model_text(text: str) -> str:
@@ -39,6 +41,12 @@ def _folder_name(text: str) -> str:
     return text
 
 
+def _run_name(text: str) -> str:
+    if text.lower() == "store" or text.lower().startswith("ledger.sqlite"):
+        raise ValueError("is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
+    return text
+
+
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
@@ -52,6 +60,8 @@ def _launch(text: str) -> str:
 
 ModelText = Annotated[str, AfterValidator(_model_text)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
+RunName = Annotated[FolderName, AfterValidator(_run_name)]
+"""A folder beside what all runs share."""
 
 
 class Family(Strict):
@@ -162,7 +172,7 @@ class Train(Strict):
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
-    dtype: Dtype = "float32"
+    dtype: TrainDtype = "float32"
     """Number format of the forward pass in training (optimiser states stay float32)."""
     max_length: Count = 2048
     """Prompt and response together; a prompt with a longer row is dropped and counted."""
@@ -211,7 +221,7 @@ class Compute(Strict):
 
 
 class AskPart(Strict):
-    """How judges are asked. Changes no result key."""
+    """How judges are asked. Changes no result key, ``accept_failures`` apart."""
 
     concurrency: Count = 16
     """Requests in flight at the start."""
@@ -228,7 +238,8 @@ class AskPart(Strict):
     max_seconds: Positive | None = None
     """No judge call begins later than this after the run began."""
     accept_failures: bool = False
-    """Count calls that failed for good as not scored, instead of stopping so that the next run asks again."""
+    """Count calls that failed for good as not scored, instead of stopping so that the next run asks again. It decides
+    what the judgments hold, so it is part of the keys of judge stages (and of the scores made from them)."""
 
     def options(self) -> dict[str, Any]:
         """The fields of ``AskOptions``, as plain data."""

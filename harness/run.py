@@ -7,6 +7,7 @@ results differ between thread counts.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,8 @@ from harness.errors import UserError
 from harness.plan import Plan
 from harness.registry import Registry
 from harness.stage import Stage, Store
+
+log = logging.getLogger(__name__)
 
 Setup = Callable[[], tuple[Registry, Store]]
 """Makes registry and store inside a worker; must be picklable (a ``functools.partial`` of a module's function)."""
@@ -84,6 +87,9 @@ def run(plan: Plan, store: Store, ledger: Path, setup: Setup, listener: Listener
     todo = needed(plan, store)
     outcome = Outcome(total=len(plan.stages), cached=len(plan.stages) - len(todo))
     listener.plan(outcome.total, outcome.cached)
+    for stage in plan.stages:
+        if stage not in todo:
+            log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
     if todo:
         with Crew(plan, ledger, setup, listener) as crew:
             work([s for s in todo if s.kind != "score"], {s.key for s in stages if s not in todo}, crew, outcome)
@@ -261,6 +267,8 @@ def execute(stage: Stage) -> Failure | float:
     from harness.stages.work import Work
 
     start = time.monotonic()
+    name = f"{stage.key[:8]} {stage.label}"
+    log.info("begin %s", name)
     _Hands.queue.put((stage.label, 0, 0, ""))
 
     def advance(done: int, total: int, info: str) -> None:
@@ -274,7 +282,11 @@ def execute(stage: Stage) -> Failure | float:
     try:
         _Hands.store.write(stage, fill)
     except UserError as error:
+        log.info("failed %s after %.1f s", name, time.monotonic() - start)
         return Failure(str(error), ours=False)
     except Exception:  # noqa: BLE001, whatever it is: one stage must not take the others with it
+        log.info("failed %s after %.1f s", name, time.monotonic() - start)
         return Failure(traceback.format_exc(), ours=True)
-    return time.monotonic() - start
+    seconds = time.monotonic() - start
+    log.info("end %s: %.1f s", name, seconds)
+    return seconds

@@ -6,11 +6,10 @@ unknown, and training checks again with the loaded tokenizers (``harness/vocabul
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
 from pathlib import Path
 
 from harness.checkpoint import Checkpoint
+from harness.checkpoint_files import token_ids
 
 
 def difference(teacher: Checkpoint, student: Checkpoint) -> str | None:
@@ -36,13 +35,3 @@ def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
 
     cached = try_to_load_from_cache(checkpoint.location, "tokenizer.json", revision=checkpoint.revision)
     return Path(cached) if isinstance(cached, str) else None
-
-
-@lru_cache(maxsize=16)
-def token_ids(file: Path) -> dict[str, int]:
-    """Token to id, added tokens included."""
-    plain = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = plain["model"]["vocab"]
-    if isinstance(vocabulary, list):  # Unigram: [token, score] pairs, the id is the position
-        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-    return {**vocabulary, **{token["content"]: token["id"] for token in plain.get("added_tokens", [])}}

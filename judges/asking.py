@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from harness.types import Reply, Request
 from judges.budget import Budget
 from judges.gate import Gate
 from judges.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 Outcome = Reply | JudgeError
 
@@ -190,6 +193,7 @@ class Asking:
             if cause is not None or delay is None:
                 self._finish(item, outcome)
             else:
+                log.info("%s: %s; asked again (%d) in %.1f s", self.judge.model, outcome, item.tries, delay)
                 timer = asyncio.get_running_loop().call_later(delay, self._again, item)
                 self.waiting[item.key] = (item, timer)
 

@@ -139,5 +139,5 @@ def test_both_kinds_of_steps_keep_the_contract(name: str, share: float, world: W
 
 
 def test_the_sweep_covers_every_method() -> None:
-    assert len(CHECKS) == 6
-    assert len(METHODS) >= 13
+    assert len(CHECKS) == 7
+    assert len(METHODS) >= 16

@@ -9,6 +9,8 @@ import re
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"\b((?:sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{8,}|Bearer\s+[^\s'\"]+)")
 HIDDEN = "(hidden)"
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+"""Of no ``-v``, ``-v`` and ``-vv``."""
 _SHORTEST = 8  # an environment variable PAGER_KEY=q must not blank every q
 
 
@@ -36,7 +38,13 @@ def start_logging(verbose: int) -> None:
     from rich.console import Console
     from rich.logging import RichHandler
 
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    level = LEVELS[min(verbose, len(LEVELS) - 1)]
     handler = RichHandler(console=Console(stderr=True), show_path=verbose > 1, log_time_format="%H:%M:%S")
     handler.addFilter(Redaction())
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
+
+
+def verbosity() -> int:
+    """What ``start_logging`` was given in this process: how many ``-v``."""
+    level = logging.getLogger().level
+    return LEVELS.index(level) if level in LEVELS else 0

@@ -88,6 +88,15 @@ Runs = Annotated[
 ]
 
 
+def check_runs(runs: Path) -> None:
+    """Raises UserError when ``--runs``, the store in it, or a folder above it is something else than a folder."""
+    from harness.errors import UserError
+
+    for place in (runs / "store", runs, *runs.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"--runs {str(runs)!r}: {str(place)!r} is a file, not a folder. Name a folder, old or new.")
+
+
 def words(text: str | None) -> list[str]:
     """A comma-separated option as a list, in order, repeated words once."""
     return list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))

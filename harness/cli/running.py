@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.cli.options import (
     Runs,
     Seeds,
     Target,
+    check_runs,
     words,
 )
 from harness.errors import UserError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.plan import Plan
+    from harness.preflight import Finding
     from harness.recipe import Recipe
     from harness.registry import Registry
     from harness.run import Outcome
@@ -157,6 +160,7 @@ def prepare(
     from reports.targets import find_target
     from results.store import ArtifactStore
 
+    check_runs(runs)
     methods, seeds = chosen
     changes = [*(overrides or []), *([f"seeds=[{seeds}]"] if seeds else [])]
     registry = load_registry(plugins or ())
@@ -231,7 +235,7 @@ def show_plan(job: Job) -> bool:
     console.print(table)
     said = f"to do: {bill(todo)}" if todo else "nothing to do: every score is in the store"
     console.print(Text(said), soft_wrap=True)
-    findings = check(job.plan, job.registry, todo, job.runs)
+    findings = check(job.plan, job.registry, todo, job.runs, job.store)
     for finding in findings:
         head = ("problem: ", "bold red") if finding.problem else ("note: ", "bold")
         console.print(Text.assemble(head, finding.text), soft_wrap=True)
@@ -244,6 +248,7 @@ def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run:
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
     from harness.cli.describe import describe
+    from harness.cli.logs import verbosity
     from harness.cli.progress import Display
     from harness.cli.wiring import workplace
     from harness.preflight import check
@@ -251,21 +256,26 @@ def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run:
     from harness.run import run as run_plan
     from results.run import write_run
 
-    problems = [
-        each.text for each in check(job.plan, job.registry, needed(job.plan, job.store), job.runs) if each.problem
-    ]
-    if problems and not force:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(f"nothing was started, because of:\n{listed}\nMend it, or run all the same with --force.")
+    findings = check(job.plan, job.registry, needed(job.plan, job.store), job.runs, job.store)
+    refuse([each for each in findings if each.problem], force)
     store = job.runs / "store"
     # A run that is killed can be reported too: its file says what it was to become.
     write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store)))
     with Display() as display:
-        outcome = run_plan(
-            job.plan, job.store, job.runs / "ledger.sqlite", partial(workplace, job.plugins, store), display
-        )
+        setup = partial(workplace, job.plugins, store, verbosity())
+        outcome = run_plan(job.plan, job.store, job.runs / "ledger.sqlite", setup, display)
     write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store, outcome)))
     return outcome
+
+
+def refuse(problems: Sequence[Finding], force: bool) -> None:
+    """Raises UserError that lists the problems; with ``force`` only when one of them cannot be passed over."""
+    stopping = [each for each in problems if not (force and each.forceable)]
+    if not stopping:
+        return
+    listed = "\n".join(f"  - {each.text}" for each in stopping)
+    remedy = ", or run all the same with --force" if all(each.forceable for each in stopping) else ""
+    raise UserError(f"nothing was started, because of:\n{listed}\nMend it{remedy}.")
 
 
 def finish(outcome: Outcome) -> None:

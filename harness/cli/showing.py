@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target
+from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target, check_runs
 
 if TYPE_CHECKING:
     from results.store import ArtifactStore
@@ -76,6 +76,7 @@ def report(
     from results.store import ArtifactStore
 
     find_target(target)
+    check_runs(runs)
     folder = runs / recipe
     if not (folder / "run.json").is_file():
         folder = runs / str(read_source(recipe).tree["name"])

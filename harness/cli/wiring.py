@@ -81,10 +81,15 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     return Registry(gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], ask)
 
 
-def workplace(plugins: Sequence[str], store: Path) -> tuple[Registry, ArtifactStore]:
-    """Registry and store, as worker processes make them for themselves (``functools.partial`` of this is picklable)."""
+def workplace(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Registry, ArtifactStore]:
+    """Registry and store, as worker processes make them for themselves (``functools.partial`` of this is picklable).
+
+    Workers log as the command does: ``verbose`` is how many ``-v`` it was given.
+    """
+    from harness.cli.logs import start_logging
     from results.store import ArtifactStore
 
+    start_logging(verbose)
     return load_registry(plugins), ArtifactStore(store)
 
 

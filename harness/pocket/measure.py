@@ -3,6 +3,7 @@
 Everything is measured on prompts of the dev split, which no training prompt can share.
 """
 
+import hashlib
 import itertools
 import platform
 import time
@@ -159,6 +160,11 @@ def measure_judging(folder: Path, prompts: Sequence[PocketPrompt], groups: Seque
     }  # fmt: skip
 
 
+def sha256_of(file: Path) -> str:
+    """Hex digest of a file: which weights the numbers are of."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def measure_all(out: Path, seconds: dict[str, int], seed: int) -> dict[str, Any]:
     """Everything about the four checkpoints under ``out``, with versions, sizes and the training times given."""
     import tokenizers
@@ -183,6 +189,7 @@ def measure_all(out: Path, seconds: dict[str, int], seed: int) -> dict[str, Any]
             for folder in folders
             if folder.name.startswith("teacher")
         },
+        "sha256": {folder.name: sha256_of(folder / "model.safetensors") for folder in folders},
         "bytes": {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders},
         "seconds": {**seconds, "measuring": round(time.monotonic() - started)},
         "seed": seed,

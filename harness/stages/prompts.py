@@ -11,10 +11,10 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.prompt_file import parse, read_content
 from harness.prompt_source import ULTRAFEEDBACK
 from harness.records import write_records
 from harness.stage import Stage
@@ -25,20 +25,21 @@ from harness.types import Prompt
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``prompts.jsonl``."""
     params = stage.params
-    keep = short_enough(work.checkpoint(stage, "student").location, params["max_prompt_tokens"])
+    trust = stage.local["trust_remote_code"]
+    keep = short_enough(work.checkpoint(stage, "student").location, params["max_prompt_tokens"], trust)
     source = params["source"], params["n"], params["seed"], stage.local["path"], params["revision"]
     prompts = load_prompts(*source, keep=keep)
     count = write_records(work.folder / "prompts.jsonl", prompts)
     return {"prompts": count, "with_golden": sum(prompt.golden is not None for prompt in prompts)}
 
 
-def short_enough(tokenizer_folder: str, limit: int) -> Callable[[Prompt], bool]:
+def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:
     """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
     from transformers import AutoTokenizer
 
     from harness.chat import encode_prompt
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=trust)
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
 
 
@@ -97,25 +98,5 @@ def _ultrafeedback(path: str | None, revision: str | None) -> list[Prompt]:
 
 
 def _jsonl(path: str | None, revision: str | None) -> list[Prompt]:
-    """Lines ``{"prompt": text or messages, "golden": text?, "rejected": text?, "id": text?}``."""
-    if path is None or not Path(path).is_file():
-        raise UserError(f"prompts.source = 'jsonl' needs prompts.path to be a file, got {path!r}.")
-    prompts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            prompts.append(_jsonl_row(path, number, line))
-    return prompts
-
-
-def _jsonl_row(path: str, number: int, line: str) -> Prompt:
-    rule = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
-    try:
-        row = json.loads(line)
-        said = row["prompt"]
-        messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
-        turns = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in messages)
-        if not turns or turns[-1]["role"] != "user":
-            raise ValueError("the last message is not a user turn")  # noqa: TRY301, told with the line below
-        return Prompt(str(row.get("id", f"line-{number}")), turns, row.get("golden"), row.get("rejected"), path)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}, line {number}: {error!r}. Each line must be {rule}.") from error
+    """The user's own file (``harness/prompt_file.py``)."""
+    return parse(str(path), read_content(str(path)))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from harness.checkpoint import WEIGHTS, Checkpoint, at
+from harness.checkpoint import CODE, WEIGHTS, Checkpoint, at
 from harness.errors import UserError
 from harness.models import ChatModel, LoadOptions, load_model
 from harness.records import read_records
@@ -63,7 +63,7 @@ class Work:
         if what in stage.inputs:
             folder = self.input(stage, what) / "model"
             return at(f"trained:{stage.inputs[what].split('/')[1][:8]}", folder)
-        return at_hand(Checkpoint(**stage.local["models"][what]))
+        return at_hand(Checkpoint(**stage.local["models"][what]), stage.local["trust_remote_code"])
 
     @staticmethod
     def load_options(stage: Stage) -> LoadOptions:
@@ -77,14 +77,18 @@ class Work:
         )
 
 
-def at_hand(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit."""
+def at_hand(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
+    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit.
+
+    ``trust``: with the code that comes with it; otherwise none is fetched.
+    """
     if Path(checkpoint.location).is_dir():
         return checkpoint
     from huggingface_hub import snapshot_download
 
+    wanted = [*WEIGHTS, *(CODE if trust else ())]
     try:
-        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=list(WEIGHTS))
+        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=wanted)
     except Exception as error:  # no network, gated, removed: the hub client has a class for each
         raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
     return replace(checkpoint, location=folder)
@@ -116,6 +120,5 @@ def train_options(stage: Stage) -> TrainOptions:
     """What the trainer takes: the settings in the key, and how this machine goes about them."""
     values = {**stage.params["options"], **stage.local["train"]}
     values.pop("backend", None)
-    device = "cpu" if stage.local["device"] == "cpu" else "auto"
     trust = stage.local["trust_remote_code"]
-    return build(TrainOptions, {**values, "device": device, "trust_remote_code": trust})
+    return build(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from harness.errors import UserError
 from harness.trainer import lora
 from harness.trainer.data import Shuffled, prepare, shapes
-from harness.trainer.loading import device_of, host, load_model, load_tokenizer, save
+from harness.trainer.loading import device_of, host, load_model, load_tokenizer, place, save
 from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
 from harness.trainer.packing import choose
 from harness.trainer.resume import Checkpoints, newest, restore
@@ -86,6 +86,7 @@ def make_trainer(job: Job, out: Path, progress: Progress | None = None, scratch:
     args = TrainingArguments(**training_arguments(job.options, scratch or out, job.seed))
     # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
     args._n_gpu = min(1, args.n_gpu)
+    place(args, device_of(job.options))
     args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
     curve = Curve(out / CURVE, progress)
     trainer = DistilTrainer(job, args, [curve])

@@ -7,6 +7,9 @@ where wrappers (DDP, FSDP, peft) expect all work on parameters to happen.
 from __future__ import annotations
 
 import copy
+import logging
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +23,38 @@ from transformers.utils import logging as transformers_logging
 from harness.errors import UserError
 from harness.trainer.options import TrainOptions
 
+log = logging.getLogger(__name__)
+
 Then = Callable[[Tensor], Any]
 """Last hidden states [R, T, H] -> whatever the forward call is to return."""
 
 
 def device_of(options: TrainOptions) -> torch.device:
-    """The GPU where there is one and ``options.device`` allows it."""
-    return torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu")
+    """The device that ``options.device`` names; ``auto``: the GPU where there is one.
+
+    Among several processes each has a GPU of its own, whatever number was named. Raises UserError where it is absent.
+    """
+    if options.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(options.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"compute.device = {options.device}, but there are {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("compute.device = mps, but this machine has no such device.")
+    return torch.device(device.type) if "LOCAL_RANK" in os.environ else device
+
+
+def place(args: Any, device: torch.device) -> None:
+    """Let a trainer with these ``TrainingArguments`` work on ``device``, if it is the only process.
+
+    transformers knows the CPU and the first GPU only, and remembers its choice in the arguments.
+    """
+    if args.distributed_state.distributed_type.value != "NO" or str(device) in ("cpu", "cuda"):
+        return
+    vars(args)["_setup_devices"] = device
+    args.distributed_state.device = device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def load_tokenizer(path: str | Path, trust: bool = False) -> PreTrainedTokenizerBase:
@@ -57,6 +85,7 @@ def load_model(
     """
     bars: Any = transformers_logging
     bars.disable_progress_bar()  # the stage reports progress itself
+    start = time.perf_counter()
     config = AutoConfig.from_pretrained(str(path), trust_remote_code=trust)
     original = copy.deepcopy(config)
     text = config.get_text_config()
@@ -70,6 +99,7 @@ def load_model(
     attach: Any = model
     attach.distilbench_config = original
     check_head(model, tokenizer)
+    log.info("loaded %s to train or to read it: %s, %.1f s", path, dtype, time.perf_counter() - start)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +79,8 @@ class TrainOptions:
     """Minutes between checkpoints from which a killed run goes on (0: every step); ``None``: none are written."""
     chunk: int = 0
     """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
-    device: Literal["auto", "cpu"] = "auto"
-    """``auto``: the GPU where there is one."""
+    device: str = "auto"
+    """``auto``: the GPU where there is one; or ``cpu``, ``mps``, ``cuda``, ``cuda:N``."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -96,18 +97,20 @@ class TrainOptions:
                 for name, choices in CHOICES.items()
                 if getattr(self, name) not in choices
             ),
+            *([] if DEVICE.fullmatch(self.device) else [f"device = {self.device!r}; choices: {DEVICES}"]),
         ]
         if problems:
             raise UserError("train: " + "; ".join(problems))
 
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+DEVICES = "auto, cpu, mps, cuda, cuda:N"
 POSITIVE = ("epochs", "batch_size", "micro_batch", "max_length", "max_new_tokens")
 NON_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "chunk")
 CHOICES = {
     "schedule": ("cosine", "linear", "constant"),
     "optimizer": ("adamw",),
     "dtype": ("float32", "bfloat16"),
-    "device": ("auto", "cpu"),
     "packing": ("auto", "always", "never"),
 }
 

@@ -29,7 +29,7 @@ from harness.errors import UserError
 from harness.method import Trl
 from harness.trainer.data import Example, Shuffled, prepare
 from harness.trainer.fit import CURVE, peak_memory, training_arguments
-from harness.trainer.loading import load_model, load_tokenizer, pad_of, save
+from harness.trainer.loading import device_of, load_model, load_tokenizer, pad_of, place, save
 from harness.trainer.options import Progress, Training, TrainReport
 
 
@@ -109,9 +109,11 @@ def make_trainer(
     trainer: Any
     if kind.trainer == "sft":
         args: Any = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+        place(args, device_of(training.options))
         trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
     else:
         args = DPOConfig(**arguments)
+        place(args, device_of(training.options))
         reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
             False
         )

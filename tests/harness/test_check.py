@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,10 @@ def fickle(group: Any, config: Any) -> list[Row]:
     return [Row(f"ba {torch.rand(()).item()}")]
 
 
+CALLS = itertools.count(1)
+"""What a loss might remember from step to step, and a new process does not."""
+
+
 def unseeded(like: torch.Tensor) -> torch.Tensor:
     """Random numbers that no seed decides (those of torch's global generator are decided by the training seed)."""
     generator = torch.Generator()
@@ -117,6 +122,11 @@ FAULTS: dict[str, tuple[str, Method, str]] = {
         "seed",
         replace(SAMPLES, loss=total(lambda logp: -(logp * unseeded(logp)).sum())),
         "two runs with one seed left different weights",
+    ),
+    "memory": (
+        "resume",
+        replace(SAMPLES, loss=total(lambda logp: -(logp * next(CALLS)).sum())),
+        "goes on from a checkpoint leaves other weights",
     ),
 }
 

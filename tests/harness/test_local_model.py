@@ -130,7 +130,7 @@ def test_batches_are_sorted_by_length_and_bounded(model: Any) -> None:
 
 
 def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no config\.json"):
+    with pytest.raises(UserError, match=r"cannot be loaded: no config\.json"):
         load_model(str(tmp_path))
     with pytest.raises(UserError, match="neither a folder"):
         load_model("./nowhere")

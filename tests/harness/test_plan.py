@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.checkpoint_files import token_ids
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.plan import Plan, make_plan
 from harness.price import total
 from harness.recipe import load_recipe
 from harness.stage import Stage
-from harness.tokenizer_files import token_ids
 
 METHODS = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 ROWS = ("teacher", "student", *METHODS)
@@ -23,7 +23,7 @@ ROWS = ("teacher", "student", *METHODS)
 def checkpoint(folder: Path, words: tuple[str, ...]) -> str:
     """The files of a checkpoint that a plan reads: nothing in it can be loaded."""
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
     vocabulary = {word: number for number, word in enumerate(words)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
     (folder / "model.safetensors").write_bytes(folder.name.encode())

@@ -3,6 +3,7 @@
 Run: python -m pytest tests/harness/test_pocket_checkpoints.py
 """
 
+import hashlib
 import json
 from typing import Any
 
@@ -136,3 +137,9 @@ def test_what_was_measured_is_shipped() -> None:
     assert report["scores"]["teacher"]["t1.0"] > student["t1.0"] + 0.2  # there is something to teach
     for judging in report["judging"].values():  # the multiple-choice question says something, though not much
         assert judging["mcq regret"] < 0.9 * judging["regret of a random pick"]
+
+
+def test_what_was_measured_is_of_these_weights() -> None:
+    report = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
+    digests = {name: hashlib.sha256((checkpoint(name) / "model.safetensors").read_bytes()) for name in CHECKPOINTS}
+    assert report["sha256"] == {name: digest.hexdigest() for name, digest in digests.items()}

@@ -85,11 +85,16 @@ def test_stored_replies_are_not_asked_again(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["rate-limit", "server", "timeout", "connection", "truncated"])
-def test_failures_that_may_pass_are_retried(tmp_path, kind):
+def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
+    caplog.set_level("INFO")
     judge = ScriptedJudge({"q1": [kind] * 3})
     outcomes = ask_paced(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), None, QUICK)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
+    told = [record.getMessage() for record in caplog.records if record.name == "judges.asking"]
+    assert [line.split(" in ")[0] for line in told] == [
+        f"{judge.model}: scripted {kind}; asked again ({number})" for number in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize(

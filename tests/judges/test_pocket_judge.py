@@ -4,6 +4,7 @@ import asyncio
 import math
 import statistics
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from harness.types import Request, Response
 from judges.pocket_judge import NO_VERDICT, PocketConfig, PocketJudge, identity
 from judges.pocket_prompts import Pair, pair_label, pair_token, single_grade
 from judges.transformers_judge import TransformersConfig, TransformersJudge
+from tests.harness.test_plan import checkpoint
 
 TURNS = ("sort these numbers: 3 1 2.",)
 GOOD = ("1, 2, 3.",)
@@ -66,13 +68,13 @@ def test_length_bias_saturates_at_its_stated_size():
 
 def test_self_preference_follows_the_favoured_models_own_log_probability(tmp_path):
     """Equal scores: u = 2 * (mean_logp(LONG) - mean_logp(GOOD)) under the favoured model."""
-    (tmp_path / "config.json").write_text("{}")
-    config = PocketConfig(self_preference=2.0, favours=str(tmp_path), noise=0.0)
+    folder = checkpoint(tmp_path / "favoured", ("a", "b"))
+    config = PocketConfig(self_preference=2.0, favours=folder, noise=0.0)
     judge, model = PocketJudge(config), FakeModel()
     judge._favoured = model
     long, good = model.mean_logps([talk()] * 2, [Response(LONG[0], True, 0), Response(GOOD[0], True, 0)])
     assert judge.log_odds(Pair("token", TURNS, LONG, GOOD)) == pytest.approx(2.0 * (long - good))
-    (tmp_path / "config.json").write_text("{ }")
+    (Path(folder) / "model.safetensors").write_bytes(b"other weights")
     assert identity(config) != {**identity(PocketConfig()), **asdict(config)}
     assert PocketJudge(config).endpoint != judge.endpoint  # other weights under the same path are another judge
 
@@ -173,24 +175,24 @@ def test_what_it_cannot_read_gets_a_reply_without_a_verdict(messages):
 
 
 def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    folder = checkpoint(tmp_path / "judge", ("a", "b"))
     loads = []
 
     def load(config):
         loads.append(config.path)
         return FakeModel()
 
-    judge = TransformersJudge(TransformersConfig(str(tmp_path), chunk=4), load)
+    judge = TransformersJudge(TransformersConfig(folder, chunk=4), load)
     asked = [Request(f"{n}", "g", ({"role": "user", "content": f"{n}?"},), 1, top_logprobs=2) for n in range(3)]
     asked += [replace(request, top_logprobs=0, max_tokens=20) for request in asked]
     asked += [replace(request, temperature=1.0) for request in asked]
     assert loads == []
     together = judge.complete_many(asked)
     assert together == [asyncio.run(judge.complete(request)) for request in asked]
-    assert loads == [str(tmp_path)]
+    assert loads == [folder]
     assert together[0].text == max(together[0].first_token, key=together[0].first_token.get)
     assert (together[3].text, together[3].finish_reason) == ("answer 0 to 0?", "stop")
     assert judge.check() is None
     before = judge.endpoint
-    (tmp_path / "config.json").write_text("{ }")
-    assert TransformersJudge(TransformersConfig(str(tmp_path)), load).endpoint != before
+    (Path(folder) / "model.safetensors").write_bytes(b"other weights")
+    assert TransformersJudge(TransformersConfig(folder), load).endpoint != before

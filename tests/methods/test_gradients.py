@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 import torch
 
+from harness.check_data import as_given
 from harness.check_world import tiny_groups
-from harness.method import Batch, Dropped, Method, TopK
+from harness.method import Batch, Dropped, Method
 from harness.trainer.data import Example, TokenRow, describe
-from harness.trainer.stored import rest_of
-from harness.trainer.terms import part_of
 from methods import METHODS, minillm, pad_ppd, pro
 
 VOCABULARY = 7
 VARIANTS: dict[str, tuple[str, Any]] = {
     **{name: (name, method.config()) for name, method in METHODS.items()},
     "kd reverse": ("kd", METHODS["kd"].config(direction="reverse", temperature=2.0)),
+    "kd stored": ("kd", METHODS["kd"].config(top_k=3)),
+    "adpa clipped": ("adpa", METHODS["adpa"].config(clip_advantage="unit", rest_bin=True)),
     "minillm short": ("minillm", minillm.Config(long_term=False)),
     "ipo sum": ("ipo", METHODS["ipo"].config(reduction="sum")),
     "pro mean": ("pro", pro.Config(gap="probability", sft_reduction="mean")),
@@ -33,8 +34,6 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "pad-ppd cf": ("pad-ppd", pad_ppd.Config(numerics="cf", beta=2.0)),
     "gkd forward": ("gkd", METHODS["gkd"].config(beta=0.0)),
     "gkd reverse": ("gkd", METHODS["gkd"].config(beta=1.0)),
-    "kd stored": ("kd", METHODS["kd"].config(top_k=3)),
-    "adpa rest": ("adpa", METHODS["adpa"].config(rest_bin=True, clip_advantage=(-0.5, 0.5))),
     "distillm srkl": ("distillm", METHODS["distillm"].config(divergence="srkl")),
 }
 """Name to (method, config): every method with its defaults, and the options that change a formula."""
@@ -56,27 +55,11 @@ def examples(method: Method, config: Any) -> list[Example]:
     return made[:3]
 
 
-def numbers(method: Method, config: Any, batch: Batch, seed: int) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Student logits, labels, what the teacher says, for the batch's tokens."""
+def numbers(batch: Batch, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For the batch's N tokens: student logits [N, V], labels [N], logits of two teachers [N, 2, V]."""
     generator = torch.Generator().manual_seed(seed)
     student, *teachers = torch.randn(3, len(batch.row), VOCABULARY, generator=generator, dtype=torch.float64)
-    labels = torch.randint(VOCABULARY, (len(batch.row),), generator=generator)
-    stored = method.stored(config)
-    return student, labels, teachers[0] if stored is None else store(method, batch, teachers, min(stored.top_k, 3))
-
-
-def store(method: Method, batch: Batch, teachers: list[torch.Tensor], k: int) -> dict[str, TopK]:
-    """The first teacher decides which k tokens are kept; rows that no teacher is asked about hold zeros."""
-    logps = [logits.log_softmax(-1) for logits in teachers]
-    there = torch.ones(len(batch.row), dtype=torch.bool)
-    if method.needs.taught:
-        there = torch.tensor([batch.roles[row] in method.needs.taught for row in batch.row.tolist()])
-    ids = logps[0].topk(k).indices * there[:, None]
-    kept = [values.gather(-1, ids) for values in logps]
-    return {
-        name: TopK(ids, values * there[:, None], rest_of(values) * there)
-        for name, values in zip(method.needs.teachers, kept, strict=False)
-    }
+    return student, torch.randint(VOCABULARY, (len(batch.row),), generator=generator), torch.stack(teachers, 1)
 
 
 def weights(method: Method, config: Any, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
@@ -98,7 +81,7 @@ def counts(batch: Batch) -> Counter[str]:
 
 def loss_of(method: Method, config: Any, batch: Batch, inputs: Any, divide: Counter[str]) -> torch.Tensor:
     student, labels, teacher = inputs
-    shown = teacher if method.needs.signal == "token" else None
+    shown = as_given(method, config, teacher.transpose(0, 1)) if method.needs.signal == "token" else None
     found = method.loss(batch, method.token_terms(student, labels, shown, config), config)
     return torch.stack([term.total / divide[term.per] for term in found.terms]).sum()
 
@@ -109,7 +92,7 @@ def test_gradient_against_finite_differences(variant: str) -> None:
     method = METHODS[name]
     batch = describe(examples(method, config), {}, torch.device("cpu"))
     batch = replace(batch, tokens=weights(method, config, batch, seed=2))
-    student, labels, teacher = numbers(method, config, batch, seed=3)
+    student, labels, teacher = numbers(batch, seed=3)
 
     def loss(logits: torch.Tensor) -> torch.Tensor:
         return loss_of(method, config, batch, (logits, labels, teacher), counts(batch))
@@ -134,18 +117,18 @@ def test_a_batch_is_its_prompts_one_by_one(variant: str) -> None:
     shown = examples(method, config)
     batch = describe(shown, {}, torch.device("cpu"))
     tokens = weights(method, config, batch, seed=2)
-    inputs = numbers(method, config, batch, seed=3)
+    inputs = numbers(batch, seed=3)
     whole = loss_of(method, config, replace(batch, tokens=tokens), inputs, counts(batch))
     parts, start = [], 0
     for example in shown:
         size = sum(len(row.response) for row in example.rows)
         cut = slice(start, start + size)
         alone = describe([example], {key: value[cut] for key, value in tokens.items()}, torch.device("cpu"))
-        parts.append(loss_of(method, config, alone, [part_of(each, cut) for each in inputs], counts(batch)))
+        parts.append(loss_of(method, config, alone, [each[cut] for each in inputs], counts(batch)))
         start += size
     torch.testing.assert_close(whole, torch.stack(parts).sum(), atol=1e-12, rtol=1e-12)
 
 
 def test_every_method_is_swept() -> None:
     assert {name for name, _ in VARIANTS.values()} == set(METHODS)
-    assert len(METHODS) >= 13
+    assert len(METHODS) == 16

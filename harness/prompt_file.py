@@ -1,0 +1,83 @@
+"""Training prompts from a user's own JSON-lines file, checked line by line before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.types import Message, Prompt
+
+RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
+ROLES = ("system", "user", "assistant")
+
+
+def read_content(path: str) -> bytes:
+    """The bytes of the file; ``~`` is the home folder. Raises UserError when it is not a file or cannot be read."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"prompts.path = {path!r} is not a file. Give the path of a JSON-lines file.")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"prompts.path = {path!r} cannot be read: {error}.") from error
+
+
+def parse(path: str, content: bytes) -> list[Prompt]:
+    """Lines ``{"prompt": text or messages, "golden": text?, "rejected": text?, "id": text?}``; blank lines are skipped.
+
+    ``path`` is what the messages call the file. Raises UserError with file and line: not UTF-8, not such an object, an
+    id that an earlier line has.
+    """
+    prompts: list[Prompt] = []
+    seen: dict[str, int] = {}
+    # Bytes are split, not text: a JSON string may hold U+2028, which ends a line for str.splitlines.
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            prompt = _row(path, number, line.decode("utf-8"))
+            if prompt.id in seen:
+                raise ValueError(f"id {prompt.id!r} is that of line {seen[prompt.id]} too")  # noqa: TRY301, told below
+        except UnicodeDecodeError as error:
+            at = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
+            raise UserError(f"{path}, line {number}: not UTF-8 ({at}). Save the file as UTF-8.") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {error}. Each line must be {RULE}.") from error
+        seen[prompt.id] = number
+        prompts.append(prompt)
+    return prompts
+
+
+def _row(path: str, number: int, line: str) -> Prompt:
+    row = json.loads(line)
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are told alike
+    if "prompt" not in row:
+        raise ValueError('there is no "prompt"')
+    texts = {name: row.get(name) for name in ("id", "golden", "rejected")}
+    for name, value in texts.items():
+        if not (value is None or isinstance(value, str)):
+            raise ValueError(f'"{name}" is {value!r}, not text')
+    turns = _turns(row["prompt"])
+    name = f"line-{number}" if texts["id"] is None else texts["id"]
+    return Prompt(name, turns, texts["golden"], texts["rejected"], path)
+
+
+def _turns(said: Any) -> tuple[Message, ...]:
+    """The messages of a prompt. Raises ValueError."""
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    if not isinstance(messages, list) or not messages:
+        raise ValueError('"prompt" is neither text nor a list of messages')
+    for message in messages:
+        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+            raise ValueError(f"a message is {message!r}, not an object with a role of {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f'the "content" of a message is {message.get("content")!r}, not text')  # noqa: TRY004
+    if messages[-1]["role"] != "user":
+        raise ValueError("the last message is not a user turn")
+    if not messages[-1]["content"].strip():
+        raise ValueError("the prompt is empty")
+    return tuple({"role": message["role"], "content": message["content"]} for message in messages)

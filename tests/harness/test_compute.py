@@ -1,0 +1,114 @@
+"""What a stage does with ``compute.device`` and ``family.trust_remote_code``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from transformers import AutoTokenizer, TrainingArguments
+
+from harness.checkpoint import Checkpoint, at
+from harness.errors import UserError
+from harness.models import LoadOptions, load_model
+from harness.stage import Stage
+from harness.stages import prompts
+from harness.stages.work import Work, train_options
+from harness.trainer import TrainOptions, loading
+from harness.trainer.loading import device_of, place
+from tests.tiny import tiny_checkpoint
+
+HUB = Checkpoint("owner/name", "owner/name", "c0ffee", "hub:x", "hub:x")
+
+
+def train_stage(device: str) -> Stage:
+    local = {"device": device, "trust_remote_code": False, "train": {"micro_batch": 2}}
+    return Stage("train", "train", {"options": {"epochs": 1}}, local=local)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
+def test_training_is_told_the_device_of_the_recipe(device: str) -> None:
+    assert train_options(train_stage(device)).device == device
+
+
+def test_a_device_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of(TrainOptions(device="cuda:1")) == torch.device("cuda:1")
+    assert device_of(TrainOptions(device="cpu")) == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "0")  # one of several processes: each has its own
+    assert device_of(TrainOptions(device="cuda:1")) == torch.device("cuda")
+    with pytest.raises(UserError, match="cuda:2, but there are 2 CUDA devices"):
+        device_of(TrainOptions(device="cuda:2"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no such device"):
+        device_of(TrainOptions(device="mps"))
+    with pytest.raises(UserError, match="device = 'gpu'; choices: auto, cpu, mps, cuda, cuda:N"):
+        TrainOptions(device="gpu")
+
+
+def test_the_trainer_works_on_the_device_that_was_named(tmp_path: Path) -> None:
+    """``meta`` stands for a second GPU: transformers would not choose it by itself."""
+    args: Any = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    try:
+        place(args, torch.device("cpu"))
+        place(args, torch.device("cuda"))  # without a number: transformers' own choice stands
+        assert args.device == torch.device("cpu")
+        place(args, torch.device("meta"))
+        assert args.device == torch.device("meta") and Accelerator().device == torch.device("meta")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_code_is_fetched_and_run_only_where_it_is_trusted(
+    trust: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "model")
+    fetched: list[str] = []
+    trusted: list[bool] = []
+    read = AutoTokenizer.from_pretrained
+
+    def download(location: str, revision: str, allow_patterns: list[str]) -> str:
+        fetched.extend(allow_patterns)
+        return str(folder)
+
+    def load(place: str, trust_remote_code: bool = False) -> Any:
+        trusted.append(trust_remote_code)
+        return read(place)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    params = {"source": "pocket", "n": 2, "seed": 0, "revision": None, "max_prompt_tokens": 100}
+    local = {"trust_remote_code": trust, "models": {"student": asdict(HUB)}, "path": None}
+    nothing: Any = SimpleNamespace()
+    made = tmp_path / "made"
+    made.mkdir()
+    prompts.run(
+        Stage("prompts", "prompts", params, local=local),
+        Work(nothing, nothing, tmp_path / "ledger", made, lambda done, total, info: None),
+    )
+    assert trusted == [trust]
+    assert "*.safetensors" in fetched and ("*.py" in fetched) == trust
+
+
+def test_loading_a_model_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tiny_checkpoint(tmp_path / "model")
+    caplog.set_level("INFO")
+    load_model(at("tiny", folder), LoadOptions(device="cpu"))
+    loading.load_model(folder, loading.load_tokenizer(folder), torch.float32)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("harness.")]
+    assert [line.split(":")[0] for line in told] == ["loaded tiny to cpu", f"loaded {folder} to train or to read it"]
+
+
+def test_code_is_part_of_what_a_checkpoint_is(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "model")
+    before = at("model", folder)
+    (folder / "modeling_new.py").write_text("x = 1\n", encoding="utf-8")
+    after = at("model", folder)
+    assert after.fingerprint != before.fingerprint and after.tokenizer == before.tokenizer

@@ -1,0 +1,96 @@
+"""Training prompts that contain test questions: refused before anything runs unless the recipe allows it, and told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.describe import notes
+from harness.cli.running import Job, execute, refuse, show_plan
+from harness.cli.wiring import load_registry
+from harness.errors import UserError
+from harness.preflight import Finding, check
+from harness.records import write_records
+from harness.stage import Stage
+from harness.stages import STAGES
+from harness.stages.work import Work
+from harness.types import Prompt
+from tests.harness.test_cli_rows import job
+
+ALLOW = "prompts.allow_overlap=true"
+
+
+def leaking(tmp_path: Path, *changes: str) -> Job:
+    """A plan whose two prompts are one test question of MT-Bench (pocket's own questions) and one that is none."""
+    plain = job(tmp_path / "other", "pad-ppd")
+    question = plain.plan.builder.questions["mt_bench"][0].turns[0]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (question, "xyzzy")), encoding="utf-8")
+    small = (f"prompts={{source: jsonl, path: {file}, n: 2}}", "train.batch_size=2", "train.micro_batch=1")
+    return job(tmp_path / "runs", "pad-ppd", *small, *changes)
+
+
+def gate(made: Job) -> Stage:
+    (stage,) = [stage for stage in made.plan.stages if stage.kind == "overlap"]
+    return stage
+
+
+def run_gate(made: Job) -> None:
+    """The prompts as the first stage would write them, and the overlap stage itself."""
+    (first,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
+    file = Path(str(made.recipe.prompts.path))
+    texts = [json.loads(line)["prompt"] for line in file.read_text(encoding="utf-8").splitlines()]
+    prompts = [Prompt(text, ({"role": "user", "content": text},)) for text in texts]
+    made.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})
+    hands = (load_registry(), made.store, made.runs / "ledger.sqlite")
+    made.store.write(gate(made), lambda folder: STAGES["overlap"](gate(made), Work(*hands, folder, lambda *_: None)))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_exact_overlap_stops_a_run_and_force_does_not_help(tmp_path: Path, force: bool) -> None:
+    made = leaking(tmp_path)
+    with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as told:
+        execute(made, force)
+    assert "run all the same with --force" not in str(told.value)
+    assert not (made.folder / "run.json").exists()
+
+
+def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
+    made = leaking(tmp_path)
+    with pytest.raises(UserError, match=r"contain test questions: \{'mt_bench': 1\} exact .*allow_overlap=true"):
+        run_gate(made)
+    assert not made.store.done(gate(made))
+
+
+def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = leaking(tmp_path, ALLOW)
+    assert not show_plan(made), "nothing stands in the way"
+    assert "note: overlap of training prompts with mt_bench: 1 exact and " in capsys.readouterr().out
+    assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.plan)
+    run_gate(made)
+    assert made.store.meta("overlap", gate(made).key)["measurements"]["mt_bench"]["exact"] == 1
+
+
+def test_a_plan_tells_the_overlap_that_was_found_before(tmp_path: Path) -> None:
+    """The stage is done: its counts are read, and the prompts are not compared again."""
+    made = leaking(tmp_path, ALLOW)
+    run_gate(made)
+    place = made.store.path("overlap", gate(made).key) / "overlap.json"
+    rows = json.loads(place.read_bytes())
+    place.write_text(json.dumps([{**row, "exact": ["1", "2", "3"]} for row in rows]))
+    texts = [each.text for each in check(made.plan, made.registry, [], made.runs, made.store)]
+    assert sum("3 exact" in text for text in texts) == len(rows) == 4
+
+
+def test_force_passes_over_what_can_be_passed_over() -> None:
+    full, leak = Finding(True, "disk full"), Finding(True, "leak", forceable=False)
+    refuse([], force=False)
+    refuse([full], force=True)
+    with pytest.raises(UserError, match=r"- disk full\nMend it, or run all the same with --force\."):
+        refuse([full], force=False)
+    with pytest.raises(UserError, match=r"because of:\n  - leak\nMend it\."):
+        refuse([full, leak], force=True)
+    with pytest.raises(UserError, match=r"- disk full\n  - leak\nMend it\."):
+        refuse([full, leak], force=False)

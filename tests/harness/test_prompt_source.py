@@ -1,0 +1,97 @@
+"""Which prompts a run uses: the revision that the recipe pins, and the fallback, which is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import assets, prompt_source
+from harness.cli.describe import notes
+from harness.cli.running import show_plan
+from harness.errors import UserError
+from harness.preflight import check
+from harness.recipe_sections import Prompts
+from results.store import ArtifactStore
+from tests.harness.test_cli_rows import job
+from tests.harness.test_plan import changed, plan
+
+COMMITS = {"main": "1" * 40, "v2": "2" * 40}
+FALLBACK = ("prompts.source=ultrafeedback", "prompts.fallback=gsm8k-train", "prompts.n=4")
+SMALL = ("train.batch_size=2", "train.micro_batch=1")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has UltraFeedback at two revisions."""
+
+    def commit(name: str, revision: str, kind: str) -> str:
+        assert (name, kind) == (prompt_source.ULTRAFEEDBACK, "dataset")
+        return COMMITS[revision]
+
+    monkeypatch.setattr(prompt_source, "hub_commit", commit)
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit(name: str, revision: str, kind: str) -> str:
+        raise UserError(f"{name} at {revision} cannot be reached.")
+
+    monkeypatch.setattr(prompt_source, "hub_commit", commit)
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_recipes_revision_is_the_one_that_is_read() -> None:
+    newest, pinned = (plan("prompts.source=ultrafeedback", *more) for more in ((), ("prompts.revision=v2",)))
+    revisions = [
+        [stage.params["revision"] for stage in made.stages if stage.kind == "prompts"] for made in (newest, pinned)
+    ]
+    assert revisions == [["1" * 40], ["2" * 40]]
+    assert "training prompts" in changed(newest, pinned)
+
+
+@pytest.mark.parametrize("source", ["pocket", "gsm8k-train"])
+def test_a_revision_of_what_has_none_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match=r"prompts\.revision = 'v2' goes with prompts\.source = 'ultrafeedback' only"):
+        prompt_source.resolve_source(Prompts.model_validate({"source": source, "revision": "v2"}))
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_without_a_fallback_the_remedy_is_named() -> None:
+    with pytest.raises(UserError, match=r"cannot be reached\. Or set prompts\.fallback=gsm8k-train"):
+        plan("prompts.source=ultrafeedback")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_plan_says_that_the_fallback_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = tmp_path / "train.jsonl"
+    train.write_text("".join(json.dumps({"question": f"{n}?", "answer": "#### 1"}) + "\n" for n in range(4)))
+    monkeypatch.setattr(assets, "locate", lambda name: train)
+    said = "training prompts: gsm8k-train instead of ultrafeedback, which could not be reached"
+    made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
+    assert not show_plan(made), "a remark, and no problem"
+    assert f"note: {said}\n" in capsys.readouterr().out
+    assert said in notes(made.plan)
+    # of a finished run too
+    found = check(made.plan, made.registry, [], made.runs, ArtifactStore(made.runs / "store"))
+    assert [finding.text for finding in found] == [said]
+    (prompts,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
+    assert prompts.params["source"] == "gsm8k-train"
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Path:
+        raise UserError(f"asset {name!r} is missing")
+
+    monkeypatch.setattr(assets, "locate", missing)
+    made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
+    found = check(made.plan, made.registry, made.plan.stages, made.runs, made.store)
+    assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")
+    (problem,) = [each for each in found if each.problem]
+    assert problem.text == "training prompts: asset 'gsm8k/train.jsonl' is missing" and not problem.forceable

@@ -1,0 +1,178 @@
+"""Recipes as YAML: values inside themselves, merge keys, where a mistake was written, and overrides that do nothing.
+
+With the registry that ships, as a command sees it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.cli.wiring import load_registry
+from harness.plan import Plan, make_plan
+from harness.recipe import Recipe, load_recipe
+from harness.recipe_errors import RecipeError
+
+REGISTRY = load_registry()
+
+
+def load(*overrides: str) -> Recipe:
+    return load_recipe("pocket", overrides, REGISTRY)
+
+
+def mistakes(*overrides: str, recipe: str = "pocket") -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides, REGISTRY)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def written(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    (folder / name).write_text("extends: pocket\n" + text, encoding="utf-8")
+    return str(folder / name)
+
+
+def test_training_in_float16_is_one_mistake() -> None:
+    """The trainer has no scaled losses; models that only answer may be held in float16."""
+    (found,) = mistakes("train.dtype=float16")
+    assert found.startswith("train.dtype: 'float16' - is not one of the choices.")
+    assert "Choices: float32, bfloat16." in found
+    (found,) = mistakes("methods.dpo.train.dtype=float16")
+    assert found.startswith("methods.dpo.train.dtype: 'float16'")
+    assert load("family.dtype=float16").family.dtype == "float16"
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "&a {x: *a}", "&a {x: [1, {y: *a}]}", "&a {<<: *a}"])
+def test_a_value_inside_itself_is_refused(tmp_path: Path, value: str) -> None:
+    (found,) = mistakes(f"train={value}")
+    assert "not valid YAML (*a stands inside of &a)" in found and "[--set]" in found
+    (found,) = mistakes(recipe=written(tmp_path, f"train: {value}\n"))
+    assert "*a stands inside of &a" in found and "mine.yaml:2" in found
+
+
+def test_a_value_nested_too_deep_is_refused() -> None:
+    (found,) = mistakes("train=" + "[" * 1000 + "]" * 1000)
+    assert "nested too deep" in found
+
+
+def test_mistakes_end_a_command_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for override in ("train=&a [*a]", "train.dtype=float16", "methods={}", "name=store", "train.backend=trl"):
+        monkeypatch.setattr(sys, "argv", ["distilbench", "recipe", "check", "pocket", "--set", override])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: the recipe 'pocket' has 1 mistake:") and said.count("\n") == 2
+
+
+def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
+    text = "train: &t {<<: {epochs: 2, batch_size: 64}, epochs: 3}\nmethods: {dpo: {train: *t}}\n"
+    recipe = load_recipe(written(tmp_path, text), (), REGISTRY)
+    assert (recipe.train.epochs, recipe.train.batch_size) == (3, 64)  # its own key wins over a merged one
+    assert (recipe.methods["dpo"].train.epochs, recipe.methods["kd"].train.epochs) == (3, 3)
+    both = load("train={<<: [{epochs: 4}, {epochs: 5, micro_batch: 16}]}")
+    assert (both.train.epochs, both.train.micro_batch) == (4, 16)  # of several, the first wins
+    inner = load("train={<<: &a {<<: &b {epochs: 6}, epochs: 7}}", "methods.dpo.train={<<: {epochs: 8}}")
+    assert (inner.train.epochs, inner.methods["dpo"].train.epochs) == (7, 8)
+
+
+def test_mistakes_in_merged_keys_have_the_line_on_which_they_stand(tmp_path: Path) -> None:
+    found = mistakes(recipe=written(tmp_path, "train:\n  <<:\n    epochs: many\n  batch_size: few\n"))
+    assert [line.partition(":")[0] for line in found] == ["train.epochs", "train.batch_size"]
+    assert "[mine.yaml:4]" in found[0] and "[mine.yaml:5]" in found[1]
+
+
+def test_a_key_twice_is_still_refused_beside_a_merge(tmp_path: Path) -> None:
+    (found,) = mistakes("train={<<: {epochs: 2}, epochs: 3, epochs: 4}")
+    assert "'epochs' stands twice" in found
+    (found,) = mistakes("train={<<: 3}")
+    assert "not valid YAML" in found and "merging" in found
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        ("seeds=[true]", "seeds[0]"),
+        ("seeds=[1;2]", "seeds[0]"),  # what --seeds "1;2" becomes
+        ("methods={dpo: {bta: 1}}", "methods.dpo.bta"),
+        ("methods={dpo: {beta: many}}", "methods.dpo.beta"),
+        ("judges.main={kind: [1]}", "judges.main.kind"),
+        ("judges.main.kind=openai", "judges.main.model"),
+        ("train={epochs: many}", "train.epochs"),
+        ("family=7", "family"),
+    ],
+)
+def test_a_mistake_inside_a_value_of_set_is_reported_there(override: str, path: str) -> None:
+    found = [line for line in mistakes(override) if line.startswith(f"{path}: ")]
+    assert len(found) == 1
+    assert found[0].endswith("[--set]")
+
+
+def test_mistakes_beside_a_value_of_set_keep_their_line(tmp_path: Path) -> None:
+    recipe = written(tmp_path, "methods:\n  kd: {tua: 1}\n  dpo: {}\n")
+    found = mistakes("methods={dpo: {bta: 1}}", recipe=recipe)
+    assert [line.rpartition("[")[2] for line in found] == ["mine.yaml:3]", "--set]"]
+    (kept,) = mistakes("methods=[kd, dpo]", recipe=recipe)  # a list of names keeps their options, and their lines
+    assert kept.endswith("[mine.yaml:3]")
+
+
+@pytest.mark.parametrize(
+    "path", ["methods", "judges", "benchmarks", "family", "train", "judges.main", "methods.kd.train"]
+)
+def test_an_empty_mapping_that_changes_nothing_is_refused(path: str) -> None:
+    found = mistakes(f"{path}={{}}")
+    assert len(found) == 1
+    assert found[0].startswith(f"{path}: {{}} - an empty mapping is merged") and found[0].endswith("[--set]")
+
+
+def test_an_empty_section_of_an_extending_recipe_is_refused(tmp_path: Path) -> None:
+    (found,) = mistakes(recipe=written(tmp_path, "methods: {}\n"))
+    assert found.startswith("methods: {} - an empty mapping is merged") and "[mine.yaml:2]" in found
+    assert load("methods=").methods == {}  # as the message says
+    assert list(load("methods.kd={}").methods) == list(load().methods)  # names a row that is there already
+
+
+def test_trl_for_all_rows_is_one_mistake_that_names_those_it_cannot_train() -> None:
+    (found,) = mistakes("train.backend=trl")
+    assert found.startswith("train.backend: 'trl' - TRL's stable trainers have no loss for kd, minillm, simpo, pro,")
+    assert "methods that TRL can train: " in found and "--set 'methods=[NAME, ...]'" in found
+    assert found.endswith("[--set]")
+    chosen = load("train.backend=trl", "methods=[seqkd, dpo]")  # as the message says
+    assert {entry.train.backend for entry in chosen.methods.values()} == {"trl"}
+    (found,) = mistakes("methods.kd.train.backend=trl")
+    assert found.startswith("methods.kd.train.backend: ")
+
+
+@pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])
+def test_a_run_may_not_be_named_like_what_runs_share(name: str) -> None:
+    (found,) = mistakes(f"name={name}")
+    assert found.startswith(f"name: {name!r} - is taken")
+    assert load("name=store2").name == "store2"
+
+
+def test_a_recipe_file_may_not_name_its_run_store(tmp_path: Path) -> None:
+    (found,) = mistakes(recipe=written(tmp_path, "seeds: [0]\n", "store.yaml"))
+    assert found.startswith("name: 'store' - is taken")
+
+
+def planned(*overrides: str) -> Plan:
+    return make_plan(load("seeds=[0]", *overrides), REGISTRY, ("teacher", "student", "dpo"))
+
+
+def test_accept_failures_changes_the_keys_of_judged_answers_and_of_their_scores_alone() -> None:
+    """It decides what a judgment holds; how many calls are in flight, how long and how often does not."""
+    before, after = planned(), planned("ask.accept_failures=true")
+    known = {stage.key for stage in before.stages}
+    anew = [stage for stage in after.stages if stage.key not in known]
+    judged = ("alpaca_eval", "arena_hard", "mt_bench")
+    rows = ("teacher", "student", "dpo")
+    expected = {f"judge {name} {row} seed 0" for name in judged for row in rows} | {f"score {name}" for name in judged}
+    assert {stage.label for stage in anew} == expected
+    old = {stage.label: stage for stage in before.stages}
+    for stage in anew:  # of a score, only what it reads has changed
+        said = {"accept_failures": True} if stage.kind == "judge" else {}
+        assert dict(stage.params) == {**old[stage.label].params, **said}
+    for override in ("ask.concurrency=3", "ask.timeout=9", "ask.retries=1"):
+        assert {stage.key for stage in planned(override).stages} == known
