@@ -1,14 +1,15 @@
-"""A method that may peek: fine-tuning on the response that pocket's own rule scores highest. A control, not a row.
+"""Controls, not rows: fine-tuning on one of the student's own samples, the best by pocket's own rule, or any.
 
-    distilbench reproduce table1 --plugin benchmarks/oracle_sft.py --methods oracle-sft
+    distilbench reproduce table1 --plugin benchmarks/oracle_sft.py --methods oracle-sft,random-sft
 
-If even this does not lift the student, the instrument is broken: there would be nothing in the samples to learn, or no
-way to see it. See ``benchmarks/pocket_controls.py``.
+``oracle-sft`` may peek: if even this does not lift the student, the instrument is broken. ``random-sft`` knows nothing
+at all: what it gains comes from training on samples of a lower temperature than that of the benchmark answers, and
+every method that learns from samples has the same for nothing. See ``benchmarks/pocket_controls.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ class Config:
     """Nothing to choose."""
 
 
+Rows = Callable[[Group, Any], "list[Row] | Dropped"]
+
+
 def rows(group: Group, config: Config) -> list[Row] | Dropped:
     """The best of the student's samples by the world's rule; ties go to the first."""
     from harness.pocket.world import score
@@ -34,17 +38,34 @@ def rows(group: Group, config: Config) -> list[Row] | Dropped:
     return [Row(best.text)]
 
 
+def any_row(group: Group, config: Config) -> list[Row] | Dropped:
+    """The first of the student's samples, which is as good as a random one."""
+    first = group.samples[0]
+    return [Row(first.text)] if first.finished and first.text else Dropped("the sample is empty or unfinished")
+
+
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Any) -> Loss:
     """Token-mean negative log-likelihood."""
     return Loss((Term("nll", -terms["logp"].sum(), per="token"),))
 
 
-METHOD = Method(
-    name="oracle-sft",
-    title="SFT on the best (control)",
-    paper="no paper: a control of the pocket world",
-    needs=Needs(responses=("samples",)),
-    config=Config,
-    rows=rows,
-    loss=loss,
-)
+def control(name: str, title: str, rows: Rows) -> Method:
+    """Fine-tuning on what ``rows`` picks."""
+    return Method(
+        name=name,
+        title=title,
+        paper="no paper: a control of the pocket world",
+        needs=Needs(responses=("samples",)),
+        config=Config,
+        rows=rows,
+        loss=loss,
+    )
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        control("oracle-sft", "SFT on the best (control)", rows),
+        control("random-sft", "SFT on any (control)", any_row),
+    )
+}

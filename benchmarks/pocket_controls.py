@@ -1,9 +1,10 @@
-"""Two controls of the pocket world, by its own rule, over ten seeds: does the instrument see what is there, only that?
+"""Controls of the pocket world, by its own rule, over ten seeds: does the instrument see what is there, only that?
 
     python benchmarks/pocket_controls.py --out benchmarks/pocket_controls.json
 
 ``oracle-sft`` trains on the best sample by the rule: it must be significantly above the student. ``pad-ppd`` with the
-teacher's rewards dealt out at random must not be, in at least 9 of 10 seeds. "Significantly": the 95% interval of
+teacher's rewards dealt out at random must not be, in at least 9 of 10 seeds. ``random-sft`` trains on any sample, and
+says what samples alone are worth, without teacher and preference. "Significantly": the 95% interval of
 the mean paired difference in score over all test questions (bootstrap over questions, both models answering under one
 seed) lies above 0. Answers come from the same stages as the table's; no judge is asked.
 """
@@ -30,7 +31,7 @@ from harness.types import Answer
 from results.store import ArtifactStore
 
 PLUGIN = str(Path(__file__).with_name("oracle_sft.py"))
-CONTROLS = {"oracle-sft": (), "pad-ppd": ("reward.shuffle=true",)}
+CONTROLS = {"oracle-sft": (), "pad-ppd": ("reward.shuffle=true",), "random-sft": ()}
 """Method of each control, and what it changes in the recipe."""
 BENCHMARKS = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
 

@@ -59,7 +59,7 @@ class AlpacaEvalConfig:
     max_new_tokens: int | None = None
     """Longest answer, tokens; null: 64 for pocket, 2048 for official."""
     temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 0.7. The official protocol leaves it to the model."""
+    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, else 0.7. Official: up to the model."""
     top_p: float = 1.0
     """Nucleus of the answers' sampling."""
     judge_prompt: Literal["weighted", "ranking"] = "weighted"

@@ -70,7 +70,7 @@ class GSM8KConfig:
     max_new_tokens: int | None = None
     """Longest answer, tokens; null: 64 for pocket, 256 for official (lm-eval's default), 4096 for json."""
     temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 0.7 for pocket, 0 for official."""
+    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, 0 for official."""
     top_p: float = 1.0
     """Nucleus of the answers' sampling."""
 

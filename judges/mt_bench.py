@@ -77,7 +77,7 @@ class MTBenchConfig:
     max_new_tokens: int | None = None
     """Longest answer per turn, tokens; null: 64 for pocket, 1024 for official."""
     temperature: float | None = None
-    """One sampling temperature for all answers; null: 0.7 for pocket, by category for official."""
+    """One sampling temperature for all answers; null: 1 for pocket, by category for official."""
     top_p: float = 1.0
     """Nucleus of the answers' sampling."""
     references: Literal["gpt-4", "gpt-4-1106-preview"] = "gpt-4"
