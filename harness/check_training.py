@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -120,7 +121,7 @@ class _Killed(Exception):
 def check_resume(method: Method, config: Any, world: World) -> str:
     """A run that is killed after its first step and goes on from the checkpoint leaves the bytes of an unbroken one."""
     made = world.training(method, config, checkpoint_minutes=0.0)
-    place = world.folder / "resume" / method.name
+    place = Path(tempfile.mkdtemp(dir=world.folder))  # of its own: a run would go on from any checkpoint it finds
 
     def killer(done: int, total: int, logs: Any) -> None:
         if done == 2:
