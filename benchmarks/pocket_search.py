@@ -22,7 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-METHODS = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
+METHODS = (
+    *("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"),
+    *("best-of-n", "ipo", "orpo", "gkd", "distillm"),
+)
+"""Those that need a tuned teacher are searched by ``pocket_search_tuned.py``, with the same budget."""
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Around 1e-4, from too little to too much. Everything else is at the defaults of the methods, for all alike."""
 SEED = 1000
@@ -40,8 +44,8 @@ def prepare(folder: Path) -> None:
     student, teacher = load_model("pocket:student"), load_model("pocket:teacher")
     prompts = load_prompts("pocket", 1024, SEED, None, None, keep=lambda prompt: True)
     talks = [prompt.messages for prompt in prompts]
-    samples = student.generate(talks, Sampling(48, 0.8), SEED, n=4)
-    taught = teacher.generate(talks, Sampling(48, 0.8), SEED, n=1)
+    samples = student.generate(talks, Sampling(48, 1.0), SEED, n=4)
+    taught = teacher.generate(talks, Sampling(48, 1.0), SEED, n=1)
     groups = []
     for prompt, drawn, said in zip(prompts, samples, taught, strict=True):
         groups.append(Group(prompt, samples=tuple(drawn), teacher=tuple(said)))
