@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import itertools
 import re
@@ -249,3 +250,14 @@ def test_a_command_that_only_looks_around_runs(example: Path, line: str) -> None
     allowed = (0, 1) if "doctor" in line else (0,)  # 1: this machine lacks something, and doctor says so
     assert done.returncode in allowed, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_option_of_every_method_is_explained() -> None:
+    """docs/methods.md has one section per method, and it names each field of the method's config (ADPA+: ADPA's)."""
+    sections = re.split(r"^### ", (ROOT / "docs" / "methods.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    methods = load_registry().methods
+    for name, method in methods.items():
+        (section,) = [each for each in sections if f"`{name}`" in each.splitlines()[0]]
+        missing = [field.name for field in dataclasses.fields(method.config) if f"`{field.name}" not in section]
+        assert not missing, f"{name}: {missing}"
+    assert len(methods) == 16
