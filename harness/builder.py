@@ -124,7 +124,8 @@ class Builder:
         benchmarks = {name: spec.config for name, spec in self.recipe.benchmarks.items()}
         hashes = {name: self.asked(name, whole=False) for name in self.questions}
         params = {"benchmarks": benchmarks, "questions": hashes, "allowed": self.recipe.prompts.allow_overlap}
-        return self.add(Stage("overlap", "overlap of prompts and questions", params, {"prompts": ref(self.prompts())}))
+        inputs = {"prompts": ref(self.prompts())}
+        return self.add(Stage("overlap", "overlap of prompts and questions", params, inputs, version=2))
 
     @property
     def gate(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Do training prompts contain benchmark questions? Exact matches and shared 13-word sequences, on normalised text.
 
-13-grams are the contamination unit of Brown et al. 2020 (GPT-3, appendix C). Normalised: lower case, words only.
+13-grams are the contamination unit of Brown et al. 2020 (GPT-3, appendix C). Normalised: lower case, words,
+numbers and the operators between numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from harness.types import Prompt, Question
 
 NGRAM = 13
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+|(?<=\d)\s*[-+*/^=<>%×÷](?=\s*\d)")
+"""Words, numbers, and operators between numbers: "11 - 7" is not "11 + 7"."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Overlap:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Lower-case words and numbers of a text."""
-    return tuple(WORD.findall(text.lower()))
+    """Lower-case words, numbers, and operators between numbers, of a text."""
+    return tuple(word.strip() for word in WORD.findall(text.lower()))
 
 
 def ngrams(tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:

@@ -39,3 +39,11 @@ def test_assistant_turns_of_prompts_are_not_prompts() -> None:
     )
     found = overlap([Prompt("p", history)], "b", [Question("b", ("b",)), Question("c", ("c",))])
     assert found.exact == ("c",)
+
+
+def test_an_operator_between_numbers_counts() -> None:
+    """Without the operator, 11 - 7 and 11 + 7 are the same three words; a dash between words stays no word."""
+    questions = [Question("plus", ("Work out 11 + 7.",)), Question("dash", ("A well-known fruit",))]
+    found = overlap([prompt("work out 11 - 7"), prompt("work out 11+7"), prompt("a well known fruit!")], "b", questions)
+    assert found.exact == ("plus", "dash")
+    assert overlap([prompt("work out 11 - 7")], "b", questions).exact == ()
