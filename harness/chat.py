@@ -1,15 +1,18 @@
 """Chat text to token ids, one way for sampling, training, rewarding and answering.
 
-Two traps this file exists for. Chat templates write the BOS token themselves, so encoding must not add a second one.
-And the ids of a response are the suffix of the *joint* tokenisation of prompt and response, which only makes sense
-if the prompt's ids are a prefix of it: a tokenizer that merges across the border is refused, not papered over.
+Traps this file exists for. Chat templates write the BOS token themselves, so encoding must not add a second one. The
+ids of a response are the suffix of the *joint* tokenisation of prompt and response; where the tokenizer would merge
+text across the border (an answer that begins with a line break after a template that ends in one), they are the ids of
+the response by itself, since a model never takes back the prompt that it was given. And templates that write today's
+date (Llama-3.2) would make a run depend on the day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
 
@@ -17,6 +20,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Messages = Sequence[Mapping[str, str]]
+
+TODAY = date(2024, 7, 26)
+"""What templates that ask for the date are told: the day that Llama-3's own template falls back to."""
+CLOCK = (
+    "{%- macro strftime_now(form) -%}{{ form"
+    + "".join(
+        f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%b", "%B", "%m", "%Y", "%y", "%A", "%a")
+    )
+    + " }}{%- endmacro -%}"
+)
+"""Stands before a template that asks: takes the place of the clock that transformers gives it."""
 
 
 class Encoded(NamedTuple):
@@ -26,15 +40,31 @@ class Encoded(NamedTuple):
     response: list[int]
 
 
+@lru_cache(maxsize=64)
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every token that is not text: named ones, and added ones marked special (Llama-3's headers), longest first."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted(added | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
+
+
 def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """``text`` with the tokenizer's special tokens broken by a space, so that they stay text.
 
     An answer that contains ``<|end|>`` must not end the turn of the judge or the teacher who reads it.
     """
-    for token in tokenizer.all_special_tokens:
+    for token in special_tokens(tokenizer):
         if len(token) > 1 and token in text:
             text = text.replace(token, token[0] + " " + token[1:])
     return text
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], prompt: bool) -> str:
+    """What the chat template makes of these turns on the day ``TODAY``."""
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = CLOCK + template
+    apply: Any = tokenizer.apply_chat_template
+    return str(apply(turns, chat_template=template, tokenize=False, add_generation_prompt=prompt))
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
@@ -49,7 +79,7 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
             "models: use an instruction-tuned checkpoint, or save a chat template with the tokenizer."
         )
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return rendered(tokenizer, turns, prompt=True)
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
         if turns and turns[0]["role"] == "system" and len(turns) > 1:
             merged = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
@@ -66,11 +96,11 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     probe = "qzx"
     before = prompt_text(tokenizer, [{"role": "user", "content": "q"}])
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
-    whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    whole = rendered(tokenizer, turns, prompt=False)
     if not whole.startswith(before + probe):
         whole = before + whole[whole.rindex(probe) :]
     tail = whole[len(before + probe) :]
-    specials = [token for token in tokenizer.all_special_tokens if token in tail]
+    specials = [token for token in special_tokens(tokenizer) if token in tail]
     if not specials:
         return str(tokenizer.eos_token)
     first = min(specials, key=tail.index)
@@ -83,18 +113,20 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> lis
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> Encoded:
-    """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit).
-
-    Raises:
-        UserError: the prompt's ids are not a prefix of the joint ids (the tokenizer merges across the border).
-    """
+    """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit)."""
     before = prompt_text(tokenizer, messages)
-    prompt = list(tokenizer(before, add_special_tokens=False)["input_ids"])
-    joint_text = before + plain(tokenizer, response) + (end_of_turn(tokenizer) if finished else "")
-    joint = list(tokenizer(joint_text, add_special_tokens=False)["input_ids"])
-    if joint[: len(prompt)] != prompt:
-        raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path!r} merges text across the border between prompt and response "
-            f"(prompt ends in ids {prompt[-3:]}, joint text has {joint[len(prompt) - 3 : len(prompt)]} there)."
-        )
-    return Encoded(prompt, joint[len(prompt) :])
+    after = plain(tokenizer, response) + (end_of_turn(tokenizer) if finished else "")
+    prompt, joint = tokenizer([before, before + after], add_special_tokens=False)["input_ids"]
+    return Encoded(list(prompt), continuation(tokenizer, prompt, joint, after))
+
+
+def continuation(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], joint: Sequence[int], after: str
+) -> list[int]:
+    """Ids of the text ``after`` a prompt with these ids, given the ids of both together.
+
+    Where the joint ids do not begin with the prompt's, the text was merged across the border, and its own ids count.
+    """
+    if list(joint[: len(prompt)]) == list(prompt):
+        return list(joint[len(prompt) :])
+    return list(tokenizer(after, add_special_tokens=False)["input_ids"])

@@ -17,7 +17,7 @@ from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_te
 from harness.checkpoint import Checkpoint, resolve
 from harness.errors import UserError
 from harness.models import LoadOptions, Progress, Sampling
-from harness.sampler import RowSampler, streams
+from harness.sampler import Known, RowSampler, streams
 from harness.shared_prefix import Reader, Row, prefill, shares
 from harness.types import Response
 
@@ -38,10 +38,12 @@ def pick_device(device: str) -> str:
 
 
 def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None) -> LocalModel:
-    """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read."""
+    """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read right."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
+
+    from harness.head import check_head
 
     # One bar per weight tensor would drown the bars of the run.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -58,6 +60,7 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
     placed: Any = model
     device = pick_device(options.device)
     placed.to(device).eval()
+    check_head(placed, tokenizer)
     log.info("loaded %s to %s: %s, %.1f s", spec.name, device, options.dtype, time.perf_counter() - start)
     return LocalModel(spec.name, placed, tokenizer, options.batch_tokens, progress)
 
@@ -88,7 +91,8 @@ class LocalModel:
 
     def _stop_ids(self) -> list[int]:
         """Ids that end a turn: the template's end-of-turn token and the checkpoint's own end-of-text ids."""
-        stops = {self.tokenizer.convert_tokens_to_ids(end_of_turn(self.tokenizer)), self.tokenizer.eos_token_id}
+        end = self.tokenizer(end_of_turn(self.tokenizer), add_special_tokens=False)["input_ids"]
+        stops = {end[-1], self.tokenizer.eos_token_id}
         own = self.model.generation_config.eos_token_id
         stops.update(own if isinstance(own, list) else [own])
         return sorted(token for token in stops if token is not None)
@@ -116,9 +120,9 @@ class LocalModel:
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"logits_processor": [Known(len(self.tokenizer))]}
         if numbers is not None:
-            more["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+            more["logits_processor"] += [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         make: Any = GenerationConfig  # its arguments are not typed
         config = make(
             max_new_tokens=sampling.max_new_tokens,
@@ -187,15 +191,13 @@ class LocalModel:
                 self.progress(done, len(rows))
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:
-        """[positions, vocabulary] float32; the head's padding columns and soft cap handled as the model does."""
+        """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
         import torch
 
+        from harness.head import logits_of
+
         with torch.inference_mode():
-            logits = self.model.get_output_embeddings()(hidden)[..., : len(self.tokenizer)].float()
-            cap = getattr(self.model.config, "final_logit_softcapping", None)
-            if cap:
-                logits = torch.tanh(logits / cap) * cap
-            return torch.log_softmax(logits, dim=-1)
+            return torch.log_softmax(logits_of(self.model, hidden, len(self.tokenizer)), dim=-1)
 
     def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
         """(index, [vocabulary] log-probabilities of the first reply token), in batch order."""

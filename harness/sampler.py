@@ -53,6 +53,20 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> T
     return torch.minimum(places, last)
 
 
+class Known:
+    """A logits processor that leaves the tokenizer's own tokens: columns that pad the embedding are no tokens."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """[rows, V] logits to the same with columns from ``vocabulary`` on at minus infinity."""
+        if scores.shape[-1] > self.vocabulary:
+            scores = scores.clone()
+            scores[:, self.vocabulary :] = float("-inf")
+        return scores
+
+
 class RowSampler:
     """A logits processor for ``generate``: leaves of each row's logits only the token that its stream draws."""
 

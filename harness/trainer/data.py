@@ -1,7 +1,7 @@
 """From groups to padded tensors: tokens of each row, prompts that drop out, and the order in which prompts come.
 
-The ids of a response are the suffix of the joint tokenisation, exactly as ``harness.chat.encode`` has them; here whole
-lists go through the tokenizer at once, which is many times faster.
+The ids of a response are those of ``harness.chat.encode``; here whole lists go through the tokenizer at once, which is
+many times faster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from harness.chat import end_of_turn, plain, prompt_text
+from harness.chat import continuation, end_of_turn, plain, prompt_text
 from harness.errors import UserError
 from harness.method import Batch, Dropped, Row, TopK
 from harness.trainer.options import Training, TrainOptions
@@ -111,29 +111,18 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group], chosen: Sequence[tuple[int, Sequence[Row]]]
 ) -> Iterator[Example]:
-    """An Example for each (group index, rows). Raises UserError where prompt ids are not a prefix of the joint ids."""
+    """An Example for each (group index, rows)."""
     end = end_of_turn(tokenizer)
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
         before = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
-        joint = [
-            text + plain(tokenizer, row.text) + (end if row.finished else "")
-            for text, (_, rows) in zip(before, slab, strict=True)
-            for row in rows
-        ]
+        after = [[plain(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
+        joint = [text + each for text, several in zip(before, after, strict=True) for each in several]
         ids = iter(tokenizer(before + joint, add_special_tokens=False)["input_ids"])
         prompts = [next(ids) for _ in slab]
-        for prompt, (index, rows) in zip(prompts, slab, strict=True):
-            tokens = []
-            for row in rows:
-                whole = next(ids)
-                if whole[: len(prompt)] != prompt:
-                    raise UserError(
-                        f"the tokenizer of {tokenizer.name_or_path!r} merges text across the border between prompt and "
-                        f"response of prompt {groups[index].prompt.id!r}; use a chat template that ends the "
-                        "generation prompt with a special token or a newline."
-                    )
-                tokens.append(TokenRow(whole[len(prompt) :], row.role, row.signals))
+        for prompt, texts, (index, rows) in zip(prompts, after, slab, strict=True):
+            responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
+            tokens = [TokenRow(said, row.role, row.signals) for said, row in zip(responses, rows, strict=True)]
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
 
 

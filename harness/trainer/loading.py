@@ -1,4 +1,4 @@
-"""Checkpoints in and out, and the head: hidden states to float32 logits over exactly the tokenizer's vocabulary.
+"""Checkpoints in and out.
 
 ``host`` gives a model's forward one further argument, so that loss terms are computed inside the forward call: that is
 where wrappers (DDP, FSDP, peft) expect all work on parameters to happen.
@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
+from harness.head import check_head
 from harness.trainer.options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -126,47 +126,3 @@ def host(model: PreTrainedModel) -> PreTrainedModel:
 
     model.forward = forward
     return model
-
-
-def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor:
-    """Hidden states [c, H] -> next-token logits [c, vocabulary] float32.
-
-    Columns that only pad the embedding matrix are left out before any softmax. Final soft-capping: Gemma-2.
-    """
-    untyped: Any = model
-    head = untyped.get_output_embeddings()
-    # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
-    plain = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
-    if plain and head.weight.shape[0] > vocabulary:
-        bias = None if head.bias is None else head.bias[:vocabulary]
-        logits = linear(states, head.weight[:vocabulary], bias)
-    else:
-        logits = head(states)[..., :vocabulary]
-    logits = logits.float()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-@torch.no_grad()
-def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
-    untyped: Any = model
-    head = untyped.get_output_embeddings()
-    vocabulary = len(tokenizer)
-    if head is None or head.weight.shape[0] < vocabulary:
-        width = None if head is None else head.weight.shape[0]
-        raise UserError(
-            f"{model.name_or_path!r} has {width} output embeddings for {vocabulary} tokens of its tokenizer; "
-            "resize the embeddings and save the checkpoint again."
-        )
-    was_training = model.training
-    model.train(False)
-    ids = torch.arange(3, device=model.device)[None] % vocabulary
-    own = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
-    theirs = model(input_ids=ids, use_cache=False).logits[0, :, :vocabulary].float()
-    model.train(was_training)
-    if not torch.allclose(own, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
-        raise UserError(
-            f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "
-            f"difference {float((own - theirs).abs().max()):.3g}); extend logits_of in harness/trainer/loading.py."
-        )

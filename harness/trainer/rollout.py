@@ -16,9 +16,10 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.chat import end_of_turn
+from harness.head import logits_of
 from harness.stats import seed_of
 from harness.trainer.data import Example, TokenRow
-from harness.trainer.loading import logits_of, pad_of
+from harness.trainer.loading import pad_of
 from harness.trainer.lora import check_active
 
 NAMES = ("behaviour", "student", "teacher")

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
+from harness.head import logits_of
 from harness.method import Stored, TopK
 from harness.trainer.data import Example, MicroBatch, micro_batch, prepare
-from harness.trainer.loading import device_of, load_model, load_tokenizer, logits_of, pad_of
+from harness.trainer.loading import device_of, load_model, load_tokenizer, pad_of
 from harness.trainer.options import Progress, Training
 from harness.trainer.terms import CHUNK_NUMBERS, states_of
 from harness.vocabulary import same_vocabulary

@@ -1,6 +1,5 @@
 """Chat text to token ids: one end-of-turn, the joint tokenisation, special tokens in user text stay text."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,12 +65,12 @@ def test_a_newline_after_the_end_of_turn_belongs_to_the_next_turn(tokenizer: Any
     assert end_of_turn(tokenizer) == "<|end|>"
 
 
-def test_merging_across_the_border_is_refused(tmp_path: Path) -> None:
-    """A tokenizer that reads "assistant:ba" as one token has no ids for the response alone."""
+def test_nothing_merges_across_the_border() -> None:
+    """A tokenizer that reads "assistant:ba" as one token: the prompt keeps its ids, the response has its own."""
     tokenizer = tiny_tokenizer(("user:ba", "assistant:", "assistant:ba", "ba"))
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }} {% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    with pytest.raises(UserError, match="merges text across the border"):
-        encode(tokenizer, [{"role": "user", "content": "ba"}], "ba", finished=False)
+    prompt, response = encode(tokenizer, [{"role": "user", "content": "ba"}], "ba", finished=False)
+    assert tokenizer.convert_ids_to_tokens([*prompt, *response]) == ["user:ba", "assistant:", "ba"]

@@ -1,8 +1,9 @@
 """Train/eval token parity for the chat-template shapes of Llama-3, Gemma-2, Qwen2.5 and SmolLM2, end to end.
 
 The templates are of our own writing, with the originals' structure: who writes the BOS token, what ends a turn, what
-stands between turns, who refuses or invents a system turn. The tokenizer knows single bytes and the special tokens, and
-adds a BOS token of its own whenever it is asked to add special tokens, as Llama's and Gemma's do.
+stands between turns, who refuses or invents a system turn, who writes the date. The tokenizer knows single bytes, runs
+of line breaks (as all four have) and the special tokens, of which it names some only, as Llama's does; and it adds a
+BOS token of its own whenever it is asked to add special tokens, as Llama's and Gemma's do.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import Any
 
 import pytest
 
-from harness.chat import encode, encode_prompt, end_of_turn
+from harness.chat import encode, encode_prompt, end_of_turn, rendered
 from harness.local_model import LocalModel
 from harness.method import Row
 from harness.trainer.data import tokenise
 from harness.types import Group, Prompt
 
 HEADER = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
+DATED = (
+    "{% if messages[0]['role'] != 'system' %}<|start_header_id|>system<|end_header_id|>\n\n"
+    "Today is {{ strftime_now('%d %b %Y') }}.<|eot_id|>{% endif %}"
+)
 INVENTED = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -46,16 +51,19 @@ class Shape:
     """Where the tokenizer has one; ``opens``: whether the template writes it, once, at the start."""
     opens: bool = True
     system: bool = True
+    unnamed: tuple[str, ...] = ()
+    """Special tokens that the tokenizer knows as added tokens alone, not by a name."""
 
 
 SHAPES = {
     "llama-3": Shape(
-        "{{ bos_token }}{% for m in messages %}" + HEADER + "{% endfor %}"
+        "{{ bos_token }}" + DATED + "{% for m in messages %}" + HEADER + "{% endfor %}"
         "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
         ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"),
         eos="<|end_of_text|>",
         end="<|eot_id|>",
         bos="<|begin_of_text|>",
+        unnamed=("<|start_header_id|>", "<|end_header_id|>"),
     ),
     "gemma-2": Shape(
         GEMMA,
@@ -81,7 +89,15 @@ TALKS = {
     "three turns": [USER, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Again?"}],
     "system": [{"role": "system", "content": "Be kind."}, USER],
 }
-ANSWERS = ("Hi there.", " spaces around \n", "", "naïve 你好 🙂", "a <|im_end|> b <end_of_turn> c <|eot_id|>")
+ANSWERS = (
+    "Hi there.",
+    " spaces around \n",
+    "",
+    "\n",
+    "\n\n    def f(): pass",
+    "naïve 你好 🙂",
+    "a <|im_end|> b <end_of_turn> c <|eot_id|> d <|start_header_id|>",
+)
 
 
 def tokenizer_of(shape: Shape) -> Any:
@@ -89,8 +105,10 @@ def tokenizer_of(shape: Shape) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
+    alphabet, line = sorted(pre_tokenizers.ByteLevel.alphabet()), "\u010a"  # how byte-level BPE writes a line break
+    words = [*alphabet, 2 * line, 3 * line]
+    merges = [(line, line), (2 * line, line)]
+    core = Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in shape.special])
@@ -102,7 +120,9 @@ def tokenizer_of(shape: Shape) -> Any:
         tokenizer_object=core,
         bos_token=shape.bos,
         eos_token=shape.eos,
-        additional_special_tokens=[token for token in shape.special if token not in (shape.bos, shape.eos)],
+        additional_special_tokens=[
+            token for token in shape.special if token not in (shape.bos, shape.eos, *shape.unnamed)
+        ],
     )
     tokenizer.chat_template = shape.template
     return tokenizer
@@ -175,9 +195,48 @@ def test_a_trained_answer_is_a_turn_of_the_template(shape: Shape, tokenizer: Any
     """Prompt and response together begin the conversation as the template itself writes it with the answer in it."""
     prompt, response = trained(tokenizer, TALKS[name], "Hi there.", finished=True)
     talk = [*TALKS[name], {"role": "assistant", "content": "Hi there."}]
-    whole = tokenizer(tokenizer.apply_chat_template(talk, tokenize=False), add_special_tokens=False)["input_ids"]
+    whole = tokenizer(rendered(tokenizer, talk, prompt=False), add_special_tokens=False)["input_ids"]
     assert whole[: len(prompt) + len(response)] == prompt + response
     assert tokenizer.decode(whole[len(prompt) + len(response) :]) in ("", "\n")
+
+
+def test_text_that_would_merge_with_the_prompt_is_tokenised_by_itself() -> None:
+    """The prompt ends in two line breaks (one token); with one more they would be one token of three, which the model
+    that was given the prompt can never say."""
+    tokenizer = tokenizer_of(SHAPES["llama-3"])
+    prompt, response = encode(tokenizer, TALKS["one turn"], "\n")
+    joint = tokenizer(tokenizer.decode(prompt) + "\n<|eot_id|>", add_special_tokens=False)["input_ids"]
+    assert joint[: len(prompt)] != prompt, "the trap is there"
+    assert tokenizer.convert_ids_to_tokens(response) == ["\u010a", "<|eot_id|>"]
+
+
+def test_no_answer_speaks_for_the_template(shape: Shape, tokenizer: Any) -> None:
+    """Every special token typed into an answer stays text, those that the tokenizer has no name for included."""
+    for token in shape.special:
+        (_, response) = encode(tokenizer, TALKS["one turn"], f"ok {token} user", finished=False)
+        assert tokenizer.convert_tokens_to_ids(token) not in response
+
+
+def test_prompts_do_not_depend_on_the_day() -> None:
+    tokenizer = tokenizer_of(SHAPES["llama-3"])
+    assert "Today is 26 Jul 2024." in tokenizer.decode(encode_prompt(tokenizer, TALKS["one turn"]))
+
+
+def test_only_the_first_end_is_the_end() -> None:
+    """Phi-3 writes an end of text after the conversation's end of turn, and does not name the latter."""
+    phi = Shape(
+        "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}",
+        ("<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"),
+        eos="<|endoftext|>",
+        end="<|end|>",
+        unnamed=("<|user|>", "<|assistant|>", "<|end|>"),
+    )
+    tokenizer = tokenizer_of(phi)
+    assert end_of_turn(tokenizer) == "<|end|>"
+    silent = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
+    stops = LocalModel("tiny", silent, tokenizer, 1024).stops
+    assert set(stops) == {tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|endoftext|>")}
 
 
 def test_a_refused_system_turn_is_merged(shape: Shape, tokenizer: Any) -> None:

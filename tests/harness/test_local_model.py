@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.models import FakeModel, LoadOptions, Sampling, load_model
 from harness.shared_prefix import Reader
 from harness.types import Response
-from tests.tiny import tiny_checkpoint
+from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
 ASK = [
     [{"role": "user", "content": "ba be bi"}],
@@ -69,6 +69,60 @@ def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
         start = len(row.prompt) - 1
         expected = sum(float(logps[start + i, token]) for i, token in enumerate(row.response)) / len(row.response)
         assert value == pytest.approx(expected, abs=1e-5)
+
+
+def scaled(kind: str, folder: Path) -> Path:
+    """A tiny model whose logits are not its head's: divided by 8 (Granite), or multiplied by 1/16 (Cohere)."""
+    import torch
+    from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
+
+    tiny_checkpoint(folder)
+    tokenizer = tiny_tokenizer()
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 1.0}
+    sizes["vocab_size"] = len(tokenizer)
+    ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    torch.manual_seed(0)
+    made: Any = (
+        GraniteForCausalLM(GraniteConfig(**sizes, **ids, logits_scaling=8.0))
+        if kind == "granite"
+        else CohereForCausalLM(CohereConfig(**sizes, **ids, logit_scale=0.0625))
+    )
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["granite", "cohere"])
+def test_models_that_scale_their_logits_are_read_as_they_are(kind: str, tmp_path: Path) -> None:
+    """A teacher's mean log-probability with the scale forgotten is another number."""
+    reader = load_model(str(scaled(kind, tmp_path)))
+    test_mean_logps_equal_a_dense_forward_pass(reader)
+
+
+def test_logits_that_are_not_known_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scaled("granite", tmp_path)
+    import harness.head
+
+    known = harness.head.logits_of
+    monkeypatch.setattr(harness.head, "logits_of", lambda model, *rest: 2 * known(model, *rest))
+    with pytest.raises(UserError, match="GraniteForCausalLM transforms its logits"):
+        load_model(str(folder))
+
+
+def test_columns_that_only_pad_the_vocabulary_are_no_tokens(tmp_path: Path) -> None:
+    """60 columns beyond the tokenizer's: never drawn, neither at random nor greedily, and no share of any softmax."""
+    import torch
+
+    wide = load_model(str(tiny_checkpoint(tmp_path / "wide", seed=3, extra_columns=60)))
+    with torch.no_grad():  # greedily, the padding would always win
+        wide.model.get_output_embeddings().weight[len(wide.tokenizer) :] *= 50
+    drawn: list[list[int]] = []
+    wide._response = lambda ids: drawn.append(ids) or Response("", True, 1)
+    for temperature in (1.0, 0.0):
+        wide.generate(ASK, Sampling(6, temperature), seed=0, n=8)
+    assert len(drawn) == 48 and max(map(max, drawn)) < len(wide.tokenizer)
+    (total,) = [logps.logsumexp(0) for _, logps in wide._next_logps(ASK[:1])]
+    assert float(total) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_prompt_is_computed_once_for_all_its_responses(model: Any) -> None:

@@ -19,11 +19,12 @@ from transformers import TrainerCallback
 
 from harness.chat import encode
 from harness.errors import UserError
+from harness.head import logits_of
 from harness.method import Batch, Loss, Method, Row, Term, log_probabilities
 from harness.trainer import Training, TrainOptions, loading
 from harness.trainer.data import Shuffled, micro_batch, prepare, tokenise
 from harness.trainer.fit import fit, make_job, make_trainer
-from harness.trainer.loading import host, load_model, load_tokenizer, logits_of, pad_of
+from harness.trainer.loading import host, load_model, load_tokenizer, pad_of
 from harness.trainer.reference import reference_logps
 from harness.trainer.rollout import Speakers, answer, draw, pick
 from harness.trainer.stored import with_stores
