@@ -169,8 +169,10 @@ def run(
 
 
 def save_merged(job: Job, out: Path, state: Mapping[str, Any]) -> None:
-    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model."""
+    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model; adapters beside it."""
     save(job.student, job.tokenizer, out, lora.merged(state, job.student))
+    if job.options.lora is not None:
+        lora.save_adapter(state, job.student, job.options.lora, out / "adapter")
     whole = all(value.numel() for value in job.student.parameters())  # not split over processes
     if whole:
         saved = load_model(out, job.tokenizer, torch.float32, job.options.trust_remote_code)

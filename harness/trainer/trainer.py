@@ -12,14 +12,16 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -108,6 +110,18 @@ class DistilTrainer(Trainer):
         self.tokens: Counter[str] = Counter()
         self.grad_norm = math.nan
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The recipe's schedule over this training, or over all k parts that share it, from where this one begins.
+
+        All parts count as equally long: as many steps as this one.
+        """
+        number, parts = self.job.options.part
+        whole = super().create_scheduler(parts * num_training_steps, optimizer)
+        if parts > 1:
+            rates = [partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas]
+            self.lr_scheduler = LambdaLR(whole.optimizer, rates)
+        return self.lr_scheduler
+
     def refuse_sharded_rollouts(self, method: Method) -> None:
         """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
         deepspeed = self.accelerator.state.deepspeed_plugin
@@ -159,7 +173,8 @@ class DistilTrainer(Trainer):
             raise ValueError(f"{self.job.method.name}: rollouts need a method with rollouts and a teacher")
         temperature, mix = rollouts.sampling(self.job.config)
         tokenizer, limit = self.job.tokenizer, options.max_new_tokens
-        speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit)
+        scored = rollouts.weigh is not None
+        speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit, scored)
         with self.compute_loss_context_manager():
             drawn = answer([e for part in parts for e, _ in part], speakers, self.job.seed, self.state.global_step)
         fillers = [filler for part in parts for _, filler in part]
@@ -182,8 +197,8 @@ class DistilTrainer(Trainer):
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
         """``Rollouts.weigh`` over all processes' responses; this process's share of the result."""
         rollouts, everyone, before = self.job.method.rollouts, list(real), 0
-        if rollouts is None:
-            raise ValueError(f"{self.job.method.name} has no rollouts")
+        if rollouts is None or rollouts.weigh is None:
+            return {}
         own = sum(len(rollout.tokens) for _, rollout in real)
         if self.accelerator.num_processes > 1:
             shares = gather_object([list(real)])
@@ -305,6 +320,11 @@ class Curve(TrainerCallback):
                 file.write(json.dumps(record) + "\n")
             if self.progress is not None:
                 self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
+
+
+def _later(rate: Callable[[int], float], steps: int, step: int) -> float:
+    """A schedule that begins ``steps`` steps on."""
+    return rate(step + steps)
 
 
 def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
