@@ -397,7 +397,7 @@ def test_one_schedule_goes_on_through_two_parts(
 ) -> None:
     """Two parts of two steps; a quarter of all four steps is warm-up, three are left.
 
-    Linear: 3/3, 2/3, 1/3. Cosine: (1 + cos(k pi / 3)) / 2 for k = 0, 1, 2. As two schedules each part has its own warm-up.
+    Linear: 3/3, 2/3, 1/3. Cosine: (1 + cos(k pi / 3)) / 2 for k = 0, 1, 2. As two schedules each has its warm-up.
     """
 
     def run(part: tuple[int, int]) -> list[float]:
