@@ -1,6 +1,6 @@
 """Three claims of the PAD paper, measured on pocket, where the truth is known.
 
-    python -m benchmarks.pocket_claims --out benchmarks/pocket_claims.json --figures docs
+    python -m benchmarks.pocket_claims --out benchmarks/pocket_claims.json --figures docs --page docs/methods.md
 
 1. Calibrating (Eq. 9): how well do the teacher's log-likelihood, its multiple-choice answer, and their mixtures order a
    group of the student's samples as the world's rule does?
@@ -200,12 +200,49 @@ def show(found: Mapping[str, Any]) -> None:
         print(f"{what}: {told}")
 
 
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """The numbers as two tables in Markdown, for the page that has the marks ``BEGIN`` and ``END``."""
+
+    def cell(value: Sequence[float]) -> str:
+        return "{:.2f} [{:.2f}, {:.2f}]".format(*value)
+
+    table = found["reward"]
+    lines = ["| alpha | Spearman correlation with the rule | regret |", "|---|---|---|"]
+    for at, alpha in enumerate(table["alpha"]):
+        lines.append(f"| {alpha:g} | {cell(table['spearman'][at])} | {cell(table['regret'][at])} |")
+    lines.append(f"| a pick at random | 0 | {cell(table['random_regret'])} |")
+    names = {"jsd": "JSD", "correlation": "correlation", "size": "of sizes", "slope": "slope", "order": "order (tau)"}
+    lines += ["", "| student | " + " | ".join(names.values()) + " |", "|---|" + "---|" * len(names)]
+    (first, start), *_ = found["training"].items()
+    lines.append("| at the start | " + " | ".join(cell(start[name][0]) for name in names) + " |")
+    for row, measures in found["training"].items():
+        lines.append(f"| trained by `{row}` | " + " | ".join(cell(measures[name][-1]) for name in names) + " |")
+    for what, measures in found["contrasts"].items():
+        if what.startswith(first):
+            lines.append(f"| {what} | " + " | ".join(cell(measures[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def write_page(page: Path, found: Mapping[str, Any]) -> None:
+    """Put the tables between the page's two marks. Raises ValueError where it has none."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no {BEGIN} ... {END}")
+    page.write_text(f"{before}{BEGIN}\n{tables(found)}\n{END}{after}", encoding="utf-8")
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write the numbers and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/pocket_claims.json"))
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="folder for the two PNG files")
-    parser.add_argument("--redraw", action="store_true", help="draw the figures from --out again, measure nothing")
+    parser.add_argument("--page", type=Path, help="a Markdown page whose tables are to be replaced: docs/methods.md")
+    parser.add_argument("--redraw", action="store_true", help="figures and tables from --out again, measure nothing")
     parser.add_argument(
         "--rows", default=",".join(ROWS), help="rows of the recipe; the others are compared with the first"
     )
@@ -231,7 +268,10 @@ def main(words: Sequence[str] | None = None) -> None:
         }
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         show(found)
-    draw(json.loads(options.out.read_text(encoding="utf-8")), options.figures)
+    found = json.loads(options.out.read_text(encoding="utf-8"))
+    draw(found, options.figures)
+    if options.page is not None:
+        write_page(options.page, found)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,13 @@ def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [figure.name for figure in figures] == ["pocket-claims-reward.png", "pocket-claims-training.png"]
     before = figures[0].read_bytes()
     figures[0].unlink()
-    pocket_claims.main(["--redraw", *place])
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{pocket_claims.BEGIN}\nold\n{pocket_claims.END}\nb\n", encoding="utf-8")
+    pocket_claims.main(["--redraw", *place, "--page", str(page)])
     assert figures[0].read_bytes() == before
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("a\n") and text.endswith("\nb\n") and "old" not in text
+    assert "| 0.8 | " in text and "| trained by `dpo` | " in text and "| pad-ppd less dpo, end | " in text
 
 
 def test_what_is_shipped_is_whole() -> None:

@@ -14,13 +14,14 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
 from harness.trainer import lora
+from harness.trainer.curve import Curve
 from harness.trainer.data import Shuffled, prepare, shapes
 from harness.trainer.loading import device_of, host, load_model, load_tokenizer, place, save
 from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
 from harness.trainer.packing import choose
 from harness.trainer.resume import Checkpoints, newest, restore
 from harness.trainer.stored import StoredDistributions
-from harness.trainer.trainer import Curve, DistilTrainer, Job
+from harness.trainer.trainer import DistilTrainer, Job
 from harness.vocabulary import same_vocabulary
 
 CURVE = "training.jsonl"

@@ -8,14 +8,12 @@ run and names the prompts.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +29,7 @@ from harness.method import Loss, Method
 from harness.stats import seed_of
 from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
 from harness.trainer.loading import pad_of
-from harness.trainer.options import Progress, TrainOptions
+from harness.trainer.options import TrainOptions
 from harness.trainer.packing import Layout
 from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
 from harness.trainer.stored import StoredDistributions
@@ -287,50 +285,6 @@ class DistilTrainer(Trainer):
         return 0
 
 
-class Curve(TrainerCallback):
-    """Writes ``training.jsonl``, one line per optimiser step, and reports progress."""
-
-    def __init__(self, path: Path, progress: Progress | None) -> None:
-        self.path, self.progress = path, progress
-        self.trainer: DistilTrainer | None = None
-        """Set by the caller once the trainer exists."""
-        self.rate = 0.0
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remember the learning rate that this step uses."""
-        self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the step's record."""
-        trainer = self.trainer
-        if trainer is None:
-            raise ValueError("set Curve.trainer before training")
-        terms, logs = (summed(part, trainer) for part in (trainer.tally.terms, trainer.tally.logs))
-        record = {
-            "step": state.global_step,
-            "loss": sum(terms.values()),
-            "terms": terms,
-            "logs": logs,
-            "learning_rate": self.rate,
-            "grad_norm": trainer.grad_norm,
-        }
-        trainer.curve.append(record)
-        if state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            if self.progress is not None:
-                self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
-
-
 def _later(rate: Callable[[int], float], steps: int, step: int) -> float:
     """A schedule that begins ``steps`` steps on."""
     return rate(step + steps)
-
-
-def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
-    """Scalars summed over processes."""
-    own = {name: float(value) for name, value in values.items()}
-    if trainer.accelerator.num_processes == 1:
-        return own
-    shares = gather_object([own])
-    return {name: sum(share.get(name, 0.0) for share in shares) for name in sorted({n for s in shares for n in s})}
