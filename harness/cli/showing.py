@@ -52,7 +52,7 @@ def list_names(
 
     registry = load_registry(plugins or ())
     metrics = {name: ", ".join(metric.id for metric in each.metrics) for name, each in registry.benchmarks.items()}
-    tables = {
+    tables: dict[What, Sequence[tuple[str, ...]]] = {
         What.methods: [listing.row(method) for method in registry.methods.values()],
         What.benchmarks: [
             (name, "needs a judge" if each.judged else "graded by rule", metrics[name])

@@ -98,8 +98,9 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
             tensors[f"base_model.model.{name}.lora_{part}.weight"] = value.detach().cpu().contiguous()
     config = config_of(options)
     config.inference_mode = True
-    if isinstance(config.target_modules, set):  # a set is written in an order that changes from run to run
-        config.target_modules = sorted(config.target_modules)
+    targets: Any = config.target_modules
+    if isinstance(targets, set):  # a set is written in an order that changes from run to run
+        config.target_modules = sorted(targets)
     config.save_pretrained(str(folder))
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,9 +125,9 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], 
     rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
     micro = micro_batch(rows, pad_of(speakers.tokenizer), speakers.student.device)
     lengths = [len(rollout.tokens) for rollout in drawn]
-    parts = zip(states_of(speakers.teacher, micro).split(lengths), micro.labels.split(lengths), strict=True)
+    both: list[Any] = [states_of(speakers.teacher, micro), micro.labels]
     found = []
-    for rollout, (states, labels) in zip(drawn, parts, strict=True):
+    for rollout, states, labels in zip(drawn, *(each.split(lengths) for each in both), strict=True):
         logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
         logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
         found.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))

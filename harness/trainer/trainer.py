@@ -114,9 +114,11 @@ class DistilTrainer(Trainer):
         All parts count as equally long: as many steps as this one.
         """
         number, parts = self.job.options.part
-        whole = super().create_scheduler(parts * num_training_steps, optimizer)
+        whole: Any = super().create_scheduler(parts * num_training_steps, optimizer)
         if parts > 1:
-            rates = [partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas]
+            rates: list[Callable[[int], float]] = [
+                partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas
+            ]
             self.lr_scheduler = LambdaLR(whole.optimizer, rates)
         return self.lr_scheduler
 
