@@ -204,18 +204,20 @@ BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
 def tables(found: Mapping[str, Any]) -> str:
-    """The numbers as two tables in Markdown, for the page that has the marks ``BEGIN`` and ``END``."""
+    """Both figures and the numbers as two tables in Markdown, for the page that has the marks ``BEGIN`` and ``END``."""
 
     def cell(value: Sequence[float]) -> str:
         return "{:.2f} [{:.2f}, {:.2f}]".format(*value)
 
     table = found["reward"]
-    lines = ["| alpha | Spearman correlation with the rule | regret |", "|---|---|---|"]
+    lines = ["![Agreement of the teacher's rewards with the rule over alpha](pocket-claims-reward.png)", ""]
+    lines += ["| alpha | Spearman correlation with the rule | regret |", "|---|---|---|"]
     for at, alpha in enumerate(table["alpha"]):
         lines.append(f"| {alpha:g} | {cell(table['spearman'][at])} | {cell(table['regret'][at])} |")
     lines.append(f"| a pick at random | 0 | {cell(table['random_regret'])} |")
     names = {"jsd": "JSD", "correlation": "correlation", "size": "of sizes", "slope": "slope", "order": "order (tau)"}
-    lines += ["", "| student | " + " | ".join(names.values()) + " |", "|---|" + "---|" * len(names)]
+    lines += ["", "![Divergence and margins while four methods train](pocket-claims-training.png)", ""]
+    lines += ["| student | " + " | ".join(names.values()) + " |", "|---|" + "---|" * len(names)]
     (first, start), *_ = found["training"].items()
     lines.append("| at the start | " + " | ".join(cell(start[name][0]) for name in names) + " |")
     for row, measures in found["training"].items():

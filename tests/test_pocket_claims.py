@@ -108,6 +108,7 @@ def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "| 0.8 | " in text and "| trained by `dpo` | " in text and "| pad-ppd less dpo, end | " in text
 
 
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="run `python -m benchmarks.pocket_claims --page docs/methods.md`")
 def test_what_is_shipped_is_whole() -> None:
     """Nine points for four rows, from the recipe's own learning rates."""
     from harness.cli.wiring import load_registry
