@@ -5,7 +5,8 @@ on them. A row with ``rounds: k`` does that k times, m = ``sampling.n`` response
 Table 2); with ``resample: false`` all rounds share one pool of k m responses of the first student, dealt out at
 random into k disjoint blocks of m. Each round is a train stage of its own: it starts from the checkpoint of the round
 before with a fresh optimiser and a whole learning-rate schedule, and for a method with a reference (DPO) that
-checkpoint is the reference. So rows that differ in their rounds alone share the rounds that they have in common.
+checkpoint is the reference. So rows that differ in their rounds alone share the rounds that they have in common. With
+``train: {schedule_over: run}`` one schedule spans all rounds; such rows share nothing but the first samples.
 
 What is true of the decomposition. Rankings of disjoint blocks of responses are independent under Plackett-Luce, and
 each is Plackett-Luce with the same scores. So for the distributions P (teacher) and Q (student) over the k block
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 HOW = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
 """Training settings that trade memory for time and decide nothing: outside the key."""
+ROUNDS = frozenset({"schedule_over"})
+"""Settings that decide something with rounds alone: then they come into the key as what they mean for a round."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class Chain:
             "method": self.entry.method,
             "method_version": self.method.version,
             "config": self.entry.config,
-            "options": self.options(),
+            "options": self.options() | self.position(number),
             "seed": self.numbered("train", number=number),
         }
         roles = {"student": model}
@@ -227,7 +230,12 @@ class Chain:
 
     def options(self) -> dict[str, Any]:
         """The training settings that decide the student."""
-        return {key: value for key, value in self.entry.train.model_dump().items() if key not in HOW}
+        return {key: value for key, value in self.entry.train.model_dump().items() if key not in HOW | ROUNDS}
+
+    def position(self, number: int) -> dict[str, Any]:
+        """Which part of the learning-rate schedule a round is, where one schedule spans all rounds."""
+        rounds = self.entry.part.rounds
+        return {"part": [number, rounds]} if rounds > 1 and self.entry.train.schedule_over == "run" else {}
 
     def how(self) -> dict[str, Any]:
         """The training settings that trade memory for time."""

@@ -5,12 +5,8 @@ The world of the checks is here too: tiny checkpoints and groups (``check_world`
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import itertools
 import tempfile
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +16,7 @@ from typing import Any
 import torch
 
 from harness.check_world import tiny_checkpoint, tiny_groups
+from harness.configs import explanations
 from harness.method import Dropped, Method, TopK
 from harness.trainer.data import describe, prepare
 from harness.trainer.loading import load_tokenizer
@@ -90,22 +87,10 @@ def check_config(method: Method, config: Any, world: World) -> str:
         raise Failed(f"options may not be called {', '.join(sorted(taken))}: recipes use these keys for themselves")
     if set(method.row_fields) - fields:
         raise Failed(f"row_fields names {sorted(set(method.row_fields) - fields)}, which are not options")
-    explained = {name for part in kind.__mro__ if dataclasses.is_dataclass(part) for name in explained_in(part)}
-    if fields - explained:
-        raise Failed(f"no docstring under {', '.join(sorted(fields - explained))}")
+    bare = fields - explanations(kind).keys()
+    if bare:
+        raise Failed(f"no docstring under {', '.join(sorted(bare))}")
     return f"{len(fields)} options, each explained"
-
-
-def explained_in(kind: type) -> set[str]:
-    """The options of this class itself that have a docstring under them."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    statements = body.body if isinstance(body, ast.ClassDef) else []
-    return {
-        node.target.id
-        for node, after in itertools.pairwise(statements)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
 
 
 def check_rows(method: Method, config: Any, world: World) -> str:

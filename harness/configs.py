@@ -6,10 +6,14 @@ reported with the option's path). The same reading of numbers serves the recipe 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
+import inspect
+import itertools
 import math
 import operator
+import textwrap
 import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -78,6 +82,23 @@ def config_values(config: Any) -> dict[str, Any]:
     """All options of a config with their values, as plain YAML and JSON data (tuples become lists)."""
     plain: dict[str, Any] = _plain(dataclasses.asdict(config))
     return plain
+
+
+def explanations(kind: type[Any]) -> dict[str, str]:
+    """Option -> the docstring under it, in one line; options without one are left out. Inherited ones come first."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(part):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+        statements = body.body if isinstance(body, ast.ClassDef) else []
+        for node, after in itertools.pairwise(statements):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                text = (
+                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+                )
+                found |= {node.target.id: " ".join(text.split())} if isinstance(text, str) else {}
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -196,9 +196,9 @@ class Rollouts:
 
     sampling: Callable[[Any], tuple[float, float]]
     """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
-    weigh: Callable[[Batch, Mapping[str, Tensor], Any], dict[str, Tensor]]
+    weigh: Callable[[Batch, Mapping[str, Tensor], Any], dict[str, Tensor]] | None = None
     """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
-    entries of ``Batch.tokens``."""
+    entries of ``Batch.tokens``; ``None``: there are none, and a teacher that does not draw along is not asked."""
     share: Callable[[Any], float] = lambda config: 1.0
     """config -> probability that a step is live; drawn per step from the training seed."""
 

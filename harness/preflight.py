@@ -7,11 +7,13 @@ nothing of the judge, the disk or the memory.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.checkpoint import Checkpoint
 from harness.errors import UserError
@@ -98,16 +100,51 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
     return findings
 
 
-def weight_bytes(checkpoint: Checkpoint) -> int | None:
-    """Bytes of weights on disk, ``None`` where the checkpoint is not here yet."""
+@dataclass(frozen=True)
+class Weights:
+    """Shapes of a checkpoint's weights, by name."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def numbers(self) -> int:
+        """How many."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def adapter(self, lora: Mapping[str, Any] | None) -> int:
+        """About how many numbers low-rank adapters have: r (rows + columns) for each matrix that is adapted."""
+        if lora is None:
+            return 0
+        targets = lora["target_modules"]
+        total = 0
+        for name, shape in self.shapes.items():
+            module = name.removesuffix(".weight")
+            if targets == "all-linear":
+                chosen = not any(part in module for part in ("embed", "lm_head"))
+            else:
+                chosen = module.split(".")[-1] in ([targets] if isinstance(targets, str) else targets)
+            total += int(lora["r"]) * sum(shape) if chosen and len(shape) == 2 else 0
+        return total
+
+
+def weights(checkpoint: Checkpoint) -> Weights | None:
+    """What the headers of the weight files say; ``None`` where the checkpoint is not here yet, or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
     folder = Path(checkpoint.location)
     if not folder.is_dir():
         from huggingface_hub.constants import HF_HUB_CACHE
 
         folder = Path(HF_HUB_CACHE) / ("models--" + checkpoint.location.replace("/", "--"))
         folder = folder / "snapshots" / str(checkpoint.revision)
-    files = list(folder.glob("*.safetensors"))
-    return sum(file.stat().st_size for file in files) if files else None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return None
+    return Weights(shapes) if shapes else None
 
 
 def trained_model(plan: Plan, stage: Stage) -> Checkpoint:
@@ -116,25 +153,49 @@ def trained_model(plan: Plan, stage: Stage) -> Checkpoint:
     return Checkpoint(**given) if given else plan.builder.models["student"]
 
 
+UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
+
+
 def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
-    """Room for one checkpoint per training stage (while it is written, the last one is still being moved), and for
-    stored distributions."""
-    trained = [trained_model(plan, stage) for stage in pending if stage.kind == "train"]
-    sizes = [weight_bytes(checkpoint) for checkpoint in trained]
-    if None in sizes:
-        return [Finding(False, "disk: a model is not here yet, so its size is not known")]
-    scale = 1 if plan.recipe.family.dtype == "float32" else 2  # checkpoints are saved in float32
+    """Room for the student of each training stage, for checkpoints of those that run at once, and for stored
+    distributions."""
+    students, resume = [], []
+    for stage in pending:
+        if stage.kind == "train":
+            sizes = checkpoint_bytes(plan, stage)
+            if sizes is None:
+                return [Finding(False, f"disk: {UNKNOWN}")]
+            students.append(sizes[0])
+            resume.append(sizes[1])
     stores = sum(store_bytes(plan, stage) for stage in pending if stage.kind == "distributions")
-    needed = scale * sum(size for size in sizes if size) + stores + (1 << 25)
+    scratch = sum(sorted(resume)[-plan.recipe.compute.workers :])
+    needed = sum(students) + scratch + stores + (1 << 25)
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    if free < needed:
-        what = f"{(needed - stores) / GIB:.1f} GiB needed for checkpoints"
-        what += f" and about {stores / GIB:.1f} GiB for teachers' distributions" if stores else ""
-        text = f"disk: {what}, {free / GIB:.1f} GiB free at {place}; "
-        return [Finding(True, text + "free space, train fewer rows or seeds, or point --runs elsewhere")]
-    return []
+    if free >= needed:
+        return []
+    what = f"{(needed - stores - scratch) / GIB:.1f} GiB needed for trained students"
+    remedy = "free space, train fewer rows or seeds, or point --runs elsewhere"
+    if scratch:
+        what += f", {scratch / GIB:.1f} GiB for checkpoints to resume from"
+        remedy += ", or do without the latter (train.checkpoint_minutes=null)"
+    what += f", about {stores / GIB:.1f} GiB for teachers' distributions" if stores else ""
+    return [Finding(True, f"disk: {what}, {free / GIB:.1f} GiB free at {place}; {remedy}")]
+
+
+def checkpoint_bytes(plan: Plan, stage: Stage) -> tuple[int, int] | None:
+    """Of a training stage: bytes of what it leaves (float32, adapters merged and kept beside it), and at most of what
+    it writes to resume from: two checkpoints for a moment, of weights and AdamW's two moments of those that are
+    trained. ``None`` where the model's size is not known."""
+    model = weights(trained_model(plan, stage))
+    if model is None:
+        return None
+    lora, adapter = stage.params["options"]["lora"], model.adapter(stage.params["options"]["lora"])
+    left = 4 * (model.numbers + adapter)
+    never = stage.local["train"]["checkpoint_minutes"] is None or stage.params["options"]["backend"] != "ours"
+    moments = 8 * (adapter if lora else model.numbers)
+    return left, 0 if never else 2 * (left + moments)
 
 
 def store_bytes(plan: Plan, stage: Stage) -> int:
@@ -144,17 +205,19 @@ def store_bytes(plan: Plan, stage: Stage) -> int:
 
 
 def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
-    """Weights, gradients and AdamW's two moments of the model that is trained, and the teacher if beside it."""
-    scale = 1 if plan.recipe.family.dtype == "float32" else 2  # weights on disk may be half of what training holds
-    teacher = weight_bytes(plan.builder.models["teacher"])
+    """Weights in float32, gradients and AdamW's two moments of those that are trained, and the teacher if beside it."""
+    teacher = weights(plan.builder.models["teacher"])
     needs = []
     for stage in pending:
         if stage.kind == "train":
-            trained = weight_bytes(trained_model(plan, stage))
-            if trained is None or teacher is None:
-                return [Finding(False, "memory: a model is not here yet, so its size is not known")]
+            model, options = weights(trained_model(plan, stage)), stage.params["options"]
+            if model is None or teacher is None:
+                return [Finding(False, f"memory: {UNKNOWN}")]
+            adapter = model.adapter(options["lora"])
+            own = 4 * model.numbers + (16 * adapter if options["lora"] else 12 * model.numbers)
             live = "teacher" in stage.inputs or "teacher" in stage.params
-            needs.append(4 * scale * trained + (teacher if live else 0))
+            beside = teacher.numbers * (4 if options["dtype"] == "float32" else 2)
+            needs.append(own + (beside if live else 0))
     workers = plan.recipe.compute.workers
     needed = workers * max(needs, default=0)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

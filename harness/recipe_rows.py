@@ -145,6 +145,7 @@ class Rows:
             else:
                 self.problems.append(_no_trl((*path, "train"), [name], self.registry))
             return None
+        self.check_schedule(path, train, part, isinstance(own, Mapping) and "schedule_over" in own)
         decides = {field: config[field] for field in method.row_fields}
         return MethodEntry(method=name, config=config, row_config=decides, train=train, sampling=drawn, part=part)
 
@@ -178,6 +179,15 @@ class Rows:
             )
         if not part.resample and part.rounds == 1:
             self.problems.append(Problem(f"methods.{name}.resample", "says nothing without rounds of at least 2"))
+
+    def check_schedule(self, path: tuple[str, ...], train: Train, part: RowPart, said: bool) -> None:
+        """One schedule over all rounds needs rounds, and our trainer. ``said``: by the row itself."""
+        where, value = ".".join((*path, "train", "schedule_over")), show(train.schedule_over)
+        if train.schedule_over == "run" and part.rounds > 1 and train.backend == "trl":
+            remedy = "Leave it at 'round', or set train.backend to 'ours'."
+            self.problems.append(Problem(where, "is for the backend 'ours', not 'trl'", value, remedy=remedy))
+        if said and train.schedule_over == "run" and part.rounds == 1:
+            self.problems.append(Problem(where, "says nothing without rounds of at least 2", value))
 
     def add_start(self, name: str, entries: dict[str, MethodEntry], options: Mapping[str, Any]) -> None:
         """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""

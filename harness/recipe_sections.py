@@ -141,7 +141,8 @@ class RewardPart(Strict):
 
 
 class LoraPart(Strict):
-    """Low-rank adapters in place of full fine-tuning; the student that is saved has them merged."""
+    """Low-rank adapters in place of full fine-tuning; the student that is saved has them merged, and ``adapter/`` has
+    them alone."""
 
     r: Count = 16
     """Rank of the update of each matrix."""
@@ -168,6 +169,9 @@ class Train(Strict):
     """Share of the steps with rising learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after warm-up."""
+    schedule_over: Literal["round", "run"] = "round"
+    """What one warm-up and schedule span in a row with ``rounds``: each round, or all of them. The optimiser starts
+    afresh in each round either way."""
     weight_decay: NotNegative = 0.0
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 1.0

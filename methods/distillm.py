@@ -10,12 +10,12 @@ steps trains on fresh answers, as in GKD, so that the two rows differ in the div
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
-from harness.types import Group
+from harness.method import Batch, Loss, Method, Needs, Term, require
+from methods import on_policy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,28 +40,7 @@ class Config:
             self.divergence in choices, f"distillm: divergence = {self.divergence!r}; choices: {', '.join(choices)}"
         )
         require(0 <= self.skew < 1, f"distillm: skew = {self.skew} must lie in [0, 1)")
-        require(0 <= self.on_policy <= 1, f"distillm: on_policy = {self.on_policy} must lie in [0, 1]")
-        value = self.sampling_temperature
-        require(value > 0, f"distillm: sampling_temperature = {value} must be above 0")
-
-
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
-    """The golden answer, for the steps that are not on-policy; none where all are."""
-    if config.on_policy == 1:
-        return ()
-    if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
-    return [Row(str(group.prompt.golden))]
-
-
-def sampling(config: Config) -> tuple[float, float]:
-    """(temperature, teacher mix)."""
-    return config.sampling_temperature, 0.0
-
-
-def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Nothing: the divergence is taken at every token alike."""
-    return {}
+        on_policy.check("distillm", self)
 
 
 def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
@@ -93,9 +72,9 @@ METHOD = Method(
     paper="Ko et al. 2024, DistiLLM: Towards Streamlined Distillation for Large Language Models, arXiv 2402.03898",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
     config=Config,
-    rows=rows,
+    rows=on_policy.rows,
     loss=loss,
     token_terms=token_terms,
-    rollouts=Rollouts(sampling, weigh, share=lambda config: float(config.on_policy)),
+    rollouts=on_policy.ROLLOUTS,
     row_fields=("on_policy",),
 )

@@ -12,12 +12,12 @@ Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 230
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
-from harness.types import Group
+from harness.method import Batch, Loss, Method, Needs, Term, require
+from methods import on_policy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,29 +38,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.beta <= 1, f"gkd: beta = {self.beta} must lie in [0, 1]")
-        require(0 <= self.on_policy <= 1, f"gkd: on_policy = {self.on_policy} must lie in [0, 1]")
         require(self.temperature > 0, f"gkd: temperature = {self.temperature} must be above 0")
-        value = self.sampling_temperature
-        require(value > 0, f"gkd: sampling_temperature = {value} must be above 0")
-
-
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
-    """The golden answer, for the steps that are not on-policy; none where all are."""
-    if config.on_policy == 1:
-        return ()
-    if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
-    return [Row(str(group.prompt.golden))]
-
-
-def sampling(config: Config) -> tuple[float, float]:
-    """(temperature, teacher mix)."""
-    return config.sampling_temperature, 0.0
-
-
-def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Nothing: the divergence is taken at every token alike."""
-    return {}
+        on_policy.check("gkd", self)
 
 
 def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
@@ -97,9 +76,9 @@ METHOD = Method(
     "arXiv 2306.13649",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
     config=Config,
-    rows=rows,
+    rows=on_policy.rows,
     loss=loss,
     token_terms=token_terms,
-    rollouts=Rollouts(sampling, weigh, share=lambda config: float(config.on_policy)),
+    rollouts=on_policy.ROLLOUTS,
     row_fields=("on_policy",),
 )

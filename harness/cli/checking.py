@@ -18,9 +18,11 @@ def check_method(
     plugins: Plugins = None,
     overrides: Overrides = None,
 ) -> None:
-    """Check a method against its contract on tiny random models: options, rows, needs, two steps of training.
+    """Check a method against its contract: trains it on tiny random models, in seconds, and prints a line per check.
 
-    One line per check, exit code 1 if one failed. Options of the method: --set beta=0.05.
+    Options and their docstrings; rows; whether what it needs is what it declares; two steps of training; splits into
+    micro-batches; the same seed twice; killed and resumed. Exit code 1 if a check failed. Options of the method are set
+    by --set beta=0.05.
     """
     from harness.check import check_method as check
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import ALL
 from harness.errors import UserError
+from harness.recipe_errors import near
 from harness.stages.work import build
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ def rows_of(target_rows: Sequence[str], recipe: Recipe, chosen: Sequence[str]) -
         return kept + [name for name in wanted if name not in kept]
     unknown = [name for name in chosen if name not in TITLES and name not in recipe.methods]
     if unknown:
-        names = ", ".join([*TITLES, *recipe.methods])
-        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. It has: {names}.")
+        names = [*TITLES, *recipe.methods]
+        meant = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, names))]
+        told = f"--methods: the recipe has no {', '.join(unknown)}. {''.join(meant)}It has: {', '.join(names)}."
+        raise UserError(told)
     return [*(name for name in TITLES if name not in chosen), *chosen]

@@ -38,17 +38,22 @@ def register(app: typer.Typer) -> None:
 
 
 def list_names(
-    what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None, plugins: Plugins = None
+    what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None,
+    plugins: Plugins = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Of methods: the paper, and every option with its default.")
+    ] = False,
 ) -> None:
     """List what a recipe may name: methods, benchmarks, judges, recipes; and the targets of `reproduce`."""
+    from harness.cli import listing
     from harness.cli.wiring import load_registry
     from harness.recipe_file import shipped
     from reports.targets import TARGETS
 
     registry = load_registry(plugins or ())
     metrics = {name: ", ".join(metric.id for metric in each.metrics) for name, each in registry.benchmarks.items()}
-    tables = {
-        What.methods: [(name, method.title, method.paper) for name, method in registry.methods.items()],
+    tables: dict[What, Sequence[tuple[str, ...]]] = {
+        What.methods: [listing.row(method) for method in registry.methods.values()],
         What.benchmarks: [
             (name, "needs a judge" if each.judged else "graded by rule", metrics[name])
             for name, each in registry.benchmarks.items()
@@ -58,7 +63,10 @@ def list_names(
         What.targets: [(name, target.title, "") for name, target in TARGETS.items()],
     }
     for each in [what] if what else list(What):
-        show_table(str(each.value), tables[each])
+        if each is What.methods and verbose:
+            listing.print_details(list(registry.methods.values()))
+        else:
+            show_table(str(each.value), tables[each], listing.HEADS if each is What.methods else ())
 
 
 def report(
@@ -110,13 +118,15 @@ def title_of(recipe: str) -> str:
     return str(read_source(recipe).tree.get("title", ""))
 
 
-def show_table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
-    """Rows under a heading; plain columns, so that grep and awk can read them."""
+def show_table(title: str, rows: Sequence[tuple[str, ...]], heads: Sequence[str] = ()) -> None:
+    """Rows under a title and, where there are any, heads; plain columns, so that grep and awk can read them."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    if heads:
+        table.add_row(*(Text(head, style="italic") for head in heads))
     for row in rows:
         table.add_row(*(Text(cell, style="bold" if not position else "") for position, cell in enumerate(row)))
     console = Console()

@@ -14,13 +14,14 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
 from harness.trainer import lora
+from harness.trainer.curve import Curve
 from harness.trainer.data import Shuffled, prepare, shapes
 from harness.trainer.loading import device_of, host, load_model, load_tokenizer, place, save
 from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
 from harness.trainer.packing import choose
 from harness.trainer.resume import Checkpoints, newest, restore
 from harness.trainer.stored import StoredDistributions
-from harness.trainer.trainer import Curve, DistilTrainer, Job
+from harness.trainer.trainer import DistilTrainer, Job
 from harness.vocabulary import same_vocabulary
 
 CURVE = "training.jsonl"
@@ -169,8 +170,10 @@ def run(
 
 
 def save_merged(job: Job, out: Path, state: Mapping[str, Any]) -> None:
-    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model."""
+    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model; adapters beside it."""
     save(job.student, job.tokenizer, out, lora.merged(state, job.student))
+    if job.options.lora is not None:
+        lora.save_adapter(state, job.student, job.options.lora, out / "adapter")
     whole = all(value.numel() for value in job.student.parameters())  # not split over processes
     if whole:
         saved = load_model(out, job.tokenizer, torch.float32, job.options.trust_remote_code)

@@ -3,17 +3,20 @@
 The layers are injected into the model itself, without peft's wrapper, so that everything that works on a full model
 works on an adapted one. A reference or a starting point is the same model before any adapter; it is computed from the
 checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
-answers with it cannot forget them. ``check_merged`` proves that on the saved files.
+answers with it cannot forget them. ``check_merged`` proves that on the saved files. The adapters alone are kept beside
+it, as peft reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -30,14 +33,7 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
     Raises:
         UserError: a module name that the model does not have.
     """
-    targets: Any = options.target_modules
-    config = LoraConfig(
-        r=options.r,
-        lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]  # only ever divided by r
-        lora_dropout=options.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-    )
+    targets, config = options.target_modules, config_of(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:
@@ -50,6 +46,18 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     whole = sum(value.numel() for value in model.parameters())
     return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trained} of {whole} parameters, merged"
+
+
+def config_of(options: Lora) -> LoraConfig:
+    """The adapters in peft's words."""
+    targets: Any = options.target_modules
+    return LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]  # only ever divided by r
+        lora_dropout=options.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
 
 
 def layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
@@ -77,6 +85,24 @@ def merged(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Ten
         delta = layer.scaling[adapter] * (b.float() @ a.float())
         plain[key] = (plain[key].float() + delta.to(plain[key].device)).to(plain[key].dtype)
     return plain
+
+
+def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: Lora, folder: Path) -> None:
+    """The adapters alone, for ``PeftModel.from_pretrained(the starting student, folder)``: megabytes, where the merged
+    checkpoint is as large as the model. ``state``: a whole state dict."""
+    tensors = {}
+    for name, layer in layers(model):
+        (adapter,) = layer.active_adapters
+        for part in "AB":
+            value = state[f"{name}.lora_{part}.{adapter}.weight"]
+            tensors[f"base_model.model.{name}.lora_{part}.weight"] = value.detach().cpu().contiguous()
+    config = config_of(options)
+    config.inference_mode = True
+    targets: Any = config.target_modules
+    if isinstance(targets, set):  # a set is written in an order that changes from run to run
+        config.target_modules = sorted(targets)
+    config.save_pretrained(str(folder))
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters in place of full fine-tuning; merged into the checkpoint that training leaves."""
+    """Low-rank adapters in place of full fine-tuning; merged into the checkpoint that is left, and kept beside it."""
 
     r: int = 16
     """Rank of the update of each matrix."""
@@ -53,6 +53,8 @@ class TrainOptions:
     """Share of the steps over which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after the warm-up."""
+    part: tuple[int, int] = (0, 1)
+    """This training is part i (from 0) of k equal ones that share one schedule: rounds with ``schedule_over: run``."""
     weight_decay: float = 0.0
     """AdamW's, on matrices only (no biases, no norms)."""
     max_grad_norm: float = 1.0
@@ -90,6 +92,7 @@ class TrainOptions:
                 for name in NON_NEGATIVE
                 if getattr(self, name) < 0
             ),
+            *([] if 0 <= self.part[0] < self.part[1] else [f"part = {self.part} must be (i, k) with 0 <= i < k"]),
             *(["checkpoint_minutes must not be negative"] if (self.checkpoint_minutes or 0) < 0 else []),
             *([f"warmup_ratio = {self.warmup_ratio} must lie in [0, 1)"] if not 0 <= self.warmup_ratio < 1 else []),
             *(

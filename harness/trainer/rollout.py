@@ -1,15 +1,17 @@
 """Live responses: the student answers the prompts of a whole optimiser step, alone or mixed with the teacher.
 
 A small sampling loop of our own, because both models step together: each token is drawn from
-``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss wants the log-probability of the
-drawn token under all three. The random numbers of a response depend on the seed, the step and the prompt alone, so
-neither batching nor the number of processes changes what is drawn.
+``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss may want the log-probability of the
+drawn token under all three. Without a mixture the teacher does not step along: it reads the whole responses once, and
+only if the loss asks. The random numbers of a response depend on the seed, the step and the prompt alone, so neither
+batching nor the number of processes changes what is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +20,10 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from harness.chat import end_of_turn
 from harness.head import logits_of
 from harness.stats import seed_of
-from harness.trainer.data import Example, TokenRow
+from harness.trainer.data import Example, TokenRow, micro_batch
 from harness.trainer.loading import pad_of
 from harness.trainer.lora import check_active
+from harness.trainer.terms import states_of
 
 NAMES = ("behaviour", "student", "teacher")
 AT_ONCE = 64
@@ -33,7 +36,8 @@ class Rollout:
 
     tokens: list[int]
     logps: Mapping[str, list[float]]
-    """``behaviour`` (the distribution it was drawn from), ``student`` and ``teacher`` (both at temperature 1)."""
+    """``behaviour`` (the distribution it was drawn from), ``student`` and ``teacher`` (both at temperature 1; the last
+    where it drew along or was asked, see ``Speakers``)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Speakers:
     temperature: float
     mix: float
     max_new_tokens: int
+    scored: bool = True
+    """Whether the teacher's log-probabilities are wanted although it did not draw along (``mix`` = 0)."""
 
     def stops(self) -> list[int]:
         """Ids that end a response: the chat template's end of turn and the model's own end tokens."""
@@ -95,13 +101,15 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     limit = speakers.max_new_tokens
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
-    student, teacher = _Stepper(speakers.student, vocabulary), _Stepper(speakers.teacher, vocabulary)
+    student = _Stepper(speakers.student, vocabulary)
+    teacher = _Stepper(speakers.teacher, vocabulary) if speakers.mix else None
     stops = torch.tensor(speakers.stops(), device=device)
     alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     columns: list[Tensor] = []
     for t in range(limit):
-        q, p = (model.logits(ids, mask, positions) for model in (student, teacher))
+        q = student.logits(ids, mask, positions)
+        p = None if teacher is None else teacher.logits(ids, mask, positions)
         token, logps = pick(q, p, uniforms[:, t], speakers.temperature, speakers.mix)
         columns.append(torch.stack([token.double(), *logps.double(), alive.double()]))
         alive = alive & ~torch.isin(token, stops)
@@ -109,36 +117,55 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
             break
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
-    return [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
+    drawn = [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
+    return read_by_teacher(prompts, drawn, speakers) if teacher is None and speakers.scored else drawn
 
 
-def pick(q: Tensor, p: Tensor, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
+def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:
+    """The rollouts with the teacher's log-probabilities, from one forward pass over whole responses."""
+    rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
+    micro = micro_batch(rows, pad_of(speakers.tokenizer), speakers.student.device)
+    lengths = [len(rollout.tokens) for rollout in drawn]
+    both: list[Any] = [states_of(speakers.teacher, micro), micro.labels]
+    found = []
+    for rollout, states, labels in zip(drawn, *(each.split(lengths) for each in both), strict=True):
+        logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
+        logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
+        found.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
+    return found
+
+
+def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
     """Draw by inverting the cumulative distribution.
 
     Args:
-        q, p: student's and teacher's logits, [B, V]. uniform: [B] in [0, 1).
+        q, p: student's and teacher's logits, [B, V]; without ``p`` the student draws alone. uniform: [B] in [0, 1).
 
     Returns:
-        tokens [B], and their log-probabilities [3, B] under mixture, student and teacher.
+        tokens [B], and their log-probabilities [3, B] under mixture, student and teacher ([2, B] without the last).
     """
-    mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * (q / temperature).softmax(-1)
+    mixture = (q / temperature).softmax(-1)
+    if p is not None:
+        mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * mixture
     cumulative = mixture.double().cumsum(-1)
     token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
     token = token.clamp_max(q.shape[1] - 1)
-    logps = [mixture.gather(1, token).log(), q.log_softmax(-1).gather(1, token), p.log_softmax(-1).gather(1, token)]
+    models = (q,) if p is None else (q, p)
+    logps = [mixture.gather(1, token).log(), *(each.log_softmax(-1).gather(1, token) for each in models)]
     return token[:, 0], torch.stack(logps)[..., 0]
 
 
 def collect(columns: Tensor) -> Rollout:
-    """[5, T] of one response (token, three log-probabilities, whether it was still going) -> its Rollout."""
+    """[5 or 4, T] of one response (token, log-probabilities, whether it was still going) -> its Rollout."""
     kept = columns[:, columns[-1] > 0]
     return Rollout(
         [int(token) for token in kept[0].tolist()],
-        {name: kept[number + 1].tolist() for number, name in enumerate(NAMES)},
+        dict(zip(NAMES, kept[1:-1].tolist(), strict=False)),
     )
 
 
 def logps_of(rollouts: Sequence[Rollout], device: torch.device) -> dict[str, Tensor]:
     """Name to [N] float32, all tokens of all rollouts in order."""
-    every = {name: [logp for rollout in rollouts for logp in rollout.logps[name]] for name in NAMES}
+    names = rollouts[0].logps if rollouts else NAMES
+    every = {name: [logp for rollout in rollouts for logp in rollout.logps[name]] for name in names}
     return {name: torch.tensor(logps, dtype=torch.float32, device=device) for name, logps in every.items()}

@@ -8,18 +8,18 @@ run and names the prompts.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -29,7 +29,7 @@ from harness.method import Loss, Method
 from harness.stats import seed_of
 from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
 from harness.trainer.loading import pad_of
-from harness.trainer.options import Progress, TrainOptions
+from harness.trainer.options import TrainOptions
 from harness.trainer.packing import Layout
 from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
 from harness.trainer.stored import StoredDistributions
@@ -108,6 +108,20 @@ class DistilTrainer(Trainer):
         self.tokens: Counter[str] = Counter()
         self.grad_norm = math.nan
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The recipe's schedule over this training, or over all k parts that share it, from where this one begins.
+
+        All parts count as equally long: as many steps as this one.
+        """
+        number, parts = self.job.options.part
+        whole: Any = super().create_scheduler(parts * num_training_steps, optimizer)
+        if parts > 1:
+            rates: list[Callable[[int], float]] = [
+                partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas
+            ]
+            self.lr_scheduler = LambdaLR(whole.optimizer, rates)
+        return self.lr_scheduler
+
     def refuse_sharded_rollouts(self, method: Method) -> None:
         """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
         deepspeed = self.accelerator.state.deepspeed_plugin
@@ -159,7 +173,8 @@ class DistilTrainer(Trainer):
             raise ValueError(f"{self.job.method.name}: rollouts need a method with rollouts and a teacher")
         temperature, mix = rollouts.sampling(self.job.config)
         tokenizer, limit = self.job.tokenizer, options.max_new_tokens
-        speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit)
+        scored = rollouts.weigh is not None
+        speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit, scored)
         with self.compute_loss_context_manager():
             drawn = answer([e for part in parts for e, _ in part], speakers, self.job.seed, self.state.global_step)
         fillers = [filler for part in parts for _, filler in part]
@@ -182,8 +197,8 @@ class DistilTrainer(Trainer):
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
         """``Rollouts.weigh`` over all processes' responses; this process's share of the result."""
         rollouts, everyone, before = self.job.method.rollouts, list(real), 0
-        if rollouts is None:
-            raise ValueError(f"{self.job.method.name} has no rollouts")
+        if rollouts is None or rollouts.weigh is None:
+            return {}
         own = sum(len(rollout.tokens) for _, rollout in real)
         if self.accelerator.num_processes > 1:
             shares = gather_object([list(real)])
@@ -272,45 +287,6 @@ class DistilTrainer(Trainer):
         return 0
 
 
-class Curve(TrainerCallback):
-    """Writes ``training.jsonl``, one line per optimiser step, and reports progress."""
-
-    def __init__(self, path: Path, progress: Progress | None) -> None:
-        self.path, self.progress = path, progress
-        self.trainer: DistilTrainer | None = None
-        """Set by the caller once the trainer exists."""
-        self.rate = 0.0
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remember the learning rate that this step uses."""
-        self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the step's record."""
-        trainer = self.trainer
-        if trainer is None:
-            raise ValueError("set Curve.trainer before training")
-        terms, logs = (summed(part, trainer) for part in (trainer.tally.terms, trainer.tally.logs))
-        record = {
-            "step": state.global_step,
-            "loss": sum(terms.values()),
-            "terms": terms,
-            "logs": logs,
-            "learning_rate": self.rate,
-            "grad_norm": trainer.grad_norm,
-        }
-        trainer.curve.append(record)
-        if state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            if self.progress is not None:
-                self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
-
-
-def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
-    """Scalars summed over processes."""
-    own = {name: float(value) for name, value in values.items()}
-    if trainer.accelerator.num_processes == 1:
-        return own
-    shares = gather_object([own])
-    return {name: sum(share.get(name, 0.0) for share in shares) for name in sorted({n for s in shares for n in s})}
+def _later(rate: Callable[[int], float], steps: int, step: int) -> float:
+    """A schedule that begins ``steps`` steps on."""
+    return rate(step + steps)

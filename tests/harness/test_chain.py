@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.plan import Plan, make_plan
 from harness.recipe import load_recipe
 from harness.stage import Stage
+from harness.stages.work import train_options
 from tests.harness.test_plan import checkpoint, plan
 
 ROUNDS = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2, sampling: {n: 4}}"
@@ -233,3 +234,27 @@ def test_make_plan_knows_rows_by_their_own_names(family: list[str]) -> None:
     recipe = load_recipe("pocket", [*family, ROUNDS], registry)
     with pytest.raises(UserError, match=r"pad-ppd-2x.*Did you mean 'pad-ppd-2x4'"):
         make_plan(recipe, registry, ("pad-ppd-2x",))
+
+
+def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
+    """Each round then knows its place in the schedule, and is shared with no row of other rounds."""
+    own = "methods.whole={method: pad-ppd, rounds: 2, train: {schedule_over: run}}"
+    made = plan(*family, ROUNDS, own, rows=("pad-ppd", "pad-ppd-2x4", "whole"))
+    trains = {stage.label: stage.params["options"].get("part") for stage in made.stages if stage.kind == "train"}
+    assert trains == {
+        "train pad-ppd seed 0": None,  # also the first round of 2/4
+        "train pad-ppd-2x4 round 2 seed 0": None,
+        "train whole round 1 seed 0": [0, 2],
+        "train whole round 2 seed 0": [1, 2],
+    }
+    (last,) = (stage for stage in made.stages if stage.label == "train whole round 2 seed 0")
+    assert train_options(last).part == (1, 2)
+    common = plan(*family, "train.schedule_over=run", rows=("pad-ppd",))
+    assert common.stages == plan(*family, rows=("pad-ppd",)).stages  # one round: the same student
+
+
+def test_a_schedule_over_rounds_needs_rounds_and_our_trainer(family: list[str]) -> None:
+    with pytest.raises(UserError, match=r"methods\.dpo\.train\.schedule_over: 'run' - says nothing without rounds"):
+        plan(*family, "methods.dpo.train.schedule_over=run")
+    with pytest.raises(UserError, match=r"schedule_over: 'run' - is for the backend 'ours', not 'trl'"):
+        plan(*family, "methods.x={method: dpo, rounds: 2, train: {schedule_over: run, backend: trl}}")

@@ -102,14 +102,17 @@ ANSWERS = (
 
 def tokenizer_of(shape: Shape) -> Any:
     """Bytes and special tokens; a post-processor that writes BOS when special tokens are asked for."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     alphabet, line = sorted(pre_tokenizers.ByteLevel.alphabet()), "\u010a"  # how byte-level BPE writes a line break
     words = [*alphabet, 2 * line, 3 * line]
     merges = [(line, line), (2 * line, line)]
     core = Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces = pre_tokenizers.Split(
+        Regex(r" ?[^\s]+|\s*[\r\n]+|\s+(?!\S)|\s+"), "isolated"
+    )  # as Llama-3 and Qwen cut text
+    core.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in shape.special])
     if shape.bos and shape.opens:

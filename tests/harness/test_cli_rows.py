@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.cli.running import Job, prepare, show_plan, show_stages
+from harness.errors import UserError
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
@@ -24,6 +26,17 @@ def test_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
     assert job(tmp_path, "adpa+,dpo").plan.rows == ("teacher", "student", "adpa+", "dpo")
     assert job(tmp_path, "pad-ppd-2x4", TWO).plan.rows == ("teacher", "student", "pad-ppd-2x4")
     assert job(tmp_path, None, TWO).plan.rows == (*PAPERS, "pad-ppd-2x4")
+
+
+def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
+    """In ``--methods``, several at once, and in ``start``."""
+    wrong = (
+        "the recipe has no pda-ppd, simop. Did you mean 'pad-ppd' for 'pda-ppd'? Did you mean 'simpo' for 'simop'? It"
+    )
+    with pytest.raises(UserError, match=re.escape(wrong)):
+        job(tmp_path, "pda-ppd,dpo,simop")
+    with pytest.raises(UserError, match=r"methods\.dpo\.start: 'simop' - .*Did you mean 'simpo'\?"):
+        job(tmp_path, "dpo", "methods.dpo.start=simop")
 
 
 def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from harness import preflight
 from harness.plan import Plan
@@ -17,14 +19,36 @@ MIB = 1 << 20
 
 @pytest.fixture
 def made(tmp_path: Path) -> Plan:
-    """A teacher of 8 MiB and a student of 2 MiB; ADPA+ with 10 prompts, responses of 24 tokens assumed."""
-    sizes = {"teacher": 8, "student": 2}
-    folders = {name: checkpoint(tmp_path / name, ("a", "b")) for name in sizes}
-    for name, size in sizes.items():
-        (tmp_path / name / "model.safetensors").write_bytes(name.encode().ljust(size * MIB, b"\0"))
-    family = [f"family.{name}={folder}" for name, folder in folders.items()]
+    """See ``make``."""
+    return make(tmp_path)
+
+
+def make(place: Path, *changes: str, dtype: type = np.float32, rows: tuple[str, ...] = ("adpa+",)) -> Plan:
+    """A teacher of 8 MiB in float32 (2 Mi numbers), a student of 2 MiB; 10 prompts, responses of 24 tokens assumed."""
+    family = []
+    for name, height in (("teacher", 8), ("student", 2)):
+        folder = checkpoint(place / name, ("a", "b"))
+        shapes = {
+            "model.embed_tokens.weight": (128 * height, 1024),
+            "model.layers.0.mlp.up_proj.weight": (64 * height, 1024),
+            "model.layers.0.mlp.down_proj.weight": (1024, 64 * height),
+        }
+        tensors = {each: np.zeros(shape, dtype) for each, shape in shapes.items()}
+        save_file(tensors, Path(folder) / "model.safetensors")
+        family.append(f"family.{name}={folder}")
     small = ["seeds=[0]", "prompts.n=10", "train.batch_size=2", "train.micro_batch=1", "compute.workers=1"]
-    return plan(*family, *small, rows=("adpa+",))
+    return plan(*family, *small, *changes, rows=rows)
+
+
+def room_for(made: Plan, place: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The MiB of free disk from which on the plan has enough."""
+    free = SimpleNamespace(free=0)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda where: free)
+    for size in range(200):
+        free.free = size * MIB
+        if not preflight.disk(made, made.stages, place):
+            return size
+    raise AssertionError("200 MiB are not enough")
 
 
 def stages(made: Plan, kind: str) -> list[Stage]:
@@ -38,16 +62,66 @@ def test_stores_are_counted(made: Plan) -> None:
 
 
 def test_the_tuned_teacher_needs_room_of_its_own(made: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Checkpoints: the teacher's 8 MiB, DCKD and ADPA+ 2 MiB each; 32 MiB beside; stores below 1 MiB."""
-    free = SimpleNamespace(free=0)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: free)
-    for room, enough in ((44 * MIB, False), (45 * MIB, True)):
-        free.free = room
-        found = preflight.disk(made, made.stages, tmp_path)
-        assert (found == []) == enough
-    free.free = 0
+    """Left: the teacher's 8 MiB, DCKD and ADPA+ 2 MiB each; 32 MiB beside; stores below 1 MiB: 44 and a bit.
+
+    To resume: tuning the teacher is the largest, 8 MiB of weights and twice that of moments, two of them: 48.
+    """
+    assert room_for(made, tmp_path, monkeypatch) == 44 + 48 + 1
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
     (finding,) = preflight.disk(made, made.stages, tmp_path)
     assert finding.problem and "teachers' distributions" in finding.text
+    assert "to resume from" in finding.text and "train.checkpoint_minutes=null" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "room"),
+    [
+        ((), 2 + 32 + 2 * (2 + 4)),
+        (("train.checkpoint_minutes=null",), 2 + 32),
+        (("methods.dpo.train.backend=trl",), 2 + 32),
+        (("seeds=[0, 1, 2]",), 3 * 2 + 32 + 2 * (2 + 4)),
+        (("seeds=[0, 1, 2]", "compute.workers=2"), 3 * 2 + 32 + 2 * 2 * (2 + 4)),
+    ],
+)
+def test_checkpoints_to_resume_from_are_counted(
+    changes: tuple[str, ...], room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One student of 2 MiB per seed, 32 MiB beside; two checkpoints of 2 + 4 MiB for every training at once."""
+    made = make(tmp_path, *changes, rows=("student", "dpo"))
+    assert room_for(made, tmp_path, monkeypatch) == room
+
+
+def test_sizes_are_those_of_float32_whatever_lies_on_the_disk(tmp_path: Path) -> None:
+    """The same numbers stored in half precision: the same room."""
+    made = make(tmp_path, dtype=np.float16, rows=("student", "dpo"))
+    (stage,) = stages(made, "train")
+    assert preflight.checkpoint_bytes(made, stage) == (2 * MIB, 2 * 6 * MIB)
+
+
+@pytest.mark.parametrize(("targets", "numbers"), [("all-linear", 2 * (1024 + 128)), ("[down_proj]", 1024 + 128)])
+def test_adapters_are_small(targets: str, numbers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Student: 512 Ki numbers, of which two matrices of 1024 x 128 can be adapted: r (1024 + 128) numbers each, r = 8.
+
+    Left: merged weights and the adapter. To resume: these and two moments of the adapter, twice. Memory: weights once,
+    and 16 bytes for a number of the adapter.
+    """
+    lora = f"train.lora={{r: 8, target_modules: {targets}}}"
+    made = make(tmp_path, lora, rows=("student", "dpo"))
+    (stage,) = stages(made, "train")
+    adapter = 8 * numbers
+    left = 2 * MIB + 4 * adapter
+    assert preflight.checkpoint_bytes(made, stage) == (left, 2 * (left + 8 * adapter))
+    machine = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * MIB + 16 * adapter}
+    monkeypatch.setattr(preflight.os, "sysconf", machine.__getitem__)
+    assert preflight.memory(made, made.stages) == []
+    machine["SC_PHYS_PAGES"] -= 1
+    assert len(preflight.memory(made, made.stages)) == 1
+
+
+def test_a_file_that_cannot_be_read_has_no_known_size(made: Plan, tmp_path: Path) -> None:
+    (tmp_path / "student" / "model.safetensors").write_bytes(b"no weights")
+    (finding,) = preflight.disk(made, made.stages, tmp_path)
+    assert not finding.problem and "size is not known" in finding.text
 
 
 def test_memory_is_that_of_the_largest_training(made: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from harness.errors import UserError
 from harness.head import logits_of
 from harness.method import Batch, Loss, Method, Row, Term, log_probabilities
 from harness.trainer import Training, TrainOptions, loading
+from harness.trainer import trainer as trainer_module
 from harness.trainer.data import Shuffled, micro_batch, prepare, tokenise
 from harness.trainer.fit import fit, make_job, make_trainer
 from harness.trainer.loading import host, load_model, load_tokenizer, pad_of
@@ -388,15 +389,45 @@ def test_processes_share_every_prompt_once(world: int) -> None:
     assert again.order() != Shuffled(21, options, seed=0).order()
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("linear", [0.0, 1.0, 2 / 3, 1 / 3]), ("cosine", [0.0, 1.0, 0.75, 0.25]), ("constant", [0.0, 1.0, 1.0, 1.0])],
+)
+def test_one_schedule_goes_on_through_two_parts(
+    schedule: str, rates: list[float], student: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Two parts of two steps; a quarter of all four steps is warm-up, three are left.
+
+    Linear: 3/3, 2/3, 1/3. Cosine: (1 + cos(k pi / 3)) / 2 for k = 0, 1, 2. As two schedules each has its warm-up.
+    """
+
+    def run(part: tuple[int, int]) -> list[float]:
+        change: Any = {"part": part, "schedule": schedule, "warmup_ratio": 0.25}
+        job, _ = make_job(training(METHODS["simpo"], student, teacher, **change))
+        trainer = make_trainer(job, tmp_path)
+        trainer.train()
+        return [record["learning_rate"] * 1e3 for record in trainer.curve]
+
+    assert run((0, 2)) + run((1, 2)) == pytest.approx(rates)
+    assert run((0, 1)) == pytest.approx([0.0, 1.0])
+
+
+def test_a_part_that_is_none_is_refused() -> None:
+    for part in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(UserError, match="with 0 <= i < k"):
+            TrainOptions(part=part)
+
+
 def speakers(student: Path, teacher: Path, mix: float, temperature: float = 1.0) -> Speakers:
     tokenizer = load_tokenizer(student)
     models = [host(load_model(path, tokenizer, torch.float32)) for path in (student, teacher)]
     return Speakers(models[0], models[1], tokenizer, temperature, mix, 6)
 
 
-def test_rollouts_report_the_models_own_log_probabilities(student: Path, teacher: Path) -> None:
+@pytest.mark.parametrize("mix", [0.3, 0.0])
+def test_rollouts_report_the_models_own_log_probabilities(mix: float, student: Path, teacher: Path) -> None:
     """Left padding and the cache against one plain forward per response; behaviour is the mixture of the two."""
-    who = speakers(student, teacher, mix=0.3)
+    who = speakers(student, teacher, mix)
     prompts = [[2, 7, 4, 3], [2, 9, 10, 11, 12, 4, 3], [2, 30, 4, 3]]
     for prompt, rollout in zip(prompts, draw(prompts, who, [1, 2, 3]), strict=True):
         assert 1 <= len(rollout.tokens) <= 6
@@ -406,7 +437,7 @@ def test_rollouts_report_the_models_own_log_probabilities(student: Path, teacher
             logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].detach().log_softmax(-1)
             found[name] = logits.gather(1, torch.tensor(rollout.tokens)[:, None])[:, 0]
             torch.testing.assert_close(torch.tensor(rollout.logps[name]), found[name], atol=1e-5, rtol=1e-5)
-        mixture = (0.7 * found["student"].exp() + 0.3 * found["teacher"].exp()).log()
+        mixture = ((1 - mix) * found["student"].exp() + mix * found["teacher"].exp()).log()
         torch.testing.assert_close(torch.tensor(rollout.logps["behaviour"]), mixture, atol=1e-5, rtol=1e-5)
 
 
@@ -418,6 +449,51 @@ def test_rollouts_do_not_depend_on_their_neighbours(student: Path, teacher: Path
     apart = [answer([example], who, seed=0, step=5)[0][0].rows[0].response for example in examples]
     assert together == apart
     assert together != [example.rows[0].response for example, _ in answer(examples, who, seed=0, step=6)]
+
+
+def forwards(model: Any) -> list[int]:
+    """Grows by the number of tokens per row whenever the model's body runs."""
+    seen: list[int] = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    return seen
+
+
+def test_a_teacher_that_does_not_draw_along_does_not_run_along(student: Path, teacher: Path) -> None:
+    """With a mixture one forward a token; without, one over whole responses, or none where the loss does not ask."""
+    prompts = [[2, 7, 4, 3], [2, 9, 10, 11, 12, 4, 3]]
+    for mix, scored in ((0.3, True), (0.0, True), (0.0, False)):
+        who = replace(speakers(student, teacher, mix), scored=scored)
+        seen = forwards(who.teacher)
+        drawn = draw(prompts, who, [1, 2])
+        longest = max(len(rollout.tokens) for rollout in drawn)
+        whole = max(len(prompt) + len(rollout.tokens) for prompt, rollout in zip(prompts, drawn, strict=True))
+        assert seen == ([7, *[1] * (longest - 1)] if mix else [whole] if scored else [])
+        assert ("teacher" in drawn[0].logps) == (mix > 0 or scored)
+
+
+@pytest.mark.parametrize(("name", "options"), [("gkd", {"on_policy": 1.0}), ("distillm", {"on_policy": 1.0})])
+def test_live_steps_without_a_mixture_leave_the_teacher_alone_while_generating(
+    name: str, options: dict[str, Any], student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps: the teacher reads each micro-batch of answers once, in the loss, and nothing before."""
+    method = METHODS[name]
+    job, _ = make_job(training(method, student, teacher, config=method.config(**options)))
+    assert job.teacher is not None
+    seen = forwards(job.teacher)
+    during: list[int] = []
+
+    def watched(*args: Any) -> Any:
+        before = len(seen)
+        drawn = answer(*args)
+        during.append(len(seen) - before)
+        return drawn
+
+    monkeypatch.setattr(trainer_module, "answer", watched)
+    make_trainer(job, tmp_path).train()
+    assert during == [0, 0]
+    assert len(seen) == 4  # 16 prompts in micro-batches of 4
 
 
 def test_tokens_are_drawn_from_the_mixture() -> None:

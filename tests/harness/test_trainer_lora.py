@@ -96,6 +96,27 @@ def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Pa
     assert first != second
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft reads what has a new name
+def test_the_adapter_is_kept_as_peft_reads_it(student: Path, tmp_path: Path) -> None:
+    """peft's own loader on the starting student gives the merged checkpoint; the adapter is the smaller file."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    fit(training("pad-ppd", student), tmp_path)
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        plain, merged = (AutoModelForCausalLM.from_pretrained(folder) for folder in (student, tmp_path))
+        before, after = (model(input_ids=ids).logits for model in (plain, merged))
+        adapted = PeftModel.from_pretrained(plain, tmp_path / "adapter")(input_ids=ids).logits
+    torch.testing.assert_close(adapted, after, atol=1e-5, rtol=1e-5)
+    assert (before - after).abs().max() > 1e-3
+    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    shapes = load_file(student / "model.safetensors")
+    matrices = [value.shape for name, value in shapes.items() if "_proj" in name]
+    assert sum(value.numel() for value in kept.values()) == sum(2 * sum(shape) for shape in matrices)  # r = 2
+    assert not list(tmp_path.glob("adapter*.json"))  # else the folder itself would be read as an adapter
+
+
 def test_a_switched_off_adapter_does_not_answer(student: Path) -> None:
     job, _ = make_job(training("minillm", student))
     speakers = Speakers(job.student, job.student, job.tokenizer, 1.0, 0.0, 3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.method import Dropped
-from methods import distillm, gkd
+from methods import distillm, gkd, on_policy
 from tests.tiny import tiny_batch, tiny_group
 
 STUDENT, TEACHER = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
@@ -52,13 +52,13 @@ def test_properties(seed: int, skew: float, scale: float) -> None:
 
 
 def test_rows_and_share() -> None:
-    assert distillm.METHOD.rollouts is not None
+    assert distillm.METHOD.rollouts is on_policy.ROLLOUTS and distillm.METHOD.rows is on_policy.rows
     mixed, live = distillm.Config(on_policy=0.3), distillm.Config(on_policy=1.0)
-    assert distillm.METHOD.rollouts.share(mixed) == 0.3 and distillm.sampling(mixed) == (1.0, 0.0)
-    rows = distillm.rows(tiny_group([], golden="ba be"), mixed)
+    assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
+    rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
-    assert distillm.rows(tiny_group([]), mixed) == Dropped("no golden answer")
-    assert distillm.rows(tiny_group([]), live) == ()
+    assert on_policy.rows(tiny_group([]), mixed) == Dropped("no golden answer")
+    assert on_policy.rows(tiny_group([]), live) == ()
 
 
 def test_config_refuses() -> None:

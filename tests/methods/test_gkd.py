@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.method import Dropped
-from methods import gkd, minillm
+from methods import gkd, minillm, on_policy
 from tests.tiny import tiny_batch, tiny_group
 
 STUDENT, TEACHER = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
@@ -70,13 +70,13 @@ def test_on_policy_reverse_kl_is_minillm_without_its_long_term() -> None:
 
 
 def test_rows_and_share() -> None:
-    assert gkd.METHOD.rollouts is not None
+    assert gkd.METHOD.rollouts is on_policy.ROLLOUTS and gkd.METHOD.rows is on_policy.rows
     mixed, live = gkd.Config(on_policy=0.3), gkd.Config(on_policy=1.0)
-    assert gkd.METHOD.rollouts.share(mixed) == 0.3 and gkd.sampling(mixed) == (1.0, 0.0)
-    rows = gkd.rows(tiny_group([], golden="ba be"), mixed)
+    assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
+    rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
-    assert gkd.rows(tiny_group([]), mixed) == Dropped("no golden answer")
-    assert gkd.rows(tiny_group([]), live) == ()
+    assert on_policy.rows(tiny_group([]), mixed) == Dropped("no golden answer")
+    assert on_policy.rows(tiny_group([]), live) == ()
 
 
 def test_config_refuses() -> None:

@@ -64,7 +64,7 @@ def numbers(batch: Batch, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 def weights(method: Method, config: Any, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
     """What ``Rollouts.weigh`` fixes before the step."""
-    if method.rollouts is None:
+    if method.rollouts is None or method.rollouts.weigh is None:
         return {}
     generator = torch.Generator().manual_seed(seed)
     drawn = -2 * torch.rand(3, len(batch.row), generator=generator, dtype=torch.float64)

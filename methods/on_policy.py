@@ -1,0 +1,53 @@
+"""What GKD and DistiLLM share: some steps train on answers that the student has just given, the others on golden ones.
+
+GKD's Algorithm 1 (Agarwal et al. 2024, arXiv 2306.13649) with a golden answer where it trains on a fixed data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from harness.method import Dropped, Rollouts, Row, require
+from harness.types import Group
+
+
+class Options(Protocol):
+    """What the config of such a method has."""
+
+    @property
+    def on_policy(self) -> float:
+        """Probability that a step trains on the student's own answers."""
+
+    @property
+    def sampling_temperature(self) -> float:
+        """Of these answers."""
+
+
+def check(name: str, config: Options) -> None:
+    """Raises UserError where one of the two is out of range; ``name``: the method's."""
+    share, temperature = config.on_policy, config.sampling_temperature
+    require(0 <= share <= 1, f"{name}: on_policy = {share} must lie in [0, 1]")
+    require(temperature > 0, f"{name}: sampling_temperature = {temperature} must be above 0")
+
+
+def rows(group: Group, config: Options) -> Sequence[Row] | Dropped:
+    """The golden answer, for the steps that are not on-policy; none where all are."""
+    if config.on_policy == 1:
+        return ()
+    if not (group.prompt.golden or "").strip():
+        return Dropped("no golden answer")
+    return [Row(str(group.prompt.golden))]
+
+
+def sampling(config: Options) -> tuple[float, float]:
+    """(temperature, teacher mix): the student answers alone."""
+    return config.sampling_temperature, 0.0
+
+
+def share(config: Options) -> float:
+    """Of the steps that are live."""
+    return float(config.on_policy)
+
+
+ROLLOUTS = Rollouts(sampling, share=share)

@@ -1,0 +1,60 @@
+"""What ``list methods`` says: needs in words, and with ``-v`` every option with its default and its sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.cli.listing import details, needs, row
+from methods import METHODS
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("kd", ("golden answers", "live distributions", "shared vocabulary")),
+        ("seqkd", ("the teacher's answers", "its answers", "nothing")),
+        ("minillm", ("own live answers", "live distributions", "shared vocabulary")),
+        ("dpo", ("own samples", "a reward per response", "reference, can have rounds")),
+        (
+            "dckd",
+            (
+                "golden answers and rejected answers",
+                "stored distributions of the tuned teacher (top 50)",
+                "shared vocabulary",
+            ),
+        ),
+        (
+            "adpa+",
+            (
+                "golden answers and own samples",
+                "stored distributions of the tuned teacher and the teacher (top 50)",
+                "shared vocabulary, starts from dckd, sampling.n = 1, sampling.temperature = 0",
+            ),
+        ),
+    ],
+)
+def test_needs_in_words(name: str, said: tuple[str, ...]) -> None:
+    assert needs(METHODS[name]) == said
+
+
+def test_every_method_has_a_row_and_every_option_its_sentence() -> None:
+    for name, method in METHODS.items():
+        assert row(method)[:2] == (name, method.title) and all(row(method))
+        told = dict(details(method))
+        assert told["paper"] == method.paper and all(told.values())
+        assert len(told) == 4 + len(dataclasses.fields(method.config))
+    assert "lambda, the share of the divergence" in dict(details(METHODS["kd"]))["weight = 0.5"]
+    assert "top_k = null" in dict(details(METHODS["kd"])) and "long_term = true" in dict(details(METHODS["minillm"]))
+
+
+def test_the_command() -> None:
+    plain = CliRunner().invoke(app, ["list", "methods"])
+    heads, *lines = plain.stdout.splitlines()[1:]
+    assert heads.split()[:2] == ["method", "title"] and len([line for line in lines if line.strip()]) == len(METHODS)
+    assert "arXiv" not in plain.stdout
+    every = CliRunner().invoke(app, ["list", "methods", "-v"])
+    assert every.exit_code == 0 and "2502.14272" in every.stdout and "beta = 10.0" in every.stdout
