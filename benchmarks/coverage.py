@@ -24,7 +24,7 @@ from harness.stats import Array
 from harness.types import Judgment, Question, Score
 from judges import arena_hard, gsm8k, mt_bench
 from judges.alpaca_score import Column, LengthData, length_controlled, raw_score
-from judges.arena_hard import GAMES
+from judges.arena_labels import GAMES
 from judges.glm_solver import sigmoid
 from judges.length_control import Gamed, length_feature
 from judges.mt_bench import TURNS

@@ -20,7 +20,8 @@ import numpy as np
 from harness.benchmark import Entrant
 from harness.stats import Array, percentile_interval
 from harness.types import Judgment, Question, Score
-from judges.arena_hard import GAMES, MIRRORED_FLAG, STRONG_WEIGHT, Rules, Scorer
+from judges.arena_hard import STRONG_WEIGHT, Rules, Scorer
+from judges.arena_labels import GAMES, MIRRORED_FLAG
 from judges.arena_style import Battles, StyleFit, gather, style_control
 from judges.common import Ratio, answer_detail, ratio_score, reasons, verdicts
 

@@ -18,7 +18,7 @@ from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges import pocket_prompts
-from judges.arena_hard import LABELS, read_label
+from judges.arena_labels import GAMES, LABELS, read_label
 from judges.common import Ratio, against, answer_detail, fill, ratio_score, reasons, repeated, text_hash, verdicts
 from judges.mt_bench import PROMPT_FILE, TURNS, WITH_REFERENCE, MTBench, MTBenchConfig, official_prompts
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
 """Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
-GAMES = ("game1", "game2")
 
 
 @dataclass(frozen=True)
