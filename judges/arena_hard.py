@@ -16,6 +16,7 @@ from typing import Any, Literal
 from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.words import counted
 from judges import pocket_prompts
 from judges.arena_labels import GAMES, GO_ON, LABEL, read_label
 from judges.common import (
@@ -263,7 +264,7 @@ class ArenaHard:
         if config.style_control:
             deviations.append("Style-controlled: not the plain win rate.")
         if config.limit is not None:
-            deviations.append(f"At most {config.limit} questions.")
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
         version = f"{version}, scorer {config.scorer}"
         return Card(self.name, version, prompt_hash, parameters, tuple(deviations), self.official.judge)
 

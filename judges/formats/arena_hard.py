@@ -25,9 +25,9 @@ from judges.formats.base import (
     Row,
     answered,
     file_name,
+    located,
     need,
     one_model,
-    read_rows,
     short,
     write_lines,
 )
@@ -46,7 +46,7 @@ CATEGORIES = {
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Answers and judgments of one model."""
-    rows = [(f"{path.name}, row {number}", row) for path in files for number, row in enumerate(read_rows(path), 1)]
+    rows = located(files)
     chosen = one_model([_model(row, where) for where, row in rows], model, files)
     answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")
     known = {question.id for question in questions}
