@@ -6,25 +6,29 @@ Questions are the clusters: the verdicts of one question (both orders, both game
 do in life. The truth is the same estimand over a million simulated questions (for LC its value in the model that
 makes the data). AlpacaEval LC: ``--refits`` refits per interval, C chosen anew in every run by the official
 cross-validation. Beside it how often the intervals of the official scripts hold the truth. The Monte Carlo error is
-the binomial standard error of the coverage. One core.
+the binomial standard error of the coverage. One core, some 20 minutes, nearly all of them for LC. Results are written
+every 50 runs, and the same command goes on from there unless the code behind the intervals has changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from harness import stats
 from harness.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Judgment, Question, Score
-from judges import arena_hard, gsm8k, mt_bench
+from judges import alpaca_score, arena_hard, arena_score, common, glm_solver, gsm8k, length_control, mt_bench
 from judges.alpaca_score import Column, LengthData, length_controlled, raw_score
-from judges.arena_hard import GAMES
+from judges.arena_labels import GAMES
 from judges.glm_solver import sigmoid
 from judges.length_control import Gamed, length_feature
 from judges.mt_bench import TURNS
@@ -167,42 +171,59 @@ SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]
 }
 
 
-def simulate(
-    metric: str, truth: float, runs: int, replicates: int, report: Callable[[dict[str, object]], None]
-) -> None:
-    """Coverage of one metric's interval, and of the official ones, over ``runs`` simulated data sets.
+def code() -> str:
+    """Hash of the files that decide an interval or simulate: results of other code are not gone on with."""
+    modules = (alpaca_score, arena_score, common, glm_solver, length_control, stats)
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
-    ``report`` is told every 50 runs and at the end what was found so far.
-    """
-    hits, widths, values = 0, [], []
-    official: dict[str, int] = {}
-    started = time.perf_counter()
-    for run in range(runs):
+
+@dataclass
+class Tally:
+    """What was found in ``runs`` simulated data sets."""
+
+    runs: int = 0
+    hits: int = 0
+    """Intervals that hold the truth."""
+    widths: float = 0.0
+    """Sum over the runs, as the next one."""
+    estimates: float = 0.0
+    official: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def result(self) -> dict[str, object]:
+        """The numbers to print, and this tally to go on from."""
+        share = self.hits / self.runs
+        return {
+            "runs": self.runs,
+            "mean_estimate": round(self.estimates / self.runs, 4),
+            "coverage": round(share, 4),
+            "monte_carlo_error": round(float(np.sqrt(share * (1 - share) / self.runs)), 4),
+            "mean_width": round(self.widths / self.runs, 4),
+            "official_coverage": {name: round(count / self.runs, 4) for name, count in self.official.items()},
+            "tally": asdict(self),
+        }
+
+
+def simulate(
+    metric: str, truth: float, tally: Tally, runs: int, replicates: int, report: Callable[[Tally], None]
+) -> None:
+    """Go on to ``runs`` simulated data sets of one metric; ``report`` is told every 50 of them and at the end."""
+    while tally.runs < runs:
+        began = time.process_time()
+        run = tally.runs
         score, others = SIMULATIONS[metric](np.random.default_rng(run), SIZES[metric], run + 10**6, replicates)
         if score.value is None or score.low is None or score.high is None:
             raise SystemExit(f"{metric}, run {run}: no interval ({score.note})")
-        hits += score.low <= truth <= score.high
-        widths.append(score.high - score.low)
-        values.append(score.value)
+        tally.runs += 1
+        tally.hits += score.low <= truth <= score.high
+        tally.widths += score.high - score.low
+        tally.estimates += score.value
         for name, (low, high) in others.items():
-            official[name] = official.get(name, 0) + (low <= truth <= high)
-        done = run + 1
-        if done == runs or done % 50 == 0:
-            share = hits / done
-            report(
-                {
-                    "questions": SIZES[metric],
-                    "runs": done,
-                    "replicates": replicates,
-                    "truth": round(truth, 4),
-                    "mean_estimate": round(float(np.mean(values)), 4),
-                    "coverage": share,
-                    "monte_carlo_error": round(float(np.sqrt(share * (1 - share) / done)), 4),
-                    "mean_width": round(float(np.mean(widths)), 4),
-                    "official_coverage": {name: count / done for name, count in official.items()},
-                    "seconds": round(time.perf_counter() - started, 1),
-                }
-            )
+            tally.official[name] = tally.official.get(name, 0) + (low <= truth <= high)
+        tally.seconds = round(tally.seconds + time.process_time() - began, 3)
+        if tally.runs == runs or tally.runs % 50 == 0:
+            report(tally)
 
 
 def main() -> None:
@@ -212,21 +233,28 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="simulated data sets per metric")
     parser.add_argument("--replicates", type=int, default=1000, help="resamples per interval")
     parser.add_argument("--refits", type=int, default=200, help="resamples per interval of LC")
-    parser.add_argument("--only", help="one metric")
+    parser.add_argument("--only", choices=list(SIMULATIONS), help="one metric")
     chosen = parser.parse_args()
-    known = truths()
-    found: dict[str, dict[str, object]] = {}
-    if chosen.out and chosen.out.is_file():  # one metric at a time: keep the others
+    known, found = truths(), {}
+    if chosen.out and chosen.out.is_file():
         found = json.loads(chosen.out.read_text(encoding="utf-8"))
     for metric in [chosen.only] if chosen.only else list(SIMULATIONS):
+        replicates = chosen.refits if metric == "alpaca_eval.lc" else chosen.replicates
+        setting = {
+            "questions": SIZES[metric],
+            "replicates": replicates,
+            "truth": round(known[metric], 4),
+            "code": code(),
+        }
+        before = found.get(metric, {})
+        same = all(before.get(key) == value for key, value in setting.items())
 
-        def keep(result: dict[str, object], metric: str = metric) -> None:
-            found[metric] = result
+        def keep(tally: Tally, metric: str = metric, setting: dict[str, object] = setting) -> None:
+            found[metric] = setting | tally.result()
             if chosen.out:
                 chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
-        replicates = chosen.refits if metric == "alpaca_eval.lc" else chosen.replicates
-        simulate(metric, known[metric], chosen.runs, replicates, keep)
+        simulate(metric, known[metric], Tally(**before["tally"]) if same else Tally(), chosen.runs, replicates, keep)
         print(metric, json.dumps(found[metric]), flush=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
@@ -89,6 +89,17 @@ class Benchmark(Protocol):
 
     def card(self, config: Any) -> Card:
         """The protocol, for the run card and the footnotes."""
+
+
+@runtime_checkable
+class AsksAgain(Protocol):
+    """A benchmark whose protocol has a second question for a judge whose reply gives no verdict."""
+
+    def again(self, request: Request, reply: Reply, config: Any) -> Request | None:
+        """Pure: the request that follows this reply, the conversation included; ``None``: none does.
+
+        It is asked once. ``parse`` then reads both replies, joined by a line break.
+        """
 
 
 class Judge(Protocol):

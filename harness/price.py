@@ -7,7 +7,7 @@ are (or 200 tokens where they are not known yet). ``distilbench plan`` prints th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.stage import Price, Stage
@@ -113,6 +113,10 @@ class Pricer:
         if not adapter.judged:
             return Price()
         questions, config = self.questions[name], self.configs[name]
+        if self.recipe.baseline is not None:  # it is not known yet, and the official questions may come without one
+            questions = [
+                each if each.baseline else replace(each, baseline=("",) * len(each.turns)) for each in questions
+            ]
         asked = [r for question in questions for r in adapter.requests(question, blank(question), config)]
         read = sum(len(message["content"]) for request in asked for message in request.messages) // CHARS_PER_TOKEN
         read += len(asked) * ANSWER_TOKENS // 2  # the answer itself, which is blank here

@@ -35,13 +35,30 @@ def resamples(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, n, size=(replicates, n))
 
 
-def percentile_interval(replicates: Array | Sequence[float]) -> Interval:
-    """The 2.5th and 97.5th percentile of bootstrap replicates. Raises ValueError when there are none."""
+def percentile_interval(replicates: Array | Sequence[float], n: int | None = None) -> Interval:
+    """The central 95% of bootstrap replicates, whose k-th of B counts as the k / (B + 1) quantile.
+
+    Args:
+        n: questions behind each replicate. A plain percentile interval is too narrow by sqrt((n - 1) / n) and by
+            normal instead of t quantiles; its two levels are moved out by just that (Hesterberg 2015, The American
+            Statistician 69, "expanded percentile"): 2.26% at 80 questions, 2.49% at 1,319. Left out: 2.5%.
+
+    Raises:
+        ValueError: there are no replicates.
+    """
     values = np.asarray(replicates, dtype=float)
     if values.size == 0:
         raise ValueError("an interval needs replicates")
-    low, high = np.percentile(values, [2.5, 97.5])
+    tail = 100 * (0.025 if n is None or n < 2 else expanded_tail(n))
+    low, high = np.percentile(values, [tail, 100 - tail], method="weibull")
     return Interval(float(low), float(high))
+
+
+def expanded_tail(n: int) -> float:
+    """The level, of n questions, at which percentiles of a bootstrap of a mean span what t would: Phi(-t s)."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(ndtr(-stdtrit(n - 1, 0.975) * np.sqrt(n / (n - 1))))
 
 
 def over_seeds(replicates: Sequence[Sequence[float]], seed: int) -> Array:

@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         mt_bench.BENCHMARK,
         gsm8k.BENCHMARK,
         arena_hard_v2.BENCHMARK,
+        arena_hard_v2.WRITING_BENCHMARK,
         mt_bench_pairwise.BENCHMARK,
         gsm8k_json.BENCHMARK,
     )

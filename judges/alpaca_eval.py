@@ -19,6 +19,7 @@ from typing import Literal
 from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.words import counted
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
@@ -268,7 +269,7 @@ class AlpacaEval:
         if config.order == "both":
             deviations.append("Both orders are asked and averaged; official asks one.")
         if config.limit is not None:
-            deviations.append(f"At most {config.limit} questions.")
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
         judge = "gpt-4-1106-preview" if config.judge_prompt == "weighted" else "meta-llama/Llama-3-70b-chat-hf"
         return Card(self.name, version, prompt_hash, parameters, tuple(deviations), judge)
 

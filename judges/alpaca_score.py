@@ -205,7 +205,7 @@ def length_controlled(
         # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
         counts = resample_counts(len(questions), replicates, seed)[:, here]
         draws = bootstrap(rows, data.gamed, exact, counts) + (fit.value - exact.value)
-    low, high = percentile_interval(draws) if replicates else (None, None)
+    low, high = percentile_interval(draws, n) if replicates else (None, None)
     shares = contributions(rows, data.gamed, exact) + (fit.value - exact.value)
     return Score(
         "alpaca_eval.lc", fit.value, low, high, n, missing, data.label,

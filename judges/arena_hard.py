@@ -2,22 +2,23 @@
 
 Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
 A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3.
-Scores, style control and intervals: ``judges/arena_score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
-``judges/arena_hard_v2.py`` is v2.0.
+Labels: ``judges/arena_labels.py``. Scores, style control and intervals: ``judges/arena_score.py``. Here is v0.1 (500
+questions, baseline gpt-4-0314); ``judges/arena_hard_v2.py`` is v2.0.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.words import counted
 from judges import pocket_prompts
+from judges.arena_labels import GAMES, GO_ON, LABEL, read_label
 from judges.common import (
     ANSWER_FIELDS,
     OTHER_BASELINE,
@@ -38,14 +39,7 @@ from judges.common import (
 Scorer = Literal["v0.1", "2025-06"]
 SCORERS: tuple[Scorer, ...] = ("v0.1", "2025-06")
 STRONG_WEIGHT = 3.0
-GAMES = ("game1", "game2")
-MIRRORED_FLAG = "mirrored-label"
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
-LABELS = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}
-"""Margin of assistant A."""
-MIRRORED = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.0}
-"""The same verdicts written backwards; the 2025-06 script reads them, v0.1 counted them as no verdict."""
-_LABEL = re.compile(r"\[\[([AB<>=]+)\]\]")
 _OFFICIAL = Sampling(max_new_tokens=4096, temperature=0.0)
 
 
@@ -73,6 +67,8 @@ class ArenaHardConfig:
     """Longest verdict text, tokens."""
     judge_temperature: float = 0.0
     """0 as official."""
+    ask_again: bool = True
+    """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
     repeats: int = 1
     """Play each game this often and average its margin."""
 
@@ -110,7 +106,12 @@ class ArenaSet:
     """The judge of the official leaderboard."""
     category: str | None = None
     """Only the questions of this category."""
-    deviations: tuple[str, ...] = ()
+    read: Callable[[str], Verdict] = read_label
+    """How its script reads a judge's reply."""
+    system: Callable[[str], str] = str
+    """Its system prompt, made from that of v0.1."""
+    prompt_hash: str = ""
+    """Of the prompt, where it is not that of v0.1."""
 
 
 V01 = ArenaSet(
@@ -122,37 +123,15 @@ V01 = ArenaSet(
 )
 
 
-def read_label(text: str) -> Verdict:
-    """Margin of assistant A by the official rule: labels that contradict each other are no verdict."""
-    found = {label for label in _LABEL.findall(text) if label}
-    if len(found) != 1:
-        what = "no verdict label" if not found else f"contradicting labels {', '.join(sorted(found)[:4])}"
-        return Verdict(None, f"{what} in the reply")
-    label = found.pop()
-    if label in LABELS:
-        return Verdict(LABELS[label])
-    if label in MIRRORED:
-        return Verdict(MIRRORED[label], None, (MIRRORED_FLAG,))
-    return Verdict(None, f"unknown label [[{label[:12]}]]")
-
-
 @lru_cache(maxsize=1)
 def _official_prompt() -> tuple[str, str]:
-    """(system text, user template) of the official judge configuration."""
+    """(system text, user template) of the official judge configuration of v0.1."""
     import yaml
 
     from harness.assets import locate
 
     settings = yaml.safe_load(locate(PROMPT_FILE).read_text(encoding="utf-8"))
     return str(settings["system_prompt"]), str(settings["prompt_template"][0])
-
-
-def _messages(question: Question, first: str, second: str, config: ArenaHardConfig) -> tuple[Message, ...]:
-    if config.questions == "pocket":
-        return pocket_prompts.pair_label(question.turns[:1], (first,), (second,))
-    system, template = _official_prompt()
-    values = {"question_1": question.turns[0], "answer_1": first, "answer_2": second}
-    return ({"role": "system", "content": system}, {"role": "user", "content": fill(template, values)})
 
 
 def read_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, int | None]]:
@@ -192,7 +171,7 @@ class ArenaHard:
     judged: bool = True
     version: int = 1
     answer_fields: tuple[str, ...] = ANSWER_FIELDS
-    judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "repeats")
+    judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
 
     def questions(self, config: ArenaHardConfig) -> list[Question]:
         """The questions with the baseline's answers."""
@@ -215,15 +194,32 @@ class ArenaHard:
             first, second = texts if model_first else texts[::-1]
             games.append(
                 Request(
-                    question.id, part, _messages(question, first, second, config),
+                    question.id, part, self._messages(question, first, second, config),
                     config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
                 )
             )  # fmt: skip
         return repeated(games, config.repeats)
 
+    def _messages(self, question: Question, first: str, second: str, config: ArenaHardConfig) -> tuple[Message, ...]:
+        if config.questions == "pocket":
+            return pocket_prompts.pair_label(question.turns[:1], (first,), (second,))
+        system, template = _official_prompt()
+        user = fill(template, {"question_1": question.turns[0], "answer_1": first, "answer_2": second})
+        return ({"role": "system", "content": self.official.system(system)}, {"role": "user", "content": user})
+
+    def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
+        """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
+        if not config.ask_again or config.questions == "pocket" or LABEL.search(reply.text):
+            return None
+        said: tuple[Message, ...] = (
+            {"role": "assistant", "content": reply.text},
+            {"role": "user", "content": GO_ON},
+        )
+        return replace(request, messages=request.messages + said)
+
     def parse(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Verdict:
         """The model's margin, -2 to 2."""
-        read = read_label(reply.text)
+        read = self.official.read(reply.text)
         if read.value is None or request.meta.get("model_first", False):
             return read
         return Verdict(0.0 - read.value, read.reason, read.flags)  # 0.0 - 0.0 is 0.0, -0.0 is not
@@ -260,15 +256,15 @@ class ArenaHard:
             from harness.assets import asset
 
             version = f"{self.official.version}, baseline {self.official.baseline}"
-            prompt_hash = asset(PROMPT_FILE).sha256[:12]
-            deviations.append("A judge that gives no label is not asked to go on; the official script asks once more.")
-            deviations.extend(self.official.deviations)
+            prompt_hash = self.official.prompt_hash or asset(PROMPT_FILE).sha256[:12]
+            if config.ask_again != self.config.ask_again:
+                deviations.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
         if config.baseline is not None:
             deviations.append(OTHER_BASELINE)
         if config.style_control:
             deviations.append("Style-controlled: not the plain win rate.")
         if config.limit is not None:
-            deviations.append(f"At most {config.limit} questions.")
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
         version = f"{version}, scorer {config.scorer}"
         return Card(self.name, version, prompt_hash, parameters, tuple(deviations), self.official.judge)
 

@@ -20,7 +20,8 @@ import numpy as np
 from harness.benchmark import Entrant
 from harness.stats import Array, percentile_interval
 from harness.types import Judgment, Question, Score
-from judges.arena_hard import GAMES, MIRRORED_FLAG, STRONG_WEIGHT, Rules, Scorer
+from judges.arena_hard import STRONG_WEIGHT, Rules, Scorer
+from judges.arena_labels import GAMES, MIRRORED_FLAG
 from judges.arena_style import Battles, StyleFit, gather, style_control
 from judges.common import Ratio, answer_detail, ratio_score, reasons, verdicts
 
@@ -128,10 +129,10 @@ def _detail(questions: Sequence[Question], entrant: Entrant, scorer: Scorer, see
     return detail
 
 
-def _style_detail(fit: StyleFit) -> dict[str, float | str]:
+def _style_detail(fit: StyleFit, scored: int) -> dict[str, float | str]:
     detail: dict[str, float | str] = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
     if fit.replicates:
-        interval = percentile_interval(fit.replicates)
+        interval = percentile_interval(fit.replicates, scored)
         detail |= {"style_controlled_low": interval.low, "style_controlled_high": interval.high}
     detail["style_length_unit"] = "tokens" if fit.by_tokens else "characters"
     return detail | {f"style:{name}": value for name, value in fit.coefficients.items()}
@@ -139,7 +140,7 @@ def _style_detail(fit: StyleFit) -> dict[str, float | str]:
 
 def _styled(rules: Rules, ratio: Ratio, fit: StyleFit, detail: Mapping[str, float | str]) -> Score:
     """The style-controlled win rate as the score."""
-    low, high = percentile_interval(fit.replicates) if fit.replicates else (None, None)
+    low, high = percentile_interval(fit.replicates, ratio.scored) if fit.replicates else (None, None)
     counted = ratio.denominator > 0
     shares = fit.official + fit.influence[counted] - fit.influence[counted].mean()
     ids = [name for name, here in zip(ratio.ids, counted, strict=True) if here]
@@ -163,7 +164,7 @@ def score(
     for name, entrant in entrants.items():
         detail = _detail(questions, entrant, rules.scorer, seed)
         if name in fits:
-            detail |= _style_detail(fits[name])
+            detail |= _style_detail(fits[name], ratios[name].scored)
         if rules.style and name in fits:
             scored[name] = (_styled(rules, ratios[name], fits[name], detail),)
         elif rules.style:

@@ -15,6 +15,7 @@ from harness.benchmark import Judge
 from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
+from harness.words import counted
 from judges.ledger import Ledger
 from judges.stored import StoredBatch
 
@@ -78,7 +79,7 @@ class Budget:
         if options.max_seconds is not None and now - self.started >= options.max_seconds:
             return f"the time budget of {options.max_seconds:g} s is used up"
         if options.max_calls is not None and self._calls + self.flying + count > options.max_calls:
-            return f"the budget of {options.max_calls} calls is used up"
+            return f"the budget of {counted(options.max_calls, 'call')} is used up"
         return None
 
     def estimate(self, request: Request) -> float:

@@ -247,7 +247,7 @@ def ratio_score(
     from harness.stats import percentile_interval
 
     draws = ratio.replicates(replicates, seed)
-    low, high = percentile_interval(draws) if draws else (None, None)
+    low, high = percentile_interval(draws, ratio.scored) if draws else (None, None)
     notes = [note] if note else []
     if ratio.value is None:
         notes.append("no question has a verdict")
@@ -259,8 +259,11 @@ def ratio_score(
     )  # fmt: skip
 
 
-def answer_detail(questions: Sequence[Question], entrant: Entrant) -> dict[str, float | str]:
-    """Mean answer length (characters, all turns), truncation rate (share of answers cut at the limit), answers."""
+def answer_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> dict[str, float | str]:
+    """Mean answer length (characters, all turns), truncation rate (share of answers cut at the limit), answers.
+
+    Where a model judges, also how many answers speak to it (``judges.hostile``).
+    """
     asked = {question.id for question in questions}
     answers = [answer for answer in entrant.answers if answer.question in asked]
     if not answers:
@@ -273,7 +276,7 @@ def answer_detail(questions: Sequence[Question], entrant: Entrant) -> dict[str, 
         detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
     if all(answer.finished for answer in answers):
         detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
-    return detail | hostile_counts(answers)
+    return detail | (hostile_counts(answers) if judged else {})
 
 
 def reasons(judgments: Sequence[Judgment]) -> dict[str, float | str]:

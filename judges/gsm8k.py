@@ -2,13 +2,13 @@
 
 Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``judges/lm_eval_model.py``), so
 the answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
-``flexible-extract`` takes the last number. Marking is a pure function, so answers made elsewhere are marked alike.
+``flexible-extract`` takes the last number. Marking is a pure function (``judges/gsm8k_marks.py``), so answers made
+elsewhere are marked alike.
 ``protocol: json`` asks without examples for a JSON object instead (``judges/gsm8k_json.py``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.errors import UserError
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
+from harness.words import counted
 from judges.common import (
     ANSWER_FIELDS,
     QuestionSet,
@@ -33,16 +34,12 @@ from judges.common import (
     take,
     verdicts,
 )
+from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
 
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
-FILTERS = ("strict-match", "flexible-extract")
 JSON_PART = "json-answer"
 HUB = "openai/gsm8k"
-INVALID = "[invalid]"
-"""What lm-eval's filters give when they find nothing; it is marked wrong, as lm-eval does."""
-_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
-_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _OFFICIAL = {
     "lm-eval": Sampling(max_new_tokens=256, temperature=0.0),
     "json": Sampling(max_new_tokens=4096, temperature=0.0),
@@ -142,27 +139,6 @@ def asked_officially(row: Mapping[str, str]) -> str:
 def asked_plainly(row: Mapping[str, str]) -> str:
     """The user turn of a pocket problem."""
     return row["question"]
-
-
-def extract(text: str, how: str) -> str:
-    """What lm-eval's filter extracts from a response: the first ``#### N``, or the last number."""
-    if how == "strict-match":
-        found = _STRICT.findall(text)
-        return found[0].strip() if found else INVALID
-    groups = _FLEXIBLE.findall(text)
-    return next((group for group in groups[-1] if group), INVALID).strip() if groups else INVALID
-
-
-def plain_number(text: str) -> str:
-    """Text as lm-eval compares it: without commas, dollar signs, what precedes ``#### `` and a final full stop."""
-    for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
-        text = re.sub(pattern, "", text)
-    return text.lower()
-
-
-def marked(extracted: str, gold: str) -> float:
-    """1.0 or 0.0: whether an extracted answer equals the gold answer's number, as strings."""
-    return float(plain_number(extracted) == plain_number(gold))
 
 
 class GSM8K:
@@ -276,7 +252,7 @@ class GSM8K:
                 f"Answers are sampled at temperature {sampling.temperature}; the official ones are greedy."
             )
         if config.limit is not None:
-            deviations.append(f"At most {config.limit} questions.")
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
         if config.questions == "official" and config.source != "assets":
             deviations.append("Problems from another source than the pinned files.")
         if config.protocol == "json":
@@ -305,7 +281,7 @@ def _score(
     metric: str, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
 ) -> Score:
     read = verdicts(entrant.judgments)
-    detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
+    detail: dict[str, float | str] = {**answer_detail(questions, entrant, judged=False), **reasons(entrant.judgments)}
     for name in config.parts:
         value = _ratio(questions, read, name).value
         if value is not None:

@@ -17,6 +17,7 @@ from typing import Literal
 from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.words import counted
 from judges import pocket_prompts
 from judges.common import (
     ANSWER_FIELDS,
@@ -225,7 +226,7 @@ class MTBench:
             if config.temperature is not None:
                 deviations.append(f"All answers at temperature {config.temperature}; official: by category.")
         if config.limit is not None:
-            deviations.append(f"At most {config.limit} questions.")
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
         return Card(self.name, version, prompt_hash, parameters, tuple(deviations), "gpt-4")
 
 

@@ -18,7 +18,7 @@ from harness.benchmark import Benchmark, Card, Entrant, Metric
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges import pocket_prompts
-from judges.arena_hard import LABELS, read_label
+from judges.arena_labels import GAMES, LABELS, read_label
 from judges.common import Ratio, against, answer_detail, fill, ratio_score, reasons, repeated, text_hash, verdicts
 from judges.mt_bench import PROMPT_FILE, TURNS, WITH_REFERENCE, MTBench, MTBenchConfig, official_prompts
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
 """Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
-GAMES = ("game1", "game2")
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,7 @@ class MTBenchPairwiseConfig(MTBenchConfig):
     """Options of pairwise MT-Bench in a recipe."""
 
     baseline: str | None = None
-    """Answer file of the baseline (FastChat's ``model_answer``, or our ``answers.jsonl``); null: pocket's own."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.questions == "official" and self.baseline is None:
-            raise ValueError(
-                "baseline must name the answer file to compare with (FastChat's gpt-3.5-turbo.jsonl, "
-                "or any model's answers): none comes with the official questions"
-            )
+    """Answer file of the baseline (FastChat's ``model_answer``, or ours); null: pocket's own, or ``--baseline``'s."""
 
 
 def read_winner(text: str) -> Verdict:
@@ -86,6 +77,11 @@ class MTBenchPairwise(MTBench):
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """Two games per turn; the model is assistant A in the first, as FastChat's ``model_1``."""
+        if not question.baseline:
+            raise UserError(
+                "mt_bench_pairwise: no baseline comes with the official questions. Name a model with --baseline, or "
+                "answers with --set benchmarks.mt_bench_pairwise.baseline=FILE (FastChat's gpt-3.5-turbo.jsonl, say)."
+            )
         if len(question.baseline) < len(answer.turns):
             raise UserError(f"mt_bench_pairwise: question {question.id} has no baseline answer to every turn")
         return repeated(list(self._games(question, answer, config)), config.repeats)
@@ -136,7 +132,7 @@ class MTBenchPairwise(MTBench):
 
             version = f"MT-Bench pairwise against a given baseline, references {config.references}"
             prompt_hash = asset(PROMPT_FILE).sha256[:12]
-            deviations.append("The baseline is the given answer file; FastChat's default is gpt-3.5-turbo.")
+            deviations.append("The baseline is a given one; FastChat's default is gpt-3.5-turbo.")
         if config.repeats > 1:
             deviations.append(f"Each game is the majority of {config.repeats} replies.")
         parameters = {**card.parameters, "baseline": asdict(config).get("baseline")}

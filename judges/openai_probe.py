@@ -1,7 +1,8 @@
 """Is there an OpenAI-compatible endpoint at this address, does it take our key, does it know the model?
 
-Standard library only, so that ``plan`` stays light. Costs nothing, save where the endpoint's list lacks the model:
-then one token is asked for, because many servers answer to names that they do not list.
+Standard library only, so that ``plan`` stays light. Costs nothing, save where the endpoint's list fails or lacks the
+model: then one token is asked for, because many servers answer to names that they do not list (``transformers serve``
+fails at its list where the hub's cache is missing, and answers all the same).
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ def probe(base_url: str, model: str, key: str, max_tokens_field: str, key_name: 
     names = _names(body) if status == 200 else []
     if status < 500 and (not names or model in names):
         return None  # 404 and the like: an endpoint without a list of models can still judge
-    if status < 500:
-        question = [{"role": "user", "content": "m or M?"}]
-        status, body = _call(
-            f"{base_url}/chat/completions", key, {"model": model, "messages": question, max_tokens_field: 1}
-        )
-        if status is None or status in (400, 404, 422):
-            served = ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "")
-            return f"{where}: the endpoint does not serve this model ({_message(body)}). It lists: {served}."
+    question = [{"role": "user", "content": "m or M?"}]
+    status, body = _call(
+        f"{base_url}/chat/completions", key, {"model": model, "messages": question, max_tokens_field: 1}
+    )
+    if status is None:
+        return f"{where} did not answer one token ({body}). It may be busy or still loading the model: try again."
+    if status in (400, 404, 422):
+        lists = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
+        return f"{where}: the endpoint does not serve this model ({_message(body)}).{lists}"
     return None if status < 500 else f"{where} is failing (HTTP {status}: {_message(body)}). Try again when it is well."
 
 

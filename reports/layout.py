@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.benchmark import Card, Metric
+from harness.words import counted
 from reports.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
 from results.published import PAPER, Published, in_paper, published_table
 from results.run import Run
@@ -278,9 +279,12 @@ def _protocols(summary: Summary, run: Run, paper: dict[tuple[str, str], Publishe
         cells = [[summary.cells[row.id, metric.id] for metric in metrics] for row in summary.rows]
         counts = [cell.n for row in cells for cell in row if cell.seeds]
         unscored = sum(max(cell.unscored for cell in row) for row in cells)
-        n = f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}" if counts else "no"
+        n = counted(counts[0], "question") if len(set(counts)) == 1 else "no questions"
+        n = f"{min(counts)} to {max(counts)} questions" if len(set(counts)) > 1 else n
         judge = clean(run.judges.get(benchmark, "not stated"))
-        line = f"{clean(metrics[0].group)}: {n} questions, {unscored} unscored in all rows and seeds; judge: {judge}"
+        line = f"{clean(metrics[0].group)}: {n}, {unscored} unscored in all rows and seeds; judge: {judge}"
+        hostile = sum(max(cell.injected for cell in row) for row in cells)
+        line += f"; {counted(hostile, 'answer')} with text directed at a judge" if hostile else ""
         line += _protocol(cards.get(benchmark))
         theirs = [paper[row.id, metrics[0].id].protocol for row in summary.rows if (row.id, metrics[0].id) in paper]
         lines.append(line + (f" Paper: {clean(theirs[0])}." if theirs else ""))

@@ -18,6 +18,7 @@ from harness.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Array, detectable, holm, over_seeds, percentile_interval, seed_of, two_sided_p
 from harness.types import Score
+from harness.words import counted
 from reports.targets import Target
 from results.frames import Results
 from results.run import RowSpec
@@ -58,6 +59,8 @@ class CellSummary:
     notes: tuple[str, ...] = ()
     lengths: tuple[float, float, float] | None = None
     """Of scores against a baseline: mean answer length and the baseline's (characters), share of answers cut short."""
+    injected: int = 0
+    """Answers that hold text directed at a judge, over all seeds."""
 
     @property
     def significant(self) -> bool:
@@ -129,13 +132,13 @@ def _column(
     base = replicates.get(target.reference)
     compared = [name for name in trained if name in replicates and name != target.reference]
     differences = {} if base is None else {name: replicates[name] - base for name in compared}
-    counted = {name: min(cells[name].n, cells[target.reference].n) for name in differences}
-    raw = {name: two_sided_p(differences[name]) for name in differences if counted[name] >= _FEW_QUESTIONS}
+    shared = {name: min(cells[name].n, cells[target.reference].n) for name in differences}
+    raw = {name: two_sided_p(differences[name]) for name in differences if shared[name] >= _FEW_QUESTIONS}
     adjusted = holm(raw)
     for name in trained:  # without replicates a change is still a change, only untested
         cells[name] = replace(cells[name], delta=_delta(cells, name, target.reference))
     for name, difference in differences.items():
-        low, high = percentile_interval(difference)
+        low, high = percentile_interval(difference, shared[name])
         cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=raw.get(name), p_holm=adjusted.get(name))
     spread = [float(np.std(difference, ddof=1)) for difference in differences.values() if difference.size > 1]
     smallest = detectable(max(spread)) if spread and max(spread) > 0 else None
@@ -158,6 +161,7 @@ def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple
         seeds=len(valued),
         notes=_unique(notes if places else ["not in this run"]),
         lengths=_lengths(scores),
+        injected=sum(int(score.detail.get("injection", 0)) for score in scores),
     )  # fmt: skip
     if not valued:
         return replace(cell, notes=cell.notes or ("no score, and the run does not say why",)), None
@@ -176,7 +180,7 @@ def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple
     _same_length(f"{row}, {metric}", {str(i): np.asarray(score.replicates) for i, score in enumerate(valued)})
     # A draw of its own for every row: nothing ties seed 0 of one method to seed 0 of another.
     combined = over_seeds([score.replicates for score in valued], seed_of("over-seeds", row, metric))
-    low, high = percentile_interval(combined)
+    low, high = percentile_interval(combined, cell.n)
     return replace(cell, value=value, low=low, high=high), combined
 
 
@@ -218,7 +222,7 @@ def _warnings(cells: Mapping[str, CellSummary], tested: Mapping[str, float], bas
     counts = [cell.n for cell in cells.values() if cell.value is not None]
     if counts and min(counts) < _FEW_QUESTIONS:
         warnings.append(
-            f"only {min(counts)} questions: intervals from so few are too narrow, and changes are not tested"
+            f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not tested"
         )
     if tested and base is not None and len(tested) * 2 / (base.size + 1) >= ALPHA:  # two_sided_p can go no lower
         warnings.append(

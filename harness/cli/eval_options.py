@@ -75,7 +75,7 @@ def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
             raise UserError(f"--model {text}: {folder} is no folder of answers.")
         imported = folder / "import.json"
         if imported.is_file() and (folder / "answers.jsonl").is_file():
-            files[str(json.loads(imported.read_text(encoding="utf-8"))["benchmark"])] = folder / "answers.jsonl"
+            files[_imported(imported)] = folder / "answers.jsonl"
         else:
             files |= {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
     if not files:
@@ -83,6 +83,14 @@ def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
     if not name or name in taken:
         raise UserError(f"--model {text}: answers need a name of their own: NAME={text}.")
     return Candidate(name, answers=files)
+
+
+def _imported(note: Path) -> str:
+    """The benchmark that an imported folder belongs to. Raises UserError when its note is not one."""
+    try:
+        return str(json.loads(note.read_text(encoding="utf-8"))["benchmark"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{note} is no note of `distilbench import` ({error}); import the answers again.") from error
 
 
 def judge_entry(text: str, registry: Registry) -> dict[str, Any]:

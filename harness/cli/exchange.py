@@ -13,6 +13,7 @@ import typer
 
 from harness.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError, unknown
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
@@ -48,6 +49,8 @@ class Held:
     judgments: Sequence[Judgment]
     judge: str
     baseline: str
+    theirs: Sequence[Answer] = ()
+    """The baseline's answers, where a run took them from one of its rows."""
 
 
 def import_(
@@ -92,7 +95,8 @@ def import_(
     }
     (out / NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     typer.echo(
-        f"{name}: {len(found.answers)} answers, {len(judgments)} judgments to {len(questions)} questions in {out}"
+        f"{name}: {counted(len(found.answers), 'answer')}, {counted(len(judgments), 'judgment')} to "
+        f"{counted(len(questions), 'question')} in {out}"
     )
     if judgments:
         _show(adapter, config, questions, (name, found.answers, judgments), replicates)
@@ -105,7 +109,8 @@ def _refuse(found: Imported, partial: bool) -> None:
     for problem in found.problems:
         typer.echo(problem, err=True)
     if found.problems and not partial:
-        raise UserError(f"{len(found.problems)} rows do not fit (listed above). --partial takes the rest all the same.")
+        count = counted(len(found.problems), "problem")
+        raise UserError(f"{count} with these rows (listed above). --partial takes the rest all the same.")
 
 
 def _show(
@@ -155,6 +160,7 @@ def export(
 ) -> None:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
     from harness.cli.wiring import load_registry
+    from harness.stages.baseline import against
     from judges.formats import Exported, export_files
 
     if (folder is None) == (run is None):
@@ -163,6 +169,8 @@ def export(
     adapter = _benchmark(held.benchmark, load_registry(plugins or ()).benchmarks)
     config, _ = _config(adapter, held.config, [])
     questions = adapter.questions(config)
+    if held.theirs:
+        questions = against(questions, held.theirs, held.baseline)
     baseline = held.baseline or next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     exported = Exported(
         model or held.model, questions, held.answers, held.judgments if adapter.judged else (),
@@ -208,16 +216,20 @@ def _from_run(run: str, row: str | None, seed: int, benchmark: str | None, runs:
     cell = cells[0]
     name = cell.metric.split(".")[0]
     store = ArtifactStore(place.parent / "store")
-    inputs = store.meta("score", cell.score)["inputs"]
-    files = {
-        kind: store.path(*inputs[f"{kind}:{cell.entrant}"].split("/")) / f"{kind}.jsonl"
-        for kind in ("answers", "judgments")
-    }
-    answers = read_records(files["answers"], Answer)
-    judgments = read_records(files["judgments"], Judgment)
+    scored = store.meta("score", cell.score)
+
+    def made(name: str, kind: str) -> Path:
+        return store.path(*scored["inputs"][name].split("/")) / f"{kind}.jsonl"
+
+    answers = read_records(made(f"answers:{cell.entrant}", "answers"), Answer)
+    judgments = read_records(made(f"judgments:{cell.entrant}", "judgments"), Judgment)
+    theirs = read_records(made("baseline", "answers"), Answer) if "baseline" in scored["inputs"] else []
     config = read.recipe["benchmarks"][name]
     options = {key: value for key, value in config.items() if key != "judge"}
-    return Held(name, options, f"{read.name}-{cell.row}-{seed}", answers, judgments, read.judges.get(name, ""), "")
+    opponent = str(scored["params"].get("baseline", ""))
+    return Held(
+        name, options, f"{read.name}-{cell.row}-{seed}", answers, judgments, read.judges.get(name, ""), opponent, theirs
+    )
 
 
 def _benchmark(name: str, known: Mapping[str, Benchmark]) -> Benchmark:

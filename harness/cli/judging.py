@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import Overrides, Plugins, Runs
+from harness.words import counted
 
 if TYPE_CHECKING:
     from judges.catalogue import JudgeModel
@@ -73,11 +74,13 @@ def _show_replies(ledger: Ledger) -> None:
         cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
-        rows.append((line.model, line.endpoint, served, f"{line.replies:,} replies", tokens, cost, when))
+        rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
         total, unpriced = total + line.dollars, unpriced + line.unpriced
     show_table("replies", rows or [("none",)])
     typer.echo(
-        f"cost so far: ${total:.4f}" + (f", and {unpriced:,} replies of unknown price" if unpriced else "") + "\n"
+        f"cost so far: ${total:.4f}"
+        + (f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else "")
+        + "\n"
     )
 
 
@@ -90,9 +93,9 @@ def _show_owed(ledger: Ledger) -> None:
         for (endpoint, model), (have, wanted) in ledger.coverage().items()
     ]
     show_table("coverage", covered or [("nothing asked yet",)])
-    failed = [(kind, f"{count:,} requests") for kind, count in ledger.failures().items()]
+    failed = [(kind, counted(count, "request")) for kind, count in ledger.failures().items()]
     show_table("failures (the last call of each request without a reply)", failed or [("none",)])
-    jobs = [(job.id or "not known yet", job.model, f"{len(job.keys):,} requests") for job in ledger.batches()]
+    jobs = [(job.id or "not known yet", job.model, counted(len(job.keys), "request")) for job in ledger.batches()]
     if jobs:
         show_table("open batch jobs", jobs)
 
@@ -173,7 +176,7 @@ def canary(
             typer.echo(f"against {name} ({each.number + 1}): {agreement(each, now)}{changed}")
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     if failed:
-        typer.echo(f"{len(failed)} calls failed, the first: {failed[0].kind}, {failed[0]}", err=True)
+        typer.echo(f"{counted(len(failed), 'call')} failed, the first: {failed[0].kind}, {failed[0]}", err=True)
         raise typer.Exit(1)
 
 

@@ -14,6 +14,7 @@ from harness.registry import AskOptions
 from harness.stage import Stage
 from harness.stages.work import Work, build
 from harness.types import Answer, Question
+from harness.words import counted
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
@@ -54,14 +55,14 @@ def given(file: Path, questions: Sequence[Question]) -> list[Answer]:
         ],
     }
     problems = [
-        f"{len(names)} questions {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        f"{counted(len(names), 'question')} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         for what, names in wrong.items()
         if names
     ]
     if problems:
         foreign = sum(name not in known for name in counts)
-        tail = f" ({foreign} answers are to other questions)" if foreign else ""
-        raise UserError(f"{file} does not fit the {len(known)} questions: {'; '.join(problems)}{tail}.")
+        tail = f" ({counted(foreign, 'answer')} to other questions)" if foreign else ""
+        raise UserError(f"{file} does not fit the {counted(len(known), 'question')}: {'; '.join(problems)}{tail}.")
     by_question = {answer.question: answer for answer in answers}
     return [by_question[name] for name in known]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.types import Answer, Question, Score
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
@@ -22,13 +23,12 @@ _OTHER = "\N{BLACK LARGE SQUARE}"
 
 def pairwise(benchmark: Benchmark, questions: Sequence[Question], config: Any) -> bool:
     """Whether a benchmark shows its judge the baseline's answers: other ones make other requests."""
-    question = next((each for each in questions if each.baseline), None)
-    if question is None:
+    if not questions:
         return False
-    turns = len(question.turns)
-    blank = Answer(question.id, ("",) * turns, (True,) * turns, (0,) * turns)
-    other = replace(question, baseline=(_OTHER,) * len(question.baseline))
-    return benchmark.requests(question, blank, config) != benchmark.requests(other, blank, config)
+    turns = len(questions[0].turns)
+    blank = Answer(questions[0].id, ("",) * turns, (True,) * turns, (0,) * turns)
+    one, other = (replace(questions[0], baseline=(text,) * turns) for text in ("-", _OTHER))
+    return benchmark.requests(one, blank, config) != benchmark.requests(other, blank, config)
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
@@ -40,7 +40,9 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
     missing = [question.id for question in questions if question.id not in by_question]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise UserError(f"the baseline {name!r} has no answer to {len(missing)} of {len(questions)} questions: {shown}")
+        raise UserError(
+            f"the baseline {name!r} has no answer to {len(missing)} of {counted(len(questions), 'question')}: {shown}"
+        )
     return [
         replace(question, baseline=by_question[question.id].turns, meta={**question.meta, "baseline": name})
         for question in questions

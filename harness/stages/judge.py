@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from harness.benchmark import Benchmark, JudgeError
+from harness.benchmark import AsksAgain, Benchmark, JudgeError
 from harness.errors import UserError
 from harness.records import write_records
 from harness.registry import AskOptions
@@ -21,6 +22,7 @@ from harness.stages.baseline import against
 from harness.stages.work import Work, build
 from harness.types import Answer, Judgment, Reply, Request
 
+Outcome = Reply | JudgeError
 FINAL = frozenset({"refused", "empty", "bad-reply", "context"})
 """Kinds of failure that asking again would repeat: the endpoint answered, and gave nothing to read."""
 
@@ -37,8 +39,10 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     counts: dict[str, Any] = {}
     if benchmark.judged:
         requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
-        outcomes = ask_judge(stage, work, requests)
-        counts = usage(outcomes)
+        outcomes, more = ask_judge(stage, work, requests), 0
+        if isinstance(benchmark, AsksAgain):
+            outcomes, more = ask_again(benchmark, stage, work, config, requests, outcomes)
+        counts = usage(outcomes) | {"calls": len(requests) + more}
         judgments = [
             read(benchmark, request, outcome, config) for request, outcome in zip(requests, outcomes, strict=True)
         ]
@@ -50,7 +54,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     return {"judgments": len(judgments), "unscored": dict(missing), **counts}
 
 
-def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Reply | JudgeError]:
+def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Outcome]:
     """All requests through the ledger."""
     spec = stage.local["judge"]
     kind = work.registry.judges[spec["kind"]]
@@ -67,7 +71,36 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Rep
     return work.registry.ask(judge, requests, work.ledger, options, answered)
 
 
-def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, config: Any) -> Judgment:
+def ask_again(
+    benchmark: AsksAgain, stage: Stage, work: Work, config: Any, requests: Sequence[Request], outcomes: list[Outcome]
+) -> tuple[list[Outcome], int]:
+    """The outcomes with what a second question added, and how many second questions there were."""
+    follow: dict[int, Request] = {}
+    for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+        further = benchmark.again(request, outcome, config) if isinstance(outcome, Reply) else None
+        if further is not None:
+            follow[number] = further
+    settled = list(outcomes)
+    for number, second in zip(follow, ask_judge(stage, work, list(follow.values())) if follow else [], strict=True):
+        settled[number] = joined(settled[number], second)
+    return settled, len(follow)
+
+
+def joined(first: Outcome, second: Outcome) -> Outcome:
+    """Two replies as one. A second call that came back with nothing adds nothing; one that failed is a failure."""
+    if isinstance(first, JudgeError) or (isinstance(second, JudgeError) and second.kind in FINAL):
+        return first
+    if isinstance(second, JudgeError):
+        return second
+    return replace(
+        second,
+        text=f"{first.text}\n{second.text}",
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        completion_tokens=first.completion_tokens + second.completion_tokens,
+    )
+
+
+def read(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
     shared: dict[str, Any] = {"question": request.question, "part": request.part}
     shared |= {"repeat": request.repeat, "meta": dict(request.meta)}
@@ -84,7 +117,7 @@ def read(benchmark: Benchmark, request: Request, outcome: Reply | JudgeError, co
     )
 
 
-def refuse_failures(stage: Stage, outcomes: Sequence[Reply | JudgeError]) -> None:
+def refuse_failures(stage: Stage, outcomes: Sequence[Outcome]) -> None:
     """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
     pending = [failure for failure in failures if failure.kind == "pending"]
@@ -102,7 +135,7 @@ def refuse_failures(stage: Stage, outcomes: Sequence[Reply | JudgeError]) -> Non
         )
 
 
-def usage(outcomes: Sequence[Reply | JudgeError]) -> dict[str, Any]:
+def usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Tokens that the judge read and wrote, and which models the endpoint says it served."""
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     return {

@@ -18,6 +18,7 @@ from pathlib import Path
 from harness.errors import UserError, unknown
 from harness.records import read_records
 from harness.types import Answer, Judgment, Question
+from harness.words import counted
 from judges.formats import alpaca_eval, arena_hard, fastchat, lm_eval
 from judges.formats.base import Exported, Format, Imported, Matched, one_model
 
@@ -120,7 +121,8 @@ def with_baseline(questions: Sequence[Question], path: str, benchmark: str) -> l
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise UserError(
-            f"{benchmark}: baseline {path} has no answer to {len(missing)} of {len(questions)} questions ({shown})."
+            f"{benchmark}: baseline {path} has no answer to {len(missing)} of {counted(len(questions), 'question')} "
+            f"({shown})."
         )
     name = found.model or place.stem
     return [

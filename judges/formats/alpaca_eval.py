@@ -21,9 +21,9 @@ from judges.formats.base import (
     Row,
     answered,
     file_name,
+    located,
     need,
     one_model,
-    read_rows,
     short,
     write_json,
 )
@@ -34,11 +34,9 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Outputs and annotations of one model. Annotations hold the answers too."""
     ids = {question.turns[0]: question.id for question in questions}
-    outputs: list[tuple[str, Row]] = []
-    annotations: list[tuple[str, Row]] = []
-    for path in files:
-        for number, row in enumerate(read_rows(path), 1):
-            (annotations if "preference" in row else outputs).append((f"{path.name}, row {number}", row))
+    rows = located(files)
+    outputs = [each for each in rows if "preference" not in each[1]]
+    annotations = [each for each in rows if "preference" in each[1]]
     names = [str(row["generator"]) for _, row in outputs if "generator" in row]
     names += [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
     chosen = one_model(names, model, files)

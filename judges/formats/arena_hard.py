@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.arena_hard import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
+from judges.arena_labels import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
 from judges.arena_style import markdown_breakdown
 from judges.formats.base import (
     Exported,
@@ -25,20 +25,28 @@ from judges.formats.base import (
     Row,
     answered,
     file_name,
+    located,
     need,
     one_model,
-    read_rows,
     short,
     write_lines,
 )
 
-FOLDERS = {"arena_hard": "arena-hard-v0.1", "arena_hard_v2": "arena-hard-v2.0"}
-CATEGORIES = {"arena_hard": "arena-hard-v0.1", "arena_hard_v2": "hard_prompt"}
+FOLDERS = {
+    "arena_hard": "arena-hard-v0.1",
+    "arena_hard_v2": "arena-hard-v2.0",
+    "arena_hard_v2_writing": "arena-hard-v2.0",
+}
+CATEGORIES = {
+    "arena_hard": "arena-hard-v0.1",
+    "arena_hard_v2": "hard_prompt",
+    "arena_hard_v2_writing": "creative_writing",
+}
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Answers and judgments of one model."""
-    rows = [(f"{path.name}, row {number}", row) for path in files for number, row in enumerate(read_rows(path), 1)]
+    rows = located(files)
     chosen = one_model([_model(row, where) for where, row in rows], model, files)
     answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")
     known = {question.id for question in questions}

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
+from harness.words import counted
 from judges.common import read_jsonl
 
 T = TypeVar("T")
@@ -145,6 +146,11 @@ def read_rows(path: Path) -> list[Row]:
     return list(rows)
 
 
+def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
+    """The rows of several files, each with its place for messages: ``answers.jsonl, row 3``."""
+    return [(f"{path.name}, row {number}", row) for path in files for number, row in enumerate(read_rows(path), 1)]
+
+
 def need(row: Row, key: str, kind: type[T], where: str) -> T:
     """A field of a row. Raises UserError when it is missing or of another type."""
     if key not in row:
@@ -198,5 +204,5 @@ def answered(exported: Exported) -> list[tuple[Question, Answer]]:
     missing = [question.id for question in exported.questions if question.id not in answers]
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-        raise UserError(f"{len(missing)} of {len(exported.questions)} questions have no answer ({shown}).")
+        raise UserError(f"no answer to {len(missing)} of {counted(len(exported.questions), 'question')} ({shown}).")
     return [(question, answers[question.id]) for question in exported.questions]

@@ -22,10 +22,10 @@ from judges.formats.base import (
     Row,
     answered,
     file_name,
+    located,
     need,
     need_texts,
     one_model,
-    read_rows,
     short,
     write_lines,
 )
@@ -38,7 +38,7 @@ _GAMES = ("game1", "game2")
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Answers and judgments of one model, single or pairwise."""
-    rows = [(f"{path.name}, row {number}", row) for path in files for number, row in enumerate(read_rows(path), 1)]
+    rows = located(files)
     names = [str(row.get("model_id", row.get("model", row.get("model_1", "")))) for _, row in rows]
     chosen = one_model([name for name in names if name], model, files)
     answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")

@@ -22,12 +22,13 @@ from judges.formats.base import (
     Row,
     answered,
     file_name,
+    located,
     need,
-    read_rows,
     short,
     write_lines,
 )
-from judges.gsm8k import FILTERS, JSON_PART
+from judges.gsm8k import JSON_PART
+from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
 
 KNOWN = (*FILTERS, JSON_PART)
 
@@ -37,18 +38,15 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     ids = {question.turns[0]: question.id for question in questions}
     responses, matched = Matched(questions, "responses"), Matched(questions, "responses")
     filters: list[str] = []
-    for path in files:
-        for number, row in enumerate(read_rows(path), 1):
-            where = f"{path.name}, row {number}"
-            doc: Any = need(row, "doc", dict, where)
-            asked = need(doc, "question", str, where)
-            name = str(row.get("filter", FILTERS[0]))
-            if name not in KNOWN:
-                raise UserError(f"{where}: filter {short(name)} is none of {', '.join(KNOWN)}")
-            filters += [] if name in filters else [name]
-            text = _first(row.get("resps"), where)
-            taken = _first(row.get("filtered_resps"), where)
-            matched.offer(ids.get(asked), asked, where, (text, taken), name)
+    for where, row in located(files):
+        doc: Any = need(row, "doc", dict, where)
+        asked = need(doc, "question", str, where)
+        name = str(row.get("filter", FILTERS[0]))
+        if name not in KNOWN:
+            raise UserError(f"{where}: filter {short(name)} is none of {', '.join(KNOWN)}")
+        filters += [] if name in filters else [name]
+        text, taken = _first(row.get("resps"), where), _first(row.get("filtered_resps"), where)
+        matched.offer(ids.get(asked), asked, where, (text, taken), name)
     for question in questions:
         for name in filters:
             held = matched.get(question.id, name)
@@ -82,7 +80,6 @@ def _hash(value: object) -> str:
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
-    from judges.gsm8k import INVALID, extract, marked
     from judges.gsm8k_json import extract_answer, mark_json
 
     lines: list[Row] = []

@@ -15,6 +15,7 @@ import pytest
 
 from harness.cli.eval_options import Asked, candidate, judge_entry, recipe_of, served
 from harness.cli.evaluating import prepare, refuse_unreachable
+from harness.cli.exchange import _from_run
 from harness.cli.running import execute
 from harness.cli.wiring import load_registry
 from harness.endpoint import Endpoint, EndpointModel
@@ -31,6 +32,8 @@ from harness.stages.baseline import against, labelled, pairwise
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.fake_server import FakeServer, script
+from judges.mt_bench import MTBenchConfig
+from judges.mt_bench_pairwise import MTBenchPairwiseConfig
 from tests.command import command, distilbench, environment
 
 REGISTRY = load_registry()
@@ -126,9 +129,14 @@ def test_a_baseline_judges_again_and_answers_nothing_again() -> None:
 
 
 def test_what_is_pairwise_shows_in_the_requests() -> None:
-    for name, expected in {"alpaca_eval": True, "arena_hard": True, "mt_bench": False, "gsm8k": False}.items():
+    compared = {"alpaca_eval", "arena_hard", "mt_bench_pairwise"}
+    for name in (*compared, "mt_bench", "gsm8k", "gsm8k_json"):
         config = BENCHMARKS[name].config(limit=2)
-        assert pairwise(BENCHMARKS[name], BENCHMARKS[name].questions(config), config) is expected
+        assert pairwise(BENCHMARKS[name], BENCHMARKS[name].questions(config), config) is (name in compared)
+    # the official questions of MT-Bench come without a baseline
+    bare = [Question("81", ("one", "two"), "writing")]
+    assert pairwise(BENCHMARKS["mt_bench_pairwise"], bare, MTBenchPairwiseConfig())
+    assert not pairwise(BENCHMARKS["mt_bench"], bare, MTBenchConfig())
 
 
 def test_a_baseline_without_answers_is_listed() -> None:
@@ -169,9 +177,12 @@ def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> Non
     with pytest.raises(UserError) as error:
         given(wrong, questions)
     assert "2 questions without an answer" in str(error.value)
-    assert "1 questions answered twice" in str(error.value)
-    assert "1 questions of another number of turns" in str(error.value)
-    assert "1 answers are to other questions" in str(error.value)
+    assert "1 question answered twice" in str(error.value)
+    assert "1 question of another number of turns" in str(error.value)
+    assert "(1 answer to other questions)" in str(error.value)
+    (tmp_path / "imported/import.json").write_text("{}")
+    with pytest.raises(UserError, match="is no note of `distilbench import`"):
+        candidate(theirs)
     with pytest.raises(UserError, match="need a name"):
         candidate(f"answers:{tmp_path / 'mine'}")
 
@@ -321,3 +332,24 @@ def test_a_row_of_a_recipe_as_the_baseline_of_all_seeds() -> None:
     assert score.inputs["baseline"] == baseline and score.params["entrants"] == ["teacher/4", "teacher/5"]
     with pytest.raises(UserError, match=r"unknown baseline 'studnet'.*Did you mean 'student'"):
         make_plan(load_recipe("pocket", ["baseline=studnet"], REGISTRY), REGISTRY, ["teacher"])
+
+
+@pytest.mark.slow
+def test_imported_answers_head_to_head_and_out_again(tmp_path: Path) -> None:
+    """Two imports, one the baseline of the other: what is exported names that baseline and holds its answers."""
+    config = MTBenchPairwiseConfig(limit=3)
+    questions = BENCHMARKS["mt_bench_pairwise"].questions(config)
+    for name in ("mine", "theirs"):
+        rows = [Answer(each.id, (f"{name} 1", f"{name} 2"), (), ()) for each in questions]
+        file = write(tmp_path / f"{name}.jsonl", rows)
+        inside = ("-b", "mt_bench_pairwise", "--set", "questions=pocket", "--set", "limit=3")
+        assert distilbench("import", str(file), *inside, "--out", name, cwd=tmp_path).returncode == 0
+    done = distilbench(
+        "eval", "--model", "mine=answers:mine", "--baseline", "theirs=answers:theirs",
+        "--benchmarks", "mt_bench_pairwise", "--questions", "pocket", "--limit", "3", "--judge", "pocket",
+        "--name", "both", *SMALL, cwd=tmp_path,
+    )  # fmt: skip
+    assert "not official: against the answers of theirs" in done.stdout
+    assert "MT-Bench (pairwise): 3 questions, 0 unscored" in done.stdout
+    found = _from_run(str(tmp_path / "runs/both"), "mine", 0, None, tmp_path / "runs")
+    assert found.baseline == "theirs" and [answer.turns[0] for answer in found.theirs] == ["theirs 1"] * 3

@@ -51,7 +51,9 @@ def test_in_scored_and_out_again(annotations: Path, tmp_path: Path, capsys: pyte
 def test_rows_that_do_not_fit_stop_the_import(annotations: Path, tmp_path: Path, capsys) -> None:
     rows = json.loads(annotations.read_text())
     annotations.write_text(json.dumps([*rows[:4], rows[0], {**rows[5], "instruction": "another"}]))
-    with pytest.raises(UserError, match="4 rows do not fit"):  # doubled, foreign, and two questions without a row
+    with pytest.raises(
+        UserError, match="4 problems with these rows"
+    ):  # doubled, foreign, and two questions without a row
         import_([annotations], "alpaca_eval", tmp_path / "mine", overrides=SET)
     listed = capsys.readouterr().err
     assert "row 5: a second row" in listed and "row 6: annotations for a question" in listed
@@ -59,7 +61,7 @@ def test_rows_that_do_not_fit_stop_the_import(annotations: Path, tmp_path: Path,
     import_([annotations], "alpaca_eval", tmp_path / "mine", partial=True, replicates=0, overrides=SET)
     assert "n = 4, unscored 2" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "mine/import.json").read_text())["problems"]) == 4
-    with pytest.raises(UserError, match="2 of 6 questions have no answer"):
+    with pytest.raises(UserError, match="no answer to 2 of 6 questions"):
         export(tmp_path / "mine", tmp_path / "out")
 
 

@@ -14,11 +14,26 @@ def test_resamples_depend_on_their_arguments_alone() -> None:
     assert first.shape == (20, 5) and first.min() >= 0 and first.max() < 5
 
 
-def test_percentile_interval_of_0_to_1000() -> None:
-    """The 2.5th percentile of 0..1000 is 25, the 97.5th 975."""
-    assert stats.percentile_interval(np.arange(1001.0)) == stats.Interval(25.0, 975.0)
+def test_percentile_interval_of_1_to_999() -> None:
+    """The 25th of 999 is the 25 / (999 + 1) = 2.5% quantile, the 975th the 97.5% one."""
+    assert stats.percentile_interval(np.arange(1.0, 1000.0)) == pytest.approx((25.0, 975.0))
     with pytest.raises(ValueError, match="needs replicates"):
         stats.percentile_interval([])
+
+
+def test_an_interval_over_few_questions_is_as_wide_as_one_by_t() -> None:
+    """80 questions: t = 1.99045 at 79 degrees of freedom, times sqrt(80 / 79) = 2.00301, and Phi(-2.00301) = 2.2588%.
+
+    Of 1..999 that is 0.022588 * 1000 = 22.59. Replicates of a mean spread by s / sqrt(n) * sqrt((n - 1) / n), where s
+    is the sample's standard deviation: 2.00301 of those are t standard errors.
+    """
+    assert stats.expanded_tail(80) == pytest.approx(0.022588, abs=1e-6)
+    assert stats.percentile_interval(np.arange(1.0, 1000.0), 80) == pytest.approx((22.588, 977.412), abs=1e-3)
+    values = np.random.default_rng(0).normal(size=80)
+    low, high = stats.percentile_interval(values[stats.resamples(80, 40_000, 1)].mean(axis=1), 80)
+    by_t = 2 * 1.99045 * values.std(ddof=1) / np.sqrt(80)
+    assert high - low == pytest.approx(by_t, rel=0.02)
+    assert stats.percentile_interval([1.0, 2.0], 1) == (1.0, 2.0)  # one question: no t, as without n
 
 
 def test_one_seed_is_returned_unchanged() -> None:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark import Entrant
+from harness.benchmark import Entrant, JudgeError
 from harness.errors import UserError
-from harness.types import Answer, Judgment, Question, Reply
+from harness.stages import judge
+from harness.types import Answer, Judgment, Question, Reply, Request
 from judges import arena_hard_v2
-from judges.arena_hard import BENCHMARK, LABELS, ArenaHardConfig, read_label
-from judges.arena_hard_v2 import V20, ArenaHardV2Config
+from judges.arena_hard import BENCHMARK, ArenaHardConfig
+from judges.arena_hard_v2 import V20, WRITING, ArenaHardV2Config, writing_prompt
+from judges.arena_labels import LABELS, read_label, read_last_label
 from judges.arena_score import battle, official_interval
 from judges.arena_style import markdown_counts
 from judges.common import read_jsonl
@@ -42,6 +44,23 @@ def reply(text: str) -> Reply:
 def test_labels(text: str, value: float | None) -> None:
     verdict = read_label(text)
     assert verdict.value == value and (verdict.reason is None) == (value is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "flags"),
+    [
+        ("[[A>B]] no, [[B>A]]", -1.0, ()),  # the last one
+        ("verdict: [[a>>b]]", 2.0, ()),  # small letters
+        ("so [A=B], that is [B>A]", -1.0, ()),  # single brackets where no label has two
+        ("[[A>B]] rather than [B>A]", 1.0, ()),
+        ("[[A<<B]]", -2.0, ("mirrored-label",)),
+        ("[[AB]] and [A>B]", None, ()),  # no such label, and single brackets are not looked at
+        ("A is better", None, ()),
+    ],
+)
+def test_labels_of_the_later_script(text: str, value: float | None, flags: tuple[str, ...]) -> None:
+    verdict = read_last_label(text)
+    assert (verdict.value, verdict.flags) == (value, flags) and (verdict.reason is None) == (value is not None)
 
 
 @given(st.text(alphabet="AB<>=[] x\n", max_size=60))
@@ -261,6 +280,52 @@ def test_style_control_equals_the_official_script(assets) -> None:
             assert score.detail[f"style:{feature}"] == pytest.approx(expected["style_coef"][official], abs=1e-3)
 
 
+def arena_request(text: str, **options: object) -> tuple[Request, Request | None]:
+    """A request, and what follows the reply ``text``."""
+    request = Request("q", "game1", ({"role": "user", "content": "which?"},), 10, repeat=1, meta={"model_first": True})
+    config = ArenaHardConfig(questions="official", **options)  # type: ignore[arg-type]
+    return request, BENCHMARK.again(request, reply(text), config)  # type: ignore[attr-defined]
+
+
+def test_a_judge_without_a_label_is_asked_once_more_in_its_own_conversation() -> None:
+    request, further = arena_request("I like both.")
+    assert further == replace(
+        request,
+        messages=(
+            *request.messages,
+            {"role": "assistant", "content": "I like both."},
+            {"role": "user", "content": "continue your judgment and finish by outputting a final verdict label"},
+        ),
+    )
+    for text in ("[[A>B]]", "[[A>B]] [[B>A]]", "[[AB]]"):  # any label ends it, contradicting and unknown ones too
+        assert arena_request(text)[1] is None
+    assert arena_request("I like both.", ask_again=False)[1] is None
+    assert ArenaHardConfig().ask_again and not ArenaHardV2Config().ask_again
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "reason"),
+    [
+        (reply("Then [[A>B]]."), 1.0, None),
+        (reply("Both."), None, "no verdict label in the reply"),
+        (JudgeError("empty", "no text"), None, "no verdict label in the reply"),  # the first reply stands
+        (JudgeError("timeout", "no reply"), None, "call failed: timeout"),
+    ],
+)
+def test_both_replies_are_read_as_one(second: object, verdict: float | None, reason: str | None, monkeypatch) -> None:
+    """Of two games the first has its label at once: one second question, and 2 + 1 calls."""
+    requests = [Request("q", part, (), 10, meta={"model_first": True}) for part in ("game1", "game2")]
+    config = ArenaHardConfig(questions="official")
+    asked = []
+    monkeypatch.setattr(judge, "ask_judge", lambda _, __, more: asked.extend(more) or [second])
+    outcomes, more = judge.ask_again(BENCHMARK, None, None, config, requests, [reply("[[B>A]]"), reply("Hm.")])
+    assert more == 1 and [each.part for each in asked] == ["game2"]
+    first, other = (judge.read(BENCHMARK, *both, config) for both in zip(requests, outcomes, strict=True))
+    assert (first.verdict, other.verdict, other.reason) == (-1.0, verdict, reason)
+    if isinstance(second, Reply):
+        assert other.reply == f"Hm.\n{second.text}" and judge.usage(outcomes)["prompt_tokens"] == 1 + 2
+
+
 def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -286,3 +351,21 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     assert card.official_judge == "gpt-4.1" and "scorer 2025-06" in card.version
     with pytest.raises(ValueError, match="must be official"):
         ArenaHardV2Config(questions="pocket")
+    write_rows(tmp_path / WRITING.answers, [{**row, "uid": "u2", "model": "gemini-2.0-flash-001"}])
+    (creative,) = arena_hard_v2.WRITING_BENCHMARK.questions(ArenaHardV2Config())
+    assert (creative.id, creative.category, creative.meta["baseline"]) == ("u2", "poem", "gemini-2.0-flash-001")
+
+
+@pytest.mark.assets
+def test_creative_writing_has_the_published_prompt(assets) -> None:
+    """Its sha256 is checked where it is made; the judge is not told to write its own answer first."""
+    question = Question("u", ("write",), baseline=("BASE",))
+    answer = Answer("u", ("MINE",), (True,), (1,))
+    hard, creative = (
+        each.requests(question, answer, ArenaHardV2Config())[0].messages
+        for each in (arena_hard_v2.BENCHMARK, arena_hard_v2.WRITING_BENCHMARK)
+    )
+    assert hard[1] == creative[1] and "generating your own answer" in hard[0]["content"]
+    assert "your own answer" not in creative[0]["content"] and "with your answer" not in creative[0]["content"]
+    with pytest.raises(UserError, match="does not hold the system prompt"):
+        writing_prompt("another prompt")

@@ -251,7 +251,7 @@ def test_a_baseline_of_ones_own_in_the_benchmark(name: str, tmp_path: Path) -> N
 
 def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
     given_ = exported("arena_hard")
-    with pytest.raises(UserError, match=r"1 of 3 questions have no answer \(83\)"):
+    with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(83\)"):
         export_files(tmp_path, Exported("m", given_.questions, given_.answers[:2]), "arena_hard")
     pocket = Exported("m", [Question("mt-3", ("a", "b"))], [Answer("mt-3", ("x", "y"), (), ())])
     with pytest.raises(UserError, match="no number"):

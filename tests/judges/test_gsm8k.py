@@ -12,8 +12,9 @@ from harness.errors import UserError
 from harness.types import Answer, Question, Response
 from judges import gsm8k_json
 from judges.common import read_jsonl
-from judges.gsm8k import BENCHMARK, FILTERS, INVALID, GSM8KConfig, extract, marked
+from judges.gsm8k import BENCHMARK, GSM8KConfig
 from judges.gsm8k_json import extract_answer, number_in
+from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def test_a_thousand_refits_of_805_rows_take_less_than_ten_seconds(assets) -> Non
     )
     rows = simulated(805, 7)._replace(difficulty=difficulty)
     fit = converged(rows, gamed, fit_exact(rows, gamed))
-    start = time.perf_counter()
+    start = time.process_time()
     values = bootstrap(rows, gamed, fit, counts_for(805, 1000, 8))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert values.mean() == pytest.approx(fit.value, abs=0.5) and values.std() > 0.5
     assert all(a != b for a, b in pairwise(values[:5]))

@@ -1,10 +1,13 @@
 """MT-Bench: ratings as FastChat reads them, turns and references in the prompts, and scores by hand."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
+from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply
 from judges import mt_bench_pairwise
 from judges.mt_bench import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
@@ -151,8 +154,12 @@ def test_pairwise_scores_by_hand() -> None:
 
 
 def test_official_pairwise_needs_a_baseline() -> None:
-    with pytest.raises(ValueError, match="baseline must name"):
-        MTBenchPairwiseConfig(questions="official")
+    question, answer = Question("81", ("one", "two")), Answer("81", ("a", "b"), (), ())
+    with pytest.raises(UserError, match="Name a model with --baseline"):
+        mt_bench_pairwise.BENCHMARK.requests(question, answer, MTBenchPairwiseConfig(questions="official"))
+    short = replace(question, baseline=("c",))
+    with pytest.raises(UserError, match="question 81 has no baseline answer to every turn"):
+        mt_bench_pairwise.BENCHMARK.requests(short, answer, MTBenchPairwiseConfig(questions="official"))
 
 
 @pytest.mark.assets

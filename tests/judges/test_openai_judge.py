@@ -1,6 +1,7 @@
 """The OpenAI judge: what goes over the wire, how each failure is named, the key that must never be stored."""
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from harness.benchmark import JudgeError
 from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges import JUDGES
+from judges import JUDGES, openai_probe
 from judges.client import ask
 from judges.fake_server import FAULTS, FakeServer, script, shares
 from judges.openai_errors import NoReplyError, _retry_after, read_completion
@@ -199,6 +200,22 @@ def test_check_says_what_is_wrong_and_the_remedy(key, monkeypatch):
         assert "It lists: other" in str(judge_at(server).check())
     monkeypatch.delenv("NO_KEY", raising=False)
     assert "environment variable NO_KEY" in str(OpenAIJudge(OpenAIConfig(model="m", api_key_env="NO_KEY")).check())
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ([(500, "no list"), (200, "{}")], None),
+        ([(500, "no list"), (503, "busy")], r"is failing \(HTTP 503: busy\)"),
+        ([(500, "no list"), (404, "no such model")], r"does not serve this model \(no such model\)\.$"),
+        ([(200, '{"data": [{"id": "x"}]}'), (None, "timed out")], r"did not answer one token \(timed out\)"),
+    ],
+)
+def test_a_list_that_fails_does_not_hide_a_server_that_answers(answers, says, monkeypatch):
+    said = iter(answers)
+    monkeypatch.setattr(openai_probe, "_call", lambda *_: next(said))
+    found = openai_probe.probe("http://h/v1", "m", "", "max_tokens", "KEY")
+    assert found is None if says is None else re.search(says, str(found))
 
 
 def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):

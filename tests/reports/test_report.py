@@ -69,6 +69,15 @@ def test_the_table_reads_like_the_papers() -> None:
     assert files["md"].count("one seed: the interval is over questions only") == 1
 
 
+def test_answers_that_speak_to_the_judge_are_counted_under_the_table() -> None:
+    """Two in one row's seed, one in another's; LC and WR share their answers, so they count once: 2 + 1 = 3."""
+    results = world.make()
+    for place, count in ((("dpo", "alpaca_eval.wr", 0), 2.0), (("kd", "alpaca_eval.wr", 1), 1.0)):
+        results = world.with_score(results, place, detail={"injection": count})
+    lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
+    assert [line.count("3 answers with text directed at a judge") for line in lines] == [1, 0, 0, 0]
+
+
 def test_the_terminal_table_fits_120_columns() -> None:
     text = on_terminal(world.make())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 120
