@@ -83,6 +83,7 @@ def test_the_rule_judges_rewards() -> None:
     assert row[-1] == pytest.approx((right - wrong) / 2)
 
 
+@pytest.mark.slow
 def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """64 prompts in two steps, 11 held-out ones: all numbers, both figures, and drawing them again."""
     words = ["--seeds", "1", "--held-out", "11", "--points", "2", "--rows", "pad-ppd,dpo"]
