@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.running import Job, prepare, show_plan, show_stages
+from harness.cli.planning import show_plan, show_stages
+from harness.cli.running import Job, prepare
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"

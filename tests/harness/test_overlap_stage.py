@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.describe import notes
-from harness.cli.running import Job, execute, refuse, show_plan
+from harness.cli.planning import show_plan
+from harness.cli.running import Job, execute, refuse
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.preflight import Finding, check

@@ -9,7 +9,7 @@ import pytest
 
 from harness import assets, prompt_source
 from harness.cli.describe import notes
-from harness.cli.running import show_plan
+from harness.cli.planning import show_plan
 from harness.errors import UserError
 from harness.preflight import check
 from harness.recipe_sections import Prompts
