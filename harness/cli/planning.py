@@ -67,6 +67,8 @@ def show_plans(jobs: Sequence[Job]) -> bool:
         say(f"all: {every} stages, {len(stages)} different ones: {every - len(stages)} shared")
     show_kinds(console, stages, {stage.key for stage in todo})
     say(f"to do: {bill(todo)}" if todo else "nothing to do: every score is in the store")
+    for line in gpu_lines(jobs, todo):
+        say(line)
     found = findings(jobs)
     for finding in found:
         say(("problem: ", "bold red") if finding.problem else ("note: ", "bold"), finding.text)
@@ -78,6 +80,33 @@ def to_do(jobs: Sequence[Job]) -> list[Stage]:
     from harness.run import needed
 
     return list({stage.key: stage for job in jobs for stage in needed(job.plan, job.store)}.values())
+
+
+def gpu_lines(jobs: Sequence[Job], todo: Sequence[Stage]) -> list[str]:
+    """GPU-hours and training memory of what is to do, for the device that the recipe names; and what they rest on."""
+    from harness.facts import size
+    from harness.gpu import DEVICES, SHARE, hours
+    from harness.price import total
+
+    device = jobs[0].recipe.compute.gpu
+    if device is None or not todo:
+        return []
+    peak = total(todo).peak_flops
+    known = {job.target: [job.plan.builder.pricer.memory(stage) for stage in todo if stage.kind == "train"
+                          and stage.key in job.plan.builder.stages] for job in jobs}  # fmt: skip
+    sizes = [value for values in known.values() for value in values]
+    took = "unknown" if peak is None else f"about {hours(peak, device):,.0f}"
+    shares = ", ".join(f"{share:.0%} {doing}" for doing, share in zip(("training", "reading", "writing"), SHARE.values()))
+    lines = [f"GPU-hours: {took} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), judges apart"]
+    if sizes:
+        most = None if None in sizes else max(value or 0.0 for value in sizes)
+        needed = "unknown" if most is None else f"about {most / (1 << 30):,.0f} GiB"
+        lines.append(f"memory: {needed} to train one row in one process; {device} has {DEVICES[device].gib} GiB")
+    models = {each.location: each for job in jobs for each in job.plan.builder.models.values()}
+    stated = [name for name, each in models.items() if (found := size(each)) is not None and found.stated]
+    if stated:
+        lines.append(f"sizes as stated in harness/facts.json, files not here: {', '.join(sorted(stated))}")
+    return lines
 
 
 def show_kinds(console: Console, stages: Sequence[Stage], left: set[str]) -> None:
