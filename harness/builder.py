@@ -83,7 +83,9 @@ class Builder:
             try:
                 found[name] = self.registry.benchmarks[name].questions(config)
             except UserError as error:
-                official = getattr(config, "questions", None) == "official" and getattr(config, "baseline", None) is None
+                official = (
+                    getattr(config, "questions", None) == "official" and getattr(config, "baseline", None) is None
+                )
                 stated = stand_ins(name, getattr(config, "limit", None)) if official else None
                 if stated is None:
                     raise

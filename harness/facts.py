@@ -1,4 +1,4 @@
-"""What is stated about public models and question sets (``facts.json``), for plans made where the files are not at hand.
+"""What is stated about public models and question sets (``facts.json``), for plans made where the files are not.
 
 A plan must say what an experiment needs before anything of it is downloaded. What comes from here is marked "stated" in
 what ``distilbench plan`` prints, and nothing is ever run on it: the files themselves are checked first.

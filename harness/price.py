@@ -58,7 +58,7 @@ class Pricer:
             price = {"reference": self.reference, "answer": self.answer, "judge": self.judge}[kind](stage)
         else:
             return Price()
-        return replace(price, peak_flops=self.peak_flops(stage, price))
+        return replace(price, peak_flops=self.peak_flops(stage, price), peak_bytes=self.peak_bytes(stage, n))
 
     def size(self, stage: Stage, role: str) -> Size | None:
         """How large the model in this role of a stage is; one that the run trains is as large as it was before."""
@@ -73,7 +73,9 @@ class Pricer:
         if kind == "judge" or (kind == "answer" and {"endpoint", "given"} & set(stage.local)):
             return 0.0
         written = self.written(stage, price)
-        role = {"sample": "model", "answer": "model", "reward": "teacher", "distributions": "teacher"}.get(kind, "student")
+        role = {"sample": "model", "answer": "model", "reward": "teacher", "distributions": "teacher"}.get(
+            kind, "student"
+        )
         own = self.size(stage, role)
         teacher = self.size(stage, "teacher") if self.live_teacher(stage) else None
         if own is None or (self.live_teacher(stage) and teacher is None):
@@ -101,15 +103,16 @@ class Pricer:
         said = {**stage.params["options"], **stage.local["train"]}
         return Train.model_validate({name: value for name, value in said.items() if name in Train.model_fields})
 
-    def memory(self, stage: Stage, n: int | None = None) -> float | None:
-        """Bytes that a train stage needs at its peak, one process; ``None`` where a size is not known."""
+    def peak_bytes(self, stage: Stage, n: int) -> float | None:
+        """Memory of a train stage with n responses per prompt; 0 for other kinds, ``None``: a size is not known."""
+        if stage.kind != "train":
+            return 0.0
         student = self.size(stage, "student")
         teacher = self.size(stage, "teacher") if self.live_teacher(stage) else None
         if student is None or (self.live_teacher(stage) and teacher is None):
             return None
         train = self.row_train(stage)
-        rows = max(1, self.rows_of(stage, self.recipe.sampling.n if n is None else n))
-        tokens = train.micro_batch * rows * self.row_tokens
+        tokens = train.micro_batch * max(1, self.rows_of(stage, n)) * self.row_tokens
         return training_bytes(student, train, tokens, teacher, train.dtype)
 
     @property
@@ -212,10 +215,11 @@ def blank(question: Question) -> Any:
 
 
 def total(stages: Sequence[Stage]) -> Price:
-    """The sum of the prices; dollars are ``None`` as soon as one is unknown."""
+    """The sum of the prices, and the largest memory; what is unknown of one is ``None``."""
     prices = [stage.price for stage in stages]
     sums: dict[str, Any] = {}
     for field in fields(Price):
         values = [getattr(price, field.name) for price in prices]
-        sums[field.name] = None if None in values else sum(values)
+        over = max if field.name == "peak_bytes" else sum
+        sums[field.name] = None if None in values else over([0, *values])
     return Price(**sums)

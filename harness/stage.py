@@ -30,6 +30,8 @@ class Price:
     peak_flops: float | None = 0.0
     """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/gpu.py``); ``None``: the
     size of a model is not known."""
+    peak_bytes: float | None = 0.0
+    """Memory that training needs in one process; ``None``: the size of a model is not known."""
 
 
 @dataclass(frozen=True)

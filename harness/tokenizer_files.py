@@ -1,7 +1,8 @@
 """Do two checkpoints share their vocabulary? Read from ``tokenizer.json`` alone, so that a plan needs no transformers.
 
 Token-level methods need the same token under the same id in both. Where a tokenizer file is not here yet the answer is
-what is stated of the models (``harness/facts.py``) or unknown, and training checks again with the loaded tokenizers (``harness/vocabulary.py``).
+what is stated of the models (``harness/facts.py``), or unknown, and training checks again with the loaded tokenizers
+(``harness/vocabulary.py``).
 """
 
 from __future__ import annotations

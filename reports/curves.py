@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reports.figures import STYLE, colour, drawn
 from reports.layout import clean, metric_title
@@ -92,14 +92,14 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[
         shift = (number - (len(lines) - 1) / 2) * _SHIFT * width
         x = [place + shift for place in line.x]
         y = [cell.value or 0.0 for cell in line.cells]
-        style = {"color": colour(line.series), "linestyle": DASHES[number % len(DASHES)]}
+        style: Any = {"color": colour(line.series), "linestyle": DASHES[number % len(DASHES)]}
         axis.plot(x, y, marker=MARKERS[number % len(MARKERS)], markersize=5, label=line.title, zorder=3, **style)
         known = [(place, cell) for place, cell in zip(x, line.cells, strict=True) if cell.low is not None]
         for place, cell in known:
             ends = [cell.low or 0.0, cell.high or 0.0]
             axis.plot([place, place], ends, "_-", color=colour(line.series), linewidth=1.0, markersize=6, zorder=2)
     axis.set_xticks(places, [f"{place:g}" for place in places])
-    if len(lines) > 1 or summary.target.reference in summary.cells:
+    if len(lines) > 1 or (summary.target.reference, metric.id) in summary.cells:
         axis.legend(fontsize=7.5, frameon=False, loc="best")
 
 

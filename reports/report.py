@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def write_report(
     results: Results, target: str = "table1", out_dir: Path = Path(), min_coverage: float = MIN_COVERAGE
 ) -> list[Path]:
-    """Write ``<target>.md .tex .csv`` and its figure (``.png .svg``, curves ``.pdf`` too) under ``out_dir``, each whole or not at all, and return their paths.
+    """Write ``<target>.md .tex .csv`` and its figure (``.png .svg``, curves ``.pdf`` too) under ``out_dir``.
+
+    Each is written whole or not at all. Returns their paths.
 
     ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
     coverage is printed in every cell. Raises UserError for an unknown target and for scores that do not fit together.

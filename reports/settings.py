@@ -1,4 +1,4 @@
-"""A recipe's hyperparameters beside the paper's (its Table 4): what was used here, what was published, what was searched.
+"""A recipe's hyperparameters beside the paper's (its Table 4): used here, published, and searched.
 
 Nothing is measured here; the values are those of the run's resolved recipe.
 """
@@ -80,7 +80,9 @@ def settings_view(target: Target, run: Run) -> TableView:
 
 def legend(run: Run) -> tuple[str, ...]:
     """How to read it."""
-    lines = ["Values that the run trains with, from its resolved recipe; the paper's from its Table 4, sections 4.1 and 5.1."]
+    lines = [
+        "Values that the run trains with, from its resolved recipe; the paper's from its Table 4, sections 4.1 and 5.1."
+    ]
     if ROW not in run.recipe["methods"]:
         lines.append(f"This recipe has no row {ROW}.")
     return tuple(lines)

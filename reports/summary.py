@@ -17,8 +17,8 @@ import numpy as np
 from harness.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Array, detectable, holm, over_seeds, percentile_interval, seed_of, two_sided_p
+from harness.target import Target
 from harness.types import Score
-from reports.targets import Target
 from results.frames import Results
 from results.run import RowSpec
 

@@ -114,9 +114,9 @@ def described(folder: Path) -> list[str]:
 
 
 def shared(runs: Path, here: Path) -> dict[str, int]:
-    """How many stages the run at ``here`` has in common with each other run under ``runs``: ``pocket/table1`` to a count.
+    """How many stages the run at ``here`` has in common with each other run: ``pocket/table1`` to a count.
 
-    Counts above 0 only, and under ``""`` the stages that are in any of them. Runs that cannot be read are passed over.
+    Only counts above 0, and under ``""`` the stages that are in any of them. Runs that cannot be read are passed over.
     """
     ours = set(_stages(here))
     others = {file.parent: ours & set(_stages(file.parent)) for file in sorted(runs.glob("*/*/run.json"))}

@@ -148,7 +148,9 @@ def export(
     row: Annotated[str | None, typer.Option(help="Which row of the run: student, dpo, ...")] = None,
     seed: Annotated[int, typer.Option(help="Which training seed of the row.")] = 0,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Which benchmark of the run.")] = None,
-    target: Annotated[str | None, typer.Option(help="Which target of the run; default: table1, or the only one.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Which target of the run; default: table1, or the only one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name that the files give the model.")] = None,
     judge: Annotated[str | None, typer.Option(help="Name that the files give the judge.")] = None,
     runs: Runs = Path("runs"),
@@ -160,9 +162,7 @@ def export(
 
     if (folder is None) == (run is None):
         raise UserError("name either a folder that `distilbench import` wrote, or --run with --row and --benchmark.")
-    held = _from_folder(folder) if folder is not None else _from_run(
-        str(run), row, seed, benchmark, runs, target
-    )
+    held = _from_folder(folder) if folder is not None else _from_run(str(run), row, seed, benchmark, runs, target)
     adapter = _benchmark(held.benchmark, load_registry(plugins or ()).benchmarks)
     config, _ = _config(adapter, held.config, [])
     questions = adapter.questions(config)

@@ -32,7 +32,10 @@ def complete_rows(incomplete: str) -> list[str]:
 
 
 Target = Annotated[
-    str, typer.Argument(help="Table or figure of the paper (table1), several with commas, or all.", autocompletion=complete_target)
+    str,
+    typer.Argument(
+        help="Table or figure of the paper (table1), several with commas, or all.", autocompletion=complete_target
+    ),
 ]
 RecipeName = Annotated[
     str,

@@ -91,17 +91,14 @@ def gpu_lines(jobs: Sequence[Job], todo: Sequence[Stage]) -> list[str]:
     device = jobs[0].recipe.compute.gpu
     if device is None or not todo:
         return []
-    peak = total(todo).peak_flops
-    known = {job.target: [job.plan.builder.pricer.memory(stage) for stage in todo if stage.kind == "train"
-                          and stage.key in job.plan.builder.stages] for job in jobs}  # fmt: skip
-    sizes = [value for values in known.values() for value in values]
-    took = "unknown" if peak is None else f"about {hours(peak, device):,.0f}"
-    shares = ", ".join(f"{share:.0%} {doing}" for doing, share in zip(("training", "reading", "writing"), SHARE.values()))
+    price = total(todo)
+    took = "unknown" if price.peak_flops is None else f"about {hours(price.peak_flops, device):,.0f}"
+    words = {"train": "training", "read": "reading", "write": "writing"}
+    shares = ", ".join(f"{share:.0%} {words[doing]}" for doing, share in SHARE.items())
     lines = [f"GPU-hours: {took} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), judges apart"]
-    if sizes:
-        most = None if None in sizes else max(value or 0.0 for value in sizes)
-        needed = "unknown" if most is None else f"about {most / (1 << 30):,.0f} GiB"
-        lines.append(f"memory: {needed} to train one row in one process; {device} has {DEVICES[device].gib} GiB")
+    if price.peak_bytes != 0:
+        needed = "unknown" if price.peak_bytes is None else f"about {price.peak_bytes / (1 << 30):,.0f} GiB"
+        lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
     models = {each.location: each for job in jobs for each in job.plan.builder.models.values()}
     stated = [name for name, each in models.items() if (found := size(each)) is not None and found.stated]
     if stated:

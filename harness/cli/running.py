@@ -239,7 +239,9 @@ def say_shared(jobs: Sequence[Job]) -> None:
         from harness.run import union
 
         every, different = sum(len(job.plan.stages) for job in jobs), len(union([job.plan for job in jobs]))
-        typer.echo(f"{len(jobs)} targets: {every} stages, {different} different ones: {every - different} shared", err=True)
+        typer.echo(
+            f"{len(jobs)} targets: {every} stages, {different} different ones: {every - different} shared", err=True
+        )
 
 
 def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> list[str]:

@@ -39,7 +39,7 @@ def find_target(name: str) -> Target:
 
 
 def find_targets(text: str) -> list[Target]:
-    """The targets of ``all``, of one name, or of several with commas between them. Raises UserError for another name."""
+    """The targets of ``all``, of one name, or of several with commas between. Raises UserError for another."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise UserError(f"no target is named in {text!r}. Choices: {', '.join([*TARGETS, ALL])}.")
