@@ -83,6 +83,7 @@ def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)
     sections = {"family", "prompts", "sampling", "reward", "train", "judges", "main", "statistics", "title"}
+    sections |= {"methods", "targets"}
     rows = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-", "alpaca_eval", "arena_hard", "mt_bench")
     for line in text.splitlines():
         key = line.strip().partition(":")[0]
@@ -112,8 +113,9 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
     from harness.cli.planning import findings, show_plans
     from harness.cli.running import prepare_all
 
-    jobs, unfit = prepare_all("all", name, None, (None, None), None, tmp_path / "runs")
-    assert len(jobs) + len(unfit) == 8
+    wanted = "all" if name != "pocket" else "table1,table6"  # pocket's prompts are here: overlap is checked each time
+    jobs, unfit = prepare_all(wanted, name, None, (None, None), None, tmp_path / "runs")
+    assert len(jobs) + len(unfit) == (8 if wanted == "all" else 2)
     stands = show_plans(jobs)
     said = " ".join(capsys.readouterr().out.split())
     bill = (
