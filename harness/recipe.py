@@ -36,7 +36,7 @@ from harness.recipe_sections import (
     Statistics,
     Train,
 )
-from harness.recipe_targets import SECTION, Unfit, for_target, relabelled, said, section_problems
+from harness.recipe_targets import SECTION, Unfit, for_target, own_mistakes, said, section_problems
 from harness.registry import Registry
 from harness.target import Target
 
@@ -145,8 +145,7 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
             made = for_target(source, registry.targets[name])
         except Unfit:  # said when it is asked for; a recipe may inherit a section that it cannot use
             continue
-        values = said(source.tree, name)
-        found += [relabelled(problem, name, values) for problem in check_tree(made.tree, registry)[1]]
+        found += own_mistakes(check_tree(made.tree, registry)[1], name, said(source.tree, name))
     return found
 
 

@@ -8,12 +8,12 @@ leaves out the benchmarks that no column asks for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from harness.errors import UserError
-from harness.recipe_errors import Problem, show, unknown_name
+from harness.recipe_errors import Problem, dotted, show, unknown_name
 from harness.recipe_file import Source, Tree, merge, named, override_all
 from harness.recipe_rows import MODELS
 from harness.target import Target
@@ -143,9 +143,28 @@ def _own_keys(path: str, values: Mapping[str, Any], target: Target) -> list[Prob
     return problems
 
 
-def relabelled(problem: Problem, target: str, values: Mapping[str, Any]) -> Problem:
-    """A mistake that appears only with a target's changes, at its place in the section ``targets``."""
-    head = problem.path.partition(".")[0].partition("[")[0]
-    path = f"{SECTION}.{target}.{problem.path}" if head in values else f"{SECTION}.{target}"
-    rule = problem.rule if head in values else f"{problem.path}: {problem.rule}"
-    return replace(problem, path=path, rule=rule)
+def own_mistakes(problems: Sequence[Problem], target: str, values: Mapping[str, Any]) -> list[Problem]:
+    """The problems that are about what a target's section says, at their place in it.
+
+    Others are left for the day when the target is made: a recipe may inherit sections that it never uses.
+    """
+    stated = [dotted(path) for path in _leaves(values, ())]
+    return [
+        replace(problem, path=f"{SECTION}.{target}.{problem.path}")
+        for problem in problems
+        if any(_within(path, problem.path) or _within(problem.path, path) for path in stated)
+    ]
+
+
+def _leaves(values: Mapping[str, Any], above: tuple[object, ...]) -> list[tuple[object, ...]]:
+    """The paths of everything that is stated."""
+    found: list[tuple[object, ...]] = []
+    for key, value in values.items():
+        path = (*above, key)
+        found += _leaves(value, path) if isinstance(value, Mapping) and value else [path]
+    return found
+
+
+def _within(path: str, other: str) -> bool:
+    """Whether a dotted path is another one, or lies below it."""
+    return path == other or path.startswith((f"{other}.", f"{other}["))

@@ -100,7 +100,7 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[
             axis.plot([place, place], ends, "_-", color=colour(line.series), linewidth=1.0, markersize=6, zorder=2)
     axis.set_xticks(places, [f"{place:g}" for place in places])
     if len(lines) > 1 or (summary.target.reference, metric.id) in summary.cells:
-        axis.legend(fontsize=7.5, frameon=False, loc="best")
+        axis.legend(fontsize=7.5, loc="best", handlelength=3.5, edgecolor="none", framealpha=0.8)
 
 
 def _reference(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
@@ -123,4 +123,5 @@ def _title(summary: Summary, run: Run) -> str:
 def _note(summary: Summary, run: Run) -> str:
     seeds = ", ".join(map(str, run.seeds))
     over = "questions" if len(run.seeds) == 1 else "seeds and questions"
-    return f"Bars: 95% intervals over {over} (seeds {seeds}). Lines are moved apart sideways so that bars can be seen."
+    apart = "; lines set apart sideways" if len({point.series for point in summary.target.points.values()}) > 1 else ""
+    return f"Bars and band: 95% intervals over {over} (seeds: {seeds}){apart}."

@@ -120,3 +120,11 @@ def test_targets_by_name() -> None:
         find_targets("tabel2")
     with pytest.raises(UserError, match="no target is named"):
         find_targets(",")
+
+
+def test_a_recipe_may_inherit_sections_that_it_cannot_use(tmp_path: Path) -> None:
+    """TRL has no loss for PAD-PPD, which pocket's figure6 is about: that is said when figure6 is made, not before."""
+    path = mine(tmp_path, "extends: pocket\ntrain: {backend: trl}\nmethods: [dpo]\n")
+    assert list(load_recipe(path, (), REGISTRY).methods) == ["dpo"]
+    with pytest.raises(RecipeError, match=r"TRL's stable trainers have no loss for pad-ppd-n2"):
+        load(path, "figure6")
