@@ -27,6 +27,8 @@ class Metric:
     """The heading above the column: ``AlpacaEval 2``."""
     unit: str = "%"
     digits: int = 2
+    measured: bool = False
+    """A cost, not a score: no interval, no test, and a high one is not the best."""
 
 
 @dataclass(frozen=True)

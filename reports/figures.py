@@ -32,7 +32,7 @@ COLOURS: Final[Mapping[str, str]] = {
 _SPARE: Final = ("#6699cc", "#44aa99", "#997700", "#ee99aa", "#5d4a8a", "#8c6d5a")
 """For rows that are not listed: picked by name, so that one name has one colour everywhere."""
 
-_STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
+STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 9,
     "text.parse_math": False,  # a method's name is a name, dollars included
@@ -44,7 +44,11 @@ _STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
     "figure.dpi": 100,
 }
 _CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}  # lines end at numbers
-_METADATA: Final[dict[str, dict[str, None]]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+_METADATA: Final[dict[str, dict[str, None]]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def colour(row: str) -> str:
@@ -60,7 +64,7 @@ def bar_chart(summary: Summary, run: Run, formats: Sequence[str] = ("png", "svg"
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script DejaVu lacks
         wide, tall = 2.0 + 2.15 * len(summary.columns), 1.35 + 0.27 * len(summary.rows)
         figure = Figure(figsize=(wide, tall))
@@ -70,7 +74,7 @@ def bar_chart(summary: Summary, run: Run, formats: Sequence[str] = ("png", "svg"
                 _panel(axis, summary, column)
             _names(axes[0], summary.rows)
         _title(figure, summary, run, tall)
-        return {name: _bytes(figure, name) for name in formats}
+        return {name: drawn(figure, name) for name in formats}
 
 
 def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
@@ -145,7 +149,8 @@ def _title(figure: Figure, summary: Summary, run: Run, tall: float) -> None:
     )
 
 
-def _bytes(figure: Figure, kind: str) -> bytes:
+def drawn(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a file, the same ones each time. Call it under ``rc_context(STYLE)``."""
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=200, metadata=_METADATA.get(kind, {}))
     return out.getvalue()

@@ -79,7 +79,7 @@ def _head(view: TableView) -> list[str]:
         start += size
     names = [escape_latex(column.title) + _raised(column.marks) for column in view.columns]
     first = _line([escape_latex(view.family), *over])
-    return [first, *([" ".join(rules)] if rules else []), _line(["Method", *names])]
+    return [first, *([" ".join(rules)] if rules else []), _line([escape_latex(view.head), *names])]
 
 
 def _line(cells: list[str]) -> str:

@@ -73,6 +73,8 @@ class TableView:
     """How to read it, protocols, warnings: one line each."""
     footnotes: tuple[tuple[str, str], ...]
     """Letter and text."""
+    head: str = "Method"
+    """What the first column holds."""
 
     @property
     def title(self) -> str:
@@ -264,7 +266,7 @@ def _legend(summary: Summary, run: Run, paper: dict[tuple[str, str], Published])
         lines.append(f"paper: the value in {PAPER}, {next(iter(paper.values())).source.split(', ', 1)[1]}.")
     if summary.absent:
         lines.append(f"Not in this run: {', '.join(summary.absent)}.")
-    return (*lines, *(clean(note) for note in run.notes))
+    return (*lines, *target.notes, *(clean(note) for note in run.notes))
 
 
 def _protocols(summary: Summary, run: Run, paper: dict[tuple[str, str], Published]) -> list[str]:
@@ -273,6 +275,8 @@ def _protocols(summary: Summary, run: Run, paper: dict[tuple[str, str], Publishe
     lines = []
     groups: dict[str, list[Metric]] = {}
     for column in summary.columns:
+        if column.metric.measured:
+            continue
         groups.setdefault(column.metric.id.split(".")[0], []).append(column.metric)
     for benchmark, metrics in groups.items():
         # Metrics of one benchmark share its judgments: count each model's questions once.

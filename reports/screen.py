@@ -38,7 +38,7 @@ class TerminalTable:
 
 def _table(view: TableView, narrow: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1), pad_edge=False)
-    table.add_column(Text(f"{view.family}\nMethod"))
+    table.add_column(Text(f"{view.family}\n{view.head}"))
     groups = ["", *(column.group for column in view.columns)]
     for (left, group), column in zip(pairwise(groups), view.columns, strict=True):
         over = "" if left == group else group  # a heading over two columns stands over the first

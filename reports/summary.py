@@ -17,9 +17,9 @@ import numpy as np
 from harness.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Array, detectable, holm, over_seeds, percentile_interval, seed_of, two_sided_p
+from harness.target import Target
 from harness.types import Score
 from harness.words import counted
-from reports.targets import Target
 from results.frames import Results
 from results.run import RowSpec
 
@@ -100,7 +100,7 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     if not 0 <= min_coverage <= 1:
         raise UserError(f"min_coverage {min_coverage!r}: a share between 0 and 1 is needed (0.98 is the default)")
     run = results.run
-    rows = _in_order({row.id: row for row in run.rows}, target.rows, target.open)
+    rows = _in_order({row.id: row for row in run.rows}, target.rows, more=True)
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
@@ -142,7 +142,7 @@ def _column(
         cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=raw.get(name), p_holm=adjusted.get(name))
     spread = [float(np.std(difference, ddof=1)) for difference in differences.values() if difference.size > 1]
     smallest = detectable(max(spread)) if spread and max(spread) > 0 else None
-    best = _best(cells, trained, metric.digits)
+    best = () if metric.measured else _best(cells, trained, metric.digits)
     return ColumnSummary(metric, smallest, len(raw), best, _warnings(cells, raw, base)), cells
 
 
@@ -174,6 +174,8 @@ def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple
         only = valued[0]
         found = np.asarray(only.replicates) if only.replicates else None
         return replace(cell, value=value, low=only.low, high=only.high), found
+    if all(score.n == 0 for score in valued):  # measured once per seed, not asked of questions
+        return replace(cell, value=value), None
     if not all(score.replicates for score in valued):
         note = "no interval: these scores carry no bootstrap replicates"
         return replace(cell, value=value, notes=(*cell.notes, note)), None
@@ -219,7 +221,7 @@ def _best(cells: Mapping[str, CellSummary], trained: Sequence[str], digits: int)
 
 def _warnings(cells: Mapping[str, CellSummary], tested: Mapping[str, float], base: Array | None) -> tuple[str, ...]:
     warnings = []
-    counts = [cell.n for cell in cells.values() if cell.value is not None]
+    counts = [cell.n for cell in cells.values() if cell.value is not None and cell.n]  # 0: measured, not asked
     if counts and min(counts) < _FEW_QUESTIONS:
         warnings.append(
             f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not tested"

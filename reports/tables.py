@@ -25,8 +25,10 @@ def raised(marks: Marks) -> str:
 
 def markdown(view: TableView) -> str:
     """GitHub-flavoured Markdown. All text from outside is escaped, HTML included."""
-    heads = [f"Method ({escape_markdown(view.family)})"]
-    heads += [escape_markdown(f"{column.group} {column.title}") + raised(column.marks) for column in view.columns]
+    heads = [f"{view.head} ({escape_markdown(view.family)})"]
+    heads += [
+        escape_markdown(f"{column.group} {column.title}".strip()) + raised(column.marks) for column in view.columns
+    ]
     lines = [heads]
     for row in view.rows:
         title = escape_markdown(row.title) + raised(row.marks)

@@ -92,7 +92,7 @@ class Place:
 
     def ran(self) -> tuple[int, int]:
         """(stages in all, stages that were there already) of the last run, as ``run.json`` says."""
-        run = json.loads((self.runs / "pocket" / "run.json").read_text(encoding="utf-8"))
+        run = json.loads((self.runs / "pocket" / "table1" / "run.json").read_text(encoding="utf-8"))
         return run["stages_total"], run["stages_cached"]
 
 

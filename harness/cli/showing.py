@@ -60,7 +60,7 @@ def list_names(
         ],
         What.judges: [(name, kind.summary, "") for name, kind in registry.judges.items()],
         What.recipes: [(name, title_of(name), "") for name in shipped()],
-        What.targets: [(name, target.title, "") for name, target in TARGETS.items()],
+        What.targets: [(name, target.label, target.title) for name, target in TARGETS.items()],
     }
     for each in [what] if what else list(What):
         if each is What.methods and verbose:
@@ -80,28 +80,37 @@ def report(
     The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
     """
     from harness.recipe_file import read_source
-    from reports.targets import find_target
+    from reports.targets import ALL, find_targets
+    from results.run import described, place
     from results.store import ArtifactStore
 
-    find_target(target)
+    wanted = [each.name for each in find_targets(target)]
     check_runs(runs)
     folder = runs / recipe
-    if not (folder / "run.json").is_file():
+    if not described(folder):
         folder = runs / str(read_source(recipe).tree["name"])
-    write_target(folder, ArtifactStore(runs / "store"), target, min_coverage)
+    if target == ALL:  # those that there are
+        wanted = [name for name in wanted if (place(folder, name) / "run.json").is_file()] or wanted[:1]
+    for name in wanted:
+        write_target(folder, ArtifactStore(runs / "store"), name, min_coverage)
 
 
 def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> None:
     """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
 
-    ``min_coverage`` of ``None``: the recipe's own.
+    ``folder`` is that of the recipe, ``runs/pocket``. ``min_coverage`` of ``None``: the recipe's own.
     """
     from rich.console import Console
 
     from reports.report import terminal, write_report
+    from reports.targets import find_target
+    from results.costs import with_costs
     from results.frames import load_results
+    from results.run import place
 
-    results = load_results(folder, store)
+    results = load_results(place(folder, target), store)
+    if find_target(target).measured:
+        results = with_costs(results, store)
     coverage = results.run.recipe["statistics"]["min_coverage"] if min_coverage is None else min_coverage
     console = Console()
     if not console.is_terminal:
