@@ -24,6 +24,8 @@ class Target:
     """Metric ids, left to right."""
     reference: str = "student"
     """The row that every trained method is compared with."""
+    focus: str | None = None
+    """The row whose comparisons with every other trained row are a family of tests of their own."""
     published: str | None = None
     """The paper's table to print beside (``results.published``)."""
     open: bool = False
@@ -42,6 +44,7 @@ TARGETS = {
             title="Main results",
             rows=("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"),
             columns=("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc"),
+            focus="pad-ppd",
             published="table1",
             open=True,
         ),
