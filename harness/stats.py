@@ -54,10 +54,12 @@ class Draws:
     """[S]"""
     grid: Array
     """[S, B]; replicate b uses the same resample of questions in every row, and in every other model's ``Draws``."""
+    trained: bool = True
+    """Whether the seeds trained it; an untrained model's seeds only draw its answers anew."""
 
     @property
     def centre(self) -> Array:
-        """[B] replicates of the mean over seeds: what questions alone do to it."""
+        """[B] replicates of the mean over seeds: what questions, and answers to them, do to it."""
         return np.asarray(self.grid.mean(axis=0))
 
     @property
@@ -66,38 +68,41 @@ class Draws:
         return int(self.grid.shape[0])
 
 
-class Parts(NamedTuple):
-    """The variance of a mean over S seeds and n questions, by where it comes from; squares of the score's unit."""
+@dataclass(frozen=True)
+class SeedNoise:
+    """How far seeds of one method lie apart, pooled over the methods of a column; squares of the score's unit."""
 
-    seed: float
-    """Training seeds: falls with S alone."""
-    question: float
-    """Questions that are harder for every seed alike: falls with n alone."""
+    spread: float
+    """Variance of one seed's score about its method's mean, on the same questions."""
     rest: float
-    """What differs by seed and question: answers drawn anew and the judge's noise; falls with both."""
+    """The part of it that is no seed's: answers drawn anew and the judge's noise on these questions."""
+    freedom: int
+    """Degrees of freedom of ``spread``."""
+
+    @property
+    def seed(self) -> float:
+        """What is left for the training seed; an estimate below 0 is 0, as restricted likelihood has it."""
+        return max(0.0, self.spread - self.rest)
 
 
-def mean_squares(draws: Draws) -> Parts:
-    """Seed, question and interaction mean squares, each divided by S n: what an analysis of variance starts from.
+def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
+    """Pool the trained rows that have several seeds, weighted by their S - 1; ``None`` where there are none.
 
-    For a mean of x[seed, question] the expectations are s + r, q + r and r, with s, q, r the ``Parts`` that
-    ``variance_parts`` solves for (two crossed random factors, one value per cell; Searle, Casella and McCulloch, 1992,
-    ch. 4). The two that belong to questions are read off the bootstrap, so they hold for refitted scores (LC) too.
-    With one seed only the question's can be had, and the others are 0.
+    An analysis of variance of x[seed, question] within each method, both factors random, one value per cell (Searle,
+    Casella and McCulloch, 1992, ch. 4). The seeds' mean square divided by the questions is expected to be s + r (seed,
+    rest), the interaction's r. The latter is read off the bootstrap, so that it holds for refitted scores (LC) too:
+    a seed's replicates vary about their mean over seeds by r (S - 1) / S.
+
+    One error term for all methods, because three seeds of one method say next to nothing of its own variance: with
+    a variance per method, intervals are a quarter wider and hold no more often (``benchmarks/table_statistics.py``).
     """
-    count = draws.seeds
-    question = float(draws.centre.var(ddof=1)) if draws.grid.shape[1] > 1 else 0.0
-    if count == 1:
-        return Parts(0.0, question, 0.0)
-    apart = draws.grid - draws.centre
-    rest = float(apart.var(axis=1, ddof=1).sum()) / (count - 1) / count if draws.grid.shape[1] > 1 else 0.0
-    return Parts(float(draws.values.var(ddof=1)) / count, question, rest)
-
-
-def variance_parts(draws: Draws) -> Parts:
-    """Where the variance of the mean comes from; an estimate below 0 is 0, as restricted likelihood has it."""
-    seed, question, rest = mean_squares(draws)
-    return Parts(max(0.0, seed - rest), max(0.0, question - rest), rest)
+    several = [row for row in rows if row.trained and row.seeds > 1]
+    freedom = sum(row.seeds - 1 for row in several)
+    if not freedom:
+        return None
+    spread = sum(float(((row.values - row.values.mean()) ** 2).sum()) for row in several) / freedom
+    apart = [float((row.grid - row.centre).var(axis=1, ddof=1).sum()) for row in several if row.grid.shape[1] > 1]
+    return SeedNoise(spread, sum(apart) / freedom, freedom)
 
 
 @dataclass(frozen=True)
@@ -116,36 +121,32 @@ class Estimate:
     """Two-sided, of "it is 0"."""
 
 
-def contrast(ours: Draws, theirs: Draws | None, n: int) -> Estimate:
+def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None) -> Estimate:
     """The mean over seeds of one model, or its difference to another on the same resamples of the same n questions.
 
-    One seed each: percentile interval and ``two_sided_p`` of the bootstrap over questions. Several: variance =
-    question part of the (paired) bootstrap + max(0, seed mean square - interaction), as the seeds' spread under the
-    same questions holds the interaction once already. Degrees of freedom after Satterthwaite (1946). The bootstrap's
-    interval is stretched about the estimate to that variance and Student's t, which keeps its skew.
+    Without ``noise`` (one seed), or where neither was trained: percentile interval and ``two_sided_p`` of the (paired)
+    bootstrap over questions. Else variance = that of the bootstrap, which holds questions and answers, + the seed's
+    part of each trained side / its seeds. Degrees of freedom after Satterthwaite (1946). The bootstrap's interval is
+    stretched about the estimate to that variance and Student's t, which keeps its skew.
     """
     sides = [ours] if theirs is None else [ours, theirs]
     value = float(ours.values.mean()) - (0.0 if theirs is None else float(theirs.values.mean()))
     centre = ours.centre if theirs is None else ours.centre - theirs.centre
     low, high = percentile_interval(centre)
     by_question = float(centre.var(ddof=1)) if centre.size > 1 else 0.0
-    if all(side.seeds == 1 for side in sides):
+    weight = sum(1 / side.seeds for side in sides if side.trained)
+    if noise is None or not weight:
         return Estimate(value, low, high, by_question**0.5, np.inf, two_sided_p(centre))
-    squares = [(side.seeds - 1, mean_squares(side)) for side in sides if side.seeds > 1]
-    more = max(0.0, sum(each.seed - each.rest for _, each in squares))
-    variance = by_question + more
+    variance = by_question + weight * noise.seed
     if variance == 0:
         return Estimate(value, value, value, 0.0, np.inf, two_sided_p(centre))
-    spread = sum(each.seed**2 / free for free, each in squares) if more else 0.0
-    freedom = variance**2 / (spread + by_question**2 / max(n - 1, 1))
-    error = variance**0.5
-    reach = t_quantile(0.975, freedom) * error
+    unsure = (weight * noise.spread) ** 2 / noise.freedom if noise.seed else 0.0
+    error, freedom = variance**0.5, variance**2 / (unsure + by_question**2 / max(n - 1, 1))
+    reach, p = t_quantile(0.975, freedom) * error, t_test(value / error, freedom)
     if by_question == 0:
-        return Estimate(value, value - reach, value + reach, error, freedom, t_test(value / error, freedom))
-    stretch = reach / (t_quantile(0.975, np.inf) * by_question**0.5)
-    middle = float(centre.mean())
-    ends = value + stretch * (low - middle), value + stretch * (high - middle)
-    return Estimate(value, *ends, error, freedom, t_test(value / error, freedom))
+        return Estimate(value, value - reach, value + reach, error, freedom, p)
+    stretch, middle = reach / (t_quantile(0.975, np.inf) * by_question**0.5), float(centre.mean())
+    return Estimate(value, value + stretch * (low - middle), value + stretch * (high - middle), error, freedom, p)
 
 
 def t_quantile(level: float, freedom: float) -> float:

@@ -157,7 +157,7 @@ def same_judge(ours: str, theirs: str) -> bool:
 
 def plain_name(name: str) -> str:
     """``meta-llama/Meta-Llama-3.1-8B-Instruct@abc`` as ``llama-3.1-8b-instruct``."""
-    last = name.split("@")[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
+    last = name.split("@", maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
     return last.removeprefix("meta-")
 
 

@@ -1,7 +1,7 @@
 """One cell of a table from its scores: seeds combined, interval, coverage. Pure functions.
 
-The estimate of a cell is the mean over its seeds. With several seeds its 95% interval is ``stats.contrast``'s (seeds
-and questions); with one it is the score's own interval over questions.
+The estimate of a cell is the mean over its seeds. Its 95% interval is ``stats.contrast``'s (seeds and questions) where
+the column has trained rows of several seeds, and else the score's own over questions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.errors import UserError
-from harness.stats import Draws, contrast, variance_parts
+from harness.stats import Draws, SeedNoise, contrast
 from harness.types import Score
 from reports.beside import Beside
 from results.frames import Results
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Split:
-    """Where the variance of a cell's value comes from: shares that add up to 1."""
+    """Where the variance of a trained row's value comes from: shares that add up to 1."""
 
     seed: float
     """Training seeds."""
@@ -86,7 +86,6 @@ class CellSummary:
     """The target's focus row against this one: positive when the focus row is higher."""
     tied: bool = False
     """Not shown to be below the best trained row of its column (and not that row itself)."""
-    split: Split | None = None
     beside: Beside | None = None
     """The published value for this cell, and what it says of ours."""
     notes: tuple[str, ...] = ()
@@ -131,36 +130,55 @@ def cell_of(results: Results, row: str, metric: str, min_coverage: float) -> tup
         return replace(cell, refused=True, bounds=None), None
     by_seed = {seed: score.value for seed, score in valued.items() if score.value is not None}
     cell = replace(cell, by_seed=by_seed, value=float(np.mean(list(by_seed.values()))))
-    return _with_interval(cell, list(valued.values()))
+    return _with_draws(cell, list(valued.values()), not results.run.row(row).baseline)
 
 
-def _with_interval(cell: CellSummary, scores: Sequence[Score]) -> tuple[CellSummary, Draws | None]:
-    if not all(score.replicates for score in scores):
-        if len(scores) == 1:
-            return replace(cell, low=scores[0].low, high=scores[0].high), None
-        note = "no interval: these scores carry no bootstrap replicates"
-        return replace(cell, notes=(*cell.notes, note)), None
-    same_length(f"{cell.row}, {cell.metric}", [len(score.replicates) for score in scores])
-    draws = Draws(np.array([score.value for score in scores]), np.array([score.replicates for score in scores]))
+def _with_draws(cell: CellSummary, scores: Sequence[Score], trained: bool) -> tuple[CellSummary, Draws | None]:
+    """With the score's own interval where there is one seed; ``spanned`` makes that of several."""
     if len(scores) == 1:
-        return replace(cell, low=scores[0].low, high=scores[0].high), draws
-    found = contrast(draws, None, cell.n)
-    return replace(cell, low=found.low, high=found.high, split=split(draws, scores)), draws
+        cell = replace(cell, low=scores[0].low, high=scores[0].high)
+    if not all(score.replicates for score in scores):
+        note = "no interval: these scores carry no bootstrap replicates"
+        return cell if len(scores) == 1 else replace(cell, notes=(*cell.notes, note)), None
+    same_length(f"{cell.row}, {cell.metric}", [len(score.replicates) for score in scores])
+    values, grid = [score.value for score in scores], [score.replicates for score in scores]
+    return cell, Draws(np.array(values, dtype=float), np.array(grid), trained)
 
 
-def split(draws: Draws, scores: Sequence[Score]) -> Split | None:
-    """Shares of the variance of the mean over these seeds; ``None`` when there is no variance at all."""
-    parts = variance_parts(draws)
-    whole = sum(parts)
+def spanned(cell: CellSummary, draws: Draws | None, noise: SeedNoise | None) -> CellSummary:
+    """The cell with its interval over seeds and questions; one seed of an untrained model keeps its score's."""
+    if draws is None or (draws.seeds == 1 and (noise is None or not draws.trained)):
+        return cell
+    found = contrast(draws, None, cell.n, noise)
+    return replace(cell, low=found.low, high=found.high)
+
+
+def split(noise: SeedNoise | None, draws: Sequence[Draws], scores: Sequence[Score]) -> Split | None:
+    """Shares of the variance of a trained row's mean, for the trained rows of a column together; with one seed none."""
+    several = [each for each in draws if each.trained and each.seeds > 1]
+    if noise is None or not several:
+        return None
+    seeds = float(np.mean([each.seeds for each in several]))
+    rest = noise.rest / seeds
+    question = max(0.0, float(np.mean([each.centre.var(ddof=1) for each in several])) - rest)
+    whole = noise.seed / seeds + question + rest
     if whole == 0:
         return None
-    noise = [s.detail["judge_variance"] for s in scores if isinstance(s.detail.get("judge_variance"), float)]
-    repeats = [s.detail["judge_repeats"] for s in scores if isinstance(s.detail.get("judge_repeats"), float)]
-    if len(noise) < len(scores):
-        return Split(parts.seed / whole, parts.question / whole, parts.rest / whole)
-    per_question = float(np.mean([float(each) for each in noise])) / float(repeats[0])
-    judge = min(parts.rest, per_question / max(min(score.n for score in scores), 1) / len(scores))
-    return Split(parts.seed / whole, parts.question / whole, (parts.rest - judge) / whole, judge / whole)
+    judge = _judge_noise(scores)
+    if judge is None:
+        return Split(noise.seed / seeds / whole, question / whole, rest / whole)
+    judge = min(rest, judge / seeds)
+    return Split(noise.seed / seeds / whole, question / whole, (rest - judge) / whole, judge / whole)
+
+
+def _judge_noise(scores: Sequence[Score]) -> float | None:
+    """Variance that the judge's noise gives to one seed's score; ``None`` where answers were judged once."""
+    found = []
+    for score in scores:
+        repeats, each = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
+        if isinstance(repeats, float) and isinstance(each, float) and score.n:
+            found.append(each / repeats / score.n)
+    return float(np.mean(found)) if found else None
 
 
 def same_length(what: str, lengths: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ _SPECIAL = {
     "~": r"$\sim$", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "\N{NO-BREAK SPACE}": "~",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", "×": r"$\times$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$",
+    "†": r"\dag{}", "‡": r"\ddag{}", "≈": r"$\approx$", "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$",
     "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\ldots{}",
 }  # fmt: skip
 _SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
@@ -58,6 +58,9 @@ def latex(view: TableView) -> str:
         lines += _below(row.cells)
     if any(column.detectable for column in view.columns):
         lines += [r"\midrule", _line(["Detectable", *(column.detectable or "--" for column in view.columns)])]
+    if any(column.variance for column in view.columns):
+        shares = (escape_latex(column.variance or "--") for column in view.columns)
+        lines += [_line(["Variance", *shares])]
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -91,8 +94,8 @@ def _value(cell: CellView) -> str:
     value = escape_latex(cell.value)
     text = rf"\textbf{{{value}}}" if cell.best else value
     if cell.change:
-        text += rf"{{\scriptsize\,{escape_latex(cell.change).replace(' ', '')}}}" + ("*" if cell.significant else "")
-    return text + _raised(cell.marks)
+        text += rf"{{\scriptsize\,{escape_latex(cell.change).replace(' ', '')}}}"
+    return text + escape_latex(cell.signs) + _raised(cell.marks)
 
 
 def _below(cells: tuple[CellView, ...]) -> list[str]:

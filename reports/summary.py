@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from harness.benchmark import Metric
 from harness.errors import UserError
-from harness.stats import Draws, Estimate, contrast, detectable, holm
+from harness.stats import Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.types import Score
 from reports.beside import Beside, compared, published_values, reconstructed
-from reports.cells import ALPHA, CellSummary, Comparison, Split, cell_of, same_length
+from reports.cells import ALPHA, CellSummary, Comparison, Split, cell_of, same_length, spanned, split
 from reports.targets import Target
 from results.frames import Results
 from results.run import RowSpec
@@ -46,7 +47,7 @@ class ColumnSummary:
     best_comparisons: int = 0
     """Tests against the best trained row: the third family."""
     split: Split | None = None
-    """Where the variance of a trained row's value comes from: mean of the rows' shares."""
+    """Where the variance of a trained row's value comes from, over the trained rows together."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
         column, filled = _column(results, target, rows, metric, min_coverage)
         columns.append(column)
         for row, cell in filled.items():
-            cells[row, metric.id] = _beside(cell, beside.get((row, metric.id)), metric)
+            cells[row, metric.id] = _beside(_in_range(cell, metric), beside.get((row, metric.id)), metric)
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent))
 
 
@@ -103,34 +104,42 @@ def _column(
             draws[row.id] = found
     same_length(metric.id, [each.grid.shape[1] for each in draws.values()])
     trained = [row.id for row in rows if not row.baseline]
-    changes = _against(target.reference, trained, cells, draws)
+    noise = seed_noise(list(draws.values()))
+    cells = {name: spanned(cell, draws.get(name), noise) for name, cell in cells.items()}
+    changes = _against(target.reference, trained, cells, draws, noise)
     tests = _tested(changes, cells, target.reference)
     for name in trained:  # without replicates a change is still a change, only untested
         cells[name] = replace(cells[name], delta=_delta(cells, name, target.reference))
     for name, test in tests.items():
         low, high = test.low, test.high
         cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=test.p, p_holm=test.p_holm)
-    focus = _focus(target.focus, trained, cells, draws)
+    focus = _focus(target.focus, trained, cells, draws, noise)
     for name, test in focus.items():
         cells[name] = replace(cells[name], focus=test)
     best = _best(cells, trained, metric.digits)
-    below = _below_best(trained, cells, draws)
+    below = _below_best(trained, cells, draws, noise)
     for name, test in below.items():
         cells[name] = replace(cells[name], tied=name not in best and test.p is not None and not test.significant)
     replicates = max((each.grid.shape[1] for each in draws.values()), default=0)
     column = ColumnSummary(
         metric, _detectable(changes), _count(tests), best, _warnings(cells, tests, changes, replicates),
-        _count(focus), _count(below), _mean_split([cells[name].split for name in trained]),
+        _count(focus), _count(below), split(noise, list(draws.values()), _scores(results, trained, metric)),
     )  # fmt: skip
     return column, cells
 
 
-def _against(other: str, names: Sequence[str], cells: Cells, draws: Mapping[str, Draws]) -> dict[str, Estimate]:
+def _scores(results: Results, rows: Sequence[str], metric: Metric) -> list[Score]:
+    return [score for (row, name, _), score in results.scores.items() if row in rows and name == metric.id]
+
+
+def _against(
+    other: str, names: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
+) -> dict[str, Estimate]:
     """Each row minus the other one, paired; rows without draws are left out."""
     if other not in draws:
         return {}
     return {
-        name: contrast(draws[name], draws[other], min(cells[name].n, cells[other].n))
+        name: contrast(draws[name], draws[other], min(cells[name].n, cells[other].n), noise)
         for name in names
         if name in draws and name != other
     }
@@ -147,24 +156,24 @@ def _tested(changes: Mapping[str, Estimate], cells: Cells, other: str) -> dict[s
 
 
 def _focus(
-    focus: str | None, trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws]
+    focus: str | None, trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
 ) -> dict[str, Comparison]:
     """The focus row minus every other trained row."""
     if focus not in trained:
         return {}
-    tests = _tested(_against(focus, trained, cells, draws), cells, focus)
-    return {
-        name: replace(test, delta=-test.delta, low=-test.high, high=-test.low) for name, test in tests.items()
-    }
+    tests = _tested(_against(focus, trained, cells, draws, noise), cells, focus)
+    return {name: replace(test, delta=-test.delta, low=-test.high, high=-test.low) for name, test in tests.items()}
 
 
-def _below_best(trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws]) -> dict[str, Comparison]:
+def _below_best(
+    trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
+) -> dict[str, Comparison]:
     """Every trained row against the one with the highest value."""
     values = {name: value for name in trained if name in draws and (value := cells[name].value) is not None}
     if not values:
         return {}
     top = max(values, key=lambda name: values[name])
-    return _tested(_against(top, trained, cells, draws), cells, top)
+    return _tested(_against(top, trained, cells, draws, noise), cells, top)
 
 
 def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSummary:
@@ -174,6 +183,13 @@ def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSum
     return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric))
 
 
+def _in_range(cell: CellSummary, metric: Metric) -> CellSummary:
+    """A percentage's interval ends at 0 and 100: with two seeds Student's t reaches far beyond."""
+    if metric.unit != "%" or cell.low is None or cell.high is None:
+        return cell
+    return replace(cell, low=max(cell.low, 0.0), high=min(cell.high, 100.0))
+
+
 def _detectable(changes: Mapping[str, Estimate]) -> float | None:
     found = [detectable(each.error, each.freedom) for each in changes.values() if each.error > 0]
     return max(found, default=None)
@@ -181,21 +197,6 @@ def _detectable(changes: Mapping[str, Estimate]) -> float | None:
 
 def _count(tests: Mapping[str, Comparison]) -> int:
     return sum(test.p is not None for test in tests.values())
-
-
-def _mean_split(splits: Sequence[Split | None]) -> Split | None:
-    known = [each for each in splits if each is not None]
-    if not known:
-        return None
-    judge = [each.judge for each in known if each.judge is not None]
-    together = [each for each in known if each.judge is not None] if judge else known
-    count = len(together)
-    return Split(
-        sum(each.seed for each in together) / count,
-        sum(each.question for each in together) / count,
-        sum(each.answer for each in together) / count,
-        sum(judge) / count if judge else None,
-    )
 
 
 def _delta(cells: Cells, row: str, reference: str) -> float | None:
@@ -222,5 +223,7 @@ def _warnings(
     by_bootstrap = [name for name in counted if changes[name].freedom == float("inf")]
     # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
     if by_bootstrap and len(counted) * 2 / (replicates + 1) >= ALPHA:
-        warnings.append(f"{replicates} bootstrap replicates are too few to find any of {len(counted)} changes significant")
+        warnings.append(
+            f"{replicates} bootstrap replicates are too few to find any of {len(counted)} changes significant"
+        )
     return tuple(warnings)

@@ -33,6 +33,8 @@ def markdown(view: TableView) -> str:
         lines.append([title, *(_markdown_cell(cell) for cell in row.cells)])
     if any(column.detectable for column in view.columns):
         lines.append(["*Detectable*", *(f"*{column.detectable or '-'}*" for column in view.columns)])
+    if any(column.variance for column in view.columns):
+        lines.append(["*Variance*", *(f"*{column.variance or '-'}*" for column in view.columns)])
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
     rule = "|".join(["", "-" * (widths[0] + 2), *(":" + "-" * (width + 1) for width in widths[1:]), ""])
     body = [
@@ -46,8 +48,8 @@ def markdown(view: TableView) -> str:
 
 def _markdown_cell(cell: CellView) -> str:
     value = f"**{cell.value}**" if cell.best else cell.value
-    change = cell.change.replace(" ", _SPACE) + (r"\*" if cell.significant else "") + raised(cell.marks)
-    first = f"{value} {change}" if cell.change else value + change
+    signs = escape_markdown(cell.signs) + raised(cell.marks)
+    first = f"{value} {cell.change.replace(' ', _SPACE)}{signs}" if cell.change else value + signs
     return " ".join(part for part in (first, cell.interval.replace(" ", _SPACE), ", ".join(cell.extra)) if part)
 
 
