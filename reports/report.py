@@ -1,7 +1,7 @@
 """One call from results to files: ``write_report(results, "table1", Path("runs/pocket/report"))``.
 
-The files depend on the scores and the run's description only, not on when or how fast they were made: an unchanged
-run writes the same bytes again.
+The files depend on what is in the store only: an unchanged run writes the same bytes again. The tables do not depend
+on when or how fast it was made; the figure of training costs is about that.
 """
 
 from __future__ import annotations
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 def write_report(
     results: Results, target: str = "table1", out_dir: Path = Path(), min_coverage: float = MIN_COVERAGE
 ) -> list[Path]:
-    """Write ``<target>.md .tex .csv .png .svg`` under ``out_dir``, each whole or not at all, and return their paths.
+    """Write a target's table and figures under ``out_dir``, each file whole or not at all, and return their paths.
 
-    ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
-    coverage is printed in every cell. Raises UserError for an unknown target and for scores that do not fit together.
+    The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars), and where the data
+    are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``. ``min_coverage`` (0..1) is the share
+    of scored questions below which a cell is refused; below the default the coverage is printed in every cell, with
+    the worst and the best that its value could be. Raises UserError for an unknown target and for scores that do not
+    fit together.
     """
-    from reports.figures import bar_chart
+    from reports.data import to_json
+    from reports.figures import all_figures
     from reports.latex import latex
     from reports.tables import markdown, tidy_csv
 
     summary = summarise(results, find_target(target), min_coverage)
     view = build(summary, results.run)
     contents = {
-        "md": markdown(view).encode(),
-        "tex": latex(view).encode(),
-        "csv": tidy_csv(summary, results.run).encode(),
-        **bar_chart(summary, results.run),
+        ".md": markdown(view).encode(),
+        ".tex": latex(view).encode(),
+        ".csv": tidy_csv(summary, results.run).encode(),
+        ".json": to_json(summary, view, results.run).encode(),
+        **all_figures(summary, results),
     }
-    return [write_atomic(out_dir / f"{target}.{kind}", content) for kind, content in contents.items()]
+    return [write_atomic(out_dir / f"{target}{name}", content) for name, content in contents.items()]
 
 
 def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:

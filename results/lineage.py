@@ -36,8 +36,8 @@ class Training:
     """Bytes: the largest of those stages; resident memory of the process where there was no GPU."""
     curve: tuple[Mapping[str, Any], ...]
     """One record per optimiser step, all rounds one after the other with steps counted on."""
-    host: str = ""
-    """What kind of machine it was: the version of torch names CPU or CUDA builds."""
+    torch: str = ""
+    """Its version, which names CPU and CUDA builds."""
 
     @property
     def hours(self) -> float:
@@ -96,14 +96,14 @@ class _Lineage:
 
     def training(self, student: str) -> Training:
         seconds: dict[str, float] = {}
-        peak, host = 0, ""
+        peak, torch = 0, ""
         for _, marker in self.behind(student, set()):
             if marker["kind"] in FREE:
                 continue
             seconds[marker["kind"]] = seconds.get(marker["kind"], 0.0) + float(marker["wall_seconds"])
             peak = max(peak, int(marker["peak_memory_bytes"]))
-            host = str(marker.get("packages", {}).get("torch", ""))
-        return Training(seconds, peak, tuple(self.curve(student)), host)
+            torch = str(marker.get("packages", {}).get("torch", ""))
+        return Training(seconds, peak, tuple(self.curve(student)), torch)
 
     def curve(self, student: str) -> list[Mapping[str, Any]]:
         """The steps of a train stage, after those of the rounds before it."""
