@@ -37,7 +37,8 @@ LOOKS: Final[Mapping[str, Look]] = {
     "pad-vpd": Look("#d55e00", "P", _MIXED), "pad-ppd": Look("#0072b2", "X", _SOLID),
     "dckd": Look("#aa4499", "p", _SOLID), "adpa": Look("#882255", "h", _DASHED), "adpa+": Look("#661100", "H", _MIXED),
     "gkd": Look("#999933", "d", _DOTTED), "distillm": Look("#117733", "8", _SOLID),
-    "orpo": Look("#88ccee", "1", _DASHED), "ipo": Look("#332288", "2", _DOTTED), "best-of-n": Look("#ddcc77", "3", _MIXED),
+    "orpo": Look("#88ccee", "1", _DASHED), "ipo": Look("#332288", "2", _DOTTED),
+    "best-of-n": Look("#ddcc77", "3", _MIXED),
 }  # fmt: skip
 """By row id."""
 COLOURS: Final[Mapping[str, str]] = {row: look.colour for row, look in LOOKS.items()}

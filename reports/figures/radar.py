@@ -34,7 +34,7 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
         return None
     under = [row for row in summary.rows if row.id in shapes and row.baseline]
     lines = ceil(len(shown) / _ACROSS)
-    figure = Figure(figsize=(0.5 + _SIZE * min(_ACROSS, len(shown)), 1.3 + (_SIZE + 0.35) * lines))
+    figure = Figure(figsize=(0.5 + _SIZE * min(_ACROSS, len(shown)), 1.2 + (_SIZE + 0.1) * lines))
     axes = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     top = max(value for shape in shapes.values() for value in shape.values())
     for axis, row in zip(axes, shown, strict=False):
@@ -49,7 +49,7 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
     outlines = ", ".join(f"{known.get(row.id, 'grey')}: {short(row.title)}" for row in under)
     title = f"{clean(column.metric.group)} by category"
     headed(figure, summary, run, title, f"Filled: the row named above. Outlines, {outlines}." if outlines else "")
-    margins(figure, 0.45, 0.35, 1.05, 0.5, hspace=0.55, wspace=0.5)
+    margins(figure, 0.45, 0.35, 0.95, 0.5, hspace=0.42, wspace=0.5)
     return figure
 
 
@@ -59,11 +59,11 @@ def _outline(axis: Any, shape: Mapping[str, float], names: list[str], row: str, 
     turns = [tau * index / len(names) for index in range(len(names) + 1)]
     values = [shape.get(name, 0.0) for name in [*names, names[0]]]
     seen = look(row)
-    axis.plot(
-        turns, values, color=seen.colour if fill else "#555555", linewidth=1.6 if fill else 1.1, linestyle=seen.line
-    )
     if fill:
-        axis.fill(turns, values, color=seen.colour, alpha=0.35)
+        axis.fill(turns, values, color=seen.colour, alpha=0.45)
+        axis.plot(turns, values, color="#222222", linewidth=1.0)
+    else:
+        axis.plot(turns, values, color="#555555", linewidth=1.1, linestyle=seen.line)
 
 
 def _dress(axis: Any, names: list[str], top: float) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KEY = 1.75  # inches for the names on the right
-_MINUTES = 2.0
-"""Below this many hours the axis is in minutes."""
+_UNITS = (("seconds", 3600.0, 1 / 20), ("minutes", 60.0, 2.0), ("hours", 1.0, float("inf")))
+"""Unit of the cost axis, how many of it make an hour, and up to how many hours it is used."""
 _SPREAD = 30.0
 """Costs that differ by more than this factor stand on a logarithmic axis."""
 
@@ -44,14 +44,9 @@ def lengths(summary: Summary, run: Run) -> Figure | None:
         _dress(axis, "Mean answer length, characters", column)
     shown = {row for column in columns for row in _measured(summary, column)}
     key(figure, [row for row in summary.rows if row.id in shown], lines=False)
-    headed(
-        figure,
-        summary,
-        run,
-        "score and answer length",
-        "Lines: 95% intervals. Dashed: length of the baseline's answers.",
-    )
-    margins(figure, 0.65, _KEY, 0.72, 0.85, wspace=0.28)
+    note = "Lines: 95% intervals. Dashed: length of the baseline's answers."
+    headed(figure, summary, run, "score and answer length", note)
+    margins(figure, 0.65, _KEY, 0.62, 0.8, wspace=0.28)
     return figure
 
 
@@ -81,7 +76,7 @@ def costs(summary: Summary, results: Results) -> Figure | None:
     figure = Figure(figsize=(6.2 + _KEY, 4.0))
     axis = figure.subplots()
     most, least = max(x for x, _ in points.values()), min(x for x, _ in points.values())
-    unit, factor = ("minutes", 60.0) if most < _MINUTES else ("hours", 1.0)
+    unit, factor = next((name, size) for name, size, limit in _UNITS if most < limit)
     for row in summary.rows:
         cell = summary.cells[row.id, column.metric.id]
         if row.id in points:
@@ -89,19 +84,22 @@ def costs(summary: Summary, results: Results) -> Figure | None:
         elif row.baseline and cell.value is not None:
             axis.axhline(cell.value, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             name = short(row.title)
-            axis.text(
-                0.995, cell.value, name, transform=axis.get_yaxis_transform(), fontsize=8, ha="right", va="bottom"
-            )
-    best = front(points)
+            place = axis.get_yaxis_transform()
+            axis.text(0.995, cell.value, name, transform=place, fontsize=8, ha="right", va="bottom")
     if least > 0 and most / least > _SPREAD:
         axis.set_xscale("log")
     else:
         axis.set_xlim(0, most * factor * 1.1)
-    axis.plot([points[row][0] * factor for row in best], [points[row][1] for row in best], color="black", zorder=1.5)
+    best = [points[row] for row in front(points)]
+    steps = [x * factor for x, _ in best], [y for _, y in best]
+    axis.step(
+        [*steps[0], axis.get_xlim()[1]], [*steps[1], steps[1][-1]], where="post", color="black", linewidth=1, zorder=1.5
+    )
+    axis.plot(*steps, linestyle="none", marker="o", markersize=13, color="none", markeredgecolor="black", zorder=2.5)
     _dress(axis, f"Measured wall time per student, {unit}", column)
     key(figure, [row for row in summary.rows if row.id in points], lines=False)
     headed(figure, summary, results.run, "score and training cost", _cost_note(results))
-    margins(figure, 0.65, _KEY, 0.72, 1.02)
+    margins(figure, 0.65, _KEY, 0.62, 0.98)
     return figure
 
 
@@ -130,6 +128,6 @@ def _cost_note(results: Results) -> str:
     kinds = sorted({kind for one in results.trained.values() for kind in one.seconds})
     builds = ", ".join(sorted({one.torch for one in results.trained.values() if one.torch}))
     return (
-        f"Lines: 95% intervals. Black line: Pareto front. Wall time of the stages {', '.join(kinds)} behind one\n"
-        f"student, mean over seeds; a stage that several rows share counts in full for each. torch {builds}."
+        f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
+        f"behind one student, mean over seeds; a stage that several rows share counts in full for each. torch {builds}."
     )

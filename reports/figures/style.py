@@ -51,7 +51,7 @@ def styled() -> Iterator[None]:
 def drawn(figure: Figure, kind: str) -> bytes:
     """A figure as the bytes of a file of this format, the same ones each time."""
     out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=200, metadata=METADATA.get(kind, {}))
+    figure.savefig(out, format=kind, dpi=160, metadata=METADATA.get(kind, {}))
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports.figures.style import headed, margins, short
 from reports.palette import look
@@ -25,11 +25,13 @@ NAMES: Mapping[str, str] = {
     "accuracy": "Pairs in the right order",
     "agreement": "Rankings in the teacher's order",
     "chosen": "Reward of the chosen answer",
-    "divergence": "Ranking divergence (JSD), nats",
+    "divergence": "Ranking divergence, nats",
     "kl": "KL from the teacher, nats",
     "ce": "Cross-entropy, nats",
 }
 """What is logged under a name, for people; other names are printed as they are."""
+LOSSES: Mapping[str, str] = {"divergence": "JSD by default", "ce": "cross-entropy"}
+"""What to call a loss that is one term, by the term's name."""
 PANELS = ("margin", "divergence", "agreement", "accuracy", "kl")
 """What stands beside the losses, in this order, where a method of the run has it; third parties' own logs follow."""
 _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
@@ -57,14 +59,20 @@ def curves(summary: Summary, results: Results) -> Figure | None:
     losses = {row.id: line for row in rows if (line := _line(results, row.id, "loss")) is not None}
     if not losses:
         return None
-    others = {name: found for name in _quantities(results) if (found := _lines(results, rows, name))}
+    others = {
+        name: found
+        for name in _quantities(results)
+        if (found := _lines(results, rows, name)) and any(not _same(line, losses[line.row]) for line in found)
+    }
+    sole = {row: name for name in LOSSES for row, line in losses.items() if _same(_line(results, row, name), line)}
     count = len(losses) + len(others)
     lines = ceil(count / _ACROSS)
     figure = Figure(figsize=(0.6 + _WIDE * min(_ACROSS, count), 1.35 + (_TALL + 0.45) * lines))
     axes = figure.subplots(lines, min(_ACROSS, count), squeeze=False).ravel()
     for axis, row in zip(axes, [row for row in rows if row.id in losses], strict=False):
         _draw(axis, losses[row.id])
-        _dress(axis, f"{short(row.title, 24)}: loss")
+        what = f"loss ({LOSSES[sole[row.id]]})" if row.id in sole else "loss"
+        _dress(axis, f"{short(row.title, 20)}: {what}")
     for axis, (name, found) in zip(axes[len(losses) :], others.items(), strict=False):
         for line in found:
             _draw(axis, line)
@@ -78,6 +86,11 @@ def curves(summary: Summary, results: Results) -> Figure | None:
     headed(figure, summary, results.run, "training curves", note)
     margins(figure, 0.55, 0.15, 0.85, 0.72, hspace=0.5, wspace=0.3)
     return figure
+
+
+def _same(line: _Line | None, loss: _Line) -> bool:
+    """Whether a logged quantity is the whole loss: then the loss's panel bears its name."""
+    return line is not None and line.seeds == loss.seeds
 
 
 def _quantities(results: Results) -> list[str]:
@@ -125,8 +138,16 @@ def _draw(axis: Axes, line: _Line) -> None:
     for values in line.seeds:
         axis.plot(line.steps, values, color=seen.colour, linewidth=0.6, alpha=0.55, zorder=1)
     thick = smooth(line.mean, len(line.steps) // 24)
-    axis.plot(line.steps, thick, color="#222222", linewidth=2.6, zorder=2)  # an edge: pale colours show on white
-    axis.plot(line.steps, thick, color=seen.colour, linewidth=1.7, linestyle=seen.line, zorder=3)
+    axis.plot(line.steps, thick, zorder=3, **_pen(line.row))
+
+
+def _pen(row: str) -> dict[str, Any]:
+    """A row's line with a dark edge, so that pale colours show on white."""
+    from matplotlib.patheffects import withStroke
+
+    seen = look(row)
+    edge = withStroke(linewidth=2.8, foreground="#222222")
+    return {"color": seen.colour, "linewidth": 1.6, "linestyle": seen.line, "path_effects": [edge]}
 
 
 def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
@@ -134,10 +155,7 @@ def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
     from matplotlib.lines import Line2D
 
     titles = {row.id: row.title for row in rows}
-    handles = [
-        Line2D([], [], color=look(line.row).colour, linestyle=look(line.row).line, label=short(titles[line.row], 16))
-        for line in lines
-    ]
+    handles = [Line2D([], [], label=short(titles[line.row], 16), **_pen(line.row)) for line in lines]
     axis.legend(handles=handles, fontsize=6.5, frameon=False, handlelength=3.0, loc="best", borderaxespad=0.2)
 
 

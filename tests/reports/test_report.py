@@ -14,9 +14,11 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from reports.figures import COLOURS, bar_chart, colour
+from reports.figures import bar_chart
+from reports.palette import COLOURS, colour
 from reports.latex import escape_latex, latex
-from reports.layout import build, clean, percent
+from reports.layout import build
+from reports.wording import clean, percent
 from reports.report import terminal, write_report
 from reports.summary import summarise
 from reports.tables import escape_markdown, markdown, tidy_csv
