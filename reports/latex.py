@@ -44,7 +44,7 @@ def latex(view: TableView) -> str:
         r"\centering",
         rf"\caption{{{escape_latex(view.caption)}}}",
         rf"\label{{tab:{view.name}}}",
-        r"\smallskip\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\smallskip\footnotesize\setlength{\tabcolsep}{2pt}",
         rf"\begin{{tabular}}{{@{{}}l{'l' * len(view.columns)}@{{}}}}",
         r"\toprule",
         *_head(view),

@@ -159,7 +159,7 @@ def _focus(
     focus: str | None, trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
 ) -> dict[str, Comparison]:
     """The focus row minus every other trained row."""
-    if focus not in trained:
+    if focus is None or focus not in trained:
         return {}
     tests = _tested(_against(focus, trained, cells, draws, noise), cells, focus)
     return {name: replace(test, delta=-test.delta, low=-test.high, high=-test.low) for name, test in tests.items()}
