@@ -95,8 +95,10 @@ def _value(cell: CellView) -> str:
     value = escape_latex(cell.value)
     text = rf"\textbf{{{value}}}" if cell.best else value
     if cell.change:
-        text += rf"{{\scriptsize\,{escape_latex(cell.change).replace(' ', '')}}}"
-    return text + escape_latex(cell.signs) + _raised(cell.marks)
+        change = escape_latex(cell.change.strip("()")).replace(" ", "")  # brackets would not fit on a page
+        text += rf"{{\scriptsize\,{change}}}"
+    signs = rf"\textsuperscript{{{escape_latex(cell.signs)}}}" if cell.signs else ""
+    return text + signs + _raised(cell.marks)
 
 
 def _below(cells: tuple[CellView, ...]) -> list[str]:

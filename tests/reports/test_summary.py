@@ -64,7 +64,7 @@ def test_one_seed_by_hand() -> None:
 
 def test_seeds_are_averaged_and_widen_the_interval() -> None:
     """Seeds 49, 50 and 51 with replicates constant in b: mean 50, variance of a seed 1, of the mean 1/3; 2 degrees of
-    freedom, t = 4.3027: 50 -+ 4.3027 / sqrt(3) = 47.516 and 52.484. The student was not trained: its seeds do not count.
+    freedom, t = 4.3027: 50 -+ 4.3027 / sqrt(3) = 47.516 and 52.484. Nobody trained the student: it adds nothing.
     """
     rows = {
         "student": [one(30, [30] * 400)],
