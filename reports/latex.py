@@ -20,6 +20,7 @@ _SPECIAL = {
     "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$",
     "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\ldots{}",
 }  # fmt: skip
+_MANY = 5  # columns that fill a page
 _SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
 
 
@@ -44,7 +45,7 @@ def latex(view: TableView) -> str:
         r"\centering",
         rf"\caption{{{escape_latex(view.caption)}}}",
         rf"\label{{tab:{view.name}}}",
-        r"\smallskip\footnotesize\setlength{\tabcolsep}{2pt}",
+        rf"\smallskip\footnotesize\setlength{{\tabcolsep}}{{{1 if len(view.columns) >= _MANY else 3}pt}}",
         rf"\begin{{tabular}}{{@{{}}l{'l' * len(view.columns)}@{{}}}}",
         r"\toprule",
         *_head(view),

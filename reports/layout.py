@@ -31,7 +31,7 @@ class CellView:
     interval: str = ""
     """``[43.1, 48.6]``, or the ``coverage 91%`` for which the value is refused."""
     extra: tuple[str, ...] = ()
-    """Further lines: ``coverage 97%``, ``could be 41.2-47.0``, ``paper 45.87 (+0.4)``, ``inconclusive``."""
+    """Further lines: ``coverage 97%``, ``could be 41.2-47.0``, ``paper 45.87``, ``+0.4 inconclusive``."""
     best: bool = False
     significant: bool = False
     """Differs from the reference row."""
@@ -233,7 +233,7 @@ def _beside(cell: CellSummary, digits: int, coarse: int) -> tuple[str, ...]:
     value = f"paper {paper.value:.{digits}f}"
     if paper.difference is None:  # nothing of ours, or nothing that can be compared: the footnote says why
         return (value, NOT_COMPARABLE) if paper.why else (value,)
-    return (f"{value} ({paper.difference:+.{coarse}f})", paper.verdict)
+    return (value, f"{paper.difference:+.{coarse}f} {paper.verdict}")
 
 
 def _against(cell: CellSummary) -> str:

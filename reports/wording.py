@@ -120,7 +120,7 @@ def _paper(summary: Summary, run: Run) -> list[str]:
         margins = {column.metric: column.metric.margin for column in summary.columns}
         stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
         lines.append(
-            "In brackets: ours minus the paper's. agrees: the 95% interval of that difference lies within the margin "
+            "Below it: ours minus the paper's. agrees: the 95% interval of that difference lies within the margin "
             f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. The paper has no intervals: "
             "the interval is ours alone, the paper's value taken as exact."
         )

@@ -122,7 +122,7 @@ def test_refusal_and_forced_coverage() -> None:
 def test_the_papers_values_stand_beside_for_its_families() -> None:
     results = world.paper()
     files = written(results)
-    assert "paper 49.62 (+" in files["md"]
+    assert "paper 49.62, +" in files["md"]
     assert "49.42" in files["md"]  # the conflict, as a footnote
     assert "paper 49.62" in files["tex"]
     assert ",49.62," in files["csv"]
