@@ -207,7 +207,8 @@ def _cell(cell: CellSummary, column: ColumnSummary, min_coverage: float) -> Cell
     if cell.value is None:
         return CellView("n/a", extra=beside)
     coverage: tuple[str, ...] = ()
-    if min_coverage < MIN_COVERAGE and cell.coverage is not None:  # asked for what would be refused: then say it
+    asked = min_coverage < MIN_COVERAGE  # for what would be refused: then say it
+    if asked and cell.coverage is not None and cell.coverage < 1:
         coverage = (f"coverage {percent(cell.coverage)}",)
         if cell.bounds is not None:
             coverage += (f"could be {cell.bounds[0]:.{coarse}f}-{cell.bounds[1]:.{coarse}f}",)

@@ -26,8 +26,8 @@ def write_report(
 
     The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars), and where the data
     are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``. ``min_coverage`` (0..1) is the share
-    of scored questions below which a cell is refused; below the default the coverage is printed in every cell, with
-    the worst and the best that its value could be. Raises UserError for an unknown target and for scores that do not
+    of scored questions below which a cell is refused; below the default the coverage of incomplete cells is printed,
+    with the worst and the best that their value could be. Raises UserError for an unknown target and for scores that do not
     fit together.
     """
     from reports.data import to_json
