@@ -38,7 +38,7 @@ def _letter(char: str) -> str:
 
 
 def latex(view: TableView) -> str:
-    """A ``table`` float. Needs ``\\usepackage{booktabs}``."""
+    """A ``table`` float and its notes. Needs ``\\usepackage{booktabs}``."""
     lines = [
         "% Made by distilbench. Needs \\usepackage{booktabs}.",
         r"\begin{table}[t]",
@@ -66,12 +66,13 @@ def latex(view: TableView) -> str:
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
-        r"\par\smallskip",
-        r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+        r"\end{table}",
+        r"% The notes stand outside of the float: with it they can be longer than a page.",
+        r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par",
     ]
     lines += [rf"{escape_latex(text)}\par" for text in view.legend]
     lines += [rf"{_raised((letter,))}\,{escape_latex(text)}\par" for letter, text in view.footnotes]
-    return "\n".join([*lines, r"\end{minipage}", r"\end{table}"]) + "\n"
+    return "\n".join([*lines, "}"]) + "\n"
 
 
 def _head(view: TableView) -> list[str]:

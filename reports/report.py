@@ -27,8 +27,8 @@ def write_report(
     The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars), and where the data
     are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``. ``min_coverage`` (0..1) is the share
     of scored questions below which a cell is refused; below the default the coverage of incomplete cells is printed,
-    with the worst and the best that their value could be. Raises UserError for an unknown target and for scores that do not
-    fit together.
+    with the worst and the best that their value could be. Raises UserError for an unknown target and for scores that
+    do not fit together.
     """
     from reports.data import to_json
     from reports.figures import all_figures

@@ -100,10 +100,8 @@ def _coverage(summary: Summary) -> list[str]:
     gaps = [cell for cell in summary.cells.values() if cell.bounds is not None]
     if summary.min_coverage >= MIN_COVERAGE or not gaps:
         return []
-    return [
-        "coverage: the scored share of a cell's questions, where it is not all of them. could be: the value if every "
-        "missing verdict were the worst, and if each were the best."
-    ]
+    shown = "coverage: the scored share of a cell's questions, where it is not all of them"
+    return [f"{shown}. could be: the value if every missing verdict were the worst, and if each were the best."]
 
 
 def _paper(summary: Summary, run: Run) -> list[str]:

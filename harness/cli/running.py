@@ -125,7 +125,7 @@ def reproduce(
     baseline: Baseline = None,
     force: Force = False,
 ) -> None:
-    """Reproduce a table of the paper: run what is missing, print the table, and write it in five formats.
+    """Reproduce a table of the paper: run what is missing, print the table, and write its files.
 
     The files go to runs/NAME/report. A second time there is nothing to compute.
     """

@@ -226,6 +226,7 @@ def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
     assert "undefined" not in done.stdout
     if which != "hostile":
         assert "Overfull" not in done.stdout  # nothing sticks out of the page
+        assert "Float too large" not in done.stdout
 
 
 def test_colours_are_told_apart_and_stay() -> None:
