@@ -25,26 +25,29 @@ def write_report(
     """Write a target's table and figures under ``out_dir``, each file whole or not at all, and return their paths.
 
     The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars), and where the data
-    are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``. ``min_coverage`` (0..1) is the share
-    of scored questions below which a cell is refused; below the default the coverage of incomplete cells is printed,
-    with the worst and the best that their value could be. Raises UserError for an unknown target and for scores that
-    do not fit together.
+    are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``; not drawn again where nothing changed.
+    ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
+    coverage of incomplete cells is printed, with the worst and the best that their value could be. Raises UserError
+    for an unknown target and for scores that do not fit together.
     """
     from reports.data import to_json
-    from reports.figures import all_figures
+    from reports.figures.kept import drawn_from, keep, kept
     from reports.latex import latex
     from reports.tables import markdown, tidy_csv
 
     summary = summarise(results, find_target(target), min_coverage)
     view = build(summary, results.run)
-    contents = {
-        ".md": markdown(view).encode(),
-        ".tex": latex(view).encode(),
-        ".csv": tidy_csv(summary, results.run).encode(),
-        ".json": to_json(summary, view, results.run).encode(),
-        **all_figures(summary, results),
-    }
-    return [write_atomic(out_dir / f"{target}{name}", content) for name, content in contents.items()]
+    data = to_json(summary, view, results.run)
+    contents = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run), "json": data}
+    paths = [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in contents.items()]
+    source = drawn_from(data, results)
+    figures = kept(out_dir, target, source)
+    if figures is None:
+        from reports.figures import all_figures
+
+        drawn = all_figures(summary, results)
+        figures = keep(out_dir, target, source, {f"{target}{name}": content for name, content in drawn.items()})
+    return [*paths, *figures]
 
 
 def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:

@@ -168,7 +168,19 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
         assert paths == [tmp_path / folder / f"table1.{kind}" for kind in kinds]
     for kind in kinds:
         assert (tmp_path / "a" / f"table1.{kind}").read_bytes() == (tmp_path / "b" / f"table1.{kind}").read_bytes()
-    assert len(list((tmp_path / "a").iterdir())) == len(kinds)
+    assert len(list((tmp_path / "a").glob("[!.]*"))) == len(kinds)
+    again_draws_only_what_changed(tmp_path / "a")
+
+
+def again_draws_only_what_changed(folder: Path) -> None:
+    """A mark in an unchanged file's time stamp survives; a figure that somebody changed is drawn anew."""
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("table1.[ps][ndv][gf]")}
+    results = world.make(("student", "kd"), seeds=(0,))
+    write_report(results, "table1", folder)
+    assert all(path.stat().st_mtime_ns == stamp for path, (stamp, _) in before.items()) and len(before) == 3
+    (folder / "table1.svg").write_text("changed by hand")
+    write_report(results, "table1", folder)
+    assert all(path.read_bytes() == content for path, (_, content) in before.items())
 
 
 def test_json_has_every_number_of_the_csv() -> None:
