@@ -1,7 +1,7 @@
 """One call from results to files: ``write_report(results, "table1", Path("runs/pocket/report"))``.
 
-The files depend on the scores and the run's description only, not on when or how fast they were made: an unchanged
-run writes the same bytes again.
+The files depend on what is in the store only: an unchanged run writes the same bytes again. The tables do not depend
+on when or how fast it was made; the figure of training costs is about that.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.layout import TableView, build
-from reports.summary import MIN_COVERAGE, Summary, summarise
+from reports.summary import MIN_COVERAGE, summarise
 from reports.targets import find_target
 from results.frames import Results
 from results.locks import write_atomic
-from results.run import Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,27 +22,40 @@ if TYPE_CHECKING:
 def write_report(
     results: Results, target: str = "table1", out_dir: Path = Path(), min_coverage: float = MIN_COVERAGE
 ) -> list[Path]:
-    """Write ``<target>.md .tex .csv`` and its figure (``.png .svg``, curves ``.pdf`` too) under ``out_dir``.
+    """Write a target's table and figures under ``out_dir``, each file whole or not at all, and return their paths.
 
-    Each is written whole or not at all. Returns their paths.
-
+    The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars or curves), and where
+    the data are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``; not drawn again where nothing
+    changed.
     ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
-    coverage is printed in every cell. Raises UserError for an unknown target and for scores that do not fit together.
+    coverage of incomplete cells is printed, with the worst and the best that their value could be. Raises UserError
+    for an unknown target and for scores that do not fit together.
     """
+    from reports.data import to_json
+    from reports.figures.kept import drawn_from, keep, kept
     from reports.latex import latex
     from reports.tables import markdown, tidy_csv
 
     wanted = find_target(target)
     view = view_of(results, target, min_coverage)
-    contents = {"md": markdown(view).encode(), "tex": latex(view).encode()}
     if wanted.layout == "settings":
-        from reports.settings import settings_csv
+        from reports.settings import settings_csv, settings_json
 
-        contents |= {"csv": settings_csv(wanted, results.run).encode()}
-    else:
-        summary = summarise(results, wanted, min_coverage)
-        contents |= {"csv": tidy_csv(summary, results.run).encode(), **figure(summary, results.run)}
-    return [write_atomic(out_dir / f"{target}.{kind}", content) for kind, content in contents.items()]
+        made = {"md": markdown(view), "tex": latex(view), "csv": settings_csv(wanted, results.run)}
+        made["json"] = settings_json(wanted, view, results.run)
+        return [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in made.items()]
+    summary = summarise(results, wanted, min_coverage)
+    data = to_json(summary, view, results.run)
+    contents = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run), "json": data}
+    paths = [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in contents.items()]
+    source = drawn_from(data, results)
+    figures = kept(out_dir, target, source)
+    if figures is None:
+        from reports.figures import all_figures
+
+        drawn = all_figures(summary, results)
+        figures = keep(out_dir, target, source, {f"{target}{name}": content for name, content in drawn.items()})
+    return [*paths, *figures]
 
 
 def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -> TableView:
@@ -54,17 +66,6 @@ def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -
 
         return settings_view(wanted, results.run)
     return build(summarise(results, wanted, min_coverage), results.run)
-
-
-def figure(summary: Summary, run: Run) -> dict[str, bytes]:
-    """The picture that goes with a target: format to file content."""
-    if summary.target.layout == "curves":
-        from reports.curves import curve_chart
-
-        return curve_chart(summary, run)
-    from reports.figures import bar_chart
-
-    return bar_chart(summary, run)
 
 
 def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:

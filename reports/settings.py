@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.target import Target
-from reports.layout import CellView, ColumnView, RowView, TableView, clean
+from reports.layout import CellView, ColumnView, RowView, TableView
 from reports.targets.table4 import ROW, SETTINGS
+from reports.wording import clean
 from results.published import Published, published_table
 from results.run import Run
 
@@ -101,3 +103,21 @@ def settings_csv(target: Target, run: Run) -> str:
             head = (target.name, clean(run.name), clean(run.family.name), each.name, used)
             writer.writerow((*head, family, repr(number.value), number.protocol, number.note))
     return out.getvalue()
+
+
+def settings_json(target: Target, view: TableView, run: Run) -> str:
+    """One object: the run, and every hyperparameter with what was used and what the paper states."""
+    rows = [
+        {
+            "setting": each.name,
+            "used": each.used,
+            "same": each.same,
+            "published": [
+                {"family": family, "value": number.value, "searched": number.protocol, "note": number.note}
+                for family, number in each.published
+            ],
+        }
+        for each in settings(run)
+    ]
+    whole = {"format": 1, "target": target.name, "title": view.title, "run": {"name": run.name}, "rows": rows}
+    return json.dumps({**whole, "legend": list(view.legend)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -166,6 +166,7 @@ def _is_benchmark(item: Benchmark | Any) -> bool:
     needed = (
         "name",
         "metrics",
+        "verdicts",
         "config",
         "judged",
         "questions",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.target import Point, Target
-from reports.curves import curve_chart, curves
+from reports.figures.sweeps import curve_chart, curves
 from reports.summary import Summary, summarise
 from results.frames import Results
 from results.run import RowSpec

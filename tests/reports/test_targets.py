@@ -94,7 +94,7 @@ def test_settings_are_those_that_the_run_trains_with() -> None:
 def test_table4_is_written_without_scores(tmp_path: Path) -> None:
     results = Results(pocket(), {})
     files = {path.name for path in write_report(results, "table4", tmp_path)}
-    assert files == {"table4.md", "table4.tex", "table4.csv"}
+    assert files == {"table4.md", "table4.tex", "table4.csv", "table4.json"}
     view = view_of(results, "table4")
     rows = {row.title: [cell.value for cell in row.cells] for row in view.rows}
     assert rows["alpha"] == ["0.8", "0.8", "yes", "no search stated"]

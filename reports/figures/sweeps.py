@@ -6,22 +6,24 @@ print is readable. The dashed grey line with its band is the reference row, whic
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from reports.figures import STYLE, colour, drawn
-from reports.layout import clean, metric_title
-from reports.summary import CellSummary, ColumnSummary, Summary
+from reports.cells import CellSummary
+from reports.figures.style import FORMATS, drawn, styled
+from reports.layout import metric_title
+from reports.palette import colour
+from reports.summary import ColumnSummary, Summary
+from reports.wording import clean
 from results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 DASHES: Final = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)))
-FORMATS: Final = ("png", "svg", "pdf")
 _SHIFT: Final = 0.012
 """Lines are moved apart by this share of the x range, so that their intervals can be told apart."""
 
@@ -61,20 +63,24 @@ def _common(title: str) -> str:
 
 
 def curve_chart(summary: Summary, run: Run, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """Format to file content. A panel without any value says so."""
-    import matplotlib as mpl
+    """Format to file content."""
+    with styled():
+        figure = sweeps(summary, run)
+        return {name: drawn(figure, name) for name in formats}
+
+
+def sweeps(summary: Summary, run: Run) -> Figure:
+    """The figure. A panel without any value says so."""
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        count = max(1, len(summary.columns))
-        figure = Figure(figsize=(1.2 + 4.6 * count, 3.9), layout="constrained")
-        axes = figure.subplots(1, count, squeeze=False)[0]
-        for axis, column in zip(axes, summary.columns, strict=False):
-            _panel(axis, summary, column, curves(summary, run, column))
-        figure.suptitle(_title(summary, run), x=0.01, ha="left", fontsize=10, weight="bold")
-        figure.supxlabel(_note(summary, run), x=0.01, ha="left", fontsize=7.5, color="#444444")
-        return {name: drawn(figure, name) for name in formats}
+    count = max(1, len(summary.columns))
+    figure = Figure(figsize=(1.2 + 4.6 * count, 3.9), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for axis, column in zip(axes, summary.columns, strict=False):
+        _panel(axis, summary, column, curves(summary, run, column))
+    figure.suptitle(_title(summary, run), x=0.01, ha="left", fontsize=10, weight="bold")
+    figure.supxlabel(_note(summary, run), x=0.01, ha="left", fontsize=7.5, color="#444444")
+    return figure
 
 
 def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[Curve]) -> None:
