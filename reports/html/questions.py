@@ -1,0 +1,231 @@
+"""The question browser's data: an index per benchmark, and blocks of questions with all answers and judgments.
+
+Nothing of it is read until a reader asks: the index is unpacked when its benchmark is chosen, a block when one of its
+questions is. Answers of all models to one question lie side by side, where they compress best.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.stages.work import questions_hash
+from harness.types import Answer, Judgment, Question
+from reports.html.parts import Section, pack, render
+from results.frames import Results
+from results.trail import Entry, Trail
+
+Questions = Mapping[str, Sequence[Question] | str]
+"""By benchmark: the questions of the run, or why they are not at hand (answers are then shown without them)."""
+_BLOCK: Final = 400_000  # characters; some 20 ms to unpack
+_SNIPPET: Final = 300  # characters of a question in the index, for the list and its search
+
+
+@dataclass(frozen=True)
+class Source:
+    """One target's run: what the page has questions, answers and judgments from."""
+
+    label: str
+    """``Table 3``; set before a row's title where two targets have different rows of one name."""
+    results: Results
+    trails: tuple[Trail, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What can be put on either side: one row's answers under one seed."""
+
+    title: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One benchmark with everything that is known of its questions."""
+
+    benchmark: str
+    title: str
+    trail: Trail
+    sides: tuple[Side, ...]
+    judges: tuple[str, ...]
+    metrics: tuple[tuple[str, str], ...]
+    """Id and title of the metrics with a value per question."""
+    unavailable: tuple[tuple[str, str], ...]
+    """Rows without a score, and why."""
+
+
+def questions_section(sources: Sequence[Source], questions: Questions, title: str = "Questions") -> Section:
+    """The browser over all sources. Raises UserError where an artifact is damaged."""
+    found = shelves(sources)
+    data: dict[str, str] = {}
+    for number, shelf in enumerate(found):
+        texts, problem = _texts(shelf, questions)
+        index, blocks = contents(shelf, texts, problem)
+        data[f"index-{number}"] = pack(index)
+        data |= {f"block-{number}-{place}": block for place, block in enumerate(blocks)}
+    names = [(number, shelf.title) for number, shelf in enumerate(found)]
+    return Section(title, render("questions.html.jinja", shelves=names), data)
+
+
+def shelves(sources: Sequence[Source]) -> list[Shelf]:
+    """Benchmarks in the order of the runs; sources that asked the same questions share one."""
+    together: dict[tuple[str, str, str | None], list[tuple[Source, Trail]]] = {}
+    for source in sources:
+        for trail in source.trails:
+            together.setdefault((trail.benchmark, trail.questions, trail.baseline), []).append((source, trail))
+    titles = Counter(_title(members[0][0], key[0]) for key, members in together.items())
+    made = []
+    for (benchmark, hashed, _), members in together.items():
+        title = _title(members[0][0], benchmark)
+        shown = f"{title} ({hashed[:6]})" if titles[title] > 1 else title
+        judges = dict.fromkeys(judge for _, trail in members for judge in trail.judges)
+        metrics = {
+            metric.id: metric.title
+            for source, _ in members
+            for metric in source.results.run.columns
+            if metric.id.partition(".")[0] == benchmark
+        }
+        sides = tuple(_sides(members))
+        able = [(i, t) for i, t in metrics.items() if any(_contributions(side, i) for side in sides)]
+        why = tuple(dict.fromkeys(pair for source, _ in members for pair in _unavailable(source, benchmark)))
+        made.append(Shelf(benchmark, shown, members[0][1], sides, tuple(judges), tuple(able), why))
+    return made
+
+
+def _title(source: Source, benchmark: str) -> str:
+    metrics = source.results.run.columns
+    return next((metric.group for metric in metrics if metric.id.partition(".")[0] == benchmark), benchmark)
+
+
+def _sides(members: Sequence[tuple[Source, Trail]]) -> list[Side]:
+    """Every row and seed once; a second row of one name and seed with other answers is called after its target."""
+    found: dict[tuple[str, tuple[str, ...]], Side] = {}
+    taken: set[tuple[str, int]] = set()
+    for source, trail in members:
+        for entry in trail.entries:
+            identity = (entry.answers, tuple(each.key for each in entry.judged))
+            if identity in found:
+                continue
+            again = (entry.title, entry.seed) in taken
+            found[identity] = Side(f"{source.label}: {entry.title}" if again else entry.title, entry)
+            taken.add((entry.title, entry.seed))
+    return list(found.values())
+
+
+def _unavailable(source: Source, benchmark: str) -> list[tuple[str, str]]:
+    run = source.results.run
+    return [
+        (run.row(row).title, why)
+        for (row, metric, _), why in source.results.missing.items()
+        if metric.partition(".")[0] == benchmark
+    ]
+
+
+def _texts(shelf: Shelf, questions: Questions) -> tuple[list[Question], str]:
+    """The questions, or stand-ins that have only their ids, and then why."""
+    at_hand = questions.get(shelf.benchmark, "the benchmark is not known here")
+    if isinstance(at_hand, str):
+        problem = at_hand
+    elif questions_hash(at_hand, whole=True) != shelf.trail.questions:
+        problem = "the questions at hand are not those that were asked"
+    else:
+        return list(at_hand), ""
+    ids = shelf.trail.answers(shelf.sides[0].entry.answers) if shelf.sides else {}
+    return [Question(name, ()) for name in ids], problem
+
+
+def contents(shelf: Shelf, questions: Sequence[Question], problem: str) -> tuple[dict[str, Any], list[str]]:
+    """The index as a JSON value, and the blocks of questions, packed."""
+    trail = shelf.trail
+    answers = [trail.answers(side.entry.answers) for side in shelf.sides]
+    judgments = [{e.judge: trail.judgments(e.key) for e in side.entry.judged} for side in shelf.sides]
+    theirs = trail.answers(trail.baseline) if trail.baseline else {}
+    starts: list[int] = []
+    blocks: list[str] = []
+    block: list[dict[str, Any]] = []
+    length = 0
+    for place, question in enumerate(questions):
+        given = [found.get(question.id) for found in answers]
+        said = [
+            [[shelf.judges.index(judge), list(map(_judgment, by.get(question.id, [])))] for judge, by in found.items()]
+            for found in judgments
+        ]
+        baseline = theirs[question.id].turns if question.id in theirs else question.baseline
+        if not block:
+            starts.append(place)
+        block.append(_record(question, baseline, given, said))
+        length += sum(len(turn) for answer in given if answer for turn in answer.turns) + sum(
+            len(each[5]) for side in said for _, some in side for each in some
+        )
+        if length > _BLOCK:
+            blocks, block, length = [*blocks, pack(block)], [], 0
+    blocks += [pack(block)] if block else []
+    index = {
+        "title": shelf.title,
+        "problem": problem,
+        "judges": shelf.judges,
+        "baseline": trail.baseline_row or _baseline_name(questions, bool(theirs)),
+        "sides": [[side.title, side.entry.seed] for side in shelf.sides],
+        "unavailable": shelf.unavailable,
+        "starts": starts,
+        "questions": [[each.id, each.category, " ".join(each.turns)[:_SNIPPET]] for each in questions],
+        "measures": _measures(shelf, questions, judgments),
+        "unscored": [
+            [sum(j.verdict is None for by in found.values() for j in by.get(q.id, ())) for q in questions]
+            for found in judgments
+        ],
+    }
+    return index, blocks
+
+
+def _record(question: Question, baseline: Sequence[str], given: list[Answer | None], said: Any) -> dict[str, Any]:
+    return {
+        "turns": question.turns,
+        "baseline": baseline,
+        "reference": question.reference,
+        "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in given],
+        "judgments": said,
+    }
+
+
+def _judgment(judgment: Judgment) -> list[Any]:
+    each = judgment
+    plain = [each.part, each.repeat, _short(each.verdict), each.reason, each.flags]
+    return [*plain, each.reply, each.judge_model, each.meta]
+
+
+def _baseline_name(questions: Sequence[Question], replaced: bool) -> str:
+    """What to call the answer that models are compared with; empty where there is none."""
+    first = next((each for each in questions if each.baseline), None)
+    return "" if first is None and not replaced else "Baseline"
+
+
+def _measures(
+    shelf: Shelf, questions: Sequence[Question], judgments: Sequence[Mapping[str, Mapping[str, list[Judgment]]]]
+) -> list[dict[str, Any]]:
+    """What questions can be sorted and filtered by: a value (or null) per side and question."""
+    measures: list[dict[str, Any]] = []
+    for judge in shelf.judges:
+        values = [[_mean(found.get(judge, {}).get(q.id, [])) for q in questions] for found in judgments]
+        measures.append({"title": f"mean verdict, {judge}", "values": values})
+    for metric, title in shelf.metrics:
+        values = [[_short(_contributions(side, metric).get(q.id)) for q in questions] for side in shelf.sides]
+        measures.append({"title": f"share in {title}", "values": values})
+    return measures
+
+
+def _contributions(side: Side, metric: str) -> Mapping[str, float]:
+    score = side.entry.scores.get(metric)
+    return score.per_question if score else {}
+
+
+def _mean(judgments: Sequence[Judgment]) -> float | None:
+    verdicts = [each.verdict for each in judgments if each.verdict is not None]
+    return _short(sum(verdicts) / len(verdicts)) if verdicts else None
+
+
+def _short(value: float | None) -> float | None:
+    """Four significant digits: what is shown, and half the size."""
+    return None if value is None else float(f"{value:.4g}")
