@@ -63,6 +63,8 @@ def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | No
         if spec is None or spec["kind"] not in registry.judges:
             return None
         kind = registry.judges[spec["kind"]]
-        return kind.price(build(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written)
+        return kind.price(
+            build(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written
+        )
 
     return price

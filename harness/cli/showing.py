@@ -68,7 +68,8 @@ def report(
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
     html: Annotated[
-        bool, typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers.")
+        bool,
+        typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers."),
     ] = False,
     plugins: Plugins = None,
 ) -> None:
@@ -94,9 +95,7 @@ def report(
         typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)
 
 
-def write_target(
-    folder: Path, store: ArtifactStore, target: str, min_coverage: float | None
-) -> tuple[Results, float]:
+def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> tuple[Results, float]:
     """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
 
     ``min_coverage`` of ``None``: the recipe's own. Returns what the table was made from.

@@ -12,7 +12,6 @@ class Browser {
     this.number = 0;
     this.order = []; // places of the questions in the list
     this.chosen = -1; // place of the question that is shown
-    this.marked = true;
     this.turn = 0; // counts requests, so that a late answer does not overwrite a newer one
   }
 
@@ -41,6 +40,9 @@ class Browser {
       const option = event.target.closest("[role=option]");
       if (option) this.choose(Number(option.dataset.place));
     });
+    this.by("previous").addEventListener("click", () => this.step(-1));
+    this.by("next").addEventListener("click", () => this.step(1));
+    this.by("marked").addEventListener("change", () => this.choose(this.chosen));
     this.list.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -161,6 +163,7 @@ class Browser {
     if (before) before.setAttribute("aria-selected", "false");
     this.chosen = place;
     const detail = this.by("detail");
+    this.drawSteps();
     if (place < 0) {
       this.list.removeAttribute("aria-activedescendant");
       detail.replaceChildren(make("p", {}, "No question is left: loosen the filters."));
@@ -190,7 +193,8 @@ class Browser {
     }
     if (turn !== this.turn) return;
     const sides = ["a", "b"].map((name) => this.content(name, record));
-    detail.replaceChildren(this.steps(place), ...questionView(index, index.questions[place], record, sides, this.marked));
+    const marked = this.by("marked").checked;
+    detail.replaceChildren(...questionView(index, index.questions[place], record, sides, marked));
     detail.setAttribute("aria-busy", "false");
     this.remember(index.questions[place][0]);
   }
@@ -207,21 +211,17 @@ class Browser {
     return { title, answer: record.answers[side], judgments: record.judgments[side], note: "" };
   }
 
-  /** Buttons to the neighbours, and the switch for marks. */
-  steps(place) {
-    const at = this.order.indexOf(place);
-    const step = (label, to) => {
-      const button = make("button", { type: "button", disabled: to < 0 || to >= this.order.length }, label);
-      button.addEventListener("click", () => this.choose(this.order[to]));
-      return button;
-    };
-    const box = make("input", { type: "checkbox" });
-    box.checked = this.marked;
-    box.addEventListener("change", () => { this.marked = box.checked; this.drawQuestion(place); });
-    const label = make("label", {}, " Mark differing words");
-    label.prepend(box);
-    return make("div", { class: "steps" }, step("Previous", at - 1), step("Next", at + 1),
-      make("span", { class: "faint" }, `${at + 1} of ${this.order.length}`), label);
+  /** The buttons to the neighbours, and where one is. */
+  drawSteps() {
+    const at = this.order.indexOf(this.chosen);
+    this.by("previous").disabled = at <= 0;
+    this.by("next").disabled = at < 0 || at === this.order.length - 1;
+    this.by("place").textContent = at < 0 ? "" : `${at + 1} of ${this.order.length}`;
+  }
+
+  step(by) {
+    const at = this.order.indexOf(this.chosen) + by;
+    if (at >= 0 && at < this.order.length) this.choose(this.order[at]);
   }
 
   key(event) {

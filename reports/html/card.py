@@ -83,12 +83,12 @@ def costs(markers: Sequence[Marker], price: Price) -> Grid:
     total = _costs(markers, "all", price)
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
     columns = (GridColumn("Stage", numeric=False), *(GridColumn(name) for name in names))
-    notes = (
-        ("", "Wall time is summed over stages, which may have run side by side. Artifacts that were already in the store "
-             "are counted with what they took when they were made."),
-        ("", "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing."),
-    )  # fmt: skip
-    return Grid("What the run took", columns, tuple(rows), (total,), notes)
+    told = (
+        "Wall time is summed over stages, which may have run side by side. What was in the store already is counted "
+        "with what it took when it was made.",
+        "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing.",
+    )
+    return Grid("What the run took", columns, tuple(rows), (total,), tuple(("", text) for text in told))
 
 
 def _costs(markers: Sequence[Marker], name: str, price: Price) -> tuple[GridCell, ...]:

@@ -57,9 +57,7 @@ def write_page(
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
     tables = [target_section(part.results, find_target(part.target), part.min_coverage) for part in parts]
-    sources = [
-        Source(find_target(part.target).label, part.results, read_trails(part.results, store)) for part in parts
-    ]
+    sources = [Source(find_target(part.target).label, part.results, read_trails(part.results, store)) for part in parts]
     cards = []
     for part in parts:
         label = find_target(part.target).label

@@ -19,6 +19,8 @@ from results.trail import Entry, Trail
 
 Questions = Mapping[str, Sequence[Question] | str]
 """By benchmark: the questions of the run, or why they are not at hand (answers are then shown without them)."""
+Said = Mapping[str, Mapping[str, list[Judgment]]]
+"""One side's judgments by judge and question."""
 _BLOCK: Final = 400_000  # characters; some 20 ms to unpack
 _SNIPPET: Final = 300  # characters of a question in the index, for the list and its search
 
@@ -142,31 +144,12 @@ def contents(shelf: Shelf, questions: Sequence[Question], problem: str) -> tuple
     answers = [trail.answers(side.entry.answers) for side in shelf.sides]
     judgments = [{e.judge: trail.judgments(e.key) for e in side.entry.judged} for side in shelf.sides]
     theirs = trail.answers(trail.baseline) if trail.baseline else {}
-    starts: list[int] = []
-    blocks: list[str] = []
-    block: list[dict[str, Any]] = []
-    length = 0
-    for place, question in enumerate(questions):
-        given = [found.get(question.id) for found in answers]
-        said = [
-            [[shelf.judges.index(judge), list(map(_judgment, by.get(question.id, [])))] for judge, by in found.items()]
-            for found in judgments
-        ]
-        baseline = theirs[question.id].turns if question.id in theirs else question.baseline
-        if not block:
-            starts.append(place)
-        block.append(_record(question, baseline, given, said))
-        length += sum(len(turn) for answer in given if answer for turn in answer.turns) + sum(
-            len(each[5]) for side in said for _, some in side for each in some
-        )
-        if length > _BLOCK:
-            blocks, block, length = [*blocks, pack(block)], [], 0
-    blocks += [pack(block)] if block else []
+    starts, blocks = _blocks(shelf.judges, questions, answers, judgments, theirs)
     index = {
         "title": shelf.title,
         "problem": problem,
         "judges": shelf.judges,
-        "baseline": trail.baseline_row or _baseline_name(questions, bool(theirs)),
+        "baseline": trail.baseline_row or ("Baseline" if any(each.baseline for each in questions) else ""),
         "sides": [[side.title, side.entry.seed] for side in shelf.sides],
         "unavailable": shelf.unavailable,
         "starts": starts,
@@ -180,14 +163,40 @@ def contents(shelf: Shelf, questions: Sequence[Question], problem: str) -> tuple
     return index, blocks
 
 
-def _record(question: Question, baseline: Sequence[str], given: list[Answer | None], said: Any) -> dict[str, Any]:
-    return {
-        "turns": question.turns,
-        "baseline": baseline,
-        "reference": question.reference,
-        "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in given],
-        "judgments": said,
-    }
+def _blocks(
+    judges: Sequence[str],
+    questions: Sequence[Question],
+    answers: Sequence[Mapping[str, Answer]],
+    judgments: Sequence[Said],
+    theirs: Mapping[str, Answer],
+) -> tuple[list[int], list[str]]:
+    """Where each block begins, and the blocks: the questions up to the one that goes over the limit."""
+    starts: list[int] = []
+    blocks: list[str] = []
+    block: list[dict[str, Any]] = []
+    length = 0
+    for place, question in enumerate(questions):
+        if not block:
+            starts.append(place)
+        given = [found.get(question.id) for found in answers]
+        said = [[(judge, by.get(question.id, [])) for judge, by in found.items()] for found in judgments]
+        length += sum(len(turn) for answer in given if answer for turn in answer.turns)
+        length += sum(len(each.reply) for side in said for _, some in side for each in some)
+        block.append(
+            {
+                "turns": question.turns,
+                "baseline": theirs[question.id].turns if question.id in theirs else question.baseline,
+                "reference": question.reference,
+                "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in given],
+                "judgments": [
+                    [[judges.index(judge), list(map(_judgment, some))] for judge, some in side] for side in said
+                ],
+            }
+        )
+        if length > _BLOCK or place + 1 == len(questions):
+            blocks.append(pack(block))
+            block, length = [], 0
+    return starts, blocks
 
 
 def _judgment(judgment: Judgment) -> list[Any]:
@@ -196,15 +205,7 @@ def _judgment(judgment: Judgment) -> list[Any]:
     return [*plain, each.reply, each.judge_model, each.meta]
 
 
-def _baseline_name(questions: Sequence[Question], replaced: bool) -> str:
-    """What to call the answer that models are compared with; empty where there is none."""
-    first = next((each for each in questions if each.baseline), None)
-    return "" if first is None and not replaced else "Baseline"
-
-
-def _measures(
-    shelf: Shelf, questions: Sequence[Question], judgments: Sequence[Mapping[str, Mapping[str, list[Judgment]]]]
-) -> list[dict[str, Any]]:
+def _measures(shelf: Shelf, questions: Sequence[Question], judgments: Sequence[Said]) -> list[dict[str, Any]]:
     """What questions can be sorted and filtered by: a value (or null) per side and question."""
     measures: list[dict[str, Any]] = []
     for judge in shelf.judges:

@@ -29,7 +29,8 @@ def books() -> list[shelves.Book]:
     """A pairwise benchmark with a second judge, and one of two turns; ``dpo`` is the better row of the first."""
     metrics = (Metric("arena_hard.wr", "WR", "Arena-Hard"), Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10"))
     first = [
-        Question(f"q{n}", (f"Name {n} fruits.",), ("lists", "facts")[n % 2], (f"Baseline answer {n}.",)) for n in range(12)
+        Question(f"q{n}", (f"Name {n} fruits.",), ("lists", "facts")[n % 2], (f"Baseline answer {n}.",))
+        for n in range(12)
     ]
     first[3] = replace(first[3], turns=(f"Question {HOSTILE}",), category=f"evil {HOSTILE}")
     second = [Question(f"m{n}", (f"Tell {n}.", "And now shorter."), reference=(f"ref {n}", "")) for n in range(4)]
@@ -56,7 +57,9 @@ def _judge(question: Question, row: str, seed: int) -> list[Judgment]:
     value = {"teacher": 2.0, "student": 0.0, "dpo": 1.0}[row] - (2.0 if number % 3 == 2 and row == "dpo" else 0.0)
     reply = f"{HOSTILE} [[A>B]]" if number == 3 else f"Answer A of {row} is what it is. [[A>B]]"
     games = [
-        Judgment(question.id, f"game{game}", value, reply=reply, flags=("swapped",) * (game - 1), meta={"first": game == 1})
+        Judgment(
+            question.id, f"game{game}", value, reply=reply, flags=("swapped",) * (game - 1), meta={"first": game == 1}
+        )
         for game in (1, 2)
     ]
     if number == 7 and row == "student":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 from markupsafe import Markup
 
 from harness.errors import UserError
-from harness.stage import Stage, ref
+from harness.stage import Stage
 from harness.types import Question
 from reports.html import card, page, parts, questions, tables
 from reports.layout import build
@@ -78,7 +76,9 @@ def chunks(reader: Reader) -> dict[str, Any]:
 # Packing and escaping
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "\ud800 alone", "a\x00\x1b\u202e\r\n", "中文 \U0001f600", "", "</script>" * 99])
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "\ud800 alone", "a\x00\x1b\u202e\r\n", "中文 \U0001f600", "", "</script>" * 99]
+)
 def test_packed_text_comes_back_and_cannot_end_its_element(text: str) -> None:
     packed = parts.pack({"text": [text]})
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", packed)
@@ -169,7 +169,14 @@ def test_a_report_table_becomes_a_grid() -> None:
     results = world.with_missing(results, "kd", "needs a shared vocabulary")
     view = build(summarise(results, TARGETS["table1"]), results.run)
     grid = tables.grid_of(view)
-    assert [column.title for column in grid.columns] == ["Method (pocket)", "LC %", "WR %", "WR %", "Score (1~10)", "Acc. %"]
+    assert [column.title for column in grid.columns] == [
+        "Method (pocket)",
+        "LC %",
+        "WR %",
+        "WR %",
+        "Score (1~10)",
+        "Acc. %",
+    ]
     by_row = {row[0].text: row for row in grid.rows}
     assert [cell.sort for cell in by_row["Standard KD"][1:]] == [None] * 5  # n/a
     assert by_row["PRO"][5].text == "refused:" and by_row["PRO"][5].sort is None
@@ -202,8 +209,7 @@ def test_the_browser_has_every_answer_and_verdict(read: Reader) -> None:
         assert index["sides"] == [[row.upper(), seed] for row in rows() for seed in (0, 1)]
         blocks = [data[f"questions-block-{number}-{block}"] for block in range(len(index["starts"]))]
         assert [len(block) for block in blocks] == [
-            end - start
-            for start, end in zip(index["starts"], [*index["starts"][1:], len(book.questions)], strict=True)
+            end - start for start, end in zip(index["starts"], [*index["starts"][1:], len(book.questions)], strict=True)
         ]
         records = [record for block in blocks for record in block]
         for question, record in zip(book.questions, records, strict=True):
@@ -213,7 +219,9 @@ def test_the_browser_has_every_answer_and_verdict(read: Reader) -> None:
                 answer = book.answer(question, row, seed)
                 assert record["answers"][place][0] == list(answer.turns)
                 own = next(said for judge, said in record["judgments"][place] if index["judges"][judge] == "judge-a")
-                wanted = [[each.part, each.verdict, each.reason, each.reply] for each in book.judge(question, row, seed)]
+                wanted = [
+                    [each.part, each.verdict, each.reason, each.reply] for each in book.judge(question, row, seed)
+                ]
                 assert [[part, value, why, reply] for part, _, value, why, _, reply, _, _ in own] == wanted
 
 
@@ -266,7 +274,9 @@ def test_questions_that_are_not_at_hand_leave_their_answers(
     assert data["questions-index-1"]["problem"] == "pull them first"
     assert [one[0] for one in data["questions-index-0"]["questions"]] == [q.id for q in books()[0].questions]
     assert data["questions-block-0-0"][0]["turns"] == []
-    assert data["questions-block-0-0"][0]["answers"][0][0] == list(books()[0].answer(books()[0].questions[0], rows()[0], 0).turns)
+    assert data["questions-block-0-0"][0]["answers"][0][0] == list(
+        books()[0].answer(books()[0].questions[0], rows()[0], 0).turns
+    )
 
 
 def test_two_targets_share_what_is_the_same(tmp_path: Path) -> None:
@@ -299,7 +309,8 @@ def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) ->
     results = shelves.make(store, books()[:1], ("student", "dpo"), (0,))
     (trail,) = read_trails(results, store)
     student = next(entry for entry in trail.entries if entry.row == "student")
-    (shelf,) = questions.shelves([questions.Source("T", results, (replace(trail, baseline=student.answers, baseline_row="student"),))])
+    other = replace(trail, baseline=student.answers, baseline_row="student")
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, (other,))])
     index, blocks = questions.contents(shelf, books()[0].questions, "")
     assert index["baseline"] == "student"
     first = books()[0].questions[0]
@@ -312,7 +323,7 @@ def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) ->
 def test_stages_are_found_once_and_in_order(made: tuple[Path, Results, ArtifactStore]) -> None:
     _, results, store = made
     markers = stages_behind(results, store)
-    # two benchmarks x two rows more than ... : rows x 2 seeds answer and judge stages each, and one score stage
+    # per benchmark: an answer and a judge stage for each row and each of two seeds, and one score stage
     wanted = {"answer": 2 * len(rows()) * 2, "judge": 2 * len(rows()) * 2, "score": 2}
     assert {kind: sum(each["kind"] == kind for each in markers) for kind in wanted} == wanted
     assert len(markers) == len({each["key"] for each in markers}) == sum(wanted.values())
@@ -336,7 +347,8 @@ def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     (trail,) = read_trails(results, store)
     answers = f"answer/{trail.entries[0].answers}"
     for judge in ({"kind": "openai", "model": "judge-a", "temperature": 0.5}, {"kind": "pocket", "noise": 1.0}):
-        stage = Stage("judge", "j", {"benchmark": book.name, "judge": judge, "config": {"repeats": 1}}, {"answers": answers})
+        params = {"benchmark": book.name, "judge": judge, "config": {"repeats": 1}}
+        stage = Stage("judge", "j", params, {"answers": answers})
         store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
     (trail,) = read_trails(results, store)
     assert trail.judges[0] == "judge-a"
@@ -410,15 +422,11 @@ def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactSt
 # The command line
 
 
-@pytest.fixture
-def registry() -> Iterator[Any]:
+def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.cli.paging import prices, questions_of
     from harness.cli.wiring import load_registry
 
-    yield load_registry()
-
-
-def test_the_command_line_gives_the_questions_or_says_why_not(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.cli.paging import prices, questions_of
+    registry = load_registry()
 
     monkeypatch.setenv("DISTILBENCH_ASSETS", "/nowhere")
     results = world.make(("student",), (0,))
@@ -447,4 +455,5 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     report("table1", "mine", tmp_path, 0.0, html=True)
     path = tmp_path / "mine" / "report" / "report.html"
     assert f"wrote {path}" in capsys.readouterr().err
-    assert json.dumps(chunks(Reader(path.read_text(encoding="utf-8")))["questions-index-0"]["sides"]) == '[["STUDENT", 0], ["DPO", 0]]'
+    found = chunks(Reader(path.read_text(encoding="utf-8")))
+    assert found["questions-index-0"]["sides"] == [["STUDENT", 0], ["DPO", 0]]
