@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,17 @@ def book(name: str, words: Words, share: float) -> Book:
         texts = tuple(words.text(said, question.id, row, seed, turn) for turn in range(turns))
         return Answer(question.id, texts, (True,) * turns, tuple(len(text) // 4 for text in texts))
 
-    def judge(question: Question, row: str, seed: int) -> list[Judgment]:
+    @cache  # the scores ask again
+    def judgments(question: str, row: str, seed: int) -> list[Judgment]:
         return [
-            Judgment(question.id, f"turn{turn + 1} game{game + 1}", float(seed_of(question.id, row) % 100),
-                     reply=words.text(replied, "reply", question.id, row, seed, turn, game))
+            Judgment(question, f"turn{turn + 1} game{game + 1}", float(seed_of(question, row) % 100),
+                     reply=words.text(replied, "reply", question, row, seed, turn, game))
             for turn in range(turns)
             for game in range(judged)
         ]  # fmt: skip
+
+    def judge(question: Question, row: str, seed: int) -> list[Judgment]:
+        return judgments(question.id, row, seed)
 
     return Book(Metric(f"{name}.score", "Score", TITLES[name]), questions, answer, judge)
 
@@ -103,7 +108,7 @@ def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
     stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
     began = time.perf_counter()
     texts = {each.name: each.questions for each in books}
-    path = write_page(folder / "page.html", [Part("table1", results, 0.0)], store, texts)
+    path = write_page(folder / "page.html", [Part("table1", results, 0.0, texts)], store)
     written = time.perf_counter() - began
     counts = {each.name: len(each.questions) for each in books}
     sizes = {"stored_mb": round(stored / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}
@@ -143,18 +148,16 @@ def opened(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dict[s
     def timed(act: Callable[[], object], seen: str) -> tuple[float, float]:
         start, used = time.perf_counter(), cpu()
         act()
-        page.wait_for_function(seen)
+        page.wait_for_selector(seen)
         return time.perf_counter() - start, cpu() - used
 
     def title(name: str) -> str:
-        return f"document.querySelector('#q-detail h3')?.textContent === '{name}'"
+        return f'#q-detail h3:text-is("{name}")'
 
     began, used = time.perf_counter(), cpu()
     address = path.as_uri()
-    times = {
-        "interactive": timed(lambda: page.goto(address, wait_until="commit"), "!!document.querySelector('th button')")
-    }
-    page.wait_for_function("!!document.querySelector('#q-detail .pair .text')")
+    times = {"interactive": timed(lambda: page.goto(address, wait_until="commit"), "th button")}
+    page.wait_for_selector("#q-detail .pair .text")
     times["first question"] = (time.perf_counter() - began, cpu() - used)
     times["other benchmark"] = timed(lambda: page.select_option("#q-shelf", label="GSM8K"), title("gsm8k-0"))
     last = page.locator("#q-list li").count() - 1
@@ -172,10 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         path, facts = build(options.share, Path(folder))
-        facts |= {"seconds": measure(path, options.rounds), "rounds": options.rounds}
-        facts |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"}
         if options.keep:
             shutil.copy(path, options.keep)
+        facts |= {"seconds": measure(path, options.rounds), "rounds": options.rounds}
+        facts |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"}
     text = json.dumps(facts, indent=1)
     options.out.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -13,8 +13,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Answer, Judgment, Score
 from results.frames import Results
@@ -65,16 +67,24 @@ class Trail:
     baseline_row: str = ""
 
     def answers(self, key: str) -> dict[str, Answer]:
-        """Answers by question. Raises KeyError where the artifact is gone, UserError where it does not fit."""
-        found = read_records(self.store.path("answer", key) / "answers.jsonl", Answer)
+        """Answers by question. Raises UserError where the artifact is gone or does not fit."""
+        found = read_records(self._folder("answer", key) / "answers.jsonl", Answer)
         return {answer.question: answer for answer in found}
 
     def judgments(self, key: str) -> dict[str, list[Judgment]]:
         """Judgments by question, in the order in which they were asked for. Raises as ``answers`` does."""
         found: dict[str, list[Judgment]] = {}
-        for judgment in read_records(self.store.path("judge", key) / "judgments.jsonl", Judgment):
+        for judgment in read_records(self._folder("judge", key) / "judgments.jsonl", Judgment):
             found.setdefault(judgment.question, []).append(judgment)
         return found
+
+    def _folder(self, kind: str, key: str) -> Path:
+        try:
+            return self.store.path(kind, key)
+        except KeyError as error:
+            raise UserError(
+                f"{error.args[0]}, though a score was made from it. Run the recipe again: only what is missing is made."
+            ) from error
 
     @cached_property
     def judges(self) -> tuple[str, ...]:

@@ -24,11 +24,11 @@ def write_run_page(
     from reports.html.page import Part, write_page
 
     registry = load_registry(plugins)
-    parts = [Part(*each) for each in shown]
-    texts: dict[str, Sequence[Question] | str] = {}
-    for part in parts:
-        texts |= questions_of(part.results.run, registry)
-    return write_page(path, parts, store, texts, prices(parts[0].results.run, registry))
+    parts = [
+        Part(target, results, coverage, questions_of(results.run, registry), prices(results.run, registry))
+        for target, results, coverage in shown
+    ]
+    return write_page(path, parts, store)
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:

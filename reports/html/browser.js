@@ -17,10 +17,18 @@ class Browser {
 
   async start() {
     this.root.hidden = false;
-    const asked = new URLSearchParams(location.hash.slice(1));
+    this.listen();
+    window.addEventListener("hashchange", () => {
+      const asked = new URLSearchParams(location.hash.slice(1));
+      if (asked.has("question")) this.follow(asked);
+    });
+    await this.follow(new URLSearchParams(location.hash.slice(1)));
+  }
+
+  /** Show what an address names, or the first question of the first benchmark. */
+  async follow(asked) {
     const shelf = [...this.by("shelf").options].find((option) => option.textContent === asked.get("benchmark"));
     if (shelf) this.by("shelf").value = shelf.value;
-    this.listen();
     await this.open(asked);
     if (asked.has("question")) this.root.closest("section").scrollIntoView();
   }
@@ -32,9 +40,13 @@ class Browser {
       this.by(side).addEventListener("change", () => { this.fillSeeds(side); this.refresh(); });
       this.by(`${side}-seed`).addEventListener("change", () => this.refresh());
     }
-    for (const name of ["measure", "show", "category", "order"]) {
+    for (const name of ["measure", "show", "category"]) {
       this.by(name).addEventListener("change", () => this.refresh());
     }
+    this.by("order").addEventListener("change", () => {
+      this.chosen = -1; // in a new order people want to see what comes first
+      this.refresh();
+    });
     this.by("search").addEventListener("input", () => this.refresh());
     this.list.addEventListener("click", (event) => {
       const option = event.target.closest("[role=option]");

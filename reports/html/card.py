@@ -26,6 +26,11 @@ class Protocol:
     deviations: tuple[str, ...]
 
 
+def unknown(benchmark: str, read: int, written: int) -> float | None:
+    """The ``Price`` where nothing is known."""
+    return None
+
+
 def card_section(run: Run, markers: Sequence[Marker], price: Price, title: str = "Run card") -> Section:
     """``markers``: of all stages behind the run's scores (``results.trail.stages_behind``)."""
     html = render(
@@ -84,8 +89,8 @@ def costs(markers: Sequence[Marker], price: Price) -> Grid:
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
     columns = (GridColumn("Stage", numeric=False), *(GridColumn(name) for name in names))
     told = (
-        "Wall time is summed over stages, which may have run side by side. What was in the store already is counted "
-        "with what it took when it was made.",
+        "Wall time is summed over stages, which may have run side by side.",
+        "What was in the store already is counted with what it took when it was made.",
         "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing.",
     )
     return Grid("What the run took", columns, tuple(rows), (total,), tuple(("", text) for text in told))

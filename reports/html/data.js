@@ -14,8 +14,17 @@ function load(id) {
   return unpacked.get(id);
 }
 
+/** The element with this id once all of it is there: the page is used while its last megabytes are still being read. */
+async function arrived(id) {
+  for (;;) {
+    const element = document.getElementById(id);
+    if (document.readyState !== "loading" || (element && element.nextElementSibling)) return element;
+    await new Promise((later) => { setTimeout(later, 10); });
+  }
+}
+
 async function read(id) {
-  const element = document.getElementById(id);
+  const element = await arrived(id);
   if (!element) throw new Error(`this page has no data ${id}`);
   if (typeof DecompressionStream === "undefined") {
     throw new Error("this browser cannot unpack compressed data (Chrome 80, Firefox 113, Safari 16.4 or later can)");

@@ -1,4 +1,4 @@
-"""One HTML file from one or several targets of a run: ``write_page(path, parts, store, questions)``.
+"""One HTML file from one or several targets of a run: ``write_page(path, parts, store)``.
 
 The file needs no server and no network, and its policy (a Content-Security-Policy that names our script and our style
 by their hashes) forbids both, so that nothing in a model's text could run or call home even if escaping failed. The
@@ -11,14 +11,14 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.html.card import Price, card_section
+from reports.html.card import Price, card_section, unknown
 from reports.html.parts import FOLDER, Section, render, slug
 from reports.html.questions import Questions, Source, questions_section
 from reports.html.tables import target_section
@@ -39,33 +39,27 @@ class Part:
     target: str
     results: Results
     min_coverage: float
+    questions: Questions = field(default_factory=dict)
+    price: Price = unknown
 
 
-def write_page(
-    path: Path,
-    parts: Sequence[Part],
-    store: ArtifactStore,
-    questions: Questions,
-    price: Price = lambda benchmark, read, written: None,
-    further: Sequence[Section] = (),
-) -> Path:
+def write_page(path: Path, parts: Sequence[Part], store: ArtifactStore, further: Sequence[Section] = ()) -> Path:
     """Write the page of these targets, whole or not at all, and return its path.
 
-    ``further`` sections stand between the tables and the run card. Raises UserError without a part, for an unknown
+    ``further`` sections stand between the tables and the questions. Raises UserError without a part, for an unknown
     target, and for artifacts that are damaged.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
-    tables = [target_section(part.results, find_target(part.target), part.min_coverage) for part in parts]
-    sources = [Source(find_target(part.target).label, part.results, read_trails(part.results, store)) for part in parts]
-    cards = []
+    tables, sources, cards = [], [], []
     for part in parts:
-        label = find_target(part.target).label
-        title = "Run card" if len(parts) == 1 else f"Run card of {label}"
-        cards.append(card_section(part.results.run, stages_behind(part.results, store), price, title))
-    sections = [*tables, *further, questions_section(sources, questions), *cards]
-    run = parts[0].results.run
-    return write_atomic(path, page(f"distilbench: {run.name}", sections).encode("utf-8"))
+        target, results = find_target(part.target), part.results
+        tables.append(target_section(results, target, part.min_coverage))
+        sources.append(Source(target.label, results, read_trails(results, store), part.questions))
+        title = "Run card" if len(parts) == 1 else f"Run card of {target.label}"
+        cards.append(card_section(results.run, stages_behind(results, store), part.price, title))
+    sections = [*tables, *further, questions_section(sources), *cards]
+    return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.stages.work import questions_hash
@@ -33,6 +33,7 @@ class Source:
     """``Table 3``; set before a row's title where two targets have different rows of one name."""
     results: Results
     trails: tuple[Trail, ...]
+    questions: Questions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,21 @@ class Shelf:
     trail: Trail
     sides: tuple[Side, ...]
     judges: tuple[str, ...]
+    questions: tuple[Question, ...]
+    problem: str
+    """Why the questions' texts are not at hand; empty where they are."""
     metrics: tuple[tuple[str, str], ...]
     """Id and title of the metrics with a value per question."""
     unavailable: tuple[tuple[str, str], ...]
     """Rows without a score, and why."""
 
 
-def questions_section(sources: Sequence[Source], questions: Questions, title: str = "Questions") -> Section:
+def questions_section(sources: Sequence[Source], title: str = "Questions") -> Section:
     """The browser over all sources. Raises UserError where an artifact is damaged."""
     found = shelves(sources)
     data: dict[str, str] = {}
     for number, shelf in enumerate(found):
-        texts, problem = _texts(shelf, questions)
-        index, blocks = contents(shelf, texts, problem)
+        index, blocks = contents(shelf)
         data[f"index-{number}"] = pack(index)
         data |= {f"block-{number}-{place}": block for place, block in enumerate(blocks)}
     names = [(number, shelf.title) for number, shelf in enumerate(found)]
@@ -92,7 +95,8 @@ def shelves(sources: Sequence[Source]) -> list[Shelf]:
         sides = tuple(_sides(members))
         able = [(i, t) for i, t in metrics.items() if any(_contributions(side, i) for side in sides)]
         why = tuple(dict.fromkeys(pair for source, _ in members for pair in _unavailable(source, benchmark)))
-        made.append(Shelf(benchmark, shown, members[0][1], sides, tuple(judges), tuple(able), why))
+        texts, problem = _texts(members)
+        made.append(Shelf(benchmark, shown, members[0][1], sides, tuple(judges), texts, problem, tuple(able), why))
     return made
 
 
@@ -125,36 +129,39 @@ def _unavailable(source: Source, benchmark: str) -> list[tuple[str, str]]:
     ]
 
 
-def _texts(shelf: Shelf, questions: Questions) -> tuple[list[Question], str]:
-    """The questions, or stand-ins that have only their ids, and then why."""
-    at_hand = questions.get(shelf.benchmark, "the benchmark is not known here")
-    if isinstance(at_hand, str):
-        problem = at_hand
-    elif questions_hash(at_hand, whole=True) != shelf.trail.questions:
-        problem = "the questions at hand are not those that were asked"
-    else:
-        return list(at_hand), ""
-    ids = shelf.trail.answers(shelf.sides[0].entry.answers) if shelf.sides else {}
-    return [Question(name, ()) for name in ids], problem
+def _texts(members: Sequence[tuple[Source, Trail]]) -> tuple[tuple[Question, ...], str]:
+    """The questions that were asked, or stand-ins that have only their ids, and then why."""
+    problem = ""
+    for source, trail in members:
+        at_hand = source.questions.get(trail.benchmark, "they were not given")
+        if isinstance(at_hand, str):
+            problem = at_hand
+        elif questions_hash(at_hand, whole=True) == trail.questions:
+            return tuple(at_hand), ""
+        else:
+            problem = "those at hand are not those that were asked"
+    trail = members[0][1]
+    ids = trail.answers(trail.entries[0].answers) if trail.entries else {}
+    return tuple(Question(name, ()) for name in ids), problem
 
 
-def contents(shelf: Shelf, questions: Sequence[Question], problem: str) -> tuple[dict[str, Any], list[str]]:
+def contents(shelf: Shelf) -> tuple[dict[str, Any], list[str]]:
     """The index as a JSON value, and the blocks of questions, packed."""
-    trail = shelf.trail
+    trail, questions = shelf.trail, shelf.questions
     answers = [trail.answers(side.entry.answers) for side in shelf.sides]
     judgments = [{e.judge: trail.judgments(e.key) for e in side.entry.judged} for side in shelf.sides]
     theirs = trail.answers(trail.baseline) if trail.baseline else {}
     starts, blocks = _blocks(shelf.judges, questions, answers, judgments, theirs)
     index = {
         "title": shelf.title,
-        "problem": problem,
+        "problem": shelf.problem,
         "judges": shelf.judges,
         "baseline": trail.baseline_row or ("Baseline" if any(each.baseline for each in questions) else ""),
         "sides": [[side.title, side.entry.seed] for side in shelf.sides],
         "unavailable": shelf.unavailable,
         "starts": starts,
         "questions": [[each.id, each.category, " ".join(each.turns)[:_SNIPPET]] for each in questions],
-        "measures": _measures(shelf, questions, judgments),
+        "measures": _measures(shelf, judgments),
         "unscored": [
             [sum(j.verdict is None for by in found.values() for j in by.get(q.id, ())) for q in questions]
             for found in judgments
@@ -205,14 +212,14 @@ def _judgment(judgment: Judgment) -> list[Any]:
     return [*plain, each.reply, each.judge_model, each.meta]
 
 
-def _measures(shelf: Shelf, questions: Sequence[Question], judgments: Sequence[Said]) -> list[dict[str, Any]]:
+def _measures(shelf: Shelf, judgments: Sequence[Said]) -> list[dict[str, Any]]:
     """What questions can be sorted and filtered by: a value (or null) per side and question."""
     measures: list[dict[str, Any]] = []
     for judge in shelf.judges:
-        values = [[_mean(found.get(judge, {}).get(q.id, [])) for q in questions] for found in judgments]
+        values = [[_mean(found.get(judge, {}).get(q.id, [])) for q in shelf.questions] for found in judgments]
         measures.append({"title": f"mean verdict, {judge}", "values": values})
     for metric, title in shelf.metrics:
-        values = [[_short(_contributions(side, metric).get(q.id)) for q in questions] for side in shelf.sides]
+        values = [[_short(_contributions(side, metric).get(q.id)) for q in shelf.questions] for side in shelf.sides]
         measures.append({"title": f"share in {title}", "values": values})
     return measures
 

@@ -1,9 +1,7 @@
-// What is done when the page opens: tables at once, the question browser when all data is there.
+// What is done when the page opens. This stands before the data: nothing waits for megabytes that are not looked at.
 
 for (const tools of document.querySelectorAll("[data-grid] [data-needs-script]")) tools.hidden = false;
 for (const grid of document.querySelectorAll("[data-grid]")) startGrid(grid);
 
-document.addEventListener("DOMContentLoaded", () => {
-  const root = document.getElementById("browser");
-  if (root) new Browser(root).start();
-});
+const root = document.getElementById("browser");
+if (root) new Browser(root).start();

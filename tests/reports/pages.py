@@ -88,4 +88,4 @@ def write(
     """The page with Table 1; a note of the run is hostile."""
     run = replace(results.run, notes=(HOSTILE,), name=f"made-up {HOSTILE}")
     texts = {book.name: book.questions for book in books()} if questions is None else questions
-    return write_page(path, [Part("table1", Results(run, results.scores, results.missing), 0.0)], store, texts)
+    return write_page(path, [Part("table1", Results(run, results.scores, results.missing), 0.0, texts)], store)

@@ -112,7 +112,8 @@ def test_it_opens_whole(page: Opened) -> None:
     assert page.title() == "q0 (lists)"
     assert "The student names apple, pear and plum of question q0 with seed 0." in page.answers()
     page.page.locator("figure img").scroll_into_view_if_needed()
-    page.page.wait_for_function("document.querySelector('figure img').naturalWidth > 100")
+    wide = "async (image) => { await image.decode(); return image.naturalWidth; }"
+    assert page.page.locator("figure img").evaluate(wide) > 100
 
 
 def test_tables_sort_both_ways_and_back(page: Opened) -> None:
@@ -176,7 +177,8 @@ def test_any_two_answers_side_by_side(page: Opened) -> None:
     marks = page.page.locator("#q-detail mark").all_inner_texts()
     assert marks == ["teacher", "0", "dpo", "1"]  # what differs, and nothing else
     page.page.uncheck("#q-marked")
-    page.page.wait_for_function("!document.querySelector('#q-detail mark')")
+    page.settle()
+    assert page.page.locator("#q-detail mark").count() == 0
     verdicts = page.page.locator("#q-detail .pair").nth(1).inner_text()
     for said in ("judge-a", "judge-b", "game1", "game2", "swapped", "first: true", "[[A>B]]", "not scored"):
         assert (said in verdicts) == (said != "not scored")
@@ -219,6 +221,7 @@ def test_the_list_is_searched_filtered_and_ordered(page: Opened) -> None:
     page.choose("order", "left minus right, largest first")
     assert page.listed()[:4] == [f"Name {n} fruits." for n in dpo_behind]
     assert page.listed()[-1] == "Name 7 fruits."
+    assert page.title() == "q2 (lists)"  # the first in the new order
     page.choose("order", "as asked")
     page.choose("category", "facts")
     assert page.listed() == [f"Name {n} fruits." for n in (1, 5, 7, 9, 11)]
@@ -275,6 +278,9 @@ def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
     again = Opened(browser, page.page.url)
     assert again.title() == "m2"
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["DPO, seed 0", "TEACHER, seed 1"]
+    again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT/1&b=baseline/'")
+    again.page.wait_for_selector('#q-detail h3:text-is("q4 (lists)")')
+    assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["STUDENT, seed 1", "Baseline"]
     assert again.said == []
     again.context.close()
 

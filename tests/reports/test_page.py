@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -246,8 +248,9 @@ def test_long_answers_are_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(questions, "_BLOCK", 100)
     store = ArtifactStore(tmp_path)
     results = shelves.make(store, books()[:1], ("student", "dpo"), (0,))
-    (shelf,) = questions.shelves([questions.Source("Table 1", results, read_trails(results, store))])
-    index, blocks = questions.contents(shelf, books()[0].questions, "")
+    texts = {"arena_hard": books()[0].questions}
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, read_trails(results, store), texts)])
+    index, blocks = questions.contents(shelf)
     counted = 0
     for start, block in zip(index["starts"], blocks, strict=True):
         records = parts.unpack(block)
@@ -270,7 +273,7 @@ def test_questions_that_are_not_at_hand_leave_their_answers(
     other = [Question("new", ("something else",))]
     path = write(tmp_path / "p.html", results, store, {"arena_hard": other, "mt_bench": "pull them first"})
     data = chunks(Reader(path.read_text(encoding="utf-8")))
-    assert data["questions-index-0"]["problem"] == "the questions at hand are not those that were asked"
+    assert data["questions-index-0"]["problem"] == "those at hand are not those that were asked"
     assert data["questions-index-1"]["problem"] == "pull them first"
     assert [one[0] for one in data["questions-index-0"]["questions"]] == [q.id for q in books()[0].questions]
     assert data["questions-block-0-0"][0]["turns"] == []
@@ -307,11 +310,12 @@ def test_a_row_without_a_score_says_why(made: tuple[Path, Results, ArtifactStore
 def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     results = shelves.make(store, books()[:1], ("student", "dpo"), (0,))
+    texts = {"arena_hard": books()[0].questions}
     (trail,) = read_trails(results, store)
     student = next(entry for entry in trail.entries if entry.row == "student")
     other = replace(trail, baseline=student.answers, baseline_row="student")
-    (shelf,) = questions.shelves([questions.Source("Table 1", results, (other,))])
-    index, blocks = questions.contents(shelf, books()[0].questions, "")
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, (other,), texts)])
+    index, blocks = questions.contents(shelf)
     assert index["baseline"] == "student"
     first = books()[0].questions[0]
     assert parts.unpack(blocks[0])[0]["baseline"] == list(books()[0].answer(first, "student", 0).turns)
@@ -338,6 +342,19 @@ def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Pa
     (left,) = read_trails(results, store)
     assert left.entries[0].judged == ()
     assert len(stages_behind(results, store)) == 2
+    (store.path("answer", trail.entries[0].answers) / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"no finished answer artifact .* Run the recipe again"):
+        left.answers(trail.entries[0].answers)
+
+
+def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None:
+    results = world.make(("student", "kd"), (0,))
+    begun = Results(replace(results.run, finished=False), {}, dict.fromkeys(results.scores, "not run yet"))
+    path = page.write_page(tmp_path / "p.html", [page.Part("table1", begun, 0.98)], ArtifactStore(tmp_path / "store"))
+    reader = Reader(path.read_text(encoding="utf-8"))
+    assert "nothing to browse" in reader.text
+    assert "UNFINISHED RUN" in reader.text
+    assert chunks(reader) == {}
 
 
 def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
@@ -400,9 +417,9 @@ def test_the_run_card_says_what_made_the_numbers(read: Reader, made: tuple[Path,
 
 def test_a_page_needs_a_target(made: tuple[Path, Results, ArtifactStore], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least one target"):
-        page.write_page(tmp_path / "p.html", [], made[2], {})
+        page.write_page(tmp_path / "p.html", [], made[2])
     with pytest.raises(UserError, match=r"unknown target 'table9'"):
-        page.write_page(tmp_path / "p.html", [page.Part("table9", made[1], 0.9)], made[2], {})
+        page.write_page(tmp_path / "p.html", [page.Part("table9", made[1], 0.9)], made[2])
     assert not list(tmp_path.iterdir())
 
 
@@ -410,13 +427,25 @@ def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactSt
     _, results, store = made
     further = parts.Section("Judges compared", Markup("<p>extra</p>"), {"x": parts.pack([1])})
     shown = [page.Part("table1", results, 0.0), page.Part("eval", results, 0.0)]
-    path = page.write_page(tmp_path / "p.html", shown, store, {}, further=[further])
+    path = page.write_page(tmp_path / "p.html", shown, store, further=[further])
     reader = Reader(path.read_text(encoding="utf-8"))
     assert [at["id"] for at in reader.all("section")] == [
         "table-1", "evaluation", "judges-compared", "questions", "run-card-of-table-1", "run-card-of-evaluation",
     ]  # fmt: skip
     assert chunks(reader)["judges-compared-x"] == [1]
     assert chunks(reader)["questions-index-0"]["sides"] == [[row.upper(), seed] for row in rows() for seed in (0, 1)]
+
+
+def test_a_page_is_made_without_torch() -> None:
+    code = (
+        "import sys; import reports.html.page; from reports.html.parts import render\n"
+        "reports.html.page.page('t', [])\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'judges', 'methods'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # The command line
