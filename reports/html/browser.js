@@ -90,7 +90,7 @@ class Browser {
     const options = titles.map((title) => [`=${title}`, title]);
     if (this.index.baseline) options.push([BASELINE, this.index.baseline]);
     const gone = this.index.unavailable.map(([title, why]) => [`!${title}`, `${title} (${why})`, true]);
-    const usual = [options[Math.min(1, options.length - 1)], options[Math.max(0, titles.length - 1)]];
+    const usual = titles.length > 1 ? [options[1], options[titles.length - 1]] : [options[0], options[options.length - 1]];
     ["a", "b"].forEach((side, place) => {
       fill(this.by(side), [...options, ...gone]);
       const [title, seed] = splitLast(asked.get(side) || "");
@@ -217,7 +217,7 @@ class Browser {
     const seed = this.by(`${name}-seed`);
     if (side < 0) {
       const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
-      return { title: this.index.baseline, answer, judgments: [], note: "not judged: models are compared with it" };
+      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself" };
     }
     const title = seed.hidden ? this.index.sides[side][0] : `${this.index.sides[side][0]}, seed ${seed.value}`;
     return { title, answer: record.answers[side], judgments: record.judgments[side], note: "" };

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from reports.html.parts import Grid, GridCell, GridColumn, Section, render, table
 from results.run import Run
@@ -31,9 +32,14 @@ def unknown(benchmark: str, read: int, written: int) -> float | None:
     return None
 
 
-def card_section(run: Run, markers: Sequence[Marker], price: Price, title: str = "Run card") -> Section:
+def cards_section(cards: Sequence[tuple[str, Markup]], title: str = "Run card") -> Section:
+    """Run cards by the label of their target; several are folded."""
+    return Section(title, render("cards.html.jinja", cards=cards))
+
+
+def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
     """``markers``: of all stages behind the run's scores (``results.trail.stages_behind``)."""
-    html = render(
+    return render(
         "card.html.jinja",
         facts=_facts(run, markers),
         protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
@@ -43,7 +49,6 @@ def card_section(run: Run, markers: Sequence[Marker], price: Price, title: str =
         count=len(markers),
         versions=_versions(markers),
     )
-    return Section(title, html)
 
 
 def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:

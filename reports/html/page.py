@@ -18,7 +18,7 @@ from typing import Final
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.html.card import Price, card_section, unknown
+from reports.html.card import Price, cards_section, run_card, unknown
 from reports.html.parts import FOLDER, Section, render, slug
 from reports.html.questions import Questions, Source, questions_section
 from reports.html.tables import target_section
@@ -56,9 +56,8 @@ def write_page(path: Path, parts: Sequence[Part], store: ArtifactStore, further:
         target, results = find_target(part.target), part.results
         tables.append(target_section(results, target, part.min_coverage))
         sources.append(Source(target.label, results, read_trails(results, store), part.questions))
-        title = "Run card" if len(parts) == 1 else f"Run card of {target.label}"
-        cards.append(card_section(results.run, stages_behind(results, store), part.price, title))
-    sections = [*tables, *further, questions_section(sources), *cards]
+        cards.append((target.label, run_card(results.run, stages_behind(results, store), part.price)))
+    sections = [*tables, *further, questions_section(sources), cards_section(cards)]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 

@@ -15,7 +15,7 @@ from harness.stages.work import questions_hash
 from harness.types import Answer, Judgment, Question
 from reports.html.parts import Section, pack, render
 from results.frames import Results
-from results.trail import Entry, Trail
+from results.trail import BY_RULE, Entry, Trail
 
 Questions = Mapping[str, Sequence[Question] | str]
 """By benchmark: the questions of the run, or why they are not at hand (answers are then shown without them)."""
@@ -215,13 +215,15 @@ def _judgment(judgment: Judgment) -> list[Any]:
 def _measures(shelf: Shelf, judgments: Sequence[Said]) -> list[dict[str, Any]]:
     """What questions can be sorted and filtered by: a value (or null) per side and question."""
     measures: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     for judge in shelf.judges:
         values = [[_mean(found.get(judge, {}).get(q.id, [])) for q in shelf.questions] for found in judgments]
-        measures.append({"title": f"mean verdict, {judge}", "values": values})
+        said.append({"title": f"mean verdict, {judge}", "values": values})
     for metric, title in shelf.metrics:
         values = [[_short(_contributions(side, metric).get(q.id)) for q in shelf.questions] for side in shelf.sides]
         measures.append({"title": f"share in {title}", "values": values})
-    return measures
+    by_rule = shelf.judges == (BY_RULE,)  # a rule's verdicts are several readings of one answer; their mean says little
+    return measures + said if by_rule else said + measures
 
 
 def _contributions(side: Side, metric: str) -> Mapping[str, float]:

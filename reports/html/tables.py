@@ -7,7 +7,7 @@ import re
 from reports.figures import bar_chart
 from reports.html.parts import Grid, GridCell, GridColumn, Picture, Section, figure, table
 from reports.layout import CellView, TableView, build
-from reports.summary import summarise
+from reports.summary import Summary, summarise
 from reports.targets import Target
 from results.frames import Results
 
@@ -16,12 +16,17 @@ def target_section(results: Results, target: Target, min_coverage: float) -> Sec
     """Table and figures of one target. Raises as ``reports.summary.summarise`` does."""
     summary = summarise(results, target, min_coverage)
     view = build(summary, results.run)
-    bars = Picture(
-        f"{view.label}: values with 95% intervals",
-        bar_chart(summary, results.run, ["svg"])["svg"],
-        f"Bar chart of {view.title} Its numbers are those of the table above.",
-    )
-    return Section(view.label, table(grid_of(view)) + figure(bars))
+    html = table(grid_of(view))
+    for picture in pictures(summary, results, view):
+        html += figure(picture)
+    return Section(view.label, html)
+
+
+def pictures(summary: Summary, results: Results, view: TableView) -> list[Picture]:
+    """The target's figures, in the order in which they are shown."""
+    bars = bar_chart(summary, results.run, ["svg"])["svg"]
+    said = f"Bar chart of {view.title} Its numbers are those of the table above."
+    return [Picture(f"{view.label}: values with 95% intervals", bars, said)]
 
 
 def grid_of(view: TableView) -> Grid:

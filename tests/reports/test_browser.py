@@ -264,7 +264,7 @@ def test_another_benchmark_with_two_turns_and_a_reference(page: Opened) -> None:
 def test_the_baseline_can_be_a_side(page: Opened) -> None:
     page.choose("a", "Baseline")
     assert page.answers()[0] == "Baseline answer 0."
-    assert "not judged: models are compared with it" in page.page.inner_text("#q-detail")
+    assert "not judged itself" in page.page.inner_text("#q-detail")
     assert not page.page.locator("#q-a-seed").is_visible()
 
 

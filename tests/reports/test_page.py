@@ -243,6 +243,15 @@ def test_the_index_has_the_numbers_of_the_list(read: Reader) -> None:
     assert sum(index["unscored"][student]) > 0
 
 
+def test_where_rules_decide_the_metric_comes_first(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    results = shelves.make(store, [replace(books()[1], judges={})], ("student",), (0,))
+    run = replace(results.run, judges={"mt_bench": "by rule"})
+    source = questions.Source("T", Results(run, results.scores), read_trails(Results(run, results.scores), store))
+    index, _ = questions.contents(questions.shelves([source])[0])
+    assert [measure["title"] for measure in index["measures"]] == ["share in Score", "mean verdict, by rule"]
+
+
 def test_long_answers_are_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Limit 100 characters: a block is closed by the question that goes over it."""
     monkeypatch.setattr(questions, "_BLOCK", 100)
@@ -430,8 +439,9 @@ def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactSt
     path = page.write_page(tmp_path / "p.html", shown, store, further=[further])
     reader = Reader(path.read_text(encoding="utf-8"))
     assert [at["id"] for at in reader.all("section")] == [
-        "table-1", "evaluation", "judges-compared", "questions", "run-card-of-table-1", "run-card-of-evaluation",
+        "table-1", "evaluation", "judges-compared", "questions", "run-card",
     ]  # fmt: skip
+    assert len([at for at in reader.all("details") if at.get("class") == "card"]) == 2
     assert chunks(reader)["judges-compared-x"] == [1]
     assert chunks(reader)["questions-index-0"]["sides"] == [[row.upper(), seed] for row in rows() for seed in (0, 1)]
 
