@@ -12,6 +12,7 @@ import typer
 from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target, check_runs
 
 if TYPE_CHECKING:
+    from results.frames import Results
     from results.store import ArtifactStore
 
 
@@ -34,7 +35,7 @@ class What(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
-    app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9")(report)
+    app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")(report)
 
 
 def list_names(
@@ -74,6 +75,11 @@ def report(
     recipe: RecipeName = "pocket",
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers."),
+    ] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Make a table again from what is in the store, without running anything (and without loading PyTorch).
 
@@ -91,14 +97,20 @@ def report(
         folder = runs / str(read_source(recipe).tree["name"])
     if target == ALL:  # those that there are
         wanted = [name for name in wanted if (place(folder, name) / "run.json").is_file()] or wanted[:1]
-    for name in wanted:
-        write_target(folder, ArtifactStore(runs / "store"), name, min_coverage)
+    store = ArtifactStore(runs / "store")
+    shown = [(name, *write_target(folder, store, name, min_coverage)) for name in wanted]
+    if html:
+        from harness.cli.paging import write_run_page
+
+        path = write_run_page(folder / "report" / "report.html", shown, store, plugins or ())
+        typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)
 
 
-def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> None:
+def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> tuple[Results, float]:
     """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
 
-    ``folder`` is that of the recipe, ``runs/pocket``. ``min_coverage`` of ``None``: the recipe's own.
+    ``folder`` is that of the recipe, ``runs/pocket``. ``min_coverage`` of ``None``: the recipe's own. Returns what the
+    table was made from.
     """
     from rich.console import Console
 
@@ -118,6 +130,7 @@ def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: 
     console.print(terminal(results, target, coverage))
     for path in write_report(results, target, folder / "report", coverage):
         typer.echo(f"wrote {path}", err=True)
+    return results, coverage
 
 
 def title_of(recipe: str) -> str:
