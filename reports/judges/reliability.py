@@ -1,0 +1,109 @@
+"""How steady a judge is: repeats that disagree, orders that flip, replies that cannot be read.
+
+All are shares of pairs of calls about one item; intervals resample questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from harness.stats import Array, Interval, percentile_interval
+from reports.judges.agreement import labels
+from reports.judges.panel import ITEM, cluster_sums, clusters, draws
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share in 0..1 with its interval; ``None`` throughout where nothing could be counted."""
+
+    value: float | None
+    interval: Interval | None
+    n: int
+    """Pairs of calls, or calls."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One judge on one benchmark."""
+
+    calls: int
+    unparsed: Share
+    repeat_disagreement: Share
+    """Pairs of repeats (same order) with different labels; grades: that differ by a point or more."""
+    flip: Share
+    """Pairs of calls in opposite orders with different labels."""
+    flip_excess: Share
+    """``flip`` less ``repeat_disagreement``: what order alone does."""
+    longer: Share
+    """How often the longer answer wins, of decided comparisons of different length."""
+    lists: Share
+    """How often the one answer that has a list wins."""
+
+
+def reliability(calls: pd.DataFrame, items: pd.DataFrame, paired: bool, replicates: int, seed: int) -> Reliability:
+    """From the calls of one judge on one benchmark, and the features of their items."""
+    codes, count = clusters(calls["question"])
+    weights = draws(count, replicates, seed)
+    missing = np.column_stack([calls["verdict"].isna().to_numpy(float), np.ones(len(calls))])
+    repeats, flips = _pairs(calls, codes, count, paired)
+    joined = calls.merge(items, on=["benchmark", *ITEM], how="left")
+    return Reliability(
+        len(calls),
+        _share(cluster_sums(missing, codes, count), weights),
+        _share(repeats, weights),
+        _share(flips, weights),
+        _difference(flips, repeats, weights),
+        _share(_wins(joined, "length", codes, count) if paired else np.zeros((count, 2)), weights),
+        _share(_wins(joined, "lists", codes, count) if paired else np.zeros((count, 2)), weights),
+    )
+
+
+def _pairs(calls: pd.DataFrame, codes: Array, count: int, paired: bool) -> tuple[Array, Array]:
+    """([clusters, (different, pairs)] of repeats in one order, the same of opposite orders)."""
+    repeats, flips = np.zeros((count, 2)), np.zeros((count, 2))
+    given = calls.assign(cluster=codes).dropna(subset=["verdict"])
+    verdicts = given["verdict"].to_numpy(float)
+    given = given.assign(label=labels(verdicts) if paired else verdicts, order=given["model_first"].fillna(-1.0))
+    several = given[given.duplicated(ITEM, keep=False)]
+    for (cluster, *_), group in several.groupby(["cluster", *ITEM]):
+        pairs = list(zip(group["label"], group["order"], group["part"], strict=True))
+        for (one, order, part), (two, other, elsewhere) in combinations(pairs, 2):
+            apart = float(one != two) if paired else float(abs(one - two) >= 1)
+            if order != other:
+                flips[int(cluster)] += apart, 1.0
+            elif part == elsewhere:
+                repeats[int(cluster)] += apart, 1.0
+    return repeats, flips
+
+
+def _wins(lines: pd.DataFrame, feature: str, codes: Array, count: int) -> Array:
+    """[clusters, (the answer with more of the feature wins, decided comparisons)]."""
+    more = np.sign(lines[feature].to_numpy(float))
+    side = np.sign(lines["verdict"].to_numpy(float) - 0.5)
+    decided = (more != 0) & (side != 0) & ~np.isnan(more) & ~np.isnan(side)
+    won = (more == side) & decided
+    return cluster_sums(np.column_stack([won, decided]).astype(float), codes, count)
+
+
+def _share(sums: Array, weights: Array) -> Share:
+    total = float(sums[:, 1].sum())
+    if total == 0:
+        return Share(None, None, 0)
+    drawn = weights @ sums
+    ratio = drawn[drawn[:, 1] > 0]
+    interval = percentile_interval(ratio[:, 0] / ratio[:, 1]) if len(ratio) else None
+    return Share(float(sums[:, 0].sum() / total), interval, int(total))
+
+
+def _difference(left: Array, right: Array, weights: Array) -> Share:
+    one, two = _share(left, weights), _share(right, weights)
+    if one.value is None or two.value is None:
+        return Share(None, None, 0)
+    a, b = weights @ left, weights @ right
+    both = (a[:, 1] > 0) & (b[:, 1] > 0)
+    drawn = a[both, 0] / a[both, 1] - b[both, 0] / b[both, 1]
+    return Share(one.value - two.value, percentile_interval(drawn) if len(drawn) else None, min(one.n, two.n))
