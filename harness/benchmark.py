@@ -64,6 +64,8 @@ class Benchmark(Protocol):
     """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
     answer_fields: tuple[str, ...]
     """Fields of ``config`` that decide the answers; a change of any other field answers nothing again."""
+    verdict_range: tuple[float, float]
+    """The lowest and the highest verdict; where answers are compared with a baseline's, a tie lies half way."""
     judge_fields: tuple[str, ...]
     """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
 

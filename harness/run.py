@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 
 from harness.errors import UserError
 from harness.plan import Plan
+from harness.recipe_sections import Compute
 from harness.registry import Registry
 from harness.stage import Stage, Store
 
@@ -91,7 +92,7 @@ def run(plan: Plan, store: Store, ledger: Path, setup: Setup, listener: Listener
         if stage not in todo:
             log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
     if todo:
-        with Crew(plan, ledger, setup, listener) as crew:
+        with Crew(plan.recipe.compute, ledger, setup, listener) as crew:
             work([s for s in todo if s.kind != "score"], {s.key for s in stages if s not in todo}, crew, outcome)
             work(scores(plan, store), set(), crew, outcome)
     outcome.seconds = time.monotonic() - start
@@ -159,11 +160,10 @@ def ready(stage: Stage, waiting: dict[str, Stage], running: dict[Future[Any], St
 class Crew:
     """The worker processes, and the thread that hears from them."""
 
-    def __init__(self, plan: Plan, ledger: Path, setup: Setup, listener: Listener) -> None:
+    def __init__(self, compute: Compute, ledger: Path, setup: Setup, listener: Listener) -> None:
         context = multiprocessing.get_context("spawn")
         self.listener = listener
         self.queue = context.SimpleQueue()
-        compute = plan.recipe.compute
         self.pool = ProcessPoolExecutor(
             max_workers=compute.workers,
             mp_context=context,

@@ -169,6 +169,7 @@ class AlpacaEval:
     config = AlpacaEvalConfig
     judged = True
     version = 1
+    verdict_range: tuple[float, float] = (0.0, 1.0)
     answer_fields = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "order_seed", "judge_temperature", "repeats")
 

@@ -191,6 +191,7 @@ class ArenaHard:
     official: ArenaSet = V01
     judged: bool = True
     version: int = 1
+    verdict_range: tuple[float, float] = (-2.0, 2.0)
     answer_fields: tuple[str, ...] = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "repeats")
 

@@ -174,6 +174,7 @@ class GSM8K:
     judged = False
     version = 1
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
+    verdict_range: tuple[float, float] = (0.0, 1.0)
     judge_fields: tuple[str, ...] = ()
 
     def questions(self, config: GSM8KConfig) -> list[Question]:

@@ -142,6 +142,7 @@ class MTBench:
     config: type[MTBenchConfig] = MTBenchConfig
     judged = True
     version = 1
+    verdict_range: tuple[float, float] = (1.0, 10.0)
     answer_fields = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")
 

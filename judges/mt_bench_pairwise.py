@@ -77,6 +77,7 @@ class MTBenchPairwise(MTBench):
     """The benchmark; see the head of this file."""
 
     name: str = "mt_bench_pairwise"
+    verdict_range: tuple[float, float] = (-1.0, 1.0)
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)"),)
     config: type[MTBenchConfig] = MTBenchPairwiseConfig
 

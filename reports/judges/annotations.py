@@ -113,6 +113,8 @@ def _who(table: pd.DataFrame, names: Sequence[str], text: str, path: Path | None
 def _feature(table: pd.DataFrame, name: str) -> pd.Series[float]:
     """Model's less baseline's, NaN where the file does not tell."""
     texts = {"output_1", "output_2"} <= set(table.columns)
+    if name == "same":
+        return (table["output_1"] == table["output_2"]).astype(float) if texts else pd.Series(0.0, index=table.index)
     if name == "length" and {"len_1", "len_2"} <= set(table.columns):
         return table["len_2"].astype(float) - table["len_1"].astype(float)
     counted = {"length": len, "words": lambda text: len(text.split()), "lists": has_list, "markdown": has_markdown}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.stats import Interval, percentile_interval
 from reports.judges.agreement import Agreement, Alpha, agree, krippendorff
-from reports.judges.bias import Effect, Setting, effects
+from reports.judges.bias import NOTHING, Effect, Setting, effects
 from reports.judges.families import leakage_warning
 from reports.judges.humans import HumanAgreement, human_agreement
 from reports.judges.panel import Estimate, Facts, Panel
@@ -99,7 +99,7 @@ def compare(
         judged = panel.of(str(humans["benchmark"].iloc[0]))
         found, _ = human_agreement(humans, judged, replicates, seed)
     measure = yardstick(panel, humans, replicates, seed)
-    flags = {name: [e.name for part in parts for e in part.effects.get(name, ()) if e.flagged] for name in panel.judges}
+    flags = _flags(parts)
     first = panel.calls[panel.calls["repeat"] == 0]
     calls = int(first.groupby("judge").size().max())
     choice = choose(panel.judges, measure, budget, calls, flags)
@@ -110,6 +110,17 @@ def compare(
     return Comparison(
         panel.source, panel.judges, panel.titles, parts, metrics, found, measure, choice, calls, tuple(notes)
     )
+
+
+def _flags(parts: Sequence[BenchmarkPart]) -> dict[str, list[str]]:
+    """Judge to the biases found; a judge whose biases could not be measured is not in it."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        for judge, each in part.effects.items():
+            measured = [effect for effect in each if effect.given != NOTHING or effect.name == "position"]
+            if measured:
+                found.setdefault(judge, []).extend(effect.name for effect in measured if effect.flagged)
+    return found
 
 
 def _benchmark(panel: Panel, name: str, setting: Setting, replicates: int, seed: int) -> BenchmarkPart:

@@ -9,7 +9,7 @@ from harness.pocket.world import UnknownInstruction, score
 from harness.types import Answer, Message, Question
 
 _BULLET = re.compile(r"^\s*(?:[-*•+]|\d{1,3}[.)])\s+\S", re.MULTILINE)
-_MARKDOWN = re.compile(r"^#{1,6}\s|\*\*[^*\n]+\*\*|^```|^\|.*\|\s*$", re.MULTILINE)
+_MARKDOWN = re.compile(r"^#{1,6}\s+[^\W\d]|\*\*[^*\n]+\*\*|^```|^\|.*\|\s*$", re.MULTILINE)
 NAN = float("nan")
 
 
@@ -32,9 +32,10 @@ def differences(question: Question, answer: Answer, turn: int | None, paired: bo
     """
     mine = _features(question.turns, answer.turns, turn)
     if not paired:
-        return mine
+        return {**mine, "same": 0.0}
     theirs = _features(question.turns, question.baseline, turn)
-    return {name: mine[name] - theirs[name] for name in mine}
+    same = answer.turns == question.baseline if turn is None else answer.turns[turn] == question.baseline[turn]
+    return {**{name: mine[name] - theirs[name] for name in mine}, "same": float(same)}
 
 
 def _features(asked: Sequence[str], answers: Sequence[str], turn: int | None) -> dict[str, float]:

@@ -19,9 +19,10 @@ ITEM = ["row", "seed", "question", "turn"]
 """Columns that name an item within a benchmark."""
 CALLS = ["judge", "benchmark", *ITEM, "part", "repeat", "model_first", "verdict"]
 """``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is not known. ``verdict``: NaN: unparsed."""
-FEATURES = ("length", "words", "lists", "markdown", "quality")
+FEATURES = ("length", "words", "lists", "markdown", "quality", "same")
 """Columns of ``items``: answer less baseline (grades: the answer's own), NaN where texts are not at hand. ``length`` in
-characters; ``lists`` and ``markdown`` 1 where the answer has some; ``quality``: the truth, where it is known."""
+characters; ``lists`` and ``markdown`` 1 where the answer has some; ``quality``: the truth, where it is known;
+``same``: 1 where answer and baseline are word for word the same."""
 
 
 @dataclass(frozen=True)

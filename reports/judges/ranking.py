@@ -207,8 +207,8 @@ def conclusion(
     else:
         verdict = "does not survive" if turned else "survives in part" if lost else "survives"
         line = f"{len(kept)} of {len(found)} significant differences are found again"
-        line += f", {len(lost)} are not significant" if lost else ""
-        line += f", {len(turned)} turn round ({'; '.join(turned)})" if turned else ""
+        line += f", not significant: {'; '.join(lost)}" if lost else ""
+        line += f", turned round: {'; '.join(turned)}" if turned else ""
         best = [titles.get(top, top) for top in tops]
         line += f"; best row the same: {best[0]}." if same_top else f"; best row {best[1]}, not {best[0]}."
     return Conclusion(judged, against, kept, lost, turned, same_top, verdict, f"Under {judged} it {verdict}: {line}"

@@ -49,8 +49,10 @@ def reliability(calls: pd.DataFrame, items: pd.DataFrame, paired: bool, replicat
     codes, count = clusters(calls["question"])
     weights = draws(count, replicates, seed)
     missing = np.column_stack([calls["verdict"].isna().to_numpy(float), np.ones(len(calls))])
-    repeats, flips = _pairs(calls, codes, count, paired)
     joined = calls.merge(items, on=["benchmark", *ITEM], how="left")
+    # Where both answers are the same, the two orders are one request: its one reply would count as a flip.
+    differ = (joined["same"] != 1).to_numpy()
+    repeats, flips = _pairs(calls[differ], codes[differ], count, paired)
     return Reliability(
         len(calls),
         _share(cluster_sums(missing, codes, count), weights),

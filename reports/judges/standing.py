@@ -142,7 +142,7 @@ def choose(
 ) -> Choice:
     """A judge for ``budget`` dollars (``None``: whatever it costs) and ``calls`` calls, with the reason.
 
-    ``flags``: biases that were found, by judge.
+    ``flags``: biases that were found, by judge; one that is missing could not be measured.
     """
     if found is None or not found.standings:
         return Choice(None, "No recommendation: one judge, and neither humans nor the truth to compare it with.")
@@ -171,7 +171,8 @@ def choose(
     price = judges[chosen].dollars
     reason += "; price not known" if price is None else f"; ${price * calls / 1000:,.2f} for {calls:,} calls"
     said = ", ".join(dict.fromkeys(flags.get(chosen, [])))
-    reason += f". Mind its bias: {said}." if said else ". No bias of it was found."
+    unknown = ". Its biases could not be measured here." if chosen not in flags else ". No bias of it was found."
+    reason += f". Mind its bias: {said}." if said else unknown
     if found.basis == "the other judges":
         reason += " Agreement with other judges is not correctness: they may err alike."
     return Choice(chosen, reason + left)

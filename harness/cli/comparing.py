@@ -1,0 +1,265 @@
+"""``compare-judges``: other judges on the answers of a run, or annotations made elsewhere, compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.cli.rejudging import Task
+    from harness.recipe_parts import JudgeEntry
+    from harness.registry import Registry
+    from results.run import Run
+    from results.store import ArtifactStore
+
+FOLDER = "judges"
+"""Under ``runs/NAME``: what was compared, and the tables."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "compare-judges",
+        epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1",
+    )(compare_judges)
+
+
+def compare_judges(
+    judges: Annotated[
+        str | None,
+        typer.Option(
+            help="Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, "
+            "{kind: ..., ...}; NAME=... names one. The first is the one that conclusions are checked against. "
+            "Default: the run's own, or all annotators.",
+        ),
+    ] = None,
+    run: Annotated[str, typer.Option(help="The run whose answers are judged: a name under --runs.")] = "pocket",
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."),
+    ] = None,
+    humans: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
+    ] = None,
+    benchmarks: Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Ask every question this often: 2 tells noise from bias and doubles the calls.")
+    ] = 2,
+    own: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0.0, help="Recommend a judge that costs at most so many dollars for one pass.")
+    ] = None,
+    max_cost: MaxCost = None,
+    plugins: Plugins = None,
+    runs: Runs = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the tables; default: runs/NAME/judges.")] = None,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the questions.")] = 1000,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be asked and what it costs.")] = False,
+) -> None:
+    """Compare judges: do they agree, do they rank the methods alike, what are they biased by, what do they cost.
+
+    A run's answers are judged again in both orders, through the ledger, so nothing is asked twice; tables come as
+    text, Markdown, LaTeX, CSV and JSON, with figures.
+    """
+    from reports.judges.compare import compare
+
+    chosen = split(judges or "")
+    teacher, place = "", out
+    if annotations:
+        from reports.judges.annotations import annotation_panel
+
+        panel = annotation_panel(annotations, chosen)
+        place = place or runs / f"{FOLDER}-{annotations[0].stem}"
+    else:
+        from reports.judges.load import load_panel
+        from results.store import ArtifactStore
+
+        check_runs(runs)
+        store, folder = ArtifactStore(runs / "store"), runs / run / FOLDER
+        wanted = (chosen, words(benchmarks), repeats)
+        if not judge_again(runs / run, store, wanted, _own(own), (max_cost, plugins or ()), plan_only):
+            return
+        panel, teacher = load_panel(folder, store)
+        place = place or folder
+    said = None
+    if humans:
+        from reports.judges.annotations import read_humans
+
+        said = read_humans(humans, next((name for name in panel.benchmarks if panel.paired[name]), None), panel)
+    comparison = compare(panel, said, budget=budget, teacher=teacher, replicates=replicates)
+    show(comparison, place)
+
+
+def show(comparison: Any, folder: Path) -> None:
+    """Print the tables on stdout and write the files; their paths go to stderr."""
+    from rich.console import Console
+
+    from reports.judges.table import terminal, write_comparison
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(terminal(comparison))
+    for path in write_comparison(comparison, folder):
+        typer.echo(f"wrote {path}", err=True)
+
+
+def judge_again(
+    folder: Path,
+    store: ArtifactStore,
+    wanted: tuple[Sequence[str], Sequence[str], int],
+    own: dict[str, list[str]],
+    more: tuple[float | None, Sequence[str]],
+    plan_only: bool,
+) -> bool:
+    """Do the judging that is missing, and describe it in ``folder/judges``; false when it was only planned.
+
+    Args:
+        folder: ``runs/NAME``.
+        wanted: judges, benchmarks, repeats.
+        own: judge to the rows of its own family.
+        more: dollars that may be spent, plug-ins.
+    """
+    from harness.cli import rejudging
+    from harness.cli.wiring import load_registry
+    from results.run import read_run
+
+    names, benchmarks, repeats = wanted
+    max_cost, plugins = more
+    run, registry = read_run(folder / "run.json"), load_registry(plugins)
+    entries = judge_entries(names or _run_judges(run), run, registry)
+    unknown = [name for name in own if name not in entries]
+    if unknown:
+        raise UserError(f"--own {unknown[0]}=...: no judge of this name is compared; there are: {', '.join(entries)}.")
+    judged = rejudging.judged_benchmarks(run, store, registry, benchmarks, repeats)
+    ask = {**run.recipe.get("ask", {}), "max_cost": max_cost}
+    ask.pop("accept_failures", None)
+    tasks = [rejudging.task(name, entry, each, registry, ask) for name, entry in entries.items() for each in judged]
+    for made in tasks:
+        rejudging.estimate(made, store, registry, store.root.parent / "ledger.sqlite")
+    bill(tasks, max_cost)
+    if plan_only:
+        return False
+    _check(tasks, registry)
+    failed = rejudging.execute(tasks, run, registry, store, tuple(plugins))
+    done = [made for made in tasks if store.done(made.score)]
+    if failed:
+        broken = ", ".join(sorted({made.judge for made in tasks if made not in done}))
+        typer.echo(
+            f"{failed} stages failed, see above; without a whole result: {broken}. The same command goes on.", err=True
+        )
+    if failed or not done:
+        raise typer.Exit(1)
+    content = rejudging.describe(done, run, registry, store, own)
+    rejudging.write_description(folder / FOLDER, content, rejudging.features(done, store))
+    return True
+
+
+def bill(tasks: Sequence[Task], max_cost: float | None) -> None:
+    """Say on stderr what will be asked. Raises UserError where it costs more than ``max_cost``, or nobody knows."""
+    total: float | None = 0.0
+    for name in dict.fromkeys(made.judge for made in tasks):
+        mine = [made for made in tasks if made.judge == name]
+        prices = [made.dollars for made in mine]
+        cost = None if None in prices else sum(price for price in prices if price is not None)
+        asked, stored = sum(made.asked for made in mine), sum(made.stored for made in mine)
+        shown = "price not known" if cost is None else f"${cost:,.2f}"
+        typer.echo(f"{name}: {asked:,} calls to make ({shown}), {stored:,} more are in the ledger", err=True)
+        total = None if total is None or cost is None else total + cost
+    if max_cost is not None and (total is None or total > max_cost):
+        what = "cannot be priced (give price_in and price_out)" if total is None else f"is estimated at ${total:,.2f}"
+        raise UserError(
+            f"judging {what}, --max-cost allows ${max_cost:g}: raise it, or name fewer judges or benchmarks."
+        )
+
+
+def _check(tasks: Sequence[Task], registry: Registry) -> None:
+    """Raises UserError, before anything is asked, that lists the judges which do not answer."""
+    from harness.stages.work import build
+
+    problems = []
+    for name, entry in {made.judge: made.entry for made in tasks if made.asked}.items():
+        kind = registry.judges[entry.kind]
+        problem = kind.make(build(kind.config, entry.config)).check()
+        problems += [f"  - {name}: {problem}"] if problem else []
+    if problems:
+        raise UserError("nothing was asked, because of:\n" + "\n".join(problems))
+
+
+def _run_judges(run: Run) -> list[str]:
+    names = list(run.recipe.get("judges", {}))
+    if not names:
+        raise UserError(f"run {run.name!r} names no judges: give --judges.")
+    return names
+
+
+def split(text: str) -> list[str]:
+    """Judges separated by commas, but not by those inside braces: ``main,{kind: pocket, noise: 1}``."""
+    parts, depth, current = [], 0, ""
+    for char in text:
+        depth += (char in "{[") - (char in "}]")
+        if char == "," and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += char
+    found = [part.strip() for part in (*parts, current)]
+    return list(dict.fromkeys(part for part in found if part))
+
+
+def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[str, JudgeEntry]:
+    """Name to judge. Raises UserError for one that cannot be read, or a name given twice."""
+    from harness.recipe_errors import RecipeError
+    from harness.recipe_parts import read_judges
+
+    tree: dict[str, Any] = {}
+    for text in texts:
+        named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*)=(.+)", text, re.DOTALL)
+        entry = judge_of(named[2] if named else text, run, registry)
+        plain = str(entry.get("model") or entry.get("path") or entry["kind"]) if text.startswith("{") else text
+        base = named[1] if named else re.sub(r"@.*", "", plain).rstrip("/").rpartition("/")[2] or plain
+        if named and base in tree:
+            raise UserError(f"--judges: the name {base!r} is given twice; names tell judges apart in tables.")
+        tree[next(each for n in range(1, len(tree) + 2) if (each := base if n == 1 else f"{base}-{n}") not in tree)] = (
+            entry
+        )
+    entries, problems = read_judges(tree, registry)
+    if problems:
+        raise RecipeError(problems, "--judges")
+    return entries
+
+
+def judge_of(text: str, run: Run, registry: Registry) -> dict[str, Any]:
+    """One judge's entry: of the run's recipe by its name, ``KIND:MODEL``, or as ``eval --judge`` reads it."""
+    from harness.cli.eval_options import judge_entry
+
+    own = run.recipe.get("judges", {})
+    if text in own:
+        return dict(own[text])
+    kind, colon, model = text.partition(":")
+    if colon and kind in registry.judges:
+        fields = registry.judges[kind].config.__dataclass_fields__
+        for name in ("model", "path"):
+            if name in fields:
+                return {"kind": kind, name: model}
+    return judge_entry(text, registry)
+
+
+def _own(options: Sequence[str] | None) -> dict[str, list[str]]:
+    found = {}
+    for option in options or ():
+        judge, equals, rows = option.partition("=")
+        if not (judge and equals and words(rows)):
+            raise UserError(f"--own {option}: must be JUDGE=ROW,ROW.")
+        found[judge] = words(rows)
+    return found
