@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +14,27 @@ from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.cli.rejudging import Task
     from harness.recipe_parts import JudgeEntry
     from harness.registry import Registry
+    from reports.judges.compare import Comparison
+    from reports.judges.panel import Panel
     from results.run import Run
     from results.store import ArtifactStore
 
 FOLDER = "judges"
 """Under ``runs/NAME``: what was compared, and the tables."""
+PEOPLE = 4
+"""Simulated annotators of an answer, as many as AlpacaEval's."""
+POCKET_JUDGES = {
+    "noise-0.5": "{kind: pocket}",
+    "noise-2": "{kind: pocket, noise: 2.0}",
+    "noise-4": "{kind: pocket, noise: 4.0}",
+    "noise-8": "{kind: pocket, noise: 8.0}",
+}
+"""The judges of pocket's Table 5: log-odds of noise."""
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +62,10 @@ def compare_judges(
     humans: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
     ] = None,
+    simulate_humans: Annotated[
+        int | None,
+        typer.Option(min=3, metavar="N", help="Pocket only: N people simulated from the truth, in place of --humans."),
+    ] = None,
     benchmarks: Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")] = None,
     repeats: Annotated[
         int, typer.Option(min=1, help="Ask every question this often: 2 tells noise from bias and doubles the calls.")
@@ -71,9 +89,9 @@ def compare_judges(
     A run's answers are judged again in both orders, through the ledger, so nothing is asked twice; tables come as
     text, Markdown, LaTeX, CSV and JSON, with figures.
     """
+    chosen = split(judges or "")
     from reports.judges.compare import compare
 
-    chosen = split(judges or "")
     teacher, place = "", out
     if annotations:
         from reports.judges.annotations import annotation_panel
@@ -91,25 +109,54 @@ def compare_judges(
             return
         panel, teacher = load_panel(folder, store)
         place = place or folder
-    said = None
+    panel, said = people(panel, humans, simulate_humans)
+    show(compare(panel, said, budget=budget, teacher=teacher, replicates=replicates), place)
+
+
+def people(panel: Panel, humans: Path | None, simulated: int | None) -> tuple[Panel, pd.DataFrame | None]:
+    """Human annotations from a file, simulated ones, or none; the panel says which. Raises UserError for both."""
+    from reports.judges.annotations import read_humans
+    from reports.judges.simulated import describe_humans, simulated_humans
+
+    if humans and simulated:
+        raise UserError("--humans and --simulate-humans: give one of them.")
     if humans:
-        from reports.judges.annotations import read_humans
+        return panel, read_humans(humans, next((name for name in panel.benchmarks if panel.paired[name]), None), panel)
+    if simulated:
+        panel = replace(panel, notes=(*panel.notes, describe_humans(simulated)))
+        return panel, simulated_humans(panel, simulated, seed=0)
+    return panel, None
 
-        said = read_humans(humans, next((name for name in panel.benchmarks if panel.paired[name]), None), panel)
-    comparison = compare(panel, said, budget=budget, teacher=teacher, replicates=replicates)
-    show(comparison, place)
+
+def table5(folder: Path, store: ArtifactStore, humans: Path | None = None, plugins: Sequence[str] = ()) -> Comparison:
+    """Target ``table5`` on the answers of a run: its comparison, whose ``humans`` and ``reports.judges.table5`` it is.
+
+    With ``humans`` the run's own judges; without, pocket judges of several noise levels and simulated people.
+
+    Args:
+        folder: ``runs/NAME``, with a finished ``run.json``.
+    """
+    from reports.judges.compare import compare
+    from reports.judges.load import load_panel
+
+    named = () if humans else tuple(f"{name}={spec}" for name, spec in POCKET_JUDGES.items())
+    names = (named, () if humans else ("alpaca_eval",), 1)
+    judge_again(folder, store, names, {}, (None, plugins), plan_only=False)
+    panel, teacher = load_panel(folder / FOLDER, store)
+    panel, said = people(panel, humans, None if humans else PEOPLE)
+    return compare(panel, said, teacher=teacher)
 
 
-def show(comparison: Any, folder: Path) -> None:
+def show(comparison: Comparison, folder: Path) -> None:
     """Print the tables on stdout and write the files; their paths go to stderr."""
     from rich.console import Console
 
-    from reports.judges.table import terminal, write_comparison
+    from reports.judges.table import screen, write_comparison
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    console.print(terminal(comparison))
+    console.print(screen(comparison))
     for path in write_comparison(comparison, folder):
         typer.echo(f"wrote {path}", err=True)
 

@@ -250,12 +250,17 @@ def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
     writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
     writer.writeheader()
     for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
+        parts: dict[
+            str, list[tuple[int | None, str]]
+        ] = {}  # which turns are judged is the question's, not the answer's
         for entrant, meta in judged.judges.items():
             row, _, seed = entrant.rpartition("/")
             given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
             for question in judged.questions:
                 answer = given[question.id]
-                for number, turn in turns(judged, question, answer):
+                if question.id not in parts:
+                    parts[question.id] = turns(judged, question, answer)
+                for number, turn in parts[question.id]:
                     found = differences(question, answer, number, judged.paired)
                     item = {"row": row, "seed": seed, "question": question.id, "turn": turn}
                     plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124

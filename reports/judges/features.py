@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 
 from harness.pocket.world import UnknownInstruction, score
 from harness.types import Answer, Message, Question
@@ -38,7 +38,7 @@ def differences(question: Question, answer: Answer, turn: int | None, paired: bo
     return {**{name: mine[name] - theirs[name] for name in mine}, "same": float(same)}
 
 
-def _features(asked: Sequence[str], answers: Sequence[str], turn: int | None) -> dict[str, float]:
+def _features(asked: tuple[str, ...], answers: tuple[str, ...], turn: int | None) -> dict[str, float]:
     chosen = list(answers) if turn is None else [answers[turn]]
     return {
         "length": float(sum(map(len, chosen))),
@@ -49,7 +49,8 @@ def _features(asked: Sequence[str], answers: Sequence[str], turn: int | None) ->
     }
 
 
-def truth(asked: Sequence[str], answers: Sequence[str], turn: int | None) -> float:
+@lru_cache(maxsize=4096)
+def truth(asked: tuple[str, ...], answers: tuple[str, ...], turn: int | None) -> float:
     """The pocket world's own score of the answers, 0..1 (mean over turns); NaN where the questions are not its."""
     talk: list[Message] = []
     scores: list[float] = []

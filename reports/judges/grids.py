@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from harness.stats import Interval
 from reports.judges.agreement import LABELS, Agreement
 from reports.judges.bias import EFFECTS, Effect
 from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
 from reports.judges.reliability import Reliability, Share
+from reports.judges.render import Grid, span
+from reports.judges.table5 import table5
 from reports.layout import clean
 
 NONE = "-"
 
 
-@dataclass(frozen=True)
-class Grid:
-    """One table of text."""
-
-    name: str
-    """For file and element names: ``bias-alpaca_eval``."""
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
 def grids(comparison: Comparison) -> list[Grid]:
     """All tables of a comparison, the most asked for first."""
-    made = [judges(comparison)]
+    made = [judges(comparison), *([table5(comparison)] if comparison.humans else [])]
     for metric in comparison.metrics:
         made.append(rankings(comparison, metric))
         if metric.agreements:
@@ -61,20 +49,11 @@ def judges(comparison: Comparison) -> Grid:
         ))  # fmt: skip
     basis = measure.basis if measure else "nothing to compare with"
     header = ("Judge", "Model", f"Agrees with {basis}", "Unparsed", "Biases", "$ / 1,000 calls", "s / 1,000 calls")
-    conclusions = [each.line for metric in comparison.metrics for each in _labelled(metric)]
+    conclusions = [f"{metric.metric}: {each.line}" for metric in comparison.metrics for each in metric.conclusions]
     notes = [f"Recommended: {comparison.choice.reason}", *conclusions, *comparison.notes]
     if any(facts.seconds is not None for facts in comparison.judges.values()):
         notes.append("s / 1,000 calls: wall time as this run asked, concurrency included.")
     return Grid("judges", f"Judges compared: {clean(comparison.source)}", header, tuple(rows), tuple(map(clean, notes)))
-
-
-@dataclass(frozen=True)
-class _Line:
-    line: str
-
-
-def _labelled(metric: MetricPart) -> list[_Line]:
-    return [_Line(f"{metric.metric}: {each.line}") for each in metric.conclusions]
 
 
 def rankings(comparison: Comparison, metric: MetricPart) -> Grid:
@@ -183,14 +162,6 @@ def confusion(part: BenchmarkPart, each: Agreement) -> Grid:
     header = ("", *(f"{clean(each.b)}: {name}" for name in names))
     title = f"{part.benchmark}: {clean(each.a)} against {clean(each.b)}"
     return Grid(f"confusion-{part.benchmark}-{each.a}-{each.b}", title, header, rows)
-
-
-def span(interval: Interval | None, scale: float) -> str:
-    """``[43.1, 48.6]``: one digit on a scale of hundred, two else; empty where there is none."""
-    if interval is None:
-        return ""
-    digits = 1 if scale == 100 else 2
-    return f"[{scale * interval.low:.{digits}f}, {scale * interval.high:.{digits}f}]"
 
 
 def number(value: float | None, interval: Interval | None) -> str:

@@ -6,7 +6,6 @@ All are shares of pairs of calls about one item; intervals resample questions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -33,7 +32,7 @@ class Reliability:
     calls: int
     unparsed: Share
     repeat_disagreement: Share
-    """Pairs of repeats (same order) with different labels; grades: that differ by a point or more."""
+    """Pairs of repeats (same order) with different labels (rounded grades)."""
     flip: Share
     """Pairs of calls in opposite orders with different labels."""
     flip_excess: Share
@@ -65,21 +64,33 @@ def reliability(calls: pd.DataFrame, items: pd.DataFrame, paired: bool, replicat
 
 
 def _pairs(calls: pd.DataFrame, codes: Array, count: int, paired: bool) -> tuple[Array, Array]:
-    """([clusters, (different, pairs)] of repeats in one order, the same of opposite orders)."""
-    repeats, flips = np.zeros((count, 2)), np.zeros((count, 2))
+    """([clusters, (different, pairs)] of repeats in one order, the same of opposite orders).
+
+    Counted from how many calls of an item gave each label: of n calls n (n - 1) / 2 pairs, of which sum c (c - 1) / 2
+    are alike; between orders n1 n2 pairs, of which sum c1 c2 are alike.
+    """
     given = calls.assign(cluster=codes).dropna(subset=["verdict"])
     verdicts = given["verdict"].to_numpy(float)
-    given = given.assign(label=labels(verdicts) if paired else verdicts, order=given["model_first"].fillna(-1.0))
-    several = given[given.duplicated(ITEM, keep=False)]
-    for (cluster, *_), group in several.groupby(["cluster", *ITEM]):
-        pairs = list(zip(group["label"], group["order"], group["part"], strict=True))
-        for (one, order, part), (two, other, elsewhere) in combinations(pairs, 2):
-            apart = float(one != two) if paired else float(abs(one - two) >= 1)
-            if order != other:
-                flips[int(cluster)] += apart, 1.0
-            elif part == elsewhere:
-                repeats[int(cluster)] += apart, 1.0
-    return repeats, flips
+    given = given.assign(
+        label=labels(verdicts) if paired else np.round(verdicts), order=given["model_first"].fillna(-1.0)
+    )
+    within = given.groupby(["cluster", *ITEM, "part", "order", "label"]).size()
+    same = _per_cluster(within * (within - 1) / 2, count)
+    number = within.groupby(level=["cluster", *ITEM, "part", "order"]).sum()
+    repeats = _per_cluster(number * (number - 1) / 2, count)
+    by_order = given.groupby(["cluster", *ITEM, "label", "order"]).size().unstack("order", fill_value=0)
+    if not {0.0, 1.0} <= set(by_order.columns):
+        return np.column_stack([repeats - same, repeats]), np.zeros((count, 2))
+    alike = _per_cluster(by_order[0.0] * by_order[1.0], count)
+    sides = by_order.groupby(level=["cluster", *ITEM]).sum()
+    flips = _per_cluster(sides[0.0] * sides[1.0], count)
+    return np.column_stack([repeats - same, repeats]), np.column_stack([flips - alike, flips])
+
+
+def _per_cluster(values: pd.Series[float], count: int) -> Array:
+    """Sums of a series whose first index level is the cluster."""
+    sums = values.groupby(level="cluster").sum()
+    return sums.reindex(range(count), fill_value=0).to_numpy(float)
 
 
 def _wins(lines: pd.DataFrame, feature: str, codes: Array, count: int) -> Array:

@@ -18,10 +18,10 @@ import numpy as np
 from harness.stats import Interval
 from reports.judges.compare import Comparison
 from reports.judges.figures import heat_map, pareto
-from reports.judges.grids import Grid, grids
+from reports.judges.grids import grids
+from reports.judges.render import latex, markdown, terminal
+from reports.judges.table5 import write_table5
 from reports.judges.tidy import tidy_csv
-from reports.latex import escape_latex
-from reports.tables import escape_markdown
 from results.locks import write_atomic
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SectionContent(NamedTuple):
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """``judges.md .tex .csv .json`` and the figures ``judge-agreement`` and ``judge-cost``; the paths written."""
+    """``judges.md .tex .csv .json`` and the figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too."""
     made = grids(comparison)
     contents = {
         f"{NAME}.md": markdown(made).encode(),
@@ -51,67 +51,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         **{f"judge-agreement.{kind}": content for kind, content in heat_map(comparison).items()},
         **{f"judge-cost.{kind}": content for kind, content in pareto(comparison).items()},
     }
-    return [write_atomic(folder / name, content) for name, content in contents.items()]
+    paths = [write_atomic(folder / name, content) for name, content in contents.items()]
+    return paths + (write_table5(comparison, folder) if comparison.humans else [])
 
 
-def terminal(comparison: Comparison) -> RenderableType:
+def screen(comparison: Comparison) -> RenderableType:
     """The grids for ``rich.console.Console.print``, without the confusion tables."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    parts: list[RenderableType] = []
-    for grid in grids(comparison):
-        if grid.name.startswith(QUIET):
-            continue
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for head in grid.header:
-            table.add_column(Text(head))
-        for row in grid.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        parts += [Text(grid.title, "bold"), table, *(Text(note, "dim") for note in grid.notes), Text("")]
-    return Group(*parts)
-
-
-def markdown(made: list[Grid]) -> str:
-    """GitHub-flavoured Markdown."""
-    parts = []
-    for grid in made:
-        lines = [[escape_markdown(cell) for cell in row] for row in (grid.header, *grid.rows)]
-        body = ["| " + " | ".join(line) + " |" for line in lines]
-        rule = "|" + "---|" * len(grid.header)
-        notes = "\n".join(f"- {escape_markdown(note)}" for note in grid.notes)
-        parts += [
-            f"**{escape_markdown(grid.title)}**",
-            "\n".join([body[0], rule, *body[1:]]),
-            *([notes] if notes else []),
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def latex(made: list[Grid]) -> str:
-    """A ``table`` float per grid. Needs ``\\usepackage{booktabs}``."""
-    parts = ["% Made by distilbench. Needs \\usepackage{booktabs}."]
-    for grid in made:
-        lines = [" & ".join(escape_latex(cell) for cell in row) + r" \\" for row in (grid.header, *grid.rows)]
-        parts += [
-            r"\begin{table}[t]", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}",
-            r"\smallskip\scriptsize\setlength{\tabcolsep}{3pt}",
-            rf"\begin{{tabular}}{{@{{}}{'l' * len(grid.header)}@{{}}}}", r"\toprule",
-            # {} in front: a line that starts with "[" would be read as an argument of the \\ before it
-            "{} " + lines[0], r"\midrule", *("{} " + line for line in lines[1:]), r"\bottomrule", r"\end{tabular}",
-        ]  # fmt: skip
-        if grid.notes:
-            notes = [rf"{escape_latex(note)}\par" for note in grid.notes]
-            parts += [
-                r"\par\smallskip",
-                r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
-                *notes,
-                r"\end{minipage}",
-            ]
-        parts.append(r"\end{table}")
-    return "\n".join(parts) + "\n"
+    return terminal([grid for grid in grids(comparison) if not grid.name.startswith(QUIET)])
 
 
 def section(comparison: Comparison) -> SectionContent:
