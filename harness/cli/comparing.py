@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.cli.rejudging import Task
     from harness.recipe_parts import JudgeEntry
     from harness.registry import Registry
+    from harness.types import Request
     from reports.judges.compare import Comparison
     from reports.judges.panel import Panel
     from results.run import Run
@@ -192,8 +193,9 @@ def judge_again(
     ask = {**run.recipe.get("ask", {}), "max_cost": max_cost}
     ask.pop("accept_failures", None)
     tasks = [rejudging.task(name, entry, each, registry, ask) for name, entry in entries.items() for each in judged]
+    known: dict[str, list[Request]] = {}
     for made in tasks:
-        rejudging.estimate(made, store, registry, store.root.parent / "ledger.sqlite")
+        rejudging.estimate(made, store, registry, store.root.parent / "ledger.sqlite", known)
     bill(tasks, max_cost)
     if plan_only:
         return False

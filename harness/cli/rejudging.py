@@ -135,8 +135,13 @@ def task(name: str, entry: JudgeEntry, judged: Judged, registry: Registry, ask: 
     return Task(name, entry, judged, stages, score)
 
 
-def estimate(made: Task, store: ArtifactStore, registry: Registry, ledger: Path) -> None:
-    """Count what is to be asked, and what of it is in the ledger; price the rest."""
+def estimate(
+    made: Task, store: ArtifactStore, registry: Registry, ledger: Path, known: dict[str, list[Request]]
+) -> None:
+    """Count what is to be asked, and what of it is in the ledger; price the rest.
+
+    ``known``: filled with what was asked about each answer artifact; the same for every judge.
+    """
     from judges.ledger import Ledger, request_key
 
     kind = registry.judges[made.entry.kind]
@@ -146,7 +151,10 @@ def estimate(made: Task, store: ArtifactStore, registry: Registry, ledger: Path)
     for stage in made.stages.values():
         if store.done(stage):
             continue
-        keys = {request_key(judge.endpoint, judge.model, each): each for each in requests(made.judged, stage, store)}
+        answers = stage.inputs["answers"]
+        if answers not in known:
+            known[answers] = requests(made.judged, stage, store)
+        keys = {request_key(judge.endpoint, judge.model, each): each for each in known[answers]}
         stored: Mapping[str, Any] = {}
         if ledger.is_file():
             with Ledger(ledger, create=False) as opened:

@@ -47,7 +47,9 @@ class Agreement:
     difference_error: float
     """Standard error of ``mean_a - mean_b``, items paired and independent (the official tools' formula)."""
     confusion: tuple[tuple[int, ...], ...]
-    """Rows a, columns b: labels ``LABELS``, or rounded grades from lowest to highest."""
+    """Rows a, columns b, in the order of ``levels``."""
+    levels: tuple[str, ...]
+    """``LABELS``, or every grade from the lowest to the highest that was given."""
     n_decided: int = 0
     """Items on which neither said tie."""
     agreement_decided: float | None = None
@@ -98,6 +100,7 @@ def agree(
         mean_b=float(y.mean()),
         difference_error=float(difference.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan"),
         confusion=tuple(tuple(int(value) for value in line) for line in table_ab),
+        levels=LABELS if paired else tuple(f"{level:g}" for level in levels),
         n_decided=int(decided.sum()),
         agreement_decided=float((codes[0] == codes[1])[decided].mean()) if decided.any() else None,
         kappa_decided=cohen(codes[0][decided], codes[1][decided], weighted=not paired) if decided.any() else None,

@@ -132,7 +132,7 @@ def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, pa
         common = items[name].mode()
         if len(common) and not np.isnan(values).any() and int((items[name] != common.iloc[0]).sum()) >= FEW:
             found[name] = values
-    own = lines["row"].isin(panel.judges[judge].own).to_numpy(float)
+    own = np.asarray(lines["row"].isin(panel.judges[judge].own), dtype=np.float64)
     if 0 < own.sum() < len(own):
         found["own"] = own
     return found
@@ -149,7 +149,7 @@ def _quality(
     if halves is None:
         return None, NOTHING
     keys = pd.MultiIndex.from_frame(lines[ITEM])
-    first, second = (half.reindex(keys).to_numpy(float) for half in halves)
+    first, second = (np.asarray(half.reindex(keys), dtype=np.float64) for half in halves)
     if np.isnan(first + second).mean() > 0.5:
         return None, NOTHING
     return (first, second), "the other judges"
@@ -168,7 +168,7 @@ def _opinions(panel: Panel, benchmark: str, judge: str) -> tuple[pd.Series[float
         half = others.sort_values(["part", "repeat"]).groupby(ITEM).cumcount() % 2
         half = half.reindex(others.index)
     paired = panel.paired[benchmark]
-    sides = []
+    sides: list[pd.Series[float]] = []
     for side in (0, 1):
         chosen = others[half == side]
         if chosen.empty:  # a single judgment of each item: no second half, and slopes shrink by its noise

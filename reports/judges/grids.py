@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.stats import Interval
-from reports.judges.agreement import LABELS, Agreement
+from reports.judges.agreement import Agreement
 from reports.judges.bias import EFFECTS, Effect
 from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
 from reports.judges.reliability import Reliability, Share
@@ -118,7 +118,7 @@ def biases(part: BenchmarkPart) -> Grid:
         cells = [_effect(by_name[name]) if name in by_name else NONE for name in present]
         units = {f"{effect.unit}, given {effect.given}" for effect in found}
         rows.append((clean(judge), *cells, "; ".join(sorted(units)) or NONE))
-    notes = (
+    notes: tuple[str, ...] = (
         "*: differs from 0 (p < 0.05 after Holm's correction over a judge's effects). Each effect is given the others.",
         "position: for the answer shown first; length: for a longer one (tanh of the difference in SDs).",
         "lists, markdown: for an answer that has some; own: for its own family's answers (difference in differences).",
@@ -140,7 +140,7 @@ def steadiness(part: BenchmarkPart) -> Grid:
     for judge, each in part.reliability.items():
         shares = _shares(each) if part.paired else (each.unparsed, each.repeat_disagreement)
         rows.append((clean(judge), f"{each.calls:,}", *map(share, shares)))
-    header = ("Judge", "Calls", "Unparsed [95%]", "Repeats differ [95%]")
+    header: tuple[str, ...] = ("Judge", "Calls", "Unparsed [95%]", "Repeats differ [95%]")
     if part.paired:
         header = (*header, "Flips with order [95%]", "Flips beyond noise [95%]", "Longer wins", "List wins")
     notes = (
@@ -155,11 +155,10 @@ def _shares(each: Reliability) -> tuple[Share, ...]:
 
 def confusion(part: BenchmarkPart, each: Agreement) -> Grid:
     """Rows the first judge, columns the second."""
-    names = LABELS if part.paired else tuple(str(place) for place in range(1, len(each.confusion) + 1))
     rows = tuple(
-        (f"{clean(each.a)}: {name}", *map(str, line)) for name, line in zip(names, each.confusion, strict=True)
+        (f"{clean(each.a)}: {name}", *map(str, line)) for name, line in zip(each.levels, each.confusion, strict=True)
     )
-    header = ("", *(f"{clean(each.b)}: {name}" for name in names))
+    header = ("", *(f"{clean(each.b)}: {name}" for name in each.levels))
     title = f"{part.benchmark}: {clean(each.a)} against {clean(each.b)}"
     return Grid(f"confusion-{part.benchmark}-{each.a}-{each.b}", title, header, rows)
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.stats import Array, resamples
+
+Codes = NDArray[np.int64]
+"""Cluster numbers, one per line."""
 
 ITEM = ["row", "seed", "question", "turn"]
 """Columns that name an item within a benchmark."""
@@ -99,13 +104,13 @@ def frame(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return made.astype({"verdict": float, "model_first": float, "repeat": int, "seed": int})
 
 
-def clusters(questions: pd.Series[str] | pd.Index[str] | Array) -> tuple[Array, int]:
+def clusters(questions: Any) -> tuple[Codes, int]:
     """(cluster number of each line, number of clusters): lines with the same question belong together."""
     codes, names = pd.factorize(pd.Index(questions), sort=True)
-    return codes, len(names)
+    return np.asarray(codes, dtype=np.int64), len(names)
 
 
-def cluster_sums(values: Array, codes: Array, count: int) -> Array:
+def cluster_sums(values: Array, codes: Codes, count: int) -> Array:
     """[lines, k] -> [clusters, k]: sums within each cluster."""
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, codes, values)

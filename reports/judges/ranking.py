@@ -88,7 +88,7 @@ def plain_rates(table: pd.DataFrame, replicates: int, seed: int) -> dict[str, di
 def ranking(judge: str, rates: Mapping[str, Estimate]) -> Ranking:
     """Rows from best to worst."""
     ordered = sorted(rates, key=lambda row: -rates[row].value)
-    grid, _ = _grid(rates, ordered)
+    grid = _grid(rates, ordered)
     stable = float((grid.argmax(axis=1) == 0).mean()) if grid.size else float("nan")
     return Ranking(judge, {row: rates[row].value for row in ordered}, ordered[0], stable)
 
@@ -119,14 +119,13 @@ def _interval(values: Array) -> Interval | None:
     return percentile_interval(values) if len(values) else None
 
 
-def _grid(rates: Mapping[str, Estimate], rows: Sequence[str]) -> tuple[Array, Array]:
-    """([replicates, rows] without resamples that lack a row, which resamples those are)."""
+def _grid(rates: Mapping[str, Estimate], rows: Sequence[str]) -> Array:
+    """[replicates, rows], without resamples that lack a row."""
     lengths = [len(rates[row].replicates) for row in rows]
     if not lengths or min(lengths) == 0:
-        return np.empty((0, len(rows))), np.empty(0, bool)
+        return np.empty((0, len(rows)))
     grid = np.column_stack([rates[row].replicates[: min(lengths)] for row in rows])
-    whole = ~np.isnan(grid).any(axis=1)
-    return grid[whole], whole
+    return grid[~np.isnan(grid).any(axis=1)]
 
 
 def paired_grids(
@@ -134,7 +133,7 @@ def paired_grids(
 ) -> tuple[Array, Array]:
     """Two [replicates, rows] grids of the same resamples; empty where one judge has no replicates."""
     both = {f"0{row}": left[row] for row in rows} | {f"1{row}": right[row] for row in rows}
-    grid, _ = _grid(both, list(both))
+    grid = _grid(both, list(both))
     return grid[:, : len(rows)], grid[:, len(rows) :]
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harness.stats import Array, Interval
-from reports.judges.panel import cluster_sums
+from reports.judges.panel import Codes, cluster_sums
 
 _STEPS = 100
 _TOLERANCE = 1e-10
@@ -40,7 +41,7 @@ class Fit:
 
 
 def least_squares(
-    names: Sequence[str], x: Array, y: Array, codes: Array, count: int, instruments: Array | None = None
+    names: Sequence[str], x: Array, y: Array, codes: Codes, count: int, instruments: Array | None = None
 ) -> Fit | None:
     """y = x b + e with lines clustered by ``codes``; with ``instruments`` [lines, k] the method of moments z'(y - x b).
 
@@ -50,12 +51,12 @@ def least_squares(
     cross = z.T @ x
     if count < 2 or np.linalg.matrix_rank(cross) < x.shape[1]:
         return None
-    values = np.linalg.solve(cross, z.T @ y)
+    values = _plain(np.linalg.solve(cross, z.T @ y))
     scores = cluster_sums(z * (y - x @ values)[:, None], codes, count)
-    return Fit(tuple(names), values, _sandwich(np.linalg.inv(cross), scores), count)
+    return Fit(tuple(names), values, _sandwich(_plain(np.linalg.inv(cross)), scores), count)
 
 
-def logistic(names: Sequence[str], x: Array, y: Array, codes: Array, count: int) -> Fit | None:
+def logistic(names: Sequence[str], x: Array, y: Array, codes: Codes, count: int) -> Fit | None:
     """Quasi-likelihood logit of y in 0..1; ``None`` without a finite solution (a column separates the verdicts)."""
     if count < 2 or np.linalg.matrix_rank(x) < x.shape[1]:
         return None
@@ -65,12 +66,16 @@ def logistic(names: Sequence[str], x: Array, y: Array, codes: Array, count: int)
         hessian = (x * (mean * (1 - mean))[:, None]).T @ x
         if np.linalg.cond(hessian) > 1e12:
             return None
-        step = np.linalg.solve(hessian, x.T @ (y - mean))
+        step = _plain(np.linalg.solve(hessian, x.T @ (y - mean)))
         values = values + step
         if np.abs(step).max() < _TOLERANCE:
             scores = cluster_sums(x * (y - mean)[:, None], codes, count)
-            return Fit(tuple(names), values, _sandwich(np.linalg.inv(hessian), scores), count)
+            return Fit(tuple(names), values, _sandwich(_plain(np.linalg.inv(hessian)), scores), count)
     return None
+
+
+def _plain(values: Any) -> Array:
+    return np.asarray(values, dtype=np.float64)
 
 
 def _sandwich(bread: Array, scores: Array) -> Array:

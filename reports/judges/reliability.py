@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.stats import Array, Interval, percentile_interval
 from reports.judges.agreement import labels
-from reports.judges.panel import ITEM, cluster_sums, clusters, draws
+from reports.judges.panel import ITEM, Codes, cluster_sums, clusters, draws
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def reliability(calls: pd.DataFrame, items: pd.DataFrame, paired: bool, replicat
     """From the calls of one judge on one benchmark, and the features of their items."""
     codes, count = clusters(calls["question"])
     weights = draws(count, replicates, seed)
-    missing = np.column_stack([calls["verdict"].isna().to_numpy(float), np.ones(len(calls))])
+    missing = np.column_stack([np.asarray(calls["verdict"].isna(), dtype=np.float64), np.ones(len(calls))])
     joined = calls.merge(items, on=["benchmark", *ITEM], how="left")
     # Where both answers are the same, the two orders are one request: its one reply would count as a flip.
     differ = (joined["same"] != 1).to_numpy()
@@ -63,7 +63,7 @@ def reliability(calls: pd.DataFrame, items: pd.DataFrame, paired: bool, replicat
     )
 
 
-def _pairs(calls: pd.DataFrame, codes: Array, count: int, paired: bool) -> tuple[Array, Array]:
+def _pairs(calls: pd.DataFrame, codes: Codes, count: int, paired: bool) -> tuple[Array, Array]:
     """([clusters, (different, pairs)] of repeats in one order, the same of opposite orders).
 
     Counted from how many calls of an item gave each label: of n calls n (n - 1) / 2 pairs, of which sum c (c - 1) / 2
@@ -90,10 +90,10 @@ def _pairs(calls: pd.DataFrame, codes: Array, count: int, paired: bool) -> tuple
 def _per_cluster(values: pd.Series[float], count: int) -> Array:
     """Sums of a series whose first index level is the cluster."""
     sums = values.groupby(level="cluster").sum()
-    return sums.reindex(range(count), fill_value=0).to_numpy(float)
+    return np.asarray(sums.reindex(range(count), fill_value=0), dtype=np.float64)
 
 
-def _wins(lines: pd.DataFrame, feature: str, codes: Array, count: int) -> Array:
+def _wins(lines: pd.DataFrame, feature: str, codes: Codes, count: int) -> Array:
     """[clusters, (the answer with more of the feature wins, decided comparisons)]."""
     more = np.sign(lines[feature].to_numpy(float))
     side = np.sign(lines["verdict"].to_numpy(float) - 0.5)

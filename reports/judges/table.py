@@ -41,7 +41,7 @@ class SectionContent(NamedTuple):
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """``judges.md .tex .csv .json`` and the figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too."""
+    """``judges.md .tex .csv .json``, figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too."""
     made = grids(comparison)
     contents = {
         f"{NAME}.md": markdown(made).encode(),
