@@ -30,6 +30,7 @@ QUESTION = ("question", "index", "instruction")
 MODEL = ("model", "generator_2", "row")
 BASELINE = ("baseline", "generator_1")
 _SHOWN = 10
+_LONGEST = 40
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -58,7 +59,9 @@ def preferences(values: pd.Series[float], path: Path) -> pd.Series[float]:
     outside = numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)
     if (unread | outside).any():
         wrong = values[unread | outside].iloc[0]
-        raise UserError(f"annotations {path}: preference {wrong!r} is not 1 (baseline) to 2 (model), or 0 for a tie.")
+        raise UserError(
+            f"annotations {path}: preference {str(wrong)[:_LONGEST]!r} is not 1 (baseline) to 2 (model), or 0 for a tie."
+        )
     return numbers.where(numbers != 0, 1.5) - 1.0
 
 
@@ -162,6 +165,6 @@ def read_humans(path: Path, benchmark: str | None, panel: Panel) -> pd.DataFrame
         shown = "; ".join(f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].head(3).to_numpy())
         wanted = "; ".join(f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].head(3).to_numpy())
         raise UserError(
-            f"--humans {path}: no annotation is of an answer compared here. It has {shown}; known are {wanted}."
+            f"--humans {path}: it annotates no answer that is compared here. It has {shown}; known: {wanted}."
         )
     return fitting[["benchmark", *ITEM, "annotator", "verdict"]]

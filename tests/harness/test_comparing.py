@@ -1,4 +1,4 @@
-"""``compare-judges``: a run's answers judged again through the normal stages, and what is said when something is wrong."""
+"""``compare-judges``: a run's answers judged again through the normal stages, and what is said of mistakes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.cli.comparing import judge_entries, judge_of, split, table5
+from harness.cli.comparing import compare_judges, judge_entries, judge_of, split, table5
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.pocket.world import graded_answer
-from harness.records import write_records
+from harness.records import read_records, write_records
 from harness.types import Answer
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
 from results.run import Family, Run
@@ -47,23 +48,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compared(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return distilbench("compare-judges", "--run", "given", "--replicates", "100", *words, cwd=place)
-
-
-def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path) -> None:
-    """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge. The run asked 20 of main's (one order, one
-    repeat); equal answers in both orders are one request, so that fewer than 80 keys can be left. A second time, 0."""
-    judges = "main,biased={kind: pocket, position_bias: 2.0}"
-    planned = compared(place, "--judges", judges, "--plan")
-    assert planned.returncode == 0, planned.stderr
-    assert "biased: " in planned.stderr
+def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge, fewer where an answer is the baseline's own
+    (then both orders are one request). The run asked main 20 of them (one order, one repeat). A second time, 0."""
+    questions = BENCHMARK.questions(AlpacaEvalConfig(limit=LIMIT))
+    given = [read_records(place / name / "alpaca_eval.jsonl", Answer) for name in ("weak", "strong")]
+    same = sum(a.turns == q.baseline for answers in given for a, q in zip(answers, questions, strict=True))
+    calls = 2 * LIMIT * 4 - 2 * same
+    options: dict[str, Any] = {"run": "given", "runs": place / "runs", "replicates": 100}
+    options["judges"] = "main,biased={kind: pocket, position_bias: 2.0}"
+    compare_judges(**options, plan_only=True)
+    planned = capsys.readouterr().err
+    assert f"main: {calls - 20} calls to make ($0.00), 20 more are in the ledger" in planned
+    assert f"biased: {calls} calls to make ($0.00), 0 more are in the ledger" in planned
     assert not (place / "runs/given/judges").exists()
-    first = compared(place, "--judges", judges, "--simulate-humans", "3")
-    assert first.returncode == 0, first.stderr
-    asked = {line.split(":")[0]: line for line in first.stderr.splitlines() if "calls to make" in line}
-    assert "20 more are in the ledger" in asked["main"] or "in the ledger" in asked["main"]
-    assert "Judges compared: run given" in first.stdout
+    compare_judges(**options, simulate_humans=3)
+    assert "Judges compared: run given" in capsys.readouterr().out
     said = json.loads((place / "runs/given/judges/judges.json").read_text())
     (part,) = said["benchmarks"]
     (pair,) = part["agreements"]
@@ -72,11 +72,14 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path) -> None:
     assert position["interval"][0] <= 2.0 <= position["interval"][1]
     assert part["reliability"]["main"]["calls"] == 80
     assert set(said["metrics"][0]["rankings"]["main"]["values"]) == {"weak", "strong"}
+    assert said["judges"]["main"]["seconds"] is None  # part of it was in the ledger
+    assert said["judges"]["biased"]["seconds"] > 0
     assert "humans" in said["humans"]
     assert (place / "runs/given/judges/table5.csv").is_file()
-    again = compared(place, "--judges", judges)
-    assert "main: 0 calls to make ($0.00), 0 more are in the ledger" in again.stderr
-    assert "biased: 0 calls to make" in again.stderr
+    compare_judges(**options, plan_only=True)
+    again = capsys.readouterr().err
+    assert "main: 0 calls to make ($0.00), 0 more are in the ledger" in again
+    assert "biased: 0 calls to make" in again
 
 
 def test_table5_on_pocket_needs_no_people(place: Path) -> None:
@@ -88,21 +91,20 @@ def test_table5_on_pocket_needs_no_people(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "said"),
     [
-        (("--judges", "nobody"), "unknown judge 'nobody'"),
-        (("--benchmarks", "mt_bench"), "no judged benchmark mt_bench"),
-        (("--own", "main"), "must be JUDGE=ROW,ROW"),
-        (("--judges", "main", "--own", "x=weak"), "no judge of this name"),
-        (("--run", "none"), "run the recipe first"),
-        (("--humans", "x.json", "--simulate-humans", "4"), "give one of them"),
+        ({"judges": "nobody"}, "unknown judge 'nobody'"),
+        ({"benchmarks": "mt_bench"}, "no judged benchmark mt_bench"),
+        ({"own": ["main"]}, "must be JUDGE=ROW,ROW"),
+        ({"judges": "main", "own": ["x=weak"]}, "no judge of this name"),
+        ({"run": "none"}, "run the recipe first"),
+        ({"judges": "main", "humans": Path("x.json"), "simulate_humans": 4}, "give one of them"),
+        ({"judges": "priced=gpt-4.1-2025-04-14", "max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
     ],
 )
-def test_mistakes_are_one_message(place: Path, words: tuple[str, ...], said: str) -> None:
-    done = compared(place, *words)
-    assert done.returncode == 2
-    assert said in done.stderr.replace("\n", " ")
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_one_message(place: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        compare_judges(**{"run": "given", "runs": place / "runs", "replicates": 100, **options})
 
 
 def test_annotations_are_compared_without_torch(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_annotations_are_read_in_every_format(file, tmp_path):
         ("[]", "need rows with a column 'preference'"),
         ('[{"preference": 1}]', "no column names the question"),
         ('[{"preference": 1, "index": 3}]', "no column says whose answer"),
-        ('[{"preference": 3, "index": 3, "model": "m"}]', "preference 3 is not 1"),
+        ('[{"preference": 3, "index": 3, "model": "m"}]', "preference '3' is not 1"),
         ('[{"preference": "x", "index": 3, "model": "m"}]', "preference 'x' is not 1"),
         ("{", "cannot be read"),
     ],
@@ -160,7 +160,7 @@ def test_humans_from_a_file_and_table5_beside_the_paper(file, tmp_path):
     """Four people per answer: each says what the first judge says, save every tenth answer, on which one differs."""
     verdicts = [row for row in rows() if row["annotator"] == "first"]
     people = [
-        {**row, "annotator": f"p{n}", "preference": 3 - row["preference"] if number % 10 == 0 and n == 0 else row["preference"]}
+        {**row, "annotator": f"p{n}", "preference": abs(3 * (number % 10 == 0 and n == 0) - row["preference"])}
         for number, row in enumerate(verdicts)
         for n in range(4)
     ]  # fmt: skip
