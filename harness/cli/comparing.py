@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.judge_options import (
+    Annotations,
+    Budget,
+    Humans,
+    Judges,
+    Own,
+    Repeats,
+    Simulated,
+    judge_entries,
+    judges_of,
+    own_rows_of,
+    split,
+)
 from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
 from harness.errors import UserError
 
@@ -17,12 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cli.rejudging import Task
-    from harness.recipe_parts import JudgeEntry
     from harness.registry import Registry
     from harness.types import Request
     from reports.judges.compare import Comparison
     from reports.judges.panel import Panel
-    from results.run import Run
     from results.store import ArtifactStore
 
 FOLDER = "judges"
@@ -47,37 +57,15 @@ def register(app: typer.Typer) -> None:
 
 
 def compare_judges(
-    judges: Annotated[
-        str | None,
-        typer.Option(
-            help="Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, "
-            "{kind: ..., ...}; NAME=... names one. The first is the one that conclusions are checked against. "
-            "Default: the run's own, or all annotators.",
-        ),
-    ] = None,
+    judges: Judges = None,
     run: Annotated[str, typer.Option(help="The run whose answers are judged: a name under --runs.")] = "pocket",
-    annotations: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."),
-    ] = None,
-    humans: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
-    ] = None,
-    simulate_humans: Annotated[
-        int | None,
-        typer.Option(min=3, metavar="N", help="Pocket only: N people simulated from the truth, in place of --humans."),
-    ] = None,
+    annotations: Annotations = None,
+    humans: Humans = None,
+    simulate_humans: Simulated = None,
     benchmarks: Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")] = None,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Ask every question this often: 2 tells noise from bias and doubles the calls.")
-    ] = 2,
-    own: Annotated[
-        list[str] | None,
-        typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0.0, help="Recommend a judge that costs at most so many dollars for one pass.")
-    ] = None,
+    repeats: Repeats = 2,
+    own: Own = None,
+    budget: Budget = None,
     max_cost: MaxCost = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
@@ -90,28 +78,26 @@ def compare_judges(
     A run's answers are judged again in both orders, through the ledger, so nothing is asked twice; tables come as
     text, Markdown, LaTeX, CSV and JSON, with figures.
     """
-    chosen = split(judges or "")
     from reports.judges.compare import compare
 
-    teacher, place = "", out
+    chosen = split(judges or "")
     if annotations:
         from reports.judges.annotations import annotation_panel
 
-        panel = annotation_panel(annotations, chosen)
-        place = place or runs / f"{FOLDER}-{annotations[0].stem}"
+        panel, teacher = annotation_panel(annotations, chosen), ""
+        place = runs / f"{FOLDER}-{annotations[0].stem}"
     else:
         from reports.judges.load import load_panel
         from results.store import ArtifactStore
 
         check_runs(runs)
-        store, folder = ArtifactStore(runs / "store"), runs / run / FOLDER
+        store, place = ArtifactStore(runs / "store"), runs / run / FOLDER
         wanted = (chosen, words(benchmarks), repeats)
-        if not judge_again(runs / run, store, wanted, _own(own), (max_cost, plugins or ()), plan_only):
+        if not judge_again(runs / run, store, wanted, own_rows_of(own), (max_cost, plugins or ()), plan_only):
             return
-        panel, teacher = load_panel(folder, store)
-        place = place or folder
+        panel, teacher = load_panel(place, store)
     panel, said = people(panel, humans, simulate_humans)
-    show(compare(panel, said, budget=budget, teacher=teacher, replicates=replicates), place)
+    show(compare(panel, said, budget=budget, teacher=teacher, replicates=replicates), out or place)
 
 
 def people(panel: Panel, humans: Path | None, simulated: int | None) -> tuple[Panel, pd.DataFrame | None]:
@@ -185,7 +171,7 @@ def judge_again(
     names, benchmarks, repeats = wanted
     max_cost, plugins = more
     run, registry = read_run(folder / "run.json"), load_registry(plugins)
-    entries = judge_entries(names or _run_judges(run), run, registry)
+    entries = judge_entries(names or judges_of(run), run, registry)
     unknown = [name for name in own if name not in entries]
     if unknown:
         raise UserError(f"--own {unknown[0]}=...: no judge of this name is compared; there are: {', '.join(entries)}.")
@@ -243,72 +229,3 @@ def _check(tasks: Sequence[Task], registry: Registry) -> None:
         problems += [f"  - {name}: {problem}"] if problem else []
     if problems:
         raise UserError("nothing was asked, because of:\n" + "\n".join(problems))
-
-
-def _run_judges(run: Run) -> list[str]:
-    names = list(run.recipe.get("judges", {}))
-    if not names:
-        raise UserError(f"run {run.name!r} names no judges: give --judges.")
-    return names
-
-
-def split(text: str) -> list[str]:
-    """Judges separated by commas, but not by those inside braces: ``main,{kind: pocket, noise: 1}``."""
-    parts, depth, current = [], 0, ""
-    for char in text:
-        depth += (char in "{[") - (char in "}]")
-        if char == "," and depth == 0:
-            parts.append(current)
-            current = ""
-        else:
-            current += char
-    found = [part.strip() for part in (*parts, current)]
-    return list(dict.fromkeys(part for part in found if part))
-
-
-def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[str, JudgeEntry]:
-    """Name to judge. Raises UserError for one that cannot be read, or a name given twice."""
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_parts import read_judges
-
-    tree: dict[str, Any] = {}
-    for text in texts:
-        named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*)=(.+)", text, re.DOTALL)
-        entry = judge_of(named[2] if named else text, run, registry)
-        plain = str(entry.get("model") or entry.get("path") or entry["kind"]) if text.startswith("{") else text
-        base = named[1] if named else re.sub(r"@.*", "", plain).rstrip("/").rpartition("/")[2] or plain
-        if named and base in tree:
-            raise UserError(f"--judges: the name {base!r} is given twice; names tell judges apart in tables.")
-        tree[next(each for n in range(1, len(tree) + 2) if (each := base if n == 1 else f"{base}-{n}") not in tree)] = (
-            entry
-        )
-    entries, problems = read_judges(tree, registry)
-    if problems:
-        raise RecipeError(problems, "--judges")
-    return entries
-
-
-def judge_of(text: str, run: Run, registry: Registry) -> dict[str, Any]:
-    """One judge's entry: of the run's recipe by its name, ``KIND:MODEL``, or as ``eval --judge`` reads it."""
-    from harness.cli.eval_options import judge_entry
-
-    own = run.recipe.get("judges", {})
-    if text in own:
-        return dict(own[text])
-    kind, colon, model = text.partition(":")
-    if colon and kind in registry.judges:
-        fields = registry.judges[kind].config.__dataclass_fields__
-        for name in ("model", "path"):
-            if name in fields:
-                return {"kind": kind, name: model}
-    return judge_entry(text, registry)
-
-
-def _own(options: Sequence[str] | None) -> dict[str, list[str]]:
-    found = {}
-    for option in options or ():
-        judge, equals, rows = option.partition("=")
-        if not (judge and equals and words(rows)):
-            raise UserError(f"--own {option}: must be JUDGE=ROW,ROW.")
-        found[judge] = words(rows)
-    return found

@@ -60,7 +60,7 @@ def preferences(values: pd.Series[float], path: Path) -> pd.Series[float]:
     if (unread | outside).any():
         wrong = values[unread | outside].iloc[0]
         raise UserError(
-            f"annotations {path}: preference {str(wrong)[:_LONGEST]!r} is not 1 (baseline) to 2 (model), or 0 for a tie."
+            f"annotations {path}: preference {str(wrong)[:_LONGEST]!r} is not 1 (baseline) to 2 (model), nor 0 (tie)."
         )
     return numbers.where(numbers != 0, 1.5) - 1.0
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli.comparing import compare_judges, judge_entries, judge_of, split, table5
+from harness.cli.comparing import compare_judges, table5
+from harness.cli.judge_options import judge_entries, judge_of, split
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.pocket.world import graded_answer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +119,19 @@ def test_files_hold_the_numbers_and_no_markup_of_strangers(comparison, tmp_path)
     assert (tmp_path / "judge-agreement.png").read_bytes().startswith(b"\x89PNG")
     again = {path: path.read_bytes() for path in write_comparison(comparison, tmp_path)}
     assert again == {path: path.read_bytes() for path in paths}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)")
+def test_a_plain_article_takes_the_tables(comparison, tmp_path):
+    """An article with booktabs alone, the tables at full width."""
+    write_comparison(comparison, tmp_path)
+    (tmp_path / "article.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{judges.tex}\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "article.pdf").is_file()
 
 
 def test_the_terminal_shows_all_but_confusions(comparison):
