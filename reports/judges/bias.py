@@ -215,7 +215,7 @@ def conditional_position(lines: pd.DataFrame) -> tuple[float, float, Interval, f
     """Log-odds for the first place from pairs asked in both orders: half the log-ratio of the two kinds of flip.
 
     Conditioning on a pair removes its quality altogether (conditional logit). A half is added to either count. The
-    error is that of the log-ratio with questions as clusters (delta method).
+    error is that of the log-ratio with questions as clusters (delta method), at least that of independent pairs.
     """
     from scipy.stats import t
 
@@ -231,8 +231,8 @@ def conditional_position(lines: pd.DataFrame) -> tuple[float, float, Interval, f
     value = float(np.log(ahead / behind) / 2)
     influence = (kinds[:, 0] / ahead - kinds[:, 1] / behind) / 2
     error = float(np.sqrt((influence**2).sum() * count / (count - 1)))
-    if error == 0:
-        error = float(np.sqrt(1 / ahead + 1 / behind) / 2)
+    # Clusters say nothing of a kind that never occurred: never less than the error of independent pairs.
+    error = max(error, float(np.sqrt(1 / ahead + 1 / behind) / 2))
     reach = float(t.ppf(0.975, count - 1)) * error
     return value, error, Interval(value - reach, value + reach), float(2 * t.sf(abs(value) / error, count - 1))
 

@@ -100,7 +100,8 @@ def pareto(comparison: Comparison, formats: Sequence[str] = FORMATS) -> dict[str
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # plain numbers: texts here are not mathematics
             axis.xaxis.set_minor_formatter(NullFormatter())
         axis.margins(x=0.15)
-        axis.set_xlabel(what)
+        absent = [_short(name) for name in comparison.judges if name not in found]
+        axis.set_xlabel(what + (f"\nnot shown, not known of: {', '.join(absent)}" if absent else ""))
         measure = comparison.yardstick
         axis.set_ylabel(f"agrees with {measure.basis if measure else ''} (%)")
         axis.set_title(

@@ -107,6 +107,16 @@ def test_position_from_flips_by_hand():
     assert error > 0
 
 
+def test_position_is_uncertain_where_all_flips_go_one_way():
+    """40 flips for the first place and none for the second: half of log(40.5 / 0.5) = 2.197, and an error of at least
+    sqrt(1 / 40.5 + 1 / 0.5) / 2 = 0.711: nobody knows how seldom the other kind is."""
+    calls = lines([(str(n), order, float(order), 0) for n in range(40) for order in (0, 1)])
+    value, error, _, p = conditional_position(calls)
+    assert value == pytest.approx(math.log(81) / 2)
+    assert error == pytest.approx(math.sqrt(1 / 40.5 + 2) / 2)
+    assert p < 0.01
+
+
 def test_noise_and_order_by_hand():
     """Two repeats in either order of one item: labels 1 0 | 0 0. Repeats: one of two pairs differs. Orders: of 2 * 2
     pairs, those with the first 1 differ: two. Flips beyond noise: 0.5 - 0.5 = 0."""
