@@ -1,6 +1,6 @@
 """Are judges' biases measured at their true size? Judges of stated bias on simulated answers, over many seeds.
 
-    python benchmarks/judge_biases.py --out benchmarks/judge_biases.json        # some two minutes of one core
+    python benchmarks/judge_biases.py --out benchmarks/judge_biases.json        # about a minute of one core
 
 Four models answer pocket's 100 development questions of AlpacaEval; the answers of two of them, of one family, carry
 a signature. Six judges compare each answer with the baseline in both orders, through the benchmark's own requests and
