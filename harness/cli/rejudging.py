@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from results.store import ArtifactStore
 
 CHARS_PER_TOKEN = 4
+WRITTEN = 512
+"""Most tokens that a reply is priced at."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ def judged_benchmarks(
 
 def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: Registry, repeats: int) -> Judged:
     adapter = registry.benchmarks[name]
+    if not hasattr(adapter, "verdict_range"):  # a plug-in made before the contract had it
+        raise UserError(
+            f"benchmark {name!r} does not say its verdict_range (lowest and highest verdict): add it there."
+        )
     values = dict(meta["params"]["config"])
     values |= {key: new for key, new in (("order", "both"), ("repeats", repeats)) if key in values}
     config = build(adapter.config, values)
@@ -164,7 +170,7 @@ def estimate(
         if not stored:
             made.fresh.append(stage.key)
         prompt += sum(len(message["content"]) for each in open_ for message in each.messages) // CHARS_PER_TOKEN
-        written += sum(min(each.max_tokens, 512) for each in open_) // 2
+        written += sum(min(each.max_tokens, WRITTEN) for each in open_) // 2
     made.dollars = kind.price(config, prompt, written) if made.asked else 0.0
 
 

@@ -128,6 +128,12 @@ def test_annotations_are_compared_without_torch(tmp_path: Path) -> None:
     assert (tmp_path / "runs/judges-a/judges.tex").is_file()
 
 
+def test_a_benchmark_without_a_range_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(type(BENCHMARK), "verdict_range")
+    with pytest.raises(UserError, match="'alpaca_eval' does not say its verdict_range"):
+        compare_judges(run="given", runs=place / "runs")
+
+
 def test_judges_are_split_at_commas_outside_of_braces() -> None:
     assert split("a, b={kind: pocket, noise: 1},c,a") == ["a", "b={kind: pocket, noise: 1}", "c"]
     assert split("") == []
