@@ -64,7 +64,8 @@ class Benchmark(Protocol):
     metrics: tuple[Metric, ...]
     config: type[Any]
     verdicts: tuple[float, float]
-    """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been."""
+    """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
+    answers are compared with a baseline's, a tie lies half way."""
     judged: bool
     """Whether a judge model is needed (GSM8K is graded by rule)."""
     version: int

@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 
 from harness.errors import UserError
 from harness.plan import Plan
+from harness.recipe_sections import Compute
 from harness.registry import Registry
 from harness.stage import Stage, Store
 
@@ -105,7 +106,7 @@ def run_all(plans: Sequence[Plan], store: Store, ledger: Path, setup: Setup, lis
             log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
     if todo:
         done = {stage.key for stage in stages} - set(todo)
-        with Crew(plans[0], ledger, setup, listener) as crew:
+        with Crew(plans[0].recipe.compute, ledger, setup, listener) as crew:
             work([stage for stage in todo.values() if stage.kind != "score"], done, crew, outcome)
             last = {stage.key: stage for plan in plans for stage in scores(plan, store)}
             work(list(last.values()), set(), crew, outcome)
@@ -179,11 +180,10 @@ def ready(stage: Stage, waiting: dict[str, Stage], running: dict[Future[Any], St
 class Crew:
     """The worker processes, and the thread that hears from them."""
 
-    def __init__(self, plan: Plan, ledger: Path, setup: Setup, listener: Listener) -> None:
+    def __init__(self, compute: Compute, ledger: Path, setup: Setup, listener: Listener) -> None:
         context = multiprocessing.get_context("spawn")
         self.listener = listener
         self.queue = context.SimpleQueue()
-        compute = plan.recipe.compute
         self.pool = ProcessPoolExecutor(
             max_workers=compute.workers,
             mp_context=context,
