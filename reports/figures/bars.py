@@ -83,7 +83,7 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
         label = f"{cell.value:.{column.metric.digits}f}{'*' if cell.significant else ''}"
         weight = "bold" if cell.row in column.best else "normal"
         axis.text(
-            max(cell.value, cell.high or 0.0, papers.get(cell.row, 0.0)) + reach * 0.03,
+            _beside(max(cell.value, cell.high or 0.0), papers.get(cell.row), reach),
             place,
             label,
             va="center",
@@ -92,12 +92,19 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
             bbox=_CLEAR,
             zorder=5,
         )
-    axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.3)
+    axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)
     axis.set_title(f"{clean(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
     axis.xaxis.set_major_locator(_ticks())
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.tick_params(axis="y", length=0)
+
+
+def _beside(end: float, paper: float | None, reach: float) -> float:
+    """Where the number stands: after the interval, or after a diamond that would lie in it."""
+    if paper is not None and end - 0.02 * reach < paper < end + 0.34 * reach:
+        return paper + 0.055 * reach
+    return end + 0.03 * reach
 
 
 def _ticks() -> Any:
