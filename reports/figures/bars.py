@@ -43,7 +43,7 @@ def bars(summary: Summary, run: Run) -> Figure:
     reference = short(summary.title(summary.target.reference))
     note = f"Lines: 95% intervals. Dashed: {reference}. *: differs from it (Holm-adjusted p < 0.05)."
     if any(_papers(summary, column) for column in summary.columns):
-        note += " Diamonds: the paper."
+        note += " Diamonds: the paper. Numbers: ours."
     headed(figure, summary, run, summary.target.title, note)
     longest = max((len(short(row.title)) for row in summary.rows), default=0)
     margins(figure, 0.25 + 0.075 * longest, 0.04, 0.72, 0.48, wspace=0.08)  # close to the width of 9-point text
@@ -83,9 +83,10 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
         label = f"{cell.value:.{column.metric.digits}f}{'*' if cell.significant else ''}"
         weight = "bold" if cell.row in column.best else "normal"
         axis.text(
-            _beside(max(cell.value, cell.high or 0.0), papers.get(cell.row), reach),
+            reach * 1.33 if papers else max(cell.value, cell.high or 0.0) + reach * 0.03,
             place,
             label,
+            ha="right" if papers else "left",  # clear of the diamonds, whose values they are not
             va="center",
             fontsize=8,
             weight=weight,
@@ -98,13 +99,6 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.tick_params(axis="y", length=0)
-
-
-def _beside(end: float, paper: float | None, reach: float) -> float:
-    """Where the number stands: after the interval, or after a diamond that would lie in it."""
-    if paper is not None and end - 0.02 * reach < paper < end + 0.34 * reach:
-        return paper + 0.055 * reach
-    return end + 0.03 * reach
 
 
 def _ticks() -> Any:
