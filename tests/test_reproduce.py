@@ -35,7 +35,7 @@ STAGES = {"prompts": 1, "overlap": 1, "sample": 2, "reward": 1, "reference": 1, 
 STAGES |= {"answer": 16, "judge": 16, "score": 4}
 """4 rows on 4 benchmarks; SeqKD adds the teacher's answers (a second sample stage), DPO the reference."""
 METRICS = ("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc")
-FORMATS = ("md", "tex", "csv", "png", "svg")
+FORMATS = ("md", "tex", "csv", "json", "png", "svg", "pdf")
 DOWN = "judges.main={kind: openai, model: some-model, base_url: 'http://127.0.0.1:9/v1'}"
 
 

@@ -43,7 +43,7 @@ def bars(summary: Summary, run: Run) -> Figure:
     reference = short(summary.title(summary.target.reference))
     note = f"Lines: 95% intervals. Dashed: {reference}. *: differs from it (Holm-adjusted p < 0.05)."
     if any(_papers(summary, column) for column in summary.columns):
-        note += " Diamonds: the paper."
+        note += " Diamonds: the paper. Numbers: ours."
     headed(figure, summary, run, summary.target.title, note)
     longest = max((len(short(row.title)) for row in summary.rows), default=0)
     margins(figure, 0.25 + 0.075 * longest, 0.04, 0.72, 0.48, wspace=0.08)  # close to the width of 9-point text
@@ -83,16 +83,17 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
         label = f"{cell.value:.{column.metric.digits}f}{'*' if cell.significant else ''}"
         weight = "bold" if cell.row in column.best else "normal"
         axis.text(
-            max(cell.value, cell.high or 0.0, papers.get(cell.row, 0.0)) + reach * 0.03,
+            reach * 1.33 if papers else max(cell.value, cell.high or 0.0) + reach * 0.03,
             place,
             label,
+            ha="right" if papers else "left",  # clear of the diamonds, whose values they are not
             va="center",
             fontsize=8,
             weight=weight,
             bbox=_CLEAR,
             zorder=5,
         )
-    axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.3)
+    axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)
     axis.set_title(f"{clean(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
     axis.xaxis.set_major_locator(_ticks())
     axis.spines["left"].set_visible(False)
