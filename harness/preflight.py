@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import context
 from harness.checkpoint import Checkpoint
 from harness.errors import UserError
 from harness.overlap import Overlap, overlap
@@ -53,6 +54,7 @@ def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Pat
     findings += judges(plan, registry, pending)
     if kinds & {"train", "sample"}:
         findings += disk(plan, pending, place) + memory(plan, pending)
+    findings += [Finding(problem, text) for problem, text in context.findings(plan, pending)]
     if kinds & {"overlap"}:
         findings += overlaps(plan)
     else:
@@ -131,12 +133,7 @@ def weights(checkpoint: Checkpoint) -> Weights | None:
     """What the headers of the weight files say; ``None`` where the checkpoint is not here yet, or cannot be read."""
     from safetensors import SafetensorError, safe_open
 
-    folder = Path(checkpoint.location)
-    if not folder.is_dir():
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        folder = Path(HF_HUB_CACHE) / ("models--" + checkpoint.location.replace("/", "--"))
-        folder = folder / "snapshots" / str(checkpoint.revision)
+    folder = context.folder_of(checkpoint)
     shapes: dict[str, tuple[int, ...]] = {}
     for path in folder.glob("*.safetensors"):
         try:
