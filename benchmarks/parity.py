@@ -251,8 +251,8 @@ FOLLOWED: dict[str, tuple[str, Callable[..., tuple[float, Gradients]]]] = {
     "orpo": ("orpo", trl_orpo),
     "gkd": ("gkd 0.3", trl_gkd),
 }
-"""Method to (case, TRL's loss) that is followed over 20 steps (``followed``). TRL's experimental trainers take texts and
-tokenise them in their own way, so the trainers themselves cannot be given our rows."""
+"""Method to (case, TRL's loss) that is followed over 20 steps (``followed``). TRL's experimental trainers take texts
+and tokenise them in their own way, so the trainers themselves cannot be given our rows."""
 
 
 def compare(name: str, bench: Bench) -> Parity:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from harness.checkpoint import Checkpoint
-from harness.errors import UserError
 from harness.plan import Plan
 from harness.price import PROMPT_TOKENS
 from harness.stage import Stage
@@ -21,21 +20,6 @@ NAMES = ("max_position_embeddings", "n_positions")
 FRAME, LABELS = 80, 14
 """About how many tokens a multiple-choice question takes besides the request and the responses, and the labels around
 each response (``harness/mcq.py``)."""
-
-
-class TooLong(UserError):
-    """Texts longer than the model reads. ``places``: which of those that were asked about."""
-
-    def __init__(self, message: str, places: list[int]) -> None:
-        super().__init__(message)
-        self.places = places
-
-
-def check_lengths(name: str, lengths: Collection[int], context: int | None) -> None:
-    """Raises TooLong where one of ``lengths`` (tokens) is above ``context``; ``None``: the model has no limit."""
-    places = [] if context is None else [place for place, length in enumerate(lengths) if length > context]
-    if places:
-        raise TooLong(f"{len(places)} texts of up to {max(lengths):,} tokens, {name} reads {context:,}", places)
 
 
 def folder_of(checkpoint: Checkpoint) -> Path:

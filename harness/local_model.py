@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
 from harness.checkpoint import Checkpoint, resolve
-from harness.context import check_lengths
 from harness.errors import UserError
-from harness.models import LoadOptions, Progress, Sampling
+from harness.models import LoadOptions, Progress, Sampling, check_lengths
 from harness.sampler import Known, RowSampler, streams
 from harness.shared_prefix import Reader, Row, prefill, shares
 from harness.types import Response

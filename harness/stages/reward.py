@@ -19,10 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from harness.context import TooLong
 from harness.errors import UserError
 from harness.mcq import LETTERS, mcq_messages
-from harness.models import ChatModel
+from harness.models import ChatModel, TooLong
 from harness.records import write_records
 from harness.stage import Stage
 from harness.stages.work import Work
