@@ -9,6 +9,7 @@ it, as peft reads them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:
-            inject_adapter_in_model(config, model)
+            with warnings.catch_warnings():  # of layers that are refused below
+                warnings.filterwarnings("ignore", message="fan_in_fan_out", category=UserWarning)
+                inject_adapter_in_model(config, model)
         except ValueError as error:
             raise UserError(f"train.lora.target_modules = {targets!r}: {error}") from error
     for name, layer in layers(model):

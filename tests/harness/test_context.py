@@ -18,6 +18,7 @@ from tests.harness.test_plan import checkpoint, plan
 def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str, ...] = ("pro",)) -> Plan:
     """Models that read so many tokens. Prompts of up to 256, responses of up to 48, rows of up to 512; n = 4."""
     family = []
+    place.mkdir(exist_ok=True)
     for name, length in (("teacher", teacher), ("student", student)):
         folder = Path(checkpoint(place / name, ("a", "b")))
         (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": length}))

@@ -142,7 +142,8 @@ def test_layers_that_cannot_be_merged_are_refused_before_training(student: Path)
     """GPT-2's Conv1D holds its matrix the other way round, and is among all-linear; embeddings are no product."""
     from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=16))
+    ends = {"bos_token_id": None, "eos_token_id": 1}
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=16, **ends))
     with pytest.raises(
         UserError, match=r"'all-linear' takes in transformer\.h\.0\.attn\.c_attn, a Conv1D: .*lora=null"
     ):
