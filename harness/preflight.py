@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import context
 from harness.checkpoint import Checkpoint, hub_folder
 from harness.errors import UserError
 from harness.overlap import Overlap, overlap
@@ -54,6 +55,7 @@ def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Pat
     findings += judges(plan, registry, pending)
     if kinds & {"train", "sample"}:
         findings += disk(plan, pending, place) + memory(plan, pending)
+    findings += [Finding(problem, text) for problem, text in context.findings(plan, pending)]
     if kinds & {"overlap"}:
         findings += overlaps(plan)
     else:

@@ -154,7 +154,8 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     judges, problems = read_judges(tree.get("judges"), registry)
     train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
     drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
-    rows = Rows(registry, train or Train(), drawn or SamplingPart())
+    compute, _ = read_part(Compute, tree.get("compute"), ("compute",))
+    rows = Rows(registry, train or Train(), drawn or SamplingPart(), (compute or Compute()).launch)
     methods, tuned = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
     problems += rows.problems
     benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))

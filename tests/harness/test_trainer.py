@@ -389,6 +389,22 @@ def test_processes_share_every_prompt_once(world: int) -> None:
     assert again.order() != Shuffled(21, options, seed=0).order()
 
 
+def test_fillers_count_for_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """Two prompts of four rows, and a third as a filler: 2 prompts, 8 rows and their tokens divide the step's terms."""
+    job, _ = make_job(training(METHODS["pad-ppd"], student, teacher))
+    trainer = make_trainer(job, tmp_path)
+    real, filler = [(example, False) for example in job.examples[:2]], [(job.examples[2], True)]
+    rows = [row for example, _ in real for row in example.rows]
+    micros, counts = trainer.get_batch_samples(iter([real, filler]), 2, torch.device("cpu"))
+    tokens = sum(len(row.response) for row in rows)
+    assert counts == {"prompt": 2, "row": len(rows), "token": tokens, "token:response": tokens}
+    assert [each["micro"].filler for each in micros] == [False, True]
+    assert trainer.tally.ids == [example.id for example, _ in real]
+    assert trainer.tokens["response"] == tokens and trainer.tokens["all"] == micros[0]["micro"].fed
+    alone = trainer.compute_loss(job.student, micros[1], num_items_in_batch=counts)
+    assert float(alone.detach()) == 0 and not trainer.tally.terms
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [("linear", [0.0, 1.0, 2 / 3, 1 / 3]), ("cosine", [0.0, 1.0, 0.75, 0.25]), ("constant", [0.0, 1.0, 1.0, 1.0])],
