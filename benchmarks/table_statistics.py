@@ -237,7 +237,7 @@ def simulate(names: Sequence[str], runs: int, replicates: int) -> dict[str, Any]
         result |= power(setting, runs // 4, replicates)
         found["settings"][name] = result
         print(f"{name}: {json.dumps(result)} ({time.perf_counter() - began:.0f} s)", flush=True)
-    found["verdicts"] = verdicts(max(runs // 10, 5), replicates)
+    found["verdicts"] = verdicts(max(runs // 3, 5), replicates)
     return found
 
 

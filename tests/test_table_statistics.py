@@ -26,8 +26,9 @@ def test_what_is_stored_holds_what_the_tables_say() -> None:
     stored = json.loads(STORED.read_text())
     assert set(stored["settings"]) == set(SETTINGS)
     for name, found in stored["settings"].items():
-        assert 0.92 <= found["interval_of_change"]["rate"] <= 0.98, name
-        assert found["family_wise_error_against_student"]["rate"] <= 0.08, name
-        assert found["family_wise_error_of_focus"]["rate"] <= 0.08, name
+        most = 0.13 if "uneven" in name else 0.06  # the price of pooling, which docs/tables.md states
+        assert 0.93 <= found["interval_of_change"]["rate"] <= 0.98, name
+        assert found["family_wise_error_against_student"]["rate"] <= most, name
+        assert found["family_wise_error_of_focus"]["rate"] <= most, name
         assert found["best_row_left_out"]["rate"] <= 0.05, name
     assert stored["verdicts"]["agrees_when_outside_of_margin"]["rate"] <= 0.05
