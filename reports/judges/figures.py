@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from reports.judges.compare import BenchmarkPart, Comparison
-from reports.layout import clean
+from reports.wording import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
 from reports.judges.reliability import Reliability, Share
 from reports.judges.render import Grid, span
 from reports.judges.table5 import table5
-from reports.layout import clean
+from reports.wording import clean
 
 NONE = "-"
 

@@ -16,7 +16,6 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.records import read_records
-from harness.stats import over_seeds, seed_of
 from harness.types import Judgment, Score
 from reports.judges.panel import FEATURES, Estimate, Facts, Panel, frame
 from results.run import read_scores
@@ -101,7 +100,8 @@ def _calls(
 
 
 def estimates(scores: Mapping[str, Sequence[Score]]) -> dict[str, dict[str, Estimate]]:
-    """Metric to row to its value over the seeds; the redrawn seeds are the same for every judge, so rows are paired."""
+    """Metric to row to its mean over the seeds, with replicates over questions: the students are those of the run, for
+    every judge, so judges and rows are paired."""
     grouped: dict[str, dict[str, list[Score]]] = {}
     for entrant, each in scores.items():
         for score in each:
@@ -112,6 +112,6 @@ def estimates(scores: Mapping[str, Sequence[Score]]) -> dict[str, dict[str, Esti
         for row, several in rows.items():
             value = float(np.mean([score.value for score in several if score.value is not None]))
             whole = all(score.replicates for score in several)
-            drawn = over_seeds([s.replicates for s in several], seed_of("over-seeds", row, metric)) if whole else None
-            found.setdefault(metric, {})[row] = Estimate(value, np.empty(0) if drawn is None else drawn)
+            drawn = np.mean([score.replicates for score in several], axis=0) if whole else np.empty(0)
+            found.setdefault(metric, {})[row] = Estimate(value, drawn)
     return found

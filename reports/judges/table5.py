@@ -14,7 +14,7 @@ from reports.judges.compare import Comparison
 from reports.judges.humans import HUMANS
 from reports.judges.render import Grid, latex, markdown, span
 from reports.judges.tidy import inert, number
-from reports.layout import clean
+from reports.wording import clean
 from results.locks import write_atomic
 from results.published import Published, published_table
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.stats import Interval
 from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
 from reports.judges.reliability import Share
-from reports.layout import clean
+from reports.wording import clean
 
 CSV_COLUMNS = ("source", "benchmark", "judge", "other", "quantity", "value", "low", "high", "n", "note")
 """``benchmark`` is a metric where rows are ranked."""
