@@ -40,6 +40,8 @@ def check_fit(tree: Mapping[str, Any], target: Target) -> None:
         raise Unfit(f"{target.label} does not fit the recipe {tree.get('name')!r}: {values['skip']}")
     section = tree.get(SECTION)
     listed = isinstance(section, Mapping) and target.name in section
+    if target.unless_listed and not listed:
+        raise Unfit(f"{target.label} {target.unless_listed}")
     if target.own_family and not listed:
         remedy = f"Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
         raise Unfit(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Layout = Literal["table", "curves", "settings"]
+Layout = Literal["table", "curves", "settings", "judges"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,16 @@ class Target:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     """Those of ``rows`` that no recipe has."""
     layout: Layout = "table"
-    """``curves``: a table too, and a figure of lines. ``settings``: no scores; the recipe beside the paper's."""
+    """``curves``: a table too, and a figure of lines. ``settings``: no scores; the recipe beside the paper's.
+    ``judges``: other judges on the answers of these rows."""
     points: Mapping[str, Point] = field(default_factory=dict)
     """Of ``curves``: row id to its place."""
     axis: str = ""
     """Of ``curves``: what x is."""
     own_family: bool = False
     """Whether it is about another teacher or student than the recipe's main table: the recipe must then list it."""
+    unless_listed: str = ""
+    """Why a recipe must list this target in its section ``targets`` for it to fit; empty: it need not."""
     measured: bool = False
     """Whether measured training time and memory stand beside the scores."""
     notes: tuple[str, ...] = ()

@@ -58,7 +58,9 @@ def register(app: typer.Typer) -> None:
 
 def compare_judges(
     judges: Judges = None,
-    run: Annotated[str, typer.Option(help="The run whose answers are judged: a name under --runs.")] = "pocket",
+    run: Annotated[
+        str, typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs.")
+    ] = "pocket",
     annotations: Annotations = None,
     humans: Humans = None,
     simulate_humans: Simulated = None,
@@ -69,7 +71,7 @@ def compare_judges(
     max_cost: MaxCost = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the tables; default: runs/NAME/judges.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the tables; default: runs/NAME/TARGET/judges.")] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the questions.")] = 1000,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be asked and what it costs.")] = False,
 ) -> None:
@@ -91,13 +93,33 @@ def compare_judges(
         from results.store import ArtifactStore
 
         check_runs(runs)
-        store, place = ArtifactStore(runs / "store"), runs / run / FOLDER
+        store, folder = ArtifactStore(runs / "store"), run_folder(runs, run)
+        place = folder / FOLDER
         wanted = (chosen, words(benchmarks), repeats)
-        if not judge_again(runs / run, store, wanted, own_rows_of(own), (max_cost, plugins or ()), plan_only):
+        if not judge_again(folder, store, wanted, own_rows_of(own), (max_cost, plugins or ()), plan_only):
             return
         panel, teacher = load_panel(place, store)
     panel, said = people(panel, humans, simulate_humans)
     show(compare(panel, said, budget=budget, teacher=teacher, replicates=replicates), out or place)
+
+
+def run_folder(runs: Path, name: str) -> Path:
+    """Where the run ``NAME/TARGET`` lies; of ``NAME`` its main table, or the one target that there is.
+
+    Raises UserError where there is no such run, or which one is meant is not clear.
+    """
+    from results.run import described, place
+
+    folder = runs / name
+    if (folder / "run.json").is_file():
+        return folder
+    targets = described(folder)
+    if not targets:
+        known = sorted({path.parent.parent.name for path in runs.glob("*/*/run.json")})
+        raise UserError(f"--run {name}: no such run under {runs}; there are: {', '.join(known) or 'none'}.")
+    if len(targets) > 1 and "table1" not in targets:
+        raise UserError(f"--run {name}: which of its targets? {', '.join(f'{name}/{each}' for each in targets)}.")
+    return place(folder, "table1" if "table1" in targets else targets[0])
 
 
 def people(panel: Panel, humans: Path | None, simulated: int | None) -> tuple[Panel, pd.DataFrame | None]:
@@ -121,7 +143,7 @@ def table5(folder: Path, store: ArtifactStore, humans: Path | None = None, plugi
     With ``humans`` the run's own judges; without, pocket judges of several noise levels and simulated people.
 
     Args:
-        folder: ``runs/NAME``, with a finished ``run.json``.
+        folder: ``runs/NAME/table5``, with a finished ``run.json``.
     """
     from reports.judges.compare import compare
     from reports.judges.load import load_panel
@@ -132,6 +154,36 @@ def table5(folder: Path, store: ArtifactStore, humans: Path | None = None, plugi
     panel, teacher = load_panel(folder / FOLDER, store)
     panel, said = people(panel, humans, None if humans else PEOPLE)
     return compare(panel, said, teacher=teacher)
+
+
+def compared_again(folder: Path, store: ArtifactStore) -> Comparison | None:
+    """The comparison that was made of a run, from what is stored; ``None`` where none was."""
+    from reports.judges.compare import compare
+    from reports.judges.load import load_panel
+
+    if not (folder / FOLDER / "sources.json").is_file():
+        return None
+    panel, teacher = load_panel(folder / FOLDER, store)
+    panel, said = people(panel, None, PEOPLE if folder.name == "table5" else None)
+    return compare(panel, said, teacher=teacher)
+
+
+def write_judges(folder: Path, store: ArtifactStore, out: Path) -> None:
+    """Target ``table5``: print it, and write ``table5.*`` into ``out`` and all else under ``folder/judges``."""
+    from rich.console import Console
+
+    from reports.judges.render import terminal
+    from reports.judges.table import write_comparison
+    from reports.judges.table5 import table5 as grid
+    from reports.judges.table5 import write_table5
+
+    comparison = table5(folder, store)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(terminal([grid(comparison)]))
+    for path in [*write_table5(comparison, out), *write_comparison(comparison, folder / FOLDER)]:
+        typer.echo(f"wrote {path}", err=True)
 
 
 def show(comparison: Comparison, folder: Path) -> None:
@@ -159,7 +211,7 @@ def judge_again(
     """Do the judging that is missing, and describe it in ``folder/judges``; false when it was only planned.
 
     Args:
-        folder: ``runs/NAME``.
+        folder: ``runs/NAME/TARGET``.
         wanted: judges, benchmarks, repeats.
         own: judge to the rows of its own family.
         more: dollars that may be spent, plug-ins.

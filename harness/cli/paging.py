@@ -11,15 +11,23 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.registry import Registry
     from harness.types import Question
+    from reports.html.parts import Section
     from results.frames import Results
     from results.run import Run
     from results.store import ArtifactStore
 
 
 def write_run_page(
-    path: Path, shown: Sequence[tuple[str, Results, float]], store: ArtifactStore, plugins: Sequence[str]
+    path: Path,
+    shown: Sequence[tuple[str, Results, float]],
+    store: ArtifactStore,
+    plugins: Sequence[str],
+    compared: Sequence[Path] = (),
 ) -> Path:
-    """One page with these targets: (target, results, smallest coverage of a cell). Raises as ``write_page`` does."""
+    """One page with these targets: (target, results, smallest coverage of a cell). Raises as ``write_page`` does.
+
+    ``compared``: folders of runs; those whose answers other judges have judged have a section on that.
+    """
     from harness.cli.wiring import load_registry
     from reports.html.page import Part, write_page
 
@@ -28,7 +36,19 @@ def write_run_page(
         Part(target, results, coverage, questions_of(results.run, registry), prices(results.run, registry))
         for target, results, coverage in shown
     ]
-    return write_page(path, parts, store)
+    return write_page(path, parts, store, [judged for folder in compared if (judged := judges_of(folder, store))])
+
+
+def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
+    """The comparison of judges on the answers of a run; ``None`` where there is none."""
+    from harness.cli.comparing import compared_again
+
+    comparison = compared_again(folder, store)
+    if comparison is None:
+        return None
+    from reports.judges.page import judges_section
+
+    return judges_section(comparison, folder.name)
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:

@@ -98,19 +98,23 @@ def report(
     if target == ALL:  # those that there are
         wanted = [name for name in wanted if (place(folder, name) / "run.json").is_file()] or wanted[:1]
     store = ArtifactStore(runs / "store")
-    shown = [(name, *write_target(folder, store, name, min_coverage)) for name in wanted]
+    found = [(name, write_target(folder, store, name, min_coverage)) for name in wanted]
     if html:
+        shown = [(name, *made) for name, made in found if made is not None]
         from harness.cli.paging import write_run_page
 
-        path = write_run_page(folder / "report" / "report.html", shown, store, plugins or ())
+        compared = [place(folder, name) for name in described(folder)]
+        path = write_run_page(folder / "report" / "report.html", shown, store, plugins or (), compared)
         typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)
 
 
-def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> tuple[Results, float]:
+def write_target(
+    folder: Path, store: ArtifactStore, target: str, min_coverage: float | None
+) -> tuple[Results, float] | None:
     """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
 
     ``folder`` is that of the recipe, ``runs/pocket``. ``min_coverage`` of ``None``: the recipe's own. Returns what the
-    table was made from.
+    table was made from; nothing for a table of judges, which ``judges.json`` beside it describes.
     """
     from rich.console import Console
 
@@ -120,6 +124,11 @@ def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: 
     from results.frames import load_results
     from results.run import place
 
+    if find_target(target).layout == "judges":
+        from harness.cli.comparing import write_judges
+
+        write_judges(place(folder, target), store, folder / "report")
+        return None
     results = load_results(place(folder, target), store)
     if find_target(target).measured:
         results = with_costs(results, store)

@@ -1,17 +1,15 @@
-"""A comparison in formats: terminal, Markdown, LaTeX, CSV, JSON, and a section of the HTML page.
+"""A comparison in formats: terminal, Markdown, LaTeX, CSV, JSON (the section of the HTML page: ``page.py``).
 
 All text from outside is escaped everywhere.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,14 +30,6 @@ QUIET = ("confusion",)
 """Grids that the terminal leaves out; files have them."""
 
 
-class SectionContent(NamedTuple):
-    """A part of the HTML page."""
-
-    title: str
-    html: str
-    data: dict[str, Any]
-
-
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """``judges.md .tex .csv .json``, figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too."""
     made = grids(comparison)
@@ -58,23 +48,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 def screen(comparison: Comparison) -> RenderableType:
     """The grids for ``rich.console.Console.print``, without the confusion tables."""
     return terminal([grid for grid in grids(comparison) if not grid.name.startswith(QUIET)])
-
-
-def section(comparison: Comparison) -> SectionContent:
-    """The comparison for the HTML page: tables and figures as one fragment without scripts, and the plain data."""
-    pieces = []
-    for name, alt in (("judge-agreement", "Agreement of every two judges"), ("judge-cost", "Agreement against cost")):
-        drawn = (heat_map if name == "judge-agreement" else pareto)(comparison, ("svg",))
-        if drawn:
-            code = base64.b64encode(drawn["svg"]).decode()
-            pieces.append(f'<img class="figure" alt="{alt}" src="data:image/svg+xml;base64,{code}">')
-    for grid in grids(comparison):
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in grid.header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in grid.rows)
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        pieces.append(f"<h3>{html.escape(grid.title)}</h3>{table}" + (f"<ul>{notes}</ul>" if notes else ""))
-    return SectionContent("Judges compared", "\n".join(pieces), plain(comparison))
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.errors import UserError, unknown
 from harness.target import Target
-from reports.targets import figure4, figure5, figure6, table1, table2, table3, table4, table6
+from reports.targets import figure4, figure5, figure6, table1, table2, table3, table4, table5, table6
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
 """What ``distilbench eval`` makes: the rows are the models that it was given."""
@@ -20,6 +20,7 @@ TARGETS = {
         table2.TARGET,
         table3.TARGET,
         table4.TARGET,
+        table5.TARGET,
         table6.TARGET,
         figure4.TARGET,
         figure5.TARGET,

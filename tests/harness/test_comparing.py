@@ -62,10 +62,10 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     planned = capsys.readouterr().err
     assert f"main: {calls - 20} calls to make ($0.00), 20 more are in the ledger" in planned
     assert f"biased: {calls} calls to make ($0.00), 0 more are in the ledger" in planned
-    assert not (place / "runs/given/judges").exists()
+    assert not (place / "runs/given/eval/judges").exists()
     compare_judges(**options, simulate_humans=3)
     assert "Judges compared: run given" in capsys.readouterr().out
-    said = json.loads((place / "runs/given/judges/judges.json").read_text())
+    said = json.loads((place / "runs/given/eval/judges/judges.json").read_text())
     (part,) = said["benchmarks"]
     (pair,) = part["agreements"]
     assert (pair["a"], pair["b"], pair["n"]) == ("main", "biased", 2 * LIMIT)
@@ -76,7 +76,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     assert said["judges"]["main"]["seconds"] is None  # part of it was in the ledger
     assert said["judges"]["biased"]["seconds"] > 0
     assert "humans" in said["humans"]
-    assert (place / "runs/given/judges/table5.csv").is_file()
+    assert (place / "runs/given/eval/judges/table5.csv").is_file()
     compare_judges(**options, plan_only=True)
     again = capsys.readouterr().err
     assert "main: 0 calls to make ($0.00), 0 more are in the ledger" in again
@@ -85,7 +85,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
 
 def test_table5_on_pocket_needs_no_people(place: Path) -> None:
     """Judges of rising noise, simulated people: every judge is measured, the noisiest agrees least."""
-    found = table5(place / "runs/given", ArtifactStore(place / "runs/store"))
+    found = table5(place / "runs/given/eval", ArtifactStore(place / "runs/store"))
     assert set(found.humans) == {"humans", "noise-0.5", "noise-2", "noise-4", "noise-8"}
     assert found.humans["noise-8"].value < found.humans["noise-0.5"].value
     assert any("simulated from the truth" in note for note in found.notes)
@@ -98,7 +98,7 @@ def test_table5_on_pocket_needs_no_people(place: Path) -> None:
         ({"benchmarks": "mt_bench"}, "no judged benchmark mt_bench"),
         ({"own": ["main"]}, "must be JUDGE=ROW,ROW"),
         ({"judges": "main", "own": ["x=weak"]}, "no judge of this name"),
-        ({"run": "none"}, "run the recipe first"),
+        ({"run": "none"}, "no such run under"),
         ({"judges": "main", "humans": Path("x.json"), "simulate_humans": 4}, "give one of them"),
         ({"judges": "priced=gpt-4.1-2025-04-14", "max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
     ],

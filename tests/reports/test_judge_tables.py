@@ -15,14 +15,16 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
+from reports.html.parts import unpack
 from reports.judges.annotations import annotation_panel, read_humans
 from reports.judges.compare import compare
 from reports.judges.figures import front, heat_map, pareto, points
 from reports.judges.grids import grids
 from reports.judges.humans import HUMANS
+from reports.judges.page import judges_section
 from reports.judges.panel import Facts
 from reports.judges.simulated import simulated_humans
-from reports.judges.table import screen, section, write_comparison
+from reports.judges.table import plain, screen, write_comparison
 from reports.judges.table5 import paper, same_model, table5
 
 HOSTILE = "<script>alert(1)</script>|{x}&_$\x1b[31m"
@@ -144,14 +146,15 @@ def test_the_terminal_shows_all_but_confusions(comparison):
     assert any(grid.name.startswith("confusion") for grid in grids(comparison))
 
 
-def test_the_section_of_the_page_is_escaped_and_plain(comparison):
-    title, html, data = section(comparison)
-    assert title == "Judges compared"
-    assert "<script>alert" not in html
-    assert "&lt;script&gt;" in html
-    assert html.count("<table>") == len(grids(comparison))
-    assert "data:image/svg+xml;base64," in html
-    json.dumps(data, allow_nan=False)
+def test_the_section_of_the_page_is_escaped_and_whole(comparison):
+    """Every grid is a table, the figures are images, the data unpacks to what ``judges.json`` holds."""
+    section = judges_section(comparison, "table1")
+    assert (section.title, section.id) == ("Judges compared, table1", "judges-compared-table1")
+    assert "<script>alert" not in section.html
+    assert "&lt;script&gt;" in section.html
+    assert section.html.count("<table") == len(grids(comparison))
+    assert "data:image/svg+xml;base64," in section.html
+    assert unpack(section.data["comparison"]) == json.loads(json.dumps(plain(comparison)))
 
 
 def test_who_is_beaten_on_price_and_agreement():
