@@ -33,11 +33,13 @@ class Training:
     """Wall time by kind of stage, of every stage behind the student that ran a model, as measured when it ran. A
     stage that several rows share counts in full for each: what this student alone would have taken."""
     peak_memory: int
-    """Bytes: the largest of those stages; resident memory of the process where there was no GPU."""
+    """Bytes, of the stage that needed most: the GPU's where it ran on one, else the process's resident memory."""
     curve: tuple[Mapping[str, Any], ...]
     """One record per optimiser step, all rounds one after the other with steps counted on."""
     torch: str = ""
     """Its version, which names CPU and CUDA builds."""
+    complete: bool = True
+    """False where a stage is no longer in the store: then ``seconds`` is less than it took."""
 
     @property
     def hours(self) -> float:
@@ -84,26 +86,31 @@ class _Lineage:
         model = ((self.marker(answers) or {}).get("inputs") or {}).get("model") if answers else None
         return str(model) if model is not None and self.marker(model) is not None else None
 
-    def behind(self, name: str, seen: set[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """An artifact and all that it was made from, each once."""
-        marker = self.marker(name)
-        if name in seen or marker is None:
+    def behind(self, name: str, seen: set[str]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+        """An artifact and all that it was made from, each once; ``None``: no longer in the store."""
+        if name in seen:
             return
         seen.add(name)
-        for reads in marker["inputs"].values():
+        marker = self.marker(name)
+        for reads in (marker or {}).get("inputs", {}).values():
             yield from self.behind(reads, seen)
         yield name, marker
 
     def training(self, student: str) -> Training:
         seconds: dict[str, float] = {}
-        peak, torch = 0, ""
-        for _, marker in self.behind(student, set()):
-            if marker["kind"] in FREE:
+        peak, torch, complete = 0, "", True
+        for name, marker in self.behind(student, set()):
+            kind = name.split("/")[0]
+            if kind in FREE:
                 continue
-            seconds[marker["kind"]] = seconds.get(marker["kind"], 0.0) + float(marker["wall_seconds"])
-            peak = max(peak, int(marker["peak_memory_bytes"]))
+            if marker is None:
+                complete = False
+                continue
+            seconds[kind] = seconds.get(kind, 0.0) + float(marker["wall_seconds"])
+            measured = marker.get("measurements") or {}
+            peak = max(peak, int(measured.get("peak_memory") or marker["peak_memory_bytes"]))
             torch = str(marker.get("packages", {}).get("torch", ""))
-        return Training(seconds, peak, tuple(self.curve(student)), torch)
+        return Training(seconds, peak, tuple(self.curve(student)), torch, complete)
 
     def curve(self, student: str) -> list[Mapping[str, Any]]:
         """The steps of a train stage, after those of the rounds before it."""

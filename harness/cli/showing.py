@@ -131,7 +131,7 @@ def write_target(
         return None
     results = load_results(place(folder, target), store)
     if find_target(target).measured:
-        results = with_costs(results, store)
+        results = with_costs(results)
     coverage = results.run.recipe["statistics"]["min_coverage"] if min_coverage is None else min_coverage
     console = Console()
     if not console.is_terminal:

@@ -108,7 +108,7 @@ def _points(summary: Summary, results: Results, column: ColumnSummary) -> dict[s
     found = {}
     for row in summary.rows:
         value = summary.cells[row.id, column.metric.id].value
-        hours = [one.hours for (name, _), one in results.trained.items() if name == row.id]
+        hours = [one.hours for (name, _), one in results.trained.items() if name == row.id and one.complete]
         if hours and value is not None:
             found[row.id] = (sum(hours) / len(hours), value)
     return found
