@@ -127,9 +127,11 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     third = stage("train", "train pro", SAMPLES)
     more = stage("judge", "judge pro", third)
     other = stage("score", "other score", *JUDGED.values(), more)
-    first = SimpleNamespace(stages=ALL, builder=SimpleNamespace(stages={each.key: each for each in ALL}))
+    one = SimpleNamespace(compute=None)
+    first = SimpleNamespace(recipe=one, stages=ALL, builder=SimpleNamespace(stages={each.key: each for each in ALL}))
     second_stages = (*ALL[:-1], third, more, other)
-    second = SimpleNamespace(stages=second_stages, builder=SimpleNamespace(stages={s.key: s for s in second_stages}))
+    builder = SimpleNamespace(stages={each.key: each for each in second_stages})
+    second = SimpleNamespace(recipe=one, stages=second_stages, builder=builder)
     plans: Any = [first, second]
     assert labels(run_module.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "other score"]
     crew = Crew(broken={"train pro"})

@@ -254,7 +254,7 @@ def test_heads_of_other_families(family: str, tmp_path: Path) -> None:
     assert fit(run, tmp_path / "out").steps == 2
 
 
-def test_unknown_logit_transformations_are_refused(tmp_path: Path) -> None:
+def test_a_head_that_is_too_narrow_is_refused(tmp_path: Path) -> None:
     import transformers
 
     config = transformers.CohereConfig(
@@ -269,8 +269,7 @@ def test_unknown_logit_transformations_are_refused(tmp_path: Path) -> None:
         pad_token_id=0,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="CohereForCausalLM transforms its logits"):
-        load_model(tmp_path, tiny_tokenizer(), torch.float32)
+    load_model(tmp_path, tiny_tokenizer(), torch.float32)
     with pytest.raises(UserError, match="has 53 output embeddings for 54 tokens"):
         load_model(tmp_path, tiny_tokenizer((*WORDS, "za")), torch.float32)
 

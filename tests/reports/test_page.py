@@ -490,7 +490,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     from results.run import write_run
 
     results = shelves.make(ArtifactStore(tmp_path / "store"), books()[:1], ("student", "dpo"), (0,))
-    write_run(tmp_path / "mine" / "run.json", results.run)
+    write_run(tmp_path / "mine" / "table1" / "run.json", results.run)
     report("table1", "mine", tmp_path, 0.0, html=True)
     path = tmp_path / "mine" / "report" / "report.html"
     assert f"wrote {path}" in capsys.readouterr().err
