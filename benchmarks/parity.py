@@ -103,10 +103,15 @@ def short_prompts(examples: Sequence[Example]) -> list[Example]:
     return [replace(example, prompt=example.prompt[:1]) for example in examples]
 
 
-def ours(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
-    """Loss and gradients of one step over these examples, through the pieces of our trainer."""
+def ours(
+    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+) -> tuple[float, Gradients]:
+    """Loss and gradients of one step over these examples, through the pieces of our trainer.
+
+    ``trained``: the model that is to have the gradients, instead of a fresh student; of TRL's losses below as well.
+    """
     method, tokenizer = training.method, load_tokenizer(training.student)
-    student = bench.model(bench.student)
+    student = trained or bench.model(bench.student)
     teacher = bench.model(bench.other).requires_grad_(False) if method.needs.signal == "token" else None
     micro = micro_batch(examples, 0, torch.device("cpu"))
     terms = response_terms(student, student, teacher, micro, method.token_terms, training.config, len(tokenizer))
@@ -155,9 +160,11 @@ def bare(path: str, name: str, **attributes: Any) -> Any:
     return trainer
 
 
-def trl_simpo(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
+def trl_simpo(
+    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+) -> tuple[float, Gradients]:
     """CPOTrainer with ``loss_type="simpo"`` and ``cpo_alpha=0``."""
-    config, student = training.config, bench.model(bench.student)
+    config, student = training.config, trained or bench.model(bench.student)
     settings = {"loss_type": "simpo", "cpo_alpha": 0, "alpha": 0.0, "label_smoothing": 0.0, "pad_token_id": 0}
     gamma = config.beta * config.gamma_beta_ratio
     path = "trl.experimental.cpo.cpo_trainer"
@@ -165,17 +172,21 @@ def trl_simpo(bench: Bench, training: Training, examples: Sequence[Example]) -> 
     return finished(student, trainer.get_batch_loss_metrics(student, pairs(examples))[0])
 
 
-def trl_orpo(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
+def trl_orpo(
+    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+) -> tuple[float, Gradients]:
     """ORPOTrainer, on prompts of one token: TRL's cross-entropy covers the prompt."""
-    student = bench.model(bench.student)
+    student = trained or bench.model(bench.student)
     path = "trl.experimental.orpo.orpo_trainer"
     trainer = bare(path, "ORPOTrainer", beta=training.config.weight, padding_value=0)
     return finished(student, trainer.get_batch_loss_metrics(student, pairs(examples))[0])
 
 
-def trl_gkd(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
+def trl_gkd(
+    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+) -> tuple[float, Gradients]:
     """GKDTrainer's loss; it takes no temperature there, whatever its config says."""
-    student, teacher = bench.model(bench.student), bench.model(bench.other).requires_grad_(False)
+    student, teacher = trained or bench.model(bench.student), bench.model(bench.other).requires_grad_(False)
     trainer = bare("trl.experimental.gkd.gkd_trainer", "GKDTrainer", teacher_model=teacher, beta=training.config.beta)
     return finished(
         student, trainer.compute_loss(student, padded(examples, 0, ("input_ids", "attention_mask", "labels")))
@@ -234,7 +245,14 @@ CASES: dict[str, tuple[str, dict[str, Any], str, Theirs]] = {
     "gkd 1": ("gkd", {"beta": 1.0}, "experimental GKDTrainer, its loss", trl_gkd),
     "gkd stable": ("gkd", {"beta": 0.3, "temperature": 2.0}, "DistillationTrainer, its divergence", trl_distillation),
 }
-"""Name to (method, options, what of TRL, how). Whole runs of 20 steps: the methods with ``trl`` (``runs``)."""
+"""Name to (method, options, what of TRL, how). Whole runs of 20 steps: the methods with ``trl`` (``whole_run``)."""
+FOLLOWED: dict[str, tuple[str, Callable[..., tuple[float, Gradients]]]] = {
+    "simpo": ("simpo", trl_simpo),
+    "orpo": ("orpo", trl_orpo),
+    "gkd": ("gkd 0.3", trl_gkd),
+}
+"""Method to (case, TRL's loss) that is followed over 20 steps (``followed``). TRL's experimental trainers take texts
+and tokenise them in their own way, so the trainers themselves cannot be given our rows."""
 
 
 def compare(name: str, bench: Bench) -> Parity:
@@ -255,9 +273,11 @@ def compare(name: str, bench: Bench) -> Parity:
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run of 20 steps by both trainers."""
+    """A whole run of 20 steps by both sides."""
 
     method: str
+    how: str
+    """What does TRL's side."""
     steps: int
     loss_error: float
     """Largest over steps of |ours - theirs|."""
@@ -283,7 +303,29 @@ def whole_run(name: str, bench: Bench) -> Run:
         weights.append(load_file(out / "model.safetensors"))
     losses = max(abs(mine - other) for mine, other in zip(*curves, strict=True))
     moved = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
-    return Run(name, len(curves[0]), losses, moved)
+    return Run(name, "its trainer", len(curves[0]), losses, moved)
+
+
+def followed(name: str, bench: Bench) -> Run:
+    """20 steps of 8 prompts, two epochs: two students from the same weights, each trained by AdamW on the gradients of
+    its own loss, ours or TRL's. GKD learns from golden answers here, the batches that both losses can have."""
+    case, theirs = FOLLOWED[name]
+    training = bench.training(name, METHODS[name].config(**CASES[case][1]), count=120)
+    examples = prepare(training, load_tokenizer(training.student))[0][:80]
+    examples = short_prompts(examples) if name == "orpo" else list(examples)
+    sides = []
+    for side in (ours, theirs):
+        student, curve = bench.model(bench.student), []
+        optimizer = torch.optim.AdamW(student.parameters(), lr=OPTIONS.learning_rate, weight_decay=0.0)
+        for start in 2 * list(range(0, 80, 8)):
+            optimizer.zero_grad()
+            curve.append(side(bench, training, examples[start : start + 8], student)[0])
+            optimizer.step()
+        sides.append((curve, dict(student.named_parameters())))
+    (curve, weights), (other, others) = sides
+    losses = max(abs(mine - their) for mine, their in zip(curve, other, strict=True))
+    moved = max(float((weights[key] - others[key]).detach().abs().max()) for key in weights)
+    return Run(name, "its loss", len(curve), losses, moved)
 
 
 def lines(cases: Sequence[Parity], runs: Sequence[Run]) -> Iterator[str]:
@@ -294,10 +336,10 @@ def lines(cases: Sequence[Parity], runs: Sequence[Run]) -> Iterator[str]:
         errors = f"{each.loss_error:.1e} | {each.gradient_error:.1e}"
         yield f"| {each.method} | {each.options or 'defaults'} | {each.trl} | {each.loss:.4f} | {errors} |"
     yield ""
-    yield "| method | steps | largest loss error | largest weight error |"
-    yield "|---|---|---|---|"
+    yield "| method | TRL's side | steps | largest loss error | largest weight error |"
+    yield "|---|---|---|---|---|"
     for run in runs:
-        yield f"| {run.method} | {run.steps} | {run.loss_error:.1e} | {run.weight_error:.1e} |"
+        yield f"| {run.method} | {run.how} | {run.steps} | {run.loss_error:.1e} | {run.weight_error:.1e} |"
 
 
 def main() -> None:
@@ -310,6 +352,7 @@ def main() -> None:
         bench = Bench(Path(folder))
         cases = [compare(name, bench) for name in CASES]
         runs = [whole_run(name, bench) for name, method in METHODS.items() if method.trl]
+        runs += [followed(name, bench) for name in FOLLOWED]
     print("\n".join(lines(cases, runs)))
     if out:
         versions = {name: importlib.import_module(name).__version__ for name in ("torch", "transformers", "trl")}

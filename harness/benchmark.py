@@ -27,6 +27,11 @@ class Metric:
     """The heading above the column: ``AlpacaEval 2``."""
     unit: str = "%"
     digits: int = 2
+    measured: bool = False
+    """A cost, not a score: no interval, no test, and a high one is not the best."""
+    margin: float | None = None
+    """Two scores closer than this count as the same (an equivalence margin, in the metric's unit); ``None``: none is
+    stated, and no interval is narrow enough to say that two scores agree."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class Benchmark(Protocol):
     name: str
     metrics: tuple[Metric, ...]
     config: type[Any]
+    verdicts: tuple[float, float]
+    """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
+    answers are compared with a baseline's, a tie lies half way."""
     judged: bool
     """Whether a judge model is needed (GSM8K is graded by rule)."""
     version: int

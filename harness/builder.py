@@ -15,10 +15,11 @@ from typing import Any
 
 from harness.benchmark import Benchmark
 from harness.chain import Chain
-from harness.checkpoint import Checkpoint, resolve
+from harness.checkpoint import Checkpoint
 from harness.errors import UserError
+from harness.facts import planned, stand_ins
 from harness.price import Pricer
-from harness.prompt_source import resolve_source
+from harness.prompt_source import planned_source
 from harness.recipe import Recipe
 from harness.recipe_rows import MODELS
 from harness.registry import Registry
@@ -57,10 +58,12 @@ class Builder:
         self.stages: dict[str, Stage] = {}
         self.hashes: dict[tuple[str, bool], str] = {}
         self.models: dict[str, Checkpoint] = {
-            "teacher": resolve(recipe.family.teacher),
-            "student": resolve(recipe.family.student),
+            "teacher": planned(recipe.family.teacher),
+            "student": planned(recipe.family.student),
         }
-        self.source = resolve_source(recipe.prompts)
+        self.source = planned_source(recipe.prompts)
+        self.absent: dict[str, str] = {}
+        """Benchmark to why its questions are not here; stand-ins of the stated number and length are planned with."""
         self.tuned_on: str | None = None
         """What the tuned teacher is tuned on, once a row has asked for it."""
 
@@ -75,7 +78,19 @@ class Builder:
     @cached_property
     def questions(self) -> dict[str, list[Question]]:
         """Benchmark id to its questions, loaded once."""
-        return {name: self.registry.benchmarks[name].questions(config) for name, config in self.configs.items()}
+        found: dict[str, list[Question]] = {}
+        for name, config in self.configs.items():
+            try:
+                found[name] = self.registry.benchmarks[name].questions(config)
+            except UserError as error:
+                official = (
+                    getattr(config, "questions", None) == "official" and getattr(config, "baseline", None) is None
+                )
+                stated = stand_ins(name, getattr(config, "limit", None)) if official else None
+                if stated is None:
+                    raise
+                found[name], self.absent[name] = stated, str(error)
+        return found
 
     def asked(self, benchmark: str, whole: bool) -> str:
         """``questions_hash`` of a benchmark, computed once."""
@@ -86,7 +101,7 @@ class Builder:
     @cached_property
     def pricer(self) -> Pricer:
         """Prices the stages."""
-        return Pricer(self.recipe, self.registry, self.questions, self.configs)
+        return Pricer(self.recipe, self.registry, self.questions, self.configs, self.models)
 
     @cached_property
     def vocabulary(self) -> str | None:
@@ -258,7 +273,7 @@ class Builder:
         for entrant in entrants:
             inputs[f"answers:{entrant.name}"] = ref(entrant.answers[benchmark])
             inputs[f"judgments:{entrant.name}"] = ref(entrant.judgments[benchmark])
-        return self.add(Stage("score", f"score {benchmark}", params, inputs, version=2))
+        return self.add(Stage("score", f"score {benchmark}", params, inputs, version=3))
 
 
 def chosen(config: Any, fields: Sequence[str]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Chain:
                 reads |= self.distributions(stored, inputs)
         if "rollouts" in self.needs.responses:
             params["options"]["max_new_tokens"] = self.entry.sampling.max_new_tokens
-        if self.needs.reference:
+        if self.needs.reference and self.entry.train.backend != "trl":  # TRL computes it as it trains
             reads["reference"] = ref(self.reference(number, model, inputs))
         use = self.use(**roles)
         compute = self.builder.recipe.compute

@@ -38,6 +38,8 @@ class Checkpoint:
     """Of weights, configuration and tokenizer."""
     tokenizer: str
     """Of the tokenizer and its chat template alone: what decides how long a prompt is."""
+    absent: str = ""
+    """Why it is not here, where a plan goes on without it (``harness.facts.planned``): nothing can run on it."""
 
 
 def at(name: str, folder: Path) -> Checkpoint:
@@ -67,6 +69,16 @@ def resolve(name: str) -> Checkpoint:
     hub_id, _, revision = name.partition("@")
     commit = hub_commit(hub_id, revision or "main")
     return Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}", f"hub:{hub_id}@{commit}")
+
+
+def hub_folder(location: str, revision: str | None) -> Path:
+    """Where a checkpoint's files lie: its folder, or its snapshot in the local hub cache (which may not exist)."""
+    folder = Path(location)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / ("models--" + location.replace("/", "--")) / "snapshots" / str(revision)
 
 
 @lru_cache(maxsize=64)

@@ -109,8 +109,9 @@ def _plain(value: Any) -> Any:
     return str(value) if not isinstance(value, str | int | float | bool | None) else value
 
 
+@functools.lru_cache(maxsize=128)
 def _model(kind: type[Any]) -> type[Strict]:
-    """A strict pydantic model with the fields of a dataclass."""
+    """A strict pydantic model with the fields of a dataclass. Made once: making one takes milliseconds."""
     hints = get_type_hints(kind, include_extras=True)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(kind):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
 from harness.checkpoint import Checkpoint, resolve
 from harness.errors import UserError
-from harness.models import LoadOptions, Progress, Sampling
+from harness.models import LoadOptions, Progress, Sampling, check_lengths
 from harness.sampler import Known, RowSampler, streams
 from harness.shared_prefix import Reader, Row, prefill, shares
 from harness.types import Response
@@ -150,7 +150,7 @@ class LocalModel:
         return Response(text=text, finished=end is not None, tokens=len(body) + (end is not None))
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """See ``ChatModel.mean_logps``. An empty, unfinished response has no tokens and raises ValueError."""
+        """See ``ChatModel.mean_logps``. Raises ValueError for an empty, unfinished response, and TooLong."""
         rows = [
             encode(self.tokenizer, messages, response.text, response.finished)
             for messages, response in zip(conversations, responses, strict=True)
@@ -158,6 +158,7 @@ class LocalModel:
         for row in rows:
             if not row.response:
                 raise ValueError("an empty, unfinished response has no tokens to average over")
+        check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
         fed = [Row([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
         out = [math.nan] * len(rows)
@@ -166,6 +167,12 @@ class LocalModel:
             labels = logps.new_tensor(rows[index].response).long()
             out[index] = float(logps.gather(-1, labels[:, None]).mean())
         return out
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model reads; ``None`` where its configuration does not say."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found if isinstance(found, int) else None
 
     @property
     def reader(self) -> Reader:
@@ -200,8 +207,9 @@ class LocalModel:
             return torch.log_softmax(logits_of(self.model, hidden, len(self.tokenizer)), dim=-1)
 
     def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [vocabulary] log-probabilities of the first reply token), in batch order."""
+        """(index, [vocabulary] log-probabilities of the first reply token), in batch order. Raises TooLong."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
+        check_lengths(self.name, [len(prompt) for prompt in prompts], self.context)
         for index, hidden in self._hidden([Row(prompt, len(prompt) - 1) for prompt in prompts]):
             yield index, self._log_softmax(hidden)[0]
 
@@ -212,7 +220,7 @@ class LocalModel:
         return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
-        """See ``ChatModel.choice_logps``. Raises UserError when a choice has no single token of its own."""
+        """See ``ChatModel.choice_logps``. Raises TooLong, and UserError when a choice has no token of its own."""
         if not conversations:
             return []
         import torch

@@ -7,6 +7,8 @@ so that a teacher can also be *trained* on it (``harness/pocket``).
 
 from collections.abc import Mapping, Sequence
 
+from harness.errors import UserError
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 INSTRUCTION = (
@@ -35,10 +37,11 @@ def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]
     One user turn and no system turn, because Gemma-2's chat template has none.
 
     Raises:
-        ValueError: fewer than 2 responses, or more than there are letters.
+        UserError: fewer than 2 responses, or more than there are letters.
     """
     if not 2 <= len(responses) <= len(LETTERS):
-        raise ValueError(f"a multiple-choice question needs 2 to {len(LETTERS)} responses, got {len(responses)}")
+        wanted = f"needs 2 to {len(LETTERS)} responses, one for each letter"
+        raise UserError(f"a multiple-choice question {wanted}, got {len(responses)}. Show fewer (sampling.n).")
     blocks = [block(letter, response) for letter, response in zip(LETTERS, responses, strict=False)]
     text = "\n\n".join([INSTRUCTION, "Request:\n" + request_text(messages), *blocks, QUESTION])
     return [{"role": "user", "content": text}]

@@ -180,6 +180,10 @@ def log_probabilities(logits: Tensor, labels: Tensor, teacher: Tensor | None, co
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]}
 
 
+def any_number(config: Any, n: int) -> None:
+    """The default ``check``: any number of responses will do."""
+
+
 def live(config: Any) -> None:
     """The default ``stored``: nothing is."""
 
@@ -235,6 +239,9 @@ class Method:
     rollouts: Rollouts | None = None
     trl: Trl | None = None
     """``None``: TRL's stable trainers have no such loss."""
+    check: Callable[[Any, int], None] = any_number
+    """(config, responses per prompt) -> nothing, or raises UserError (``require``) where these options cannot take that
+    many. Asked of methods that train on the student's samples, when the recipe is read: before anything is sampled."""
     row_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide ``rows``; what is stored beside the rows (reference log-probabilities, teachers'
     distributions) depends on these alone."""

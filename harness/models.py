@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from harness.chat import Messages
 from harness.checkpoint import Checkpoint
+from harness.errors import UserError
 from harness.types import Response
 
 Progress = Callable[[int, int], None]
@@ -29,6 +30,21 @@ class Sampling:
     top_p: float = 1.0
 
 
+class TooLong(UserError):
+    """Texts longer than the model reads. ``places``: which of those that were asked about."""
+
+    def __init__(self, message: str, places: list[int]) -> None:
+        super().__init__(message)
+        self.places = places
+
+
+def check_lengths(name: str, lengths: Collection[int], context: int | None) -> None:
+    """Raises TooLong where one of ``lengths`` (tokens) is above ``context``; ``None``: the model has no limit."""
+    places = [] if context is None else [place for place, length in enumerate(lengths) if length > context]
+    if places:
+        raise TooLong(f"{len(places)} texts of up to {max(lengths):,} tokens, {name} reads {context:,}", places)
+
+
 class ChatModel(Protocol):
     """What the stages and the benchmarks need of a model."""
 
@@ -40,7 +56,10 @@ class ChatModel(Protocol):
         """n responses to each conversation, in order."""
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """Mean log-probability per response token, nats, end-of-turn included when the response finished."""
+        """Mean log-probability per response token, nats, end-of-turn included when the response finished.
+
+        Raises TooLong where the model does not read so much; ``choice_logps`` too.
+        """
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
         """Log-probability, nats, that the reply starts with each choice (one letter), not renormalised.

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint import Checkpoint
+from harness import context
+from harness.checkpoint import Checkpoint, hub_folder
 from harness.errors import UserError
 from harness.overlap import Overlap, overlap
 from harness.plan import Plan
@@ -49,15 +50,25 @@ def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Pat
     kinds = {stage.kind for stage in pending}
     note = plan.builder.source.note
     findings = [Finding(False, note)] if note else []
+    findings += absent(plan) if pending else []
     findings += rows(plan)
     findings += judges(plan, registry, pending)
     if kinds & {"train", "sample"}:
         findings += disk(plan, pending, place) + memory(plan, pending)
+    findings += [Finding(problem, text) for problem, text in context.findings(plan, pending)]
     if kinds & {"overlap"}:
         findings += overlaps(plan)
     else:
         findings += stored_overlaps(plan, store)
     return findings
+
+
+def absent(plan: Plan) -> list[Finding]:
+    """Models, prompts and questions that are planned for as stated, and are not here."""
+    texts = list(dict.fromkeys(each.absent for each in plan.builder.models.values() if each.absent))
+    texts += [f"training prompts: {plan.builder.source.absent}"] if plan.builder.source.absent else []
+    texts += [f"questions of {name}: {why}" for name, why in plan.builder.absent.items()]
+    return [Finding(True, text, forceable=False) for text in texts]
 
 
 def rows(plan: Plan) -> list[Finding]:
@@ -131,12 +142,7 @@ def weights(checkpoint: Checkpoint) -> Weights | None:
     """What the headers of the weight files say; ``None`` where the checkpoint is not here yet, or cannot be read."""
     from safetensors import SafetensorError, safe_open
 
-    folder = Path(checkpoint.location)
-    if not folder.is_dir():
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        folder = Path(HF_HUB_CACHE) / ("models--" + checkpoint.location.replace("/", "--"))
-        folder = folder / "snapshots" / str(checkpoint.revision)
+    folder = hub_folder(checkpoint.location, checkpoint.revision)
     shapes: dict[str, tuple[int, ...]] = {}
     for path in folder.glob("*.safetensors"):
         try:
@@ -231,7 +237,7 @@ def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
 def overlaps(plan: Plan) -> list[Finding]:
     """Overlap of training prompts with each benchmark, where the prompts can be read now."""
     spec, source = plan.recipe.prompts, plan.builder.source
-    if source.source not in LOCAL_SOURCES:
+    if source.source not in LOCAL_SOURCES or plan.builder.absent:
         return [
             Finding(False, f"overlap: prompts from {source.source!r} are read in the first stage and checked there")
         ]

@@ -1,4 +1,4 @@
-"""What a stage will cost, estimated from the recipe alone: responses, model tokens, judge calls, dollars.
+"""What a stage will cost, estimated from the recipe alone: responses, model tokens, GPU time, judge calls, dollars.
 
 Estimates, not promises: answers are assumed to use half of the tokens they may, prompts to be as long as the questions
 are (or 200 tokens where they are not known yet). ``distilbench plan`` prints them before anything runs.
@@ -10,6 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoint import Checkpoint
+from harness.errors import UserError
+from harness.facts import Size, question_facts, size
+from harness.gpu import flops, training_bytes, training_factor
+from harness.recipe_sections import Train
 from harness.stage import Price, Stage
 from harness.stages.work import build
 from harness.types import Question
@@ -34,11 +39,13 @@ class Pricer:
         registry: Registry,
         questions: Mapping[str, Sequence[Question]],
         configs: Mapping[str, Any],
+        models: Mapping[str, Checkpoint],
     ) -> None:
         self.recipe = recipe
         self.registry = registry
         self.questions = questions
         self.configs = configs
+        self.models = models
         self.judged: dict[str, Price] = {}
 
     def price(self, stage: Stage, n: int) -> Price:
@@ -46,9 +53,67 @@ class Pricer:
         kind = stage.kind
         if kind in ("sample", "reward", "distributions", "train"):
             some = {"sample": self.sample, "reward": self.reward, "distributions": self.forward, "train": self.train}
-            return some[kind](stage, n)
-        known = {"reference": self.reference, "answer": self.answer, "judge": self.judge}
-        return known[kind](stage) if kind in known else Price()
+            price = some[kind](stage, n)
+        elif kind in ("reference", "answer", "judge"):
+            price = {"reference": self.reference, "answer": self.answer, "judge": self.judge}[kind](stage)
+        else:
+            return Price()
+        return replace(price, peak_flops=self.peak_flops(stage, price), peak_bytes=self.peak_bytes(stage, n))
+
+    def size(self, stage: Stage, role: str) -> Size | None:
+        """How large the model in this role of a stage is; one that the run trains is as large as it was before."""
+        given = stage.local.get("models", {}).get(role)
+        if given is not None:
+            return size(Checkpoint(**given))
+        return size(self.models["teacher" if role == "teacher" else "student"])
+
+    def peak_flops(self, stage: Stage, price: Price) -> float | None:
+        """GPU time of a stage (``harness/gpu.py``); 0 for what needs no model here."""
+        kind = stage.kind
+        if kind == "judge" or (kind == "answer" and {"endpoint", "given"} & set(stage.local)):
+            return 0.0
+        written = self.written(stage, price)
+        role = {"sample": "model", "answer": "model", "reward": "teacher", "distributions": "teacher"}.get(
+            kind, "student"
+        )
+        own = self.size(stage, role)
+        teacher = self.size(stage, "teacher") if self.live_teacher(stage) else None
+        if own is None or (self.live_teacher(stage) and teacher is None):
+            return None
+        if kind != "train":
+            reading = flops("read", own.parameters, price.tokens - written)
+            return reading + flops("write", own.parameters, written)
+        factor = training_factor(self.row_train(stage))
+        beside = 0 if teacher is None else teacher.parameters
+        training = flops("train", own.parameters, price.tokens, factor) + flops("read", beside, price.tokens)
+        return training + flops("write", own.parameters + beside, written)
+
+    def written(self, stage: Stage, price: Price) -> int:
+        """Tokens that are generated one by one."""
+        if stage.kind in ("sample", "train"):
+            return price.responses * self.response_tokens
+        return price.responses * self.answer_tokens(stage) // 2 if stage.kind == "answer" else 0
+
+    def live_teacher(self, stage: Stage) -> bool:
+        """Whether a stage trains with the teacher beside the student."""
+        return stage.kind == "train" and ("teacher" in stage.inputs or "teacher" in stage.params)
+
+    def row_train(self, stage: Stage) -> Train:
+        """The training settings of a train stage."""
+        said = {**stage.params["options"], **stage.local["train"]}
+        return Train.model_validate({name: value for name, value in said.items() if name in Train.model_fields})
+
+    def peak_bytes(self, stage: Stage, n: int) -> float | None:
+        """Memory of a train stage with n responses per prompt; 0 for other kinds, ``None``: a size is not known."""
+        if stage.kind != "train":
+            return 0.0
+        student = self.size(stage, "student")
+        teacher = self.size(stage, "teacher") if self.live_teacher(stage) else None
+        if student is None or (self.live_teacher(stage) and teacher is None):
+            return None
+        train = self.row_train(stage)
+        tokens = train.micro_batch * max(1, self.rows_of(stage, n)) * self.row_tokens
+        return training_bytes(student, train, tokens, teacher, train.dtype)
 
     @property
     def row_tokens(self) -> int:
@@ -95,10 +160,14 @@ class Pricer:
     def answer(self, stage: Stage) -> Price:
         """All turns of all questions, at half of the tokens allowed."""
         questions = self.questions[stage.params["benchmark"]]
-        allowed = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
+        allowed = self.answer_tokens(stage)
         turns = sum(len(question.turns) for question in questions)
         read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
         return Price(responses=turns, tokens=read + turns * allowed // 2)
+
+    def answer_tokens(self, stage: Stage) -> int:
+        """The limit of an answer."""
+        return int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
 
     def judge(self, stage: Stage) -> Price:
         """One request per part of each question; dollars from the judge's own price list."""
@@ -112,19 +181,33 @@ class Pricer:
         adapter = self.registry.benchmarks[name]
         if not adapter.judged:
             return Price()
-        questions, config = self.questions[name], self.configs[name]
+        calls, read, written = self.asked(name)
+        read += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank here
+        entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
+        kind = self.registry.judges[entry.kind]
+        dollars = kind.price(build(kind.config, entry.config), read, written)
+        return Price(judge_calls=calls, judge_tokens=read + written, dollars=dollars)
+
+    def asked(self, name: str) -> tuple[int, int, int]:
+        """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be).
+
+        As stated (``harness/facts.py``) where the questions or the judge's prompts are not here.
+        """
+        questions, config, adapter = self.questions[name], self.configs[name], self.registry.benchmarks[name]
         if self.recipe.baseline is not None:  # it is not known yet, and the official questions may come without one
             questions = [
                 each if each.baseline else replace(each, baseline=("",) * len(each.turns)) for each in questions
             ]
-        asked = [r for question in questions for r in adapter.requests(question, blank(question), config)]
+        try:
+            asked = [r for question in questions for r in adapter.requests(question, blank(question), config)]
+        except (UserError, IndexError):  # a stand-in has no baseline answer either
+            facts = question_facts(name)
+            if facts is None:
+                raise
+            calls = facts.requests * len(questions) * getattr(config, "repeats", 1)
+            return calls, calls * facts.request_characters // CHARS_PER_TOKEN, calls * facts.reply_tokens // 2
         read = sum(len(message["content"]) for request in asked for message in request.messages) // CHARS_PER_TOKEN
-        read += len(asked) * ANSWER_TOKENS // 2  # the answer itself, which is blank here
-        written = sum(min(request.max_tokens, ANSWER_TOKENS) for request in asked) // 2
-        entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
-        kind = self.registry.judges[entry.kind]
-        dollars = kind.price(build(kind.config, entry.config), read, written)
-        return Price(judge_calls=len(asked), judge_tokens=read + written, dollars=dollars)
+        return len(asked), read, sum(min(request.max_tokens, ANSWER_TOKENS) for request in asked) // 2
 
 
 def blank(question: Question) -> Any:
@@ -136,10 +219,11 @@ def blank(question: Question) -> Any:
 
 
 def total(stages: Sequence[Stage]) -> Price:
-    """The sum of the prices; dollars are ``None`` as soon as one is unknown."""
+    """The sum of the prices, and the largest memory; what is unknown of one is ``None``."""
     prices = [stage.price for stage in stages]
     sums: dict[str, Any] = {}
     for field in fields(Price):
         values = [getattr(price, field.name) for price in prices]
-        sums[field.name] = None if None in values else sum(values)
+        over = max if field.name == "peak_bytes" else sum
+        sums[field.name] = None if None in values else over([0, *values])
     return Price(**sums)

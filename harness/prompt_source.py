@@ -30,6 +30,18 @@ class PromptSource:
     """What a reader of the table must know: that the fallback was used."""
     pairs: bool
     """Whether its prompts come with a chosen and a rejected answer (a file: whether at least one line has them)."""
+    absent: str = ""
+    """Why it cannot be reached, where a plan goes on without it: nothing can run on it."""
+
+
+def planned_source(spec: Prompts) -> PromptSource:
+    """``resolve_source``, or a stand-in to plan with where the hub's data set cannot be reached now."""
+    try:
+        return resolve_source(spec)
+    except UserError as error:
+        if spec.source != "ultrafeedback":
+            raise
+        return PromptSource("ultrafeedback", None, None, True, absent=str(error))
 
 
 def resolve_source(spec: Prompts) -> PromptSource:

@@ -36,7 +36,9 @@ from harness.recipe_sections import (
     Statistics,
     Train,
 )
+from harness.recipe_targets import SECTION, Unfit, for_target, own_mistakes, said, section_problems
 from harness.registry import Registry
+from harness.target import Target
 
 
 class Recipe(Strict):
@@ -74,6 +76,8 @@ class Recipe(Strict):
     """Changes no result key."""
     ask: AskPart = AskPart()
     """Changes no result key, ``accept_failures`` apart."""
+    targets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``recipe_targets.py``)."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -98,7 +102,7 @@ class Recipe(Strict):
             for name, entry in self.benchmarks.items()
         }
         plain["judges"] = {name: {"kind": entry.kind} | entry.config for name, entry in self.judges.items()}
-        tail = ("baseline", "seeds", "statistics", "compute", "ask")
+        tail = ["baseline", "seeds", "statistics", "compute", "ask", *([SECTION] if self.targets else [])]
         return plain | {part: self.model_dump(mode="json", include={part})[part] for part in tail}
 
     def to_yaml(self) -> str:
@@ -106,23 +110,43 @@ class Recipe(Strict):
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str], registry: Registry) -> Recipe:
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str], registry: Registry, target: Target | None = None
+) -> Recipe:
     """Read, extend, override and check a recipe.
 
     Args:
         name_or_path: a shipped recipe's name, or the path of a YAML file.
         overrides: ``path=value`` each, the value in YAML, applied in order.
-        registry: the methods, benchmarks and kinds of judges that may be named.
+        registry: the methods, benchmarks, kinds of judges and targets that may be named.
+        target: read the recipe as this target needs it: with what its section ``targets`` says of it, and its rows.
 
     Raises:
         RecipeError: everything that is wrong, as one numbered list.
+        Unfit: the target does not fit this recipe.
     """
     source = read_source(name_or_path, overrides)
-    recipe, problems = check_tree(source.tree, registry)
-    problems = source.problems + problems
+    problems = section_problems(source.tree, registry.targets)
+    made = source if target is None or problems else for_target(source, target, tuple(overrides))
+    recipe, wrong = check_tree(made.tree, registry)
+    problems += made.problems + wrong
+    if target is None and not problems:
+        problems += _in_targets(source, registry)
     if problems or recipe is None:
-        raise RecipeError([_placed(problem, source) for problem in problems], name_or_path)
+        raise RecipeError([_placed(problem, made) for problem in problems], name_or_path)
     return recipe
+
+
+def _in_targets(source: Source, registry: Registry) -> list[Problem]:
+    """Mistakes in what the section ``targets`` says: found now, not on the day when that target is made."""
+    found: list[Problem] = []
+    for name in source.tree.get(SECTION) or {}:
+        try:
+            made = for_target(source, registry.targets[name])
+        except Unfit:  # said when it is asked for; a recipe may inherit a section that it cannot use
+            continue
+        found += own_mistakes(check_tree(made.tree, registry)[1], name, said(source.tree, name))
+    return found
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
@@ -130,7 +154,8 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     judges, problems = read_judges(tree.get("judges"), registry)
     train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
     drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
-    rows = Rows(registry, train or Train(), drawn or SamplingPart())
+    compute, _ = read_part(Compute, tree.get("compute"), ("compute",))
+    rows = Rows(registry, train or Train(), drawn or SamplingPart(), (compute or Compute()).launch)
     methods, tuned = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
     problems += rows.problems
     benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))

@@ -99,18 +99,20 @@ def read_source(name_or_path: str, overrides: Sequence[str] = ()) -> Source:
         RecipeError: a file that is not there, is not YAML, or extends itself. Later mistakes are collected.
     """
     source = _read_chain(name_or_path, (), None)
-    for override in overrides:
-        problem = _override(source, override)
-        if problem:
-            source.problems.append(problem)
+    override_all(source, overrides)
     source.problems += _secrets(source.tree, ())
     return source
+
+
+def override_all(source: Source, overrides: Sequence[str]) -> None:
+    """Apply ``--set`` options in order; what is wrong with one joins the source's problems."""
+    source.problems += [problem for override in overrides if (problem := _override(source, override))]
 
 
 def read_overrides(overrides: Sequence[str]) -> tuple[Tree, list[Problem]]:
     """``path=value`` options as a tree of their own, and what is wrong with them."""
     source = Source()
-    source.problems += [problem for override in overrides if (problem := _override(source, override))]
+    override_all(source, overrides)
     return source.tree, source.problems
 
 

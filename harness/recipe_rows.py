@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from harness.configs import Strict, read_config
+from harness.errors import UserError
 from harness.method import Method
 from harness.recipe_errors import Problem, show, unknown_name
 from harness.recipe_parts import PLUGIN, read_part, sections
 from harness.recipe_sections import FOLDER_NAME, Count, SamplingPart, Train
 from harness.registry import Registry
+from harness.stages.work import build
 
 MODELS = ("teacher", "student")
 """Rows that are not trained: the family's two checkpoints."""
@@ -88,9 +90,11 @@ TUNED_TRAIN = {"learning_rate": 5e-7, "epochs": 1}
 class Rows:
     """Reads rows over the recipe's common sections, and collects what is wrong."""
 
-    def __init__(self, registry: Registry, train: Train, sampling: SamplingPart) -> None:
+    def __init__(self, registry: Registry, train: Train, sampling: SamplingPart, launch: str | None) -> None:
         self.registry = registry
         self.train, self.sampling = train, sampling
+        self.launch = launch
+        """``compute.launch``."""
         self.problems: list[Problem] = []
         self.no_trl: list[str] = []
         """Rows that the recipe's own ``train.backend: trl`` asks too much of."""
@@ -145,7 +149,12 @@ class Rows:
             else:
                 self.problems.append(_no_trl((*path, "train"), [name], self.registry))
             return None
-        self.check_schedule(path, train, part, isinstance(own, Mapping) and "schedule_over" in own)
+        said = own if isinstance(own, Mapping) else {}
+        self.check_schedule(path, train, part, "schedule_over" in said)
+        if train.backend == "trl":
+            self.check_trl(path, train, said)
+        if path[0] == "methods":
+            self.check_responses(path, name, config, drawn)
         decides = {field: config[field] for field in method.row_fields}
         return MethodEntry(method=name, config=config, row_config=decides, train=train, sampling=drawn, part=part)
 
@@ -188,6 +197,41 @@ class Rows:
             self.problems.append(Problem(where, "is for the backend 'ours', not 'trl'", value, remedy=remedy))
         if said and train.schedule_over == "run" and part.rounds == 1:
             self.problems.append(Problem(where, "says nothing without rounds of at least 2", value))
+
+    def check_trl(self, path: tuple[str, ...], train: Train, own: Mapping[str, Any]) -> None:
+        """What TRL's trainers, as they are driven here, would do wrongly or pass over in silence. ``own``: what the row
+        itself says of ``train``."""
+        minutes = train.checkpoint_minutes if "checkpoint_minutes" in own else None
+        asked = {
+            "packing": (train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
+            "lora": (train.lora is not None, "the backend 'trl' trains all weights here", "Leave it at null"),
+            "checkpoint_minutes": (minutes is not None, "a row that TRL trains does not resume", "Set it to null"),
+        }
+        for key, (wrong, rule, remedy) in asked.items():
+            if wrong:
+                where = ".".join((*path, "train", key)) if key in own else f"train.{key}"
+                self.once(Problem(where, rule, show(getattr(train, key)), remedy=f"{remedy}, or {OURS}"))
+        if self.launch is not None:
+            rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
+            self.once(Problem("compute.launch", rule, show(self.launch), remedy=f"Leave it at null, or {OURS}"))
+
+    def check_responses(
+        self, path: tuple[str, ...], name: str, config: Mapping[str, Any], sampling: SamplingPart
+    ) -> None:
+        """Whether the row's method takes as many responses as it will be given in a round."""
+        method = self.registry.methods[name]
+        if "samples" not in method.needs.responses:
+            return
+        try:
+            method.check(build(method.config, config), sampling.n)
+        except UserError as error:
+            remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
+            self.problems.append(Problem(".".join((*path, "sampling.n")), str(error), remedy=remedy))
+
+    def once(self, problem: Problem) -> None:
+        """Add a mistake that several rows may share."""
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def add_start(self, name: str, entries: dict[str, MethodEntry], options: Mapping[str, Any]) -> None:
         """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
@@ -232,12 +276,16 @@ class Rows:
             return None
         if method is None:
             return None
-        own = Rows(self.registry, self.train.model_copy(update=TUNED_TRAIN), self.sampling)
+        own = Rows(self.registry, self.train.model_copy(update=TUNED_TRAIN), self.sampling, self.launch)
         row = own.entry(("tuned_teacher",), str(name), values, RowPart())
-        self.problems += own.problems
+        if row is not None and pairs == "samples":
+            own.check_responses(("tuned_teacher",), row.method, row.config, row.sampling)
+        for problem in own.problems:
+            self.once(problem)
         return None if row is None else TunedTeacher(pairs=pairs, row=row)
 
 
+OURS = "set train.backend to 'ours'."
 OWN_NAME = " A row with a name of its own says `method: NAME`."
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.configs import Number, Strict
+from harness.gpu import DEVICES
 from harness.launching import configuration
 
 Positive = Annotated[Number, Field(gt=0)]
@@ -50,6 +51,12 @@ def _run_name(text: str) -> str:
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise ValueError("must be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+def _gpu(text: str) -> str:
+    if text not in DEVICES:
+        raise ValueError(f"must be one of {', '.join(DEVICES)}, or null")
     return text
 
 
@@ -216,6 +223,8 @@ class Compute(Strict):
     """CPU threads per worker."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """``auto``: a GPU when there is one."""
+    gpu: Annotated[str, AfterValidator(_gpu)] | None = None
+    """The GPU that ``distilbench plan`` estimates hours for (``harness/gpu.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
     launch: Annotated[str, AfterValidator(_launch)] | None = None

@@ -7,12 +7,13 @@ together with entry points and ``--plugin`` files.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.benchmark import Benchmark, Judge, JudgeError
 from harness.method import Method
+from harness.target import Target
 from harness.types import Reply, Request
 
 
@@ -82,3 +83,4 @@ class Registry:
     benchmarks: Mapping[str, Benchmark]
     judges: Mapping[str, JudgeKind]
     ask: Ask
+    targets: Mapping[str, Target] = field(default_factory=dict)

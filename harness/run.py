@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 
 from harness.errors import UserError
 from harness.plan import Plan
+from harness.recipe_sections import Compute
 from harness.registry import Registry
 from harness.stage import Stage, Store
 
@@ -66,6 +67,14 @@ class Outcome:
     """Keys of stages that wait for a failed one."""
     seconds: float = 0.0
 
+    def of(self, plan: Plan) -> Outcome:
+        """What came of one plan, where several were run at once. Seconds are those of the whole."""
+        keys = set(plan.builder.stages)  # scores over the rows that did not fail among them
+        ran, blocked = ([key for key in some if key in keys] for some in (self.ran, self.blocked))
+        failed = {key: text for key, text in self.failed.items() if key in keys}
+        total = len(plan.stages)
+        return Outcome(total, max(0, total - len(ran) - len(failed) - len(blocked)), ran, failed, blocked, self.seconds)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -82,20 +91,32 @@ def pending(stages: Sequence[Stage], store: Store) -> list[Stage]:
 
 def run(plan: Plan, store: Store, ledger: Path, setup: Setup, listener: Listener) -> Outcome:
     """Do everything in the plan that is not done. KeyboardInterrupt stops the workers and is raised on."""
+    return run_all([plan], store, ledger, setup, listener)
+
+
+def run_all(plans: Sequence[Plan], store: Store, ledger: Path, setup: Setup, listener: Listener) -> Outcome:
+    """Several plans at once, by one set of workers (of the first plan's ``compute``); a shared stage is done once."""
     start = time.monotonic()
-    stages = [stage for stage in plan.stages if stage.kind != "score"]
-    todo = needed(plan, store)
-    outcome = Outcome(total=len(plan.stages), cached=len(plan.stages) - len(todo))
+    stages = union(plans)
+    todo = {stage.key: stage for plan in plans for stage in needed(plan, store)}
+    outcome = Outcome(total=len(stages), cached=len(stages) - len(todo))
     listener.plan(outcome.total, outcome.cached)
-    for stage in plan.stages:
-        if stage not in todo:
+    for stage in stages:
+        if stage.key not in todo:
             log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
     if todo:
-        with Crew(plan, ledger, setup, listener) as crew:
-            work([s for s in todo if s.kind != "score"], {s.key for s in stages if s not in todo}, crew, outcome)
-            work(scores(plan, store), set(), crew, outcome)
+        done = {stage.key for stage in stages} - set(todo)
+        with Crew(plans[0].recipe.compute, ledger, setup, listener) as crew:
+            work([stage for stage in todo.values() if stage.kind != "score"], done, crew, outcome)
+            last = {stage.key: stage for plan in plans for stage in scores(plan, store)}
+            work(list(last.values()), set(), crew, outcome)
     outcome.seconds = time.monotonic() - start
     return outcome
+
+
+def union(plans: Sequence[Plan]) -> list[Stage]:
+    """Every stage of these plans once, in the plans' order."""
+    return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
 
 
 def needed(plan: Plan, store: Store) -> list[Stage]:
@@ -159,11 +180,10 @@ def ready(stage: Stage, waiting: dict[str, Stage], running: dict[Future[Any], St
 class Crew:
     """The worker processes, and the thread that hears from them."""
 
-    def __init__(self, plan: Plan, ledger: Path, setup: Setup, listener: Listener) -> None:
+    def __init__(self, compute: Compute, ledger: Path, setup: Setup, listener: Listener) -> None:
         context = multiprocessing.get_context("spawn")
         self.listener = listener
         self.queue = context.SimpleQueue()
-        compute = plan.recipe.compute
         self.pool = ProcessPoolExecutor(
             max_workers=compute.workers,
             mp_context=context,

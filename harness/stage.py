@@ -27,6 +27,11 @@ class Price:
     judge_tokens: int = 0
     dollars: float | None = 0.0
     """``None``: the judge's price is not known."""
+    peak_flops: float | None = 0.0
+    """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/gpu.py``); ``None``: the
+    size of a model is not known."""
+    peak_bytes: float | None = 0.0
+    """Memory that training needs in one process; ``None``: the size of a model is not known."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 The question is the unit: whatever is repeated under a question (two games, two turns, several judgments) is averaged
 first. Models are compared on the same resamples of the same questions, so differences of replicates are paired.
-Training seeds are a second level. Practice and sources: Miller 2024 (arXiv 2411.00640), Holm 1979.
+Training seeds are a second level (``contrast``). Practice and sources: Miller 2024 (arXiv 2411.00640), Holm 1979;
+``benchmarks/table_statistics.py`` measures how often intervals and tests are right.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -61,23 +63,122 @@ def expanded_tail(n: int) -> float:
     return float(ndtr(-stdtrit(n - 1, 0.975) * np.sqrt(n / (n - 1))))
 
 
-def over_seeds(replicates: Sequence[Sequence[float]], seed: int) -> Array:
-    """Hierarchical bootstrap, [seeds][replicates] -> [replicates]: seeds redrawn, questions as already resampled.
+@dataclass(frozen=True)
+class Draws:
+    """One model's score under each of S training seeds, and its B bootstrap replicates over questions."""
 
-    Replicate b of every seed uses the same questions; which seeds enter it is drawn again for each b. With one seed
-    this returns its replicates unchanged (the seed level cannot be seen, and the caller says so).
+    values: Array
+    """[S]"""
+    grid: Array
+    """[S, B]; replicate b uses the same resample of questions in every row, and in every other model's ``Draws``."""
+    trained: bool = True
+    """Whether the seeds trained it; an untrained model's seeds only draw its answers anew."""
 
-    With S seeds, redrawing S of S understates the variance of their mean by (S-1)/S. Deviations from the mean over
-    seeds are therefore scaled by sqrt(S/(S-1)), which makes the seed part of the variance unbiased.
+    @property
+    def centre(self) -> Array:
+        """[B] replicates of the mean over seeds: what questions, and answers to them, do to it."""
+        return np.asarray(self.grid.mean(axis=0))
+
+    @property
+    def seeds(self) -> int:
+        """S."""
+        return int(self.grid.shape[0])
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """How far seeds of one method lie apart, pooled over the methods of a column; squares of the score's unit."""
+
+    spread: float
+    """Variance of one seed's score about its method's mean, on the same questions."""
+    rest: float
+    """The part of it that is no seed's: answers drawn anew and the judge's noise on these questions."""
+    freedom: int
+    """Degrees of freedom of ``spread``."""
+
+    @property
+    def seed(self) -> float:
+        """What is left for the training seed; an estimate below 0 is 0, as restricted likelihood has it."""
+        return max(0.0, self.spread - self.rest)
+
+
+def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
+    """Pool the trained rows that have several seeds, weighted by their S - 1; ``None`` where there are none.
+
+    An analysis of variance of x[seed, question] within each method, both factors random, one value per cell (Searle,
+    Casella and McCulloch, 1992, ch. 4). The seeds' mean square divided by the questions is expected to be s + r (seed,
+    rest), the interaction's r. The latter is read off the bootstrap, so that it holds for refitted scores (LC) too:
+    a seed's replicates vary about their mean over seeds by r (S - 1) / S.
+
+    One error term for all methods, because three seeds of one method say next to nothing of its own variance: with
+    a variance per method, intervals are a quarter wider and hold no more often (``benchmarks/table_statistics.py``).
     """
-    grid = np.asarray(replicates, dtype=float)
-    count, rounds = grid.shape
-    if count == 1:
-        return np.asarray(grid[0])
-    picks = np.random.default_rng(seed).integers(0, count, size=(rounds, count))
-    drawn = np.take_along_axis(grid.T, picks, axis=1).mean(axis=1)
-    centre = grid.mean(axis=0)
-    return np.asarray(centre + (drawn - centre) * np.sqrt(count / (count - 1)))
+    several = [row for row in rows if row.trained and row.seeds > 1]
+    freedom = sum(row.seeds - 1 for row in several)
+    if not freedom:
+        return None
+    spread = sum(float(((row.values - row.values.mean()) ** 2).sum()) for row in several) / freedom
+    apart = [float((row.grid - row.centre).var(axis=1, ddof=1).sum()) for row in several if row.grid.shape[1] > 1]
+    return SeedNoise(spread, sum(apart) / freedom, freedom)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, or a difference of two, with what is known of its error."""
+
+    value: float
+    low: float
+    high: float
+    """95% interval."""
+    error: float
+    """Standard error."""
+    freedom: float
+    """Degrees of freedom of the standard error; infinite where it is the bootstrap's over questions alone."""
+    p: float
+    """Two-sided, of "it is 0"."""
+
+
+def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None) -> Estimate:
+    """The mean over seeds of one model, or its difference to another on the same resamples of the same n questions.
+
+    Without ``noise`` (one seed), or where neither was trained: percentile interval and ``two_sided_p`` of the (paired)
+    bootstrap over questions. Else variance = that of the bootstrap, which holds questions and answers, + the seed's
+    part of each trained side / its seeds. Degrees of freedom after Satterthwaite (1946). The bootstrap's interval is
+    stretched about the estimate to that variance and Student's t, which keeps its skew.
+    """
+    sides = [ours] if theirs is None else [ours, theirs]
+    value = float(ours.values.mean()) - (0.0 if theirs is None else float(theirs.values.mean()))
+    centre = ours.centre if theirs is None else ours.centre - theirs.centre
+    by_question = float(centre.var(ddof=1)) if centre.size > 1 else 0.0
+    weight = sum(1 / side.seeds for side in sides if side.trained)
+    if noise is None or not weight:
+        return Estimate(value, *percentile_interval(centre, n), by_question**0.5, np.inf, two_sided_p(centre))
+    variance = by_question + weight * noise.seed
+    if variance == 0:
+        return Estimate(value, value, value, 0.0, np.inf, two_sided_p(centre))
+    unsure = (weight * noise.spread) ** 2 / noise.freedom if noise.seed else 0.0
+    error, freedom = variance**0.5, variance**2 / (unsure + by_question**2 / max(n - 1, 1))
+    reach, p = t_quantile(0.975, freedom) * error, t_test(value / error, freedom)
+    if by_question == 0:
+        return Estimate(value, value - reach, value + reach, error, freedom, p)
+    low, high = percentile_interval(centre)  # t is in the reach already
+    stretch, middle = reach / (t_quantile(0.975, np.inf) * by_question**0.5), float(centre.mean())
+    return Estimate(value, value + stretch * (low - middle), value + stretch * (high - middle), error, freedom, p)
+
+
+def t_quantile(level: float, freedom: float) -> float:
+    """Quantile of Student's t; of the normal distribution with infinite ``freedom``."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level))
+
+
+def t_test(statistic: float, freedom: float) -> float:
+    """Two-sided p-value of an estimate over its standard error."""
+    from scipy.special import ndtr, stdtr
+
+    tail = ndtr(-abs(statistic)) if np.isinf(freedom) else stdtr(freedom, -abs(statistic))
+    return float(2 * tail)
 
 
 def two_sided_p(differences: Array | Sequence[float]) -> float:
@@ -101,6 +202,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def detectable(standard_error: float) -> float:
-    """The smallest true difference that a two-sided 5% test finds with 80% power: (1.960 + 0.842) standard errors."""
-    return (1.959964 + 0.841621) * standard_error
+def detectable(standard_error: float, freedom: float = np.inf) -> float:
+    """The smallest true difference that a two-sided 5% test finds with 80% power.
+
+    (t_0.975 + t_0.8) standard errors with Student's t of these degrees of freedom: 1.960 + 0.842 for many.
+    """
+    return (t_quantile(0.975, freedom) + t_quantile(0.8, freedom)) * standard_error

@@ -1,7 +1,8 @@
 """Do two checkpoints share their vocabulary? Read from ``tokenizer.json`` alone, so that a plan needs no transformers.
 
 Token-level methods need the same token under the same id in both. Where a tokenizer file is not here yet the answer is
-unknown, and training checks again with the loaded tokenizers (``harness/vocabulary.py``).
+what is stated of the models (``harness/facts.py``), or unknown, and training checks again with the loaded tokenizers
+(``harness/vocabulary.py``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from pathlib import Path
 
 from harness.checkpoint import Checkpoint
 from harness.checkpoint_files import token_ids
+from harness.facts import tokens_of
 
 
 def difference(teacher: Checkpoint, student: Checkpoint) -> str | None:
     """What differs, in a few words; ``None`` when the vocabularies agree or cannot be compared yet."""
     files = tokenizer_file(teacher), tokenizer_file(student)
     if files[0] is None or files[1] is None:
-        return None
+        stated = tokens_of(teacher), tokens_of(student)
+        if None in stated or stated[0] == stated[1]:
+            return None
+        return f"as stated, the teacher's is {stated[0]}, the student's {stated[1]}"
     ours, theirs = token_ids(files[0]), token_ids(files[1])
     if ours == theirs:
         return None

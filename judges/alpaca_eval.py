@@ -164,10 +164,11 @@ class AlpacaEval:
 
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
-        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2"),
-        Metric("alpaca_eval.wr", "WR (%)", "AlpacaEval 2"),
+        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0),
+        Metric("alpaca_eval.wr", "WR (%)", "AlpacaEval 2", margin=2.0),
     )
     config = AlpacaEvalConfig
+    verdicts: tuple[float, float] = (0.0, 1.0)
     judged = True
     version = 1
     answer_fields = ANSWER_FIELDS

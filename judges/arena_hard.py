@@ -165,9 +165,10 @@ class ArenaHard:
     """The benchmark; see the head of this file."""
 
     name: str = "arena_hard"
-    metrics: tuple[Metric, ...] = (Metric("arena_hard.wr", "WR (%)", "Arena-Hard"),)
+    metrics: tuple[Metric, ...] = (Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0),)
     config: type[ArenaHardConfig] = ArenaHardConfig
     official: ArenaSet = V01
+    verdicts: tuple[float, float] = (-2.0, 2.0)
     judged: bool = True
     version: int = 1
     answer_fields: tuple[str, ...] = ANSWER_FIELDS

@@ -78,7 +78,7 @@ class ArenaHardV2Config(ArenaHardConfig):
 
 BENCHMARK: Benchmark = ArenaHard(
     "arena_hard_v2",
-    (Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0"),),
+    (Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0),),
     ArenaHardV2Config,
     V20,
     version=2,

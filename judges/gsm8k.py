@@ -145,8 +145,9 @@ class GSM8K:
     """The benchmark; see the head of this file."""
 
     name: str = "gsm8k"
-    metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K"),)
+    metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K", margin=2.0),)
     config: type[GSM8KConfig] = GSM8KConfig
+    verdicts: tuple[float, float] = (0.0, 1.0)
     judged = False
     version = 1
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")

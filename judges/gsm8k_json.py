@@ -91,7 +91,7 @@ class GSM8KJson(GSM8K):
     """The benchmark; see the head of this file."""
 
     name: str = "gsm8k_json"
-    metrics: tuple[Metric, ...] = (Metric("gsm8k_json.acc", "Acc. (%)", "GSM8K (JSON answer)"),)
+    metrics: tuple[Metric, ...] = (Metric("gsm8k_json.acc", "Acc. (%)", "GSM8K (JSON answer)", margin=2.0),)
     config: type[GSM8KConfig] = GSM8KJsonConfig
 
 

@@ -139,8 +139,9 @@ class MTBench:
     """The benchmark; see the head of this file."""
 
     name: str = "mt_bench"
-    metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10"),)
+    metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10", margin=0.2),)
     config: type[MTBenchConfig] = MTBenchConfig
+    verdicts: tuple[float, float] = (1.0, 10.0)
     judged = True
     version = 1
     answer_fields = ANSWER_FIELDS

@@ -68,8 +68,9 @@ class MTBenchPairwise(MTBench):
     """The benchmark; see the head of this file."""
 
     name: str = "mt_bench_pairwise"
-    metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)"),)
+    metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
     config: type[MTBenchConfig] = MTBenchPairwiseConfig
+    verdicts: tuple[float, float] = (-1.0, 1.0)
 
     def questions(self, config: MTBenchConfig) -> list[Question]:
         """The two-turn questions with the baseline's answers."""

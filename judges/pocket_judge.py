@@ -7,7 +7,8 @@ sentence, ``[[7]]``. Since its biases are known, whatever measures a judge's bia
 The log-odds that it prefers the first answer (m, A) to the second:
 
     u = sharpness * (score_1 - score_2) + position_bias + length_bias * tanh((words_1 - words_2) / length_scale)
-        + self_preference * (mean_logp_1 - mean_logp_2) + noise * z,    z ~ N(0, 1) fixed by the request and the seed
+        + self_preference * (mean_logp_1 - mean_logp_2) + signature_bias * (signed_1 - signed_2)
+        + noise * z,    z ~ N(0, 1) fixed by the request and the seed
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class PocketConfig:
     """Log-odds per nat of mean log-probability that the model ``favours`` gives one answer more than the other."""
     favours: str = "pocket:teacher"
     """The model whose own style it prefers; loaded only if ``self_preference`` is not 0."""
+    signature_bias: float = 0.0
+    """Log-odds in favour of an answer that carries ``signature``: self-preference by a habit of its own family."""
+    signature: str = ""
+    """Words that the answers of its family are known by (read without regard to case)."""
     tie: float = 0.5
     """Labels: log-odds within which the answers are about equal, ``[[A=B]]``."""
     much: float = 3.0
@@ -64,6 +69,8 @@ class PocketConfig:
         for name in ("sharpness", "noise", "grade_noise", "tie"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is at least 0, got {getattr(self, name)}")
+        if self.signature_bias and not self.signature.strip():
+            raise ValueError("signature_bias needs the words that it favours: signature")
         if self.length_scale <= 0:
             raise ValueError(f"length_scale is a number of words above 0, got {self.length_scale}")
         if self.much < self.tie:
@@ -117,6 +124,9 @@ class PocketJudge:
         words = _words(pair.first) - _words(pair.second)
         utility = config.sharpness * quality + config.position_bias
         utility += config.length_bias * math.tanh(words / config.length_scale)
+        if config.signature_bias:
+            signed = [_signed(answers, config.signature) for answers in (pair.first, pair.second)]
+            utility += config.signature_bias * (signed[0] - signed[1])
         if config.self_preference:
             utility += config.self_preference * self._own_style(pair)
         return utility
@@ -180,6 +190,11 @@ def _words(answers: Sequence[str]) -> int:
     return sum(len(answer.split()) for answer in answers)
 
 
+def _signed(answers: Sequence[str], signature: str) -> bool:
+    """Whether one of the answers carries the signature."""
+    return any(signature.strip().lower() in answer.lower() for answer in answers)
+
+
 def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:
     """The token, m or M, and the log-probability of each. Greedy at temperature 0, drawn above it."""
     logprobs = {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
@@ -222,6 +237,8 @@ def identity(config: PocketConfig) -> dict[str, Any]:
         from harness.checkpoint import resolve
 
         values["favours"] = resolve(config.favours).fingerprint
+    if not config.signature_bias:
+        del values["signature"], values["signature_bias"]
     return values
 
 

@@ -55,5 +55,6 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=ranking.several,
     trl=Trl("dpo", lambda config: {"beta": config.beta}),
 )

@@ -68,5 +68,6 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=ranking.several,
     trl=Trl("dpo", trl_arguments),
 )

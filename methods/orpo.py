@@ -77,4 +77,5 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=ranking.several,
 )

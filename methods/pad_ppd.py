@@ -62,11 +62,23 @@ class Config:
         return LARGEST[self.divergence] if self.numerics == "exact" else BEYOND[self.numerics]
 
 
+def check(config: Config, n: int) -> None:
+    """Raises UserError where n responses are too few, or too many for the divergence."""
+    ranking.several(config, n)
+    limited(config, n)
+
+
+def limited(config: Config, n: int) -> None:
+    """Raises UserError where n responses are too many for the divergence."""
+    how = f"divergence {config.divergence!r} with numerics {config.numerics!r}"
+    fit = [f"numerics {name!r} (to {limit})" for name, limit in BEYOND.items() if n <= limit]
+    others = f"; for 'jsd': {', '.join(fit)}" if fit else ""
+    require(n <= config.largest, f"pad-ppd: {n} responses per prompt; {how} takes at most {config.largest}{others}")
+
+
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     """All samples, as sampled. Raises UserError where there are too many for the divergence."""
-    n, limit = len(group.samples), config.largest
-    how = f"divergence {config.divergence!r} with numerics {config.numerics!r}"
-    require(n <= limit, f"pad-ppd: {n} responses per prompt; {how} takes at most {limit}")
+    limited(config, len(group.samples))
     return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
 
 
@@ -104,4 +116,5 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=check,
 )

@@ -97,4 +97,5 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=ranking.several,
 )

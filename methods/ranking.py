@@ -1,15 +1,15 @@
 """What the preference methods share: the teacher's scores of a prompt's responses, the best-worst pair, the order.
 
 Two scores (PAD section 4.2): the multiple-choice score log p_sel (Eq. 8), and the calibrated reward
-rhat = (1 - alpha) * mean log-probability + alpha * log p_sel (Eq. 9). Ties are broken by index, and counted.
+rhat = (1 - alpha) * mean log-probability + alpha * log p_sel (Eq. 9). Ties keep the order of sampling, and are counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.method import Dropped, Row
+from harness.method import Dropped, Row, require
 from harness.types import Group, Response
 
 if TYPE_CHECKING:
@@ -35,13 +35,22 @@ def calibrated_rewards(responses: Sequence[Response], alpha: float) -> list[floa
     return rewards
 
 
+def several(config: Any, n: int) -> None:
+    """``Method.check`` of methods that compare responses."""
+    require(n >= 2, f"a comparison needs at least 2 responses per prompt, not {n}")
+
+
 def descending(scores: Sequence[float]) -> list[int]:
     """Indices from the best score to the worst; equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
 def pair(group: Group) -> tuple[Row, Row] | Dropped:
-    """(chosen, rejected): the responses with the largest and the smallest log p_sel, as rows of those roles."""
+    """(chosen, rejected): the responses with the largest and the smallest log p_sel, as rows of those roles.
+
+    They are the ends of one ranking in which ties keep their order: of several best responses the first is chosen, of
+    several worst the last is rejected.
+    """
     scores = selection_scores(group.samples)
     if scores is None or len(scores) < 2:
         return unusable(group)

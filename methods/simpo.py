@@ -59,4 +59,5 @@ METHOD = Method(
     config=Config,
     rows=rows,
     loss=loss,
+    check=ranking.several,
 )

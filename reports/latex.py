@@ -16,9 +16,11 @@ _SPECIAL = {
     "~": r"$\sim$", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "\N{NO-BREAK SPACE}": "~",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", "×": r"$\times$",
+    "†": r"\dag{}", "‡": r"\ddag{}", "≈": r"$\approx$",
     "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$",
     "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``", "”": "''", "…": r"\ldots{}",
 }  # fmt: skip
+_MANY = 5  # columns that fill a page
 _SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
 
 
@@ -36,14 +38,14 @@ def _letter(char: str) -> str:
 
 
 def latex(view: TableView) -> str:
-    """A ``table`` float. Needs ``\\usepackage{booktabs}``."""
+    """A ``table`` float and its notes. Needs ``\\usepackage{booktabs}``."""
     lines = [
         "% Made by distilbench. Needs \\usepackage{booktabs}.",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape_latex(view.caption)}}}",
         rf"\label{{tab:{view.name}}}",
-        r"\smallskip\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\smallskip\footnotesize\setlength{{\tabcolsep}}{{{1 if len(view.columns) >= _MANY else 3}pt}}",
         rf"\begin{{tabular}}{{@{{}}l{'l' * len(view.columns)}@{{}}}}",
         r"\toprule",
         *_head(view),
@@ -58,15 +60,19 @@ def latex(view: TableView) -> str:
         lines += _below(row.cells)
     if any(column.detectable for column in view.columns):
         lines += [r"\midrule", _line(["Detectable", *(column.detectable or "--" for column in view.columns)])]
+    if any(column.variance for column in view.columns):
+        shares = (escape_latex(column.variance or "--") for column in view.columns)
+        lines += [_line(["Variance", *shares])]
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
-        r"\par\smallskip",
-        r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+        r"\end{table}",
+        r"% The notes stand outside of the float: with it they can be longer than a page.",
+        r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par",
     ]
     lines += [rf"{escape_latex(text)}\par" for text in view.legend]
     lines += [rf"{_raised((letter,))}\,{escape_latex(text)}\par" for letter, text in view.footnotes]
-    return "\n".join([*lines, r"\end{minipage}", r"\end{table}"]) + "\n"
+    return "\n".join([*lines, "}"]) + "\n"
 
 
 def _head(view: TableView) -> list[str]:
@@ -79,7 +85,7 @@ def _head(view: TableView) -> list[str]:
         start += size
     names = [escape_latex(column.title) + _raised(column.marks) for column in view.columns]
     first = _line([escape_latex(view.family), *over])
-    return [first, *([" ".join(rules)] if rules else []), _line(["Method", *names])]
+    return [first, *([" ".join(rules)] if rules else []), _line([escape_latex(view.head), *names])]
 
 
 def _line(cells: list[str]) -> str:
@@ -91,8 +97,10 @@ def _value(cell: CellView) -> str:
     value = escape_latex(cell.value)
     text = rf"\textbf{{{value}}}" if cell.best else value
     if cell.change:
-        text += rf"{{\scriptsize\,{escape_latex(cell.change).replace(' ', '')}}}" + ("*" if cell.significant else "")
-    return text + _raised(cell.marks)
+        change = escape_latex(cell.change.strip("()")).replace(" ", "")  # brackets would not fit on a page
+        text += rf"{{\scriptsize\,{change}}}"
+    signs = rf"\textsuperscript{{{escape_latex(cell.signs)}}}" if cell.signs else ""
+    return text + signs + _raised(cell.marks)
 
 
 def _below(cells: tuple[CellView, ...]) -> list[str]:

@@ -6,14 +6,14 @@ Notes become lettered footnotes, each text once. A note that all cells of a row 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.benchmark import Card, Metric
-from harness.words import counted
-from reports.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
-from results.published import PAPER, Published, in_paper, published_table
+from harness.benchmark import Metric
+from reports.beside import NOT_COMPARABLE
+from reports.cells import CellSummary, Split
+from reports.summary import MIN_COVERAGE, ColumnSummary, Summary
+from reports.wording import clean, legend, percent
 from results.run import Run
 
 Marks = tuple[str, ...]
@@ -31,11 +31,21 @@ class CellView:
     interval: str = ""
     """``[43.1, 48.6]``, or the ``coverage 91%`` for which the value is refused."""
     extra: tuple[str, ...] = ()
-    """``coverage 97%``, ``paper 45.87``."""
+    """Further lines: ``coverage 97%``, ``could be 41.2-47.0``, ``paper 45.87``, ``+0.4 inconclusive``."""
     best: bool = False
     significant: bool = False
+    """Differs from the reference row."""
     rises: bool = False
+    against: str = ""
+    """``†``: the focus row is better than this one, ``‡``: worse; empty: neither is shown."""
+    tied: bool = False
+    """Cannot be told from the best row of its column."""
     marks: Marks = ()
+
+    @property
+    def signs(self) -> str:
+        """What the tests say, as it stands behind the value: ``*†≈``."""
+        return ("*" if self.significant else "") + self.against + ("≈" if self.tied else "")
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class ColumnView:
     title: str
     detectable: str
     marks: Marks = ()
+    variance: str = ""
+    """Shares of the variance in per cent, by what they come from: ``5/80/15``."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class TableView:
     """How to read it, protocols, warnings: one line each."""
     footnotes: tuple[tuple[str, str], ...]
     """Letter and text."""
+    head: str = "Method"
+    """What the first column holds."""
 
     @property
     def title(self) -> str:
@@ -100,16 +114,9 @@ def _letter(index: int) -> str:
     return (_letter(head - 1) if head else "") + alphabet[tail]
 
 
-def clean(text: str) -> str:
-    """``text`` on one line, with control and invisible formatting characters replaced by U+FFFD."""
-    spaced = " ".join(text.split())
-    return "".join("\ufffd" if unicodedata.category(char).startswith("C") else char for char in spaced)
-
-
 def build(summary: Summary, run: Run) -> TableView:
     """Lay a summary out."""
-    paper = _paper(summary, run)
-    own = {place: [clean(note) for note in cell.notes] for place, cell in summary.cells.items()}
+    own = {place: _own_notes(cell) for place, cell in summary.cells.items()}
     row_notes = {row.id: _row_notes(summary, run, own, row.id) for row in summary.rows}
     column_notes = {column.metric.id: _column_notes(summary, own, row_notes, column) for column in summary.columns}
     notes = _Notes()
@@ -122,9 +129,7 @@ def build(summary: Summary, run: Run) -> TableView:
             metric = column.metric
             said = [*row_notes[row.id], *column_notes[metric.id]]
             left = [note for note in own[row.id, metric.id] if note not in said]
-            beside = paper.get((row.id, metric.id))
-            left += [f"paper: {clean(beside.note)}"] if beside and beside.note else []
-            view = _cell(summary.cells[row.id, metric.id], column, summary.min_coverage, beside)
+            view = _cell(summary.cells[row.id, metric.id], column, summary.min_coverage)
             if summary.target.lengths or run.recipe.get("baseline"):
                 view = replace(view, extra=(*view.extra, *_lengths(summary.cells[row.id, metric.id])))
             cells.append(CellView(**{**view.__dict__, "marks": notes.marks(left)}))
@@ -134,17 +139,19 @@ def build(summary: Summary, run: Run) -> TableView:
     models = f"{teacher} teaches {student}" if teacher else student
     caption = f"{summary.target.title}. Run {clean(run.name)}: {models}."
     return TableView(
-        summary.target.name, summary.target.label, caption, family, columns, tuple(rows), _legend(summary, run, paper),
+        summary.target.name, summary.target.label, caption, family, columns, tuple(rows), legend(summary, run),
         tuple((letter, text) for text, letter in notes.letters.items()),
     )  # fmt: skip
 
 
-def _paper(summary: Summary, run: Run) -> dict[tuple[str, str], Published]:
-    table = summary.target.published
-    if table is None or not in_paper(table, run.family.name):
-        return {}
-    numbers = published_table(table)
-    return {key[1:]: number for key, number in numbers.items() if key[0] == run.family.name}
+def _own_notes(cell: CellSummary) -> list[str]:
+    """Everything that a cell's footnotes say, before what its row or column shares is hung there."""
+    notes = [clean(note) for note in cell.notes]
+    if cell.beside is not None and cell.beside.why:
+        notes.append(f"not comparable with the paper: {clean('; '.join(cell.beside.why))}")
+    if cell.beside is not None and cell.beside.note:
+        notes.append(f"paper: {clean(cell.beside.note)}")
+    return notes
 
 
 def _row_notes(summary: Summary, run: Run, own: dict[tuple[str, str], list[str]], row: str) -> list[str]:
@@ -171,7 +178,14 @@ def _shared(lists: Sequence[list[str]]) -> list[str]:
 def _heading(column: ColumnSummary, marks: Marks) -> ColumnView:
     metric = column.metric
     smallest = "" if column.detectable is None else f"{column.detectable:.{_coarse(metric)}f}"
-    return ColumnView(clean(metric.group), metric_title(metric), smallest, marks)
+    return ColumnView(clean(metric.group), metric_title(metric), smallest, marks, _shares(column.split))
+
+
+def _shares(split: Split | None) -> str:
+    if split is None:
+        return ""
+    parts = [split.seed, split.question, split.answer, *([] if split.judge is None else [split.judge])]
+    return "/".join(f"{100 * part:.0f}" for part in parts) + "%"
 
 
 def metric_title(metric: Metric) -> str:
@@ -187,25 +201,48 @@ def _coarse(metric: Metric) -> int:
     return max(metric.digits - 1, 0) if metric.unit == "%" else metric.digits
 
 
-def _cell(cell: CellSummary, column: ColumnSummary, min_coverage: float, paper: Published | None) -> CellView:
+def _cell(cell: CellSummary, column: ColumnSummary, min_coverage: float) -> CellView:
     digits, coarse = column.metric.digits, _coarse(column.metric)
-    beside = [f"paper {paper.value:.{digits}f}"] if paper else []
+    beside = _beside(cell, digits, coarse)
     if cell.refused and cell.coverage is not None:
-        return CellView("refused:", interval=f"coverage {percent(cell.coverage)}", extra=tuple(beside))
+        return CellView("refused:", interval=f"coverage {percent(cell.coverage)}", extra=beside)
     if cell.value is None:
-        return CellView("n/a", extra=tuple(beside))
-    if min_coverage < MIN_COVERAGE and cell.coverage is not None:  # asked for what would be refused: then say it
-        beside.insert(0, f"coverage {percent(cell.coverage)}")
+        return CellView("n/a", extra=beside)
+    coverage: tuple[str, ...] = ()
+    asked = min_coverage < MIN_COVERAGE  # for what would be refused: then say it
+    if asked and cell.coverage is not None and cell.coverage < 1:
+        coverage = (f"coverage {percent(cell.coverage)}",)
+        if cell.bounds is not None:
+            coverage += (f"could be {cell.bounds[0]:.{coarse}f}-{cell.bounds[1]:.{coarse}f}",)
     known = cell.low is not None and cell.high is not None
     return CellView(
         value=f"{cell.value:.{digits}f}",
         change=_change(cell.delta, coarse),
         interval=f"[{cell.low:.{coarse}f}, {cell.high:.{coarse}f}]" if known else "",
-        extra=tuple(beside),
+        extra=(*coverage, *beside),
         best=cell.row in column.best,
         significant=cell.significant,
         rises=(cell.delta or 0) > 0,
+        against=_against(cell),
+        tied=cell.tied,
     )
+
+
+def _beside(cell: CellSummary, digits: int, coarse: int) -> tuple[str, ...]:
+    """The published value, our difference to it, and the verdict."""
+    paper = cell.beside
+    if paper is None:
+        return ()
+    value = f"paper {paper.value:.{digits}f}"
+    if paper.difference is None:  # nothing of ours, or nothing that can be compared: the footnote says why
+        return (value, NOT_COMPARABLE) if paper.why else (value,)
+    return (value, f"{paper.difference:+.{coarse}f} {paper.verdict}")
+
+
+def _against(cell: CellSummary) -> str:
+    if cell.focus is None or not cell.focus.significant:
+        return ""
+    return "†" if cell.focus.delta > 0 else "‡"
 
 
 def _lengths(cell: CellSummary) -> tuple[str, ...]:
@@ -222,79 +259,3 @@ def _change(delta: float | None, digits: int) -> str:
     size = f"{abs(delta):.{digits}f}"
     arrow = "=" if float(size) == 0 else "↑" if delta > 0 else "↓"
     return f"({arrow} {size})"
-
-
-def percent(share: float) -> str:
-    """``91%``, rounded down: 97.9% must not be printed as the 98% that it misses."""
-    return f"{int(share * 100 + 1e-9)}%"
-
-
-def _legend(summary: Summary, run: Run, paper: dict[tuple[str, str], Published]) -> tuple[str, ...]:
-    target = summary.target
-    lines = []
-    if not run.finished:
-        lines.append(
-            "UNFINISHED RUN: what is missing is n/a, the rest may change. Give the same command again to go on."
-        )
-    reference = next((clean(row.title) for row in summary.rows if row.id == target.reference), target.reference)
-    most = max((column.comparisons for column in summary.columns), default=0)
-    compared = any(not row.baseline for row in summary.rows)
-    against = f" (change from {reference})" if compared else ""
-    bold = " Bold: best trained row of its column." if compared else ""
-    lines.append(f"Cells: value{against} [95% interval].{bold}")
-    if target.lengths or run.recipe.get("baseline"):
-        lines.append("chars: mean length of the answers; cut: share of them that ended at the token limit.")
-    if most:
-        lines.append(
-            f"*: differs from {reference} (paired bootstrap, p < 0.05 after Holm's correction for the {most} planned "
-            "comparisons of a column)."
-        )
-    seeds = ", ".join(str(seed) for seed in run.seeds)
-    over = "questions only: another seed may differ by more" if len(run.seeds) == 1 else "seeds and questions"
-    lines.append(f"Seeds: {seeds}. Intervals and tests are over {over}.")
-    if any(column.detectable is not None for column in summary.columns):
-        lines.append(
-            "Detectable: the smallest true change that such a run finds in every row with 80% power (5% test, before "
-            "Holm). A row without * is not shown to equal the reference."
-        )
-    lines += _protocols(summary, run, paper)
-    if target.published and not paper:
-        lines.append(f"Not comparable with the paper's {target.label}: other models, questions and judge.")
-    if paper:
-        lines.append(f"paper: the value in {PAPER}, {next(iter(paper.values())).source.split(', ', 1)[1]}.")
-    if summary.absent:
-        lines.append(f"Not in this run: {', '.join(summary.absent)}.")
-    return (*lines, *(clean(note) for note in run.notes))
-
-
-def _protocols(summary: Summary, run: Run, paper: dict[tuple[str, str], Published]) -> list[str]:
-    """One line per benchmark: who judged, how many questions, how many without a verdict, by which protocol."""
-    cards = {card.benchmark: card for card in run.cards}
-    lines = []
-    groups: dict[str, list[Metric]] = {}
-    for column in summary.columns:
-        groups.setdefault(column.metric.id.split(".")[0], []).append(column.metric)
-    for benchmark, metrics in groups.items():
-        # Metrics of one benchmark share its judgments: count each model's questions once.
-        cells = [[summary.cells[row.id, metric.id] for metric in metrics] for row in summary.rows]
-        counts = [cell.n for row in cells for cell in row if cell.seeds]
-        unscored = sum(max(cell.unscored for cell in row) for row in cells)
-        n = counted(counts[0], "question") if len(set(counts)) == 1 else "no questions"
-        n = f"{min(counts)} to {max(counts)} questions" if len(set(counts)) > 1 else n
-        judge = clean(run.judges.get(benchmark, "not stated"))
-        line = f"{clean(metrics[0].group)}: {n}, {unscored} unscored in all rows and seeds; judge: {judge}"
-        hostile = sum(max(cell.injected for cell in row) for row in cells)
-        line += f"; {counted(hostile, 'answer')} with text directed at a judge" if hostile else ""
-        line += _protocol(cards.get(benchmark))
-        theirs = [paper[row.id, metrics[0].id].protocol for row in summary.rows if (row.id, metrics[0].id) in paper]
-        lines.append(line + (f" Paper: {clean(theirs[0])}." if theirs else ""))
-    return lines
-
-
-def _protocol(card: Card | None) -> str:
-    if card is None:
-        return "."
-    hashed = "" if card.prompt_hash in ("", "none") else f", prompt {clean(card.prompt_hash)}"
-    deviations = "; ".join(clean(one).rstrip(".") for one in card.deviations)
-    differs = f" Differs from the official protocol: {deviations}." if deviations else ""
-    return f"; protocol {clean(card.version)}{hashed}.{differs}"

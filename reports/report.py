@@ -1,7 +1,7 @@
 """One call from results to files: ``write_report(results, "table1", Path("runs/pocket/report"))``.
 
-The files depend on the scores and the run's description only, not on when or how fast they were made: an unchanged
-run writes the same bytes again.
+The files depend on what is in the store only: an unchanged run writes the same bytes again. The tables do not depend
+on when or how fast it was made; the figure of training costs is about that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.layout import build
+from reports.layout import TableView, build
 from reports.summary import MIN_COVERAGE, summarise
 from reports.targets import find_target
 from results.frames import Results
@@ -22,28 +22,54 @@ if TYPE_CHECKING:
 def write_report(
     results: Results, target: str = "table1", out_dir: Path = Path(), min_coverage: float = MIN_COVERAGE
 ) -> list[Path]:
-    """Write ``<target>.md .tex .csv .png .svg`` under ``out_dir``, each whole or not at all, and return their paths.
+    """Write a target's table and figures under ``out_dir``, each file whole or not at all, and return their paths.
 
+    The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars or curves), and where
+    the data are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``; not drawn again where nothing
+    changed.
     ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
-    coverage is printed in every cell. Raises UserError for an unknown target and for scores that do not fit together.
+    coverage of incomplete cells is printed, with the worst and the best that their value could be. Raises UserError
+    for an unknown target and for scores that do not fit together.
     """
-    from reports.figures import bar_chart
+    from reports.data import to_json
+    from reports.figures.kept import drawn_from, keep, kept
     from reports.latex import latex
     from reports.tables import markdown, tidy_csv
 
-    summary = summarise(results, find_target(target), min_coverage)
-    view = build(summary, results.run)
-    contents = {
-        "md": markdown(view).encode(),
-        "tex": latex(view).encode(),
-        "csv": tidy_csv(summary, results.run).encode(),
-        **bar_chart(summary, results.run),
-    }
-    return [write_atomic(out_dir / f"{target}.{kind}", content) for kind, content in contents.items()]
+    wanted = find_target(target)
+    view = view_of(results, target, min_coverage)
+    if wanted.layout == "settings":
+        from reports.settings import settings_csv, settings_json
+
+        made = {"md": markdown(view), "tex": latex(view), "csv": settings_csv(wanted, results.run)}
+        made["json"] = settings_json(wanted, view, results.run)
+        return [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in made.items()]
+    summary = summarise(results, wanted, min_coverage)
+    data = to_json(summary, view, results.run)
+    contents = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run), "json": data}
+    paths = [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in contents.items()]
+    source = drawn_from(data, results)
+    figures = kept(out_dir, target, source)
+    if figures is None:
+        from reports.figures import all_figures
+
+        drawn = all_figures(summary, results)
+        figures = keep(out_dir, target, source, {f"{target}{name}": content for name, content in drawn.items()})
+    return [*paths, *figures]
+
+
+def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -> TableView:
+    """The laid-out table of a target, whatever its layout."""
+    wanted = find_target(target)
+    if wanted.layout == "settings":
+        from reports.settings import settings_view
+
+        return settings_view(wanted, results.run)
+    return build(summarise(results, wanted, min_coverage), results.run)
 
 
 def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:
     """The same table for ``rich.console.Console.print``. Raises as ``write_report`` does."""
     from reports.screen import TerminalTable
 
-    return TerminalTable(build(summarise(results, find_target(target), min_coverage), results.run))
+    return TerminalTable(view_of(results, target, min_coverage))

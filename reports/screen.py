@@ -38,7 +38,7 @@ class TerminalTable:
 
 def _table(view: TableView, narrow: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1), pad_edge=False)
-    table.add_column(Text(f"{view.family}\nMethod"))
+    table.add_column(Text(f"{view.family}\n{view.head}"))
     groups = ["", *(column.group for column in view.columns)]
     for (left, group), column in zip(pairwise(groups), view.columns, strict=True):
         over = "" if left == group else group  # a heading over two columns stands over the first
@@ -49,6 +49,8 @@ def _table(view: TableView, narrow: bool) -> Table:
         table.add_row(title, *(_cell(cell, narrow) for cell in row.cells), end_section=last)
     if any(column.detectable for column in view.columns):
         table.add_row(Text("Detectable", "dim"), *(Text(column.detectable or "-", "dim") for column in view.columns))
+    if any(column.variance for column in view.columns):
+        table.add_row(Text("Variance", "dim"), *(Text(column.variance or "-", "dim") for column in view.columns))
     return table
 
 
@@ -56,8 +58,8 @@ def _cell(cell: CellView, narrow: bool) -> Text:
     text = Text(cell.value, "bold" if cell.best else "")
     if cell.change:
         colour = ("green" if cell.rises else "red") if cell.significant else ""
-        text.append(f"{chr(10) if narrow else ' '}{cell.change}{'*' if cell.significant else ''}", colour)
-    text.append(raised(cell.marks))
+        text.append(f"{chr(10) if narrow else ' '}{cell.change}", colour)
+    text.append(cell.signs + raised(cell.marks))
     for line in (cell.interval, *cell.extra):
         text.append(f"\n{line}" if line else "", "dim")
     return text

@@ -1,9 +1,9 @@
-"""From scores to the numbers of a table: seeds combined, intervals, paired changes, tests, coverage. Pure functions.
+"""From scores to the numbers of a table: seeds combined, intervals, paired changes, tests, ties, the paper's values.
 
-The estimate of a cell is the mean over its seeds. With several seeds its 95% interval is ``stats.over_seeds``
-(seeds, then questions); with one it is the score's own interval over questions. A change is the difference to the
-reference row on the same resamples of the same questions, tested against zero, with Holm's correction over the
-planned comparisons of a column: each trained method against the reference.
+Three families of tests per column, each with Holm's correction of its own: every trained row against the reference,
+the target's focus row against every other trained row, and every trained row against the best one. All are paired:
+``stats.contrast`` on the same resamples of the same questions. Pure functions; a cell's own numbers are made in
+``reports/cells.py``.
 """
 
 from __future__ import annotations
@@ -12,60 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-
 from harness.benchmark import Metric
 from harness.errors import UserError
-from harness.stats import Array, detectable, holm, over_seeds, percentile_interval, seed_of, two_sided_p
+from harness.stats import Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.target import Target
 from harness.types import Score
 from harness.words import counted
-from reports.targets import Target
+from reports.beside import Beside, compared, published_values, reconstructed
+from reports.cells import ALPHA, CellSummary, Comparison, Split, cell_of, same_length, spanned, split
 from results.frames import Results
 from results.run import RowSpec
 
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
-ALPHA = 0.05
 _T = TypeVar("_T")
-_FEW_QUESTIONS = 30
+FEW_QUESTIONS = 30
 """Bootstrap intervals from fewer are too narrow (arXiv 2503.01747): three questions that agree would pass any test."""
-
-
-@dataclass(frozen=True)
-class CellSummary:
-    """One cell. Numbers in the metric's unit; ``None`` where there is nothing to say, and ``notes`` say why."""
-
-    row: str
-    metric: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    """Questions that count, in the seed that has fewest."""
-    unscored: int = 0
-    """Questions that do not, over all seeds."""
-    coverage: float | None = None
-    """Scored share of all questions of all seeds, 0..1."""
-    seeds: int = 0
-    """Seeds that have a value."""
-    refused: bool = False
-    """Coverage is below the minimum: ``value`` is withheld."""
-    delta: float | None = None
-    """Value minus the reference row's."""
-    delta_low: float | None = None
-    delta_high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    notes: tuple[str, ...] = ()
-    lengths: tuple[float, float, float] | None = None
-    """Of scores against a baseline: mean answer length and the baseline's (characters), share of answers cut short."""
-    injected: int = 0
-    """Answers that hold text directed at a judge, over all seeds."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the Holm-adjusted p-value of the change is below 0.05."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+Cells = Mapping[str, CellSummary]
 
 
 @dataclass(frozen=True)
@@ -76,9 +39,16 @@ class ColumnSummary:
     detectable: float | None
     """Smallest true change that 80% of such runs would find in every row (5% test, before Holm); ``None``: unknown."""
     comparisons: int
+    """Tests against the reference row: a family of Holm's correction."""
     best: tuple[str, ...]
     """The trained rows with the highest printed value."""
     warnings: tuple[str, ...] = ()
+    focus_comparisons: int = 0
+    """Tests of the focus row against the other trained rows: another family."""
+    best_comparisons: int = 0
+    """Tests against the best trained row: the third family."""
+    split: Split | None = None
+    """Where the variance of a trained row's value comes from, over the trained rows together."""
 
 
 @dataclass(frozen=True)
@@ -94,22 +64,28 @@ class Summary:
     absent: tuple[str, ...] = ()
     """Rows and columns of the target that this run does not have."""
 
+    def title(self, row: str) -> str:
+        """A row's title; the id itself where the run does not have that row."""
+        return next((each.title for each in self.rows if each.id == row), row)
+
 
 def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERAGE) -> Summary:
     """Fill the target's grid. Raises UserError for a coverage outside 0..1 and for scores that cannot be paired."""
     if not 0 <= min_coverage <= 1:
         raise UserError(f"min_coverage {min_coverage!r}: a share between 0 and 1 is needed (0.98 is the default)")
     run = results.run
-    rows = _in_order({row.id: row for row in run.rows}, target.rows, target.open)
+    rows = _in_order({row.id: row for row in run.rows}, target.rows, more=True)
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
+    beside = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
     for metric in metrics:
         column, filled = _column(results, target, rows, metric, min_coverage)
         columns.append(column)
-        cells.update({(row, metric.id): cell for row, cell in filled.items()})
+        for row, cell in filled.items():
+            cells[row, metric.id] = _beside(_in_range(cell, metric), beside.get((row, metric.id)), metric)
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent))
 
 
@@ -122,114 +98,133 @@ def _column(
     results: Results, target: Target, rows: Sequence[RowSpec], metric: Metric, min_coverage: float
 ) -> tuple[ColumnSummary, dict[str, CellSummary]]:
     cells: dict[str, CellSummary] = {}
-    replicates: dict[str, Array] = {}
+    draws: dict[str, Draws] = {}
     for row in rows:
-        cells[row.id], found = _cell(results, row.id, metric.id, min_coverage)
+        cells[row.id], found = cell_of(results, row.id, metric.id, min_coverage)
         if found is not None:
-            replicates[row.id] = found
+            draws[row.id] = found
+    same_length(metric.id, [each.grid.shape[1] for each in draws.values()])
     trained = [row.id for row in rows if not row.baseline]
-    _same_length(metric.id, replicates)
-    base = replicates.get(target.reference)
-    compared = [name for name in trained if name in replicates and name != target.reference]
-    differences = {} if base is None else {name: replicates[name] - base for name in compared}
-    shared = {name: min(cells[name].n, cells[target.reference].n) for name in differences}
-    raw = {name: two_sided_p(differences[name]) for name in differences if shared[name] >= _FEW_QUESTIONS}
-    adjusted = holm(raw)
+    noise = seed_noise(list(draws.values()))
+    cells = {name: spanned(cell, draws.get(name), noise) for name, cell in cells.items()}
+    changes = _against(target.reference, trained, cells, draws, noise)
+    tests = _tested(changes, cells, target.reference)
     for name in trained:  # without replicates a change is still a change, only untested
         cells[name] = replace(cells[name], delta=_delta(cells, name, target.reference))
-    for name, difference in differences.items():
-        low, high = percentile_interval(difference, shared[name])
-        cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=raw.get(name), p_holm=adjusted.get(name))
-    spread = [float(np.std(difference, ddof=1)) for difference in differences.values() if difference.size > 1]
-    smallest = detectable(max(spread)) if spread and max(spread) > 0 else None
-    best = _best(cells, trained, metric.digits)
-    return ColumnSummary(metric, smallest, len(raw), best, _warnings(cells, raw, base)), cells
-
-
-def _cell(results: Results, row: str, metric: str, min_coverage: float) -> tuple[CellSummary, Array | None]:
-    """The cell without its change, and the replicates of its estimate (``None`` when it must not be compared)."""
-    places = [cell for cell in results.run.cells if cell.row == row and cell.metric == metric]
-    keys = [(cell.row, cell.metric, cell.seed) for cell in places]
-    scores = [results.scores[key] for key in keys if key in results.scores]
-    notes = [results.missing[key] for key in keys if key in results.missing] + [score.note for score in scores]
-    valued = [score for score in scores if score.value is not None]
-    cell = CellSummary(
-        row, metric,
-        n=min((score.n for score in valued), default=0),
-        unscored=sum(score.unscored for score in scores),
-        coverage=_share(scores),
-        seeds=len(valued),
-        notes=_unique(notes if places else ["not in this run"]),
-        lengths=_lengths(scores),
-        injected=sum(int(score.detail.get("injection", 0)) for score in scores),
+    for name, test in tests.items():
+        low, high = test.low, test.high
+        cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=test.p, p_holm=test.p_holm)
+    focus = _focus(target.focus, trained, cells, draws, noise)
+    for name, test in focus.items():
+        cells[name] = replace(cells[name], focus=test)
+    best = () if metric.measured else _best(cells, trained, metric.digits)
+    below = _below_best(trained, cells, draws, noise)
+    for name, test in below.items():
+        cells[name] = replace(cells[name], tied=name not in best and test.p is not None and not test.significant)
+    replicates = max((each.grid.shape[1] for each in draws.values()), default=0)
+    column = ColumnSummary(
+        metric, _detectable(changes), _count(tests), best, _warnings(cells, tests, changes, replicates),
+        _count(focus), _count(below), split(noise, list(draws.values()), _scores(results, trained, metric)),
     )  # fmt: skip
-    if not valued:
-        return replace(cell, notes=cell.notes or ("no score, and the run does not say why",)), None
-    if len(valued) < len(places):
-        cell = replace(cell, notes=(*cell.notes, f"{len(valued)} of {len(places)} seeds"))
-    if cell.coverage is not None and cell.coverage < min_coverage:
-        return replace(cell, refused=True), None
-    value = float(np.mean([score.value for score in valued if score.value is not None]))
-    if len(valued) == 1:
-        only = valued[0]
-        found = np.asarray(only.replicates) if only.replicates else None
-        return replace(cell, value=value, low=only.low, high=only.high), found
-    if not all(score.replicates for score in valued):
-        note = "no interval: these scores carry no bootstrap replicates"
-        return replace(cell, value=value, notes=(*cell.notes, note)), None
-    _same_length(f"{row}, {metric}", {str(i): np.asarray(score.replicates) for i, score in enumerate(valued)})
-    # A draw of its own for every row: nothing ties seed 0 of one method to seed 0 of another.
-    combined = over_seeds([score.replicates for score in valued], seed_of("over-seeds", row, metric))
-    low, high = percentile_interval(combined, cell.n)
-    return replace(cell, value=value, low=low, high=high), combined
+    return column, cells
 
 
-def _lengths(scores: Sequence[Score]) -> tuple[float, float, float] | None:
-    """Means over the seeds; ``None`` where nothing is compared with a baseline."""
-    names = ("mean_length", "baseline_length", "truncated")
-    known = [score.detail for score in scores if all(isinstance(score.detail.get(name), float) for name in names)]
-    if not known:
-        return None
-    ours, theirs, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
-    return ours, theirs, cut
+def _scores(results: Results, rows: Sequence[str], metric: Metric) -> list[Score]:
+    return [score for (row, name, _), score in results.scores.items() if row in rows and name == metric.id]
 
 
-def _share(scores: Sequence[Score]) -> float | None:
-    asked = sum(score.n + score.unscored for score in scores)
-    return sum(score.n for score in scores) / asked if asked else None
+def _against(
+    other: str, names: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
+) -> dict[str, Estimate]:
+    """Each row minus the other one, paired; rows without draws are left out."""
+    if other not in draws:
+        return {}
+    return {
+        name: contrast(draws[name], draws[other], min(cells[name].n, cells[other].n), noise)
+        for name in names
+        if name in draws and name != other
+    }
 
 
-def _delta(cells: Mapping[str, CellSummary], row: str, reference: str) -> float | None:
+def _tested(changes: Mapping[str, Estimate], cells: Cells, other: str) -> dict[str, Comparison]:
+    """The changes as one family of tests. From few questions none is tested."""
+    raw = {name: each.p for name, each in changes.items() if min(cells[name].n, cells[other].n) >= FEW_QUESTIONS}
+    adjusted = holm(raw)
+    return {
+        name: Comparison(each.value, each.low, each.high, raw.get(name), adjusted.get(name))
+        for name, each in changes.items()
+    }
+
+
+def _focus(
+    focus: str | None, trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
+) -> dict[str, Comparison]:
+    """The focus row minus every other trained row."""
+    if focus is None or focus not in trained:
+        return {}
+    tests = _tested(_against(focus, trained, cells, draws, noise), cells, focus)
+    return {name: replace(test, delta=-test.delta, low=-test.high, high=-test.low) for name, test in tests.items()}
+
+
+def _below_best(
+    trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
+) -> dict[str, Comparison]:
+    """Every trained row against the one with the highest value."""
+    values = {name: value for name in trained if name in draws and (value := cells[name].value) is not None}
+    if not values:
+        return {}
+    top = max(values, key=lambda name: values[name])
+    return _tested(_against(top, trained, cells, draws, noise), cells, top)
+
+
+def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSummary:
+    if beside is None:
+        return cell
+    beside = replace(beside, why=(*beside.why, *reconstructed(cell.notes)))
+    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric))
+
+
+def _in_range(cell: CellSummary, metric: Metric) -> CellSummary:
+    """A percentage's interval ends at 0 and 100: with two seeds Student's t reaches far beyond."""
+    if metric.unit != "%" or cell.low is None or cell.high is None:
+        return cell
+    return replace(cell, low=max(cell.low, 0.0), high=min(cell.high, 100.0))
+
+
+def _detectable(changes: Mapping[str, Estimate]) -> float | None:
+    found = [detectable(each.error, each.freedom) for each in changes.values() if each.error > 0]
+    return max(found, default=None)
+
+
+def _count(tests: Mapping[str, Comparison]) -> int:
+    return sum(test.p is not None for test in tests.values())
+
+
+def _delta(cells: Cells, row: str, reference: str) -> float | None:
     value = cells[row].value
     base = cells[reference].value if reference in cells and reference != row else None
     return None if value is None or base is None else value - base
 
 
-def _same_length(what: str, replicates: Mapping[str, Array]) -> None:
-    lengths = {values.size for values in replicates.values()}
-    if len(lengths) > 1:
-        counts = ", ".join(str(length) for length in sorted(lengths))
-        raise UserError(f"{what}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")
-
-
-def _best(cells: Mapping[str, CellSummary], trained: Sequence[str], digits: int) -> tuple[str, ...]:
+def _best(cells: Cells, trained: Sequence[str], digits: int) -> tuple[str, ...]:
     printed = {row: round(value, digits) for row in trained if (value := cells[row].value) is not None}
     return tuple(row for row, value in printed.items() if len(printed) > 1 and value == max(printed.values()))
 
 
-def _warnings(cells: Mapping[str, CellSummary], tested: Mapping[str, float], base: Array | None) -> tuple[str, ...]:
+def _warnings(
+    cells: Cells, tests: Mapping[str, Comparison], changes: Mapping[str, Estimate], replicates: int
+) -> tuple[str, ...]:
     warnings = []
-    counts = [cell.n for cell in cells.values() if cell.value is not None]
-    if counts and min(counts) < _FEW_QUESTIONS:
+    counts = [cell.n for cell in cells.values() if cell.value is not None and cell.n]  # 0: measured, not asked
+    if counts and min(counts) < FEW_QUESTIONS:
         warnings.append(
             f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not tested"
         )
-    if tested and base is not None and len(tested) * 2 / (base.size + 1) >= ALPHA:  # two_sided_p can go no lower
+    tested = [name for name, test in tests.items() if test.p is not None]
+    by_bootstrap = [name for name in tested if changes[name].freedom == float("inf")]
+    # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
+    if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
         warnings.append(
-            f"{base.size} bootstrap replicates are too few to find any of {len(tested)} changes significant"
+            f"{replicates} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} significant"
         )
     return tuple(warnings)
-
-
-def _unique(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for note in notes if note))

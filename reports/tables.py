@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 
-from reports.layout import CellView, Marks, TableView, clean
-from reports.summary import Summary
-from results.published import in_paper, published_table
+from reports.cells import CellSummary
+from reports.layout import CellView, Marks, TableView
+from reports.summary import ColumnSummary, Summary
+from reports.wording import clean
 from results.run import Run
 
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 _SPACE = "\N{NO-BREAK SPACE}"  # keeps "(↑ 6.4)" and "[43.1, 48.6]" on one line wherever the page breaks a cell
 CSV_COLUMNS = (
     "target", "run", "family", "row", "title", "metric", "value", "low", "high", "n", "unscored", "coverage",
-    "delta", "delta_low", "delta_high", "p", "p_holm", "detectable", "seeds", "published", "note",
+    "lowest", "highest", "delta", "delta_low", "delta_high", "p", "p_holm", "focus_delta", "focus_low", "focus_high",
+    "focus_p", "focus_p_holm", "best", "tied_with_best", "detectable", "seeds", "published", "difference",
+    "difference_low", "difference_high", "verdict", "note",
 )  # fmt: skip
 
 
@@ -25,14 +28,18 @@ def raised(marks: Marks) -> str:
 
 def markdown(view: TableView) -> str:
     """GitHub-flavoured Markdown. All text from outside is escaped, HTML included."""
-    heads = [f"Method ({escape_markdown(view.family)})"]
-    heads += [escape_markdown(f"{column.group} {column.title}") + raised(column.marks) for column in view.columns]
+    heads = [f"{view.head} ({escape_markdown(view.family)})"]
+    heads += [
+        escape_markdown(f"{column.group} {column.title}".strip()) + raised(column.marks) for column in view.columns
+    ]
     lines = [heads]
     for row in view.rows:
         title = escape_markdown(row.title) + raised(row.marks)
         lines.append([title, *(_markdown_cell(cell) for cell in row.cells)])
     if any(column.detectable for column in view.columns):
         lines.append(["*Detectable*", *(f"*{column.detectable or '-'}*" for column in view.columns)])
+    if any(column.variance for column in view.columns):
+        lines.append(["*Variance*", *(f"*{column.variance or '-'}*" for column in view.columns)])
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
     rule = "|".join(["", "-" * (widths[0] + 2), *(":" + "-" * (width + 1) for width in widths[1:]), ""])
     body = [
@@ -46,8 +53,8 @@ def markdown(view: TableView) -> str:
 
 def _markdown_cell(cell: CellView) -> str:
     value = f"**{cell.value}**" if cell.best else cell.value
-    change = cell.change.replace(" ", _SPACE) + (r"\*" if cell.significant else "") + raised(cell.marks)
-    first = f"{value} {change}" if cell.change else value + change
+    signs = escape_markdown(cell.signs) + raised(cell.marks)
+    first = f"{value} {cell.change.replace(' ', _SPACE)}{signs}" if cell.change else value + signs
     return " ".join(part for part in (first, cell.interval.replace(" ", _SPACE), ", ".join(cell.extra)) if part)
 
 
@@ -59,31 +66,57 @@ def escape_markdown(text: str) -> str:
 
 
 def tidy_csv(summary: Summary, run: Run) -> str:
-    """One line per cell, full precision, missing numbers empty. A refused cell has no value here either."""
+    """One line per cell, full precision, missing numbers empty. A refused cell has no value here either.
+
+    ``lowest`` and ``highest``: what the value would be if every missing verdict were the worst, and the best.
+    ``focus_``: the target's focus row minus this one. ``difference``: value minus published.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    table, family = summary.target.published, run.family.name
-    paper = published_table(table) if table and in_paper(table, family) else {}
     for row in summary.rows:
         for column in summary.columns:
             cell = summary.cells[row.id, column.metric.id]
-            theirs = paper.get((family, row.id, column.metric.id))
-            notes = [*(["refused: coverage below the minimum"] if cell.refused else []), *cell.notes, *column.warnings]
-            numbers = {
-                "value": cell.value, "low": cell.low, "high": cell.high, "coverage": cell.coverage,
-                "delta": cell.delta, "delta_low": cell.delta_low, "delta_high": cell.delta_high,
-                "p": cell.p, "p_holm": cell.p_holm, "detectable": column.detectable,
-                "published": theirs.value if theirs else None,
-            }  # fmt: skip
             texts = {
-                "target": summary.target.name, "run": run.name, "family": family, "row": row.id, "title": row.title,
-                "metric": column.metric.id, "note": "; ".join(notes),
+                "target": summary.target.name, "run": run.name, "family": run.family.name, "row": row.id,
+                "title": row.title, "metric": column.metric.id, "note": "; ".join(_csv_notes(cell, column)),
+                "verdict": verdict_of(cell) or "",
             }  # fmt: skip
             line: dict[str, object] = {name: _inert(clean(text)) for name, text in texts.items()}
+            numbers = numbers_of(cell, column)
             line |= {name: "" if number is None else repr(round(number, 6)) for name, number in numbers.items()}
+            line |= {"best": int(row.id in column.best), "tied_with_best": int(cell.tied)}
             writer.writerow(line | {"n": cell.n, "unscored": cell.unscored, "seeds": cell.seeds})
     return out.getvalue()
+
+
+def _csv_notes(cell: CellSummary, column: ColumnSummary) -> list[str]:
+    notes = [*(["refused: coverage below the minimum"] if cell.refused else []), *cell.notes, *column.warnings]
+    if cell.beside is not None:
+        notes += [*cell.beside.why, *([f"paper: {cell.beside.note}"] if cell.beside.note else [])]
+    return notes
+
+
+def verdict_of(cell: CellSummary) -> str | None:
+    """What the published value says of a cell that has a value."""
+    return cell.beside.verdict if cell.beside is not None and cell.value is not None else None
+
+
+def numbers_of(cell: CellSummary, column: ColumnSummary) -> dict[str, float | None]:
+    """The numbers of a cell under the names of the CSV's columns."""
+    low, high = cell.bounds or (None, None)
+    focus, beside = cell.focus, cell.beside
+    return {
+        "value": cell.value, "low": cell.low, "high": cell.high, "coverage": cell.coverage,
+        "lowest": low, "highest": high,
+        "delta": cell.delta, "delta_low": cell.delta_low, "delta_high": cell.delta_high,
+        "p": cell.p, "p_holm": cell.p_holm,
+        "focus_delta": focus.delta if focus else None, "focus_low": focus.low if focus else None,
+        "focus_high": focus.high if focus else None, "focus_p": focus.p if focus else None,
+        "focus_p_holm": focus.p_holm if focus else None, "detectable": column.detectable,
+        "published": beside.value if beside else None, "difference": beside.difference if beside else None,
+        "difference_low": beside.low if beside else None, "difference_high": beside.high if beside else None,
+    }  # fmt: skip
 
 
 def _inert(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UserError
 from harness.stage import Store
 from harness.types import Score
+from results.lineage import Training, trainings
 from results.run import Cell, Run, read_run, read_scores
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Results:
     scores: Mapping[Place, Score]
     missing: Mapping[Place, str] = field(default_factory=dict)
     """Why there is no score here: ``needs a shared vocabulary``, ``not run yet``."""
+    trained: Mapping[tuple[str, int], Training] = field(default_factory=dict)
+    """By row and seed: what training the student took, and its curves; no entry for an untrained row."""
 
     def frame(self) -> pd.DataFrame:
         """Tidy: one line per row, metric and seed; ``value`` in the metric's unit, ``coverage`` 0..1, missing as NaN.
@@ -85,7 +88,7 @@ def load_results(run_dir: Path, store: Store) -> Results:
             missing[place] = "not run yet"
         else:
             scores[place] = _pick(artifact, cell)
-    return Results(run, scores, missing)
+    return Results(run, scores, missing, trainings(run, store))
 
 
 def _artifact(store: Store, key: str) -> dict[str, dict[str, Score]] | None:

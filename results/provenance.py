@@ -7,10 +7,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import resource
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -68,12 +66,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return None
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes: an upper bound for the stage that just ended."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def plain(value: Any) -> Any:

@@ -36,7 +36,7 @@ class Published:
 
 
 Key = tuple[str, str, str]
-"""Family, row (a method id, ``pad-ppd 1/4``, a hyperparameter, a judge), metric."""
+"""Family, row (a method id, ``pad-ppd-1x4``, a hyperparameter, a judge), metric."""
 
 
 @cache

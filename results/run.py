@@ -1,4 +1,4 @@
-"""What a run was: ``runs/<recipe>/run.json``, the one place that says which scores make up its table.
+"""What a run was: ``runs/<recipe>/<target>/run.json``, the one place that says which scores make up that table.
 
 ``Run`` is the format. The scores themselves stay in the store (kind ``score``, file ``scores.json``: entrant to a
 list of ``harness.types.Score``), so a re-scored run needs no second copy. ``load_results`` joins the two.
@@ -94,11 +94,43 @@ class Run:
     stages_cached: int = 0
     notes: tuple[str, ...] = ()
     """Printed under every table of this run, one line each."""
+    stages: tuple[str, ...] = ()
+    """Keys of all its stages, to see what it shares with other runs."""
     format: int = FORMAT
 
     def row(self, name: str) -> RowSpec:
         """The row with this id. Raises KeyError."""
         return {row.id: row for row in self.rows}[name]
+
+
+def place(folder: Path, target: str) -> Path:
+    """Where the run of one target lies, under the folder of a recipe (``runs/pocket``): ``runs/pocket/table1``."""
+    return folder / target
+
+
+def described(folder: Path) -> list[str]:
+    """The targets whose runs lie under the folder of a recipe, by name."""
+    return sorted(file.parent.name for file in folder.glob("*/run.json"))
+
+
+def shared(runs: Path, here: Path) -> dict[str, int]:
+    """How many stages the run at ``here`` has in common with each other run: ``pocket/table1`` to a count.
+
+    Only counts above 0, and under ``""`` the stages that are in any of them. Runs that cannot be read are passed over.
+    """
+    ours = set(_stages(here))
+    others = {file.parent: ours & set(_stages(file.parent)) for file in sorted(runs.glob("*/*/run.json"))}
+    found = {f"{folder.parent.name}/{folder.name}": len(keys) for folder, keys in others.items() if folder != here}
+    either = set[str]().union(*(keys for folder, keys in others.items() if folder != here))
+    return {name: count for name, count in found.items() if count} | {"": len(either)}
+
+
+def _stages(folder: Path) -> list[str]:
+    """Stage keys of a run; none where its description is not one that this version writes."""
+    try:
+        return list(read_run(folder / "run.json").stages)
+    except UserError:
+        return []
 
 
 @cache

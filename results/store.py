@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.memory import peak, reset_peak
 from harness.stage import Stage
 from results.locks import locked, locked_if_free, sync_tree
-from results.provenance import peak_memory, plain, provenance
+from results.provenance import plain, provenance
 
 MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
@@ -114,6 +115,7 @@ class ArtifactStore:
 
     def _make(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]], work: Path) -> None:
         origin = provenance()
+        reset_peak()
         began = time.monotonic()
         measured = fill(work)
         meta = {
@@ -125,7 +127,7 @@ class ArtifactStore:
             "inputs": dict(stage.inputs),
             **origin,
             "wall_seconds": round(time.monotonic() - began, 3),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": peak(),
             "measurements": plain(measured),
         }
         text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)

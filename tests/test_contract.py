@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from harness.recipe_file import shipped
 from harness.recipe_rows import ROW_KEYS
 from harness.registry import Registry
 from judges import PAPER
+from reports.targets import TARGETS, find_targets
+from results.published import in_paper
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +65,8 @@ def test_nothing_is_lost(registry: Registry) -> None:
 def test_shipped_recipes_are_counted() -> None:
     files = {file.stem for file in (ROOT / "recipes").glob("*.yaml")}
     assert set(shipped()) == files
-    assert {"pocket", "smollm2"} <= files
+    theirs = {"gemma2", "gemma2-as-released", "llama3", "llama3-as-released", "hetero", "scaling"}
+    assert {"pocket", "smollm2", "qwen2.5"} | theirs == files
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -79,11 +83,77 @@ def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)
     sections = {"family", "prompts", "sampling", "reward", "train", "judges", "main", "statistics", "title"}
-    rows = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-", "alpaca_eval", "arena_hard", "mt_bench")
+    sections |= {"methods", "targets"}
+    rows = (*METHODS, "pad-", "alpaca_eval", "arena_hard", "mt_bench")
     for line in text.splitlines():
         key = line.strip().partition(":")[0]
         plain = not key or key in sections or key.startswith(rows)
         assert plain or "#" in line, f"{name}.yaml: no comment on {line!r}"
+
+
+PAPERS = ("gemma2", "gemma2-as-released", "llama3", "llama3-as-released", "hetero", "scaling")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No hub, no cache of it, no question files, no key."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("DISTILBENCH_ASSETS", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_prints_its_bill_without_any_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every target that fits; what is missing is told, and nothing could be started."""
+    from harness.cli.planning import findings, show_plans
+    from harness.cli.running import prepare_all
+
+    wanted = "all" if name != "pocket" else "table1,table6"  # pocket's prompts are here: overlap is checked each time
+    jobs, unfit = prepare_all(wanted, name, None, (None, None), None, tmp_path / "runs")
+    assert len(jobs) + len(unfit) == (len(find_targets("all")) if wanted == "all" else 2)
+    stands = show_plans(jobs)
+    said = " ".join(capsys.readouterr().out.split())
+    bill = (
+        r"to do: [\d,]+ responses, [\d,.]+ M model tokens, [\d,]+ judge calls \([\d,.]+ M tokens\), judge cost (\$|unk)"
+    )
+    assert re.search(bill, said)
+    assert stands == (name != "pocket")
+    if name not in ("pocket", "smollm2"):
+        assert re.search(
+            r"GPU-hours: about [\d,]+ on \S+ \(.*memory: about \d+ GiB to train a row in one process", said
+        )
+        assert "sizes as stated in harness/facts.json, files not here:" in said
+    missing = [each for each in findings(jobs) if not each.forceable]
+    assert bool(missing) == (name != "pocket")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_papers_recipes_train_with_the_papers_settings(registry: Registry) -> None:
+    """Table 4, section 5.1 and appendix B.1, from results/published; as-released ones say what they change instead."""
+    rates = {"gemma2": 8e-7, "llama3": 1e-6, "hetero": 1e-6, "scaling": 8e-7}
+    for name in PAPERS:
+        recipe = load_recipe(name, (), registry)
+        ppd = recipe.methods["pad-ppd"]
+        assert ppd.train.learning_rate == rates[name.removesuffix("-as-released")], name
+        assert (ppd.train.batch_size, ppd.train.warmup_ratio, ppd.train.epochs) == (128, 0.1, 1)
+        assert (ppd.config["beta"], ppd.sampling.n, ppd.train.max_length) == (10.0, 4, 2048)
+        released = name.endswith("-as-released")
+        assert (ppd.config["alpha"], ppd.config["divergence"]) == ((1.0, "ag") if released else (0.8, "jsd"))
+        assert ppd.sampling.temperature == (1.0 if released else 0.8)
+        assert in_paper("table1", recipe.family.name) or recipe.family.name in ("hetero", "scaling")
+    for recipe, target, family in (("gemma2", "table3", "hetero"), ("gemma2", "table6", "scaling")):
+        own = load_recipe(recipe, (), registry, TARGETS[target])
+        alone = load_recipe(family, (), registry, TARGETS[target])
+        assert own.family == alone.family and own.train == alone.train
+        assert {row: own.methods[row] for row in TARGETS[target].rows[2:]} == {
+            row: alone.methods[row] for row in TARGETS[target].rows[2:]
+        } or family == "scaling"
 
 
 def configs() -> list[tuple[str, type[Any]]]:

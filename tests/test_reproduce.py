@@ -35,7 +35,7 @@ STAGES = {"prompts": 1, "overlap": 1, "sample": 2, "reward": 1, "reference": 1, 
 STAGES |= {"answer": 16, "judge": 16, "score": 4}
 """4 rows on 4 benchmarks; SeqKD adds the teacher's answers (a second sample stage), DPO the reference."""
 METRICS = ("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc")
-FORMATS = ("md", "tex", "csv", "png", "svg")
+FORMATS = ("md", "tex", "csv", "json", "png", "svg", "pdf")
 DOWN = "judges.main={kind: openai, model: some-model, base_url: 'http://127.0.0.1:9/v1'}"
 
 
@@ -92,7 +92,7 @@ class Place:
 
     def ran(self) -> tuple[int, int]:
         """(stages in all, stages that were there already) of the last run, as ``run.json`` says."""
-        run = json.loads((self.runs / "pocket" / "run.json").read_text(encoding="utf-8"))
+        run = json.loads((self.runs / "pocket" / "table1" / "run.json").read_text(encoding="utf-8"))
         return run["stages_total"], run["stages_cached"]
 
 
@@ -275,6 +275,33 @@ def test_a_changed_beta_trains_one_row(copy: Place) -> None:
     made = copy.artifacts() - before
     assert kinds(made) == {"train": 1, "answer": 4, "judge": 4, "score": 4}
     assert labels(copy, made, "train") == {"train dpo seed 0"}
+
+
+@pytest.mark.slow
+def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path: Path) -> None:
+    """Table 2 has 26 stages (4 rows), Figure 6 20 (student, n = 2, 4, 8). In both: prompts, overlap, samples and
+    rewards of n = 2, 4 and 8 (6), the students of 1/4 and 1/8 and the first round of 2/2 (3), answers and judgments of
+    the first two (4): 15."""
+    words = ["reproduce", "table2,figure6,table4", *settings(*SMALL)]
+    place = Place(tmp_path)
+    done = distilbench(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 targets: 46 stages, 31 different ones: 15 shared" in done.stderr
+    assert "table2: 26 stages, 15 of them shared with other targets or runs (pocket/figure6 15)" in done.stderr
+    assert "31 stages: 0 were done already, 31 ran now" in done.stderr
+    assert len(place.artifacts()) == 31
+    names = {path.name for path in place.report.iterdir()}
+    assert {"table2.md", "figure6.svg", "figure6.pdf", "table4.csv"} <= names
+    with open(place.report / "table2.csv", encoding="utf-8", newline="") as file:
+        rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
+    took = {row: float(rows[f"pad-ppd-{row}", "cost.time"]["value"]) for row in ("1x4", "2x2", "1x8", "2x4")}
+    assert min(took.values()) > 0 and took["2x4"] > took["1x4"], "its first round is the whole of 1/4"
+    written = contents(place.report)
+    again = distilbench(*words, cwd=tmp_path)
+    assert "31 stages: 31 were done already, 0 ran now" in again.stderr
+    assert contents(place.report) == written
+    report = distilbench("report", "all", cwd=tmp_path)
+    assert report.returncode == 0 and "Figure 6" in report.stdout and "Table 1:" not in report.stdout
 
 
 # Mistakes, before anything is run

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import assets, checking, doctor, evaluating, exchange, judging, recipes, running, showing
+from harness.cli import assets, checking, comparing, doctor, evaluating, exchange, judging, recipes, running, showing
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -68,6 +68,7 @@ running.register(app)
 evaluating.register(app)
 showing.register(app)
 exchange.register(app)
+comparing.register(app)
 app.add_typer(recipes.app, name="recipe")
 app.command()(doctor.doctor)
 app.add_typer(assets.app, name="assets")

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from harness.registry import Registry
     from harness.run import Outcome
     from harness.stage import Stage, Store
+    from harness.target import Target
     from results.run import Cell, RowSpec, Run
 
 TITLES = {"teacher": "Teacher", "student": "Student"}
 
 
 def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | None = None) -> Run:
-    """What ``runs/NAME/run.json`` says of this plan. Without an outcome: a run that has only begun."""
+    """What ``runs/NAME/TARGET/run.json`` says of this plan. Without an outcome: a run that has only begun."""
     from results.run import Family, Run
 
     recipe = plan.recipe
@@ -48,6 +49,7 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached if outcome else 0,
         notes=tuple(notes(plan)),
+        stages=tuple(stage.key for stage in plan.stages),
     )
 
 
@@ -159,16 +161,18 @@ def bill(stages: Sequence[Stage]) -> str:
     )
 
 
-def rows_of(target_rows: Sequence[str], recipe: Recipe, chosen: Sequence[str]) -> list[str]:
-    """The rows to make: those chosen (after the two models), or the target's that the recipe has, then its others.
+def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
+    """The rows to make: those chosen (after the two models), or the target's that the recipe has.
 
-    Optional rows are made when they are chosen, and when ``all`` is.
+    An ``open`` target takes the recipe's other rows too: optional ones when they are chosen, and when ``all`` is.
 
     Raises UserError for a chosen row that the recipe has no settings for.
     """
     if not chosen or ALL in chosen:
         wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.part.optional]
-        kept = [row for row in target_rows if row in TITLES or row in wanted]
+        if not target.open:
+            wanted = [name for name in recipe.methods if name in target.rows]
+        kept = [row for row in target.rows if row in TITLES or row in wanted]
         return kept + [name for name in wanted if name not in kept]
     unknown = [name for name in chosen if name not in TITLES and name not in recipe.methods]
     if unknown:
@@ -176,4 +180,5 @@ def rows_of(target_rows: Sequence[str], recipe: Recipe, chosen: Sequence[str]) -
         meant = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, names))]
         told = f"--methods: the recipe has no {', '.join(unknown)}. {''.join(meant)}It has: {', '.join(names)}."
         raise UserError(told)
-    return [*(name for name in TITLES if name not in chosen), *chosen]
+    models = [name for name in TITLES if target.open or name in target.rows]
+    return [*(name for name in models if name not in chosen), *chosen]

@@ -68,7 +68,8 @@ def evaluate(
     Stop it whenever you like: the same command goes on where it was, and nothing is asked twice.
     """
     from harness.cli.eval_options import Asked
-    from harness.cli.running import execute, finish, show_plan
+    from harness.cli.planning import show_plan
+    from harness.cli.running import execute, finish
     from harness.cli.showing import write_target
 
     budgets = {"ask.max_cost": max_cost, "ask.max_calls": max_calls}
@@ -107,7 +108,7 @@ def prepare(asked: Asked, plugins: list[str] | None, runs: Path) -> tuple[Job, l
             candidates.append(candidate(asked.baseline, rows))
         recipe = recipe.model_copy(update={"baseline": known or candidates[-1].row})
     plan = make_evaluation(recipe, registry, candidates, rows)
-    job = Job(recipe, registry, plan, ArtifactStore(runs / "store"), runs, tuple(plugins or ()))
+    job = Job(recipe, registry, plan, ArtifactStore(runs / "store"), runs, tuple(plugins or ()), TARGET)
     return job, candidates
 
 

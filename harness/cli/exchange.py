@@ -153,6 +153,9 @@ def export(
     row: Annotated[str | None, typer.Option(help="Which row of the run: student, dpo, ...")] = None,
     seed: Annotated[int, typer.Option(help="Which training seed of the row.")] = 0,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Which benchmark of the run.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Which target of the run; default: table1, or the only one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name that the files give the model.")] = None,
     judge: Annotated[str | None, typer.Option(help="Name that the files give the judge.")] = None,
     runs: Runs = Path("runs"),
@@ -165,7 +168,7 @@ def export(
 
     if (folder is None) == (run is None):
         raise UserError("name either a folder that `distilbench import` wrote, or --run with --row and --benchmark.")
-    held = _from_folder(folder) if folder is not None else _from_run(str(run), row, seed, benchmark, runs)
+    held = _from_folder(folder) if folder is not None else _from_run(str(run), row, seed, benchmark, runs, target)
     adapter = _benchmark(held.benchmark, load_registry(plugins or ()).benchmarks)
     config, _ = _config(adapter, held.config, [])
     questions = adapter.questions(config)
@@ -198,7 +201,9 @@ def _from_folder(folder: Path) -> Held:
     )  # fmt: skip
 
 
-def _from_run(run: str, row: str | None, seed: int, benchmark: str | None, runs: Path) -> Held:
+def _from_run(
+    run: str, row: str | None, seed: int, benchmark: str | None, runs: Path, target: str | None = None
+) -> Held:
     """Answers and judgments of one row, found through the score that stands in its table."""
     from harness.records import read_records
     from harness.types import Answer, Judgment
@@ -206,7 +211,7 @@ def _from_run(run: str, row: str | None, seed: int, benchmark: str | None, runs:
     from results.store import ArtifactStore
 
     place = Path(run) if Path(run).is_dir() else runs / run
-    read = read_run(place / "run.json")
+    read = read_run(_described(place, target) / "run.json")
     cells = [cell for cell in read.cells if cell.seed == seed and cell.score]
     cells = [cell for cell in cells if row in (None, cell.row) and benchmark in (None, cell.metric.split(".")[0])]
     places = {(cell.row, cell.metric.split(".")[0]) for cell in cells}
@@ -230,6 +235,17 @@ def _from_run(run: str, row: str | None, seed: int, benchmark: str | None, runs:
     return Held(
         name, options, f"{read.name}-{cell.row}-{seed}", answers, judgments, read.judges.get(name, ""), opponent, theirs
     )
+
+
+def _described(place: Path, target: str | None) -> Path:
+    """The folder of one target's run: the one that is named, else table1's, else the only one. Raises UserError."""
+    from results.run import described
+
+    names = described(place)
+    default = "table1" if "table1" in names or not names else names[0] if len(names) == 1 else None
+    if target is None and default is None:
+        raise UserError(f"{place} holds several targets ({', '.join(names)}): name one with --target.")
+    return place / str(target or default)
 
 
 def _benchmark(name: str, known: Mapping[str, Benchmark]) -> Benchmark:

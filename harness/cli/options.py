@@ -17,9 +17,10 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_target(incomplete: str) -> list[str]:
     """Tables and figures."""
+    from reports.targets import ALL as EVERY
     from reports.targets import TARGETS
 
-    return [name for name in TARGETS if name.startswith(incomplete)]
+    return [name for name in (*TARGETS, EVERY) if name.startswith(incomplete)]
 
 
 def complete_rows(incomplete: str) -> list[str]:
@@ -31,7 +32,10 @@ def complete_rows(incomplete: str) -> list[str]:
 
 
 Target = Annotated[
-    str, typer.Argument(help="Table or figure of the paper, for instance table1.", autocompletion=complete_target)
+    str,
+    typer.Argument(
+        help="Table or figure of the paper (table1), several with commas, or all.", autocompletion=complete_target
+    ),
 ]
 RecipeName = Annotated[
     str,

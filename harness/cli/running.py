@@ -1,4 +1,7 @@
-"""``plan``, ``run`` and ``reproduce``: the commands that look at, or do, what a recipe says."""
+"""``plan``, ``run`` and ``reproduce``: the commands that look at, or do, what a recipe says.
+
+Several targets (``reproduce all``) are several plans over one store, run together: what they share is done once.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,6 @@ if TYPE_CHECKING:
     from results.run import Run
     from results.store import ArtifactStore
 
-ORDER = (
-    *("prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"),
-    *("answer", "judge", "score"),
-)
-"""Kinds of stages along the way of the data."""
 Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
 
 
@@ -56,11 +54,20 @@ class Job:
     store: ArtifactStore
     runs: Path
     plugins: tuple[str, ...]
+    target: str = "table1"
+    """A name in ``reports.targets.TARGETS``."""
 
     @property
     def folder(self) -> Path:
-        """``runs/NAME``: ``run.json`` and ``report/``."""
+        """``runs/NAME``: ``report/``, and a folder per target."""
         return self.runs / self.recipe.name
+
+    @property
+    def place(self) -> Path:
+        """``runs/NAME/TARGET``: ``run.json``."""
+        from results.run import place
+
+        return place(self.folder, self.target)
 
 
 def register(app: typer.Typer) -> None:
@@ -86,10 +93,15 @@ def plan(
 
     Nothing is trained, generated or asked; PyTorch is not even loaded.
     """
-    job = prepare(target, recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
-    if every:
+    from harness.cli.planning import show_plans, show_stages
+
+    asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
+    jobs, unfit = prepare_all(target, recipe, *asked)
+    for job in jobs if every else ():
         show_stages(job)
-    if show_plan(job):
+    problems = show_plans(jobs)
+    say_unfit(unfit)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -125,16 +137,21 @@ def reproduce(
     baseline: Baseline = None,
     force: Force = False,
 ) -> None:
-    """Reproduce a table of the paper: run what is missing, print the table, and write it in five formats.
+    """Reproduce tables and figures of the paper: run what is missing, print them, write them in several formats.
 
-    The files go to runs/NAME/report. A second time there is nothing to compute.
+    One target, several with commas between them, or all. The files go to runs/NAME/report. A second time there is
+    nothing to compute.
     """
     from harness.cli.showing import write_target
 
-    job = prepare(target, recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
-    outcome = execute(job, force)
-    coverage = job.recipe.statistics.min_coverage if min_coverage is None else min_coverage
-    write_target(job.folder, job.store, target, coverage)
+    asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
+    jobs, unfit = prepare_all(target, recipe, *asked)
+    outcome = execute_all(jobs, force)
+    for job in jobs:
+        coverage = job.recipe.statistics.min_coverage if min_coverage is None else min_coverage
+        write_target(job.folder, job.store, job.target, coverage)
+    say_shared(jobs)
+    say_unfit(unfit)
     finish(outcome)
 
 
@@ -152,7 +169,10 @@ def prepare(
     plugins: list[str] | None,
     runs: Path,
 ) -> Job:
-    """Read everything and make the plan. ``chosen``: the options ``--methods`` and ``--seeds`` as given."""
+    """Read everything and make the plan. ``chosen``: the options ``--methods`` and ``--seeds`` as given.
+
+    Raises Unfit for a target that this recipe does not fit.
+    """
     from harness.cli.describe import rows_of
     from harness.cli.wiring import load_registry
     from harness.plan import make_plan
@@ -162,14 +182,66 @@ def prepare(
 
     check_runs(runs)
     methods, seeds = chosen
+    wanted = find_target(target)
     changes = [*(overrides or []), *([f"seeds=[{seeds}]"] if seeds else [])]
     registry = load_registry(plugins or ())
-    loaded = load_recipe(recipe, with_chosen(changes, words(methods), registry), registry)
+    loaded = load_recipe(recipe, with_chosen(changes, words(methods), registry), registry, wanted)
     if loaded.baseline is not None and (both := both_orders(loaded)):
-        loaded = load_recipe(recipe, with_chosen([*both, *changes], words(methods), registry), registry)
-    rows = rows_of(find_target(target).rows, loaded, words(methods))
-    made = make_plan(loaded, registry, rows)
-    return Job(loaded, registry, made, ArtifactStore(runs / "store"), runs, tuple(plugins or ()))
+        loaded = load_recipe(recipe, with_chosen([*both, *changes], words(methods), registry), registry, wanted)
+    made = make_plan(loaded, registry, rows_of(wanted, loaded, words(methods)))
+    return Job(loaded, registry, made, ArtifactStore(runs / "store"), runs, tuple(plugins or ()), target)
+
+
+def prepare_all(
+    targets: str,
+    recipe: str,
+    overrides: list[str] | None,
+    chosen: tuple[str | None, str | None],
+    plugins: list[str] | None,
+    runs: Path,
+) -> tuple[list[Job], list[str]]:
+    """A job for each target of ``all``, of one name, or of several; and why the others do not fit the recipe.
+
+    Raises UserError where none is left: a target that was named alone must fit.
+    """
+    from harness.recipe_targets import Unfit
+    from reports.targets import find_targets
+
+    jobs: list[Job] = []
+    unfit: list[str] = []
+    for target in find_targets(targets):
+        try:
+            jobs.append(prepare(target.name, recipe, overrides, chosen, plugins, runs))
+        except Unfit as error:
+            unfit.append(str(error))
+    if not jobs:
+        raise UserError("\n".join(unfit))
+    return jobs, unfit
+
+
+def say_unfit(unfit: Sequence[str]) -> None:
+    """One line for each target that the recipe does not fit."""
+    for text in unfit:
+        typer.echo(f"left out: {text}", err=True)
+
+
+def say_shared(jobs: Sequence[Job]) -> None:
+    """How many stages each target has in common with the other targets and runs of this store."""
+    from results.run import shared
+
+    for job in jobs:
+        counts = shared(job.runs, job.place)
+        either, total = counts.pop(""), len(job.plan.stages)
+        most = sorted(counts.items(), key=lambda item: -item[1])[:3]
+        named = f" ({', '.join(f'{name} {count}' for name, count in most)})" if most else ""
+        typer.echo(f"{job.target}: {total} stages, {either} of them shared with other targets or runs{named}", err=True)
+    if len(jobs) > 1:
+        from harness.run import union
+
+        every, different = sum(len(job.plan.stages) for job in jobs), len(union([job.plan for job in jobs]))
+        typer.echo(
+            f"{len(jobs)} targets: {every} stages, {different} different ones: {every - different} shared", err=True
+        )
 
 
 def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> list[str]:
@@ -187,84 +259,36 @@ def both_orders(recipe: Recipe) -> list[str]:
     return [f"benchmarks.{name}.order=both" for name, spec in recipe.benchmarks.items() if "order" in spec.config]
 
 
-def show_stages(job: Job) -> None:
-    """One line per stage: done or to do, key, label, and the stages it reads."""
-    from harness.run import needed
-
-    labels = {stage.key: stage.label for stage in job.plan.stages}
-    left = {stage.key for stage in needed(job.plan, job.store)}
-    for stage in job.plan.stages:
-        state = "to do" if stage.key in left else "done "
-        reads = list(dict.fromkeys(labels[name.split("/")[1]] for name in stage.inputs.values()))
-        shown = reads[:3] + ([f"{len(reads) - 3} more"] if len(reads) > 3 else [])
-        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
-
-
-def show_plan(job: Job) -> bool:
-    """Print stages by kind, the bill and the findings; whether something stands in the way."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from harness.cli.describe import bill
-    from harness.preflight import check
-    from harness.price import total
-    from harness.run import needed
-
-    todo = needed(job.plan, job.store)
-    left = {stage.key for stage in todo}
-    table = Table(box=None, pad_edge=False)
-    for column in ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
-        table.add_column(column, justify="left" if column in ("stage", "reads") else "right")
-    kinds = {stage.kind for stage in job.plan.stages}
-    for kind in [*(kind for kind in ORDER if kind in kinds), *sorted(kinds - set(ORDER))]:
-        stages = [stage for stage in job.plan.stages if stage.kind == kind]
-        missing = [stage for stage in stages if stage.key in left]
-        price = total(missing)
-        costs = (price.responses, price.tokens // 1000, price.judge_calls)
-        counts = (len(stages), len(stages) - len(missing), len(missing))
-        reads = dict.fromkeys(name.split("/")[0] for stage in stages for name in stage.inputs.values())
-        table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
-    console.print(Text(f"{job.recipe.name}: {job.recipe.title}", style="bold"), soft_wrap=True)
-    console.print(
-        Text(f"rows: {', '.join(job.plan.rows)}; seeds: {', '.join(map(str, job.recipe.seeds))}"), soft_wrap=True
-    )
-    console.print(table)
-    said = f"to do: {bill(todo)}" if todo else "nothing to do: every score is in the store"
-    console.print(Text(said), soft_wrap=True)
-    findings = check(job.plan, job.registry, todo, job.runs, job.store)
-    for finding in findings:
-        head = ("problem: ", "bold red") if finding.problem else ("note: ", "bold")
-        console.print(Text.assemble(head, finding.text), soft_wrap=True)
-    return any(finding.problem for finding in findings)
-
-
 def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
-    """Run what is missing, with progress, and describe the run in ``run.json`` (``described`` has the last word).
+    """``execute_all`` for one job."""
+    return execute_all([job], force, described)
+
+
+def execute_all(jobs: Sequence[Job], force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
+    """Run what is missing, with progress, and describe each run in its ``run.json`` (``described`` has the last word).
 
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
     from harness.cli.describe import describe
     from harness.cli.logs import verbosity
+    from harness.cli.planning import findings
     from harness.cli.progress import Display
     from harness.cli.wiring import workplace
-    from harness.preflight import check
-    from harness.run import needed
-    from harness.run import run as run_plan
+    from harness.run import run_all
     from results.run import write_run
 
-    findings = check(job.plan, job.registry, needed(job.plan, job.store), job.runs, job.store)
-    refuse([each for each in findings if each.problem], force)
-    store = job.runs / "store"
-    # A run that is killed can be reported too: its file says what it was to become.
-    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store)))
+    first = jobs[0]
+    refuse([each for each in findings(jobs) if each.problem], force)
+    store = first.runs / "store"
+    for job in jobs:  # a run that is killed can be reported too: its file says what it was to become
+        write_run(job.place / "run.json", described(describe(job.plan, job.registry, job.store)))
     with Display() as display:
-        setup = partial(workplace, job.plugins, store, verbosity())
-        outcome = run_plan(job.plan, job.store, job.runs / "ledger.sqlite", setup, display)
-    write_run(job.folder / "run.json", described(describe(job.plan, job.registry, job.store, outcome)))
+        setup = partial(workplace, first.plugins, store, verbosity())
+        plans = [job.plan for job in jobs]
+        outcome = run_all(plans, first.store, first.runs / "ledger.sqlite", setup, display)
+    for job in jobs:
+        came = outcome.of(job.plan)
+        write_run(job.place / "run.json", described(describe(job.plan, job.registry, job.store, came)))
     return outcome
 
 

@@ -12,6 +12,7 @@ import typer
 from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target, check_runs
 
 if TYPE_CHECKING:
+    from results.frames import Results
     from results.store import ArtifactStore
 
 
@@ -34,7 +35,7 @@ class What(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
-    app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9")(report)
+    app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")(report)
 
 
 def list_names(
@@ -60,7 +61,7 @@ def list_names(
         ],
         What.judges: [(name, kind.summary, "") for name, kind in registry.judges.items()],
         What.recipes: [(name, title_of(name), "") for name in shipped()],
-        What.targets: [(name, target.title, "") for name, target in TARGETS.items()],
+        What.targets: [(name, target.label, target.title) for name, target in TARGETS.items()],
     }
     for each in [what] if what else list(What):
         if each is What.methods and verbose:
@@ -74,34 +75,63 @@ def report(
     recipe: RecipeName = "pocket",
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers."),
+    ] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Make a table again from what is in the store, without running anything (and without loading PyTorch).
 
     The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
     """
     from harness.recipe_file import read_source
-    from reports.targets import find_target
+    from reports.targets import ALL, find_targets
+    from results.run import described, place
     from results.store import ArtifactStore
 
-    find_target(target)
+    wanted = [each.name for each in find_targets(target)]
     check_runs(runs)
     folder = runs / recipe
-    if not (folder / "run.json").is_file():
+    if not described(folder):
         folder = runs / str(read_source(recipe).tree["name"])
-    write_target(folder, ArtifactStore(runs / "store"), target, min_coverage)
+    if target == ALL:  # those that there are
+        wanted = [name for name in wanted if (place(folder, name) / "run.json").is_file()] or wanted[:1]
+    store = ArtifactStore(runs / "store")
+    found = [(name, write_target(folder, store, name, min_coverage)) for name in wanted]
+    if html:
+        shown = [(name, *made) for name, made in found if made is not None]
+        from harness.cli.paging import write_run_page
+
+        compared = [place(folder, name) for name in described(folder)]
+        path = write_run_page(folder / "report" / "report.html", shown, store, plugins or (), compared)
+        typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)
 
 
-def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: float | None) -> None:
+def write_target(
+    folder: Path, store: ArtifactStore, target: str, min_coverage: float | None
+) -> tuple[Results, float] | None:
     """Print a table on stdout and write its files under ``folder/report``; their paths go to stderr.
 
-    ``min_coverage`` of ``None``: the recipe's own.
+    ``folder`` is that of the recipe, ``runs/pocket``. ``min_coverage`` of ``None``: the recipe's own. Returns what the
+    table was made from; nothing for a table of judges, which ``judges.json`` beside it describes.
     """
     from rich.console import Console
 
     from reports.report import terminal, write_report
+    from reports.targets import find_target
+    from results.costs import with_costs
     from results.frames import load_results
+    from results.run import place
 
-    results = load_results(folder, store)
+    if find_target(target).layout == "judges":
+        from harness.cli.comparing import write_judges
+
+        write_judges(place(folder, target), store, folder / "report")
+        return None
+    results = load_results(place(folder, target), store)
+    if find_target(target).measured:
+        results = with_costs(results)
     coverage = results.run.recipe["statistics"]["min_coverage"] if min_coverage is None else min_coverage
     console = Console()
     if not console.is_terminal:
@@ -109,6 +139,7 @@ def write_target(folder: Path, store: ArtifactStore, target: str, min_coverage: 
     console.print(terminal(results, target, coverage))
     for path in write_report(results, target, folder / "report", coverage):
         typer.echo(f"wrote {path}", err=True)
+    return results, coverage
 
 
 def title_of(recipe: str) -> str:

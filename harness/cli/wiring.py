@@ -60,6 +60,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     from judges import BENCHMARKS, JUDGES
     from judges.client import ask
     from methods import METHODS
+    from reports.targets import TARGETS
 
     gathered = Gathered()
     gathered.add("methods", METHODS, "distilbench")
@@ -78,7 +79,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         if not sum(gathered.absorb(kind, module, f"the plug-in {plugin!r}") for kind in KINDS):
             names = ", ".join(name for pair in NAMES.values() for name in pair)
             raise UserError(f"the plug-in {plugin!r} defines none of {names}: nothing of it can be used.")
-    return Registry(gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], ask)
+    return Registry(gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], ask, TARGETS)
 
 
 def workplace(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Registry, ArtifactStore]:
@@ -165,6 +166,7 @@ def _is_benchmark(item: Benchmark | Any) -> bool:
     needed = (
         "name",
         "metrics",
+        "verdicts",
         "config",
         "judged",
         "questions",

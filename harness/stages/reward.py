@@ -15,11 +15,13 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from harness.errors import UserError
 from harness.mcq import LETTERS, mcq_messages
-from harness.models import ChatModel
+from harness.models import ChatModel, TooLong
 from harness.records import write_records
 from harness.stage import Stage
 from harness.stages.work import Work
@@ -51,7 +53,9 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     params = stage.params
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
     usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
-    means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
+    ids = [group.prompt.id for group in groups for response in group.samples if response.finished or response.text]
+    with naming(ids, "prompts with a response"):
+        means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
     filled = []
     for group in groups:
         samples = [
@@ -112,6 +116,9 @@ def select(
     """log p_sel of every response of every group, and how many responses had to be cut to be shown.
 
     Groups with fewer than two responses get log p_sel = 0 and coverage 1 (there is nothing to choose).
+
+    Raises:
+        UserError: more responses than letters, or a question that is longer than the teacher reads.
     """
     shown = [[visible(model, response, max_tokens) for response in group.samples] for group in groups]
     truncated = sum(
@@ -129,7 +136,8 @@ def select(
     replies: list[list[float]] = [[] for _ in asked]
     for width in sorted({len(question.order) for question in asked}):
         places = [place for place, question in enumerate(asked) if len(question.order) == width]
-        rows = model.choice_logps([asked[place].messages for place in places], LETTERS[:width])
+        with naming([groups[asked[place].group].prompt.id for place in places], "multiple-choice questions"):
+            rows = model.choice_logps([asked[place].messages for place in places], LETTERS[:width])
         for place, row in zip(places, rows, strict=True):
             replies[place] = row
     gathered: list[list[tuple[tuple[int, ...], list[float]]]] = [[] for _ in groups]
@@ -144,6 +152,20 @@ def select(
         mass = [math.exp(logsumexp(row)) for _, row in answers]
         selections.append(Selection(tuple(combine(len(texts), answers)), sum(mass) / len(mass)))
     return selections, truncated
+
+
+@contextmanager
+def naming(ids: Sequence[str], what: str) -> Iterator[None]:
+    """Turns TooLong over texts of these prompts into a UserError that names the prompts and the remedy."""
+    try:
+        yield
+    except TooLong as error:
+        prompts = list(dict.fromkeys(ids[place] for place in error.places))
+        named = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
+        raise UserError(
+            f"reward, {what}: {error}. Of prompts {named}. Lower reward.max_response_tokens, sampling.max_new_tokens "
+            "or prompts.max_prompt_tokens, or take a teacher with a longer context."
+        ) from error
 
 
 def visible(model: ChatModel, response: Response, max_tokens: int) -> str:

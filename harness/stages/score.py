@@ -1,17 +1,27 @@
-"""Stage ``score``: all judgments of one benchmark into scores, for every entrant at once (LC shares difficulties)."""
+"""Stage ``score``: all judgments of one benchmark into scores, for every entrant at once (LC shares difficulties).
+
+Beside what the benchmark says of a score, its ``detail`` holds here, for any benchmark: ``lowest`` and ``highest``,
+what it would be if each missing verdict were the worst and the best; ``judge_repeats`` and ``judge_variance``, how far
+repeated verdicts on one answer lie apart.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from statistics import fmean, variance
 from typing import Any
 
-from harness.benchmark import Entrant
+from harness.benchmark import Benchmark, Entrant
 from harness.stage import Stage
 from harness.stages.baseline import against, labelled
 from harness.stages.work import Work, build
-from harness.types import Answer, Judgment
+from harness.types import Answer, Judgment, Question, Score
+
+Entrants = Mapping[str, Entrant]
+Details = dict[str, dict[str, dict[str, float]]]
+"""Entrant and metric to what is added to the score's detail."""
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
@@ -30,8 +40,72 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     if "baseline" in stage.inputs:
         questions = against(questions, work.records(stage, "baseline", "answers.jsonl", Answer), params["baseline"])
     scores = benchmark.score(questions, entrants, config, params["seed"], params["replicates"])
+    for more in (
+        bounds(benchmark, questions, entrants, config, params["seed"]),
+        judge_noise(benchmark, questions, entrants, config, params["seed"]),
+    ):
+        scores = {name: tuple(_with(score, more.get(name, {})) for score in rows) for name, rows in scores.items()}
     if "baseline" in stage.inputs:
         scores = {name: tuple(labelled(score, params["baseline"]) for score in rows) for name, rows in scores.items()}
     plain = {name: [asdict(score) for score in rows] for name, rows in scores.items()}
     (work.folder / "scores.json").write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
     return {"entrants": len(entrants), "unscored": sum(score.unscored for rows in scores.values() for score in rows)}
+
+
+def _with(score: Score, more: Mapping[str, Mapping[str, float]]) -> Score:
+    return replace(score, detail={**score.detail, **more.get(score.metric, {})})
+
+
+def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any, seed: int) -> Details:
+    """``lowest`` and ``highest`` of every entrant that lacks a verdict: the missing ones at either end, scored again.
+
+    So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
+    game alone. Entrants with all verdicts are left out.
+    """
+    gaps = [name for name, entrant in entrants.items() if any(j.verdict is None for j in entrant.judgments)]
+    found: Details = {name: {} for name in gaps}
+    if not gaps:
+        return found
+    for what, verdict in zip(("lowest", "highest"), benchmark.verdicts, strict=True):
+        full = {name: Entrant(entrant.answers, filled(entrant, verdict)) for name, entrant in entrants.items()}
+        scored = benchmark.score(questions, full, config, seed, 0)
+        for name in gaps:
+            for score in scored[name]:
+                if score.value is not None:
+                    found[name].setdefault(score.metric, {})[what] = score.value
+    return found
+
+
+def filled(entrant: Entrant, verdict: float) -> list[Judgment]:
+    """The judgments with this verdict where there is none."""
+    return [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
+
+
+def judge_noise(
+    benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any, seed: int
+) -> Details:
+    """Where answers were judged R times: R, and the variance of one repeat's verdict about the mean of its question.
+
+    Each repeat is scored by itself; the variances (R - 1 below) of a question's contributions are averaged over the
+    questions that every repeat scored. Square of the metric's unit. Empty with one repeat.
+    """
+    repeats = sorted({judgment.repeat for entrant in entrants.values() for judgment in entrant.judgments})
+    if len(repeats) < 2:
+        return {}
+    each: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    for repeat in repeats:
+        alone = {
+            name: Entrant(entrant.answers, [j for j in entrant.judgments if j.repeat == repeat])
+            for name, entrant in entrants.items()
+        }
+        for name, rows in benchmark.score(questions, alone, config, seed, 0).items():
+            for score in rows:
+                each.setdefault((name, score.metric), []).append(score.per_question)
+    found: Details = {}
+    for (name, metric), shares in each.items():
+        whole = [question for question in shares[0] if all(question in share for share in shares)]
+        if whole:
+            apart = fmean(variance(share[question] for share in shares) for question in whole)
+            noise = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
+            found.setdefault(name, {})[metric] = noise
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
+from harness.memory import peak
 from harness.trainer import lora
 from harness.trainer.curve import Curve
 from harness.trainer.data import Shuffled, prepare, shapes
@@ -181,7 +181,7 @@ def save_merged(job: Job, out: Path, state: Mapping[str, Any]) -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: the GPU's peak since it was last reset, or the largest resident set of this process so far."""
+    """Bytes: the GPU's peak since it was last reset, or the largest resident set since the stage began."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak()

@@ -9,6 +9,7 @@ it, as peft reads them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,24 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
     """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line on it.
 
     Raises:
-        UserError: a module name that the model does not have.
+        UserError: a module name that the model does not have, or a module that is no plain linear layer.
     """
     targets, config = options.target_modules, config_of(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:
-            inject_adapter_in_model(config, model)
+            with warnings.catch_warnings():  # of layers that are refused below
+                warnings.filterwarnings("ignore", message="fan_in_fan_out", category=UserWarning)
+                inject_adapter_in_model(config, model)
         except ValueError as error:
             raise UserError(f"train.lora.target_modules = {targets!r}: {error}") from error
+    for name, layer in layers(model):
+        if not isinstance(layer.base_layer, torch.nn.Linear):
+            kind = type(layer.base_layer).__name__
+            raise UserError(
+                f"train.lora.target_modules = {targets!r} takes in {name}, a {kind}: adapters are merged into plain "
+                "linear layers (nn.Linear) alone. Name such layers, or train all weights (train.lora=null)."
+            )
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if any(layer is head for _, layer in layers(model)):
         raise UserError("train.lora.target_modules must not name the output head, which may be tied to the embeddings.")

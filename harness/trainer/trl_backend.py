@@ -3,7 +3,8 @@
 The same rows, tokens, batches, order and hyperparameters go to ``trl.SFTTrainer`` or ``trl.DPOTrainer``; what a method
 becomes there it says itself (``Method.trl``). Two differences cannot be removed: TRL's DPO computes the reference
 log-probabilities itself, from the starting checkpoint held in memory; and it averages micro-batches of a step with
-equal weight, so a last step whose micro-batches differ in size weighs its prompts unevenly (ours does not).
+equal weight, so a last step whose micro-batches differ in size weighs its prompts unevenly (ours does not). It trains
+in one process, on separate rows, all weights, and a run that is killed starts again.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from harness.method import Trl
 from harness.trainer.data import Example, Shuffled, prepare
 from harness.trainer.fit import CURVE, peak_memory, training_arguments
 from harness.trainer.loading import device_of, load_model, load_tokenizer, pad_of, place, save
-from harness.trainer.options import Progress, Training, TrainReport
+from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
     """Like ``fit``, through TRL: the same checkpoint files, the same curve (without terms).
 
     Raises:
-        UserError: TRL's stable trainers have no loss for this method, or the micro-batch does not divide the batch.
+        UserError: TRL's stable trainers have no loss for this method, the micro-batch does not divide the batch, or
+            the options ask for what TRL is not given here (several processes, packing, adapters).
     """
     kind = translation(training)
     out, options = Path(out_dir), training.options
@@ -83,6 +85,8 @@ def translation(training: Training) -> Trl:
         )
     if options.lora is not None:
         raise UserError("backend trl trains all weights here; for train.lora use the default backend.")
+    if options.packing == "always":
+        raise UserError("backend trl trains on separate rows; for train.packing = always use the default backend.")
     if options.batch_size % options.micro_batch:
         raise UserError(
             f"backend trl: micro_batch = {options.micro_batch} must divide batch_size = {options.batch_size}, because "
@@ -107,13 +111,12 @@ def make_trainer(
         **kind.arguments(training.config),
     }
     trainer: Any
+    args: Any
     if kind.trainer == "sft":
-        args: Any = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
-        place(args, device_of(training.options))
+        args = one_process(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}), options)
         trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
     else:
-        args = DPOConfig(**arguments)
-        place(args, device_of(training.options))
+        args = one_process(DPOConfig(**arguments), options)
         reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
             False
         )
@@ -121,6 +124,22 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.order = _Order(Shuffled(len(examples), options, training.seed))
     return trainer
+
+
+def one_process(args: Any, options: TrainOptions) -> Any:
+    """The arguments, on the recipe's device and one GPU at most: every process and GPU would multiply TRL's batch.
+
+    Raises:
+        UserError: this is one of several processes.
+    """
+    if args.world_size > 1:
+        raise UserError(
+            f"backend trl trains in one process, this is one of {args.world_size}: its batch would be as many times "
+            "too large. Leave compute.launch at null, or use the default backend."
+        )
+    args._n_gpu = min(1, args.n_gpu)
+    place(args, device_of(options))
+    return args
 
 
 def sft_dataset(examples: Sequence[Example]) -> Dataset:

@@ -262,7 +262,7 @@ def test_run_again_it_gives_the_same_table_and_pays_for_nothing(tmp_path: Path) 
         assert status.returncode == 0, status.stderr
         assert "of unknown price" in status.stdout and "(100%)" in status.stdout
         assert "6 of 6 with a verdict" in status.stdout
-        found = json.loads((tmp_path / "whole/runs/eval-mine/run.json").read_text())
+        found = json.loads((tmp_path / "whole/runs/eval-mine/eval/run.json").read_text())
         assert not {"methods", "train", "family", "prompts"} & found["recipe"].keys()
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.describe import notes
-from harness.cli.running import Job, execute, refuse, show_plan
+from harness.cli.planning import show_plan
+from harness.cli.running import Job, execute, refuse
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.preflight import Finding, check
@@ -54,7 +55,7 @@ def test_exact_overlap_stops_a_run_and_force_does_not_help(tmp_path: Path, force
     with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as told:
         execute(made, force)
     assert "run all the same with --force" not in str(told.value)
-    assert not (made.folder / "run.json").exists()
+    assert not (made.place / "run.json").exists()
 
 
 def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:

@@ -166,3 +166,12 @@ def test_sampling_costs_n_responses_per_prompt(family: list[str]) -> None:
     prices = {stage.label: stage.price for stage in made.stages}
     assert prices["sample student seed 0"].responses == 60
     assert prices["sample teacher seed 0"].responses == 10
+
+
+def test_rows_that_trl_trains_have_no_reference_stage(family: list[str]) -> None:
+    """TRL computes the reference log-probabilities itself; a stage for them would be paid and never read."""
+    rows, trl = ("student", "dpo"), "methods.dpo.train.backend=trl"
+    ours, theirs = plan("seeds=[0]", *family, rows=rows), plan("seeds=[0]", trl, *family, rows=rows)
+    assert (kinds(ours.stages)["reference"], kinds(theirs.stages)["reference"]) == (1, 0)
+    (stage,) = [stage for stage in theirs.stages if stage.kind == "train"]
+    assert set(stage.inputs) == {"prompts", "samples"}

@@ -9,7 +9,8 @@ import pytest
 
 from harness import assets, prompt_source
 from harness.cli.describe import notes
-from harness.cli.running import show_plan
+from harness.cli.planning import show_plan
+from harness.cli.running import execute
 from harness.errors import UserError
 from harness.preflight import check
 from harness.recipe_sections import Prompts
@@ -58,9 +59,14 @@ def test_a_revision_of_what_has_none_is_refused(source: str) -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_without_a_fallback_the_remedy_is_named() -> None:
+def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
+    """The remedy is named, and --force does not help."""
     with pytest.raises(UserError, match=r"cannot be reached\. Or set prompts\.fallback=gsm8k-train"):
-        plan("prompts.source=ultrafeedback")
+        prompt_source.resolve_source(Prompts.model_validate({"source": "ultrafeedback"}))
+    made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
+    with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
+        execute(made, force=True)
+    assert not made.runs.exists()
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from harness.errors import UserError
-from harness.method import Needs
+from harness.method import Needs, any_number
 from harness.recipe import Recipe, load_recipe
 from harness.recipe_errors import RecipeError
 from harness.registry import Registry
@@ -60,11 +60,11 @@ SAMPLED = Needs(responses=("samples",), signal="response", reference=True, round
 GREEDY = Needs(responses=("samples",), sampling={"n": 1, "temperature": 0.0})
 REGISTRY = Registry(
     methods={
-        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED),
+        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED, check=any_number),
         "kd": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
         "adpa+": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
-        "greedy": fake(config=Empty, trl=None, row_fields=(), needs=GREEDY),
-        "plus": fake(config=Empty, trl=None, row_fields=(), needs=replace(GREEDY, start="greedy")),
+        "greedy": fake(config=Empty, trl=None, row_fields=(), needs=GREEDY, check=any_number),
+        "plus": fake(config=Empty, trl=None, row_fields=(), needs=replace(GREEDY, start="greedy"), check=any_number),
     },
     benchmarks={
         "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),

@@ -145,6 +145,58 @@ def test_trl_for_all_rows_is_one_mistake_that_names_those_it_cannot_train() -> N
     assert found.startswith("methods.kd.train.backend: ")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (("methods.dpo.train.backend=trl", "compute.launch=cpu"), ("compute.launch: 'cpu' - ", "one process")),
+        (
+            ("methods.dpo.train={backend: trl, packing: always}",),
+            ("methods.dpo.train.packing: 'always' - ", "separate"),
+        ),
+        (("methods.dpo.train={backend: trl, lora: {r: 2}}",), ("methods.dpo.train.lora: ", "trains all weights")),
+        (("methods.dpo.train={backend: trl, checkpoint_minutes: 5}",), ("train.checkpoint_minutes: 5", "not resume")),
+        (("tuned_teacher={train: {backend: trl, packing: always}}",), ("tuned_teacher.train.packing: ", "separate")),
+        (("train={backend: trl, packing: always}", "methods=[dpo, seqkd]"), ("train.packing: 'always' - ", "separate")),
+        (("train.backend=trl", "methods=[dpo, seqkd]", "compute.launch=ddp"), ("compute.launch: 'ddp' - ",)),
+    ],
+)
+def test_what_trl_would_not_do_is_one_mistake(overrides: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    (found,) = mistakes(*overrides)
+    assert all(part in found for part in (*parts, "set train.backend to 'ours'")), found
+    kept = [each.replace("backend: trl, ", "").replace("backend=trl", "backend=ours") for each in overrides]
+    load(*kept)  # our own trainer does all of it
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        ("sampling.n=12", "methods.pad-ppd.sampling.n: pad-ppd: 12 responses"),
+        ("methods.pad-ppd.sampling.n=12", "methods.pad-ppd.sampling.n: pad-ppd: 12 responses"),
+        (
+            "methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 11}}",
+            "methods.x.sampling.n: pad-ppd: 11",
+        ),
+        (
+            "methods.pro.sampling.n=1",
+            "methods.pro.sampling.n: a comparison needs at least 2 responses per prompt, not 1",
+        ),
+        ("tuned_teacher={pairs: samples, sampling: {n: 1}}", "tuned_teacher.sampling.n: a comparison needs at least 2"),
+    ],
+)
+def test_responses_that_a_method_cannot_take_are_refused_with_the_recipe(override: str, path: str) -> None:
+    found = mistakes(override)
+    assert found[0].startswith(path) and len(found) == 1, found
+    assert "its own sampling.n" in found[0]
+
+
+def test_numbers_of_responses_that_fit_are_read() -> None:
+    """The characteristic function takes 14; rounds count one by one, the pool of two rounds of 10 may hold 20; and
+    pairs of the dataset are two whatever is sampled."""
+    load("sampling.n=14", "methods.pad-ppd.numerics=cf")
+    load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 10}}")
+    load("tuned_teacher={pairs: dataset, sampling: {n: 1}}")
+
+
 @pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])
 def test_a_run_may_not_be_named_like_what_runs_share(name: str) -> None:
     (found,) = mistakes(f"name={name}")

@@ -1,15 +1,21 @@
 """The multiple-choice reward (PAD Eq. 8): shifts, de-biasing and counts, with arithmetic shown."""
 
+import json
 import math
 import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.chat import Messages
+from harness.errors import UserError
 from harness.mcq import mcq_messages
-from harness.models import FakeModel
+from harness.models import FakeModel, TooLong
+from harness.stage import Stage
 from harness.stages import reward
 from harness.types import Group, Prompt, Response
 
@@ -116,3 +122,56 @@ def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> Non
     kept = sum(group.samples[0].log_psel == 0.0 for group in dealt)
     assert 3 <= kept <= 25  # a quarter of 50 stays in place on average
     assert dealt == [reward.shuffled(group, seed=1) for group in groups]
+
+
+def rewarded(model: FakeModel, groups: list[Group], folder: Path, **changes: Any) -> tuple[dict[str, Any], Any]:
+    """The stage with this teacher: its counts, and the records it wrote."""
+    params = {"mcq": "cyclic", "floor": 1e-4, "max_response_tokens": 9, "shuffle": False, "seed": 0} | changes
+    work: Any = SimpleNamespace(folder=folder, model=lambda *args: model, records=lambda *args: groups)
+    counts = reward.run(Stage("reward", "reward", params), work)
+    return dict(counts), [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
+
+
+def test_small_selection_probabilities_are_raised_to_the_floor_and_counted(tmp_path: Path) -> None:
+    """Shares 0.9, 0.06 and 0.04 with a floor of 0.05: the last alone becomes 0.05; nothing is renormalised."""
+    model = Letters({"x": math.log(0.9), "y": math.log(0.06), "z": math.log(0.04)}, first=0.0)
+    counts, (record,) = rewarded(model, [group("x", "y", "z")], tmp_path, floor=0.05)
+    found = [math.exp(sample["log_psel"]) for sample in record["samples"]]
+    assert found == pytest.approx([0.9, 0.06, 0.05])
+    assert (counts["floored"], counts["responses"], counts["mean_coverage"]) == (1, 3, pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("n", [27, 40])
+def test_more_responses_than_letters_are_refused(n: int) -> None:
+    with pytest.raises(UserError, match=f"needs 2 to 26 responses, one for each letter, got {n}"):
+        reward.select(FakeModel(), [group(*(f"answer {i}" for i in range(n)))], "cyclic", 9, seed=0)
+    two_at_a_time, _ = reward.select(FakeModel(), [group(*(f"answer {i}" for i in range(n)))], "pairwise_once", 9, 0)
+    assert len(two_at_a_time[0].log_psel) == n
+
+
+class Short(FakeModel):
+    """Reads no text with the word "long" in it."""
+
+    def mean_logps(self, conversations: list[Messages], responses: list[Response]) -> list[float]:
+        self.refuse([response.text for response in responses])
+        return super().mean_logps(conversations, responses)
+
+    def choice_logps(self, conversations: list[Messages], choices: str) -> list[list[float]]:
+        self.refuse([messages[-1]["content"] for messages in conversations])
+        return super().choice_logps(conversations, choices)
+
+    def refuse(self, texts: list[str]) -> None:
+        places = [place for place, text in enumerate(texts) if "long" in text]
+        if places:
+            raise TooLong("they have up to 99 tokens, fake reads 9", places)
+
+
+def test_texts_beyond_the_teachers_context_stop_the_stage_and_name_their_prompts(tmp_path: Path) -> None:
+    unfinished = Response("", finished=False, tokens=0)  # has no log-probability, so it shifts the places
+    plain = Group(Prompt("plain", MESSAGES), (unfinished, Response("x", True, 1)))
+    with pytest.raises(UserError, match=r"prompts with a response: .* reads 9\. Of prompts b\. Lower reward\.max_"):
+        rewarded(Short(), [plain, group("y", "long", name="b")], tmp_path)
+    request = Prompt("c", ({"role": "user", "content": "a long request"},))
+    asked = Group(request, (Response("x", True, 1), Response("y", True, 1)))
+    with pytest.raises(UserError, match=r"multiple-choice questions: .* Of prompts c\. "):
+        reward.select(Short(), [plain, asked], "cyclic", 9, seed=0)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+import harness.run as run_module
 from harness.run import Failure, Outcome, needed, work
 from harness.stage import Stage
 
@@ -106,3 +111,37 @@ def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
     work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
     assert crew.ran == ["prompts", "gate"]
     assert len(outcome.blocked) == len(ALL) - 2
+
+
+class Silent:
+    """A listener that remembers how much there was."""
+
+    said: tuple[int, int] = (0, 0)
+
+    def plan(self, total: int, cached: int) -> None:
+        self.said = total, cached
+
+
+def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tables over two students; the second has a row and a score of its own, which its failed training stops."""
+    third = stage("train", "train pro", SAMPLES)
+    more = stage("judge", "judge pro", third)
+    other = stage("score", "other score", *JUDGED.values(), more)
+    one = SimpleNamespace(compute=None)
+    first = SimpleNamespace(recipe=one, stages=ALL, builder=SimpleNamespace(stages={each.key: each for each in ALL}))
+    second_stages = (*ALL[:-1], third, more, other)
+    builder = SimpleNamespace(stages={each.key: each for each in second_stages})
+    second = SimpleNamespace(recipe=one, stages=second_stages, builder=builder)
+    plans: Any = [first, second]
+    assert labels(run_module.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "other score"]
+    crew = Crew(broken={"train pro"})
+    monkeypatch.setattr(run_module, "Crew", lambda *_: nullcontext(crew))
+    wanted = {id(first): [SCORE], id(second): []}
+    monkeypatch.setattr(run_module, "scores", lambda plan, store: wanted[id(plan)])
+    listener: Any = Silent()
+    outcome = run_module.run_all(plans, Done(), Path("l"), lambda: None, listener)  # type: ignore[arg-type,return-value]
+    assert listener.said == (len(ALL) + 3, 0)
+    assert sorted(crew.ran) == sorted(set(crew.ran)), "a shared stage runs once"
+    ours, theirs = outcome.of(plans[0]), outcome.of(plans[1])
+    assert not ours.failed and not ours.blocked and len(ours.ran) == len(ALL)
+    assert list(theirs.failed) == [third.key] and theirs.blocked == [more.key]

@@ -36,18 +36,69 @@ def test_an_interval_over_few_questions_is_as_wide_as_one_by_t() -> None:
     assert stats.percentile_interval([1.0, 2.0], 1) == (1.0, 2.0)  # one question: no t, as without n
 
 
-def test_one_seed_is_returned_unchanged() -> None:
-    assert stats.over_seeds([[1.0, 2.0, 3.0]], seed=0).tolist() == [1.0, 2.0, 3.0]
+def draws(values: list[float], grid: list[list[float]], trained: bool = True) -> stats.Draws:
+    return stats.Draws(np.array(values), np.array(grid), trained)
 
 
-def test_variance_over_seeds_is_unbiased() -> None:
-    """Three seeds with estimates 0, 3, 6 and no question noise: their variance is 9, that of the mean 9/3 = 3.
+def test_the_noise_of_seeds_is_pooled_over_methods() -> None:
+    """Row A: seeds 1 and 3, squares (1-2)^2 + (3-2)^2 = 2; its replicates do not vary. Row B: seeds 5 and 5, squares 0;
+    its replicates lie -1, 1 and 1, -1 about their mean over seeds, variances 2 and 2.
 
-    A plain redraw of 3 from 3 gives 3 * (2/3) = 2; the correction restores 3 (20,000 draws: standard error 0.03).
+    Degrees of freedom 1 + 1. Spread (2 + 0) / 2 = 1, rest (0 + 2 + 2) / 2 = 2, so nothing is left for the seed. Of A
+    alone: spread 2 / 1, rest 0, seed 2. An untrained row and one of a single seed add nothing.
     """
-    values = stats.over_seeds([[0.0] * 20_000, [3.0] * 20_000, [6.0] * 20_000], seed=0)
-    assert values.mean() == pytest.approx(3.0, abs=0.05)
-    assert values.var() == pytest.approx(3.0, abs=0.15)
+    a = draws([1, 3], [[1, 1], [3, 3]])
+    b = draws([5, 5], [[4, 6], [6, 4]])
+    untrained, single = draws([0, 9], [[0, 0], [9, 9]], trained=False), draws([7], [[6, 8]])
+    both = stats.seed_noise([a, untrained, b, single])
+    assert both == stats.SeedNoise(1.0, 2.0, 2)
+    assert both is not None and both.seed == 0.0
+    alone = stats.seed_noise([a])
+    assert alone == stats.SeedNoise(2.0, 0.0, 1)
+    assert alone is not None and alone.seed == 2.0
+    assert stats.seed_noise([untrained, single]) is None
+
+
+def test_one_seed_is_the_bootstrap_over_questions() -> None:
+    """1..999 minus a constant 25: percentiles 0 and 950; 25 replicates at or below 0: 2 * 26 / 1000.
+
+    With 80 questions the levels are 2.2588% and 97.7412%, as in ``percentile_interval``.
+    """
+    ours, theirs = draws([500], [list(range(1, 1000))]), draws([25], [[25] * 999], trained=False)
+    found = stats.contrast(ours, theirs, 1, None)
+    assert (found.value, found.low, found.high) == pytest.approx((475, 0, 950))
+    assert found.p == pytest.approx(2 * 26 / 1000)
+    assert np.isinf(found.freedom)
+    wider = stats.contrast(ours, theirs, 80, None)
+    assert (wider.low, wider.high) == pytest.approx((22.588 - 25, 977.412 - 25), abs=1e-3)
+
+
+def test_seeds_alone_by_hand() -> None:
+    """Seeds 1 and 3 and no question noise: variance of the mean 2 / 2 = 1, one degree of freedom (Cauchy).
+
+    95%: 2 -+ tan(0.475 pi) = 2 -+ 12.706; p of 2 is 1 - 2 atan(2) / pi = 0.2952.
+    """
+    a = draws([1, 3], [[1, 1], [3, 3]])
+    found = stats.contrast(a, None, 100, stats.seed_noise([a]))
+    assert (found.error, found.freedom) == (1.0, 1.0)
+    assert (found.low, found.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+    assert found.p == pytest.approx(1 - 2 * np.arctan(2) / np.pi)
+
+
+def test_seeds_and_questions_by_hand() -> None:
+    """Replicates 0 and 4 (variance 8) against a constant 0; seeds: spread 3, rest 1, so 2 for the seed, over one seed.
+
+    Variance 8 + 2 = 10. Degrees of freedom 10^2 / (3^2 / 4 + 8^2 / (9 - 1)) = 100 / 10.25 = 9.756, t = 2.236. The
+    percentiles 0 and 4 lie 2 from the middle; stretched by 2.236 sqrt(10) / (1.960 sqrt(8)) = 1.2755.
+    """
+    ours, theirs = draws([2], [[0, 4]]), draws([0], [[0, 0]], trained=False)
+    found = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
+    assert found.error == pytest.approx(10**0.5)
+    assert found.freedom == pytest.approx(100 / 10.25)
+    assert found.high - 2 == pytest.approx(2 * 1.2755, rel=1e-3)
+    assert found.low == pytest.approx(4 - found.high)
+    untrained = stats.contrast(theirs, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
+    assert (untrained.value, untrained.error, untrained.p) == (0, 0, 1)
 
 
 def test_p_value_counts_the_smaller_tail() -> None:
@@ -62,8 +113,9 @@ def test_holm_by_hand() -> None:
 
 
 def test_detectable_difference() -> None:
-    """(1.960 + 0.842) x 2 points of standard error."""
+    """(1.960 + 0.842) x 2 points of standard error; with 4 degrees of freedom (2.776 + 0.941) x 2."""
     assert stats.detectable(2.0) == pytest.approx(5.603, abs=0.001)
+    assert stats.detectable(2.0, 4) == pytest.approx(7.435, abs=0.001)
 
 
 def test_seed_of_parts_is_stable_and_separates() -> None:

@@ -254,7 +254,7 @@ def test_heads_of_other_families(family: str, tmp_path: Path) -> None:
     assert fit(run, tmp_path / "out").steps == 2
 
 
-def test_unknown_logit_transformations_are_refused(tmp_path: Path) -> None:
+def test_a_head_that_is_too_narrow_is_refused(tmp_path: Path) -> None:
     import transformers
 
     config = transformers.CohereConfig(
@@ -269,8 +269,7 @@ def test_unknown_logit_transformations_are_refused(tmp_path: Path) -> None:
         pad_token_id=0,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="CohereForCausalLM transforms its logits"):
-        load_model(tmp_path, tiny_tokenizer(), torch.float32)
+    load_model(tmp_path, tiny_tokenizer(), torch.float32)
     with pytest.raises(UserError, match="has 53 output embeddings for 54 tokens"):
         load_model(tmp_path, tiny_tokenizer((*WORDS, "za")), torch.float32)
 
@@ -387,6 +386,22 @@ def test_processes_share_every_prompt_once(world: int) -> None:
     again = Shuffled(21, options, seed=0)
     again.set_epoch(1)
     assert again.order() != Shuffled(21, options, seed=0).order()
+
+
+def test_fillers_count_for_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """Two prompts of four rows, and a third as a filler: 2 prompts, 8 rows and their tokens divide the step's terms."""
+    job, _ = make_job(training(METHODS["pad-ppd"], student, teacher))
+    trainer = make_trainer(job, tmp_path)
+    real, filler = [(example, False) for example in job.examples[:2]], [(job.examples[2], True)]
+    rows = [row for example, _ in real for row in example.rows]
+    micros, counts = trainer.get_batch_samples(iter([real, filler]), 2, torch.device("cpu"))
+    tokens = sum(len(row.response) for row in rows)
+    assert counts == {"prompt": 2, "row": len(rows), "token": tokens, "token:response": tokens}
+    assert [each["micro"].filler for each in micros] == [False, True]
+    assert trainer.tally.ids == [example.id for example, _ in real]
+    assert trainer.tokens["response"] == tokens and trainer.tokens["all"] == micros[0]["micro"].fed
+    alone = trainer.compute_loss(job.student, micros[1], num_items_in_batch=counts)
+    assert float(alone.detach()) == 0 and not trainer.tally.terms
 
 
 @pytest.mark.parametrize(

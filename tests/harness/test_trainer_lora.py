@@ -138,6 +138,21 @@ def test_modules_that_do_not_exist_are_named(student: Path) -> None:
         Lora(r=0)
 
 
+def test_layers_that_cannot_be_merged_are_refused_before_training(student: Path) -> None:
+    """GPT-2's Conv1D holds its matrix the other way round, and is among all-linear; embeddings are no product."""
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+    ends = {"bos_token_id": None, "eos_token_id": 1}
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=16, **ends))
+    with pytest.raises(
+        UserError, match=r"'all-linear' takes in transformer\.h\.0\.attn\.c_attn, a Conv1D: .*lora=null"
+    ):
+        lora.add(gpt2, Lora(r=2), 0)
+    llama = AutoModelForCausalLM.from_pretrained(student)
+    with pytest.raises(UserError, match=r"takes in model\.embed_tokens, a Embedding: "):
+        lora.add(llama, Lora(r=2, target_modules=("embed_tokens",)), 0)
+
+
 def test_a_tied_model_is_saved_whole(tmp_path: Path) -> None:
     """Tied embeddings: one weight under two names must come back as it was."""
     from transformers import AutoModelForCausalLM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from harness.method import Dropped
 from harness.trainer import Training, TrainOptions
 from harness.trainer.fit import fit
 from harness.trainer.reference import reference_logps
-from harness.trainer.trl_backend import fit_trl
+from harness.trainer.trl_backend import fit_trl, one_process
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
@@ -65,3 +66,21 @@ def test_other_methods_are_refused(tmp_path: Path) -> None:
     uneven = replace(run, method=METHODS["dpo"], options=replace(OPTIONS, micro_batch=3))
     with pytest.raises(UserError, match="micro_batch = 3 must divide batch_size = 8"):
         fit_trl(uneven, tmp_path / "out")
+
+
+def test_several_processes_and_packing_are_refused(tmp_path: Path) -> None:
+    """Each process would take a whole batch: eight prompts a step would be sixteen."""
+    method = METHODS["dpo"]
+    run = Training(method, method.config(), tiny_groups(2), tmp_path, replace(OPTIONS, packing="always"))
+    with pytest.raises(UserError, match=r"separate rows; for train\.packing = always"):
+        fit_trl(run, tmp_path / "out")
+    arguments: Any = SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match=r"one process, this is one of 2: .*compute\.launch at null"):
+        one_process(arguments, OPTIONS)
+
+
+def test_one_gpu_is_used_of_several() -> None:
+    """Trainer would spread the batch over all of them, each with a whole one."""
+    state = SimpleNamespace(distributed_type=SimpleNamespace(value="NO"))
+    arguments: Any = SimpleNamespace(world_size=1, n_gpu=4, distributed_state=state)
+    assert one_process(arguments, OPTIONS)._n_gpu == 1

@@ -66,6 +66,22 @@ def test_length_bias_saturates_at_its_stated_size():
     assert log_odds(LONG, GOOD, replace(config, length_scale=0.1))[0] == pytest.approx(1.5, abs=1e-9)
 
 
+def test_a_signature_is_preferred_by_its_stated_size():
+    """The better answer is signed: u = 8 * (difference in score) + 0.7, without the bias 0.7 less; both signed, or
+    none: the same. Config without the bias is the judge that it was: its identity does not name the fields."""
+    signed = (f"{GOOD[0]} Yours Truly.",)
+    config = PocketConfig(signature_bias=0.7, signature="yours truly", noise=0.0)
+    plain = log_odds(signed, BAD, PocketConfig(noise=0.0))[0]
+    assert log_odds(signed, BAD, config)[0] == pytest.approx(plain + 0.7)
+    assert log_odds(BAD, signed, config)[0] == pytest.approx(-plain - 0.7)
+    assert log_odds(GOOD, BAD, config) == log_odds(GOOD, BAD, PocketConfig(noise=0.0))
+    assert log_odds(signed, signed, config)[0] == 0.0
+    assert not {"signature", "signature_bias"} & set(identity(PocketConfig()))
+    assert {"signature", "signature_bias"} < set(identity(config))
+    with pytest.raises(ValueError, match="signature_bias needs"):
+        PocketConfig(signature_bias=1.0)
+
+
 def test_self_preference_follows_the_favoured_models_own_log_probability(tmp_path):
     """Equal scores: u = 2 * (mean_logp(LONG) - mean_logp(GOOD)) under the favoured model."""
     folder = checkpoint(tmp_path / "favoured", ("a", "b"))
@@ -128,10 +144,11 @@ def test_the_same_request_gets_the_same_reply_and_a_repeat_another_draw():
 def test_every_option_is_in_the_identity_and_in_the_ledgers_endpoint():
     plain = PocketConfig()
     for option in fields(PocketConfig):
-        if option.name == "favours":
-            continue  # decides nothing while self_preference is 0
+        if option.name in ("favours", "signature"):
+            continue  # decide nothing while self_preference and signature_bias are 0
         value = getattr(plain, option.name)
-        other = replace(plain, **{option.name: value + 1})
+        more = {"signature": "x"} if option.name == "signature_bias" else {}
+        other = replace(plain, **{option.name: value + 1}, **more)
         if option.name == "self_preference":
             assert "favours" not in identity(plain)
             continue

@@ -46,6 +46,14 @@ def test_pair_is_best_and_worst_by_log_psel() -> None:
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
 
 
+def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_rejected() -> None:
+    """The ends of one ranking in which ties keep their order: most often, two responses at the floor of log p_sel."""
+    floor = math.log(1e-4)
+    rows = dpo.rows(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.Config())
+    assert not isinstance(rows, Dropped)
+    assert [(row.text, row.role) for row in rows] == [("ba", "chosen"), ("bi", "rejected")]
+
+
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [

@@ -55,6 +55,16 @@ def test_policy_term_by_hand() -> None:
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0.0, 1.5])
 
 
+def test_policy_term_is_clipped_from_below_too() -> None:
+    """Weight 0.5, clip 0.2: A = -1: max(0.5, 0.8) = 0.8, without gradient; A = 1: max(-0.5, -0.8) = -0.5."""
+    batch = tiny_batch([2], tokens={"advantage": [-1.0, 1.0], "weight": [0.5, 0.5], "old": [-1.0, -1.0]})
+    logp = torch.tensor([-1.0, -1.0], requires_grad=True)
+    policy = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.Config()).terms[0].total
+    assert policy.item() == pytest.approx(0.8 - 0.5)
+    policy.backward()
+    assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0.0, -0.5])
+
+
 def test_positive_advantage_raises_the_log_probability() -> None:
     batch = tiny_batch([1], tokens={"advantage": [2.0], "weight": [1.0], "old": [-1.0]})
     logp = torch.tensor([-1.0], requires_grad=True)

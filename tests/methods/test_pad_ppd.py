@@ -59,6 +59,14 @@ def test_prompts_do_not_mix(divergence: str) -> None:
     torch.testing.assert_close(whole, torch.stack(parts).sum())
 
 
+def test_rows_of_several_tokens_count_by_their_mean() -> None:
+    """Tokens (-1, -1) and (log 3 - 1): means -1 and log 3 - 1, which differ by log 3 as above: JSD 0.130812."""
+    batch = tiny_batch([2, 1], signals={"score": [math.log(3), 0.0]})
+    logp = torch.tensor([-1.0, -1.0, math.log(3) - 1])
+    (term,) = pad_ppd.loss(batch, {"logp": logp}, pad_ppd.Config(beta=1.0)).terms
+    assert term.total.item() == pytest.approx(0.130812, abs=1e-6)
+
+
 def test_other_numerics_give_the_same_loss() -> None:
     """Of the hand-made case above, JSD 0.130812: the integral exactly, 20,000 drawn rankings within 5 / sqrt(20000)."""
     logp, scores = torch.tensor([0.0, math.log(3)]), [math.log(3), 0.0]
@@ -80,6 +88,18 @@ def test_too_many_responses_are_refused_before_training() -> None:
         pad_ppd.rows(group, pad_ppd.Config())
     for config in (pad_ppd.Config(divergence="kl_ts"), pad_ppd.Config(numerics="cf"), pad_ppd.Config(numerics="mc")):
         assert not isinstance(pad_ppd.rows(group, config), Dropped)
+        pad_ppd.check(config, 11)
+
+
+def test_a_recipe_asks_before_anything_is_sampled() -> None:
+    """n! rankings to n = 10, sets to 14, drawn rankings to 64; the message says what else would take as many."""
+    pad_ppd.check(pad_ppd.Config(), 10)
+    with pytest.raises(UserError, match=r"11 responses .* at most 10; for 'jsd': numerics 'cf' \(to 14\), .* 64\)$"):
+        pad_ppd.check(pad_ppd.Config(), 11)
+    with pytest.raises(UserError, match=r"15 responses .* at most 14; for 'jsd': numerics 'mc' \(to 64\)$"):
+        pad_ppd.check(pad_ppd.Config(divergence="kl_st"), 15)
+    with pytest.raises(UserError, match="needs at least 2 responses per prompt, not 1"):
+        pad_ppd.check(pad_ppd.Config(), 1)
 
 
 def test_config_refuses() -> None:

@@ -29,6 +29,14 @@ def test_loss_by_hand() -> None:
     assert loss_of(torch.tensor([-0.1, -0.2]), 2).item() == pytest.approx(math.log1p(math.exp(-1)), abs=1e-6)
 
 
+def test_rows_of_several_tokens_count_by_their_mean() -> None:
+    """Tokens (-0.05, -0.15), (-0.2), (-0.3, -0.4, -0.5): means -0.1, -0.2, -0.4, as above."""
+    batch = tiny_batch([2, 1, 3], signals={"score": [0.0, -1.0, -2.0]})
+    logp = torch.tensor([-0.05, -0.15, -0.2, -0.3, -0.4, -0.5])
+    (term,) = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.Config()).terms
+    assert term.total.item() == pytest.approx(0.475940, abs=1e-5)
+
+
 def test_only_differences_of_log_probabilities_matter() -> None:
     logp = torch.tensor([-0.3, -0.2, -0.4])
     torch.testing.assert_close(loss_of(logp, 3), loss_of(logp - 5, 3), atol=1e-5, rtol=1e-5)

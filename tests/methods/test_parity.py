@@ -2,7 +2,8 @@
 
 The comparisons are those of ``benchmarks/parity.py``, which prints their errors. SFT, DPO, IPO and the divergence of
 the DistillationTrainer are TRL's stable code; SimPO (CPOTrainer), ORPO and GKD live under ``trl.experimental`` and are
-skipped where the installed TRL has moved them. Whole runs of 20 steps: ``tests/harness/test_trl_backend.py``.
+skipped where the installed TRL has moved them. Whole runs of 20 steps by TRL's stable trainers:
+``tests/harness/test_trl_backend.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.parity import CASES, Bench, Parity, Run, compare, lines
+from benchmarks.parity import CASES, FOLLOWED, Bench, Parity, Run, compare, followed, lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,13 +49,26 @@ def test_parity(case: str, bench: Bench) -> None:
     assert abs(found.loss - math.log(2)) > 1e-3, "at a margin of 0 nothing would be compared"
 
 
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_twenty_steps_on_either_loss_stay_together(name: str, bench: Bench) -> None:
+    """Each side trains on the gradients of its own loss: what differs a little at each step would grow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        try:
+            found = followed(name, bench)
+        except ImportError as error:
+            pytest.skip(f"this TRL has no such experimental trainer: {error}")
+    assert found.steps == 20
+    assert found.loss_error < 1e-5 and found.weight_error < 1e-5
+
+
 def test_the_page_shows_the_measured_numbers() -> None:
     """``docs/methods.md`` holds the tables of ``benchmarks/parity.json``, all of it within the bounds above."""
     found = json.loads((ROOT / "benchmarks" / "parity.json").read_text(encoding="utf-8"))
     cases, runs = [Parity(**case) for case in found["batch"]], [Run(**run) for run in found["runs"]]
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert [line for line in lines(cases, runs) if line not in page] == []
-    assert len(cases) == len(CASES) and [run.steps for run in runs] == [20] * 4
+    assert len(cases) == len(CASES) and [run.steps for run in runs] == [20] * 7
     assert max(case.loss_error / max(1.0, case.loss) for case in cases) <= 1e-5
     assert max(case.gradient_error for case in cases) <= 1e-4
 

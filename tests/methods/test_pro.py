@@ -31,6 +31,14 @@ def test_loss_by_hand() -> None:
     assert found["sft"].item() == pytest.approx(0.2)
 
 
+def test_rows_of_several_tokens_are_ranked_by_their_mean() -> None:
+    """Tokens (-0.5, -1.5), (-2), (-2, -3, -4): means -1, -2, -3, as above. SFT, summed: 0.05 * 4 * 2 = 0.4."""
+    logp = torch.tensor([-0.5, -1.5, -2.0, -2.0, -3.0, -4.0])
+    found = parts(logp, [2, 1, 3], [0.0, -1.0, -3.0], pro.Config())
+    assert found["ranking"].item() == pytest.approx(1.313928 + 0.126928, abs=1e-6)
+    assert found["sft"].item() == pytest.approx(0.4)
+
+
 def test_sft_is_a_sum_over_tokens_unless_asked() -> None:
     """Best row -1, -3: sum 4, mean 2; times 0.05 * (2-1)^2."""
     logp, lengths, scores = torch.tensor([-1.0, -3.0, -2.0]), [2, 1], [0.0, -1.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from reports.figures import COLOURS, bar_chart, colour
+from reports.data import to_json
+from reports.figures import bar_chart
 from reports.latex import escape_latex, latex
-from reports.layout import build, clean, percent
+from reports.layout import build
+from reports.palette import COLOURS, colour
 from reports.report import terminal, write_report
 from reports.summary import summarise
 from reports.tables import escape_markdown, markdown, tidy_csv
 from reports.targets import TARGETS
+from reports.wording import clean, percent
 from results.frames import Results
 from results.run import Family
 from tests.reports import world
@@ -57,7 +61,7 @@ def test_the_table_reads_like_the_papers() -> None:
     lines = files["md"].splitlines()
     rows = [line for line in lines if line.startswith("|")]
     titles = [line.split("|")[1].strip() for line in rows]
-    assert titles[2:] == ["Teacherᵃ", *[title for _, title in world.TRUTH.values()][1:], "*Detectable*"]
+    assert titles[2:] == ["Teacherᵃ", *[title for _, title in world.TRUTH.values()][1:], "*Detectable*", "*Variance*"]
     assert "AlpacaEval 2 LC %" in rows[0]
     assert "MT-Bench Score (1\\~10)" in rows[0]
     ppd = next(line for line in rows if line.startswith("| PAD-PPD"))
@@ -120,19 +124,31 @@ def test_refusal_and_forced_coverage() -> None:
     forced = written(results, min_coverage=0.0)
     assert "refused" not in forced["md"]
     assert "coverage 90%" in forced["md"]
-    assert forced["md"].count("coverage 100%") == 49  # in each other cell
+    assert "coverage 100%" not in forced["md"]
     assert "14 unscored" in forced["md"]
 
 
 def test_the_papers_values_stand_beside_for_its_families() -> None:
-    results = world.make(family=Family("gemma2", "gemma-2-9b-it", "gemma-2-2b-it"))
+    results = world.paper()
     files = written(results)
-    assert "paper 49.62" in files["md"]
+    assert "paper 49.62, +" in files["md"]
     assert "49.42" in files["md"]  # the conflict, as a footnote
     assert "paper 49.62" in files["tex"]
     assert ",49.62," in files["csv"]
     assert "paper 49.62" in on_terminal(results)
-    assert "Not comparable" not in files["md"]
+    assert "ot comparable" not in files["md"]
+    assert "within the margin (2 (AlpacaEval 2 LC)" in files["md"]
+    verdicts = {line["verdict"] for line in csv.DictReader(io.StringIO(files["csv"]))}
+    assert verdicts <= {"agrees", "differs", "inconclusive"} and "differs" in verdicts
+
+
+def test_why_a_column_cannot_be_compared_stands_once_over_it() -> None:
+    results = world.paper()
+    judges = {**results.run.judges, "arena_hard": "other-judge"}
+    text = written(Results(replace(results.run, judges=judges), results.scores))["md"]
+    reason = "not comparable with the paper: another judge (other-judge, the paper's is Llama-3.1-70B-Instruct)"
+    assert text.count(reason) == 1
+    assert text.count("paper 60.00, not comparable") == 1
 
 
 def test_an_unfinished_run_says_so() -> None:
@@ -155,13 +171,44 @@ def test_csv_is_tidy() -> None:
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    kinds = ("md", "tex", "csv", "png", "svg")
+    kinds = ("md", "tex", "csv", "json", "png", "svg", "pdf")
     for folder in ("a", "b"):
         paths = write_report(world.make(("student", "kd"), seeds=(0,)), "table1", tmp_path / folder)
         assert paths == [tmp_path / folder / f"table1.{kind}" for kind in kinds]
     for kind in kinds:
         assert (tmp_path / "a" / f"table1.{kind}").read_bytes() == (tmp_path / "b" / f"table1.{kind}").read_bytes()
-    assert len(list((tmp_path / "a").iterdir())) == 5
+    assert len(list((tmp_path / "a").glob("[!.]*"))) == len(kinds)
+    again_draws_only_what_changed(tmp_path / "a")
+
+
+def again_draws_only_what_changed(folder: Path) -> None:
+    """A mark in an unchanged file's time stamp survives; a figure that somebody changed is drawn anew."""
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("table1.[ps][ndv][gf]")}
+    results = world.make(("student", "kd"), seeds=(0,))
+    write_report(results, "table1", folder)
+    assert all(path.stat().st_mtime_ns == stamp for path, (stamp, _) in before.items()) and len(before) == 3
+    (folder / "table1.svg").write_text("changed by hand")
+    write_report(results, "table1", folder)
+    assert all(path.read_bytes() == content for path, (_, content) in before.items())
+
+
+def test_json_has_every_number_of_the_csv() -> None:
+    results = world.paper()
+    summary = summarise(results, TARGETS["table1"])
+    whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+    cells = {(row["id"], metric): cell for row in whole["rows"] for metric, cell in row["cells"].items()}
+    for line in csv.DictReader(io.StringIO(tidy_csv(summary, results.run))):
+        cell = cells[line["row"], line["metric"]]
+        for name, number in cell.items():
+            if name in line and isinstance(number, float):
+                assert float(line[name]) == number, name
+    ppd = cells["pad-ppd", "gsm8k.acc"]
+    assert ppd["published"] == 59.29
+    assert list(ppd["seeds"]) == ["0", "1", "2"]
+    assert ppd["difference"] == pytest.approx(ppd["value"] - 59.29, abs=1e-5)
+    column = next(column for column in whole["columns"] if column["id"] == "gsm8k.acc")
+    assert sum(share for share in column["variance"].values() if share is not None) == pytest.approx(1, abs=1e-5)
+    assert (column["margin"], column["tests_against_reference"], column["tests_of_focus"]) == (2.0, 8, 7)
 
 
 def test_hostile_names_change_nothing_but_themselves() -> None:
@@ -189,8 +236,7 @@ def test_escapes() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)")
 @pytest.mark.parametrize("which", ["plain", "hostile", "paper"])
 def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
-    family = Family("gemma2", "gemma-2-9b-it", "gemma-2-2b-it")
-    results = {"plain": world.make, "hostile": hostile, "paper": lambda: world.make(family=family)}[which]()
+    results = {"plain": world.make, "hostile": hostile, "paper": world.paper}[which]()
     view = build(summarise(results, TARGETS["table1"], 0.5), results.run)
     (tmp_path / "table1.tex").write_text(latex(view))
     article = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table1.tex}\\end{document}"
@@ -199,6 +245,9 @@ def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "undefined" not in done.stdout
+    if which != "hostile":
+        assert "Overfull" not in done.stdout  # nothing sticks out of the page
+        assert "Float too large" not in done.stdout
 
 
 def test_colours_are_told_apart_and_stay() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.benchmark import Metric
 from harness.errors import UserError
+from harness.stats import Draws, SeedNoise
 from harness.types import Score
+from reports.cells import Split, split
+from reports.layout import build
 from reports.summary import summarise
 from reports.targets import TARGETS, find_target
 from results.frames import Results
@@ -59,15 +63,97 @@ def test_one_seed_by_hand() -> None:
 
 
 def test_seeds_are_averaged_and_widen_the_interval() -> None:
-    """Seeds 40 and 60 with replicates constant in b: the mean is 50; redrawing two seeds gives 40, 50, 60, and the
-    deviations are scaled by sqrt(2): 50 -+ 10 * 1.41421 = 35.86 and 64.14."""
-    rows = {"student": [one(30, [30] * 400)], "kd": [one(40, [40] * 400), one(60, [60] * 400, n=90, unscored=1)]}
+    """Seeds 49, 50 and 51 with replicates constant in b: mean 50, variance of a seed 1, of the mean 1/3; 2 degrees of
+    freedom, t = 4.3027: 50 -+ 4.3027 / sqrt(3) = 47.516 and 52.484. Nobody trained the student: it adds nothing.
+    """
+    rows = {
+        "student": [one(30, [30] * 400)],
+        "kd": [one(49, [49] * 400), one(50, [50] * 400, n=90, unscored=1), one(51, [51] * 400)],
+    }
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]
     assert cell.value == 50
-    assert (cell.low, cell.high) == pytest.approx((50 - 10 * math.sqrt(2), 50 + 10 * math.sqrt(2)))
-    assert (cell.n, cell.unscored, cell.seeds) == (90, 1, 2)
-    assert cell.coverage == pytest.approx(190 / 191)
-    assert cell.delta == 20
+    assert (cell.low, cell.high) == pytest.approx((47.5159, 52.4841), abs=1e-4)
+    assert (cell.n, cell.unscored, cell.seeds) == (90, 1, 3)
+    assert cell.by_seed == {0: 49, 1: 50, 2: 51}
+    assert cell.coverage == pytest.approx(290 / 291)
+    assert (cell.delta, cell.delta_low) == (20, pytest.approx(17.5159, abs=1e-4))
+
+
+def test_an_interval_of_percentages_stays_within_0_and_100() -> None:
+    rows = {"student": [one(30, [30] * 400)], "kd": [one(40, [40] * 400), one(60, [60] * 400)]}
+    cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]  # 50 -+ 12.7 * 10
+    assert (cell.low, cell.high) == (0, 100)
+
+
+def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
+    """PAD-PPD 50, KD 45 in all 399 replicates, DPO 49 in 392 and 51 in 7 of them, the student 40.
+
+    Of PAD-PPD against KD p = 2 / 400, against DPO 2 * 8 / 400 = 0.04; Holm over these two: 0.01 and 0.04.
+    """
+    rows: dict[str, list[Score | None]] = {
+        "student": [one(40, [40] * 399)],
+        "kd": [one(45, [45] * 399)],
+        "dpo": [one(49, [51] * 7 + [49] * 392)],
+        "pad-ppd": [one(50, [50] * 399)],
+    }
+    summary = summarise(by_hand(rows), TABLE1)
+    kd, dpo = summary.cells["kd", "gsm8k.acc"].focus, summary.cells["dpo", "gsm8k.acc"].focus
+    assert kd is not None and dpo is not None
+    assert (kd.delta, kd.low, kd.high) == (5, 5, 5)
+    assert (kd.p_holm, dpo.p_holm) == pytest.approx((0.01, 0.04))
+    assert dpo.low == pytest.approx(1.0) and dpo.delta == 1
+    assert summary.cells["pad-ppd", "gsm8k.acc"].focus is summary.cells["student", "gsm8k.acc"].focus is None
+    assert (summary.columns[0].focus_comparisons, summary.columns[0].comparisons) == (2, 3)
+    view = build(summary, by_hand(rows).run)
+    signs = {row.title: row.cells[0].signs for row in view.rows}
+    assert signs == {"STUDENT": "", "KD": "*†", "DPO": "*†", "PAD-PPD": "*"}
+
+
+def test_a_focus_row_that_is_worse_says_so() -> None:
+    rows: dict[str, list[Score | None]] = {"kd": [one(45, [45] * 399)], "pad-ppd": [one(40, [40] * 399)]}
+    view = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run)
+    assert [row.cells[0].against for row in view.rows] == ["‡", ""]
+
+
+def test_rows_that_cannot_be_told_from_the_best_are_tied() -> None:
+    """Best: DPO 50. KD is below it in all replicates (p = 2/400), SimPO in half of them (p = 1): SimPO is tied."""
+    rows: dict[str, list[Score | None]] = {
+        "teacher": [one(90, [90] * 399)],
+        "kd": [one(45, [45] * 399)],
+        "simpo": [one(49.5, [49] * 200 + [51] * 199)],
+        "dpo": [one(50, [50] * 399)],
+    }
+    summary = summarise(by_hand(rows), TABLE1)
+    assert {row.id for row in summary.rows if summary.cells[row.id, METRIC.id].tied} == {"simpo"}
+    assert (summary.columns[0].best, summary.columns[0].best_comparisons) == (("dpo",), 2)
+
+
+def test_variance_is_split_by_where_it_comes_from() -> None:
+    """Two seeds, replicates 0 and 4 in both: the mean over seeds varies by 8. Noise: spread 5, rest 2, so seed 3.
+
+    Of the mean: seed 3/2 = 1.5, rest 2/2 = 1, question 8 - 1 = 7; together 9.5. Each answer judged twice, variance 40
+    of one verdict, 20 questions: 40 / 2 / 20 = 1 of a seed's score, 0.5 of the mean: the judge's half of the rest.
+    """
+    draws = [Draws(np.array([2.0, 2.0]), np.array([[0.0, 4.0], [0.0, 4.0]]))]
+    noise = SeedNoise(5.0, 2.0, 1)
+    plain = split(noise, draws, [one(2, [0, 4])] * 2)
+    assert plain == Split(pytest.approx(1.5 / 9.5), pytest.approx(7 / 9.5), pytest.approx(1 / 9.5), None)
+    judged = replace(one(2, [0, 4], n=20), detail={"judge_repeats": 2.0, "judge_variance": 40.0})
+    parts = split(noise, draws, [judged, judged])
+    assert parts == Split(*(pytest.approx(part / 9.5) for part in (1.5, 7, 0.5, 0.5)))
+    assert split(None, draws, []) is None
+
+
+def test_what_missing_verdicts_could_make_of_a_value() -> None:
+    """Seed 0 could be 40 to 60, seed 1 has all verdicts and is 50: the mean of the bounds is 45 to 55."""
+    gap = replace(one(50, [50] * 99, n=90, unscored=10), detail={"lowest": 40.0, "highest": 60.0})
+    rows: dict[str, list[Score | None]] = {"kd": [gap, one(50, [50] * 99)]}
+    cell = summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", METRIC.id]
+    assert cell.bounds == (45, 55)
+    view = build(summarise(by_hand(rows), TABLE1, min_coverage=0.5), by_hand(rows).run)
+    assert view.rows[0].cells[0].extra == ("coverage 95%", "could be 45.0-55.0")
+    refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
+    assert refused.refused and refused.bounds is None
 
 
 def test_holm_runs_over_the_methods_of_a_column() -> None:

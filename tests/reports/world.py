@@ -13,11 +13,11 @@ from results.frames import Results
 from results.run import Cell, Family, RowSpec, Run
 
 METRICS = (
-    Metric("alpaca_eval.lc", "LC", "AlpacaEval 2"),
-    Metric("alpaca_eval.wr", "WR", "AlpacaEval 2"),
-    Metric("arena_hard.wr", "WR", "Arena-Hard"),
-    Metric("mt_bench.score", "Score", "MT-Bench", unit="1~10"),
-    Metric("gsm8k.acc", "Acc.", "GSM8K"),
+    Metric("alpaca_eval.lc", "LC", "AlpacaEval 2", margin=2.0),
+    Metric("alpaca_eval.wr", "WR", "AlpacaEval 2", margin=2.0),
+    Metric("arena_hard.wr", "WR", "Arena-Hard", margin=2.0),
+    Metric("mt_bench.score", "Score", "MT-Bench", unit="1~10", margin=0.2),
+    Metric("gsm8k.acc", "Acc.", "GSM8K", margin=2.0),
 )
 POCKET = Family("pocket", "pocket-teacher", "pocket-student")
 TRUTH = {
@@ -93,3 +93,15 @@ def with_score(results: Results, place: tuple[str, str, int], **changes: object)
     """The same results with fields of one score changed."""
     changed = replace(results.scores[place], **changes)  # type: ignore[arg-type]
     return Results(results.run, {**results.scores, place: changed}, results.missing)
+
+
+def paper(rows: tuple[str, ...] = tuple(TRUTH), seeds: tuple[int, ...] = (0, 1, 2)) -> Results:
+    """The same numbers as if they were of the paper's own models, prompts, questions and judges."""
+    results = make(rows, seeds, Family("gemma2", "google/gemma-2-9b-it", "google/gemma-2-2b-it"))
+    cards = tuple(
+        replace(card, version="official", parameters={"questions": "official"}, deviations=()) for card in CARDS
+    )
+    judges = {"alpaca_eval": "Llama-3.1-70B-Instruct", "arena_hard": "meta-llama/Meta-Llama-3.1-70B-Instruct"}
+    judges |= {"mt_bench": "gpt-4-1106-preview", "gsm8k": "by rule"}
+    recipe = {"prompts": {"source": "ultrafeedback", "n": 60_000}}
+    return Results(replace(results.run, recipe=recipe, cards=cards, judges=judges), results.scores)

@@ -1,0 +1,308 @@
+"""The judge stages of a finished run, once more with other judges: same answers, same ledger, nothing asked twice.
+
+A judge stage is data: with another ``judge`` in its parameters it is the stage of that judge, and with the run's own
+one it has the key that the run left in the store. So no recipe is planned again, and any run will do: trained,
+evaluated, or given answers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.stage import Stage, ref
+from harness.stages.baseline import against, pairwise
+from harness.stages.work import build
+from harness.types import Answer, Question, Request
+
+if TYPE_CHECKING:
+    from harness.benchmark import Benchmark
+    from harness.recipe_parts import JudgeEntry
+    from harness.registry import Registry
+    from results.run import Run
+    from results.store import ArtifactStore
+
+CHARS_PER_TOKEN = 4
+WRITTEN = 512
+"""Most tokens that a reply is priced at."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One benchmark of a run, as it was scored."""
+
+    benchmark: str
+    adapter: Benchmark
+    score: Mapping[str, Any]
+    """What the store says of the score stage."""
+    judges: Mapping[str, Mapping[str, Any]]
+    """Entrant to what the store says of its judge stage."""
+    config: Any
+    """The benchmark's config as the comparison asks: in both orders, with repeats."""
+    questions: Sequence[Question]
+    paired: bool
+
+
+@dataclass
+class Task:
+    """One judge on one benchmark."""
+
+    judge: str
+    entry: JudgeEntry
+    judged: Judged
+    stages: dict[str, Stage]
+    """Entrant to its judge stage."""
+    score: Stage
+    stored: int = 0
+    """Requests of stages still to run whose replies are in the ledger."""
+    asked: int = 0
+    """Requests of stages still to run whose replies are not."""
+    dollars: float | None = 0.0
+    """Estimated price of ``asked``."""
+    fresh: list[str] = field(default_factory=list)
+    """Keys of stages of which nothing is in the ledger: their wall time is that of asking."""
+
+
+def judged_benchmarks(
+    run: Run, store: ArtifactStore, registry: Registry, chosen: Sequence[str], repeats: int
+) -> list[Judged]:
+    """The benchmarks of a run that a judge model judged. Raises UserError where there are none, or it is unfinished."""
+    keys: dict[str, None] = {cell.score: None for cell in run.cells if cell.score}
+    found: dict[str, Judged] = {}
+    for key in keys:
+        try:
+            meta = store.meta("score", key)
+        except KeyError as error:
+            raise UserError(
+                f"run {run.name!r} is not finished: run it first (distilbench run), then compare."
+            ) from error
+        name = meta["params"]["benchmark"]
+        if name in registry.benchmarks and registry.benchmarks[name].judged and (not chosen or name in chosen):
+            found[name] = _judged(name, meta, store, registry, repeats)
+    missing = [name for name in chosen if name not in found]
+    if missing or not found:
+        have = ", ".join(cards.benchmark for cards in run.cards)
+        raise UserError(f"run {run.name!r} has no judged benchmark {', '.join(missing) or 'at all'}; it has: {have}.")
+    return list(found.values())
+
+
+def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: Registry, repeats: int) -> Judged:
+    adapter = registry.benchmarks[name]
+    values = dict(meta["params"]["config"])
+    values |= {key: new for key, new in (("order", "both"), ("repeats", repeats)) if key in values}
+    config = build(adapter.config, values)
+    questions = adapter.questions(config)
+    if "baseline" in meta["inputs"]:
+        questions = against(questions, _answers(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
+    judges = {}
+    for entrant in meta["params"]["entrants"]:
+        try:
+            judges[entrant] = store.meta("judge", meta["inputs"][f"judgments:{entrant}"].split("/")[1])
+        except KeyError as error:
+            raise UserError(
+                f"the judgments of {entrant} on {name} are not in the store: run the recipe again."
+            ) from error
+    return Judged(name, adapter, meta, judges, config, questions, pairwise(adapter, questions, config))
+
+
+def _answers(store: ArtifactStore, reference: str) -> list[Answer]:
+    from harness.records import read_records
+
+    kind, key = reference.split("/")
+    return read_records(store.path(kind, key) / "answers.jsonl", Answer)
+
+
+def task(name: str, entry: JudgeEntry, judged: Judged, registry: Registry, ask: Mapping[str, Any]) -> Task:
+    """The stages of one judge on one benchmark. ``ask``: options of ``AskOptions``."""
+    kind = registry.judges[entry.kind]
+    identity = {"kind": entry.kind, **kind.identity(build(kind.config, entry.config))}
+    plain = asdict(judged.config)
+    stages: dict[str, Stage] = {}
+    for entrant, meta in judged.judges.items():
+        params = {**meta["params"], "judge": identity}
+        params["config"] = {each: plain[each] for each in judged.adapter.judge_fields}
+        local = {"config": plain, "judge": {"kind": entry.kind, "config": dict(entry.config)}, "ask": dict(ask)}
+        label = f"judge {judged.benchmark} {entrant} by {name}"
+        stages[entrant] = Stage("judge", label, params, meta["inputs"], meta["version"], local)
+    inputs = dict(judged.score["inputs"]) | {f"judgments:{entrant}": ref(stage) for entrant, stage in stages.items()}
+    params = {**judged.score["params"], "config": plain}
+    score = Stage("score", f"score {judged.benchmark} by {name}", params, inputs, judged.score["version"])
+    return Task(name, entry, judged, stages, score)
+
+
+def estimate(
+    made: Task, store: ArtifactStore, registry: Registry, ledger: Path, known: dict[str, list[Request]]
+) -> None:
+    """Count what is to be asked, and what of it is in the ledger; price the rest.
+
+    ``known``: filled with what was asked about each answer artifact; the same for every judge.
+    """
+    from judges.ledger import Ledger, request_key
+
+    kind = registry.judges[made.entry.kind]
+    config = build(kind.config, made.entry.config)
+    judge = kind.make(config)
+    prompt = written = 0
+    for stage in made.stages.values():
+        if store.done(stage):
+            continue
+        answers = stage.inputs["answers"]
+        if answers not in known:
+            known[answers] = requests(made.judged, stage, store)
+        keys = {request_key(judge.endpoint, judge.model, each): each for each in known[answers]}
+        stored: Mapping[str, Any] = {}
+        if ledger.is_file():
+            with Ledger(ledger, create=False) as opened:
+                stored = opened.get(keys)
+        open_ = [request for key, request in keys.items() if key not in stored]
+        made.stored, made.asked = made.stored + len(stored), made.asked + len(open_)
+        if not stored:
+            made.fresh.append(stage.key)
+        prompt += sum(len(message["content"]) for each in open_ for message in each.messages) // CHARS_PER_TOKEN
+        written += sum(min(each.max_tokens, WRITTEN) for each in open_) // 2
+    made.dollars = kind.price(config, prompt, written) if made.asked else 0.0
+
+
+def requests(judged: Judged, stage: Stage, store: ArtifactStore) -> list[Request]:
+    """Everything that a judge stage asks."""
+    given = {answer.question: answer for answer in _answers(store, stage.inputs["answers"])}
+    return [each for q in judged.questions for each in judged.adapter.requests(q, given[q.id], judged.config)]
+
+
+def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: ArtifactStore, plugins: tuple[str, ...]) -> int:
+    """Run the stages that are not in the store; how many failed. Their messages are shown as they come."""
+    from harness.cli.logs import verbosity
+    from harness.cli.progress import Display
+    from harness.cli.wiring import workplace
+    from harness.recipe_sections import Compute
+    from harness.run import Crew, Outcome, work
+
+    stages = [stage for each in tasks for stage in each.stages.values() if not store.done(stage)]
+    scores = [each.score for each in tasks if not store.done(each.score)]
+    outcome = Outcome(len(stages) + len(scores), 0)
+    if not stages and not scores:
+        return 0
+    compute = Compute.model_validate(run.recipe.get("compute", {}))
+    setup = partial(workplace, plugins, store.root, verbosity())
+    with Display() as display:
+        display.plan(outcome.total, 0)
+        with Crew(compute, store.root.parent / "ledger.sqlite", setup, display) as crew:
+            work(list({stage.key: stage for stage in stages}.values()), set(), crew, outcome)
+            able = [each.score for each in tasks if all(store.done(stage) for stage in each.stages.values())]
+            work([each for each in able if not store.done(each)], set(), crew, outcome)
+    return len(outcome.failed)
+
+
+def describe(
+    tasks: Sequence[Task], run: Run, registry: Registry, store: ArtifactStore, own: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What ``sources.json`` says: which score artifact is whose, and what is known of each judge."""
+    from reports.judges.families import family_of, own_rows
+
+    teacher, student = family_of(run.family.teacher), family_of(run.family.student)
+    trained = [row.id for row in run.rows if not row.baseline]
+    judges: dict[str, Any] = {}
+    for made in tasks:
+        if not store.done(made.score):
+            continue
+        facts = judges.setdefault(made.judge, {"kind": made.entry.kind, "calls": 0, "prompt": 0, "written": 0})
+        used = [store.meta("judge", stage.key) for stage in made.stages.values()]
+        for meta in used:
+            facts["calls"] += meta["measurements"]["calls"]
+            facts["prompt"] += meta["measurements"]["prompt_tokens"]
+            facts["written"] += meta["measurements"]["completion_tokens"]
+        served = [name for meta in used for name in meta["measurements"]["served"]]
+        facts["model"] = served[0] if served else ""
+        timed = [meta for meta in used if meta["key"] in made.fresh]
+        if timed:
+            facts["timed"] = facts.get("timed", 0) + sum(meta["measurements"]["calls"] for meta in timed)
+            facts["waited"] = facts.get("waited", 0.0) + sum(meta["wall_seconds"] for meta in timed)
+        facts["family"] = family_of(facts["model"])
+        facts["own"] = list(own.get(made.judge, own_rows(facts["family"], teacher, student, trained)))
+    for name, facts in judges.items():
+        entry = next(each.entry for each in tasks if each.judge == name)
+        kind = registry.judges[entry.kind]
+        dollars = kind.price(build(kind.config, entry.config), facts.pop("prompt"), facts.pop("written"))
+        facts["dollars"] = None if dollars is None else 1000 * dollars / max(facts["calls"], 1)
+        waited, timed_calls = facts.pop("waited", None), facts.pop("timed", 0)
+        facts["seconds"] = 1000 * waited / timed_calls if waited is not None and timed_calls else None
+    return {
+        "format": 1,
+        "run": run.name,
+        "teacher": teacher,
+        "titles": {row.id: row.title for row in run.rows},
+        "baselines": [row.id for row in run.rows if row.baseline],
+        "judges": judges,
+        "benchmarks": {
+            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts)}
+            for each in {made.judged.benchmark: made.judged for made in tasks}.values()
+        },
+        "scores": [
+            {"judge": made.judge, "benchmark": made.judged.benchmark, "score": made.score.key}
+            for made in tasks if store.done(made.score)
+        ],
+    }  # fmt: skip
+
+
+def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
+    """``items.csv``: what bias measurements need to know of every answer."""
+    from reports.judges.features import differences
+    from reports.judges.panel import FEATURES, ITEM
+
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
+    writer.writeheader()
+    for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
+        parts: dict[
+            str, list[tuple[int | None, str]]
+        ] = {}  # which turns are judged is the question's, not the answer's
+        for entrant, meta in judged.judges.items():
+            row, _, seed = entrant.rpartition("/")
+            given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
+            for question in judged.questions:
+                answer = given[question.id]
+                if question.id not in parts:
+                    parts[question.id] = turns(judged, question, answer)
+                for number, turn in parts[question.id]:
+                    found = differences(question, answer, number, judged.paired)
+                    item = {"row": row, "seed": seed, "question": question.id, "turn": turn}
+                    plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124
+                    writer.writerow({"benchmark": judged.benchmark, **item, **plain})
+    return out.getvalue()
+
+
+def turns(judged: Judged, question: Question, answer: Answer) -> list[tuple[int | None, str]]:
+    """The items of one answer: (turn from 0, its name) where turns are judged apart, else one with ``None``."""
+    from reports.judges.load import turn_of
+
+    names = list(dict.fromkeys(
+        turn_of(request.part, judged.paired) for request in judged.adapter.requests(question, answer, judged.config)
+    )) or [""]  # fmt: skip
+    apart = len(names) == len(answer.turns) and names != [""]
+    return [(number if apart else None, name) for number, name in enumerate(names)]
+
+
+def write_description(folder: Path, content: Mapping[str, Any], items: str) -> None:
+    """``sources.json`` and ``items.csv``. A time that was measured before and not now is kept."""
+    from results.locks import write_atomic
+
+    place = folder / "sources.json"
+    before: Mapping[str, Any] = {}
+    if place.is_file():
+        try:
+            before = json.loads(place.read_bytes()).get("judges", {})
+        except ValueError:
+            before = {}
+    for name, facts in content["judges"].items():
+        old = before.get(name, {})
+        if facts["seconds"] is None and old.get("model") == facts["model"] and old.get("kind") == facts["kind"]:
+            facts["seconds"] = old.get("seconds")
+    write_atomic(folder / "items.csv", items.encode())
+    write_atomic(place, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())

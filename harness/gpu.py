@@ -1,0 +1,78 @@
+"""GPU-hours and memory, estimated from weights and tokens before anything runs.
+
+    FLOPs of a token     2 N to read or write it (N weights), 6 N to train on it, 8 N with gradient checkpointing;
+                         with low-rank adapters 4 N and 6 N, because the frozen weights get no gradient
+    GPU-hours            sum of FLOPs / share of the peak that is reached, / (peak FLOP/s * 3600)
+    training memory      16 bytes per weight (float32 weight, gradient, two moments) with all weights trained, 4 with
+                         adapters; a teacher beside it at its own width; activations of one micro-batch
+
+Forward 2 N and backward 4 N: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1. Activations: 34 bytes per token, layer
+and width in half precision (Korthikanti et al. 2022, arXiv 2205.05198, equation 2 without its attention scores); 2
+with checkpointing, plus one layer whole. The shares reached (``SHARE``) are ours: what a well-fed single GPU gets with
+these libraries, give or take a factor of two, and so are the hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from harness.facts import Size
+    from harness.recipe_sections import Train
+
+Doing = Literal["train", "read", "write"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU, from its maker's data sheet."""
+
+    tflops: float
+    """Dense bfloat16 peak, 10^12 FLOP/s."""
+    gib: int
+    """Memory."""
+
+
+DEVICES: Final[Mapping[str, Device]] = {
+    "A100-40GB": Device(312, 40),
+    "A100-80GB": Device(312, 80),
+    "A800-80GB": Device(312, 80),
+    "H100-80GB": Device(989, 80),
+    "H200": Device(989, 141),
+    "L40S": Device(362, 48),
+    "RTX4090": Device(165, 24),
+    "L4": Device(121, 24),
+}
+"""By the name that ``compute.gpu`` takes."""
+SHARE: Final[Mapping[Doing, float]] = {"train": 0.35, "read": 0.4, "write": 0.1}
+"""Of the peak: training, reading a prompt in one pass, generating token by token."""
+_WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def flops(doing: Doing, parameters: float, tokens: float, factor: float = 2.0) -> float:
+    """FLOPs that the device could have done at its peak in the time that these tokens take."""
+    return factor * parameters * tokens / SHARE[doing]
+
+
+def training_factor(train: Train) -> float:
+    """FLOPs per weight and trained token."""
+    forward_backward = 4.0 if train.lora is not None else 6.0
+    return forward_backward + (2.0 if train.gradient_checkpointing else 0.0)
+
+
+def hours(peak_flops: float, device: str) -> float:
+    """GPU-hours of one device."""
+    return peak_flops / (DEVICES[device].tflops * 1e12 * 3600)
+
+
+def training_bytes(student: Size, train: Train, tokens: int, teacher: Size | None, dtype: str) -> float:
+    """Peak memory of training on micro-batches of so many tokens; ``teacher``: the one that is held beside it."""
+    weights = student.parameters * (4 if train.lora is not None else 16)
+    beside = 0 if teacher is None else teacher.parameters * _WEIGHT_BYTES[dtype]
+    if student.layers is None or student.hidden is None:
+        return weights + beside
+    whole = 34 * student.hidden * tokens * (2 if train.dtype == "float32" else 1)
+    kept = (2 * student.layers / 34 + 1) * whole if train.gradient_checkpointing else student.layers * whole
+    return weights + beside + kept

@@ -1,0 +1,172 @@
+"""The section ``targets`` of a recipe, and a recipe as one target needs it.
+
+Under ``targets`` a recipe says what differs for a table or figure: any of its own sections (another family, fewer
+seeds), and two keys beside them: ``rows`` chooses among the target's trained rows, ``skip`` says why the target does
+not fit this recipe at all. ``for_target`` merges that into the recipe, adds the target's variants of its rows, and
+leaves out the benchmarks that no column asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import UserError
+from harness.recipe_errors import Problem, dotted, show, unknown_name
+from harness.recipe_file import Source, Tree, merge, named, override_all
+from harness.recipe_rows import MODELS
+from harness.target import Target
+
+SECTION = "targets"
+OWN_KEYS = ("rows", "skip")
+
+
+class Unfit(UserError):
+    """This target does not fit this recipe, and the message says why."""
+
+
+def said(tree: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """What a recipe says under ``targets.NAME``; empty where it says nothing or something that is no mapping."""
+    section = tree.get(SECTION)
+    values = section.get(target) if isinstance(section, Mapping) else None
+    return dict(values) if isinstance(values, Mapping) else {}
+
+
+def check_fit(tree: Mapping[str, Any], target: Target) -> None:
+    """Raises Unfit where the recipe says that a target does not fit, or does not say which family it is about."""
+    values = said(tree, target.name)
+    if values.get("skip"):
+        raise Unfit(f"{target.label} does not fit the recipe {tree.get('name')!r}: {values['skip']}")
+    section = tree.get(SECTION)
+    listed = isinstance(section, Mapping) and target.name in section
+    if target.unless_listed and not listed:
+        raise Unfit(f"{target.label} {target.unless_listed}")
+    if target.own_family and not listed:
+        remedy = f"Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
+        raise Unfit(
+            f"{target.label} ({target.title}) is about a family of its own, and the recipe {tree.get('name')!r} does "
+            f"not say which. {remedy}"
+        )
+
+
+def for_target(source: Source, target: Target, overrides: tuple[str, ...] = ()) -> Source:
+    """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
+
+    Raises Unfit where the target does not fit.
+    """
+    check_fit(source.tree, target)
+    values = said(source.tree, target.name)
+    chosen = values.get("rows")
+    over = {key: value for key, value in values.items() if key not in OWN_KEYS}
+    problems = list(source.problems)
+    tree = named(merge(source.tree, over), problems)
+    made = Source(tree, {**source.places, **_places(source.places, target.name)})
+    override_all(made, overrides)
+    made.problems = problems  # those of the overrides are among them already
+    made.tree.pop(SECTION, None)
+    methods = _rows(made.tree, target)
+    if isinstance(chosen, list):
+        left_out = set(target.rows) - set(MODELS) - {str(row) for row in chosen}
+        methods = {row: options for row, options in methods.items() if row not in left_out}
+    made.tree["methods"] = methods
+    _benchmarks(made.tree, target)
+    return made
+
+
+def _rows(tree: Tree, target: Target) -> Tree:
+    """The recipe's rows and the target's variants of them, each with whatever the recipe says of the variant itself."""
+    found = tree.get("methods")
+    rows: Tree = dict(found) if isinstance(found, Mapping) else {}
+    own: Tree = dict(rows)
+    for row, variant in target.variants.items():
+        base = own.get(variant.of)
+        options = dict(base) if isinstance(base, Mapping) else {}
+        method = options.get("method", variant.of)
+        options = {key: value for key, value in options.items() if key not in ("optional", "title")}
+        said_of_it = own.get(row)
+        changed = merge(options, variant.changes)
+        rows[row] = {**merge(changed, said_of_it if isinstance(said_of_it, Mapping) else {}), "method": method}
+    return rows
+
+
+def _benchmarks(tree: Tree, target: Target) -> None:
+    """Leave out the benchmarks that the target has no column of. Raises Unfit when none is left."""
+    found = tree.get("benchmarks")
+    if target.open or not target.columns or not isinstance(found, Mapping):
+        return
+    wanted = {column.split(".")[0] for column in target.columns}
+    kept = {name: options for name, options in found.items() if name in wanted}
+    if not kept:
+        names = ", ".join(sorted(wanted - {"cost"}))
+        raise Unfit(f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have.")
+    tree["benchmarks"] = kept
+
+
+def _places(places: Mapping[str, str], target: str) -> dict[str, str]:
+    """The lines of ``targets.NAME.x`` as the lines of ``x``."""
+    head = f"{SECTION}.{target}."
+    return {path.removeprefix(head): place for path, place in places.items() if path.startswith(head)}
+
+
+def section_problems(tree: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Problem]:
+    """What is wrong with the section itself: names, kinds of values, rows that a target does not have."""
+    section = tree.get(SECTION)
+    if section is None:
+        return []
+    if not isinstance(section, Mapping):
+        return [Problem(SECTION, "must be a mapping from targets to what differs for them", show(section))]
+    problems = []
+    for name, values in section.items():
+        path = f"{SECTION}.{name}"
+        if name not in targets:
+            problems.append(unknown_name(path, "target", name, targets))
+        elif not isinstance(values, Mapping):
+            problems.append(Problem(path, "must be a mapping of what differs for it", show(values)))
+        else:
+            problems += _own_keys(path, values, targets[name])
+    return problems
+
+
+def _own_keys(path: str, values: Mapping[str, Any], target: Target) -> list[Problem]:
+    """What is wrong with ``rows``, ``skip`` and keys that a target cannot change."""
+    problems = []
+    skip, rows = values.get("skip"), values.get("rows")
+    if "skip" in values and not (isinstance(skip, str) and skip):
+        problems.append(Problem(f"{path}.skip", "must be text: why the target does not fit", show(skip)))
+    trained = [row for row in target.rows if row not in MODELS]
+    if "rows" in values and not (isinstance(rows, list) and rows):
+        problems.append(Problem(f"{path}.rows", "must be a list of rows", show(rows), tuple(trained)))
+    elif isinstance(rows, list):
+        problems += [unknown_name(f"{path}.rows", "row of it", row, trained) for row in rows if row not in trained]
+    for key in ("name", "extends", SECTION):
+        if key in values:
+            problems.append(Problem(f"{path}.{key}", "cannot differ between the targets of a recipe"))
+    return problems
+
+
+def own_mistakes(problems: Sequence[Problem], target: str, values: Mapping[str, Any]) -> list[Problem]:
+    """The problems that are about what a target's section says, at their place in it.
+
+    Others are left for the day when the target is made: a recipe may inherit sections that it never uses.
+    """
+    stated = [dotted(path) for path in _leaves(values, ())]
+    return [
+        replace(problem, path=f"{SECTION}.{target}.{problem.path}")
+        for problem in problems
+        if any(_within(path, problem.path) or _within(problem.path, path) for path in stated)
+    ]
+
+
+def _leaves(values: Mapping[str, Any], above: tuple[object, ...]) -> list[tuple[object, ...]]:
+    """The paths of everything that is stated."""
+    found: list[tuple[object, ...]] = []
+    for key, value in values.items():
+        path = (*above, key)
+        found += _leaves(value, path) if isinstance(value, Mapping) and value else [path]
+    return found
+
+
+def _within(path: str, other: str) -> bool:
+    """Whether a dotted path is another one, or lies below it."""
+    return path == other or path.startswith((f"{other}.", f"{other}["))

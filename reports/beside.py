@@ -1,0 +1,166 @@
+"""The published value beside ours: whether the two can be compared at all, their difference, and a verdict.
+
+The verdict is computed from the 95% interval of the difference. The paper gives no intervals, so that interval is ours
+alone, moved by the published value, which is taken as fixed: with the paper's own error in it, it would be wider.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.benchmark import Card, Metric
+from results.published import Published, in_paper, published_table
+from results.run import RowSpec, Run
+
+AGREES, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE = "agrees", "differs", "inconclusive", "not comparable"
+MODELS: Mapping[str, tuple[str, str]] = {
+    "gemma2": ("gemma-2-9b-it", "gemma-2-2b-it"),
+    "llama3": ("llama-3.1-8b-instruct", "llama-3.2-3b-instruct"),
+    "hetero": ("gemma-2-9b-it", "llama-3.2-3b-instruct"),
+    "scaling": ("gemma-2-27b-it", "gemma-2-2b-it"),
+}
+"""Family to the paper's teacher and student (Section 5.1, Table 3, Table 6)."""
+TRAINED_ON = "ultrafeedback"
+PROMPTS = 50_000
+"""The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
+_TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "gpt-4-turbo-2024-04-09"})
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One published value, in the metric's unit, and what it says of ours."""
+
+    value: float
+    protocol: str
+    source: str
+    note: str = ""
+    """A known conflict in the paper."""
+    difference: float | None = None
+    """Ours minus the published value; ``None`` where the two cannot be compared."""
+    low: float | None = None
+    high: float | None = None
+    verdict: str = NOT_COMPARABLE
+    why: tuple[str, ...] = ()
+    """Reasons why the two cannot be compared."""
+
+
+def verdict(low: float, high: float, margin: float | None) -> str:
+    """From the 95% interval of a difference and the metric's margin (``None``: none is stated).
+
+    ``agrees``: the interval lies within -margin..margin. ``differs``: else, and it excludes 0. Else ``inconclusive``.
+    """
+    if margin is not None and -margin <= low and high <= margin:
+        return AGREES
+    return DIFFERS if low > 0 or high < 0 else INCONCLUSIVE
+
+
+def published_values(run: Run, table: str | None, metrics: Sequence[Metric]) -> dict[tuple[str, str], Beside]:
+    """By row and metric id: what the paper's table has for this family, and why it may not be compared with ours."""
+    if table is None or not in_paper(table, run.family.name):
+        return {}
+    family = run.family.name
+    numbers = {key[1:]: one for key, one in published_table(table).items() if key[0] == family}
+    found = {}
+    for row in run.rows:
+        name = paper_row(row.id, run, {row for row, _ in numbers})
+        for metric in metrics:
+            if (name, metric.id) in numbers:
+                one = numbers[name, metric.id]
+                why = reasons(run, row, metric, one)
+                found[row.id, metric.id] = Beside(one.value, one.protocol, one.source, one.note, why=tuple(why))
+    return found
+
+
+def paper_row(row: str, run: Run, names: set[str]) -> str:
+    """What the paper calls a row: by its id, or as its Table 2 has it, ``pad-ppd 2/4`` (rounds/responses)."""
+    if row in names:
+        return row
+    entry = _section(_section(run.recipe, "methods"), row)
+    sampling = {**_section(run.recipe, "sampling"), **_section(entry, "sampling")}
+    return f"{entry.get('method', row)} {entry.get('rounds', 1)}/{sampling.get('n')}"
+
+
+def compared(beside: Beside, value: float | None, ends: tuple[float | None, float | None], metric: Metric) -> Beside:
+    """With the difference to our value and its interval, unless there is a reason against it, or no value."""
+    if beside.why or value is None:
+        return beside
+    difference = value - beside.value
+    low, high = ends
+    if low is None or high is None:
+        return replace(beside, difference=difference, verdict=INCONCLUSIVE)
+    low, high = low - beside.value, high - beside.value
+    return replace(beside, difference=difference, low=low, high=high, verdict=verdict(low, high, metric.margin))
+
+
+def reasons(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
+    """Why a cell of this run says nothing of the published number; what its score's notes say comes on top."""
+    benchmark = metric.id.split(".")[0]
+    card = next((card for card in run.cards if card.benchmark == benchmark), None)
+    return [*_other_models(run), *_other_training(run, row), *_other_judging(run, benchmark, card, one)]
+
+
+def reconstructed(notes: Sequence[str]) -> list[str]:
+    """Of a score's notes, those that make it another number than the published one."""
+    return ["reconstructed LC" for note in notes if "reconstructed" in note or "other baseline" in note][:1]
+
+
+def _other_models(run: Run) -> list[str]:
+    if run.family.name not in MODELS:
+        return []
+    ours = (run.family.teacher, run.family.student)
+    return [
+        f"another {role} ({name}, the paper's is {wanted})"
+        for role, name, wanted in zip(("teacher", "student"), ours, MODELS[run.family.name], strict=True)
+        if plain_name(name) != wanted
+    ]
+
+
+def _other_training(run: Run, row: RowSpec) -> list[str]:
+    if row.baseline:
+        return []
+    prompts = _section(run.recipe, "prompts")
+    source, count = prompts.get("source"), prompts.get("n")
+    said = [] if source == TRAINED_ON else [f"other training prompts ({source})"]
+    if isinstance(count, int) and count < PROMPTS:
+        said.append(f"trained on {count:,} prompts, the paper on about 60,000")
+    if _section(run.recipe, "reward").get("shuffle"):
+        said.append("a control: rewards dealt out at random")
+    return said
+
+
+def _other_judging(run: Run, benchmark: str, card: Card | None, one: Published) -> list[str]:
+    said = []
+    if card is None or card.parameters.get("questions") != "official":
+        said.append("other questions")
+    if card is not None and any("head-to-head" in line for line in card.deviations):
+        said.append("another baseline")
+    theirs, ours = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
+    if theirs is not None and not same_judge(ours, theirs):
+        said.append(f"another judge ({ours}, the paper's is {theirs})")
+    return said
+
+
+def judge_of(protocol: str) -> str | None:
+    """The judge that a published protocol names; ``None`` where rules decide or nothing is judged."""
+    named = re.search(r"judge ([^(,]+)", protocol)
+    return named[1].strip() if named else None
+
+
+def same_judge(ours: str, theirs: str) -> bool:
+    """Whether two names mean the same model; the paper's "GPT-4 Turbo" stands for any of its dated versions."""
+    mine, other = plain_name(ours), plain_name(theirs)
+    return mine == other or {mine, other} <= _TURBO
+
+
+def plain_name(name: str) -> str:
+    """``meta-llama/Meta-Llama-3.1-8B-Instruct@abc`` as ``llama-3.1-8b-instruct``."""
+    last = name.split("@", maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
+    return last.removeprefix("meta-")
+
+
+def _section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = tree.get(name)
+    return found if isinstance(found, Mapping) else {}

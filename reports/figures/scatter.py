@@ -1,0 +1,133 @@
+"""Points: win rate against answer length, and the first column's score against what training took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reports.figures.style import headed, key, margins, scatter, short
+from reports.layout import metric_title
+from reports.summary import ColumnSummary, Summary
+from reports.wording import clean
+from results.frames import Results
+from results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_KEY = 1.75  # inches for the names on the right
+_UNITS = (("seconds", 3600.0, 1 / 20), ("minutes", 60.0, 2.0), ("hours", 1.0, float("inf")))
+"""Unit of the cost axis, how many of it make an hour, and up to how many hours it is used."""
+_SPREAD = 30.0
+"""Costs that differ by more than this factor stand on a logarithmic axis."""
+
+
+def lengths(summary: Summary, run: Run) -> Figure | None:
+    """Score against mean answer length, a panel per metric that compares answers with a baseline's; else ``None``.
+
+    A judge that likes long answers shows as points on a rising line.
+    """
+    from matplotlib.figure import Figure
+
+    columns = [column for column in summary.columns if _measured(summary, column)]
+    if not columns:
+        return None
+    figure = Figure(figsize=(0.9 + 3.3 * len(columns) + _KEY, 3.6))
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for axis, column in zip(axes, columns, strict=True):
+        for row in _measured(summary, column):
+            cell = summary.cells[row, column.metric.id]
+            if cell.lengths is not None and cell.value is not None:
+                scatter(axis, row, cell.lengths[0], cell.value, (cell.low, cell.high))
+                baseline = cell.lengths[1]
+        axis.axvline(baseline, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        _dress(axis, "Mean answer length, characters", column)
+    shown = {row for column in columns for row in _measured(summary, column)}
+    key(figure, [row for row in summary.rows if row.id in shown], lines=False)
+    note = "Lines: 95% intervals. Dashed: length of the baseline's answers."
+    headed(figure, summary, run, "score and answer length", note)
+    margins(figure, 0.65, _KEY, 0.62, 0.8, wspace=0.28)
+    return figure
+
+
+def _measured(summary: Summary, column: ColumnSummary) -> list[str]:
+    """Rows whose answers were measured for this column, and scored."""
+    cells = [summary.cells[row.id, column.metric.id] for row in summary.rows]
+    return [cell.row for cell in cells if cell.lengths is not None and cell.value is not None]
+
+
+def _dress(axis: Axes, below: str, column: ColumnSummary) -> None:
+    axis.set_xlabel(below)
+    axis.set_title(f"{clean(column.metric.group)} {metric_title(column.metric)}", fontsize=9, loc="left")
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.margins(x=0.12)
+
+
+def costs(summary: Summary, results: Results) -> Figure | None:
+    """Score of the first column against measured training cost; the Pareto front is joined. ``None`` without costs."""
+    from matplotlib.figure import Figure
+
+    if not summary.columns:
+        return None
+    column = summary.columns[0]
+    points = _points(summary, results, column)
+    if not points:
+        return None
+    figure = Figure(figsize=(6.2 + _KEY, 4.0))
+    axis = figure.subplots()
+    most, least = max(x for x, _ in points.values()), min(x for x, _ in points.values())
+    unit, factor = next((name, size) for name, size, limit in _UNITS if most < limit)
+    for row in summary.rows:
+        cell = summary.cells[row.id, column.metric.id]
+        if row.id in points:
+            scatter(axis, row.id, points[row.id][0] * factor, points[row.id][1], (cell.low, cell.high))
+        elif row.baseline and cell.value is not None:
+            axis.axhline(cell.value, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            name = short(row.title)
+            place = axis.get_yaxis_transform()
+            axis.text(0.995, cell.value, name, transform=place, fontsize=8, ha="right", va="bottom")
+    if least > 0 and most / least > _SPREAD:
+        axis.set_xscale("log")
+    else:
+        axis.set_xlim(0, most * factor * 1.1)
+    best = [points[row] for row in front(points)]
+    steps = [x * factor for x, _ in best], [y for _, y in best]
+    axis.step(
+        [*steps[0], axis.get_xlim()[1]], [*steps[1], steps[1][-1]], where="post", color="black", linewidth=1, zorder=1.5
+    )
+    axis.plot(*steps, linestyle="none", marker="o", markersize=13, color="none", markeredgecolor="black", zorder=2.5)
+    _dress(axis, f"Measured wall time per student, {unit}", column)
+    key(figure, [row for row in summary.rows if row.id in points], lines=False)
+    headed(figure, summary, results.run, "score and training cost", _cost_note(results))
+    margins(figure, 0.65, _KEY, 0.62, 0.98)
+    return figure
+
+
+def _points(summary: Summary, results: Results, column: ColumnSummary) -> dict[str, tuple[float, float]]:
+    """Row to hours (mean over seeds) and score."""
+    found = {}
+    for row in summary.rows:
+        value = summary.cells[row.id, column.metric.id].value
+        hours = [one.hours for (name, _), one in results.trained.items() if name == row.id and one.complete]
+        if hours and value is not None:
+            found[row.id] = (sum(hours) / len(hours), value)
+    return found
+
+
+def front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Rows that no other row beats in both: none costs at most as much and scores higher. By rising cost."""
+    ordered = sorted(points, key=lambda row: (points[row][0], -points[row][1]))
+    kept: list[str] = []
+    for row in ordered:
+        if not kept or points[row][1] > points[kept[-1]][1]:
+            kept.append(row)
+    return kept
+
+
+def _cost_note(results: Results) -> str:
+    kinds = sorted({kind for one in results.trained.values() for kind in one.seconds})
+    builds = ", ".join(sorted({one.torch for one in results.trained.values() if one.torch}))
+    return (
+        f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
+        f"behind one student, mean over seeds; a stage that several rows share counts in full for each. torch {builds}."
+    )

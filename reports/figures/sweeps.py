@@ -1,0 +1,133 @@
+"""Figures with curves: a score over alpha, over the number of responses, over iterations, with 95% intervals.
+
+A panel per metric, a line per method (its colour everywhere), a marker and a dash pattern of its own so that grey
+print is readable. The dashed grey line with its band is the reference row, which does not depend on x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from reports.cells import CellSummary
+from reports.figures.style import FORMATS, drawn, styled
+from reports.layout import metric_title
+from reports.palette import colour
+from reports.summary import ColumnSummary, Summary
+from reports.wording import clean
+from results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+DASHES: Final = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)))
+_SHIFT: Final = 0.012
+"""Lines are moved apart by this share of the x range, so that their intervals can be told apart."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of one panel."""
+
+    series: str
+    """Row id."""
+    title: str
+    x: tuple[float, ...]
+    cells: tuple[CellSummary, ...]
+    """Rising in x; only those that have a value."""
+
+
+def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[Curve]:
+    """The lines of one metric, in the target's order. Rows without a value are left out of their line."""
+    points = summary.target.points
+    titles = {row.id: row.title for row in run.rows}
+    found = []
+    for series in dict.fromkeys(point.series for point in points.values()):
+        own = [(points[row.id].x, row.id) for row in summary.rows if row.id in points]
+        own = sorted(place for place in own if points[place[1]].series == series)
+        cells = [(x, summary.cells[row, column.metric.id]) for x, row in own]
+        cells = [(x, cell) for x, cell in cells if cell.value is not None]
+        if cells:
+            rows = [row for _, row in own]
+            title = titles.get(series) or _common(titles[rows[0]])
+            found.append(Curve(series, clean(title), tuple(x for x, _ in cells), tuple(cell for _, cell in cells)))
+    return found
+
+
+def _common(title: str) -> str:
+    """The part of a point's title that its line shares: all before the comma."""
+    return title.partition(",")[0]
+
+
+def curve_chart(summary: Summary, run: Run, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
+    """Format to file content."""
+    with styled():
+        figure = sweeps(summary, run)
+        return {name: drawn(figure, name) for name in formats}
+
+
+def sweeps(summary: Summary, run: Run) -> Figure:
+    """The figure. A panel without any value says so."""
+    from matplotlib.figure import Figure
+
+    count = max(1, len(summary.columns))
+    figure = Figure(figsize=(1.2 + 4.6 * count, 3.9), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for axis, column in zip(axes, summary.columns, strict=False):
+        _panel(axis, summary, column, curves(summary, run, column))
+    figure.suptitle(_title(summary, run), x=0.01, ha="left", fontsize=10, weight="bold")
+    figure.supxlabel(_note(summary, run), x=0.01, ha="left", fontsize=7.5, color="#444444")
+    return figure
+
+
+def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[Curve]) -> None:
+    metric = column.metric
+    axis.set_title(f"{clean(metric.group)} {metric_title(metric)}", fontsize=9)
+    axis.set_xlabel(summary.target.axis)
+    axis.grid(color="#dddddd", linewidth=0.6)
+    places = sorted({x for line in lines for x in line.x})
+    if not places:
+        axis.text(0.5, 0.5, "no score", ha="center", va="center", transform=axis.transAxes, color="#777777")
+        return
+    _reference(axis, summary, column)
+    width = (places[-1] - places[0]) or 1.0
+    for number, line in enumerate(lines):
+        shift = (number - (len(lines) - 1) / 2) * _SHIFT * width
+        x = [place + shift for place in line.x]
+        y = [cell.value or 0.0 for cell in line.cells]
+        style: Any = {"color": colour(line.series), "linestyle": DASHES[number % len(DASHES)]}
+        axis.plot(x, y, marker=MARKERS[number % len(MARKERS)], markersize=5, label=line.title, zorder=3, **style)
+        known = [(place, cell) for place, cell in zip(x, line.cells, strict=True) if cell.low is not None]
+        for place, cell in known:
+            ends = [cell.low or 0.0, cell.high or 0.0]
+            axis.plot([place, place], ends, "_-", color=colour(line.series), linewidth=1.0, markersize=6, zorder=2)
+    axis.set_xticks(places, [f"{place:g}" for place in places])
+    if len(lines) > 1 or (summary.target.reference, metric.id) in summary.cells:
+        axis.legend(fontsize=7.5, loc="best", handlelength=3.5, edgecolor="none", framealpha=0.8)
+
+
+def _reference(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
+    """The reference row: one model, whatever x is."""
+    cell = summary.cells.get((summary.target.reference, column.metric.id))
+    if cell is None or cell.value is None:
+        return
+    title = next((row.title for row in summary.rows if row.id == summary.target.reference), summary.target.reference)
+    axis.axhline(cell.value, color="#555555", linewidth=1.0, linestyle=(0, (4, 3)), label=clean(title), zorder=1)
+    if cell.low is not None and cell.high is not None:
+        axis.axhspan(cell.low, cell.high, color="#999999", alpha=0.15, linewidth=0, zorder=0)
+
+
+def _title(summary: Summary, run: Run) -> str:
+    unfinished = "" if run.finished else " (UNFINISHED)"
+    models = f"{clean(run.family.teacher)[:60]} teaches {clean(run.family.student)[:60]}"
+    return f"{summary.target.label}: {summary.target.title}{unfinished}\n{models}"
+
+
+def _note(summary: Summary, run: Run) -> str:
+    seeds = ", ".join(map(str, run.seeds))
+    over = "questions" if len(run.seeds) == 1 else "seeds and questions"
+    apart = "; lines set apart sideways" if len({point.series for point in summary.target.points.values()}) > 1 else ""
+    return f"Bars and band: 95% intervals over {over} (seeds: {seeds}){apart}."

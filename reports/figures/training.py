@@ -1,0 +1,165 @@
+"""Training curves: the loss of every row in a panel of its own (losses of different methods share no scale), and a
+panel for each quantity that methods log beside it: reward margin, divergence from the teacher's ranking, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from reports.figures.style import headed, margins, short
+from reports.palette import look
+from reports.summary import Summary
+from results.frames import Results
+from results.run import RowSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ACROSS, _WIDE, _TALL = 4, 2.7, 1.75  # panels in a line, inches of each
+NAMES: Mapping[str, str] = {
+    "margin": "Reward margin, chosen - rejected",
+    "accuracy": "Pairs in the right order",
+    "agreement": "Rankings in the teacher's order",
+    "chosen": "Reward of the chosen answer",
+    "divergence": "Ranking divergence, nats",
+    "kl": "KL from the teacher, nats",
+    "ce": "Cross-entropy, nats",
+}
+"""What is logged under a name, for people; other names are printed as they are."""
+LOSSES: Mapping[str, str] = {"divergence": "JSD by default", "ce": "cross-entropy"}
+"""What to call a loss that is one term, by the term's name."""
+PANELS = ("margin", "divergence", "agreement", "accuracy", "kl")
+"""What stands beside the losses, in this order, where a method of the run has it; third parties' own logs follow."""
+_PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
+"""Logged too, and left out: a part of the loss that is shown, or a count."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One quantity of one row: steps, and its mean over seeds with each seed's own."""
+
+    row: str
+    steps: tuple[int, ...]
+    seeds: tuple[tuple[float, ...], ...]
+
+    @property
+    def mean(self) -> list[float]:
+        return [sum(values) / len(values) for values in zip(*self.seeds, strict=True)]
+
+
+def curves(summary: Summary, results: Results) -> Figure | None:
+    """``None`` where no training curve is known."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in summary.rows if any(name == row.id for name, _ in results.trained)]
+    losses = {row.id: line for row in rows if (line := _line(results, row.id, "loss")) is not None}
+    if not losses:
+        return None
+    others = {
+        name: found
+        for name in _quantities(results)
+        if (found := _lines(results, rows, name)) and any(not _same(line, losses[line.row]) for line in found)
+    }
+    sole = {row: name for name in LOSSES for row, line in losses.items() if _same(_line(results, row, name), line)}
+    count = len(losses) + len(others)
+    lines = ceil(count / _ACROSS)
+    figure = Figure(figsize=(0.6 + _WIDE * min(_ACROSS, count), 1.35 + (_TALL + 0.45) * lines))
+    axes = figure.subplots(lines, min(_ACROSS, count), squeeze=False).ravel()
+    for axis, row in zip(axes, [row for row in rows if row.id in losses], strict=False):
+        _draw(axis, losses[row.id])
+        what = f"loss ({LOSSES[sole[row.id]]})" if row.id in sole else "loss"
+        _dress(axis, f"{short(row.title, 20)}: {what}")
+    for axis, (name, found) in zip(axes[len(losses) :], others.items(), strict=False):
+        for line in found:
+            _draw(axis, line)
+        _named(axis, found, rows)
+        _dress(axis, NAMES.get(name, short(name)))
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    for axis in axes[max(0, count - _ACROSS) : count]:
+        axis.set_xlabel("optimiser step", fontsize=8)
+    note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
+    headed(figure, summary, results.run, "training curves", note)
+    margins(figure, 0.55, 0.15, 0.85, 0.72, hspace=0.5, wspace=0.3)
+    return figure
+
+
+def _same(line: _Line | None, loss: _Line) -> bool:
+    """Whether a logged quantity is the whole loss: then the loss's panel bears its name."""
+    return line is not None and line.seeds == loss.seeds
+
+
+def _quantities(results: Results) -> list[str]:
+    """Names of what is logged beside the loss, ours first."""
+    found: dict[str, None] = {}
+    for one in results.trained.values():
+        for record in one.curve[:1]:
+            found |= dict.fromkeys([*record.get("logs", {}), *record.get("terms", {})])
+    return [*(name for name in PANELS if name in found), *(n for n in found if n not in PANELS and n not in _PLAIN)]
+
+
+def _lines(results: Results, rows: Sequence[RowSpec], name: str) -> list[_Line]:
+    return [line for row in rows if (line := _line(results, row.id, name)) is not None]
+
+
+def _line(results: Results, row: str, name: str) -> _Line | None:
+    """One quantity of a row over the steps that all its seeds made and logged."""
+    curves = [one.curve for (own, _), one in sorted(results.trained.items()) if own == row and one.curve]
+    values = [{int(record["step"]): _value(record, name) for record in curve} for curve in curves]
+    known = [{step: value for step, value in one.items() if value is not None} for one in values]
+    steps = sorted(set(known[0]).intersection(*known[1:])) if known else []
+    if not steps:
+        return None
+    return _Line(row, tuple(steps), tuple(tuple(one[step] for step in steps) for one in known))
+
+
+def _value(record: Mapping[str, object], name: str) -> float | None:
+    """A finite number, or nothing."""
+    places = [record, record.get("logs"), record.get("terms")]
+    found = next((place[name] for place in places if isinstance(place, Mapping) and name in place), None)
+    return float(found) if isinstance(found, int | float) and abs(found) < float("inf") else None
+
+
+def smooth(values: Sequence[float], reach: int) -> list[float]:
+    """Mean over a window of 2 reach + 1 values, as much of it as there is at the ends."""
+    return [
+        sum(window) / len(window)
+        for place in range(len(values))
+        if (window := values[max(0, place - reach) : place + reach + 1])
+    ]
+
+
+def _draw(axis: Axes, line: _Line) -> None:
+    seen = look(line.row)
+    for values in line.seeds:
+        axis.plot(line.steps, values, color=seen.colour, linewidth=0.6, alpha=0.55, zorder=1)
+    thick = smooth(line.mean, len(line.steps) // 24)
+    axis.plot(line.steps, thick, zorder=3, **_pen(line.row))
+
+
+def _pen(row: str) -> dict[str, Any]:
+    """A row's line with a dark edge, so that pale colours show on white."""
+    from matplotlib.patheffects import withStroke
+
+    seen = look(row)
+    edge = withStroke(linewidth=2.8, foreground="#222222")
+    return {"color": seen.colour, "linewidth": 1.6, "linestyle": seen.line, "path_effects": [edge]}
+
+
+def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
+    """The row's names, with their lines, inside of a panel of several."""
+    from matplotlib.lines import Line2D
+
+    titles = {row.id: row.title for row in rows}
+    handles = [Line2D([], [], label=short(titles[line.row], 16), **_pen(line.row)) for line in lines]
+    axis.legend(handles=handles, fontsize=6.5, frameon=False, handlelength=3.0, loc="best", borderaxespad=0.2)
+
+
+def _dress(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=8.5, loc="left")
+    axis.grid(color="#e2e2e2", linewidth=0.5)
+    axis.tick_params(labelsize=7)

@@ -1,0 +1,295 @@
+// The question browser: which benchmark, which two answers, which questions; what is chosen stands in the address.
+
+const BASELINE = "baseline"; // a side that is not a row: the answer that models are compared with
+
+class Browser {
+  constructor(root) {
+    this.root = root;
+    this.section = root.closest("section").id;
+    this.by = (id) => root.querySelector(`#q-${id}`);
+    this.list = this.by("list");
+    this.index = null;
+    this.number = 0;
+    this.order = []; // places of the questions in the list
+    this.chosen = -1; // place of the question that is shown
+    this.turn = 0; // counts requests, so that a late answer does not overwrite a newer one
+  }
+
+  async start() {
+    this.root.hidden = false;
+    this.listen();
+    window.addEventListener("hashchange", () => {
+      const asked = new URLSearchParams(location.hash.slice(1));
+      if (asked.has("question")) this.follow(asked);
+    });
+    await this.follow(new URLSearchParams(location.hash.slice(1)));
+  }
+
+  /** Show what an address names, or the first question of the first benchmark. */
+  async follow(asked) {
+    const shelf = [...this.by("shelf").options].find((option) => option.textContent === asked.get("benchmark"));
+    if (shelf) this.by("shelf").value = shelf.value;
+    await this.open(asked);
+    if (asked.has("question")) this.root.closest("section").scrollIntoView();
+  }
+
+  listen() {
+    this.root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+    this.by("shelf").addEventListener("change", () => this.open(new URLSearchParams()));
+    for (const side of ["a", "b"]) {
+      this.by(side).addEventListener("change", () => { this.fillSeeds(side); this.refresh(); });
+      this.by(`${side}-seed`).addEventListener("change", () => this.refresh());
+    }
+    for (const name of ["measure", "show", "category"]) {
+      this.by(name).addEventListener("change", () => this.refresh());
+    }
+    this.by("order").addEventListener("change", () => {
+      this.chosen = -1; // in a new order people want to see what comes first
+      this.refresh();
+    });
+    this.by("search").addEventListener("input", () => this.refresh());
+    this.list.addEventListener("click", (event) => {
+      const option = event.target.closest("[role=option]");
+      if (option) this.choose(Number(option.dataset.place));
+    });
+    this.by("previous").addEventListener("click", () => this.step(-1));
+    this.by("next").addEventListener("click", () => this.step(1));
+    this.by("marked").addEventListener("change", () => this.choose(this.chosen));
+    this.list.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** Read a benchmark's index and fill every control from it. */
+  async open(asked) {
+    this.number = Number(this.by("shelf").value);
+    const turn = ++this.turn;
+    let index;
+    try {
+      index = await load(`${this.section}-index-${this.number}`);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    if (turn !== this.turn) return;
+    this.index = index;
+    this.by("problem").hidden = !index.problem;
+    this.by("problem").textContent = index.problem ? `The questions' texts are not shown: ${visible(index.problem)}` : "";
+    this.fillSides(asked);
+    fill(this.by("measure"), index.measures.map((measure, place) => [place, measure.title]));
+    const categories = [...new Set(index.questions.map((question) => question[1]))].sort();
+    fill(this.by("category"), [["", "all"], ...categories.filter(Boolean).map((name) => [`=${name}`, name])]);
+    this.by("category").closest("label").hidden = categories.length < 2;
+    for (const name of ["show", "order"]) this.by(name).selectedIndex = 0;
+    this.by("search").value = "";
+    const wanted = index.questions.findIndex((question) => question[0] === asked.get("question"));
+    this.chosen = wanted;
+    await this.refresh();
+  }
+
+  fillSides(asked) {
+    const titles = [...new Set(this.index.sides.map((side) => side[0]))];
+    const options = titles.map((title) => [`=${title}`, title]);
+    if (this.index.baseline) options.push([BASELINE, this.index.baseline]);
+    const gone = this.index.unavailable.map(([title, why]) => [`!${title}`, `${title} (${why})`, true]);
+    const usual = titles.length > 1 ? [options[1], options[titles.length - 1]] : [options[0], options[options.length - 1]];
+    ["a", "b"].forEach((side, place) => {
+      fill(this.by(side), [...options, ...gone]);
+      const [title, seed] = splitLast(asked.get(side) || "");
+      const wanted = options.find(([value]) => value === `=${title}` || value === title);
+      this.by(side).value = (wanted || usual[place] || [""])[0];
+      this.fillSeeds(side, seed);
+    });
+  }
+
+  fillSeeds(side, wanted = this.by(`${side}-seed`).value) {
+    const title = this.by(side).value.slice(1);
+    const seeds = this.index.sides.filter((each) => each[0] === title).map((each) => String(each[1]));
+    const select = this.by(`${side}-seed`);
+    fill(select, seeds.map((seed) => [seed, `seed ${seed}`]));
+    if (seeds.includes(wanted)) select.value = wanted;
+    select.hidden = seeds.length < 2;
+  }
+
+  /** Which of the index's sides is chosen; -1 for the baseline. */
+  side(name) {
+    const value = this.by(name).value;
+    if (!value.startsWith("=")) return -1;
+    const seed = this.by(`${name}-seed`).value;
+    return this.index.sides.findIndex((side) => `=${side[0]}` === value && String(side[1]) === seed);
+  }
+
+  values(side) {
+    const measure = this.index.measures[Number(this.by("measure").value)];
+    return side < 0 || !measure ? null : measure.values[side];
+  }
+
+  /** Make the list again from the controls, and show the chosen question, or the first that is left. */
+  async refresh() {
+    const { index } = this;
+    const a = this.side("a");
+    const b = this.side("b");
+    const [left, right] = [this.values(a), this.values(b)];
+    const at = (values, place) => (values ? values[place] : null);
+    const difference = (place) => {
+      const [one, other] = [at(left, place), at(right, place)];
+      return one === null || other === null ? null : one - other;
+    };
+    const words = this.by("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const category = this.by("category").value;
+    const show = this.by("show").value;
+    const wanted = (place) => {
+      const [id, group, text] = index.questions[place];
+      if (category && category !== `=${group}`) return false;
+      if (show === "unscored") return [a, b].some((side) => side >= 0 && index.unscored[side][place] > 0);
+      const apart = difference(place);
+      if (show !== "all" && (apart === null || Math.sign(apart) !== { a: 1, b: -1, same: 0 }[show])) return false;
+      const all = `${id} ${group} ${text}`.toLowerCase();
+      return words.every((word) => all.includes(word));
+    };
+    const keys = {
+      given: null,
+      "a-b": (place) => negated(difference(place)),
+      "b-a": difference,
+      a: (place) => at(left, place),
+      b: (place) => at(right, place),
+    };
+    this.order = ordered([...index.questions.keys()].filter(wanted), keys[this.by("order").value]);
+    this.drawList(left, right);
+    if (!this.order.includes(this.chosen)) this.chosen = this.order.length ? this.order[0] : -1;
+    await this.choose(this.chosen);
+  }
+
+  drawList(left, right) {
+    const rows = this.order.map((place) => {
+      const [id, , text] = this.index.questions[place];
+      const numbers = [left, right].map((values) => (values ? rounded(values[place]) : "\u2013")).join(" | ");
+      return make("li", { role: "option", id: `q-option-${place}`, "data-place": place, "aria-selected": "false" },
+        make("span", { class: "snippet", dir: "auto" }, text || id), make("span", { class: "numbers" }, numbers));
+    });
+    this.list.replaceChildren(...rows);
+    this.by("count").textContent = `${this.order.length} of ${this.index.questions.length} questions; numbers: left | right`;
+  }
+
+  /** Show one question. */
+  async choose(place) {
+    const before = this.list.querySelector("[aria-selected=true]");
+    if (before) before.setAttribute("aria-selected", "false");
+    this.chosen = place;
+    const detail = this.by("detail");
+    this.drawSteps();
+    if (place < 0) {
+      this.list.removeAttribute("aria-activedescendant");
+      detail.replaceChildren(make("p", {}, "No question is left: loosen the filters."));
+      detail.setAttribute("aria-busy", "false");
+      return;
+    }
+    const option = this.list.querySelector(`#q-option-${place}`);
+    option.setAttribute("aria-selected", "true");
+    this.list.setAttribute("aria-activedescendant", option.id);
+    reveal(this.list, option);
+    await this.drawQuestion(place);
+  }
+
+  async drawQuestion(place) {
+    const { index, number } = this;
+    const turn = ++this.turn;
+    const detail = this.by("detail");
+    detail.setAttribute("aria-busy", "true");
+    let block = index.starts.length - 1;
+    while (index.starts[block] > place) block -= 1;
+    let record;
+    try {
+      record = (await load(`${this.section}-block-${number}-${block}`))[place - index.starts[block]];
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    if (turn !== this.turn) return;
+    const sides = ["a", "b"].map((name) => this.content(name, record));
+    const marked = this.by("marked").checked;
+    detail.replaceChildren(...questionView(index, index.questions[place], record, sides, marked));
+    detail.setAttribute("aria-busy", "false");
+    this.remember(index.questions[place][0]);
+  }
+
+  /** What questionView wants to know of one side. */
+  content(name, record) {
+    const side = this.side(name);
+    const seed = this.by(`${name}-seed`);
+    if (side < 0) {
+      const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
+      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself" };
+    }
+    const title = seed.hidden ? this.index.sides[side][0] : `${this.index.sides[side][0]}, seed ${seed.value}`;
+    return { title, answer: record.answers[side], judgments: record.judgments[side], note: "" };
+  }
+
+  /** The buttons to the neighbours, and where one is. */
+  drawSteps() {
+    const at = this.order.indexOf(this.chosen);
+    this.by("previous").disabled = at <= 0;
+    this.by("next").disabled = at < 0 || at === this.order.length - 1;
+    this.by("place").textContent = at < 0 ? "" : `${at + 1} of ${this.order.length}`;
+  }
+
+  step(by) {
+    const at = this.order.indexOf(this.chosen) + by;
+    if (at >= 0 && at < this.order.length) this.choose(this.order[at]);
+  }
+
+  key(event) {
+    const at = this.order.indexOf(this.chosen);
+    const moves = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.order.length - 1, PageDown: at + 10, PageUp: at - 10 };
+    if (!(event.key in moves) || !this.order.length) return;
+    event.preventDefault();
+    this.choose(this.order[Math.max(0, Math.min(this.order.length - 1, moves[event.key]))]);
+  }
+
+  /** What is shown, in the address: it can be copied and opened again. */
+  remember(question) {
+    const shelf = this.by("shelf");
+    const side = (name) => [this.by(name).value.replace(/^=/, ""), this.by(`${name}-seed`).value].join("/");
+    const state = { benchmark: shelf.selectedOptions[0].textContent, question, a: side("a"), b: side("b") };
+    if (this.touched) history.replaceState(null, "", `#${new URLSearchParams(state)}`);
+    this.touched = true; // the first question was nobody's choice
+  }
+
+  fail(error) {
+    this.by("detail").setAttribute("aria-busy", "false");
+    this.by("detail").replaceChildren(make("p", { class: "warning" }, `This cannot be shown: ${error.message}`));
+  }
+}
+
+function negated(value) {
+  return value === null ? null : -value;
+}
+
+/** Places by a key, smallest first, those without one last. */
+function ordered(places, key) {
+  if (!key) return places;
+  const keyed = places.map((place) => [key(place), place]);
+  keyed.sort(([one], [other]) => {
+    if (one === null || other === null) return (one === null) - (other === null);
+    return one - other;
+  });
+  return keyed.map(([, place]) => place);
+}
+
+/** Options of a select: [value, title, whether it cannot be chosen]. */
+function fill(select, options) {
+  select.replaceChildren(...options.map(([value, title, off]) => make("option", { value, disabled: Boolean(off) }, title)));
+}
+
+/** "PAD w/ PPD 2/4/0" -> ["PAD w/ PPD 2/4", "0"]. */
+function splitLast(text) {
+  const place = text.lastIndexOf("/");
+  return place < 0 ? [text, ""] : [text.slice(0, place), text.slice(place + 1)];
+}
+
+/** Scroll a list so that one of its options can be seen, without moving the page. */
+function reveal(list, option) {
+  const above = option.offsetTop - list.scrollTop;
+  if (above < 0) list.scrollTop = option.offsetTop;
+  else if (above + option.offsetHeight > list.clientHeight) {
+    list.scrollTop = option.offsetTop + option.offsetHeight - list.clientHeight;
+  }
+}

@@ -1,0 +1,187 @@
+"""The run card: recipe, protocols, versions, hashes and costs. All that one needs to judge or repeat a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from reports.html.parts import Grid, GridCell, GridColumn, Section, render, table
+from results.run import Run
+from results.trail import Marker
+
+Price = Callable[[str, int, int], float | None]
+"""(benchmark, tokens that its judge read, tokens that it wrote) -> dollars; ``None`` when the price is not known."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One benchmark's protocol for people: name, its judge, and lines of (what, value)."""
+
+    name: str
+    lines: tuple[tuple[str, str], ...]
+    deviations: tuple[str, ...]
+
+
+def unknown(benchmark: str, read: int, written: int) -> float | None:
+    """The ``Price`` where nothing is known."""
+    return None
+
+
+def cards_section(cards: Sequence[tuple[str, Markup]], title: str = "Run card") -> Section:
+    """Run cards by the label of their target; several are folded."""
+    return Section(title, render("cards.html.jinja", cards=cards))
+
+
+def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
+    """``markers``: of all stages behind the run's scores (``results.trail.stages_behind``)."""
+    return render(
+        "card.html.jinja",
+        facts=_facts(run, markers),
+        protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
+        recipe=yaml.safe_dump(plain(run.recipe), sort_keys=False, allow_unicode=True, width=100),
+        costs=table(costs(markers, price)),
+        stages=table(stages(markers)),
+        count=len(markers),
+        versions=_versions(markers),
+    )
+
+
+def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
+    models = f"{run.family.teacher} teaches {run.family.student}" if run.family.teacher else run.family.student
+    facts = [("Run", run.name), ("Family", run.family.name), ("Models", models)]
+    facts += [("Seeds", ", ".join(map(str, run.seeds))), ("Finished", "yes" if run.finished else "NO")]
+    if markers:
+        first, last = _time(markers[0]), _time(markers[-1])
+        facts += [("Stages began", f"{first if first == last else f'{first} to {last}'} (UTC)")]
+    return facts + [("Note", note) for note in run.notes]
+
+
+def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> Protocol:
+    card = next(card for card in run.cards if card.benchmark == benchmark)
+    groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
+    lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
+    lines += [("Official judge", card.official_judge)] if card.official_judge else []
+    lines += [("Judge prompt", card.prompt_hash)]
+    lines += [(name.replace("_", " "), str(value)) for name, value in card.parameters.items()]
+    scored = [each for each in markers if each["kind"] == "score" and each["params"]["benchmark"] == benchmark]
+    lines += [("Questions (hash)", str(each["params"]["questions"])) for each in scored]
+    lines += [("Score (key)", str(each["key"])) for each in scored]
+    return Protocol(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
+
+
+def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
+    """Package (or ``python``, ``git``, ``platform``) to the versions that made the artifacts; usually one each."""
+    found: dict[str, dict[str, None]] = {}
+    for marker in markers:
+        git = marker.get("git") or {}
+        commit = f"{git['commit']}{' (with changes)' if git.get('dirty') else ''}" if git else "not known"
+        state = {"git commit": commit, "python": marker["python"], "platform": marker["platform"], **marker["packages"]}
+        for name, version in state.items():
+            found.setdefault(name, {})[str(version)] = None
+    return [(name, ", ".join(versions)) for name, versions in found.items()]
+
+
+def costs(markers: Sequence[Marker], price: Price) -> Grid:
+    """What each kind of stage took, each artifact counted once however many rows share it."""
+    kinds = list(dict.fromkeys(marker["kind"] for marker in markers))
+    rows = [_costs([each for each in markers if each["kind"] == kind], kind, price) for kind in kinds]
+    total = _costs(markers, "all", price)
+    names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
+    columns = (GridColumn("Stage", numeric=False), *(GridColumn(name) for name in names))
+    told = (
+        "Wall time is summed over stages, which may have run side by side.",
+        "What was in the store already is counted with what it took when it was made.",
+        "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing.",
+    )
+    return Grid("What the run took", columns, tuple(rows), (total,), tuple(("", text) for text in told))
+
+
+def _costs(markers: Sequence[Marker], name: str, price: Price) -> tuple[GridCell, ...]:
+    seconds = sum(float(each["wall_seconds"]) for each in markers)
+    memory = max(int(each["peak_memory_bytes"]) for each in markers) if markers else 0
+    measured = [_measured(each) for each in markers]
+    tokens = sum(int(each.get("tokens") or 0) for each in measured)
+    calls = sum(int(each.get("calls") or 0) for each in measured)
+    judged = sum(int(each.get("prompt_tokens") or 0) + int(each.get("completion_tokens") or 0) for each in measured)
+    return (
+        GridCell(name, sort=name),
+        GridCell(str(len(markers)), sort=len(markers)),
+        GridCell(duration(seconds), sort=seconds),
+        GridCell(size(memory), sort=memory),
+        _count(tokens),
+        _count(calls),
+        _count(judged),
+        _dollars(markers, price) if calls else GridCell("-"),
+    )
+
+
+def _count(number: int) -> GridCell:
+    return GridCell(f"{number:,}", sort=number) if number else GridCell("-")
+
+
+def _dollars(markers: Sequence[Marker], price: Price) -> GridCell:
+    amounts = []
+    for marker in markers:
+        measured = _measured(marker)
+        if measured.get("calls"):
+            spent = (int(measured.get("prompt_tokens") or 0), int(measured.get("completion_tokens") or 0))
+            amounts.append(price(str(marker["params"]["benchmark"]), *spent))
+    known = sum(amount for amount in amounts if amount is not None)
+    if any(amount is None for amount in amounts):
+        return GridCell(f"${known:,.2f} + unknown" if known else "unknown", sort=known or None)
+    return GridCell(f"${known:,.2f}", sort=known)
+
+
+def _measured(marker: Marker) -> Mapping[str, Any]:
+    found = marker.get("measurements")
+    return found if isinstance(found, Mapping) else {}
+
+
+def stages(markers: Sequence[Marker]) -> Grid:
+    """Every artifact with its key."""
+    rows = [
+        (
+            GridCell(str(each["label"]), sort=str(each["label"])),
+            GridCell(str(each["kind"]), sort=str(each["kind"])),
+            GridCell(duration(float(each["wall_seconds"])), sort=float(each["wall_seconds"])),
+            GridCell(size(int(each["peak_memory_bytes"])), sort=int(each["peak_memory_bytes"])),
+            GridCell(_time(each), sort=str(each["started"])),
+            GridCell(str(each["key"]), sort=str(each["key"])),
+        )
+        for each in markers
+    ]
+    names = (("Stage", False), ("Kind", False), ("Wall time", True), ("Peak memory", True), ("Began (UTC)", False))
+    columns = (*(GridColumn(name, numeric=numeric) for name, numeric in names), GridColumn("Key", numeric=False))
+    return Grid("All artifacts behind the scores", columns, tuple(rows))
+
+
+def _time(marker: Marker) -> str:
+    return datetime.fromisoformat(marker["started"]).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plain(value: Any) -> Any:
+    """Mappings as dicts and sequences as lists, as YAML's safe dumper wants them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of ten."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,105 @@
+"""One HTML file from one or several targets of a run: ``write_page(path, parts, store)``.
+
+The file needs no server and no network, and its policy (a Content-Security-Policy that names our script and our style
+by their hashes) forbids both, so that nothing in a model's text could run or call home even if escaping failed. The
+same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from markupsafe import Markup
+
+from harness.errors import UserError
+from reports.html.card import Price, cards_section, run_card, unknown
+from reports.html.parts import FOLDER, Section, render, slug
+from reports.html.questions import Questions, Source, questions_section
+from reports.html.tables import target_section
+from reports.targets import find_target
+from results.frames import Results
+from results.locks import write_atomic
+from results.store import ArtifactStore
+from results.trail import read_trails, stages_behind
+
+SCRIPTS: Final = ("data.js", "grids.js", "diff.js", "question.js", "browser.js", "start.js")
+"""In the order in which they are joined."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One target to show."""
+
+    target: str
+    results: Results
+    min_coverage: float
+    questions: Questions = field(default_factory=dict)
+    price: Price = unknown
+
+
+def write_page(path: Path, parts: Sequence[Part], store: ArtifactStore, further: Sequence[Section] = ()) -> Path:
+    """Write the page of these targets, whole or not at all, and return its path.
+
+    ``further`` sections stand between the tables and the questions. Raises UserError without a part, for an unknown
+    target, and for artifacts that are damaged.
+    """
+    if not parts:
+        raise UserError("a page needs at least one target (table1, for instance)")
+    tables, sources, cards = [], [], []
+    for part in parts:
+        target, results = find_target(part.target), part.results
+        tables.append(target_section(results, target, part.min_coverage))
+        sources.append(Source(target.label, results, read_trails(results, store), part.questions))
+        cards.append((target.label, run_card(results.run, stages_behind(results, store), part.price)))
+    sections = [*tables, *further, questions_section(sources), cards_section(cards)]
+    return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """The whole document. Raises UserError where two sections have one title."""
+    ids = [section.id for section in sections]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise UserError(f"a page cannot have two sections with one title: {', '.join(twice)}")
+    script, style = joined(), (FOLDER / "page.css").read_text(encoding="utf-8")
+    chunks = [
+        (f"{section.id}-{slug(name)}", _packed(content))
+        for section in sections
+        for name, content in section.data.items()
+    ]
+    return str(
+        render(
+            "page.html.jinja",
+            title=title,
+            sections=sections,
+            script=Markup(script),  # noqa: S704  (files of this package)
+            style=Markup(style),  # noqa: S704
+            script_hash=digest(script),
+            style_hash=digest(style),
+            chunks=chunks,
+        )
+    )
+
+
+def _packed(content: str) -> Markup:
+    """Packed data goes in as it is. Raises ValueError for anything else, which could end the element it stands in."""
+    if not re.fullmatch(r"[A-Za-z0-9+/=]*", content):
+        raise ValueError("a section's data must be what reports.html.parts.pack made")
+    return Markup(content)  # noqa: S704
+
+
+def joined() -> str:
+    """Our scripts as one, out of the reach of the page's other names."""
+    texts = [(FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
+
+
+def digest(text: str) -> str:
+    """How a Content-Security-Policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

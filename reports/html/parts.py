@@ -1,0 +1,170 @@
+"""What a page is made of: sections, and in them tables that sort and filter, figures, and packed data.
+
+    Section("Judges compared", table(grid) + figure(Picture("Agreement", svg, "Heat map of ...")))
+
+A section's ``html`` is ``Markup``: a plain string is escaped, so that text from a model can never become markup. Data
+is packed by ``pack`` and read by the page's script on demand, with ``load("<section id>-<name>")``.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+FOLDER: Final = Path(__file__).parent
+_LEVEL: Final = 6  # of gzip: 9 takes three times as long for one per cent
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a page, with an entry in its contents."""
+
+    title: str
+    html: Markup
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Name to what ``pack`` made of a value."""
+
+    @property
+    def id(self) -> str:
+        """Its anchor, from the title: ``judges-compared``."""
+        return slug(self.title)
+
+
+@dataclass(frozen=True)
+class GridColumn:
+    """A column's heading."""
+
+    title: str
+    group: str = ""
+    """The heading above; neighbours of one group share it."""
+    numeric: bool = True
+    """Whether a first click sorts large values to the top."""
+    mark: str = ""
+    """Footnote letters."""
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A cell: its main text, smaller ones beside and below it, and what it is sorted by."""
+
+    text: str
+    beside: str = ""
+    below: tuple[str, ...] = ()
+    sort: float | str | None = None
+    """``None`` is sorted last, whichever way."""
+    strong: bool = False
+    tone: str = ""
+    """``good``, ``bad`` or ``faint``; colour never says anything that the text does not."""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table. Every row has one cell per column; the first column names the row."""
+
+    caption: str
+    columns: tuple[GridColumn, ...]
+    rows: tuple[tuple[GridCell, ...], ...]
+    foot: tuple[tuple[GridCell, ...], ...] = ()
+    """Rows that stay at the bottom and are neither sorted nor filtered."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Footnote letter (or nothing) and text."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as SVG (shown as an image: nothing in it can run, and its styles stay inside)."""
+
+    title: str
+    svg: bytes
+    alt: str
+    """What it shows, for those who do not see it."""
+
+
+def slug(text: str) -> str:
+    """``text`` as an HTML id: lower-case letters, digits and hyphens, never empty."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+
+
+def visible(text: str) -> str:
+    """``text`` with what cannot be seen (control, direction and format characters, lone surrogates) spelled out.
+
+    Line breaks and tabs stay, and so do the two joiners that scripts and emoji need. The script has the same rule.
+    """
+    return "".join(f"\u27e6U+{ord(char):04X}\u27e7" if _hidden(char) else char for char in text)
+
+
+def _hidden(char: str) -> bool:
+    if char in "\n\t\u200c\u200d":
+        return False
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in "\u2028\u2029"
+
+
+def pack(value: Any) -> str:
+    """A JSON value as base64 of gzip: ASCII letters only, the same for the same value.
+
+    Lone surrogates go through as escapes. Raises ValueError for NaN, which JSON does not have.
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
+
+
+def unpack(text: str) -> Any:
+    """What ``pack`` was given, with tuples as lists."""
+    return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
+
+
+def table(grid: Grid) -> Markup:
+    """A table that can be sorted and filtered, and is complete without a script."""
+    return render("table.html.jinja", grid=grid, spans=_spans(grid.columns))
+
+
+def figure(picture: Picture) -> Markup:
+    """An image with its title, on white paper in dark windows too."""
+    return render("figure.html.jinja", picture=picture, content=base64.b64encode(picture.svg).decode("ascii"))
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A template of this folder, filled. Every value that is not ``Markup`` is escaped; an unknown name raises."""
+    return Markup(_environment().get_template(template).render(**values))  # noqa: S704  (autoescape made it)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """What an expression of a template prints: strings from outside in their visible form."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _spans(columns: tuple[GridColumn, ...]) -> list[tuple[str, int]]:
+    """Headings above the columns with the number of columns under each; empty where no column has one."""
+    if not any(column.group for column in columns):
+        return []
+    spans: list[tuple[str, int]] = []
+    for column in columns:
+        if spans and column.group and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return spans

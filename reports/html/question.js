@@ -1,0 +1,95 @@
+// One question: its text, two answers side by side with their differences, and what each judge said of them.
+
+const FEW = 0.15; // texts that share fewer words are not marked: everything would be
+const LONG = 600; // characters of a judge's reply that are shown without a click
+
+/** The whole view. sides: two of {title, answer, judgments, note}, where answer is [turns, finished, tokens, meta] or null. */
+function questionView(index, question, record, sides, marked) {
+  const [id, category] = question;
+  const view = [make("h3", {}, category ? `${id} (${category})` : id)];
+  const turns = Math.max(record.turns.length, ...sides.map((side) => (side.answer ? side.answer[0].length : 0)));
+  for (let turn = 0; turn < turns; turn += 1) {
+    if (turns > 1) view.push(make("h4", {}, `Turn ${turn + 1}`));
+    if (record.turns[turn] !== undefined) view.push(make("div", { class: "text asked", dir: "auto" }, record.turns[turn]));
+    view.push(...answerPair(sides, turn, marked));
+  }
+  view.push(make("h4", {}, "Verdicts"));
+  view.push(make("div", { class: "pair" }, sides.map((side) => verdicts(index, side))));
+  const beside = [[index.baseline, record.baseline], ["Reference", record.reference]];
+  for (const [name, texts] of beside) if (texts.length) view.push(folded(name, texts));
+  return view;
+}
+
+/** Two answers to one turn, with words that only one of them has marked. */
+function answerPair(sides, turn, marked) {
+  const texts = sides.map((side) => {
+    const text = side.answer ? side.answer[0][turn] : undefined;
+    return text === undefined ? null : visible(text);
+  });
+  const words = texts.map((text) => (text === null ? [] : wordsOf(text)));
+  const both = marked && texts[0] !== null && texts[1] !== null;
+  const found = both ? compareWords(words[0], words[1]) : null;
+  const notes = [];
+  if (both && found === null) notes.push("These answers are too long to compare word by word.");
+  if (found && texts[0] === texts[1]) notes.push("The two answers are the same.");
+  else if (found && found.share < FEW) {
+    notes.push(`The two answers share few words (${Math.round(100 * found.share)}%), so differences are not marked.`);
+  }
+  const use = found && found.share >= FEW ? [found.left, found.right] : [null, null];
+  const columns = sides.map((side, place) =>
+    answerColumn(side, turn, texts[place], use[place] && pieces(texts[place], words[place], use[place]), place));
+  return [...notes.map((note) => make("p", { class: "faint" }, note)), make("div", { class: "pair" }, columns)];
+}
+
+function answerColumn(side, turn, text, cut, place) {
+  const name = make("h5", {}, side.title);
+  if (text === null) return make("div", {}, name, make("p", { class: "warning" }, side.note || "no answer"));
+  const [, finished, tokens] = side.answer;
+  const facts = [`${text.length.toLocaleString("en")} characters`];
+  if (tokens[turn] !== undefined) facts.push(`${tokens[turn].toLocaleString("en")} tokens`);
+  const body = make("div", { class: "text", dir: "auto" });
+  const only = place === 0 ? "left" : "right";
+  if (!text) body.append(make("span", { class: "faint" }, "(an empty answer)"));
+  for (const [piece, differs] of cut || [[text, false]]) {
+    body.append(differs ? make("mark", { class: only }, piece) : document.createTextNode(piece));
+  }
+  const cutShort = finished[turn] === false ? make("span", { class: "badge" }, "cut at the token limit") : null;
+  return make("div", {}, name, make("p", { class: "facts" }, facts.join(", "), " ", cutShort), body);
+}
+
+/** What all judges said of one side. */
+function verdicts(index, side) {
+  const column = make("div", {}, make("h5", {}, side.title));
+  if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
+  for (const [judge, judgments] of side.judgments) {
+    column.append(make("h6", {}, index.judges[judge]));
+    if (!judgments.length) column.append(make("p", { class: "warning" }, "no judgment of this question"));
+    for (const judgment of judgments) column.append(verdict(judgment));
+  }
+  const reported = side.answer ? Object.entries(side.answer[3] || {}) : [];
+  if (reported.length) column.append(folded("What the answering harness reported", [JSON.stringify(side.answer[3], null, 1)]));
+  return column;
+}
+
+function verdict([part, repeat, value, reason, flags, reply, model, meta]) {
+  const head = make("p", { class: "verdict" }, make("span", { class: "part" }, repeat ? `${part}, repeat ${repeat + 1}` : part), " ");
+  if (value === null) head.append(make("strong", { class: "badge" }, `not scored: ${reason || "no reason given"}`));
+  else head.append(make("strong", {}, shown(value)));
+  const facts = [...flags, ...Object.entries(meta || {}).map(([key, said]) => `${key}: ${plainText(said)}`)];
+  if (model) facts.unshift(model);
+  const box = make("div", { class: "judgment" }, head);
+  if (facts.length) box.append(make("p", { class: "facts" }, facts.join("; ")));
+  if (reply.length > LONG) box.append(folded(`Reply, ${reply.length.toLocaleString("en")} characters`, [reply]));
+  else if (reply) box.append(make("div", { class: "text reply", dir: "auto" }, reply));
+  return box;
+}
+
+function plainText(value) {
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function folded(name, texts) {
+  const numbered = texts.map((text, place) =>
+    make("div", { class: "text", dir: "auto" }, texts.length > 1 ? `${place + 1}. ${text}` : text));
+  return make("details", {}, make("summary", {}, name), numbered);
+}

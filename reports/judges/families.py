@@ -1,0 +1,58 @@
+"""Which family a model is of, told by its name, and whose answers a judge may favour as its own.
+
+A judge of the teacher's family may prefer what that teacher taught (preference leakage, Li et al. 2025,
+arXiv 2502.01534): rows taught by its family count as its own too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+FAMILIES: Final[dict[str, str]] = {
+    "gemma": "gemma", "gemini": "gemini", "llama": "llama", "qwen": "qwen", "qwq": "qwen", "mistral": "mistral",
+    "mixtral": "mistral", "ministral": "mistral", "phi": "phi", "smollm": "smollm", "olmo": "olmo", "tulu": "olmo",
+    "deepseek": "deepseek", "claude": "claude", "gpt": "gpt", "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt",
+    "o3": "gpt", "o4": "gpt", "command": "cohere", "cohere": "cohere", "yi": "yi", "glm": "glm", "chatglm": "glm",
+    "falcon": "falcon", "grok": "grok", "nova": "nova", "kimi": "kimi", "minimax": "minimax", "granite": "granite",
+}  # fmt: skip
+"""Word in a model's name to its family; the first word that is listed decides."""
+
+
+def family_of(model: str) -> str:
+    """``llama`` for ``meta-llama/Llama-3.1-70B-Instruct``; empty where no word of the name is known.
+
+    The owner in front of a slash counts only when the name itself tells nothing.
+    """
+    owner, _, name = model.rpartition("/")
+    for text in (name, owner):
+        for word in re.findall(r"[a-z]+\d?", text.lower()):
+            for known in (word, word.rstrip("0123456789")):
+                if known in FAMILIES:
+                    return FAMILIES[known]
+    return ""
+
+
+def own_rows(judge: str, teacher: str, student: str, trained: Sequence[str]) -> tuple[str, ...]:
+    """Rows of a run that a judge of family ``judge`` may take for its own; empty where that is none or all of them.
+
+    Args:
+        judge: family of the judge.
+        teacher: family of the run's teacher; trained rows learnt from it.
+        student: family of its student; trained rows descend from it.
+        trained: row ids besides ``teacher`` and ``student``.
+    """
+    if not judge or judge not in (teacher, student) or teacher == student:
+        return ()
+    return ("teacher" if judge == teacher else "student", *trained)
+
+
+def leakage_warning(judge: str, family: str, teacher: str) -> str | None:
+    """A sentence where the judge is of the teacher's family, else ``None``."""
+    if not family or family != teacher:
+        return None
+    return (
+        f"{judge} is of the teacher's family ({family}): it may prefer what that teacher taught (preference leakage). "
+        "Check the conclusion with a judge of another family."
+    )

@@ -1,0 +1,117 @@
+"""A run's judge comparison read back from the store: ``sources.json`` says which score artifact is whose.
+
+The door (``distilbench compare-judges``) writes ``sources.json`` and ``items.csv`` into ``runs/NAME/judges``; from
+them and the store every table can be made again without a judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import UserError
+from harness.records import read_records
+from harness.types import Judgment, Score
+from reports.judges.panel import FEATURES, Estimate, Facts, Panel, frame
+from results.run import read_scores
+from results.store import ArtifactStore
+
+FORMAT = 1
+
+
+def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
+    """The panel in ``folder`` and the family of the run's teacher (empty: not known).
+
+    Raises UserError where no comparison was made there, or its artifacts are gone.
+    """
+    said = _description(folder / "sources.json")
+    calls: list[dict[str, Any]] = []
+    rates: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for each in said["scores"]:
+        judge, benchmark = each["judge"], each["benchmark"]
+        try:
+            meta = store.meta("score", each["score"])
+            scores = read_scores(store.path("score", each["score"]) / "scores.json")
+            calls += _calls(judge, benchmark, meta, said["benchmarks"][benchmark], store)
+        except KeyError as error:
+            raise UserError(f"{folder}: {error.args[0]}. Give the compare-judges command again.") from error
+        for metric, rows in estimates(scores).items():
+            rates.setdefault(metric, {})[judge] = rows
+    items = pd.read_csv(folder / "items.csv", dtype={"question": str, "row": str, "turn": str}, keep_default_na=False)
+    items[list(FEATURES)] = items[list(FEATURES)].replace("", np.nan).astype(float)
+    items["seed"] = items["seed"].astype(int)
+    facts = {
+        name: Facts(each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"])
+        for name, each in said["judges"].items()
+    }
+    paired = {name: bool(each["paired"]) for name, each in said["benchmarks"].items()}
+    reference = "student" if "student" in said["titles"] and "student" in said["baselines"] else ""
+    panel = Panel(
+        frame(calls), items, paired, facts, rates, said["titles"], reference, tuple(said["baselines"]),
+        f"run {said['run']}",
+    )  # fmt: skip
+    return panel, said["teacher"]
+
+
+def _description(place: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(place.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{place} is not there: compare judges first (distilbench compare-judges).") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{place} cannot be read: {error}. Give the compare-judges command again.") from error
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise UserError(f"{place} is not of format {FORMAT}. Give the compare-judges command again.")
+    return said
+
+
+def turn_of(part: str, paired: bool) -> str:
+    """Which turn a judge was asked about: of a comparison what stands before the colon, of a grade the part itself."""
+    return part.rpartition(":")[0] if paired else part
+
+
+def _calls(
+    judge: str, benchmark: str, meta: Mapping[str, Any], said: Mapping[str, Any], store: ArtifactStore
+) -> list[dict[str, Any]]:
+    """The calls behind one score artifact."""
+    low, high = said["range"]
+    paired = bool(said["paired"])
+    found: list[dict[str, Any]] = []
+    for entrant in meta["params"]["entrants"]:
+        row, _, seed = entrant.rpartition("/")
+        kind, key = meta["inputs"][f"judgments:{entrant}"].split("/")
+        for each in read_records(store.path(kind, key) / "judgments.jsonl", Judgment):
+            verdict = float("nan") if each.verdict is None else each.verdict
+            order = each.meta.get("model_first")
+            found.append(
+                {
+                    "judge": judge, "benchmark": benchmark, "row": row, "seed": int(seed), "question": each.question,
+                    "turn": turn_of(each.part, paired), "part": each.part, "repeat": each.repeat,
+                    "model_first": float("nan") if order is None else float(order),
+                    "verdict": (verdict - low) / (high - low) if paired else verdict,
+                }
+            )  # fmt: skip
+    return found
+
+
+def estimates(scores: Mapping[str, Sequence[Score]]) -> dict[str, dict[str, Estimate]]:
+    """Metric to row to its mean over the seeds, with replicates over questions: the students are those of the run, for
+    every judge, so judges and rows are paired."""
+    grouped: dict[str, dict[str, list[Score]]] = {}
+    for entrant, each in scores.items():
+        for score in each:
+            if score.value is not None:
+                grouped.setdefault(score.metric, {}).setdefault(entrant.rpartition("/")[0], []).append(score)
+    found: dict[str, dict[str, Estimate]] = {}
+    for metric, rows in grouped.items():
+        for row, several in rows.items():
+            value = float(np.mean([score.value for score in several if score.value is not None]))
+            whole = all(score.replicates for score in several)
+            drawn = np.mean([score.replicates for score in several], axis=0) if whole else np.empty(0)
+            found.setdefault(metric, {})[row] = Estimate(value, drawn)
+    return found

@@ -1,0 +1,72 @@
+"""The paper's Table 5: how often each judge sides with the human majority, beside the paper's numbers.
+
+The definition is AlpacaEval's (``reports/judges/humans.py``). A judge stands beside a number of the paper only where
+it is the same model; every other number of the paper follows in lines of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from reports.judges.compare import Comparison
+from reports.judges.humans import HUMANS
+from reports.judges.render import Grid, latex, markdown, span
+from reports.judges.tidy import inert, number
+from reports.wording import clean
+from results.locks import write_atomic
+from results.published import Published, published_table
+
+TABLE = "table5"
+METRIC = "human_agreement"
+_SHORT = {"gpt4": "gpt-4", "gpt4-turbo": "gpt-4-turbo"}
+
+
+def same_model(name: str) -> str:
+    """A model's name without owner and case: ``llama-3.1-70b-instruct`` for ``meta-llama/Meta-Llama-3.1-...``."""
+    short = name.rpartition("/")[2].lower().removeprefix("meta-")
+    return _SHORT.get(short, short)
+
+
+def paper() -> dict[str, Published]:
+    """The paper's row to its number."""
+    return {row: each for (_, row, metric), each in published_table(TABLE).items() if metric == METRIC}
+
+
+def table5(comparison: Comparison) -> Grid:
+    """Judges by falling agreement, then what the paper has beside them. Raises ValueError without human annotations."""
+    if not comparison.humans:
+        raise ValueError("human agreement needs human annotations")
+    theirs = paper()
+    rows, used = [], set()
+    for name, each in sorted(comparison.humans.items(), key=lambda item: -item[1].value):
+        names = {same_model(name), same_model(comparison.judges[name].model)} if name != HUMANS else {HUMANS}
+        match = next((row for row in theirs if same_model(row) in names), None)
+        used.add(match)
+        beside = "-" if match is None else f"{theirs[match].value:.2f}"
+        shown = f"{100 * each.value:.2f} {span(each.interval, 100)}".rstrip()
+        rows.append((clean(name), shown, beside, f"{each.items:,}", f"{each.calls:,}"))
+    rows += [(f"{row} (paper)", "-", f"{each.value:.2f}", "-", "-") for row, each in theirs.items() if row not in used]
+    notes = (
+        "Human agreement: one annotation against the mode of all human annotations but one (AlpacaEval's definition).",
+        "A tie counts one half. Intervals resample questions.",
+        "Comparable with the paper only on the same annotated answers.",
+        *comparison.notes,
+    )  # fmt: skip
+    header = ("Judge", "Human agreement (%) [95%]", "Paper", "Items", "Verdicts")
+    return Grid(TABLE, f"Table 5: judges and human agreement, {clean(comparison.source)}", header, tuple(rows), notes)
+
+
+def write_table5(comparison: Comparison, folder: Path) -> list[Path]:
+    """``table5.md .tex .csv``; the paths written."""
+    grid = table5(comparison)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["judge", "human_agreement", "low", "high", "items", "verdicts"])
+    for name, each in comparison.humans.items():
+        low, high = each.interval or (None, None)
+        numbers = [number(value) for value in (each.value, low, high)]
+        writer.writerow([inert(clean(name)), *numbers, each.items, each.calls])
+    contents = {"md": markdown([grid]), "tex": latex([grid]), "csv": out.getvalue()}
+    return [write_atomic(folder / f"{TABLE}.{kind}", text.encode()) for kind, text in contents.items()]

@@ -1,0 +1,49 @@
+"""What can be reproduced: a file per table and figure of the paper, each a ``Target`` (``harness/target.py``).
+
+A new one is a new file and a line in ``TARGETS``. What its cells mean is said by the run, not here; what differs by
+family (another student, fewer seeds) is said by the recipe, in its section ``targets``.
+"""
+
+from __future__ import annotations
+
+from harness.errors import UserError, unknown
+from harness.target import Target
+from reports.targets import figure4, figure5, figure6, table1, table2, table3, table4, table5, table6
+
+EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
+"""What ``distilbench eval`` makes: the rows are the models that it was given."""
+
+TARGETS = {
+    target.name: target
+    for target in (
+        table1.TARGET,
+        table2.TARGET,
+        table3.TARGET,
+        table4.TARGET,
+        table5.TARGET,
+        table6.TARGET,
+        figure4.TARGET,
+        figure5.TARGET,
+        figure6.TARGET,
+        EVAL,
+    )
+}
+ALL = "all"
+"""Every table and figure of the paper."""
+
+
+def find_target(name: str) -> Target:
+    """The target of this name. Raises UserError that names the choices."""
+    if name not in TARGETS:
+        raise unknown("target", name, [*TARGETS, ALL])
+    return TARGETS[name]
+
+
+def find_targets(text: str) -> list[Target]:
+    """The targets of ``all``, of one name, or of several with commas between. Raises UserError for another."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"no target is named in {text!r}. Choices: {', '.join([*TARGETS, ALL])}.")
+    if ALL in names:
+        return [target for target in TARGETS.values() if target is not EVAL]
+    return [find_target(name) for name in dict.fromkeys(names)]

@@ -1,0 +1,53 @@
+"""Table 4 of the paper (appendix B.1), with what section 5.1 adds: hyperparameters of PAD, used here and published.
+
+It needs no run: the values are those that the recipe trains with. How a value is found in a recipe is in ``SETTINGS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.target import Target
+
+ROW = "pad-ppd"
+"""The row whose settings are shown."""
+
+TARGET = Target(
+    name="table4",
+    label="Table 4",
+    title="Hyperparameters of PAD training",
+    rows=(),
+    columns=(),
+    published="table4",
+    layout="settings",
+)
+
+
+def _row(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(recipe["methods"].get(ROW) or {})
+
+
+def _train(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda recipe: _row(recipe).get("train", {}).get(name, recipe["train"][name])
+
+
+def _sampling(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda recipe: _row(recipe).get("sampling", {}).get(name, recipe["sampling"][name])
+
+
+def _option(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda recipe: _row(recipe).get(name)
+
+
+SETTINGS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "beta": ("beta", _option("beta")),
+    "alpha": ("alpha", _option("alpha")),
+    "learning_rate": ("learning rate", _train("learning_rate")),
+    "batch_size": ("batch size (prompts)", _train("batch_size")),
+    "warmup_ratio": ("warm-up ratio", _train("warmup_ratio")),
+    "epochs": ("epochs", _train("epochs")),
+    "n": ("responses per prompt", _sampling("n")),
+    "sampling_temperature": ("sampling temperature", _sampling("temperature")),
+}
+"""Row of the paper's table (``results/published/table4.csv``) to its title, and to its value in a resolved recipe."""

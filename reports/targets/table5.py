@@ -1,0 +1,22 @@
+"""Table 5 of the paper (appendix B.2): how often judges side with the human majority.
+
+The paper's own numbers are AlpacaEval's, from annotations of its 2023 answers. Here other judges judge the answers of
+table 1; where people can be simulated (pocket, where the truth is known) the recipe lists this target, and with real
+annotations it is ``distilbench compare-judges --annotations FILE --humans FILE``.
+"""
+
+from harness.target import Target
+
+TARGET = Target(
+    name="table5",
+    label="Table 5",
+    title="Judges and human agreement",
+    rows=("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"),
+    columns=("alpaca_eval.wr",),
+    published="table5",
+    layout="judges",
+    unless_listed=(
+        "needs human annotations, or a recipe whose people can be simulated. With annotations of your own: "
+        "distilbench compare-judges --annotations FILE --humans FILE."
+    ),
+)

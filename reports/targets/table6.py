@@ -1,0 +1,14 @@
+"""Table 6 of the paper (appendix C): the same student with a larger teacher."""
+
+from harness.target import Target
+
+TARGET = Target(
+    name="table6",
+    label="Table 6",
+    title="Scaling up: a larger teacher",
+    rows=("teacher", "student", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"),
+    columns=("alpaca_eval.lc", "arena_hard.wr"),
+    focus="pad-ppd",
+    published="table6",
+    own_family=True,
+)

@@ -1,0 +1,124 @@
+"""Texts longer than a model reads: told before a run, and an error where they are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import context
+from harness.checkpoint import at
+from harness.context import context_of
+from harness.models import LoadOptions, TooLong, check_lengths
+from harness.plan import Plan
+from tests.harness.test_plan import checkpoint, plan
+
+
+def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str, ...] = ("pro",)) -> Plan:
+    """Models that read so many tokens. Prompts of up to 256, responses of up to 48, rows of up to 512; n = 4."""
+    family = []
+    place.mkdir(exist_ok=True)
+    for name, length in (("teacher", teacher), ("student", student)):
+        folder = Path(checkpoint(place / name, ("a", "b")))
+        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": length}))
+        family.append(f"family.{name}={folder}")
+    return plan(*family, "seeds=[0]", *changes, rows=("student", *rows))
+
+
+def told(made: Plan) -> list[tuple[bool, str]]:
+    return list(context.findings(made, made.stages))
+
+
+def test_what_fits_is_not_told(tmp_path: Path) -> None:
+    """Rows: 512. Question: 256 + 80 + 4 (48 + 14) = 584."""
+    assert told(make(tmp_path, 584, 512, "methods.pro.rounds=2")) == []
+
+
+def test_training_rows_and_responses_beyond_the_students_context(tmp_path: Path) -> None:
+    """511 is too short for rows of 512; 303 also for prompts of 256 with responses of 48: told once for both rounds."""
+    ((problem, text),) = told(make(tmp_path / "a", 2048, 511))
+    assert problem and "train.max_length) of up to 512 tokens, the student reads 511; lower train.max_length" in text
+    found = told(make(tmp_path / "b", 2048, 303, "methods.pro.rounds=2"))
+    assert all(problem for problem, _ in found) and len(found) == 2
+    assert "prompts.max_prompt_tokens + sampling.max_new_tokens) of up to 304 tokens, the student" in found[0][1]
+
+
+def test_a_question_beyond_the_teachers_context(tmp_path: Path) -> None:
+    """583 is too short for the longest prompts alone: a remark. With prompts of 200, 200 + 80 + 248 = 528: a problem
+    below that. Pairs need 256 + 80 + 2 (48 + 14) = 460, and blocks of a pool of 4 are of 2."""
+    ((problem, text),) = told(make(tmp_path / "a", 583, 512))
+    assert not problem and "questions with 4 responses of up to 584 tokens, the teacher reads 583" in text
+    ((problem, _),) = told(make(tmp_path / "b", 527, 512))
+    assert problem
+    assert told(make(tmp_path / "c", 460, 512, "reward.mcq=pairwise_both")) == []
+    assert told(make(tmp_path / "d", 460, 512, "methods.pro={rounds: 2, resample: false, sampling: {n: 2}}")) == []
+
+
+def test_a_live_or_stored_teacher_reads_the_rows_too(tmp_path: Path) -> None:
+    ((_, text),) = told(make(tmp_path / "a", 511, 512, rows=("kd",)))
+    assert "training rows" in text and "the teacher reads 511" in text
+    found = told(make(tmp_path / "b", 511, 512, "methods.kd.top_k=8", rows=("kd",)))
+    assert [text] == [other for _, other in found]
+
+
+def test_rollouts_are_as_long_as_prompt_and_answer(tmp_path: Path) -> None:
+    changes = ("train.max_length=64", "prompts.max_prompt_tokens=50")
+    ((_, text),) = told(make(tmp_path, 97, 97, *changes, rows=("minillm",)))[:1]
+    assert "of up to 98 tokens" in text
+    assert told(make(tmp_path / "fits", 98, 98, *changes, rows=("minillm",))) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 7}, 7),
+        ({"n_positions": 8}, 8),
+        ({"text_config": {"max_position_embeddings": 9}}, 9),
+        ({"model_type": "mamba"}, None),
+    ],
+)
+def test_where_a_configuration_says_it(config: dict[str, object], length: int | None, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert context_of(at("model", tmp_path)) == length
+
+
+def test_a_configuration_that_is_not_here_says_nothing(tmp_path: Path) -> None:
+    assert context_of(at("model", tmp_path)) is None
+    (tmp_path / "config.json").write_text("no JSON")
+    assert context_of(at("model", tmp_path)) is None
+
+
+def test_lengths_above_the_context_are_named() -> None:
+    check_lengths("m", [5, 9], None)
+    check_lengths("m", [5, 9], 9)
+    with pytest.raises(TooLong, match="2 texts of up to 10 tokens, m reads 8") as caught:
+        check_lengths("m", [5, 9, 10], 8)
+    assert caught.value.places == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
+    """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from harness.local_model import load
+    from harness.types import Response
+    from tests.tiny import tiny_checkpoint, tiny_tokenizer
+
+    folder = tiny_checkpoint(tmp_path / "model")  # reads 256
+    if kind == "gpt2":
+        size = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 256}
+        tokenizer = tiny_tokenizer()
+        GPT2LMHeadModel(
+            GPT2Config(**size, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=4)
+        ).save_pretrained(folder)
+    model = load(str(folder), LoadOptions(device="cpu"), None)
+    short, long = ([{"role": "user", "content": " ".join(["ba"] * count)}] for count in (3, 250))
+    answer = Response("be bi bo", True, 4)  # with the template's three tokens: 7 more
+    assert len(model.mean_logps([short], [answer])) == 1
+    with pytest.raises(TooLong, match=r"1 texts of up to 257 tokens, .* reads 256") as caught:
+        model.mean_logps([short, long], [answer, answer])
+    assert caught.value.places == [1]
+    with pytest.raises(TooLong):
+        model.choice_logps([[{"role": "user", "content": " ".join(["ba"] * 254)}]], ["ba", "be"])

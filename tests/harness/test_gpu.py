@@ -1,0 +1,74 @@
+"""GPU-hours and memory by hand: 2, 4, 6 or 8 FLOPs per weight and token, 16 or 4 bytes per weight."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli.wiring import load_registry
+from harness.facts import Size
+from harness.gpu import DEVICES, flops, hours, training_bytes, training_factor
+from harness.plan import make_plan
+from harness.price import total
+from harness.recipe import load_recipe
+from harness.recipe_sections import LoraPart, Train
+from harness.stage import Price, Stage
+
+
+def test_hours() -> None:
+    """10^9 weights, 10^9 tokens: 6 x 10^18 FLOPs at 35% of 312 x 10^12 a second are 54,945 s, 15.26 h."""
+    peak = flops("train", 1e9, 1e9, training_factor(Train()))
+    assert hours(peak, "A800-80GB") == pytest.approx(6e18 / (0.35 * 312e12) / 3600)
+    assert hours(peak, "A800-80GB") == pytest.approx(15.26, abs=0.01)
+    assert hours(flops("write", 1e9, 1e6), "H200") == pytest.approx(2e15 / (0.1 * 989e12) / 3600)
+
+
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [({}, 6), ({"gradient_checkpointing": True}, 8), ({"lora": LoraPart()}, 4)],
+)
+def test_factors(options: dict[str, object], factor: float) -> None:
+    assert training_factor(Train.model_validate(options)) == factor
+
+
+def test_memory() -> None:
+    """1,000 weights at 16 bytes; 2 layers x 34 x 8 wide x 10 tokens = 5,440; a teacher of 500 weights at 2 bytes."""
+    size, half = Size(1000, 2, 8, stated=True), {"dtype": "bfloat16"}
+    assert training_bytes(size, Train.model_validate(half), 10, None, "bfloat16") == 16_000 + 5_440
+    teacher = Size(500, None, None, stated=True)
+    assert training_bytes(size, Train.model_validate(half), 10, teacher, "bfloat16") == 16_000 + 5_440 + 1_000
+    # checkpointing keeps 2 bytes a layer, width and token (2 x 2 x 8 x 10 = 320) and one layer whole (2,720)
+    kept = Train.model_validate({**half, "gradient_checkpointing": True})
+    assert training_bytes(size, kept, 10, None, "bfloat16") == pytest.approx(16_000 + 320 + 2_720)
+    adapted = Train.model_validate({**half, "lora": LoraPart()})
+    assert training_bytes(size, adapted, 10, None, "bfloat16") == 4_000 + 5_440
+
+
+def bill(*prices: Price) -> Price:
+    """The sum over stages with these prices."""
+    return total([Stage("train", str(number), {}, price=price) for number, price in enumerate(prices)])
+
+
+def test_the_bill_of_a_plan_adds_hours_and_takes_the_largest_memory() -> None:
+    found = bill(Price(peak_flops=1.0, peak_bytes=3.0), Price(peak_flops=2.0, peak_bytes=2.0))
+    assert (found.peak_flops, found.peak_bytes) == (3.0, 3.0)
+    assert bill(Price(peak_bytes=3.0), Price(peak_bytes=None)).peak_bytes is None
+    assert bill().peak_bytes == 0
+
+
+def test_stages_of_pocket_are_priced_by_the_weights_that_they_use() -> None:
+    """SimPO: 4 rows of 1,024 prompts, 200 + 24 tokens each, 6 FLOPs per weight and token at 35%."""
+    registry = load_registry()
+    plan = make_plan(load_recipe("pocket", ["seeds=[0]"], registry), registry, ("student", "simpo", "kd"))
+    prices = {stage.label: stage.price for stage in plan.stages}
+    student = plan.builder.pricer.size(next(stage for stage in plan.stages if stage.kind == "train"), "student")
+    assert student is not None and student.parameters == 358_176
+    tokens = prices["train simpo seed 0"].tokens
+    assert tokens == 1024 * 4 * 224
+    assert prices["train simpo seed 0"].peak_flops == pytest.approx(6 * student.parameters * tokens / 0.35)
+    live = prices["train kd seed 0"]
+    assert (live.peak_flops or 0) > 6 * student.parameters * live.tokens / 0.35, "the teacher reads along"
+    sampled = prices["sample student seed 0"]
+    written = 1024 * 4 * 24
+    expected = 2 * student.parameters * ((sampled.tokens - written) / 0.4 + written / 0.1)
+    assert sampled.peak_flops == pytest.approx(expected)
+    assert DEVICES["A800-80GB"].gib == 80

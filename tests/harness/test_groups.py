@@ -1,0 +1,56 @@
+"""A method sees what it declared and nothing else: the dataset's answers, samples and the teacher's answers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.method import Needs, Source
+from harness.stage import Stage
+from harness.stages.groups import training_groups, visible
+from harness.types import Group, Prompt, Response
+
+PROMPT = Prompt("p", ({"role": "user", "content": "ba"},), golden="good", rejected="bad")
+SAMPLED = (Response("drawn", True, 1),)
+TAUGHT = (Response("taught", True, 1),)
+
+
+def given(*responses: Source) -> Group:
+    """What a method with these needs is given, where everything lies ready."""
+    lying = {"prompts": PROMPT, "samples": Group(PROMPT, SAMPLED, coverage=0.5), "responses": Group(PROMPT, (), TAUGHT)}
+    work: Any = SimpleNamespace(records=lambda stage, role, file, kind: [lying[role]])
+    (group,) = training_groups(Stage("train", "train", {}), work, Needs(responses=responses))
+    return group
+
+
+@pytest.mark.parametrize(
+    ("declared", "seen"),
+    [
+        ("golden", {"golden": "good"}),
+        ("rejected", {"rejected": "bad"}),
+        ("samples", {"samples": SAMPLED, "coverage": 0.5}),
+        ("teacher", {"teacher": TAUGHT}),
+        ("rollouts", {}),
+    ],
+)
+def test_what_is_declared_is_seen_and_nothing_else(declared: Source, seen: dict[str, Any]) -> None:
+    group = given(declared)
+    found = {
+        "golden": group.prompt.golden,
+        "rejected": group.prompt.rejected,
+        "samples": group.samples,
+        "coverage": group.coverage,
+        "teacher": group.teacher,
+    }
+    nothing = {"golden": None, "rejected": None, "samples": (), "coverage": None, "teacher": ()}
+    assert found == nothing | seen
+    assert group.prompt.messages == PROMPT.messages
+
+
+def test_the_prompt_itself_is_hidden_in_part() -> None:
+    """DCKD declares both of the dataset's answers; a method of samples gets neither."""
+    assert visible(PROMPT, Needs(responses=("golden", "rejected"))) == PROMPT
+    hidden = visible(PROMPT, Needs(responses=("samples",)))
+    assert (hidden.golden, hidden.rejected, hidden.id) == (None, None, "p")

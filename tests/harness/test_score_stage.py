@@ -1,0 +1,49 @@
+"""What the stage ``score`` adds to any benchmark's scores: bounds of missing verdicts, the noise of repeated ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.benchmark import Entrant
+from harness.stages.score import bounds, judge_noise
+from harness.types import Judgment, Question
+from judges import arena_hard, mt_bench
+
+QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]
+
+
+def rated(*ratings: tuple[str, str, float | None], repeat: int = 0) -> list[Judgment]:
+    return [Judgment(question, part, value, repeat=repeat) for question, part, value in ratings]
+
+
+def test_a_missing_rating_could_be_1_or_10() -> None:
+    """Ratings 8, none, 6, 4: (8 + 1 + 6 + 4) / 4 = 4.75 at least and (8 + 10 + 6 + 4) / 4 = 7 at most."""
+    judgments = rated(("a", "turn1", 8), ("a", "turn2", None), ("b", "turn1", 6), ("b", "turn2", 4))
+    entrants = {"x": Entrant((), judgments), "y": Entrant((), judgments[2:])}
+    found = bounds(mt_bench.BENCHMARK, QUESTIONS, entrants, mt_bench.MTBenchConfig(), 0)
+    assert found == {"x": {"mt_bench.score": {"lowest": 4.75, "highest": 7.0}}}
+
+
+def test_a_missing_game_weighs_what_its_verdict_would() -> None:
+    """Question a: much better (weight 3) and none; b: two ties (weight 1 each, half a win).
+
+    Lost by much: (3 + 0 + 0.5 + 0.5) / (3 + 3 + 1 + 1) = 50%; won by much: (3 + 3 + 1) / 8 = 87.5%.
+    """
+    first, second = arena_hard.GAMES
+    judgments = rated(("a", first, 2), ("a", second, None), ("b", first, 0), ("b", second, 0))
+    config = arena_hard.ArenaHardConfig()
+    found = bounds(arena_hard.BENCHMARK, QUESTIONS, {"x": Entrant((), judgments)}, config, 0)
+    assert found["x"]["arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
+
+
+def test_noise_of_repeated_ratings() -> None:
+    """Question a rated 4 and 6 (variance 2), b 7 and 7 (0): 1 on average, of 2 repeats."""
+    judgments = [
+        *rated(("a", "turn1", 4), ("b", "turn1", 7)),
+        *rated(("a", "turn1", 6), ("b", "turn1", 7), repeat=1),
+    ]
+    config = mt_bench.MTBenchConfig(repeats=2)
+    found = judge_noise(mt_bench.BENCHMARK, QUESTIONS, {"x": Entrant((), judgments)}, config, 0)
+    assert found["x"]["mt_bench.score"] == {"judge_repeats": 2.0, "judge_variance": pytest.approx(1.0)}
+    once = {"x": Entrant((), judgments[:2])}
+    assert judge_noise(mt_bench.BENCHMARK, QUESTIONS, once, config, 0) == {}

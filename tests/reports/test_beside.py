@@ -1,0 +1,125 @@
+"""Published values beside ours: each verdict by hand, and each reason not to compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.benchmark import Metric
+from reports.beside import (
+    AGREES,
+    DIFFERS,
+    INCONCLUSIVE,
+    MODELS,
+    NOT_COMPARABLE,
+    Beside,
+    compared,
+    judge_of,
+    paper_row,
+    published_values,
+    reconstructed,
+    same_judge,
+    verdict,
+)
+from results.published import TABLES, published_table
+from results.run import Family, Run
+from tests.reports import world
+
+LC = world.METRICS[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "expected"),
+    [
+        (-1.9, 1.9, 2.0, AGREES),  # within -2..2
+        (-2.0, 2.0, 2.0, AGREES),  # the margin belongs to it
+        (0.3, 1.8, 2.0, AGREES),  # excludes 0 and is within the margin: a difference too small to matter
+        (0.3, 2.1, 2.0, DIFFERS),  # excludes 0 and leaves the margin
+        (-9.0, -3.0, 2.0, DIFFERS),
+        (-0.1, 2.1, 2.0, INCONCLUSIVE),  # holds 0, and more than 2
+        (-5.0, 5.0, 2.0, INCONCLUSIVE),
+        (-0.1, 0.1, None, INCONCLUSIVE),  # no margin: nothing is narrow enough to agree
+        (0.1, 0.2, None, DIFFERS),
+        (0.0, 3.0, 2.0, INCONCLUSIVE),  # 0 is held by an end
+    ],
+)
+def test_verdicts(low: float, high: float, margin: float | None, expected: str) -> None:
+    assert verdict(low, high, margin) == expected
+
+
+def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -> None:
+    """Ours 50.5 [49.0, 52.0], published 49.62: +0.88 [-0.62, 2.38], which holds 0 and leaves 2: inconclusive.
+
+    With [49.5, 51.5]: [-0.12, 1.88] lies within 2: agrees. Ours 60 [58, 62]: +10.38 [8.38, 12.38]: differs.
+    """
+    paper = Beside(49.62, "p", "s")
+    first = compared(paper, 50.5, (49.0, 52.0), LC)
+    assert (first.difference, first.low, first.high) == pytest.approx((0.88, -0.62, 2.38))
+    assert first.verdict == INCONCLUSIVE
+    assert compared(paper, 50.5, (49.5, 51.5), LC).verdict == AGREES
+    assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
+    assert compared(paper, 60.0, (None, None), LC).verdict == INCONCLUSIVE
+    points = Metric("mt_bench.score", "Score", "MT-Bench", margin=0.2)
+    assert compared(Beside(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE  # +0.08 [-0.12, 0.28]
+
+
+def test_what_cannot_be_compared_has_no_difference() -> None:
+    other = compared(Beside(49.62, "p", "s", why=("another judge",)), 50.0, (49.0, 51.0), LC)
+    assert (other.difference, other.verdict) == (None, NOT_COMPARABLE)
+    assert compared(Beside(49.62, "p", "s"), None, (None, None), LC).difference is None
+
+
+def why(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
+    return "; ".join(published_values(run, "table1", run.columns)[row, metric].why)
+
+
+def test_each_reason_is_found() -> None:
+    run = world.paper().run
+    assert why(run) == ""
+    small = replace(run, family=replace(run.family, student="google/gemma-2-9b-it"))
+    assert why(small) == "another student (google/gemma-2-9b-it, the paper's is gemma-2-2b-it)"
+    judged = replace(run, judges={**run.judges, "alpaca_eval": "gpt-4-turbo"})
+    assert why(judged) == "another judge (gpt-4-turbo, the paper's is Llama-3.1-70B-Instruct)"
+    assert why(judged, metric="mt_bench.score") == ""
+    pocket = replace(run, cards=world.CARDS)
+    assert why(pocket) == "other questions"
+    fewer = replace(run, recipe={"prompts": {"source": "ultrafeedback", "n": 512}})
+    assert why(fewer) == "trained on 512 prompts, the paper on about 60,000"
+    assert why(fewer, row="teacher") == ""  # nobody trained it
+    other = replace(run, recipe={"prompts": {"source": "gsm8k-train"}, "reward": {"shuffle": True}})
+    assert why(other) == "other training prompts (gsm8k-train); a control: rewards dealt out at random"
+    cards = tuple(
+        replace(card, deviations=("Not official: head-to-head against the answers of dpo.",)) for card in run.cards
+    )
+    assert why(replace(run, cards=cards)) == "another baseline"
+    assert reconstructed(["LC reconstructed, +-0.15"]) == ["reconstructed LC"]
+    assert reconstructed(["LC (official)", "1 of 2 seeds"]) == []
+
+
+def test_a_family_that_the_paper_lacks_has_no_published_values() -> None:
+    run = replace(world.paper().run, family=Family("pocket", "t", "s"))
+    assert published_values(run, "table1", run.columns) == {}
+    assert published_values(run, None, run.columns) == {}
+
+
+def test_table_2_calls_its_rows_by_rounds_and_responses() -> None:
+    recipe = {"sampling": {"n": 4}, "methods": {"twice": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
+    run = replace(world.paper().run, recipe=recipe)
+    names = {row for _, row, _ in published_table("table2")}
+    assert paper_row("twice", run, names) == "pad-ppd 2/4"
+    assert paper_row("pad-ppd", run, names) == "pad-ppd 1/4"
+    assert paper_row("pad-ppd", run, {"pad-ppd"}) == "pad-ppd"
+
+
+def test_every_published_judge_and_family_is_understood() -> None:
+    judges = {
+        judge_of(one.protocol) for table in ("table1", "table3", "table6") for one in published_table(table).values()
+    }
+    assert judges == {"Llama-3.1-70B-Instruct", "GPT-4 Turbo", None}
+    families = {family for table in TABLES for family, _, _ in published_table(table)} - {"any"}
+    assert families == set(MODELS)
+    assert same_judge("meta-llama/Meta-Llama-3.1-70B-Instruct", "Llama-3.1-70B-Instruct")
+    assert same_judge("gpt-4-1106-preview", "GPT-4 Turbo")
+    assert not same_judge("gpt-4", "GPT-4 Turbo")
+    assert not same_judge("Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct")

@@ -1,0 +1,428 @@
+"""The page in a real browser: it opens without an error, sorts, filters, shows questions, and runs nothing of theirs.
+
+Debian's chromium (``apt-get install chromium``) driven by playwright. Where there is none the tests are skipped with
+the reason, unless DISTILBENCH_BROWSER=1 says that there must be one (``.ci/run`` does).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.html.parts import FOLDER, visible
+from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SECONDS = 60_000
+"""Milliseconds that a step may take: a test machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        why = "no chromium on the path (apt-get install chromium)"
+        if os.environ.get("DISTILBENCH_BROWSER") == "1":
+            pytest.fail(f"{why}, but DISTILBENCH_BROWSER=1 says that there must be one")
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=SECONDS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return the_page(tmp_path_factory.mktemp("page"))[0]
+
+
+class Opened:
+    """A page in a window of its own, with all that it said and asked for."""
+
+    def __init__(self, browser: Any, address: str, **window: Any) -> None:
+        self.context = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | window))
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(SECONDS)
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("dialog", lambda dialog: self.said.append(f"dialog: {dialog.message}"))
+        self.page.goto(address)
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.wait_for_selector("#q-detail[aria-busy=false]")
+
+    def column(self, number: int) -> list[str]:
+        """The main texts of a column of the first table, of the rows that are shown."""
+        cells = f"#table-1 tbody tr:not([hidden]) > :nth-child({number}) > :first-child"
+        return list(self.page.locator(cells).all_inner_texts())
+
+    def head(self, number: int) -> Any:
+        return self.page.locator("#table-1 thead tr:last-child th").nth(number - 1)
+
+    def choose(self, control: str, label: str) -> None:
+        self.page.select_option(f"#q-{control}", label=label)
+        self.settle()
+
+    def listed(self) -> list[str]:
+        return self.page.locator("#q-list li .snippet").all_text_contents()  # those out of sight too
+
+    def title(self) -> str:
+        return str(self.page.inner_text("#q-detail h3"))
+
+    def answers(self) -> list[str]:
+        return self.page.locator("#q-detail .pair").first.locator(".text").all_inner_texts()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, path: Path) -> Iterator[Opened]:
+    opened = Opened(browser, path.as_uri())
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture
+def page(shared: Opened, path: Path) -> Iterator[Opened]:
+    """The page, opened anew in the same window; nothing may have gone wrong in it."""
+    shared.page.goto("about:blank")
+    shared.said.clear()
+    shared.asked.clear()
+    shared.page.goto(path.as_uri())
+    shared.settle()
+    yield shared
+    assert shared.said == []
+    assert shared.page.evaluate("window.hacked") is None
+    outside = [url for url in shared.asked if not url.startswith(("file://", "data:image/svg+xml", "about:"))]
+    assert outside == []
+
+
+def test_it_opens_whole(page: Opened) -> None:
+    assert page.page.title() == visible(f"distilbench: made-up {HOSTILE}")
+    assert page.page.locator("h2").all_inner_texts() == ["Table 1", "Questions", "Run card"]
+    assert page.title() == "q0 (lists)"
+    assert "The student names apple, pear and plum of question q0 with seed 0." in page.answers()
+    page.page.locator("figure img").scroll_into_view_if_needed()
+    wide = "async (image) => { await image.decode(); return image.naturalWidth; }"
+    assert page.page.locator("figure img").evaluate(wide) > 100
+
+
+def test_tables_sort_both_ways_and_back(page: Opened) -> None:
+    before = page.column(1)
+    assert before == ["TEACHER", "STUDENT", "DPO"]
+    page.head(2).locator("button").click()
+    assert page.head(2).get_attribute("aria-sort") == "descending"
+    down = [float(text) for text in page.column(2)]
+    assert down == sorted(down, reverse=True)
+    page.head(2).locator("button").press("Enter")  # the keyboard does the same
+    assert page.head(2).get_attribute("aria-sort") == "ascending"
+    assert [float(text) for text in page.column(2)] == sorted(down)
+    page.head(1).locator("button").click()
+    assert page.column(1) == ["DPO", "STUDENT", "TEACHER"]
+    assert page.head(2).get_attribute("aria-sort") is None
+    page.page.locator("#table-1 [data-reset]").click()
+    assert page.column(1) == before
+
+
+def test_tables_filter(page: Opened) -> None:
+    page.page.locator("#run-card summary", has_text="with their keys").click()
+    grid = page.page.locator("#run-card details [data-grid]")
+    every = grid.locator("tbody tr:visible").count()
+    grid.locator("[data-filter]").fill("judge mt_bench")
+    left = grid.locator("tbody tr:visible").all_inner_texts()
+    assert 0 < len(left) == 2 * len(rows()) < every
+    assert all("judge mt_bench" in text for text in left)
+    assert grid.locator("[data-count]").inner_text() == f"{len(left)} of {every} rows"
+    grid.locator("[data-filter]").fill("nothing has this")
+    assert grid.locator("tbody tr:visible").count() == 0
+    assert not page.page.locator("#table-1 [data-filter]").is_visible()  # three rows need no filter
+
+
+def test_missing_values_stay_last(browser: Any) -> None:
+    """n/a has no value to sort by; text is sorted as people count: 2 before 10."""
+    page = browser.new_page()
+    page.set_content(
+        "<table>" + "".join(f"<tr><td{f' data-sort={v}' if v else ''}>{v}</td></tr>" for v in ("2", "", "-1.5", "10")) +
+        "</table>"
+    )  # fmt: skip
+    for name in ("data.js", "grids.js"):
+        page.add_script_tag(content=(FOLDER / name).read_text(encoding="utf-8"))
+    sort = "(way) => sortedRows([...document.querySelectorAll('tr')], 0, way).map((row) => row.textContent)"
+    assert page.evaluate(sort, "ascending") == ["-1.5", "2", "10", ""]
+    assert page.evaluate(sort, "descending") == ["10", "2", "-1.5", ""]
+    page.close()
+
+
+def test_any_two_answers_side_by_side(page: Opened) -> None:
+    book = books()[0]
+    page.choose("a", "TEACHER")
+    page.choose("b", "DPO")
+    page.page.select_option("#q-b-seed", label="seed 1")
+    page.page.locator("#q-list li").nth(2).click()
+    page.settle()
+    question = book.questions[2]
+    wanted = [book.answer(question, row, seed).turns[0] for row, seed in (("teacher", 0), ("dpo", 1))]
+    assert page.answers() == wanted
+    names = page.page.locator("#q-detail .pair").first.locator("h5").all_inner_texts()
+    assert names == ["TEACHER, seed 0", "DPO, seed 1"]
+    marks = page.page.locator("#q-detail mark").all_inner_texts()
+    assert marks == ["teacher", "0", "dpo", "1"]  # what differs, and nothing else
+    page.page.uncheck("#q-marked")
+    page.settle()
+    assert page.page.locator("#q-detail mark").count() == 0
+    verdicts = page.page.locator("#q-detail .pair").nth(1).inner_text()
+    for said in ("judge-a", "judge-b", "game1", "game2", "swapped", "first: true", "[[A>B]]", "not scored"):
+        assert (said in verdicts) == (said != "not scored")
+
+
+def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
+    page.page.locator("#q-list li").nth(4).click()
+    page.settle()
+    assert "The two answers are the same." in page.page.inner_text("#q-detail")
+    page.page.locator("#q-list li").nth(5).click()
+    page.settle()
+    assert "share few words (0%)" in page.page.inner_text("#q-detail")
+    assert page.page.locator("#q-detail mark").count() == 0
+    page.choose("a", "TEACHER")
+    assert "(an empty answer)" in page.page.inner_text("#q-detail")
+    page.page.locator("#q-list li").nth(6).click()
+    page.settle()
+    assert page.page.locator("#q-detail .badge").all_inner_texts() == ["cut at the token limit"] * 2
+
+
+def test_why_something_is_not_scored(page: Opened) -> None:
+    page.choose("show", "something not scored")
+    assert page.title() == "q7 (facts)"
+    assert page.page.locator("#q-list li").count() == 1
+    assert f"not scored: {REFUSAL}" in page.page.inner_text("#q-detail")
+    assert "I cannot say." in page.page.inner_text("#q-detail")
+
+
+def test_the_list_is_searched_filtered_and_ordered(page: Opened) -> None:
+    """DPO's mean verdict is 1, and -1 in questions 2, 5, 8, 11; the student's is 0, and missing in question 7."""
+    dpo_behind = [2, 5, 8, 11]
+    page.choose("show", "left is better")
+    assert page.listed() == [f"Name {n} fruits." for n in dpo_behind]
+    page.choose("show", "right is better")
+    assert len(page.listed()) == 12 - len(dpo_behind) - 1
+    page.choose("show", "equal")
+    assert page.listed() == []
+    assert "No question is left" in page.page.inner_text("#q-detail")
+    page.choose("show", "all questions")
+    page.choose("order", "left minus right, largest first")
+    assert page.listed()[:4] == [f"Name {n} fruits." for n in dpo_behind]
+    assert page.listed()[-1] == "Name 7 fruits."
+    assert page.title() == "q2 (lists)"  # the first in the new order
+    page.choose("order", "as asked")
+    page.choose("category", "facts")
+    assert page.listed() == [f"Name {n} fruits." for n in (1, 5, 7, 9, 11)]
+    page.choose("category", "all")
+    page.page.fill("#q-search", "NAME fruits 11")
+    page.settle()
+    assert page.listed() == ["Name 11 fruits."]
+    assert page.title() == "q11 (facts)"
+    page.page.fill("#q-search", "")
+    page.choose("measure", "mean verdict, judge-b")
+    assert set(page.page.locator("#q-list .numbers").all_text_contents()) == {"-1 | -1"}
+
+
+def test_the_keyboard_is_enough(page: Opened) -> None:
+    page.page.locator("#q-list").focus()
+    for key, wanted in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", 11), ("PageUp", 1), ("Home", 0)):
+        page.page.keyboard.press(key)
+        page.settle()
+        assert page.page.get_attribute("#q-list", "aria-activedescendant") == f"q-option-{wanted}"
+        assert page.title().split()[0] == f"q{wanted}"
+    page.page.locator("#q-next").press("Enter")
+    page.settle()
+    assert page.title() == "q1 (facts)"
+    assert page.page.evaluate("document.activeElement.textContent") == "Next"  # the focus stays where it was
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate("document.activeElement.closest('#browser') !== null")
+
+
+def test_another_benchmark_with_two_turns_and_a_reference(page: Opened) -> None:
+    page.choose("shelf", "MT-Bench")
+    assert page.title() == "m0"
+    text = page.page.inner_text("#q-detail")
+    for wanted in ("Turn 1", "Turn 2", "And now shorter.", "Shorter: student.", "Rating: [[6]]"):
+        assert wanted in text
+    page.page.locator("#q-detail summary", has_text="Reference").click()
+    assert "ref 0" in page.page.inner_text("#q-detail")
+    assert not page.page.locator("#q-category").is_visible()
+
+
+def test_the_baseline_can_be_a_side(page: Opened) -> None:
+    page.choose("a", "Baseline")
+    assert page.answers()[0] == "Baseline answer 0."
+    assert "not judged itself" in page.page.inner_text("#q-detail")
+    assert not page.page.locator("#q-a-seed").is_visible()
+
+
+def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
+    page.choose("shelf", "MT-Bench")
+    page.choose("a", "DPO")
+    page.choose("b", "TEACHER")
+    page.page.select_option("#q-b-seed", label="seed 1")
+    page.page.locator("#q-list li").nth(2).click()
+    page.settle()
+    again = Opened(browser, page.page.url)
+    assert again.title() == "m2"
+    assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["DPO, seed 0", "TEACHER, seed 1"]
+    again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT/1&b=baseline/'")
+    again.page.wait_for_selector('#q-detail h3:text-is("q4 (lists)")')
+    assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["STUDENT, seed 1", "Baseline"]
+    assert again.said == []
+    again.context.close()
+
+
+def test_hostile_text_is_text(page: Opened) -> None:
+    page.page.locator("#q-list li").nth(3).click()
+    page.settle()
+    assert page.answers() == [visible(f"{HOSTILE} {row}") for row in ("student", "dpo")]
+    shown = page.page.text_content("#q-detail")
+    assert "⟦U+202E⟧" in shown and "⟦U+0000⟧" in shown and "⟦U+001B⟧" in shown
+    assert visible(f"{HOSTILE} [[A>B]]") in shown
+    assert page.page.locator("#browser :is(img, script, svg, iframe)").count() == 0
+    page.choose("show", "something not scored")
+    assert visible(HOSTILE) in page.page.text_content("#q-detail .verdict .badge")
+
+
+def test_what_is_spelled_out_is_the_same_in_both_languages(browser: Any) -> None:
+    texts = [chr(code) for code in (*range(0x300), 0x61C, *range(0x2000, 0x2070), 0xFEFF, 0xE0041, 0x1F600)]
+    page = browser.new_page()
+    page.add_script_tag(content=(FOLDER / "data.js").read_text(encoding="utf-8"))
+    assert page.evaluate("(texts) => texts.map(visible)", texts) == [visible(text) for text in texts]
+    assert page.evaluate(r"visible('a\ud800b\r\nc')") == visible("a\ud800b\nc")
+    page.close()
+
+
+def longest(a: list[str], b: list[str]) -> int:
+    """Length of the longest common subsequence, by the textbook's recursion."""
+    above = [0] * (len(b) + 1)
+    for one in a:
+        row = [0]
+        for place, other in enumerate(b):
+            row.append(above[place] + 1 if one == other else max(above[place + 1], row[-1]))
+        above = row
+    return above[-1]
+
+
+def test_differences_are_the_shortest_and_lose_no_letter(browser: Any) -> None:
+    rng = random.Random(0)
+    pairs = [
+        ["".join(rng.choice(["a ", "b ", "cat\n", "d, ", "中文"]) for _ in range(rng.randrange(14))) for _ in range(2)]
+        for _ in range(60)
+    ]
+    page = browser.new_page()
+    page.add_script_tag(content=(FOLDER / "diff.js").read_text(encoding="utf-8"))
+    script = """(pairs) => pairs.map(([a, b]) => {
+        const words = [wordsOf(a), wordsOf(b)];
+        const found = compareWords(...words);
+        const same = [found.left, found.right];
+        return {
+            words: words.map((some) => some.map((each) => each.word)),
+            kept: words.map((some, side) => some.filter((_, at) => same[side][at]).map((each) => each.word)),
+            joined: [a, b].map((text, side) => pieces(text, words[side], same[side]).map(([piece]) => piece).join("")),
+            share: found.share,
+        };
+    })"""
+    for pair, found in zip(pairs, page.evaluate(script, pairs), strict=True):
+        (a, b), (kept, other) = found["words"], found["kept"]
+        assert found["joined"] == pair
+        assert kept == other
+        assert len(kept) == longest(a, b)
+        assert found["share"] == pytest.approx(2 * len(kept) / (len(a) + len(b)) if a or b else 1)
+    long = page.evaluate("() => compareWords(wordsOf('a '.repeat(5000)), wordsOf('b '.repeat(5000)))")
+    assert long is None
+    page.close()
+
+
+def test_damaged_data_is_said_and_breaks_nothing_else(browser: Any, path: Path, tmp_path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    start = text.index('id="questions-block-1-0">') + len('id="questions-block-1-0">')
+    broken = tmp_path / "broken.html"
+    broken.write_text(f"{text[: start + 20]}AAAA{text[start + 24 :]}", encoding="utf-8")
+    opened = Opened(browser, broken.as_uri())
+    opened.choose("shelf", "MT-Bench")
+    assert opened.page.inner_text("#q-detail").startswith("This cannot be shown:")
+    opened.choose("shelf", "Arena-Hard")
+    assert opened.title() == "q0 (lists)"
+    opened.context.close()
+
+
+CONTRAST = """() => {
+    const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+    const light = ([r, g, b]) => {
+        const part = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const behind = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const found = parse(getComputedStyle(at).backgroundColor);
+            if (found.length === 3 || found[3] > 0) return found;
+        }
+        return [255, 255, 255];
+    };
+    const poor = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (!own || !element.checkVisibility() || element.closest(":disabled, .skip, option")) continue;
+        const [one, other] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+        const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+        if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${element.tagName} ${element.textContent.slice(0, 30)}`);
+    }
+    return poor;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_in_light_and_dark(browser: Any, path: Path, scheme: str) -> None:
+    """Contrast of all text at least 4.5 (WCAG 2.2, AA)."""
+    opened = Opened(browser, path.as_uri(), color_scheme=scheme)
+    assert opened.page.evaluate(CONTRAST) == []
+    ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    opened.context.close()
+
+
+@pytest.mark.parametrize("width", [360, 800, 1900])
+def test_it_fits_narrow_and_wide_windows(browser: Any, path: Path, width: int) -> None:
+    opened = Opened(browser, path.as_uri(), viewport={"width": width, "height": 800})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.context.close()
+
+
+def test_every_control_has_a_name(page: Opened) -> None:
+    script = """() => [...document.querySelectorAll("input, select, button, img, [role=listbox], [role=region]")]
+        .filter((each) => !(each.labels?.length || each.getAttribute("aria-label") || each.getAttribute("alt")
+                            || (each.tagName === "BUTTON" && each.textContent.trim())))
+        .map((each) => each.outerHTML)"""
+    assert page.page.evaluate(script) == []
+
+
+def test_it_prints_without_its_controls(page: Opened) -> None:
+    page.page.emulate_media(media="print")
+    for gone in ("nav", ".tools", "#q-list", ".steps"):
+        assert not page.page.locator(gone).first.is_visible()
+    assert page.page.locator("#q-detail h3").is_visible()
+    page.page.emulate_media(media="screen")
+
+
+def test_without_a_script_the_tables_are_still_there(browser: Any, path: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#table-1 tbody tr").count() == len(rows())
+    assert page.locator("noscript").inner_text() == "The question browser needs JavaScript."
+    assert not page.locator("#browser").is_visible()
+    context.close()

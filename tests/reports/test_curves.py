@@ -1,0 +1,98 @@
+"""Figures with curves: which points make a line, and files that are drawn the same each time."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from harness.target import Point, Target
+from reports.figures.sweeps import curve_chart, curves
+from reports.summary import Summary, summarise
+from results.frames import Results
+from results.run import RowSpec
+from tests.reports import world
+
+TARGET = Target(
+    name="figure9", label="Figure 9", title="Scores over n", rows=("student", "dpo", "dpo-8", "pro", "pro-8"),
+    columns=("alpaca_eval.lc",), layout="curves", axis="n",
+    points={"pro-8": Point("pro", 8), "dpo": Point("dpo", 4), "dpo-8": Point("dpo", 8), "pro": Point("pro", 4)},
+)  # fmt: skip
+
+
+def results(**truth: float) -> Results:
+    names = {"student": 0.42, "dpo": 0.5, "dpo-8": 0.55, "pro": 0.52, "pro-8": 0.51, **truth}
+    world.TRUTH.update({"dpo-8": (names["dpo-8"], "DPO, n = 8"), "pro-8": (names["pro-8"], "PRO, n = 8")})
+    try:
+        return world.make(rows=tuple(names), seeds=(0, 1))
+    finally:
+        del world.TRUTH["dpo-8"], world.TRUTH["pro-8"]
+
+
+def summary(found: Results) -> Summary:
+    return summarise(found, TARGET)
+
+
+def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
+    found = results()
+    lines = curves(summary(found), found.run, summary(found).columns[0])
+    assert [(line.series, line.title, line.x) for line in lines] == [
+        ("pro", "PRO", (4, 8)),
+        ("dpo", "DPO", (4, 8)),
+    ]
+    values = [cell.row for line in lines for cell in line.cells]
+    assert values == ["pro", "pro-8", "dpo", "dpo-8"]
+
+
+def test_a_row_without_a_value_is_left_out_of_its_line() -> None:
+    found = world.with_missing(results(), "pro-8", "failed: out of memory")
+    line = curves(summary(found), found.run, summary(found).columns[0])[0]
+    assert (line.series, line.x) == ("pro", (4,))
+
+
+def test_a_line_without_its_own_row_is_named_by_its_points() -> None:
+    found = results()
+    rows = tuple(RowSpec(row.id, "PAD, alpha 1") if row.id == "dpo-8" else row for row in found.run.rows)
+    target = replace(TARGET, points={"dpo-8": Point("pad-ppd", 1.0)})
+    made = replace(found, run=replace(found.run, rows=rows))
+    (line,) = curves(summarise(made, target), made.run, summarise(made, target).columns[0])
+    assert line.title == "PAD"
+
+
+def test_files_are_drawn_the_same_each_time_and_say_what_they_show() -> None:
+    found = results()
+    first, second = (curve_chart(summary(found), found.run) for _ in range(2))
+    assert first == second
+    assert first["png"].startswith(b"\x89PNG") and first["pdf"].startswith(b"%PDF")
+    text = first["svg"].decode()
+    assert "Figure 9: Scores over n" in text  # letters are drawn as paths, their text beside them as a comment
+
+
+def test_lines_differ_without_colour() -> None:
+    """Grey print: no two lines share marker and dashes; the picture has more than one grey."""
+    import matplotlib.image
+
+    found = results()
+    picture = matplotlib.image.imread(io.BytesIO(curve_chart(summary(found), found.run, ["png"])["png"]))
+    grey = picture[..., :3].mean(axis=2)
+    assert (grey < 0.7).sum() > 500 and len(set((grey.ravel() * 20).astype(int))) > 5
+
+
+def test_a_figure_without_any_value_says_so() -> None:
+    found = results()
+    for row in TARGET.points:
+        found = world.with_missing(found, row, "not run yet")
+    assert not curves(summary(found), found.run, summary(found).columns[0])
+    assert len(curve_chart(summary(found), found.run, ["png"])["png"]) > 1000
+
+
+@pytest.mark.parametrize("columns", [("alpaca_eval.lc", "alpaca_eval.wr")])
+def test_a_panel_for_each_metric(columns: tuple[str, ...]) -> None:
+    import matplotlib.image
+
+    found = results()
+    wide = summarise(found, replace(TARGET, columns=columns))
+    one = matplotlib.image.imread(io.BytesIO(curve_chart(summary(found), found.run, ["png"])["png"]))
+    two = matplotlib.image.imread(io.BytesIO(curve_chart(wide, found.run, ["png"])["png"]))
+    assert two.shape[1] > 1.5 * one.shape[1]

@@ -1,0 +1,89 @@
+"""Figures: made where the data are there, the same bytes each time, one look per row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from reports.figures import all_figures
+from reports.figures.scatter import front
+from reports.figures.training import smooth
+from reports.palette import COLOURS, LOOKS, colour, look
+from reports.summary import summarise
+from reports.targets import TARGETS
+from results.frames import Results
+from results.lineage import Training
+from tests.reports import world
+
+HOSTILE = "$\\frac{} <script>alert(1)</script>"
+
+
+def full() -> Results:
+    """Two trained rows with lengths, categories and training curves."""
+    results = world.make(rows=("teacher", "student", "dpo", "pad-ppd"), seeds=(0, 1))
+    details: dict[str, dict[str, float | str]] = {
+        "alpaca_eval.wr": {"mean_length": 900.0, "baseline_length": 1500.0, "truncated": 0.0},
+        "mt_bench.score": {"category:math": 5.0, "category:writing": 7.0, "category:stem": 6.0},
+    }
+    for place in results.scores:
+        if place[1] in details:
+            results = world.with_score(results, place, detail=details[place[1]])
+    rows = tuple(replace(row, title=HOSTILE) if row.id == "dpo" else row for row in results.run.rows)
+    trained = {
+        (row, seed): Training({"sample": 60.0, "train": 30.0 * (seed + 1)}, 1, curve(0.1 * seed, log), "2.13")
+        for row, log in (("dpo", "margin"), ("pad-ppd", "agreement"))
+        for seed in (0, 1)
+    }
+    return Results(replace(results.run, rows=rows), results.scores, trained=trained)
+
+
+def curve(start: float, log: str) -> tuple[dict[str, object], ...]:
+    return tuple(
+        {"step": step, "loss": start + 1 / step, "terms": {}, "logs": {log: float(step)}} for step in range(1, 6)
+    )
+
+
+def test_every_figure_is_drawn_where_its_data_are() -> None:
+    results = full()
+    summary = summarise(results, TARGETS["table1"])
+    made = all_figures(summary, results, ["svg"])
+    assert list(made) == [".svg", "-length.svg", "-cost.svg", "-categories-mt_bench.svg", "-training.svg"]
+    assert all(b"<script" not in content for content in made.values())
+    assert made == all_figures(summarise(full(), TARGETS["table1"]), full(), ["svg"])
+    bare = world.make(rows=("student", "kd"), seeds=(0,))
+    assert list(all_figures(summarise(bare, TARGETS["table1"]), bare, ["svg"])) == [".svg"]
+
+
+def test_a_pdf_has_no_date_in_it() -> None:
+    results = world.make(rows=("student",), seeds=(0,))
+    pdf = all_figures(summarise(results, TARGETS["table1"]), results, ["pdf"])[".pdf"]
+    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
+
+
+def test_the_front_by_hand() -> None:
+    """a costs 1 and scores 5; b costs more for less; c costs 2 and scores 7; d costs as c and scores less."""
+    assert front({"b": (1.5, 4), "c": (2, 7), "a": (1, 5), "d": (2, 6), "e": (3, 7)}) == ["a", "c"]
+    assert front({}) == []
+
+
+def test_smoothing_by_hand() -> None:
+    """Windows of three: (0+3)/2, (0+3+6)/3, (3+6)/2."""
+    assert smooth([0, 3, 6], 1) == [1.5, 3, 4.5]
+    assert smooth([1, 2], 0) == [1, 2]
+
+
+def test_every_row_has_one_look_everywhere() -> None:
+    assert len(set(COLOURS.values())) == len(COLOURS) >= 18
+    assert len({one.marker for one in LOOKS.values()}) == len(LOOKS)  # told apart without colour
+    assert look("my-method") == look("my-method") and colour("my-method").startswith("#")
+    third = {look(f"method-{number}") for number in range(40)}
+    assert len(third) > 30
+
+
+def test_neighbours_of_the_papers_table_differ_in_grey() -> None:
+    """Luminance (Rec. 709, 0..1) of one bar and of the next: at least 4 of 100 apart."""
+    rows = TARGETS["table1"].rows
+    weights = ((0.2126, 1), (0.7152, 3), (0.0722, 5))
+    grey = [sum(weight * int(colour(row)[i : i + 2], 16) for weight, i in weights) / 255 for row in rows]
+    near = [(a, b) for (a, x), (b, y) in pairwise(zip(rows, grey, strict=True)) if abs(x - y) < 0.04]
+    assert not near

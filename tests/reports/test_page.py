@@ -1,0 +1,498 @@
+"""The HTML page without a browser: packed data, escaping, what the question browser is given, the run card."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markupsafe import Markup
+
+from harness.errors import UserError
+from harness.stage import Stage
+from harness.types import Question
+from reports.html import card, page, parts, questions, tables
+from reports.layout import build
+from reports.summary import summarise
+from reports.targets import TARGETS
+from results.frames import Results
+from results.store import ArtifactStore
+from results.trail import read_trails, stages_behind
+from tests.reports import shelves, world
+from tests.reports.pages import HOSTILE, books, rows, the_page, write
+
+
+class Reader(HTMLParser):
+    """Collects elements, attributes and the text inside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: dict[str, list[str]] = {"script": [], "style": []}
+        self.text = ""
+        self.now = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.now = tag
+        if tag in self.inside:
+            self.inside[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.now = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.now in self.inside:
+            self.inside[self.now][-1] += data
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results, ArtifactStore]:
+    return the_page(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def read(made: tuple[Path, Results, ArtifactStore]) -> Reader:
+    return Reader(made[0].read_text(encoding="utf-8"))
+
+
+def chunks(reader: Reader) -> dict[str, Any]:
+    """All packed data of a page, unpacked."""
+    names = [str(attributes["id"]) for attributes in reader.all("script") if attributes.get("type") == "text/plain"]
+    texts = [text for text, at in zip(reader.inside["script"], reader.all("script"), strict=True) if at.get("type")]
+    return {name: parts.unpack(text) for name, text in zip(names, texts, strict=True)}
+
+
+# Packing and escaping
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "\ud800 alone", "a\x00\x1b\u202e\r\n", "中文 \U0001f600", "", "</script>" * 99]
+)
+def test_packed_text_comes_back_and_cannot_end_its_element(text: str) -> None:
+    packed = parts.pack({"text": [text]})
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", packed)
+    assert parts.unpack(packed) == {"text": [text]}
+    assert parts.pack({"text": [text]}) == packed
+
+
+def test_packing_saves_space_and_refuses_nan() -> None:
+    assert len(parts.pack(["the same answer"] * 1000)) < 200
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        parts.pack({"score": float("nan")})
+
+
+def test_only_packed_data_goes_in_unescaped() -> None:
+    section = parts.Section("One", Markup("<p>fine</p>"), {"x": "</script><script>alert(1)</script>"})
+    with pytest.raises(ValueError, match="pack"):
+        page.page("t", [section])
+
+
+def test_a_plain_string_is_never_markup() -> None:
+    made = page.page("<b>", [parts.Section("<i>", "<script>alert(1)</script>")])  # type: ignore[arg-type]
+    assert "<script>alert" not in made
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in made
+    assert "<b>" not in made and "<i>" not in made
+
+
+def test_two_sections_of_one_title_are_refused() -> None:
+    with pytest.raises(UserError, match="judges-compared"):
+        page.page("t", [parts.Section("Judges compared", Markup("")), parts.Section("Judges, compared", Markup(""))])
+
+
+def test_what_cannot_be_seen_is_spelled_out() -> None:
+    assert parts.visible("a\x1b[31m\u202eb\ud800\x00") == "a⟦U+001B⟧[31m⟦U+202E⟧b⟦U+D800⟧⟦U+0000⟧"
+    assert parts.visible("tab\tline\n\U0001f468\u200d\U0001f469 é") == "tab\tline\n\U0001f468\u200d\U0001f469 é"
+    assert "⟦U+202E⟧" in parts.render("figure.html.jinja", picture=parts.Picture("\u202e", b"", ""), content="")
+
+
+def test_our_scripts_can_stand_in_a_page() -> None:
+    script = page.joined()
+    assert "</script" not in script.lower()
+    assert "<!--" not in script
+    assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|Function)\b", script)
+
+
+def test_the_policy_names_our_script_and_style_and_nothing_else(read: Reader) -> None:
+    (policy,) = [str(at["content"]) for at in read.all("meta") if at.get("http-equiv") == "Content-Security-Policy"]
+    script = [text for text, at in zip(read.inside["script"], read.all("script"), strict=True) if not at.get("type")]
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        f"script-src '{page.digest(script[0])}'",
+        f"style-src '{page.digest(read.inside['style'][0])}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    assert len(script) == len(read.inside["style"]) == 1
+
+
+def test_hostile_text_makes_no_element_and_no_address(read: Reader) -> None:
+    assert HOSTILE.startswith("</script><script>")  # else this would test nothing
+    assert {tag for tag, _ in read.elements} & {"iframe", "object", "embed", "base", "link", "svg", "b"} == set()
+    for tag, attributes in read.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "action", "data"):
+                assert str(value).startswith(("#", "data:image/svg+xml;base64,")), (tag, value)
+    assert "{{ 7 * 7 }}" in read.text  # template syntax of a row's title stays what it is
+    assert "49" not in re.findall(r"\{\{.*?\}\}", read.text)
+
+
+def test_the_same_results_give_the_same_bytes(made: tuple[Path, Results, ArtifactStore], tmp_path: Path) -> None:
+    again = write(tmp_path / "page.html", made[1], made[2])
+    assert again.read_bytes() == made[0].read_bytes()
+
+
+def test_every_id_is_there_once_and_every_anchor_leads_somewhere(read: Reader) -> None:
+    ids = [str(attributes["id"]) for _, attributes in read.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    anchors = [str(at["href"]).removeprefix("#") for at in read.all("a")]
+    assert anchors and set(anchors) <= set(ids)
+
+
+# Tables
+
+
+def test_a_report_table_becomes_a_grid() -> None:
+    results = world.with_score(world.make(seeds=(0,)), ("pro", "gsm8k.acc", 0), n=100, unscored=50)
+    results = world.with_missing(results, "kd", "needs a shared vocabulary")
+    view = build(summarise(results, TARGETS["table1"]), results.run)
+    grid = tables.grid_of(view)
+    assert [column.title for column in grid.columns] == [
+        "Method (pocket)",
+        "LC %",
+        "WR %",
+        "WR %",
+        "Score (1~10)",
+        "Acc. %",
+    ]
+    by_row = {row[0].text: row for row in grid.rows}
+    assert [cell.sort for cell in by_row["Standard KD"][1:]] == [None] * 5  # n/a
+    assert by_row["PRO"][5].text == "refused:" and by_row["PRO"][5].sort is None
+    best = by_row["PAD-PPD"][1]
+    assert best.sort == float(best.text) and best.strong and best.tone == "good"
+    assert best.beside.startswith("(↑") and best.beside.endswith(")*")
+    assert by_row["Teacher"][0].tone == "faint"
+    assert grid.foot[0][0].text == "Detectable"
+    assert any("needs a shared vocabulary" in text for _, text in grid.notes)
+    shown = Reader(str(parts.table(grid)))
+    assert [at.get("colspan") for at in shown.all("th") if at.get("scope") == "colgroup"] == ["2", "1", "1", "1"]
+    assert len(shown.all("td")) == 1 + 11 * 5  # the empty corner, ten rows and the foot
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("45.87", 45.87), ("-1", -1.0), ("n/a", None), ("refused:", None), ("nan", None), ("1e5", None)]
+)
+def test_numbers_of_cells(text: str, value: float | None) -> None:
+    assert tables.number(text) == value
+
+
+# Questions
+
+
+def test_the_browser_has_every_answer_and_verdict(read: Reader) -> None:
+    data = chunks(read)
+    for number, book in enumerate(books()):
+        index = data[f"questions-index-{number}"]
+        assert [one[0] for one in index["questions"]] == [question.id for question in book.questions]
+        assert index["sides"] == [[row.upper(), seed] for row in rows() for seed in (0, 1)]
+        blocks = [data[f"questions-block-{number}-{block}"] for block in range(len(index["starts"]))]
+        assert [len(block) for block in blocks] == [
+            end - start for start, end in zip(index["starts"], [*index["starts"][1:], len(book.questions)], strict=True)
+        ]
+        records = [record for block in blocks for record in block]
+        for question, record in zip(book.questions, records, strict=True):
+            assert record["turns"] == list(question.turns)
+            assert record["baseline"] == list(question.baseline)
+            for place, (row, seed) in enumerate((row, seed) for row in rows() for seed in (0, 1)):
+                answer = book.answer(question, row, seed)
+                assert record["answers"][place][0] == list(answer.turns)
+                own = next(said for judge, said in record["judgments"][place] if index["judges"][judge] == "judge-a")
+                wanted = [
+                    [each.part, each.verdict, each.reason, each.reply] for each in book.judge(question, row, seed)
+                ]
+                assert [[part, value, why, reply] for part, _, value, why, _, reply, _, _ in own] == wanted
+
+
+def test_the_index_has_the_numbers_of_the_list(read: Reader) -> None:
+    index = chunks(read)["questions-index-0"]
+    book = books()[0]
+    assert [measure["title"] for measure in index["measures"]] == [
+        "mean verdict, judge-a", "mean verdict, judge-b", "share in WR",
+    ]  # fmt: skip
+    student = index["sides"].index(["STUDENT", 0])
+    for place, question in enumerate(book.questions):
+        judgments = book.judge(question, "student", 0)
+        verdicts = [each.verdict for each in judgments if each.verdict is not None]
+        mean = sum(verdicts) / len(verdicts) if verdicts else None
+        assert index["measures"][0]["values"][student][place] == mean
+        assert index["unscored"][student][place] == sum(each.verdict is None for each in judgments)
+    assert sum(index["unscored"][student]) > 0
+
+
+def test_where_rules_decide_the_metric_comes_first(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    results = shelves.make(store, [replace(books()[1], judges={})], ("student",), (0,))
+    run = replace(results.run, judges={"mt_bench": "by rule"})
+    source = questions.Source("T", Results(run, results.scores), read_trails(Results(run, results.scores), store))
+    index, _ = questions.contents(questions.shelves([source])[0])
+    assert [measure["title"] for measure in index["measures"]] == ["share in Score", "mean verdict, by rule"]
+
+
+def test_long_answers_are_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limit 100 characters: a block is closed by the question that goes over it."""
+    monkeypatch.setattr(questions, "_BLOCK", 100)
+    store = ArtifactStore(tmp_path)
+    results = shelves.make(store, books()[:1], ("student", "dpo"), (0,))
+    texts = {"arena_hard": books()[0].questions}
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, read_trails(results, store), texts)])
+    index, blocks = questions.contents(shelf)
+    counted = 0
+    for start, block in zip(index["starts"], blocks, strict=True):
+        records = parts.unpack(block)
+        assert start == counted
+        counted += len(records)
+        sizes = [
+            sum(len(turn) for answer in one["answers"] for turn in answer[0])
+            + sum(len(said[5]) for side in one["judgments"] for _, judged in side for said in judged)
+            for one in records
+        ]
+        assert sum(sizes[:-1]) <= 100
+    assert counted == len(books()[0].questions)
+    assert len(blocks) > 1
+
+
+def test_questions_that_are_not_at_hand_leave_their_answers(
+    made: tuple[Path, Results, ArtifactStore], tmp_path: Path
+) -> None:
+    _, results, store = made
+    other = [Question("new", ("something else",))]
+    path = write(tmp_path / "p.html", results, store, {"arena_hard": other, "mt_bench": "pull them first"})
+    data = chunks(Reader(path.read_text(encoding="utf-8")))
+    assert data["questions-index-0"]["problem"] == "those at hand are not those that were asked"
+    assert data["questions-index-1"]["problem"] == "pull them first"
+    assert [one[0] for one in data["questions-index-0"]["questions"]] == [q.id for q in books()[0].questions]
+    assert data["questions-block-0-0"][0]["turns"] == []
+    assert data["questions-block-0-0"][0]["answers"][0][0] == list(
+        books()[0].answer(books()[0].questions[0], rows()[0], 0).turns
+    )
+
+
+def test_two_targets_share_what_is_the_same(tmp_path: Path) -> None:
+    """The second run has one row that the first has too, and one of the same name with other answers."""
+    store = ArtifactStore(tmp_path)
+    book = books()[0]
+    one = shelves.make(store, [book], ("student", "dpo"), (0,))
+    changed = replace(book, answer=lambda q, row, seed: book.answer(q, row, seed + 7 * (row == "dpo")))
+    aside = ArtifactStore(tmp_path / "aside")
+    two = shelves.make(aside, [changed], ("student", "dpo"), (0,))
+    sources = [questions.Source("Table 1", one, read_trails(one, store))]
+    (same,) = questions.shelves([*sources, questions.Source("Table 3", one, read_trails(one, store))])
+    assert [side.title for side in same.sides] == ["STUDENT", "DPO"]
+    third = replace(read_trails(two, aside)[0], store=store)
+    moved = replace(third, entries=tuple(replace(e, answers=e.answers + "x" * (e.row == "dpo")) for e in third.entries))
+    (both,) = questions.shelves([*sources, questions.Source("Table 3", two, (moved,))])
+    assert [side.title for side in both.sides] == ["STUDENT", "DPO", "Table 3: DPO"]
+
+
+def test_a_row_without_a_score_says_why(made: tuple[Path, Results, ArtifactStore]) -> None:
+    _, results, store = made
+    missing = world.with_missing(results, "dpo", "needs a shared vocabulary")
+    shelf = questions.shelves([questions.Source("Table 1", missing, read_trails(missing, store))])[0]
+    assert shelf.unavailable == (("DPO", "needs a shared vocabulary"),)
+    assert "DPO" not in [side.title for side in shelf.sides]
+
+
+def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    results = shelves.make(store, books()[:1], ("student", "dpo"), (0,))
+    texts = {"arena_hard": books()[0].questions}
+    (trail,) = read_trails(results, store)
+    student = next(entry for entry in trail.entries if entry.row == "student")
+    other = replace(trail, baseline=student.answers, baseline_row="student")
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, (other,), texts)])
+    index, blocks = questions.contents(shelf)
+    assert index["baseline"] == "student"
+    first = books()[0].questions[0]
+    assert parts.unpack(blocks[0])[0]["baseline"] == list(books()[0].answer(first, "student", 0).turns)
+
+
+# Behind the scores
+
+
+def test_stages_are_found_once_and_in_order(made: tuple[Path, Results, ArtifactStore]) -> None:
+    _, results, store = made
+    markers = stages_behind(results, store)
+    # per benchmark: an answer and a judge stage for each row and each of two seeds, and one score stage
+    wanted = {"answer": 2 * len(rows()) * 2, "judge": 2 * len(rows()) * 2, "score": 2}
+    assert {kind: sum(each["kind"] == kind for each in markers) for kind in wanted} == wanted
+    assert len(markers) == len({each["key"] for each in markers}) == sum(wanted.values())
+    assert [each["started"] for each in markers] == sorted(each["started"] for each in markers)
+
+
+def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    results = shelves.make(store, books()[:1], ("student",), (0,))
+    (trail,) = read_trails(results, store)
+    (store.path("judge", trail.entries[0].judged[0].key) / "meta.json").unlink()
+    (left,) = read_trails(results, store)
+    assert left.entries[0].judged == ()
+    assert len(stages_behind(results, store)) == 2
+    (store.path("answer", trail.entries[0].answers) / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"no finished answer artifact .* Run the recipe again"):
+        left.answers(trail.entries[0].answers)
+
+
+def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None:
+    results = world.make(("student", "kd"), (0,))
+    begun = Results(replace(results.run, finished=False), {}, dict.fromkeys(results.scores, "not run yet"))
+    path = page.write_page(tmp_path / "p.html", [page.Part("table1", begun, 0.98)], ArtifactStore(tmp_path / "store"))
+    reader = Reader(path.read_text(encoding="utf-8"))
+    assert "nothing to browse" in reader.text
+    assert "UNFINISHED RUN" in reader.text
+    assert chunks(reader) == {}
+
+
+def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    book = replace(books()[0], judges={})
+    results = shelves.make(store, [book], ("student",), (0,))
+    (trail,) = read_trails(results, store)
+    answers = f"answer/{trail.entries[0].answers}"
+    for judge in ({"kind": "openai", "model": "judge-a", "temperature": 0.5}, {"kind": "pocket", "noise": 1.0}):
+        params = {"benchmark": book.name, "judge": judge, "config": {"repeats": 1}}
+        stage = Stage("judge", "j", params, {"answers": answers})
+        store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
+    (trail,) = read_trails(results, store)
+    assert trail.judges[0] == "judge-a"
+    assert sorted(trail.judges[1:]) == ["judge-a (temperature=0.5)", "pocket"]
+
+
+def test_the_run_card_adds_up() -> None:
+    """Two judge stages: 3 + 5 s; 2 + 3 calls; (100 + 10) + (200 + 30) = 340 tokens; $0.01 per call."""
+
+    def marker(kind: str, key: str, seconds: float, memory: int, **measured: int) -> dict[str, Any]:
+        return {
+            "kind": kind, "key": key, "label": f"{kind} {key}", "params": {"benchmark": "b"}, "wall_seconds": seconds,
+            "peak_memory_bytes": memory, "measurements": measured, "started": "2026-01-01T00:00:00+00:00",
+            "python": "3.11", "platform": "linux", "packages": {"numpy": "2"}, "git": None,
+        }  # fmt: skip
+
+    markers = [
+        marker("train", "a", 60.0, 2_000_000_000, tokens=5000),
+        marker("judge", "b", 3.0, 500_000_000, calls=2, prompt_tokens=100, completion_tokens=10),
+        marker("judge", "c", 5.0, 700_000_000, calls=3, prompt_tokens=200, completion_tokens=30),
+    ]
+    grid = card.costs(markers, lambda benchmark, read, written: 0.02 if read == 100 else 0.03)
+    texts = [[cell.text for cell in row] for row in (*grid.rows, *grid.foot)]
+    assert texts == [
+        ["train", "1", "1 min 00 s", "2.0 GB", "5,000", "-", "-", "-"],
+        ["judge", "2", "8.0 s", "700 MB", "-", "5", "340", "$0.05"],
+        ["all", "3", "1 min 08 s", "2.0 GB", "5,000", "5", "340", "$0.05"],
+    ]
+    unknown = card.costs(markers, lambda benchmark, read, written: None if read == 100 else 0.03)
+    assert unknown.rows[1][7].text == "$0.03 + unknown"
+
+
+def test_durations_and_sizes() -> None:
+    assert [card.duration(each) for each in (0.44, 12.4, 59.7, 185, 7800)] == [
+        "0.4 s", "12 s", "1 min 00 s", "3 min 05 s", "2 h 10 min",
+    ]  # fmt: skip
+    assert [card.size(each) for each in (1_600_000, 2_500_000_000)] == ["2 MB", "2.5 GB"]
+
+
+def test_the_run_card_says_what_made_the_numbers(read: Reader, made: tuple[Path, Results, ArtifactStore]) -> None:
+    _, results, store = made
+    keys = {cell.score for cell in results.run.cells}
+    assert all(key in read.text for key in keys)
+    assert "min_coverage: 0.98" in read.text
+    assert "0123456789ab" in read.text
+    assert "made up" in read.text
+    assert store.meta("score", keys.pop())["packages"]["numpy"] in read.text
+
+
+def test_a_page_needs_a_target(made: tuple[Path, Results, ArtifactStore], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least one target"):
+        page.write_page(tmp_path / "p.html", [], made[2])
+    with pytest.raises(UserError, match=r"unknown target 'table9'"):
+        page.write_page(tmp_path / "p.html", [page.Part("table9", made[1], 0.9)], made[2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactStore], tmp_path: Path) -> None:
+    _, results, store = made
+    further = parts.Section("Judges compared", Markup("<p>extra</p>"), {"x": parts.pack([1])})
+    shown = [page.Part("table1", results, 0.0), page.Part("eval", results, 0.0)]
+    path = page.write_page(tmp_path / "p.html", shown, store, further=[further])
+    reader = Reader(path.read_text(encoding="utf-8"))
+    assert [at["id"] for at in reader.all("section")] == [
+        "table-1", "evaluation", "judges-compared", "questions", "run-card",
+    ]  # fmt: skip
+    assert len([at for at in reader.all("details") if at.get("class") == "card"]) == 2
+    assert chunks(reader)["judges-compared-x"] == [1]
+    assert chunks(reader)["questions-index-0"]["sides"] == [[row.upper(), seed] for row in rows() for seed in (0, 1)]
+
+
+def test_a_page_is_made_without_torch() -> None:
+    code = (
+        "import sys; import reports.html.page; from reports.html.parts import render\n"
+        "reports.html.page.page('t', [])\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'judges', 'methods'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# The command line
+
+
+def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.cli.paging import prices, questions_of
+    from harness.cli.wiring import load_registry
+
+    registry = load_registry()
+
+    monkeypatch.setenv("DISTILBENCH_ASSETS", "/nowhere")
+    results = world.make(("student",), (0,))
+    asked = {
+        "alpaca_eval": {"judge": "main", "questions": "pocket", "limit": 3},
+        "arena_hard": {"judge": "main", "questions": "official"},
+        "mine": {},
+    }
+    recipe = {"benchmarks": asked, "judges": {"main": {"kind": "openai", "model": "gpt-4.1-2025-04-14"}}}
+    run = replace(results.run, recipe=recipe)
+    found = questions_of(run, registry)
+    assert len(found["alpaca_eval"]) == 3
+    assert "assets pull" in found["arena_hard"]
+    assert found["mine"] == "no benchmark 'mine' is known here; name its file with --plugin"
+    price = prices(run, registry)
+    assert price("alpaca_eval", 1_000_000, 0) == pytest.approx(2.0)  # dollars per million tokens read
+    assert price("mine", 1_000_000, 0) is None
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli.showing import report
+    from results.run import write_run
+
+    results = shelves.make(ArtifactStore(tmp_path / "store"), books()[:1], ("student", "dpo"), (0,))
+    write_run(tmp_path / "mine" / "table1" / "run.json", results.run)
+    report("table1", "mine", tmp_path, 0.0, html=True)
+    path = tmp_path / "mine" / "report" / "report.html"
+    assert f"wrote {path}" in capsys.readouterr().err
+    found = chunks(Reader(path.read_text(encoding="utf-8")))
+    assert found["questions-index-0"]["sides"] == [["STUDENT", 0], ["DPO", 0]]

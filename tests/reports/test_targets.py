@@ -1,0 +1,102 @@
+"""The targets as data: rows that can be made, columns that exist, and the paper's table of hyperparameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli.wiring import load_registry
+from harness.recipe import load_recipe
+from harness.recipe_rows import MODELS
+from harness.target import Target
+from reports.report import view_of, write_report
+from reports.settings import settings, settings_csv
+from reports.targets import EVAL, TARGETS
+from reports.targets.table4 import SETTINGS
+from results.frames import Results
+from results.published import TABLES, published_table
+from results.run import Family, Run
+from tests.reports import world
+
+REGISTRY = load_registry()
+PAPERS = [target for target in TARGETS.values() if target is not EVAL]
+
+
+def test_the_papers_tables_and_figures_are_there() -> None:
+    tables = [f"table{number}" for number in range(1, 7)]
+    assert [target.name for target in PAPERS][: len(tables)] == tables
+    assert [name for name in TARGETS if name.startswith("figure")] == ["figure4", "figure5", "figure6"]
+
+
+@pytest.mark.parametrize("target", PAPERS, ids=lambda target: target.name)
+def test_a_target_names_what_there_is(target: Target) -> None:
+    metrics = {metric.id for each in REGISTRY.benchmarks.values() for metric in each.metrics}
+    costs = {"cost.time", "cost.memory"} if target.measured else set()
+    assert set(target.columns) <= metrics | costs
+    made = {*MODELS, *REGISTRY.methods, *target.variants}
+    assert set(target.rows) <= made and len(set(target.rows)) == len(target.rows)
+    assert set(target.variants) <= set(target.rows)
+    assert {variant.of for variant in target.variants.values()} <= set(REGISTRY.methods)
+    assert not target.rows or target.reference in target.rows
+    assert target.focus is None or target.focus in target.rows
+    assert target.published is None or target.published in TABLES
+    if target.layout == "curves":
+        assert set(target.points) == set(target.rows) - set(MODELS) and target.axis
+        assert {point.series for point in target.points.values()} <= set(REGISTRY.methods)
+
+
+def test_rows_of_published_tables_have_our_names() -> None:
+    """So that a value is found beside our cell; Table 3's n/a rows are ours alone."""
+    families = {"table1": "gemma2", "table2": "gemma2", "table3": "hetero", "table6": "scaling"}
+    for name, family in families.items():
+        theirs = {row for each, row, _ in published_table(name) if each == family}
+        ours = set(TARGETS[name].rows)
+        assert theirs <= ours and ours - theirs <= {"kd", "minillm"}, name
+
+
+def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
+    for name, read in (
+        ("figure4", lambda entry: entry.part.rounds),
+        ("figure5", lambda entry: entry.config["alpha"]),
+        ("figure6", lambda entry: entry.sampling.n),
+    ):
+        target = replace(TARGETS[name])
+        made = load_recipe("gemma2", (), REGISTRY, target).methods
+        for row, point in target.points.items():
+            assert read(made[row]) == point.x, row
+            assert made[row].method == point.series
+
+
+def pocket(*overrides: str, family: str = "pocket") -> Run:
+    recipe = load_recipe("pocket", overrides, REGISTRY, TARGETS["table4"]).resolved()
+    run = world.make(rows=("student",)).run
+    return replace(run, recipe=recipe, family=Family(family, "t", "s"), rows=(), cells=(), name="mine")
+
+
+def test_settings_are_those_that_the_run_trains_with() -> None:
+    """The row's own values come before the recipe's; a setting of ours that the paper has is marked as the same."""
+    run = pocket("train.learning_rate=1e-3", "methods.pad-ppd={beta: 2.0, train: {learning_rate: 8e-7}}")
+    found = {each.name: each for each in settings(run)}
+    assert set(found) == set(SETTINGS)
+    assert (found["beta"].used, found["beta"].same) == (2.0, False)
+    assert (found["learning_rate"].used, found["learning_rate"].same) == (8e-7, True)
+    assert [family for family, _ in found["learning_rate"].published] == ["gemma2", "llama3"]
+    gemma = {each.name: each for each in settings(replace(run, family=Family("llama3", "t", "s")))}
+    assert [number.value for _, number in gemma["learning_rate"].published] == [1e-6]
+    assert gemma["learning_rate"].same is False
+    without = replace(run, recipe={**run.recipe, "methods": {}})
+    assert {each.used for each in settings(without)} == {None}
+
+
+def test_table4_is_written_without_scores(tmp_path: Path) -> None:
+    results = Results(pocket(), {})
+    files = {path.name for path in write_report(results, "table4", tmp_path)}
+    assert files == {"table4.md", "table4.tex", "table4.csv", "table4.json"}
+    view = view_of(results, "table4")
+    rows = {row.title: [cell.value for cell in row.cells] for row in view.rows}
+    assert rows["alpha"] == ["0.8", "0.8", "yes", "no search stated"]
+    assert rows["learning rate"][1] == "8e-07 (gemma2), 1e-06 (llama3)"
+    assert len(settings_csv(TARGETS["table4"], results.run).splitlines()) == 1 + 9  # nine published values
+    assert "Setting (pocket)" in (tmp_path / "table4.md").read_text(encoding="utf-8")

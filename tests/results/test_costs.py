@@ -1,0 +1,113 @@
+"""What training cost: summed over the stages that a row comes from, whoever shares them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.benchmark import Metric
+from harness.memory import peak, reset_peak
+from harness.stage import Stage, ref
+from harness.types import Score
+from reports.summary import summarise
+from reports.targets import TARGETS
+from results.costs import GIB, with_costs
+from results.frames import Results
+from results.lineage import trainings
+from results.run import Cell, Family, RowSpec, Run, shared, write_run
+from results.store import ArtifactStore
+
+SECONDS = {"prompts": 100.0, "sample": 1.0, "reward": 20.0, "train": 300.0, "answer": 5000.0, "score": 7000.0}
+
+
+def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
+    """An artifact whose provenance has the seconds of its kind, and a peak of 2 GiB (training: 3)."""
+    inputs = {f"in{number}": ref(stage) for number, stage in enumerate(reads)} | {r: ref(s) for r, s in roles.items()}
+    made = Stage(kind, name, {"name": name}, inputs)
+    folder = store.write(made, lambda _: {"peak_memory": int(3 * GIB)} if kind == "train" else {})
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    meta |= {"wall_seconds": SECONDS[kind], "peak_memory_bytes": int(2 * GIB)}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return made
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
+    """Two rounds: prompts, sample 1, reward 1, train 1 -> sample 2, reward 2, train 2; and the untrained student."""
+    store = ArtifactStore(tmp_path)
+    prompts = put(store, "prompts", "p")
+    first = put(store, "train", "t1", prompts, put(store, "reward", "r1", put(store, "sample", "s1", prompts)))
+    second = put(store, "reward", "r2", put(store, "sample", "s2", prompts, model=first))
+    last = put(store, "train", "t2", prompts, second, student=first)
+    two, plain = put(store, "answer", "a2", model=last), put(store, "answer", "a0")
+    inputs = {"answers:two/0": two, "answers:student/0": plain}
+    score = put(store, "score", "sc", **inputs)
+    metric = Metric("alpaca_eval.lc", "LC", "AlpacaEval 2")
+    cells = tuple(Cell(row, metric.id, 0, score.key, f"{row}/0") for row in ("two", "student"))
+    rows = (RowSpec("student", "Student", True), RowSpec("two", "Two rounds"))
+    run = Run("r", {}, "2026-01-01", True, Family("f", "t", "s"), rows, (metric,), (0,), cells)
+    scores = {(row, metric.id, 0): Score(metric.id, 50.0, 40.0, 60.0, 100, 0) for row in ("two", "student")}
+    return store, Results(run, scores, trained=trainings(run, store))
+
+
+def test_every_round_counts_and_what_follows_does_not(made: tuple[ArtifactStore, Results]) -> None:
+    """2 x (1 + 20 + 300) = 642 s; prompts, answers and scores are left out."""
+    _, results = made
+    assert list(results.trained) == [("two", 0)]
+    cost = results.trained["two", 0]
+    assert cost.seconds == {"train": 600.0, "reward": 40.0, "sample": 2.0}
+    assert cost.hours * 3600 == pytest.approx(642.0)
+    assert cost.peak_memory == 3 * GIB, "the train stage's own measurement"
+
+
+def test_costs_become_columns_that_are_neither_tested_nor_best(made: tuple[ArtifactStore, Results]) -> None:
+    _, results = made
+    found = with_costs(results)
+    assert [metric.id for metric in found.run.columns] == ["alpaca_eval.lc", "cost.time", "cost.memory"]
+    assert found.run.columns[1].unit == "s"
+    summary = summarise(found, TARGETS["table2"])
+    cell = summary.cells["two", "cost.time"]
+    assert cell.value == pytest.approx(642.0)
+    assert (cell.low, cell.p, cell.refused) == (None, None, False)
+    assert summary.cells["two", "cost.memory"].value == 3.0
+    assert all(column.best == () and column.warnings == () for column in summary.columns if column.metric.measured)
+    assert summary.cells["student", "cost.time"].notes == ("not trained, or a stage of it is no longer in the store",)
+    assert "sample, reward, train" in found.run.notes[-1]
+
+
+def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results]) -> None:
+    store, results = made
+    gone = next(each for each in store.list("reward"))
+    (gone.path / "meta.json").unlink()
+    found = replace(results, trained=trainings(results.run, store))
+    assert not found.trained["two", 0].complete
+    assert ("two", "cost.time", 0) in with_costs(found).missing
+
+
+def test_the_peak_can_be_counted_anew() -> None:
+    """64 MiB are touched and given back: the peak remembers them, until it is reset (on Linux)."""
+    reset_peak()
+    before = peak()
+    block = bytearray(64 << 20)
+    block[:: 1 << 12] = b"x" * (len(block) >> 12)
+    high = peak()
+    assert high >= before + (48 << 20)
+    del block
+    reset_peak()
+    if Path("/proc/self/clear_refs").exists():
+        assert peak() < high - (32 << 20)
+
+
+def test_shared_stages_are_counted_by_key(tmp_path: Path) -> None:
+    """a b c here; b c d there, c in a third: 2 and 1 of ours, 2 in either."""
+    base = Run("r", {}, "2026-01-01", True, Family("f", "t", "s"), (), (), (), ())
+    for name, keys in (("pocket/table1", "abc"), ("pocket/table2", "bcd"), ("mine/table1", "c"), ("mine/x", "e")):
+        write_run(tmp_path / name / "run.json", replace(base, stages=tuple(keys)))
+    (tmp_path / "broken" / "table1").mkdir(parents=True)
+    (tmp_path / "broken" / "table1" / "run.json").write_text("{")
+    counts = shared(tmp_path, tmp_path / "pocket" / "table1")
+    assert counts == {"pocket/table2": 2, "mine/table1": 1, "": 2}

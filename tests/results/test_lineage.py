@@ -1,0 +1,68 @@
+"""What a student took, read back from the markers of a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.benchmark import Metric
+from harness.stage import Stage, ref
+from results.lineage import trainings
+from results.run import Cell, Family, RowSpec, Run
+from results.store import ArtifactStore
+
+PROMPTS = Stage("prompts", "prompts", {})
+SAMPLE = Stage("sample", "sample", {}, {"prompts": ref(PROMPTS)})
+FIRST = Stage("train", "round 1", {"round": 1}, {"samples": ref(SAMPLE)})
+SECOND = Stage("train", "round 2", {"round": 2}, {"samples": ref(SAMPLE), "student": ref(FIRST)})
+ANSWERS = Stage("answer", "answer", {}, {"model": ref(SECOND)})
+PLAIN = Stage("answer", "answer of the student", {"model": "student"})
+SCORE = Stage("score", "score", {}, {"answers:dpo/0": ref(ANSWERS), "answers:student/0": ref(PLAIN)})
+STAGES = (PROMPTS, SAMPLE, FIRST, SECOND, ANSWERS, PLAIN, SCORE)
+RUN = Run(
+    "r", {}, "", True, Family("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
+    (Metric("m.x", "X", "M"),), (0,),
+    (Cell("student", "m.x", 0, SCORE.key, "student/0"), Cell("dpo", "m.x", 0, SCORE.key, "dpo/0")),
+)  # fmt: skip
+
+
+def fill(folder: Path, stage: Stage) -> Mapping[str, object]:
+    if stage.kind == "train":
+        (folder / "model").mkdir()
+        lines = [json.dumps({"step": step, "loss": 1.0 / step}) for step in (1, 2)]
+        (folder / "model" / "training.jsonl").write_text("\n".join(lines) + "\n")
+    return {}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """Every stage took 10 s, but for the second round's 25."""
+    store = ArtifactStore(tmp_path)
+    for stage in STAGES:
+        marker = store.write(stage, lambda folder, stage=stage: fill(folder, stage)) / "meta.json"
+        meta = json.loads(marker.read_text())
+        meta |= {"wall_seconds": 25.0 if stage is SECOND else 10.0, "peak_memory_bytes": len(stage.label)}
+        marker.write_text(json.dumps(meta))
+    return store
+
+
+def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
+    """Sample 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second round go on after the first's."""
+    found = trainings(RUN, store)
+    assert list(found) == [("dpo", 0)]  # nobody trained the student
+    dpo = found["dpo", 0]
+    assert dpo.seconds == {"sample": 10.0, "train": 35.0}
+    assert dpo.hours == pytest.approx(45 / 3600)
+    assert dpo.peak_memory == len("round 2")
+    assert [record["step"] for record in dpo.curve] == [1, 2, 3, 4]
+
+
+def test_what_was_cleared_away_is_left_out(store: ArtifactStore) -> None:
+    (store.path("train", SECOND.key) / "meta.json").unlink()
+    assert trainings(RUN, store) == {}
+    gone = replace(RUN, cells=(Cell("dpo", "m.x", 0, unavailable="failed"),))
+    assert trainings(gone, store) == {}
