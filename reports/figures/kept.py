@@ -19,7 +19,8 @@ def drawn_from(table: str, results: Results) -> str:
     """Hash of the table's numbers (its JSON), the students' costs and curves, and of what draws them."""
     digest = hashlib.sha256(table.encode())
     for place, one in sorted(results.trained.items()):
-        digest.update(json.dumps([place, one.seconds, one.torch, one.curve], sort_keys=True, default=dict).encode())
+        told = [place, one.seconds, one.complete, one.torch, one.curve]
+        digest.update(json.dumps(told, sort_keys=True, default=dict).encode())
     code = sorted([*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "palette.py"])
     for file in code:
         digest.update(file.read_bytes())
