@@ -3,7 +3,7 @@
 The length control has two data sources. Official questions against the official baseline use the rows of the gamed
 baselines and the published difficulties: exact from the hub's ``df_gamed.csv`` where it is among the assets, else from
 the recovered files (within 0.15 of the leaderboard, and labelled so). Everything else fits the difficulties jointly
-over all entrants of the call and has no gamed rows.
+over all entrants of the call and has no gamed rows, so its penalty is weak and fixed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from judges.length_control import (
     bootstrap,
     contributions,
     converged,
-    fit_exact,
     fit_official,
+    fit_plain,
     length_feature,
 )
 
@@ -198,8 +198,12 @@ def length_controlled(
         )
     difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[here]
     rows = Rows(column.preference[here], column.delta[here], difficulty)
-    fit = (fit_official if data.official else fit_exact)(rows, data.gamed)
+    fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)
     exact = converged(rows, data.gamed, fit) if data.official else fit
+    if data.official and not (fit.coef.any() and exact.coef.any()):
+        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
+        note += ", which gives 50 whatever the verdicts"
+        return Score("alpaca_eval.lc", fit.value, None, None, n, missing, note, detail=_lc_detail(fit, rows))
     draws: Array = np.zeros(0)
     if replicates:
         # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference

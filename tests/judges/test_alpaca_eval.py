@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from harness.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Reply, Score
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
-from judges.alpaca_score import raw_metrics
+from judges.alpaca_score import Column, LengthData, length_controlled, raw_metrics
+from judges.length_control import Gamed
 from judges.pocket_prompts import read_pair_token
 
 CONFIG = AlpacaEvalConfig()
@@ -136,6 +137,42 @@ def test_lc_is_not_given_below_a_hundred_questions() -> None:
 def test_few_entrants_say_that_there_is_no_difficulty_term() -> None:
     questions, entrants = made_up(110, 1)
     assert "no difficulty term" in scores(questions, entrants)["model0"][0].note
+
+
+def head_to_head(seed: int) -> tuple[Score, ...]:
+    """200 soft verdicts around 54.5%, unrelated lengths: what ``--baseline`` gives."""
+    rng = np.random.default_rng(seed)
+    questions = [Question(str(i), (f"i{i}",), baseline=("b" * 300,)) for i in range(200)]
+    answers = [Answer(q.id, ("x" * int(rng.integers(100, 500)),), (True,), (1,)) for q in questions]
+    values = rng.beta(0.6, 0.5, 200)
+    given = [Judgment(q.id, "preference", float(value)) for q, value in zip(questions, values, strict=True)]
+    return BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 200)["m"]
+
+
+def test_a_head_to_head_near_half_is_never_fifty_with_certainty() -> None:
+    """Cross-validation once chose C = 1e-4 for half of such data, and LC was 50 [50, 50] beside a WR of 57.
+
+    One model and lengths unrelated to the verdicts: LC and WR are within 1 point, their intervals equally wide.
+    """
+    for seed in range(8):
+        lc, wr = head_to_head(seed)
+        assert lc.value == pytest.approx(wr.value, abs=1) and lc.low is not None and wr.low is not None
+        assert (lc.high or 0) - lc.low == pytest.approx((wr.high or 0) - wr.low, rel=0.15)
+
+
+def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -> None:
+    """Verdicts that are noise around a half: at C = 1e-4 the gradient never reaches the penalty, as |x| <= 1 and
+
+    0.0001 * (120 * 0.5 + 0.1 * 20 * 0.5) = 0.0061 < 1, so the official code says 50.
+    """
+    rng = np.random.default_rng(0)
+    questions = [Question(str(i), ("i",), baseline=("b" * 50,)) for i in range(120)]
+    preference, delta = rng.permutation(np.repeat([0.1, 0.9], 60)), rng.normal(0, 30, 120)
+    gamed = Gamed(np.tile([0.1, 0.9], 10), rng.uniform(-1, 1, 20), np.zeros(20))
+    data = LengthData(np.zeros(120), gamed, "LC (official)", True)
+    lc = length_controlled(questions, Column(preference, delta, False), data, False, 0, 50)
+    assert lc.detail["C"] == pytest.approx(1e-4) and (lc.value, lc.low, lc.high, lc.replicates) == (50, None, None, ())
+    assert "every coefficient is 0" in lc.note and lc.n == 120
 
 
 def test_nobody_answered() -> None:
