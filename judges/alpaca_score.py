@@ -9,7 +9,7 @@ over all entrants of the call and has no gamed rows, so its penalty is weak and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 
@@ -21,6 +21,7 @@ from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
 from judges.alpaca_eval import drawn
 from judges.common import Ratio, answer_detail, pairs, ratio_score, reasons, resample_counts, verdicts
+from judges.completeness import Given, given
 from judges.glm_solver import joint_difficulty
 from judges.length_control import (
     MIN_QUESTIONS,
@@ -117,6 +118,14 @@ def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
             delta[index] = len(question.baseline[0]) - len(answer.turns[0])
             same = same and answer.turns[0] == question.baseline[0]
     return Column(preference, delta, same)
+
+
+def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -> dict[str, float]:
+    """Verdicts that are missing, and the questions that count by the share of theirs; a draw needs none."""
+    parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
+    found, counts = given(questions, entrant.judgments, parts), ~np.isnan(column.preference)
+    found = Given(found.read, np.where(counts & (found.read == 0), 0.0, found.asked))
+    return found.detail(np.where(counts, found.share, 0.0))
 
 
 def raw_metrics(preference: Array) -> dict[str, float]:
@@ -235,10 +244,10 @@ def score(
     """LC and WR of every entrant, on the same resamples. Pure but for reading (and keeping) the length files."""
     columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
     data = _length_data(questions, columns, compat) if questions else "no questions"
-    return {
-        key: (
-            length_controlled(questions, columns[key], data, compat, seed, replicates),
-            raw_score(questions, entrant, columns[key], seed, replicates),
-        )
-        for key, entrant in entrants.items()
-    }
+    scored = {}
+    for key, entrant in entrants.items():
+        lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
+        wr = raw_score(questions, entrant, columns[key], seed, replicates)
+        coverage = _coverage(questions, entrant, columns[key])
+        scored[key] = (replace(lc, detail={**lc.detail, **coverage}), replace(wr, detail={**wr.detail, **coverage}))
+    return scored
