@@ -134,7 +134,7 @@ def read_rows(path: Path) -> list[Row]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
     else:
         rows = read_jsonl(path)

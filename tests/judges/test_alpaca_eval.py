@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Reply, Score
+from judges import alpaca_eval
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
 from judges.alpaca_score import Column, LengthData, length_controlled, raw_metrics
 from judges.length_control import Gamed
@@ -27,6 +28,8 @@ def test_a_verdict_by_hand() -> None:
     assert read_token(reply("m", m=0.6, M=0.2, The=0.1)).value == pytest.approx(0.75)
     assert read_token(reply("M", M=0.9)).value == 0.0
     assert read_token(reply("m", **{" m": 0.3, " M": 0.1})).flags == ("stripped-token",)
+    # tokens that are m without their blanks count together: (0.3 + 0.15) / (0.3 + 0.15 + 0.15)
+    assert read_token(reply("m", **{" m": 0.3, "m ": 0.15, " M": 0.15})).value == pytest.approx(0.75)
 
 
 def test_without_log_probabilities_the_text_decides_and_says_so() -> None:
@@ -74,8 +77,19 @@ def test_rankings() -> None:
     good = "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
     assert read_ranking(reply(good)).value == 1.0
     assert read_ranking(reply(good.replace("1}", "2}", 1))).value == 0.0
+    assert read_ranking(reply("[{'model': 'model_1', 'rank': True}]")).value is None
     for bad in ("", "model_1", "[1]", "{'model': 1}", "[{'model': 'model_1', 'rank': 3}]", "[" * 500):
         assert read_ranking(reply(bad)).value is None
+
+
+def test_the_ranking_prompt_is_asked_greedily_for_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its annotator's settings: temperature 0, 100 tokens, no log-probabilities; the weighted one's are 1, 1 and 5."""
+    monkeypatch.setattr(alpaca_eval, "_official_template", lambda name: ({"role": "user", "content": "{instruction}"},))
+    question, answer = Question("q", ("i",), baseline=("b",)), Answer("q", ("a",), (True,), (1,))
+    for prompt, expected in (("ranking", (0.0, 100, 0)), ("weighted", (0.7, 1, 5))):
+        config = AlpacaEvalConfig(questions="official", judge_prompt=prompt, judge_temperature=0.7)
+        (request,) = BENCHMARK.requests(question, answer, config)
+        assert (request.temperature, request.max_tokens, request.top_logprobs) == expected
 
 
 def test_raw_metrics_by_hand() -> None:
@@ -182,7 +196,8 @@ def test_nobody_answered() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    for wrong in ({"limit": 0}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0}):
+    for wrong in ({"limit": 0}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
+                  {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf}):  # fmt: skip
         with pytest.raises(ValueError, match=r"must|needs"):
             AlpacaEvalConfig(**wrong)
     with pytest.raises(ValueError, match="no development split"):
