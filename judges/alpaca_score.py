@@ -30,6 +30,7 @@ from judges.length_control import (
     Gamed,
     Rows,
     bootstrap,
+    confounded,
     contributions,
     converged,
     fit_official,
@@ -205,6 +206,9 @@ def length_controlled(
         return Score(
             "alpaca_eval.lc", 50.0, 50.0, 50.0, n, missing, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates
         )
+    if not data.official and confounded(column.delta[here]):
+        note = "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told"
+        return Score("alpaca_eval.lc", None, None, None, n, missing, f"{note} from ability")
     difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[here]
     rows = Rows(column.preference[here], column.delta[here], difficulty)
     fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)

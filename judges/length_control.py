@@ -34,6 +34,9 @@ WEAK_COST = 100.0
 """C without gamed rows. Of bias and length alone cross-validation at times chooses the strongest penalty, under which
 every coefficient is 0 and LC is 50 whatever was judged. This one moves LC by at most 100 / (C n) points, 0.01 at 100
 instructions, and still keeps a model that wins everything finite."""
+MIN_SPREAD = 0.1
+"""Standard deviation of the length feature below which, without gamed rows, length and ability cannot be told apart:
+beside a mean near 1 (lengths some 3 standard deviations apart) LC has 100 times the variance of the win rate."""
 _SEED = 123  # of liblinear's coordinate order, fixed by the official code
 _CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in cache
 
@@ -83,6 +86,16 @@ def length_feature(delta: Array) -> Array:
     """tanh of the length difference in units of its sample standard deviation; 0 where all differences are equal."""
     spread = float(delta.std(ddof=1)) if delta.size > 1 else 0.0
     return np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
+
+
+def confounded(delta: Array) -> bool:
+    """Whether all answers are so much longer (or shorter) than the baseline's that the length feature is near constant.
+
+    It then explains the verdicts as well as the bias does, and their fit says 50 or anything else. Equal lengths and
+    equal differences have the feature 0 and are no such case; neither are fits with gamed rows, which have no bias.
+    """
+    feature = length_feature(delta)
+    return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
 
 def _design(rows: Rows, gamed: Gamed) -> tuple[Array, Array, Array]:

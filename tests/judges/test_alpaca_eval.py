@@ -174,6 +174,16 @@ def test_a_head_to_head_near_half_is_never_fifty_with_certainty() -> None:
         assert (lc.high or 0) - lc.low == pytest.approx((wr.high or 0) - wr.low, rel=0.15)
 
 
+def test_answers_that_are_all_much_shorter_have_no_length_control() -> None:
+    """0 to 6 characters against 100: once LC was 50 [50, 50] of 70% wins, all of them put down to length."""
+    questions = [Question(str(i), (f"i{i}",), baseline=("b" * 100,)) for i in range(120)]
+    answers = [Answer(q.id, ("x" * (i % 7),), (True,), (1,)) for i, q in enumerate(questions)]
+    given = [Judgment(q.id, "preference", float(i % 10 < 7)) for i, q in enumerate(questions)]
+    lc, wr = BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 50)["m"]
+    assert (lc.value, lc.low, lc.n) == (None, None, 120) and "cannot be told from ability" in lc.note
+    assert wr.value == pytest.approx(70)
+
+
 def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -> None:
     """Verdicts that are noise around a half: at C = 1e-4 the gradient never reaches the penalty, as |x| <= 1 and
 

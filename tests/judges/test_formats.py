@@ -280,6 +280,15 @@ def test_of_repeated_games_the_first_is_exported(tmp_path: Path) -> None:
     assert games[0] is None and games[1]["score"] == "A>B"
 
 
+def test_half_a_surrogate_pair_is_exported_as_json_escapes_it(tmp_path: Path) -> None:
+    """An answer cut in the middle of an emoji, as some servers send it: JSON can hold it, UTF-8 cannot."""
+    question = questions_of("alpaca_eval")[0]
+    answer = Answer(question.id, ("cut \ud83d",), (True,), (1,))
+    (file,) = export_files(tmp_path, Exported("m", [question], [answer]), "alpaca_eval")
+    assert b"cut \\ud83d" in file.read_bytes()
+    assert import_files([file], "alpaca_eval", [question]).answers[0].turns == answer.turns
+
+
 def test_a_turn_without_a_rating_is_written_as_minus_one(tmp_path: Path) -> None:
     """FastChat's own sign: it drops -1 from its mean, a 0 it would average."""
     _, file = export_files(tmp_path, exported("mt_bench"), "mt_bench")

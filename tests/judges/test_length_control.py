@@ -14,6 +14,7 @@ from judges.length_control import (
     WEAK_COST,
     Rows,
     bootstrap,
+    confounded,
     contributions,
     converged,
     fit_official,
@@ -78,6 +79,33 @@ def test_without_gamed_rows_the_penalty_takes_nothing_away(wins: int, expected: 
     spread = np.sqrt(wins * (100 - wins) / 100)
     assert draws.std() == pytest.approx(spread, rel=0.15, abs=1e-6)
     assert contributions(rows, NO_GAMED, fit).std() / 10 == pytest.approx(spread, rel=0.02, abs=1e-2)
+
+
+def test_lengths_that_say_nothing_are_told_from_lengths_that_do() -> None:
+    """All 100 characters shorter, give or take 2: tanh(-100 / 2) = -1. At -+ 25 it is tanh(4 -+ 1), of spread 0.01; at
+
+    -+ 40 tanh(2.5 -+ 1), from 0.91 to 1.
+    """
+    noise = np.random.default_rng(0).normal(0, 1, 200)
+    assert confounded(-100 + 2 * noise) and confounded(100 + 25 * noise)
+    assert not confounded(100 + 40 * noise) and not confounded(100 * noise)
+    assert not confounded(np.full(200, 100.0)) and not confounded(np.zeros(200))
+
+
+def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:
+    """Lengths 2 standard deviations off: the feature is 0.84 -+ 0.25, so LC has 1 + (0.84 / 0.25)^2 = 12 times the
+
+    variance of the win rate, whose interval is 9 points wide. 40 samples at 60%: 38 of their intervals should hold it.
+    """
+    inside, widths = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rows = Rows(rng.beta(0.6, 0.4, 200), rng.normal(600, 300, 200), np.zeros(200))
+        draws = bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(200, 60, seed))
+        low, high = np.percentile(draws, [2.5, 97.5])
+        inside += low <= 60 <= high
+        widths.append(high - low)
+    assert inside >= 33 and np.median(widths) == pytest.approx(9 * np.sqrt(12), rel=0.2)
 
 
 def test_bootstrap_of_the_sample_itself_is_the_estimate() -> None:
