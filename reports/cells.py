@@ -67,7 +67,11 @@ class CellSummary:
     unscored: int = 0
     """Questions that do not, over all seeds."""
     coverage: float | None = None
-    """Scored share of all questions of all seeds, 0..1."""
+    """Scored share of all questions of all seeds, 0..1; a question of which a part was judged counts by that part."""
+    verdicts: int = 0
+    """Verdicts that were asked for, over all seeds; 0 where the scores do not say."""
+    missing: int = 0
+    """Of these, verdicts that are missing."""
     seeds: int = 0
     """Seeds that have a value."""
     by_seed: Mapping[int, float] = field(default_factory=dict)
@@ -118,6 +122,8 @@ def cell_of(results: Results, row: str, metric: str, min_coverage: float) -> tup
         n=min((score.n for score in valued.values()), default=0),
         unscored=sum(score.unscored for score in scores.values()),
         coverage=share(list(scores.values())),
+        verdicts=sum(int(score.detail.get("verdicts", 0)) for score in scores.values()),
+        missing=sum(int(score.detail.get("verdicts_missing", 0)) for score in scores.values()),
         seeds=len(valued),
         bounds=_bounds(list(valued.values())),
         notes=_unique(notes if places else ["not in this run"]),
@@ -194,9 +200,9 @@ def same_length(what: str, lengths: Sequence[int]) -> None:
 
 
 def share(scores: Sequence[Score]) -> float | None:
-    """Scored questions of all questions, 0..1."""
+    """Scored questions of all questions, 0..1, each by the share of its verdicts that its score uses."""
     asked = sum(score.n + score.unscored for score in scores)
-    return sum(score.n for score in scores) / asked if asked else None
+    return sum(score.covered for score in scores) / asked if asked else None
 
 
 def _bounds(scores: Sequence[Score]) -> tuple[float, float] | None:

@@ -101,7 +101,7 @@ def _coverage(summary: Summary) -> list[str]:
     gaps = [cell for cell in summary.cells.values() if cell.bounds is not None]
     if summary.min_coverage >= MIN_COVERAGE or not gaps:
         return []
-    shown = "coverage: the scored share of a cell's questions, where it is not all of them"
+    shown = "coverage: the share of a cell's questions that is scored (of one judged in part, that part), if not all"
     return [f"{shown}. could be: the value if every missing verdict were the worst, and if each were the best."]
 
 
@@ -133,6 +133,9 @@ def _name(metric: Metric) -> str:
     return clean(f"{metric.group} {metric.title}")
 
 
+_VERDICTS = ("missing", "verdicts")
+
+
 def _protocols(summary: Summary, run: Run) -> list[str]:
     """One line per benchmark: who judged, how many questions, how many without a verdict, by which protocol."""
     cards = {card.benchmark: card for card in run.cards}
@@ -151,7 +154,10 @@ def _protocols(summary: Summary, run: Run) -> list[str]:
         n = f"{min(counts)} to {max(counts)} questions" if len(set(counts)) > 1 else n
         judge = clean(run.judges.get(benchmark, "not stated"))
         group = clean(columns[0].metric.group)
-        line = f"{group}: {n}, {unscored} unscored in all rows and seeds; judge: {judge}"
+        line = f"{group}: {n}, {unscored} unscored in all rows and seeds"
+        missing, asked = (sum(max(getattr(cell, name) for cell in row) for row in cells) for name in _VERDICTS)
+        line += f", {missing} of {counted(asked, 'verdict')} missing" if missing else ""
+        line += f"; judge: {judge}"
         hostile = sum(max(cell.injected for cell in row) for row in cells)
         line += f"; {counted(hostile, 'answer')} with text directed at a judge" if hostile else ""
         line += _protocol(cards.get(benchmark))

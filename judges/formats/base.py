@@ -134,7 +134,7 @@ def read_rows(path: Path) -> list[Row]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
     else:
         rows = read_jsonl(path)
@@ -180,9 +180,10 @@ def one_model(names: Iterable[str], wanted: str | None, files: Sequence[Path]) -
 
 
 def write_json(path: Path, rows: Sequence[Row]) -> Path:
-    """A JSON array, readable by people."""
+    """A JSON array, readable by people; half a surrogate pair, which UTF-8 cannot hold, is escaped as JSON does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -150,6 +150,8 @@ def test_official_shots_are_turns_of_the_training_problems(assets, scripted) -> 
         ("the answer is 4", None, ()),
         ('{"answer": ["4"]}', "[", ("broken-json",)),
         ("{" * 3000, None, ()),
+        pytest.param('{"answer": ' + "[" * 100_000, "[" * 100_000, ("broken-json",), id="deep"),
+        ('first "answer": "3", no: "answer": "18"', "18", ("broken-json",)),  # the last one counts
     ],
 )
 def test_json_answers(text: str, answer: str | None, flags: tuple[str, ...]) -> None:
@@ -158,10 +160,21 @@ def test_json_answers(text: str, answer: str | None, flags: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("18", 18), ("$1,200.50", 1200.5), ("18.00", 18), ("-3 apples", -3), ("3/4", 0.75), ("1/0", None), ("none", None)],
+    [
+        *[("18", 18), ("$1,200.50", 1200.5), ("18.00", 18), ("-3 apples", -3), ("3/4", 0.75), ("3 / 4", 0.75)],
+        *[(".5", 0.5), ("-.5", -0.5), ("no.5", 5), ("so...5", 5), ("1.8e1", 18), ("1E+16", 10**16), ("2.5e-1", 0.25)],
+        *[("\u22123", -3), ("18 eggs", 18), ("1e999999999", None), ("1/0", None), ("none", None)],
+    ],
 )
 def test_numbers_are_compared_as_numbers(text: str, number: float | None) -> None:
     assert number_in(text) == number
+
+
+def test_a_number_of_thousands_of_digits_is_wrong_not_an_error() -> None:
+    """Python refuses to read integers of more than 4,300 digits."""
+    text = '{"reasoning": "r", "answer": ' + "9" * 5000 + "}"
+    judgment = gsm8k_json.mark_json(Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)))
+    assert judgment.verdict == 0.0 and judgment.flags == ("broken-json", "no-number")
 
 
 @given(st.text(alphabet='{}[]":,answer0123456789./-$ \n\\', max_size=80))
@@ -197,6 +210,9 @@ def test_the_json_protocol_from_prompt_to_score(scripted) -> None:
 
 
 def test_wrong_combinations_of_protocol_are_refused() -> None:
+    for source in ("", "  "):
+        with pytest.raises(ValueError, match="source must be assets, hub, or a folder"):
+            GSM8KConfig(source=source)
     with pytest.raises(ValueError, match="no worked examples"):
         GSM8KConfig(protocol="json", fewshot=5)
     with pytest.raises(ValueError, match="must be json"):

@@ -82,6 +82,18 @@ def test_answers_that_speak_to_the_judge_are_counted_under_the_table() -> None:
     assert [line.count("3 answers with text directed at a judge") for line in lines] == [1, 0, 0, 0]
 
 
+def test_missing_verdicts_are_counted_under_the_table() -> None:
+    """One seed lacks 3 of 400 verdicts, and LC and WR share them; another lacks none of its 400."""
+    results = world.make()
+    for metric in ("alpaca_eval.lc", "alpaca_eval.wr"):
+        for row, missing in (("dpo", 3.0), ("kd", 0.0)):
+            detail = {"verdicts": 400.0, "verdicts_missing": missing, "questions_covered": 200 - missing / 2}
+            results = world.with_score(results, (row, metric, 0), detail=detail)
+    lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
+    said = "0 unscored in all rows and seeds, 3 of 800 verdicts missing; judge"
+    assert [line.count(said) for line in lines] == [1, 0, 0, 0]
+
+
 def test_the_terminal_table_fits_120_columns() -> None:
     text = on_terminal(world.make())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 120

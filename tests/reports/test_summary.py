@@ -196,6 +196,17 @@ def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
     assert summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", "gsm8k.acc"].value == 46
 
 
+def test_half_judged_questions_are_refused_like_missing_ones() -> None:
+    """All 100 questions count, each with one of two verdicts: 50 of 100. Two seeds, the other whole: 150 of 200."""
+    half = replace(one(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50})
+    results = by_hand({"kd": [half], "dpo": [half, one(46, [46.0] * 99)]})
+    cells = summarise(results, TABLE1).cells
+    assert cells["kd", METRIC.id].refused and cells["kd", METRIC.id].coverage == pytest.approx(0.5)
+    assert cells["dpo", METRIC.id].refused and cells["dpo", METRIC.id].coverage == pytest.approx(0.75)
+    assert (cells["kd", METRIC.id].verdicts, cells["kd", METRIC.id].missing) == (200, 100)
+    assert results.frame().loc[lambda table: table.row == "kd", "coverage"].tolist()[0] == pytest.approx(0.5)
+
+
 def test_a_refused_student_withholds_every_change() -> None:
     rows: dict[str, list[Score | None]] = {
         "student": [one(40, [40.0] * 99, n=1, unscored=9)],
