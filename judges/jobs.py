@@ -24,6 +24,7 @@ from judges.ledger import Ledger
 from judges.stored import StoredBatch
 
 POLL_SECONDS: Final = 10.0
+_CLAIM_SECONDS: Final = 900.0  # a job is made, and noted, within this time
 _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop
 
 
@@ -159,14 +160,15 @@ class _JobAsking:
         if isinstance(outcome, JudgeError):
             self.fail([key], outcome)
             return
-        dollars = self.budget.price(outcome.prompt_tokens, outcome.completion_tokens)
+        dollars = self.budget.cost(outcome, self.missing.get(key))
         self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
         self.finish(key, outcome)
 
     def fail(self, keys: list[str], error: JudgeError) -> None:
         """Note failures."""
         for key in keys:
-            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error))
+            dollars = self.budget.cost(error, self.missing.get(key))
+            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error), dollars)
             self.finish(key, error)
 
     def finish(self, key: str, outcome: Outcome) -> None:
@@ -181,17 +183,25 @@ class _JobAsking:
         for part in _parts(requests, self.jobs.most):
             why = self.budget.refusal_of_all(list(part.values()), self.ledger.batches())
             if why is not None:
-                self.fail(list(part), JudgeError("budget", f"not asked, {why}"))
+                for key in part:  # no failed call: none was made
+                    self.finish(key, JudgeError("budget", f"not asked, {why}"))
                 continue
-            dollars = sum(self.budget.estimate(request) for request in part.values())
-            stored = StoredBatch(
-                uuid.uuid4().hex, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time()
-            )
-            self.ledger.open_batch(stored)
-            stored = replace(stored, id=await self.jobs.submit(part, stored.token))
-            self.ledger.open_batch(stored)
-            self.tries.update(part.keys())
-            self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
+            claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
+            self.states |= dict.fromkeys(part.keys() - claimed, "another process hands it over now")
+            if claimed:
+                await self.hand_over({key: part[key] for key in claimed})
+
+    async def hand_over(self, part: Mapping[str, Request]) -> None:
+        """Make one job. Raises JudgeError."""
+        dollars = sum(self.budget.estimate(request) for request in part.values())
+        stored = StoredBatch(
+            uuid.uuid4().hex, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time()
+        )
+        self.ledger.open_batch(stored)
+        stored = replace(stored, id=await self.jobs.submit(part, stored.token))
+        self.ledger.open_batch(stored)
+        self.tries.update(part.keys())
+        self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
 
 
 def _parts(requests: Mapping[str, Request], most: int) -> Iterator[dict[str, Request]]:

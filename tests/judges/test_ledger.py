@@ -160,7 +160,7 @@ def test_another_version_is_refused(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(UserError, match="version 9, this distilbench reads version 2"):
+    with pytest.raises(UserError, match="version 9, this distilbench reads version 3"):
         Ledger(path)
 
 
