@@ -249,6 +249,23 @@ def test_a_baseline_of_ones_own_in_the_benchmark(name: str, tmp_path: Path) -> N
     assert "not official" in " ".join(benchmark.card(config).deviations) or name == "mt_bench_pairwise"
 
 
+@pytest.mark.parametrize("benchmark", BENCHES)
+def test_half_characters_are_read_and_written(benchmark: str, tmp_path: Path) -> None:
+    """An emoji that was cut: JSON holds its first half as an escape, UTF-8 cannot. It is read as U+FFFD."""
+    questions = questions_of(benchmark)
+    turns = ("cut \ud83d",) * len(questions[0].turns)
+    answers = [Answer(each.id, turns, (True,) * len(turns), (9,) * len(turns)) for each in questions]
+    first = export_files(tmp_path / "one", Exported("m", questions, answers), benchmark)
+    text = first[0].read_text(encoding="utf-8")
+    mark = "\ufffd" if "\ufffd" in text else "\\ufffd"
+    first[0].write_text(text.replace(f"cut {mark}", "cut \\ud83d"), encoding="utf-8")  # as a tool of others leaves it
+    assert "\\ud83d" in first[0].read_text(encoding="utf-8")
+    found = import_files(first[:1], benchmark, questions)
+    assert [each.turns[0] for each in found.answers] == ["cut \ufffd"] * 3
+    write_records(tmp_path / "answers.jsonl", found.answers)
+    export_files(tmp_path / "two", Exported("m", questions, found.answers), benchmark)
+
+
 def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
     given_ = exported("arena_hard")
     with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(83\)"):
