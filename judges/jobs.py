@@ -24,7 +24,8 @@ from judges.ledger import Ledger
 from judges.stored import StoredBatch
 
 POLL_SECONDS: Final = 10.0
-_CLAIM_SECONDS: Final = 900.0  # a job is made, and noted, within this time
+_CLAIM_SECONDS: Final = 3600.0  # a job is made, and noted, within this time
+_THEIRS: Final = "another process is handing it over"
 _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop
 
 
@@ -136,6 +137,9 @@ class _JobAsking:
 
     async def look(self, stored: StoredBatch) -> None:
         """Take in the outcomes of a job that is done, or note that its keys wait."""
+        if stored.id is None and not self.ledger.claim(stored.token, _CLAIM_SECONDS):
+            self.wait_for(stored, _THEIRS)
+            return
         if stored.id is None:  # a run was killed while it made this job
             stored = replace(stored, id=await self.jobs.find(stored.token))
             if stored.id is None:
@@ -144,8 +148,7 @@ class _JobAsking:
             self.ledger.open_batch(stored)
         job = await self.jobs.fetch(str(stored.id))
         if not job.done:
-            state = f"batch job {stored.id}: {job.state}"
-            self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
+            self.wait_for(stored, f"batch job {stored.id}: {job.state}")
             return
         for key in stored.keys:
             outcome = job.outcomes.get(key)
@@ -154,6 +157,10 @@ class _JobAsking:
             elif job.refused:
                 self.fail([key], JudgeError("batch", f"batch job {stored.id}: {job.state}"))
         self.ledger.close_batch(stored.token, f"{job.state}, {len(job.outcomes)} lines")
+
+    def wait_for(self, stored: StoredBatch, state: str) -> None:
+        """Note what is known of the job that these keys lie in."""
+        self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
 
     def take(self, key: str, outcome: Outcome) -> None:
         """Store what a job brought; also for keys that nobody waits for now: they are paid."""
@@ -187,16 +194,19 @@ class _JobAsking:
                     self.finish(key, JudgeError("budget", f"not asked, {why}"))
                 continue
             claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
-            self.states |= dict.fromkeys(part.keys() - claimed, "another process hands it over now")
+            # in this order: another process gives its claims back when its job is noted
+            made = {key for batch in self.ledger.batches() for key in batch.keys}
+            claimed = [key for key in claimed if key not in made]
+            self.states |= dict.fromkeys(part.keys() - claimed, _THEIRS)
             if claimed:
                 await self.hand_over({key: part[key] for key in claimed})
 
     async def hand_over(self, part: Mapping[str, Request]) -> None:
         """Make one job. Raises JudgeError."""
         dollars = sum(self.budget.estimate(request) for request in part.values())
-        stored = StoredBatch(
-            uuid.uuid4().hex, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time()
-        )
+        token = uuid.uuid4().hex
+        stored = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
+        self.ledger.claim(token, _CLAIM_SECONDS)  # so that nobody who sees the note takes us for dead
         self.ledger.open_batch(stored)
         stored = replace(stored, id=await self.jobs.submit(part, stored.token))
         self.ledger.open_batch(stored)
