@@ -341,7 +341,7 @@ def test_a_judge_without_a_label_is_asked_once_more_in_its_own_conversation() ->
     [
         (reply("Then [[A>B]]."), 1.0, None),
         (reply("Both."), None, "no verdict label in the reply"),
-        (JudgeError("empty", "no text"), None, "no verdict label in the reply"),  # the first reply stands
+        (JudgeError("refused", "no"), None, "no verdict label in the reply"),  # the first reply stands
         (JudgeError("timeout", "no reply"), None, "call failed: timeout"),
     ],
 )

@@ -280,13 +280,13 @@ def test_of_repeated_games_the_first_is_exported(tmp_path: Path) -> None:
     assert games[0] is None and games[1]["score"] == "A>B"
 
 
-def test_half_a_surrogate_pair_is_exported_as_json_escapes_it(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_exported_as_a_lost_character(tmp_path: Path) -> None:
     """An answer cut in the middle of an emoji, as some servers send it: JSON can hold it, UTF-8 cannot."""
     question = questions_of("alpaca_eval")[0]
     answer = Answer(question.id, ("cut \ud83d",), (True,), (1,))
     (file,) = export_files(tmp_path, Exported("m", [question], [answer]), "alpaca_eval")
-    assert b"cut \\ud83d" in file.read_bytes()
-    assert import_files([file], "alpaca_eval", [question]).answers[0].turns == answer.turns
+    assert "cut \ufffd" in file.read_text(encoding="utf-8")
+    assert import_files([file], "alpaca_eval", [question]).answers[0].turns == ("cut \ufffd",)
 
 
 def test_a_turn_without_a_rating_is_written_as_minus_one(tmp_path: Path) -> None:
@@ -343,6 +343,23 @@ def test_a_baseline_of_ones_own_in_the_benchmark(name: str, tmp_path: Path) -> N
     request = benchmark.requests(questions[0], Answer(questions[0].id, ("MINE",) * 2, (True,), (1,)), config)[0]
     assert f"OTHER {questions[0].id}" in request.messages[1]["content"]
     assert "not official" in " ".join(benchmark.card(config).deviations) or name == "mt_bench_pairwise"
+
+
+@pytest.mark.parametrize("benchmark", BENCHES)
+def test_half_characters_are_read_and_written(benchmark: str, tmp_path: Path) -> None:
+    """An emoji that was cut: JSON holds its first half as an escape, UTF-8 cannot. It is read as U+FFFD."""
+    questions = questions_of(benchmark)
+    turns = ("cut \ud83d",) * len(questions[0].turns)
+    answers = [Answer(each.id, turns, (True,) * len(turns), (9,) * len(turns)) for each in questions]
+    first = export_files(tmp_path / "one", Exported("m", questions, answers), benchmark)
+    text = first[0].read_text(encoding="utf-8")
+    mark = "\ufffd" if "\ufffd" in text else "\\ufffd"
+    first[0].write_text(text.replace(f"cut {mark}", "cut \\ud83d"), encoding="utf-8")  # as a tool of others leaves it
+    assert "\\ud83d" in first[0].read_text(encoding="utf-8")
+    found = import_files(first[:1], benchmark, questions)
+    assert [each.turns[0] for each in found.answers] == ["cut \ufffd"] * 3
+    write_records(tmp_path / "answers.jsonl", found.answers)
+    export_files(tmp_path / "two", Exported("m", questions, found.answers), benchmark)
 
 
 def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
