@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
 from harness.errors import UserError
+from harness.models import Sampling
 from harness.types import Answer, Question, Response
 from judges import gsm8k_json
 from judges.common import read_jsonl
@@ -68,6 +69,18 @@ def test_lm_eval_drives_our_model(scripted) -> None:
     (score,) = BENCHMARK.score(questions, {"x": Entrant(answers, judgments)}, config, 0, 30)["x"]
     assert score.value == 100 and (score.n, score.unscored) == (6, 0) and score.detail["strict-match"] == 100
     assert "gsm8k 3.0" in str(score.detail["task"]) and score.note.startswith("flexible-extract, 2-shot; gsm8k")
+
+
+def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch) -> None:
+    from judges import lm_eval_model
+
+    real = lm_eval_model.installed_task()
+    assert tuple(real["generation_kwargs"]["until"]) == lm_eval_model.STOPS
+    assert [each["name"] for each in real["filter_list"]] == list(FILTERS)
+    another = {"filter_list": ["f"], "metric_list": ["m"], "metadata": {"version": 9.5}}
+    monkeypatch.setattr(lm_eval_model, "installed_task", lambda: another)
+    made = lm_eval_model.task_config([{"question": "q", "answer": "a"}], [], str, 0, Sampling(8))
+    assert {name: made[name] for name in another} == another
 
 
 def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -129,12 +128,22 @@ def test_calls_in_jobs_count_and_those_refused_are_no_failures(tmp_path):
 
 
 def test_two_processes_hand_the_same_requests_over_once(tmp_path):
+    """The second one begins while the first one's file goes up: its job is noted, but has no id yet."""
+    path, second = tmp_path / "l.sqlite", []
     with FakeServer(respond) as server:
-        server.batches.looks = 99
-        with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda _: asked(server, 5, tmp_path / "l.sqlite"), range(2)))
-        assert [kinds(each) for each in both] == [["pending"] * 5] * 2
-        assert server.batches.made == 1
+        post = server.batches.post
+
+        def upload(handler):
+            if not second:
+                second.append("begun")
+                second[:] = kinds(asked(server, 7, path))
+            return post(handler)
+
+        server.batches.post = upload
+        assert kinds(asked(server, 5, path)) == ["pending"] * 5
+        assert (second, server.batches.made) == (["pending"] * 7, 2)  # 5 are in the making, 2 are its own
+        assert kinds(asked(server, 7, path)) == ["reply"] * 7
+        assert set(server.answered.values()) == {1}
 
 
 def test_a_line_without_text_is_paid_for(tmp_path):
