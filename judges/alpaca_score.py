@@ -248,7 +248,7 @@ def score(
     """LC and WR of every entrant, on the same resamples. Pure but for reading (and keeping) the length files."""
     columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
     data = _length_data(questions, columns, compat) if questions else "no questions"
-    scored = {}
+    scored: dict[str, tuple[Score, ...]] = {}
     for key, entrant in entrants.items():
         lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
         wr = raw_score(questions, entrant, columns[key], seed, replicates)

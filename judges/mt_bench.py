@@ -249,9 +249,9 @@ def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicate
     detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
     detail |= found.detail(found.share)
     for turn in TURNS:
-        given = [parts[turn] for parts in read.values() if turn in parts]
-        if given:
-            detail[turn] = fmean(given)
+        rated = [parts[turn] for parts in read.values() if turn in parts]
+        if rated:
+            detail[turn] = fmean(rated)
     by_category: dict[str, list[float]] = {}
     for question, each in zip(questions, ratings, strict=True):
         by_category.setdefault(question.category, []).extend(each)
