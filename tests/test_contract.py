@@ -159,7 +159,7 @@ def test_the_papers_recipes_train_with_the_papers_settings(registry: Registry) -
 
 @pytest.mark.parametrize("target", ["table2", "figure6"])
 def test_eight_responses_are_shortened_only_where_the_teacher_reads_no_more(target: str, registry: Registry) -> None:
-    """Gemma-2 reads 8,192 tokens: 80 + 8 (768 + 14) + 1,800 = 8,136. Llama 3.1, and pairs of responses, fit as they are."""
+    """Gemma-2 reads 8,192 tokens: 80 + 8 (768 + 14) + 1,800 = 8,136. Llama 3.1, and pairs of responses, fit uncut."""
     cuts = {name: load_recipe(name, (), registry, TARGETS[target]).reward.max_response_tokens for name in PAPERS}
     short = dict.fromkeys(("gemma2", "hetero", "scaling"), 768)
     assert cuts == short | {"llama3": 1500, "gemma2-as-released": 2500, "llama3-as-released": 2500}
