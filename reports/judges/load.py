@@ -53,7 +53,7 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     reference = "student" if "student" in said["titles"] and "student" in said["baselines"] else ""
     panel = Panel(
         frame(calls), items, paired, facts, rates, said["titles"], reference, tuple(said["baselines"]),
-        f"run {said['run']}",
+        f"run {said['run']}", tuple(said.get("notes", ())), said.get("names", {}),
     )  # fmt: skip
     return panel, said["teacher"]
 

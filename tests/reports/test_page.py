@@ -454,6 +454,12 @@ def test_the_run_card_adds_up() -> None:
     assert unknown.rows[1][7].text == "$0.03 + unknown"
 
 
+def test_the_run_card_speaks_no_python() -> None:
+    assert [card.said(value) for value in (True, False, None, 0, 0.5, "both", ["a", None])] == [
+        "yes", "no", "none", "0", "0.5", "both", "a, none",
+    ]  # fmt: skip
+
+
 def test_durations_and_sizes() -> None:
     assert [card.duration(each) for each in (0.44, 12.4, 59.7, 185, 7800)] == [
         "0.4 s", "12 s", "1 min 00 s", "3 min 05 s", "2 h 10 min",
