@@ -41,7 +41,7 @@ def write_run_page(
 
 def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
     """The comparison of judges on the answers of a run; ``None`` where there is none."""
-    from harness.cli.comparing import compared_again
+    from harness.cli.compared import compared_again
 
     comparison = compared_again(folder, store)
     if comparison is None:

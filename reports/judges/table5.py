@@ -20,6 +20,7 @@ from results.published import Published, published_table
 
 TABLE = "table5"
 METRIC = "human_agreement"
+SOFT = "Soft: the judge's probability in place of its label, as alpaca_eval counts by default (1 - mean distance)."
 _SHORT = {"gpt4": "gpt-4", "gpt4-turbo": "gpt-4-turbo"}
 
 
@@ -39,6 +40,7 @@ def table5(comparison: Comparison) -> Grid:
     if not comparison.humans:
         raise ValueError("human agreement needs human annotations")
     theirs = paper()
+    softs = any(each.soft is not None for each in comparison.humans.values())
     rows, used = [], set()
     for name, each in sorted(comparison.humans.items(), key=lambda item: -item[1].value):
         names = {same_model(name), same_model(comparison.judges[name].model)} if name != HUMANS else {HUMANS}
@@ -46,15 +48,21 @@ def table5(comparison: Comparison) -> Grid:
         used.add(match)
         beside = "-" if match is None else f"{theirs[match].value:.2f}"
         shown = f"{100 * each.value:.2f} {span(each.interval, 100)}".rstrip()
-        rows.append((clean(name), shown, beside, f"{each.items:,}", f"{each.calls:,}"))
-    rows += [(f"{row} (paper)", "-", f"{each.value:.2f}", "-", "-") for row, each in theirs.items() if row not in used]
+        soft = ("-" if each.soft is None else f"{100 * each.soft:.2f}",) if softs else ()
+        rows.append((clean(name), shown, *soft, beside, f"{each.items:,}", f"{each.calls:,}"))
+    none = ("-", "-") if softs else ("-",)
+    rows += [
+        (f"{row} (paper)", *none, f"{each.value:.2f}", "-", "-") for row, each in theirs.items() if row not in used
+    ]
     notes = (
         "Human agreement: one annotation against the mode of all human annotations but one (AlpacaEval's definition).",
         "A tie counts one half. Intervals resample questions.",
+        *([SOFT] if softs else []),
         "Comparable with the paper only on the same annotated answers.",
         *comparison.notes,
     )  # fmt: skip
-    header = ("Judge", "Human agreement (%) [95%]", "Paper", "Items", "Verdicts")
+    soft = ("Soft (%)",) if softs else ()
+    header = ("Judge", "Human agreement (%) [95%]", *soft, "Paper", "Items", "Verdicts")
     return Grid(TABLE, f"Table 5: judges and human agreement, {clean(comparison.source)}", header, tuple(rows), notes)
 
 
@@ -63,10 +71,10 @@ def write_table5(comparison: Comparison, folder: Path) -> list[Path]:
     grid = table5(comparison)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["judge", "human_agreement", "low", "high", "items", "verdicts"])
+    writer.writerow(["judge", "human_agreement", "low", "high", "soft", "items", "verdicts"])
     for name, each in comparison.humans.items():
         low, high = each.interval or (None, None)
-        numbers = [number(value) for value in (each.value, low, high)]
+        numbers = [number(value) for value in (each.value, low, high, each.soft)]
         writer.writerow([inert(clean(name)), *numbers, each.items, each.calls])
     contents = {"md": markdown([grid]), "tex": latex([grid]), "csv": out.getvalue()}
     return [write_atomic(folder / f"{TABLE}.{kind}", text.encode()) for kind, text in contents.items()]

@@ -60,6 +60,8 @@ def _judges(comparison: Comparison) -> Iterator[Line]:
             yield _line("", name, what, each.value, each.interval) | {"n": each.items}
     for name, human in comparison.humans.items():
         yield _line("", name, "human agreement", human.value, human.interval) | {"n": human.items}
+        if human.soft is not None:
+            yield _line("", name, "human agreement of probabilities", human.soft, None) | {"n": human.items}
     for name, facts in comparison.judges.items():
         yield _line("", name, "dollars per 1000 calls", facts.dollars, None)
         yield _line("", name, "seconds per 1000 calls", facts.seconds, None)
