@@ -116,7 +116,7 @@ def _calls(path: Path, benchmark: str, name: str) -> Annotated:
     named = [each for each in QUESTION if each in table.columns]
     if not named:
         raise UserError(f"annotations {path}: no column names the question ({', '.join(QUESTION)}).")
-    question, row = table[named[0]].map(_text), _who(table, MODEL, "output_2", path)
+    question, row = _ids(table[named[0]]), _who(table, MODEL, "output_2", path)
     whole = question.notna() & row.notna()
     if not whole.any():
         raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
@@ -138,6 +138,13 @@ def _calls(path: Path, benchmark: str, name: str) -> Annotated:
     for feature in FEATURES:
         made[feature] = _feature(table, feature, path)
     return Annotated(made, made[["benchmark", *ITEM, *FEATURES]], seeds is not None, notes)
+
+
+def _ids(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as text. Programs write a column of numbers with a gap as 7.0, 8.0, ...: where all are so, 7 and 8 again."""
+    found = values.map(_text)
+    given = found.dropna()
+    return found.str.removesuffix(".0") if len(given) and given.str.fullmatch(r"\d+\.0").all() else found
 
 
 def _who(table: pd.DataFrame, names: Sequence[str], text: str, path: Path | None) -> pd.Series[Any]:
@@ -209,7 +216,7 @@ def _feature(table: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
 
 
 def _text(value: object) -> str | None:
-    """An id as text, ``None`` where there is none. A column with gaps makes 7.0 of 7 in some formats: it is 7 again."""
+    """A value as text, ``None`` where there is none; a whole number has no fraction."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():

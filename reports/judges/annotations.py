@@ -95,8 +95,12 @@ def match_humans(read: Annotated, known: pd.DataFrame, path: Path) -> tuple[pd.D
     humans = _placed(read, known, path)
     fitting = humans.merge(known, on=ITEM)
     if fitting.empty:
-        shown = "; ".join(f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].head(3).to_numpy())
-        wanted = "; ".join(f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].head(3).to_numpy())
+        shown = "; ".join(
+            f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].drop_duplicates().head(3).to_numpy()
+        )
+        wanted = "; ".join(
+            f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].drop_duplicates().head(3).to_numpy()
+        )
         raise UserError(
             f"--humans {path}: it annotates no answer that is compared here. It has {shown}; known: {wanted}."
         )

@@ -76,7 +76,8 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     assert section is not None
     assert unpack(section.data["comparison"]) == said
     assert any("3 annotators simulated" in note for note in said["notes"])
-    assert "within the budget" in said["choice"]["reason"]
+    sources = json.loads((place / "runs/given/eval/judges/sources.json").read_text())
+    assert sources["options"] == {"budget": 5.0, "replicates": 100, "simulated": 3, "humans": None}
     (part,) = said["benchmarks"]
     (pair,) = part["agreements"]
     assert (pair["a"], pair["b"], pair["n"]) == ("main", "biased", 2 * LIMIT)

@@ -99,10 +99,14 @@ def test_ids_of_a_csv_stay_text(write):
 
 
 def test_ids_with_a_gap_in_the_column_stay_whole(write, tmp_path):
-    """Parquet keeps a column of numbers with a gap as 1.0, 2.0, NaN."""
-    pd.DataFrame([*PLAIN, row(None, "x", 1)]).to_parquet(tmp_path / "a.parquet")
-    panel = annotation_panel([tmp_path / "a.parquet"], [])
-    assert set(panel.calls["question"]) == set("012345")
+    """Parquet keeps a column of numbers with a gap as 1.0, 2.0, NaN; a CSV made of it has the text 1.0."""
+    table = pd.DataFrame([*PLAIN, row(None, "x", 1)])
+    table.to_parquet(tmp_path / "a.parquet")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    for name in ("a.parquet", "a.csv"):
+        assert set(annotation_panel([tmp_path / name], []).calls["question"]) == set("012345")
+    versions = [row(number, "x", 1) for number in ("1.0", "1.1")]
+    assert annotation_panel([write(versions)], []).calls["question"].tolist() == ["1.0", "1.1"]
 
 
 def test_answers_that_are_the_baselines_own_are_marked(write):
