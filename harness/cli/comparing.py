@@ -262,7 +262,11 @@ def bill(tasks: Sequence[Task], max_cost: float | None, registry: Registry) -> N
         cost = None if None in prices else sum(price for price in prices if price is not None)
         asked, stored = sum(made.asked for made in mine), sum(made.stored for made in mine)
         shown = "price not known" if cost is None else f"${cost:,.2f}"
-        typer.echo(f"{name}: {asked:,} calls to make ({shown}), {stored:,} more are in the ledger", err=True)
+        if not asked and not stored:
+            typer.echo(f"{name}: all verdicts are stored", err=True)
+        else:
+            calls = counted(asked, "call")
+            typer.echo(f"{name}: {calls} to make ({shown}), {stored:,} more are in the ledger", err=True)
         total += cost or 0.0
         dark += [mine[0]] if cost is None else []
     if max_cost is not None and dark:
