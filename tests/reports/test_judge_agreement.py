@@ -34,13 +34,13 @@ def together(table, paired=True, replicates=200):
 
 def test_kappa_and_ac1_by_hand():
     """20 both model, 15 both baseline, 5 + 10 apart: agreement 35/50 = 0.7. Shares of model: 0.5 and 0.6, so chance
-    is 0.5 * 0.6 + 0.5 * 0.4 = 0.5 and kappa (0.7 - 0.5) / 0.5 = 0.4. AC1: mean share 0.55, chance 2 * 0.55 * 0.45 =
-    0.495, so 0.205 / 0.505 = 0.40594."""
+    is 0.5 * 0.6 + 0.5 * 0.4 = 0.5 and kappa (0.7 - 0.5) / 0.5 = 0.4. AC1 over three labels: mean shares 0.55, 0.45
+    and 0, chance 2 * 0.55 * 0.45 / 2 = 0.2475, so 0.4525 / 0.7525 = 0.60133."""
     a, b = [1] * 25 + [0] * 25, [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
     found = together(matrix({"a": a, "b": b}))
     assert found.agreement == pytest.approx(0.7)
     assert found.kappa == pytest.approx(0.4)
-    assert found.ac1 == pytest.approx(0.205 / 0.505)
+    assert found.ac1 == pytest.approx(0.4525 / 0.7525)
     assert found.confusion == ((0, 0, 0), (0, 15, 10), (0, 5, 20))
     assert found.kappa_interval.low < 0.4 < found.kappa_interval.high
     assert (found.mean_a, found.mean_b) == (0.5, 0.6)
@@ -89,9 +89,9 @@ def test_weighted_kappa_counts_grades_that_nobody_gave():
 
 def test_gwet_with_three_labels():
     """Three labels, both judges always right on 10 each: chance is sum(1/3 * 2/3) / 2 = 1/3, AC1 = 1."""
-    assert gwet(10 * np.eye(3)[None], 3)[0] == pytest.approx(1.0)
+    assert gwet(10 * np.eye(3)[None])[0] == pytest.approx(1.0)
     uniform = np.full((1, 3, 3), 1.0)  # agreement 1/3 = chance
-    assert gwet(uniform, 3)[0] == pytest.approx(0.0)
+    assert gwet(uniform)[0] == pytest.approx(0.0)
 
 
 def test_krippendorffs_alpha_of_labels_by_hand():
