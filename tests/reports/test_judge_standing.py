@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.records import write_records
-from harness.types import Judgment
 from reports.judges.compare import compare, pass_calls
 from reports.judges.families import family_of
 from reports.judges.figures import heat_map
 from reports.judges.grids import grids
 from reports.judges.humans import human_agreement
-from reports.judges.load import _calls
 from reports.judges.panel import ITEM, Facts
 from reports.judges.standing import Standing, Yardstick, choose, yardstick
 from reports.judges.tidy import tidy_csv
@@ -215,28 +212,3 @@ def test_stars_mark_what_is_significant():
     shown = {row[0]: row[place] for row in table.rows}
     assert "*" in shown["first"]
     assert "*" not in shown["fair"]
-
-
-class Shelf:
-    """A store of one artifact."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def path(self, kind, key):
-        return self.folder / kind / key
-
-
-def test_verdicts_on_another_scale_come_to_0_and_1(tmp_path):
-    """Arena-Hard's -2..2: the ends are 0 and 1, -1 is a quarter. Grades stay what they are."""
-    (tmp_path / "judge" / "k").mkdir(parents=True)
-    given = [Judgment(question="q", part=f"{n}", repeat=0, verdict=v, reason="", meta={"model_first": n % 2 == 0})
-             for n, v in enumerate((-2.0, -1.0, 2.0, None))]  # fmt: skip
-    write_records(tmp_path / "judge" / "k" / "judgments.jsonl", given)
-    meta = {"params": {"entrants": ["dpo/1"]}, "inputs": {"judgments:dpo/1": "judge/k"}}
-    read = _calls("j", "b", meta, {"range": [-2, 2], "paired": True}, Shelf(tmp_path))
-    assert [each["verdict"] for each in read[:3]] == [0.0, 0.25, 1.0]
-    assert np.isnan(read[3]["verdict"])
-    assert [(each["row"], each["seed"], each["model_first"]) for each in read[:2]] == [("dpo", 1, 1.0), ("dpo", 1, 0.0)]
-    graded = _calls("j", "b", meta, {"range": [-2, 2], "paired": False}, Shelf(tmp_path))
-    assert [each["verdict"] for each in graded[:3]] == [-2.0, -1.0, 2.0]
