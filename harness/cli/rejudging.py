@@ -237,6 +237,7 @@ def describe(
         "format": 1,
         "run": run.name,
         "teacher": teacher,
+        "teacher_model": run.family.teacher,
         "titles": {row.id: row.title for row in run.rows},
         "baselines": [row.id for row in run.rows if row.baseline],
         "judges": judges,
@@ -244,7 +245,11 @@ def describe(
         | {metric.id: f"{metric.group} {metric.title}" for metric in run.columns},
         "notes": asked_otherwise(tasks, run),
         "benchmarks": {
-            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts)}
+            each.benchmark: {
+                "paired": each.paired,
+                "range": list(each.adapter.verdicts),
+                "calls": sum(meta["measurements"]["calls"] for meta in each.judges.values()),
+            }
             for each in {made.judged.benchmark: made.judged for made in tasks}.values()
         },
         "scores": [

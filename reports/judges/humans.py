@@ -115,8 +115,10 @@ def _summaries(
         codes = np.array([place[str(item[2])] for item in found])
         sums = cluster_sums(np.column_stack([values[:, 0], np.ones(len(values))]), codes, len(everything))
         above, below = (weights @ sums).T
-        drawn[judge] = above[below > 0] / below[below > 0]
-        interval = percentile_interval(drawn[judge]) if len(drawn[judge]) > replicates / 2 > 0 else None
+        with np.errstate(invalid="ignore"):  # NaN: a resample without an item of this judge; replicates stay paired
+            drawn[judge] = above / below
+        known, several = drawn[judge][below > 0], len(set(codes))
+        interval = percentile_interval(known, several) if len(known) > replicates / 2 > 0 and several > 1 else None
         hard = judge == HUMANS or np.array_equal(values[:, 0], values[:, 1])
         soft = None if hard else float(values[:, 1].mean())
         summary[judge] = HumanAgreement(judge, float(values[:, 0].mean()), interval, len(values), counts[judge], soft)

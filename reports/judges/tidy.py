@@ -31,7 +31,7 @@ def tidy_csv(comparison: Comparison) -> str:
     for line in lines:
         texts = {name: inert(clean(str(line.get(name, "")))) for name in ("judge", "other", "quantity", "note")}
         numbers = {name: number(line.get(name)) for name in ("value", "low", "high", "n")}
-        fixed = {"source": inert(clean(comparison.source)), "benchmark": str(line.get("benchmark", ""))}
+        fixed = {"source": inert(clean(comparison.source)), "benchmark": inert(clean(str(line["benchmark"])))}
         writer.writerow({**fixed, **texts, **numbers})
     return out.getvalue()
 
@@ -93,7 +93,8 @@ def _ranks(metric: MetricPart) -> Iterator[Line]:
     for judge, ranked in metric.rankings.items():
         for row, value in ranked.values.items():
             yield _line(metric.metric, judge, f"value of {row}", value, metric.intervals[judge][row])
-        yield _line(metric.metric, judge, f"{ranked.top} stays best", ranked.top_stability, None)
+        if ranked.top:
+            yield _line(metric.metric, judge, f"{ranked.top} stays best", ranked.top_stability, None)
     for each in metric.agreements:
         both = {"other": each.b, "n": len(each.rows)}
         yield _line(metric.metric, each.a, "rank spearman", each.spearman, each.spearman_interval) | both

@@ -24,7 +24,7 @@ from harness.types import Answer
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
 from judges.pocket_judge import PocketConfig
 from reports.html.parts import unpack
-from results.run import Family, Run
+from results.run import Family, Run, read_run
 from results.store import ArtifactStore
 from tests.command import distilbench, environment
 
@@ -84,6 +84,12 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     position = next(effect for effect in part["effects"]["biased"] if effect["name"] == "position")
     assert position["interval"][0] <= 2.0 <= position["interval"][1]
     assert part["reliability"]["main"]["calls"] == 80
+    assert said["calls"] == 20  # one pass as the run itself asked: one order, once
+    run = place / "runs/given/eval"
+    assert (
+        json.loads((run / "judges/sources.json").read_text())["teacher_model"]
+        == read_run(run / "run.json").family.teacher
+    )
     assert set(said["metrics"][0]["rankings"]["main"]["values"]) == {"weak", "strong"}
     assert said["judges"]["main"]["seconds"] is None  # part of it was in the ledger
     assert said["judges"]["biased"]["seconds"] > 0
