@@ -28,7 +28,7 @@ def write_run_page(
 
     ``compared``: folders of runs; those whose answers other judges have judged have a section on that.
     """
-    from harness.cli.comparing import FOLDER
+    from harness.cli.compared import FOLDER
     from harness.cli.wiring import load_registry
     from reports.html.page import Part, write_page
     from reports.judges.load import judge_names
@@ -45,7 +45,7 @@ def write_run_page(
 
 def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
     """The comparison of judges on the answers of a run; ``None`` where there is none."""
-    from harness.cli.comparing import compared_again
+    from harness.cli.compared import compared_again
 
     comparison = compared_again(folder, store)
     if comparison is None:

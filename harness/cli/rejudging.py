@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -237,6 +237,7 @@ def describe(
         "format": 1,
         "run": run.name,
         "teacher": teacher,
+        "teacher_model": run.family.teacher,
         "titles": {row.id: row.title for row in run.rows},
         "baselines": [row.id for row in run.rows if row.baseline],
         "judges": judges,
@@ -244,7 +245,11 @@ def describe(
         | {metric.id: f"{metric.group} {metric.title}" for metric in run.columns},
         "notes": asked_otherwise(tasks, run),
         "benchmarks": {
-            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts)}
+            each.benchmark: {
+                "paired": each.paired,
+                "range": list(each.adapter.verdicts),
+                "calls": sum(meta["measurements"]["calls"] for meta in each.judges.values()),
+            }
             for each in {made.judged.benchmark: made.judged for made in tasks}.values()
         },
         "scores": [
@@ -278,22 +283,26 @@ def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
     writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
     writer.writeheader()
     for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
-        parts: dict[
-            str, list[tuple[int | None, str]]
-        ] = {}  # which turns are judged is the question's, not the answer's
-        for entrant, meta in judged.judges.items():
-            row, _, seed = entrant.rpartition("/")
-            given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
-            for question in judged.questions:
-                answer = given[question.id]
-                if question.id not in parts:
-                    parts[question.id] = turns(judged, question, answer)
-                for number, turn in parts[question.id]:
-                    found = differences(question, answer, number, judged.paired)
-                    item = {"row": row, "seed": seed, "question": question.id, "turn": turn}
-                    plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124
-                    writer.writerow({"benchmark": judged.benchmark, **item, **plain})
+        for item, question, answer, number in items(judged, store):
+            found = differences(question, answer, number, judged.paired)
+            plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124
+            writer.writerow({"benchmark": judged.benchmark, **item, **plain})
     return out.getvalue()
+
+
+def items(judged: Judged, store: ArtifactStore) -> Iterator[tuple[dict[str, Any], Question, Answer, int | None]]:
+    """Every judged answer: its ``ITEM`` columns, question, answer, and which turn (from 0; ``None``: all of them)."""
+    parts: dict[str, list[tuple[int | None, str]]] = {}  # which turns are judged is the question's, not the answer's
+    for entrant, meta in judged.judges.items():
+        row, _, seed = entrant.rpartition("/")
+        given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
+        for question in judged.questions:
+            answer = given[question.id]
+            if question.id not in parts:
+                parts[question.id] = turns(judged, question, answer)
+            for number, turn in parts[question.id]:
+                item = {"row": row, "seed": int(seed), "question": question.id, "turn": turn}
+                yield item, question, answer, number
 
 
 def turns(judged: Judged, question: Question, answer: Answer) -> list[tuple[int | None, str]]:

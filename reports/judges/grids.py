@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harness.stats import Interval
 from reports.judges.agreement import BASELINE, LABELS, MODEL, TIE, Agreement
 from reports.judges.bias import EFFECTS, NOTHING, Effect
 from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
+from reports.judges.ranking import Ranking
 from reports.judges.reliability import Reliability, Share
 from reports.judges.render import Grid, span
 from reports.judges.table5 import table5
@@ -80,7 +83,6 @@ def conclusions(comparison: Comparison) -> list[str]:
 def rankings(comparison: Comparison, metric: MetricPart) -> Grid:
     """Rows by judges: value, interval, rank."""
     names = list(metric.rankings)
-    ranks = {name: {row: place for place, row in enumerate(each.values, 1)} for name, each in metric.rankings.items()}
     order = list(dict.fromkeys(row for each in metric.rankings.values() for row in each.values))
     rows = []
     for row in order:
@@ -88,21 +90,31 @@ def rankings(comparison: Comparison, metric: MetricPart) -> Grid:
         for name in names:
             value = metric.rankings[name].values.get(row)
             where = metric.intervals[name].get(row)
-            cells.append(NONE if value is None else f"{ranks[name][row]}. {value:.2f} {span(where, 1)}")
+            cells.append(
+                NONE if value is None else f"{metric.rankings[name].ranks[row]}. {value:.2f} {span(where, 1)}".rstrip()
+            )
         rows.append(tuple(cells))
-    steady = [
-        f"{name}: best {comparison.titles.get(each.top, each.top)}, in {each.top_stability:.0%} of the resamples"
-        for name, each in metric.rankings.items()
-    ]
+    steady = [f"{name}: {_best(each, comparison.titles)}" for name, each in metric.rankings.items()]
     header, name = ("Rank. value [95%]", *map(clean, names)), title(comparison, metric.metric)
     return Grid(f"ranks-{metric.metric}", f"{name} by judge", header, tuple(rows), tuple(map(clean, steady)))
+
+
+def _best(each: Ranking, titles: Mapping[str, str]) -> str:
+    """Which row is best under one judge, and how surely."""
+    tied = [titles.get(row, row) for row, rank in each.ranks.items() if rank == 1]
+    if len(each.values) < 2:
+        return "one row, no ranking"
+    if not each.top:
+        return f"no best row, {'all' if len(tied) == len(each.values) else ' and '.join(tied)} tie"
+    share = "" if each.top_stability is None else f", in {each.top_stability:.0%} of the resamples"
+    return f"best {tied[0]}{share}"
 
 
 def rank_agreements(metric: MetricPart, name: str) -> Grid:
     """Rank correlations of every two judges."""
     rows = tuple(
-        (clean(e.a), clean(e.b), str(len(e.rows)), f"{e.spearman:.3f} {span(e.spearman_interval, 1)}",
-         f"{e.kendall:.3f} {span(e.kendall_interval, 1)}", f"{e.same_top:.0%}")
+        (clean(e.a), clean(e.b), str(len(e.rows)), number(e.spearman, e.spearman_interval),
+         number(e.kendall, e.kendall_interval), NONE if e.same_top is None else f"{e.same_top:.0%}")
         for e in metric.agreements
     )  # fmt: skip
     header = ("Judge", "Judge", "Rows", "Spearman [95%]", "Kendall [95%]", "Same best row")

@@ -200,7 +200,7 @@ def test_rankings_and_their_agreement_by_hand():
 def test_conclusions_are_kept_lost_or_reversed():
     first = rates({"student": 0, "a": 1, "b": 1, "c": 1})
     planned = comparisons(list(first), "student", ("student",))
-    assert planned == [("a", "student"), ("b", "student"), ("c", "student")]
+    assert planned == [[("a", "student"), ("b", "student"), ("c", "student")]]
     other = rates({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
     found = conclusion(("other", "first"), first, other, planned, {"a": "A", "student": "S"})
     assert (found.kept, found.lost, found.reversed) == (("A > S",), ("b > S",), ("c > S",))
@@ -210,9 +210,9 @@ def test_conclusions_are_kept_lost_or_reversed():
     )
     assert again.verdict == "survives"
     assert again.line.startswith("Under other it survives: 3 of 3 significant differences are found again")
-    nothing = conclusion(("other", "first"), rates({"student": 0, "a": 0}), other, [("a", "student")], {})
+    nothing = conclusion(("other", "first"), rates({"student": 0, "a": 0}), other, [[("a", "student")]], {})
     assert nothing.verdict == "nothing to survive"
-    assert comparisons(["a", "b"], "", ()) == [("a", "b")]
+    assert comparisons(["a", "b"], "", ()) == [[("a", "b")]]
 
 
 def yardstick():
