@@ -245,11 +245,8 @@ def describe(
         | {metric.id: f"{metric.group} {metric.title}" for metric in run.columns},
         "notes": asked_otherwise(tasks, run),
         "benchmarks": {
-            each.benchmark: {
-                "paired": each.paired,
-                "range": list(each.adapter.verdicts),
-                "calls": sum(meta["measurements"]["calls"] for meta in each.judges.values()),
-            }
+            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts),
+                             "calls": sum(meta["measurements"]["calls"] for meta in each.judges.values())}
             for each in {made.judged.benchmark: made.judged for made in tasks}.values()
         },
         "scores": [

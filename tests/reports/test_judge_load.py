@@ -95,6 +95,8 @@ def test_a_panel_is_read_with_what_its_run_compares(tmp_path):
     assert read.calls["verdict"].tolist() == [0.4, 0.5]
     assert (read.reference, read.focus, read.baselines) == ("student", "pad-ppd", ("teacher", "student"))
     assert (teacher, read.teacher, read.passes) == ("gemma", "google/gemma-2-9b-it", {"b": 2})
+    given = {"dpo/0": [Score("b.wr", 1.0, None, None, 1, 0, replicates=(1.0, 2.0))]}
+    assert not estimates(given, ("dpo",))["b.wr"]["dpo"].seeds.trained
     other, _ = load_panel(described(tmp_path / "r/eval/judges", baselines=[]), store)
     assert (other.reference, other.focus) == ("", "")
     gone = described(tmp_path / "r/table2/judges", scores=[{"judge": "j", "benchmark": "b", "score": "gone"}])

@@ -109,15 +109,17 @@ def test_unparsed_repeats_count_too():
 
 @pytest.mark.parametrize("humans", [True, False])
 def test_judges_are_compared_on_the_same_items(humans):
-    """100 questions. x lacks question 0, on which y is wrong; elsewhere each is wrong once. On the 99 items of both
-    they are level, so that the order decides, not the item that x was spared: 98 of 99 either."""
+    """100 questions. x has no verdict on two, on which y is wrong, and is wrong once on the rest: 97 of its 98 against
+    98 of 100 of y. On the 98 items of both y is right on all."""
     truth = dict.fromkeys(range(100), 1.0)
-    calls = [("x", "m", q, "", np.nan if q == 0 else float(q != 5)) for q in range(100)]
-    calls += [("y", "m", q, "", float(q not in (0, 7))) for q in range(100)]
+    calls = [("x", "m", q, "", np.nan if q < 2 else float(q != 5)) for q in range(100)]
+    calls += [("y", "m", q, "", float(q >= 2)) for q in range(100)]
     made = panel(calls, truth={str(q): 1.0 for q in truth})
     found = compare(made, people(truth) if humans else None, replicates=100)
-    assert found.yardstick.standings["y"].value == pytest.approx(0.98)
-    assert "99.0% of 99 items" in found.choice.reason
+    own = {name: each.value for name, each in found.yardstick.standings.items()}
+    assert own == {"x": pytest.approx(97 / 98), "y": pytest.approx(0.98)}
+    assert found.choice.judge == "y"
+    assert "100.0% of 98 items" in found.choice.reason
 
 
 def test_replicates_of_judges_stay_paired():
