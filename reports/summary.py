@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from harness.benchmark import Metric
 from harness.errors import UserError
-from harness.stats import Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.target import Target
 from harness.types import Score
 from harness.words import counted
@@ -26,8 +26,6 @@ from results.run import RowSpec
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
 _T = TypeVar("_T")
-FEW_QUESTIONS = 30
-"""Bootstrap intervals from fewer are too narrow (arXiv 2503.01747): three questions that agree would pass any test."""
 Cells = Mapping[str, CellSummary]
 
 
