@@ -9,7 +9,7 @@ the target's focus row against every other trained row, and every trained row ag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.benchmark import Metric
@@ -61,6 +61,8 @@ class Summary:
     min_coverage: float
     absent: tuple[str, ...] = ()
     """Rows and columns of the target that this run does not have."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Trained row to its optimiser steps (the fewest over seeds), where its training curve is known."""
 
     def title(self, row: str) -> str:
         """A row's title; the id itself where the run does not have that row."""
@@ -84,7 +86,15 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
         columns.append(column)
         for row, cell in filled.items():
             cells[row, metric.id] = _beside(_in_range(cell, metric), beside.get((row, metric.id)), metric)
-    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent))
+    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), _steps(results))
+
+
+def _steps(results: Results) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (row, _), one in results.trained.items():
+        if one.curve:
+            found[row] = min(len(one.curve), found.get(row, len(one.curve)))
+    return found
 
 
 def _in_order(have: Mapping[str, _T], wanted: Sequence[str], more: bool) -> list[_T]:

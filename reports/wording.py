@@ -11,6 +11,9 @@ from reports.summary import MIN_COVERAGE, ColumnSummary, Summary
 from results.published import PAPER
 from results.run import Run
 
+FEW_STEPS = 5
+"""Optimiser steps below which a table says how few they are."""
+
 
 def clean(text: str) -> str:
     """``text`` on one line, with control and invisible formatting characters replaced by U+FFFD."""
@@ -58,19 +61,20 @@ def _tests(summary: Summary, run: Run, reference: str) -> list[str]:
     if changes := _most(summary, "comparisons"):
         how = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
         lines.append(
-            f"*: differs from {reference} ({how}, p < 0.05 after Holm's correction over the {changes} rows that a "
-            "column compares with it)."
+            f"*: differs from {reference} ({how}, p < 0.05 after Holm's correction for the "
+            f"{counted(changes, 'comparison')} of each column)."
         )
     if (others := _most(summary, "focus_comparisons")) and summary.target.focus is not None:
         focus = clean(summary.title(summary.target.focus))
         lines.append(
-            f"†: {focus} is better than this row; ‡: worse (same test; Holm over the {others} other trained rows). "
+            f"†: {focus} is better than this row; ‡: worse (same test; Holm's correction for the "
+            f"{counted(others, 'comparison')} of {focus} with other trained rows of a column). "
             "Rows with neither are not shown to differ from it."
         )
     if any(cell.tied for cell in cells):
         lines.append(
-            f"≈: cannot be told from the best row of its column (same test; Holm over the "
-            f"{_most(summary, 'best_comparisons')} other rows)."
+            f"≈: cannot be told from the best row of its column (same test; Holm's correction for the "
+            f"{counted(_most(summary, 'best_comparisons'), 'comparison')} with that row)."
         )
     return lines
 
@@ -82,10 +86,19 @@ def _spread(summary: Summary, run: Run) -> list[str]:
     over = "questions only: another seed may differ by more" if one else "seeds and questions"
     pooled = "" if one else " (the seeds' variance is pooled over the trained rows of a column)"
     lines = [f"Seeds: {seeds}. Intervals and tests are over {over}{pooled}."]
-    if any(column.detectable is not None for column in summary.columns):
+    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
+    if few:
+        counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
+        steps = "1 optimiser step" if counts == "1" else f"{counts} optimiser steps"
         lines.append(
-            "Detectable: the smallest true change that such a run finds in every row with 80% power (5% test, before "
-            "Holm). A row without * is not shown to equal the reference."
+            f"{steps} ({', '.join(clean(summary.title(row)) for row in few)}): so few that the options of the "
+            "loss hardly matter."
+        )
+    if any(column.detectable is not None for column in summary.columns):
+        only = ", for this seed only" if one else ""
+        lines.append(
+            f"Detectable{only}: the smallest true change that such a run finds in every row with 80% power (5% test, "
+            "before Holm). A row without * is not shown to equal the reference."
         )
     splits = [column.split for column in summary.columns if column.split is not None]
     if splits:

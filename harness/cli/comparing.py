@@ -24,6 +24,7 @@ from harness.cli.judge_options import (
 )
 from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
 from harness.errors import UserError
+from harness.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,7 +262,11 @@ def bill(tasks: Sequence[Task], max_cost: float | None) -> None:
         cost = None if None in prices else sum(price for price in prices if price is not None)
         asked, stored = sum(made.asked for made in mine), sum(made.stored for made in mine)
         shown = "price not known" if cost is None else f"${cost:,.2f}"
-        typer.echo(f"{name}: {asked:,} calls to make ({shown}), {stored:,} more are in the ledger", err=True)
+        if not asked and not stored:
+            typer.echo(f"{name}: all verdicts are stored", err=True)
+        else:
+            calls = counted(asked, "call")
+            typer.echo(f"{name}: {calls} to make ({shown}), {stored:,} more are in the ledger", err=True)
         total = None if total is None or cost is None else total + cost
     if max_cost is not None and (total is None or total > max_cost):
         what = "cannot be priced (give price_in and price_out)" if total is None else f"is estimated at ${total:,.2f}"

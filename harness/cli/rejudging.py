@@ -240,6 +240,9 @@ def describe(
         "titles": {row.id: row.title for row in run.rows},
         "baselines": [row.id for row in run.rows if row.baseline],
         "judges": judges,
+        "names": {metric.id.partition(".")[0]: metric.group for metric in run.columns}
+        | {metric.id: f"{metric.group} {metric.title}" for metric in run.columns},
+        "notes": asked_otherwise(tasks, run),
         "benchmarks": {
             each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts)}
             for each in {made.judged.benchmark: made.judged for made in tasks}.values()
@@ -249,6 +252,21 @@ def describe(
             for made in tasks if store.done(made.score)
         ],
     }  # fmt: skip
+
+
+def asked_otherwise(tasks: Sequence[Task], run: Run) -> list[str]:
+    """Why the run's own judge has other values here than in the run's tables: a line, or none where it has not."""
+    groups = {metric.id.partition(".")[0]: metric.group for metric in run.columns}
+    found = {}
+    for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
+        before, now = judged.score["params"]["config"], asdict(judged.config)
+        changed = [f"{name} {now[name]}, there {before.get(name)}" for name in now if now[name] != before.get(name)]
+        if changed:
+            found[groups.get(judged.benchmark, judged.benchmark)] = ", ".join(changed)
+    if not found:
+        return []
+    said = "; ".join(f"{name}: {changed}" for name, changed in found.items())
+    return [f"Values differ from the run's own tables, for its own judge too: more is asked here ({said})."]
 
 
 def features(tasks: Sequence[Task], store: ArtifactStore) -> str:

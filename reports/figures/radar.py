@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ACROSS, _SIZE = 4, 2.35  # panels in a line, inches of each
+_NARROWEST = 8.5  # inches: what title and note need, however few panels there are
 _FEWEST = 3  # two categories are a line, not an outline
 
 
@@ -34,8 +35,9 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
         return None
     under = [row for row in summary.rows if row.id in shapes and row.baseline]
     lines = ceil(len(shown) / _ACROSS)
-    figure = Figure(figsize=(0.5 + _SIZE * min(_ACROSS, len(shown)), 1.2 + (_SIZE + 0.1) * lines))
-    axes = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False, subplot_kw={"projection": "polar"}).ravel()
+    across = min(_ACROSS, len(shown))
+    figure = Figure(figsize=(max(_NARROWEST, 0.5 + _SIZE * across), 1.2 + (_SIZE + 0.1) * lines))
+    axes = figure.subplots(lines, across, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     top = max(value for shape in shapes.values() for value in shape.values())
     for axis, row in zip(axes, shown, strict=False):
         for other in under:
@@ -49,7 +51,8 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
     outlines = ", ".join(f"{known.get(row.id, 'grey')}: {short(row.title)}" for row in under)
     title = f"{clean(column.metric.group)} by category"
     headed(figure, summary, run, title, f"Filled: the row named above. Outlines, {outlines}." if outlines else "")
-    margins(figure, 0.45, 0.35, 0.95, 0.5, hspace=0.42, wspace=0.5)
+    spare = figure.get_figwidth() - 0.5 - _SIZE * across  # few panels stand in the middle, at their usual size
+    margins(figure, 0.45 + spare / 2, 0.35 + spare / 2, 0.95, 0.5, hspace=0.42, wspace=0.5)
     return figure
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ACROSS, _WIDE, _TALL = 4, 2.7, 1.75  # panels in a line, inches of each
 NAMES: Mapping[str, str] = {
     "margin": "Reward margin, chosen - rejected",
-    "accuracy": "Pairs in the right order",
+    "accuracy": "Pairs in the right order (tie: half)",
     "agreement": "Rankings in the teacher's order",
     "chosen": "Reward of the chosen answer",
     "divergence": "Ranking divergence, nats",
@@ -34,6 +34,8 @@ LOSSES: Mapping[str, str] = {"divergence": "JSD by default", "ce": "cross-entrop
 """What to call a loss that is one term, by the term's name."""
 PANELS = ("margin", "divergence", "agreement", "accuracy", "kl")
 """What stands beside the losses, in this order, where a method of the run has it; third parties' own logs follow."""
+_TINY = 1e-6
+"""Share of its size by which a curve must move to be drawn as more than a level line."""
 _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
 """Logged too, and left out: a part of the loss that is shown, or a count."""
 
@@ -160,6 +162,15 @@ def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
 
 
 def _dress(axis: Axes, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_title(title, fontsize=8.5, loc="left")
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.ticklabel_format(axis="y", useOffset=False)  # no text of matplotlib's own where the title stands
+    low, high = axis.get_ylim()
+    middle = (low + high) / 2
+    if high - low < _TINY * max(1.0, abs(middle)):  # rounding alone: what is drawn is a constant
+        half = max(0.1 * abs(middle), 0.01)
+        axis.set_ylim(middle - half, middle + half)
     axis.grid(color="#e2e2e2", linewidth=0.5)
     axis.tick_params(labelsize=7)

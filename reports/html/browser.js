@@ -73,6 +73,8 @@ class Browser {
     this.index = index;
     this.by("problem").hidden = !index.problem;
     this.by("problem").textContent = index.problem ? `The questions' texts are not shown: ${visible(index.problem)}` : "";
+    this.by("reading").hidden = !index.reading.length;
+    this.by("reading").textContent = visible(index.reading.join(" "));
     this.fillSides(asked);
     fill(this.by("measure"), index.measures.map((measure, place) => [place, measure.title]));
     const categories = [...new Set(index.questions.map((question) => question[1]))].sort();

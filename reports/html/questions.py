@@ -14,6 +14,7 @@ from typing import Any, Final
 from harness.stages.work import questions_hash
 from harness.types import Answer, Judgment, Question
 from reports.html.parts import Section, pack, render
+from reports.html.reading import reading
 from results.frames import Results
 from results.trail import BY_RULE, Entry, Trail
 
@@ -85,7 +86,8 @@ def shelves(sources: Sequence[Source]) -> list[Shelf]:
     for (benchmark, hashed, _), members in together.items():
         title = _title(members[0][0], benchmark)
         shown = f"{title} ({hashed[:6]})" if titles[title] > 1 else title
-        judges = dict.fromkeys(judge for _, trail in members for judge in trail.judges)
+        judged = [each for _, trail in members for entry in trail.entries for each in entry.judged]
+        judges = dict.fromkeys(each.judge for each in sorted(judged, key=lambda each: not each.own))
         metrics = {
             metric.id: metric.title
             for source, _ in members
@@ -159,6 +161,10 @@ def contents(shelf: Shelf) -> tuple[dict[str, Any], list[str]]:
         "baseline": trail.baseline_row or ("Baseline" if any(each.baseline for each in questions) else ""),
         "sides": [[side.title, side.entry.seed] for side in shelf.sides],
         "unavailable": shelf.unavailable,
+        "reading": reading(
+            [each for found in judgments for by in found.values() for some in by.values() for each in some],
+            bool(shelf.metrics),
+        ),
         "starts": starts,
         "questions": [[each.id, each.category, " ".join(each.turns)[:_SNIPPET]] for each in questions],
         "measures": _measures(shelf, judgments),
@@ -186,7 +192,9 @@ def _blocks(
         if not block:
             starts.append(place)
         given = [found.get(question.id) for found in answers]
-        said = [[(judge, by.get(question.id, [])) for judge, by in found.items()] for found in judgments]
+        said = [
+            [(judge, found[judge].get(question.id, [])) for judge in judges if judge in found] for found in judgments
+        ]
         length += sum(len(turn) for answer in given if answer for turn in answer.turns)
         length += sum(len(each.reply) for side in said for _, some in side for each in some)
         block.append(

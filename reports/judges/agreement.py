@@ -54,6 +54,8 @@ class Agreement:
     """Items on which neither said tie."""
     agreement_decided: float | None = None
     kappa_decided: float | None = None
+    identical: bool = False
+    """Every verdict is the same, not its label alone."""
 
 
 def labels(verdicts: Array) -> Array:
@@ -98,6 +100,7 @@ def agree(
         pearson=_correlation(x, y, ranks=False),
         mean_a=float(x.mean()),
         mean_b=float(y.mean()),
+        identical=bool(np.array_equal(x, y)),
         difference_error=float(difference.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan"),
         confusion=tuple(tuple(int(value) for value in line) for line in table_ab),
         levels=LABELS if paired else tuple(f"{level:g}" for level in levels),

@@ -72,6 +72,8 @@ class Comparison:
     calls: int
     """Calls of one pass of one judge over all answers: what ``choice`` prices."""
     notes: tuple[str, ...]
+    names: Mapping[str, str]
+    """Id of a benchmark or metric to its title; one that is not there is called by its id."""
 
 
 def compare(
@@ -108,7 +110,17 @@ def compare(
     if any(len(each.rows) < FEW for part in metrics for each in part.agreements):
         notes.append(f"Rank correlations over fewer than {FEW} rows say little, whatever their value.")
     return Comparison(
-        panel.source, panel.judges, panel.titles, parts, metrics, found, measure, choice, calls, tuple(notes)
+        panel.source,
+        panel.judges,
+        panel.titles,
+        parts,
+        metrics,
+        found,
+        measure,
+        choice,
+        calls,
+        tuple(notes),
+        panel.names,
     )
 
 

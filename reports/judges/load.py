@@ -53,9 +53,24 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     reference = "student" if "student" in said["titles"] and "student" in said["baselines"] else ""
     panel = Panel(
         frame(calls), items, paired, facts, rates, said["titles"], reference, tuple(said["baselines"]),
-        f"run {said['run']}",
+        f"run {said['run']}", tuple(said.get("notes", ())), said.get("names", {}),
     )  # fmt: skip
     return panel, said["teacher"]
+
+
+def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
+    """Key of every judge artifact of the comparison in ``folder`` to the judge's name there; empty without one."""
+    if not (folder / "sources.json").is_file():
+        return {}
+    found: dict[str, str] = {}
+    for each in _description(folder / "sources.json")["scores"]:
+        try:
+            inputs = store.meta("score", each["score"])["inputs"]
+        except KeyError:  # deleted by hand since: its judgments then have no name of ours
+            continue
+        keys = [ref.split("/")[1] for name, ref in inputs.items() if name.startswith("judgments:")]
+        found |= dict.fromkeys(keys, each["judge"])
+    return found
 
 
 def _description(place: Path) -> dict[str, Any]:

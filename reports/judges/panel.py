@@ -76,6 +76,8 @@ class Panel:
     """For captions: ``run pocket``."""
     notes: tuple[str, ...] = ()
     """Printed under every table."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Id of a benchmark or metric to what tables call it (``AlpacaEval 2 LC``)."""
 
     @property
     def benchmarks(self) -> list[str]:

@@ -64,6 +64,7 @@ class Conclusion:
     verdict: str
     """``survives``, ``survives in part``, ``does not survive`` or ``nothing to survive``."""
     line: str
+    """The same for all judges where the first one shows nothing."""
 
 
 def plain_rates(table: pd.DataFrame, replicates: int, seed: int) -> dict[str, dict[str, Estimate]]:
@@ -202,7 +203,8 @@ def conclusion(
     same_top = tops[0] == tops[1]
     judged, against = names
     if not found:
-        verdict, line = "nothing to survive", f"{against} shows no significant difference."
+        verdict = "nothing to survive"
+        line = f"{against} {_nothing(planned, titles)}: there is no conclusion to test."
     else:
         verdict = "does not survive" if turned else "survives in part" if lost else "survives"
         line = f"{len(kept)} of {len(found)} significant differences are found again"
@@ -211,4 +213,15 @@ def conclusion(
         best = [titles.get(top, top) for top in tops]
         line += f"; best row the same: {best[0]}." if same_top else f"; best row {best[1]}, not {best[0]}."
     return Conclusion(judged, against, kept, lost, turned, same_top, verdict, f"Under {judged} it {verdict}: {line}"
-                      if found else f"Under {judged}: {line}")  # fmt: skip
+                      if found else line)  # fmt: skip
+
+
+def _nothing(planned: Sequence[tuple[str, str]], titles: Mapping[str, str]) -> str:
+    """That a judge shows no difference, in words that fit what was compared."""
+    references = {other for _, other in planned}
+    if not planned:
+        return "has no two rows to compare"
+    row, other = (titles.get(name, name) for name in planned[0])
+    if len(planned) == 1:
+        return f"does not find {row} different from {other}"
+    return f"finds no trained row different from {other}" if len(references) == 1 else "finds no two rows different"

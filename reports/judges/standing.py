@@ -18,6 +18,16 @@ from reports.judges.humans import HUMANS, human_agreement
 from reports.judges.panel import ITEM, Facts, Panel, cluster_sums, draws
 
 POINT = np.array([0.5, 0.0, 1.0])
+HUMAN, TRUTH, OTHERS = "the human majority", "the truth", "the other judges"
+RULES = {
+    HUMAN: "one annotation against the mode of the human annotations but one; a tie counts one half.",
+    TRUTH: "how often a judge picks the answer that is truly better, over all comparisons with a baseline's answer in "
+    "which the truth is not a tie; a judge's tie counts one half. Grades (one answer alone) are not among these items.",
+    OTHERS: "how near a judge's label (model, tie, baseline) is to each other judge's, in the mean over comparisons "
+    "with a baseline's answer that two judges gave; a tie against a decision counts one half. Grades are not among "
+    "these items.",
+}
+"""What agreement with each yardstick is."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,11 @@ class Yardstick:
     standings: Mapping[str, Standing]
     replicates: Mapping[str, Array]
 
+    @property
+    def rule(self) -> str:
+        """What is counted, and on which items."""
+        return RULES[self.basis]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -59,8 +74,8 @@ def yardstick(panel: Panel, humans: pd.DataFrame | None, replicates: int, seed: 
             for name, each in found.items()
             if name != HUMANS
         }
-        return Yardstick("the human majority", standings, drawn)
-    for basis, scores in (("the truth", _against_truth(panel)), ("the other judges", _against_others(panel))):
+        return Yardstick(HUMAN, standings, drawn)
+    for basis, scores in ((TRUTH, _against_truth(panel)), (OTHERS, _against_others(panel))):
         if scores is not None and not scores.empty:
             return _summary(basis, scores, replicates, seed)
     return None
@@ -173,7 +188,7 @@ def choose(
     said = ", ".join(dict.fromkeys(flags.get(chosen, [])))
     unknown = ". Its biases could not be measured here." if chosen not in flags else ". No bias of it was found."
     reason += f". Mind its bias: {said}." if said else unknown
-    if found.basis == "the other judges":
+    if found.basis == OTHERS:
         reason += " Agreement with other judges is not correctness: they may err alike."
     return Choice(chosen, reason + left)
 

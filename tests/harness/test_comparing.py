@@ -76,11 +76,13 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     assert said["judges"]["main"]["seconds"] is None  # part of it was in the ledger
     assert said["judges"]["biased"]["seconds"] > 0
     assert "humans" in said["humans"]
+    assert said["names"] == {"alpaca_eval": "AlpacaEval 2", "alpaca_eval.lc": "AlpacaEval 2 LC (%)",
+                             "alpaca_eval.wr": "AlpacaEval 2 WR (%)"}  # fmt: skip
+    assert any("AlpacaEval 2: order both, there seeded, repeats 2, there 1" in note for note in said["notes"])
     assert (place / "runs/given/eval/judges/table5.csv").is_file()
     compare_judges(**options, plan_only=True)
     again = capsys.readouterr().err
-    assert "main: 0 calls to make ($0.00), 0 more are in the ledger" in again
-    assert "biased: 0 calls to make" in again
+    assert again.splitlines() == ["main: all verdicts are stored", "biased: all verdicts are stored"]
 
 
 def test_table5_on_pocket_needs_no_people(place: Path) -> None:

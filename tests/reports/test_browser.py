@@ -184,6 +184,19 @@ def test_any_two_answers_side_by_side(page: Opened) -> None:
         assert (said in verdicts) == (said != "not scored")
 
 
+def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
+    """Whatever else stands above it: the replies on the two sides differ in length."""
+    page.choose("a", "TEACHER")
+    page.choose("b", "DPO")
+    names = page.page.locator("#q-detail .pair").nth(1).locator("h6")
+    assert names.all_inner_texts() == ["judge-a", "judge-b"] * 2
+    tops = [names.nth(place).bounding_box()["y"] for place in range(4)]
+    assert tops[:2] == tops[2:] and tops[0] < tops[1]
+    assert "0 is a tie" in page.page.inner_text("#q-reading")
+    page.choose("b", "Baseline")
+    assert "not judged itself" in page.page.locator("#q-detail .pair").nth(1).inner_text()
+
+
 def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
     page.page.locator("#q-list li").nth(4).click()
     page.settle()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from reports.figures import all_figures
+from reports.figures import all_figures, training
+from reports.figures.bars import bars
+from reports.figures.radar import radars
 from reports.figures.scatter import front
 from reports.figures.training import smooth
 from reports.palette import COLOURS, LOOKS, colour, look
@@ -52,6 +54,53 @@ def test_every_figure_is_drawn_where_its_data_are() -> None:
     assert made == all_figures(summarise(full(), TARGETS["table1"]), full(), ["svg"])
     bare = world.make(rows=("student", "kd"), seeds=(0,))
     assert list(all_figures(summarise(bare, TARGETS["table1"]), bare, ["svg"])) == [".svg"]
+
+
+def test_few_panels_leave_room_for_the_words() -> None:
+    """One, two, three rows and sixteen: title and note end inside of the figure, and panels keep their size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = [f"math {place}" for place in range(8)]
+    sizes = []
+    for count in (1, 2, 3, 16):
+        results = world.make(("teacher", "student", *(f"m{number}" for number in range(count))), (0,), replicates=50)
+        for place in [place for place in results.scores if place[1] == "mt_bench.score"]:
+            results = world.with_score(results, place, detail={f"category:{name}": 5.0 for name in names})
+        summary = summarise(results, TARGETS["table1"])
+        column = next(column for column in summary.columns if column.metric.id == "mt_bench.score")
+        figure = radars(summary, results.run, column)
+        assert figure is not None
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        texts = [figure._suptitle, *figure.texts, *(axis.title for axis in figure.axes if axis.get_visible())]  # type: ignore[attr-defined]
+        boxes = [text.get_window_extent() for text in texts if text is not None]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+        sizes.append(figure.axes[0].get_window_extent().width)
+    assert max(sizes) < 1.25 * min(sizes)
+
+
+def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
+    """Two steps: no tick at 1.5. A loss that moves by 1e-9 has no offset text, and an axis of 0.25 +- 0.025."""
+    results = full()
+    flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
+    trained = {("dpo", 0): Training({"train": 1.0}, 1, flat, "2.13")}
+    results = Results(results.run, results.scores, trained=trained)
+    figure = training.curves(summarise(results, TARGETS["table1"]), results)
+    assert figure is not None
+    figure.canvas.draw()
+    (axis,) = [axis for axis in figure.axes if axis.get_visible()]
+    assert all(tick == int(tick) for tick in axis.get_xticks())
+    assert axis.yaxis.get_offset_text().get_text() == ""
+    assert [round(end, 4) for end in axis.get_ylim()] == [0.225, 0.275]
+
+
+def test_no_percentage_beyond_a_hundred() -> None:
+    """A bar at 97 needs room for its number, so the axis goes on; its ticks do not."""
+    results = world.make(("student", "dpo"), (0,), replicates=50)
+    results = world.with_score(results, ("dpo", "gsm8k.acc", 0), value=97.0, low=95.0, high=99.0, replicates=())
+    figure = bars(summarise(results, TARGETS["table1"]), results.run)
+    axis = next(axis for axis in figure.axes if axis.get_title().startswith("GSM8K"))
+    assert axis.get_xlim()[1] > 100 and max(axis.get_xticks()) <= 100
 
 
 def test_a_pdf_has_no_date_in_it() -> None:

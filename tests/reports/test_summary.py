@@ -17,6 +17,7 @@ from reports.layout import build
 from reports.summary import summarise
 from reports.targets import TARGETS, find_target
 from results.frames import Results
+from results.lineage import Training
 from results.run import Cell, Family, RowSpec, Run
 from tests.reports import world
 
@@ -154,6 +155,28 @@ def test_what_missing_verdicts_could_make_of_a_value() -> None:
     assert view.rows[0].cells[0].extra == ("coverage 95%", "could be 45.0-55.0")
     refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
     assert refused.refused and refused.bounds is None
+
+
+def test_few_optimiser_steps_are_said_below_the_table() -> None:
+    """dpo made 2 steps with one seed and 3 with the other, kd 5: only dpo's are few."""
+    results = world.make(("student", "dpo", "kd"), (0, 1), replicates=50)
+    made = {("dpo", 0): 2, ("dpo", 1): 3, ("kd", 0): 5, ("kd", 1): 5}
+    curves = {place: tuple({"step": step} for step in range(count)) for place, count in made.items()}
+    trained = {place: Training({"train": 1.0}, 1, curve) for place, curve in curves.items()}
+    summary = summarise(Results(results.run, results.scores, trained=trained), TARGETS["table1"])
+    assert summary.steps == {"dpo": 2, "kd": 5}
+    (line,) = [line for line in build(summary, results.run).legend if "optimiser step" in line]
+    assert line == "2 optimiser steps (DPO): so few that the options of the loss hardly matter."
+    assert not any(
+        "optimiser step" in line for line in build(summarise(results, TARGETS["table1"]), results.run).legend
+    )
+
+
+def test_one_is_one_and_a_seed_is_said_to_be_one() -> None:
+    results = world.make(("student", "dpo"), (0,), replicates=200)
+    text = " ".join(build(summarise(results, TARGETS["table1"]), results.run).legend)
+    assert "after Holm's correction for the 1 comparison of each column)" in text
+    assert "Detectable, for this seed only: the smallest" in text
 
 
 def test_holm_runs_over_the_methods_of_a_column() -> None:
