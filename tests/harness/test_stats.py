@@ -156,7 +156,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_holms_adjusted_p_values_never_fall() -> None:
-    """Sorted 0.005, 0.01, 0.03, 0.04 with m = 4: 0.02, 3*0.01 = 0.03, 2*0.03 = 0.06, and 0.04 becomes 0.06, not 0.04."""
+    """Sorted 0.005, 0.01, 0.03, 0.04 with m = 4: 0.02, 3*0.01 = 0.03, 2*0.03 = 0.06, and 0.04 becomes 0.06."""
     found = stats.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
