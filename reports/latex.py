@@ -45,7 +45,7 @@ def _letter(char: str) -> str:
         return char
     if char in _LETTERS:
         return _LETTERS[char]
-    base, *marks = unicodedata.normalize("NFD", char)
+    base, *marks = list(unicodedata.normalize("NFD", char))
     if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
         over = marks[0] not in "\u0323\u0327\u0331"
         return rf"\{_ACCENTS[marks[0]]}{{{_DOTLESS.get(base, base) if over else base}}}"
