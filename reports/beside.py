@@ -26,6 +26,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
 TRAINED_ON = "ultrafeedback"
 PROMPTS = 50_000
 """The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
+GPU_HOURS = "gpu_hours_a800"
+"""What the paper's Table 2 has where ours has ``cost.time``."""
 _TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "gpt-4-turbo-2024-04-09"})
 
 
@@ -45,6 +47,8 @@ class Beside:
     verdict: str = NOT_COMPARABLE
     why: tuple[str, ...] = ()
     """Reasons why the two cannot be compared."""
+    shown: str = ""
+    """The published value as a table prints it, where the paper has it in another unit: ``12.32 h (A800)``."""
 
 
 def verdict(low: float, high: float, margin: float | None) -> str:
@@ -67,20 +71,31 @@ def published_values(run: Run, table: str | None, metrics: Sequence[Metric]) -> 
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
         for metric in metrics:
-            if (name, metric.id) in numbers:
-                one = numbers[name, metric.id]
+            one = numbers.get((name, GPU_HOURS if metric.id == "cost.time" else metric.id))
+            if one is None:
+                continue
+            if metric.id == "cost.time":
+                found[row.id, metric.id] = _time(one, metric)
+            else:
                 why = reasons(run, row, metric, one)
                 found[row.id, metric.id] = Beside(one.value, one.protocol, one.source, one.note, why=tuple(why))
     return found
 
 
+def _time(one: Published, metric: Metric) -> Beside:
+    """The paper's GPU hours in the unit of our column (s or h), never compared: it does not say what they include."""
+    value = one.value if metric.unit == "h" else one.value * 3600
+    why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
+    return Beside(value, one.protocol, one.source, one.note, why=(why,), shown=f"{one.value:g} h (A800)")
+
+
 def paper_row(row: str, run: Run, names: set[str]) -> str:
-    """What the paper calls a row: by its id, or as its Table 2 has it, ``pad-ppd 2/4`` (rounds/responses)."""
+    """What the published table calls a row: by its id, or as Table 2 is kept, ``pad-ppd-2x4`` (rounds, responses)."""
     if row in names:
         return row
     entry = _section(_section(run.recipe, "methods"), row)
     sampling = {**_section(run.recipe, "sampling"), **_section(entry, "sampling")}
-    return f"{entry.get('method', row)} {entry.get('rounds', 1)}/{sampling.get('n')}"
+    return f"{entry.get('method', row)}-{entry.get('rounds', 1)}x{sampling.get('n')}"
 
 
 def compared(beside: Beside, value: float | None, ends: tuple[float | None, float | None], metric: Metric) -> Beside:

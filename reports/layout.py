@@ -234,7 +234,7 @@ def _beside(cell: CellSummary, digits: int, coarse: int) -> tuple[str, ...]:
     paper = cell.beside
     if paper is None:
         return ()
-    value = f"paper {paper.value:.{digits}f}"
+    value = f"paper {paper.shown or format(paper.value, f'.{digits}f')}"
     if paper.difference is None:  # nothing of ours, or nothing that can be compared: the footnote says why
         return (value, NOT_COMPARABLE) if paper.why else (value,)
     return (value, f"{paper.difference:+.{coarse}f} {paper.verdict}")

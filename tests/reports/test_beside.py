@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.benchmark import Metric
+from harness.types import Score
 from reports.beside import (
     AGREES,
     DIFFERS,
@@ -22,8 +23,12 @@ from reports.beside import (
     same_judge,
     verdict,
 )
+from reports.layout import build
+from reports.summary import summarise
+from reports.targets import TARGETS
+from results.frames import Results
 from results.published import TABLES, published_table
-from results.run import Family, Run
+from results.run import Cell, Family, RowSpec, Run
 from tests.reports import world
 
 LC = world.METRICS[0]
@@ -107,9 +112,38 @@ def test_table_2_calls_its_rows_by_rounds_and_responses() -> None:
     recipe = {"sampling": {"n": 4}, "methods": {"twice": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
     run = replace(world.paper().run, recipe=recipe)
     names = {row for _, row, _ in published_table("table2")}
-    assert paper_row("twice", run, names) == "pad-ppd 2/4"
-    assert paper_row("pad-ppd", run, names) == "pad-ppd 1/4"
+    assert paper_row("twice", run, names) == "pad-ppd-2x4"
+    assert paper_row("pad-ppd", run, names) == "pad-ppd-1x4"
     assert paper_row("pad-ppd", run, {"pad-ppd"}) == "pad-ppd"
+
+
+def test_rows_of_other_names_find_the_numbers_of_table_2() -> None:
+    recipe = {"sampling": {"n": 4}, "methods": {"pad-vpd": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
+    run = replace(world.paper().run, recipe={**world.paper().run.recipe, **recipe})
+    found = published_values(run, "table2", run.columns)
+    numbers = {row: one.value for (row, metric), one in found.items() if metric == "alpaca_eval.lc"}
+    assert numbers == {"pad-vpd": 51.42, "pad-ppd": 49.42}
+
+
+@pytest.mark.parametrize(("unit", "value"), [("h", 27.98), ("s", 27.98 * 3600)])
+def test_the_papers_gpu_hours_stand_beside_our_time_and_are_not_compared(unit: str, value: float) -> None:
+    """27.98 h are 100,728 s; the table prints them as the paper has them, in any unit of ours."""
+    specs = (RowSpec("pad-ppd-2x4", "PAD w/ PPD 2/4"),)
+    time = Metric("cost.time", "Time", "Training", unit, digits=2, measured=True)
+    base = world.paper().run
+    cells = (Cell("pad-ppd-2x4", "cost.time", 0, score="measured"),)
+    run = replace(base, rows=specs, columns=(time,), cells=cells, seeds=(0,))
+    scores = {("pad-ppd-2x4", "cost.time", 0): Score("cost.time", 9.5, None, None, n=0, unscored=0)}
+    summary = summarise(Results(run, scores), TARGETS["table2"])
+    beside = summary.cells["pad-ppd-2x4", "cost.time"].beside
+    assert beside is not None and beside.value == pytest.approx(value)
+    assert (beside.difference, beside.verdict) == (None, NOT_COMPARABLE)
+    view = build(summary, run)
+    (cell,) = view.rows[0].cells
+    assert cell.extra == ("paper 27.98 h (A800)", "not comparable")
+    notes = " ".join(text for _, text in view.footnotes)
+    assert "not comparable with the paper: another machine" in notes
+    assert '"shortens the time by 12%"' in notes and "11.2% less" in notes
 
 
 def test_every_published_judge_and_family_is_understood() -> None:
