@@ -149,6 +149,8 @@ def _own_notes(cell: CellSummary) -> list[str]:
     notes = [clean(note) for note in cell.notes]
     if cell.beside is not None and cell.beside.why:
         notes.append(f"not comparable with the paper: {clean('; '.join(cell.beside.why))}")
+    elif cell.beside is not None and cell.beside.difference is not None:
+        notes += [f"against the paper: {clean(doubt)}" for doubt in cell.beside.doubts]
     if cell.beside is not None and cell.beside.note:
         notes.append(f"paper: {clean(cell.beside.note)}")
     return notes

@@ -46,7 +46,7 @@ def settings(run: Run) -> list[Setting]:
         stated = {family: number for (family, row, _), number in paper.items() if row == name}
         ours = {family: number for family, number in stated.items() if family in (run.family.name, "any")} or stated
         title, value = SETTINGS[name]
-        used = value(run.recipe) if ROW in run.recipe["methods"] else None
+        used = value(run.recipe, ROW) if ROW in run.recipe["methods"] else None
         found.append(Setting(name, title, used, tuple(ours.items())))
     return found
 

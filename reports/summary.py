@@ -190,7 +190,7 @@ def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSum
     if beside is None:
         return cell
     beside = replace(beside, why=(*beside.why, *reconstructed(cell.notes)))
-    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric))
+    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric, cell.n))
 
 
 def scale(metric: Metric) -> tuple[float, float] | None:

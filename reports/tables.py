@@ -97,7 +97,10 @@ def tidy_csv(summary: Summary, run: Run) -> str:
 def _csv_notes(cell: CellSummary, column: ColumnSummary) -> list[str]:
     notes = [*(["refused: coverage below the minimum"] if cell.refused else []), *cell.notes, *column.warnings]
     if cell.beside is not None:
-        notes += [*cell.beside.why, *([f"paper: {cell.beside.note}"] if cell.beside.note else [])]
+        notes += [
+            *(cell.beside.why or cell.beside.doubts),
+            *([f"paper: {cell.beside.note}"] if cell.beside.note else []),
+        ]
     return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from harness.benchmark import Card, Metric
+from harness.stats import FEW_QUESTIONS
 from harness.words import counted
 from reports.cells import CellSummary
 from reports.summary import MIN_COVERAGE, ColumnSummary, Summary, scale
@@ -141,8 +142,9 @@ def _paper(summary: Summary, run: Run) -> list[str]:
         stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
         lines.append(
             "Below it: ours minus the paper's. agrees: the 95% interval of that difference lies within the margin "
-            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. The paper has no intervals: "
-            "the interval is ours alone, the paper's value taken as exact."
+            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
+            "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
+            "intervals: the interval is ours alone, the paper's value taken as exact."
         )
     return lines
 
