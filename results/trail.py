@@ -187,8 +187,8 @@ def _titles(name: str, groups: Sequence[tuple[str, Sequence[Marker]]], names: Ma
     found: dict[str, str] = {}
     for own, markers in groups:
         ours = next((marker for marker in markers if marker["key"] == own), None)
-        for marker in markers if ours else ():
-            if marker["key"] != own:
+        for marker in markers:
+            if ours is not None and marker["key"] != own:
                 title = _other(ours, marker, names.get(marker["key"], ""))
                 digest = _digest(marker)
                 if digest not in found or marker["key"] in names:

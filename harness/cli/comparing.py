@@ -244,7 +244,8 @@ def judge_again(
     if failed:
         broken = ", ".join(sorted({made.judge for made in tasks if made not in done}))
         typer.echo(
-            f"{failed} stages failed, see above; without a whole result: {broken}. The same command goes on.", err=True
+            f"{counted(failed, 'stage')} failed, see above; without a whole result: {broken}. The same command goes on",
+            err=True,
         )
     if failed or not done:
         raise typer.Exit(1)

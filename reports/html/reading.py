@@ -24,8 +24,8 @@ PARTS: Final = {
 ORDERS: Final = ((r"^order\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
 FIRST: Final = "model_first"
 SHARE: Final = (
-    "Share in a metric: what this question contributes to it; the mean over the questions is the table's value, and "
-    "with length control or other weights a share may lie outside the metric's range."
+    "Share in a metric: what this question contributes to it. The mean over the questions is the row's value, with "
+    "length control nearly so; there a share may lie outside of the metric's range."
 )
 
 
