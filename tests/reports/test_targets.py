@@ -99,7 +99,9 @@ def test_a_rows_own_sampling_is_what_it_trains_with() -> None:
     assert (common["n"], common["sampling_temperature"]) == (3, 0.6)
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("table3", "scaling"), ("table6", "hetero"), ("table6", "mine")])
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("table3", "scaling"), ("table6", "hetero"), ("table6", "mine"), ("table3", "mine")]
+)
 def test_tables_of_another_family_are_not_made_of_any_recipe(name: str, recipe: str, tmp_path: Path) -> None:
     """Their family must be said: ``mine`` says nothing of it, the paper's recipes that it does not fit."""
     if recipe == "mine":
