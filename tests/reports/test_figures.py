@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.markers import MarkerStyle
 
-from reports.figures import all_figures, training
+from reports.figures import all_figures, styled, training
 from reports.figures.bars import bars
 from reports.figures.kept import drawn_by
 from reports.figures.radar import radars
@@ -151,6 +151,26 @@ def test_markers_have_shapes_of_their_own() -> None:
     assert not alike and len(covered) == len(LOOKS) - 3
 
 
+def test_the_categories_names_stand_beside_their_circle_and_within_the_page() -> None:
+    names = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+    results = world.make(("kd", "dpo", "pro", "pad-ppd"), (0,), replicates=50)
+    detail: dict[str, float | str] = {f"category:{name}": 5.0 for name in names}
+    for row in ("kd", "dpo", "pro", "pad-ppd"):
+        results = world.with_score(results, (row, "mt_bench.score", 0), detail=detail)
+    summary = summarise(results, TARGETS["table1"])
+    with styled():
+        figure = radars(summary, results.run, summary.columns[3])
+        assert figure is not None
+        FigureCanvasAgg(figure).draw()
+    boxes = [[label.get_window_extent() for label in axis.get_xticklabels()] for axis in figure.axes]
+    page = figure.bbox.width
+    assert all(box.x0 >= 0 and box.x1 <= page for panel in boxes for box in panel)
+    for axis, panel in zip(figure.axes, boxes, strict=True):
+        circle = axis.get_window_extent()
+        assert panel[2].x0 >= circle.x1 - 1 and panel[6].x1 <= circle.x0 + 1  # reasoning, stem
+    assert all(left[2].x1 < right[6].x0 for left, right in pairwise(boxes))
+
+
 def test_many_rows_have_one_key_beside_their_panels() -> None:
     """Six names stand in the panel, seven once for the figure, with no panel under them."""
     for rows in (6, 7):
@@ -160,14 +180,13 @@ def test_many_rows_have_one_key_beside_their_panels() -> None:
         results = Results(results.run, results.scores, trained=trained)
         figure = training.curves(summarise(results, TARGETS["table1"]), results)
         assert figure is not None
-        FigureCanvasAgg(figure).draw()
         panels = [axis for axis in figure.axes if axis.get_legend() is not None]
         assert (len(figure.legends), len(panels)) == ((0, 1) if rows == 6 else (1, 0))
         named = (*figure.legends, *(axis.get_legend() for axis in panels))[0]
         assert [text.get_text() for text in named.get_texts()] == [world.TRUTH[row][1] for row in names]
         if rows == 7:
-            left = min(text.get_window_extent().x0 for text in named.get_texts())
-            assert all(axis.get_window_extent().x1 < left for axis in figure.axes if axis.get_visible())
+            left = named.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
+            assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < left
 
 
 def test_figures_are_drawn_again_when_a_target_changes() -> None:
