@@ -44,7 +44,7 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
             _outline(axis, shapes[other.id], names, other.id, fill=False)
         _outline(axis, shapes[row.id], names, row.id, fill=True)
         _dress(axis, names, top)
-        axis.set_title(short(row.title, 24), fontsize=9, weight="bold", pad=14)
+        axis.set_title(short(row.title, 24), fontsize=9, weight="bold", pad=18)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
     known = {"student": "dashed", "teacher": "dotted"}
