@@ -358,7 +358,7 @@ def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Pa
 
 
 def test_a_page_of_a_store_with_lost_and_damaged_artifacts_says_so(tmp_path: Path) -> None:
-    """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and a verdict are damaged."""
+    """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and verdicts damaged."""
     store = ArtifactStore(tmp_path / "store")
     results = shelves.make(store, books()[:1], rows(), (0,))
     (trail,) = read_trails(results, store)
