@@ -116,7 +116,7 @@ def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
             continue
         try:
             found[place] = store.meta(*place)
-        except KeyError:  # deleted by hand since; the scores themselves are whole
+        except (KeyError, UserError):  # deleted or damaged by hand since; the scores themselves are whole
             continue
         left += [(kind, key) for kind, key in (name.split("/") for name in found[place]["inputs"].values())]
     return tuple(sorted(found.values(), key=lambda marker: (marker["started"], marker["kind"], marker["key"])))
@@ -134,7 +134,10 @@ def _judgments_on(answers: set[str], store: ArtifactStore) -> dict[str, list[Mar
     """Answer key to the markers of all judge artifacts that read it, sorted by key."""
     found: dict[str, list[Marker]] = {}
     for artifact in store.list("judge"):
-        marker = store.meta("judge", artifact.key)
+        try:
+            marker = store.meta("judge", artifact.key)
+        except (KeyError, UserError):  # of any run in this store; one of ours is missed where it is read
+            continue
         read = str(marker["inputs"].get("answers", "")).rpartition("/")[2]
         if read in answers:
             found.setdefault(read, []).append(marker)

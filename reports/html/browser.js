@@ -219,10 +219,11 @@ class Browser {
     const seed = this.by(`${name}-seed`);
     if (side < 0) {
       const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
-      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself" };
+      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself", lost: "" };
     }
     const title = seed.hidden ? this.index.sides[side][0] : `${this.index.sides[side][0]}, seed ${seed.value}`;
-    return { title, answer: record.answers[side], judgments: record.judgments[side], note: "" };
+    const [note, lost] = this.index.lost[side];
+    return { title, answer: record.answers[side], judgments: record.judgments[side], note, lost };
   }
 
   /** The buttons to the neighbours, and where one is. */

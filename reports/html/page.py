@@ -53,8 +53,8 @@ def write_page(
     """Write the page of these targets, whole or not at all, and return its path.
 
     ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
-    their artifacts (``reports.judges.load.judge_names``). Raises UserError without a part, for an unknown
-    target, and for artifacts that are damaged.
+    their artifacts (``reports.judges.load.judge_names``). Answers and judgments that are gone or damaged are
+    said in their place. Raises UserError without a part, for an unknown target, and for damaged scores.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")

@@ -3,7 +3,7 @@
 const FEW = 0.15; // texts that share fewer words are not marked: everything would be
 const LONG = 600; // characters of a judge's reply that are shown without a click
 
-/** The whole view. sides: two of {title, answer, judgments, note}, where answer is [turns, finished, tokens, meta] or null. */
+/** The whole view. sides: two of {title, answer, judgments, note, lost}, where answer is [turns, finished, tokens, meta] or null. */
 function questionView(index, question, record, sides, marked) {
   const [id, category] = question;
   const view = [make("h3", {}, category ? `${id} (${category})` : id)];
@@ -64,7 +64,8 @@ function answerColumn(side, turn, text, cut, place) {
 /** What all judges said of one side: a block per judge, the same judges in the same order on both sides. */
 function verdicts(index, side, judges) {
   const column = make("div", {}, make("h5", {}, side.title));
-  if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
+  if (side.lost) column.append(make("p", { class: "warning" }, side.lost));
+  else if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
   for (const judge of side.judgments.length ? judges : []) {
     const found = side.judgments.find(([each]) => each === judge);
     const block = make("div", {}, make("h6", {}, index.judges[judge]));

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from reports.html.parts import FOLDER, visible
-from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page
+from results.trail import read_trails
+from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 60_000
@@ -370,6 +371,20 @@ def test_damaged_data_is_said_and_breaks_nothing_else(browser: Any, path: Path, 
     assert opened.page.inner_text("#q-detail").startswith("This cannot be shown:")
     opened.choose("shelf", "Arena-Hard")
     assert opened.title() == "q0 (lists)"
+    opened.context.close()
+
+
+def test_lost_answers_and_judgments_are_said_on_their_side(browser: Any, tmp_path: Path) -> None:
+    _, results, store = the_page(tmp_path)
+    student = next(entry for entry in read_trails(results, store)[0].entries if entry.row == "student")
+    shutil.rmtree(store.path("answer", student.answers))
+    shutil.rmtree(store.path("judge", student.judged[0].key))
+    opened = Opened(browser, write(tmp_path / "lost.html", results, store).as_uri())
+    detail = opened.page.inner_text("#q-detail")
+    assert opened.title() == "q0 (lists)"
+    assert detail.count("answers no longer in the store") == detail.count("judgments no longer in the store") == 1
+    assert "The dpo names apple" in detail
+    assert opened.said == []
     opened.context.close()
 
 

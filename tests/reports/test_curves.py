@@ -48,6 +48,13 @@ def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
     assert values == ["pro", "pro-8", "dpo", "dpo-8"]
 
 
+def test_points_rise_in_x_in_whatever_order_the_target_has_them() -> None:
+    target = replace(TARGET, rows=("student", "pro-8", "pro", "dpo-8", "dpo"))
+    found = results()
+    whole = summarise(found, target)
+    assert [line.x for line in curves(whole, found.run, whole.columns[0])] == [(4, 8), (4, 8)]
+
+
 def test_a_row_without_a_value_is_left_out_of_its_line() -> None:
     found = world.with_missing(results(), "pro-8", "failed: out of memory")
     line = curves(summary(found), found.run, summary(found).columns[0])[0]

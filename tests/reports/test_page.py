@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -354,6 +355,37 @@ def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Pa
     (store.path("answer", trail.entries[0].answers) / "meta.json").unlink()
     with pytest.raises(UserError, match=r"no finished answer artifact .* Run the recipe again"):
         left.answers(trail.entries[0].answers)
+
+
+def test_a_page_of_a_store_with_lost_and_damaged_artifacts_says_so(tmp_path: Path) -> None:
+    """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and verdicts damaged."""
+    store = ArtifactStore(tmp_path / "store")
+    results = shelves.make(store, books()[:1], rows(), (0,))
+    (trail,) = read_trails(results, store)
+    teacher, student, dpo = trail.entries
+    shutil.rmtree(store.path("answer", student.answers))
+    (store.path("answer", teacher.answers) / "answers.jsonl").unlink()
+    (store.path("answer", dpo.answers) / "answers.jsonl").write_bytes(b'{"broken\xff')
+    (store.path("judge", dpo.judged[0].key) / "judgments.jsonl").write_text('{"broken')
+    shutil.rmtree(store.path("judge", student.judged[0].key))
+    (store.path("judge", teacher.judged[1].key) / "meta.json").write_text("{")
+    reader = Reader(write(tmp_path / "p.html", results, store).read_text(encoding="utf-8"))
+    assert "STUDENT" in reader.text and "No question" not in reader.text  # the table is there
+    data = chunks(reader)
+    judge = dpo.judged[0].judge
+    assert data["questions-index-0"]["sides"] == [["TEACHER", 0], ["STUDENT", 0], ["DPO", 0]]
+    assert data["questions-index-0"]["lost"] == [
+        ["answers damaged in the store", ""],
+        ["answers no longer in the store", "judgments no longer in the store"],
+        ["answers damaged in the store", f"{judge}: judgments damaged in the store"],
+    ]
+    first = data["questions-block-0-0"][0]
+    assert first["answers"] == [None, None, None] and first["turns"] == ["Name 0 fruits."]
+    assert [len(side) for side in first["judgments"]] == [1, 0, 1]
+    whole = replace(trail, baseline=student.answers, baseline_row="student")
+    texts = {"arena_hard": books()[0].questions}
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, (whole,), texts)])
+    assert parts.unpack(questions.contents(shelf)[1][0])[0]["baseline"] == []  # not the official one in its place
 
 
 def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None:
