@@ -46,7 +46,10 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     items[list(FEATURES)] = items[list(FEATURES)].replace("", np.nan).astype(float)
     items["seed"] = items["seed"].astype(int)
     facts = {
-        name: Facts(each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"])
+        name: Facts(
+            each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"],
+            each.get("length_words"),
+        )  # fmt: skip
         for name, each in said["judges"].items()
     }
     paired = {name: bool(each["paired"]) for name, each in said["benchmarks"].items()}
