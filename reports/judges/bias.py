@@ -30,7 +30,7 @@ import pandas as pd
 
 from harness.stats import Array, Interval, holm
 from reports.judges.panel import ITEM, Codes, Panel, cluster_sums, clusters
-from reports.judges.quality import MOST, NOTHING, ONE, OTHERS, TRUTH, Quality, is_soft, logit, quality_of, relevant, won
+from reports.judges.quality import MOST, NOTHING, OTHERS, TRUTH, Quality, is_soft, logit, quality_of, relevant, won
 from reports.judges.regression import Fit, independent, least_squares, logistic
 
 ALPHA = 0.05
@@ -116,11 +116,17 @@ def effects(panel: Panel, benchmark: str, judge: str, setting: Setting = Setting
     flips = conditional_position(lines) if paired and not soft else None
     quality = quality_of(panel, benchmark, judge, lines, setting.use_truth)
     lines, quality = _whole(lines, quality, _length(setting, panel.judges[judge].length_words)[0])
-    columns = _columns(panel, judge, lines, setting, quality) if len(lines) else Columns({}, {}, "")
-    quality = _usable(lines, columns, quality)
-    found, units = _measured(lines, columns, quality, paired, soft) if len(lines) else ({}, {})
+    columns: Columns
+    found: dict[str, Found]
+    units: dict[str, str]
+    columns, found, units = Columns({}, {}, ""), {}, {}
+    if len(lines):
+        columns = _columns(panel, judge, lines, setting, quality)
+        quality = _usable(lines, columns, quality)
+        found, units = _measured(lines, columns, quality, paired, soft)
     if flips is not None:
-        found, units = {"position": flips} | found | {"position": flips}, units | {"position": VERDICTS}
+        others = {name: each for name, each in found.items() if name != "position"}
+        found, units = {"position": flips, **others}, units | {"position": VERDICTS}
     adjusted = holm({name: each[3] for name, each in found.items()})
     return [
         Effect(
@@ -180,9 +186,9 @@ def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, qu
     kept = independent(np.column_stack(known), found)
     twins: dict[str, tuple[str, ...]] = {}
     for name in found:
-        twin = None if name in kept else next((k for k in kept if np.corrcoef(kept[k], found[name])[0, 1] > _SAME), None)
-        if twin:
-            twins[twin] = (*twins.get(twin, ()), name)
+        same = [each for each in kept if np.corrcoef(kept[each], found[name])[0, 1] > _SAME]
+        if same and name not in kept:
+            twins[same[0]] = (*twins.get(same[0], ()), name)
     return Columns(kept, twins, per)
 
 

@@ -134,10 +134,10 @@ def biases(part: BenchmarkPart) -> Grid:
         twins = {name: f"as {effect.name}" for effect in found for name in effect.also}
         cells = [_effect(by_name[name]) if name in by_name else twins.get(name, NONE) for name in present]
         rows.append((clean(judge), *cells, _scales(found)))
-    per = " or ".join(dict.fromkeys(effect.per for effect in effects if effect.per))
+    per = " or ".join(dict.fromkeys(effect.per for effect in effects if effect.per)) or "tanh"
     notes = [
         "*: differs from 0 (p < 0.05 after Holm's correction over a judge's effects). Each effect is given the others.",
-        f"position: for the answer shown first; length: for a longer one{f', by {per} of the difference' if per else ''}.",
+        f"position: for the answer shown first; length: for a longer one ({per} of the difference).",
         "lists, markdown: for an answer that has some; own: for its own family's answers (difference in differences).",
         f"{NONE}: not measured: the answers differ too little in it, or the files do not tell it.",
     ]  # fmt: skip

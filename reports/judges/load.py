@@ -45,13 +45,7 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     items = pd.read_csv(folder / "items.csv", dtype={"question": str, "row": str, "turn": str}, keep_default_na=False)
     items[list(FEATURES)] = items[list(FEATURES)].replace("", np.nan).astype(float)
     items["seed"] = items["seed"].astype(int)
-    facts = {
-        name: Facts(
-            each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"],
-            each.get("length_words"),
-        )  # fmt: skip
-        for name, each in said["judges"].items()
-    }
+    facts = {name: _facts(each) for name, each in said["judges"].items()}
     paired = {name: bool(each["paired"]) for name, each in said["benchmarks"].items()}
     reference = "student" if "student" in said["titles"] and "student" in said["baselines"] else ""
     panel = Panel(
@@ -59,6 +53,11 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
         f"run {said['run']}",
     )  # fmt: skip
     return panel, said["teacher"]
+
+
+def _facts(said: Mapping[str, Any]) -> Facts:
+    own, stated = tuple(said["own"]), said.get("length_words")
+    return Facts(said["model"], said["family"], own, said["dollars"], said["seconds"], stated)
 
 
 def _description(place: Path) -> dict[str, Any]:

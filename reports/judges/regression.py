@@ -84,7 +84,8 @@ def independent(base: Array, columns: Mapping[str, Array]) -> dict[str, Array]:
     for name, values in columns.items():
         known = np.column_stack([base, *kept.values()])
         left = values - known @ np.linalg.lstsq(known, values, rcond=None)[0]
-        if np.linalg.norm(left) > _RANK * max(float(np.linalg.norm(values - values.mean())), 1e-300):
+        spread, size = (float(np.linalg.norm(each)) for each in (values - values.mean(), values))
+        if np.linalg.norm(left) > _RANK * max(spread, 1e-4 * size):
             kept[name] = values
     return kept
 
