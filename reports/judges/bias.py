@@ -36,8 +36,9 @@ from reports.judges.regression import Fit, independent, least_squares, logistic
 ALPHA = 0.05
 FEW: Final = 20
 """Items with a difference (in lists, say) below which its effect is not estimated."""
-BINS: Final = 10
-"""Of the truth, where shares of verdicts need not rise in a straight line with it."""
+BINS: Final = 20
+"""Quantiles of a quality in whose straight line shares of verdicts need not rise; at least ``BIN`` lines in each."""
+BIN: Final = 10
 _SAME: Final = 1 - 1e-9
 EFFECTS: Final = ("position", "length", "lists", "markdown", "own")
 LOG_ODDS: Final = "log-odds"
@@ -234,8 +235,9 @@ def _regressors(columns: Columns, quality: Quality, lines: int, bins: bool) -> d
     values = quality.halves[0]
     more = {"quality": values}
     if bins:
-        places = np.digitize(values, np.quantile(values, np.arange(1, BINS) / BINS))
-        more |= {f"quality bin {place}": (places == place).astype(float) for place in range(1, BINS)}
+        count = min(BINS, lines // BIN)
+        places = np.digitize(values, np.quantile(values, np.arange(1, count) / max(count, 1)))
+        more |= {f"quality bin {place}": (places == place).astype(float) for place in range(1, count)}
     return base | independent(np.column_stack(list(base.values())), more)
 
 

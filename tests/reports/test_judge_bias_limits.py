@@ -93,6 +93,16 @@ def test_a_judge_without_noise_shows_its_position_bias():
     assert set(found) == {"position", "length"}
 
 
+def test_a_judge_without_noise_is_not_flagged_for_what_goes_with_quality():
+    """Verdicts are a step in the truth, lengths nearly: a straight line in the truth would leave +0.16 to length."""
+    panel = made({"sharp": lambda item, order, rng: float(item["quality"] > 0)})
+    items = panel.items.assign(length=50 * (np.tanh(2 * panel.items["quality"]) + panel.items["length"] / 50))
+    found = by_name(Panel(panel.calls, items, panel.paired, panel.judges), "sharp")
+    assert found["length"].unit == "share of verdicts"
+    assert found["length"].value == pytest.approx(0, abs=0.05)
+    assert not found["length"].flagged
+
+
 def test_two_features_that_go_together_are_one_effect_and_erase_no_other():
     """Whoever writes a list writes markdown: the effect is of lists or markdown, position and length are measured."""
     both = lambda question: dict.fromkeys(("lists", "markdown"), float(question % 3 - 1))  # noqa: E731
