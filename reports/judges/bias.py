@@ -173,7 +173,7 @@ def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, qu
         centre = 0.0 if paired else float(size.mean())
         scale = float(size.std()) if fixed is None else fixed
         found["length"] = np.tanh((size - centre) / scale)
-        per = f"tanh({'characters' if column == 'length' else column} / {scale:,.3g})"
+        per = f"tanh({'characters' if column == 'length' else column} / {'SD' if fixed is None else f'{fixed:g}'})"
     items = lines.drop_duplicates(ITEM)
     for name in ("lists", "markdown"):
         values = lines[name].to_numpy(float)
