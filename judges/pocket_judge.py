@@ -255,4 +255,5 @@ JUDGE = JudgeKind(
     PocketJudge,
     identity,
     _no_charge,
+    length_words=lambda config: float(config.length_scale),
 )

@@ -229,7 +229,9 @@ def describe(
     for name, facts in judges.items():
         entry = next(each.entry for each in tasks if each.judge == name)
         kind = registry.judges[entry.kind]
-        dollars = kind.price(build(kind.config, entry.config), facts.pop("prompt"), facts.pop("written"))
+        config = build(kind.config, entry.config)
+        facts["length_words"] = kind.length_words(config)
+        dollars = kind.price(config, facts.pop("prompt"), facts.pop("written"))
         facts["dollars"] = None if dollars is None else 1000 * dollars / max(facts["calls"], 1)
         waited, timed_calls = facts.pop("waited", None), facts.pop("timed", 0)
         facts["seconds"] = 1000 * waited / timed_calls if waited is not None and timed_calls else None

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.stats import Interval
 from reports.beside import plain_name
 from reports.judges.agreement import Agreement, Alpha, agree, krippendorff
-from reports.judges.bias import NOTHING, Effect, Setting, effects
+from reports.judges.bias import Effect, Setting, effects
 from reports.judges.families import leakage_warning
 from reports.judges.humans import HumanAgreement, human_agreement
 from reports.judges.panel import Estimate, Facts, Panel
@@ -169,7 +169,7 @@ def _flags(parts: Sequence[BenchmarkPart]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for part in parts:
         for judge, each in part.effects.items():
-            measured = [effect for effect in each if effect.given != NOTHING or effect.name == "position"]
+            measured = [effect for effect in each if effect.sound]
             if measured:
                 found.setdefault(judge, []).extend(effect.name for effect in measured if effect.flagged)
     return found

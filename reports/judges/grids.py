@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.stats import Interval
 from reports.judges.agreement import BASELINE, LABELS, MODEL, TIE, Agreement
-from reports.judges.bias import EFFECTS, NOTHING, Effect
+from reports.judges.bias import EFFECTS, Effect
 from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
+from reports.judges.quality import NOTHING, ONE
 from reports.judges.ranking import Ranking
 from reports.judges.reliability import Reliability, Share
 from reports.judges.render import Grid, span
@@ -47,12 +48,12 @@ def judges(comparison: Comparison) -> Grid:
         parts = [part.reliability[name] for part in comparison.benchmarks if name in part.reliability]
         missing = sum(round((each.unparsed.value or 0) * each.unparsed.n) for each in parts)
         asked = sum(each.unparsed.n for each in parts)
-        found = [e for part in comparison.benchmarks for e in part.effects.get(name, ()) if e.flagged]
+        found = [effect for part in comparison.benchmarks for effect in part.effects.get(name, ())]
         rows.append((
             clean(name), clean(facts.model) or NONE,
             NONE if standing is None else f"{standing.value:.1%} {span(standing.interval, 100)}",
             f"{missing / asked:.1%}" if asked else NONE,
-            ", ".join(dict.fromkeys(effect.name for effect in found)) or "none found",
+            bias_words(found),
             NONE if facts.dollars is None else f"{facts.dollars:,.2f}",
             NONE if facts.seconds is None else f"{facts.seconds:,.1f}",
         ))  # fmt: skip
@@ -78,6 +79,18 @@ def conclusions(comparison: Comparison) -> list[str]:
         for each in metric.conclusions:
             metrics.setdefault(each.line, {})[title(comparison, metric.metric)] = None
     return [f"{', '.join(names)}: {line}" for line, names in metrics.items()]
+
+
+def bias_words(found: Sequence[Effect]) -> str:
+    """The biases of a judge, or which were looked for in vain; not the same as that none could be looked for."""
+    flagged = list(dict.fromkeys(named(effect) for effect in found if effect.flagged))
+    sound = list(dict.fromkeys(named(effect) for effect in found if effect.sound))
+    return ", ".join(flagged) or (f"none found of {', '.join(sound)}" if sound else "not measured")
+
+
+def named(effect: Effect) -> str:
+    """Its name, with those that it cannot be told from."""
+    return " or ".join((effect.name, *effect.also))
 
 
 def rankings(comparison: Comparison, metric: MetricPart) -> Grid:
@@ -148,7 +161,7 @@ def agreements(part: BenchmarkPart, name: str) -> Grid:
 
 _MEANING = {
     "position": "position: for the answer shown first.",
-    "length": "length: for a longer answer (tanh of the difference in SDs).",
+    "length": "length: for a longer answer ({per} of the difference).",
     "lists": "lists: for an answer that has some.",
     "markdown": "markdown: for an answer that has some.",
     "own": "own: for its own family's answers (difference in differences).",
@@ -158,21 +171,40 @@ _MEANING = {
 
 def biases(part: BenchmarkPart, name: str) -> Grid:
     """Effects by judge."""
-    present = [name for name in EFFECTS if any(e.name == name for each in part.effects.values() for e in each)]
+    effects = [effect for found in part.effects.values() for effect in found]
+    present = [name for name in EFFECTS if any(name in (each.name, *each.also) for each in effects)]
     rows = []
     for judge, found in part.effects.items():
         by_name = {effect.name: effect for effect in found}
-        cells = [_effect(by_name[name]) if name in by_name else NONE for name in present]
-        units = {f"{effect.unit}, given {effect.given}" for effect in found}
-        rows.append((clean(judge), *cells, "; ".join(sorted(units)) or NONE))
+        twins = {name: f"as {effect.name}" for effect in found for name in effect.also}
+        cells = [_effect(by_name[name]) if name in by_name else twins.get(name, NONE) for name in present]
+        rows.append((clean(judge), *cells, _scales(found)))
+    per = " or ".join(dict.fromkeys(effect.per for effect in effects if effect.per)) or "tanh"
     notes = [
         "*: differs from 0 (p < 0.05 after Holm's correction over a judge's effects). Each effect is given the others.",
-        *(_MEANING[effect] for effect in present),
+        *(_MEANING[effect].format(per=per) for effect in present),
+        f"{NONE}: not measured: the answers differ too little in it, or the files do not tell it.",
     ]
-    if any(effect.given == NOTHING for found in part.effects.values() for effect in found):
-        notes.append("An effect given nothing may be quality, not bias: longer answers may be better.")
+    given = {effect.given for effect in effects if not effect.sound}
+    if NOTHING in given:
+        notes.append("An effect given nothing may be quality, not bias (longer answers may be better): never marked.")
+    if ONE in given:
+        notes.append("With one other judge this one's bias and that one's taste cannot be told apart: never marked.")
     header = ("Judge", *present, "Scale")
     return Grid(f"bias-{part.benchmark}", f"{name}: biases [95%]", header, tuple(rows), tuple(notes))
+
+
+def _scales(found: Sequence[Effect]) -> str:
+    """In what units a judge's effects are, and given what; which effects, where units differ. Position needs none."""
+    units: dict[str, list[Effect]] = {}
+    for effect in found:
+        units.setdefault(effect.unit, []).append(effect)
+    said = []
+    for unit, those in units.items():
+        given = list(dict.fromkeys(effect.given for effect in those if effect.name != "position"))
+        what = ", given ".join((unit, *given))
+        said.append(what if len(units) == 1 else f"{', '.join(effect.name for effect in those)}: {what}")
+    return "; ".join(said) or NONE
 
 
 def _effect(effect: Effect) -> str:

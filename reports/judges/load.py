@@ -49,10 +49,7 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     items = pd.read_csv(folder / "items.csv", dtype={"question": str, "row": str, "turn": str}, keep_default_na=False)
     items[list(FEATURES)] = items[list(FEATURES)].replace("", np.nan).astype(float)
     items["seed"] = items["seed"].astype(int)
-    facts = {
-        name: Facts(each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"])
-        for name, each in said["judges"].items()
-    }
+    facts = {name: _facts(each) for name, each in said["judges"].items()}
     paired = {name: bool(each["paired"]) for name, each in said["benchmarks"].items()}
     target = TARGETS.get(folder.parent.name, EVAL)
     passes = {name: int(each["calls"]) for name, each in said["benchmarks"].items() if "calls" in each}
@@ -78,6 +75,11 @@ def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
         keys = [ref.split("/")[1] for name, ref in inputs.items() if name.startswith("judgments:")]
         found |= dict.fromkeys(keys, each["judge"])
     return found
+
+
+def _facts(said: Mapping[str, Any]) -> Facts:
+    own, stated = tuple(said["own"]), said.get("length_words")
+    return Facts(said["model"], said["family"], own, said["dollars"], said["seconds"], stated)
 
 
 def _description(place: Path) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Facts:
     """Price of a thousand calls; ``None``: not known."""
     seconds: float | None = None
     """Wall time of a thousand calls, asked as this run asks; ``None``: not measured (all replies were stored)."""
+    length_words: float | None = None
+    """Of a judge whose biases are stated: difference in words at which its length bias reaches tanh 1."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness import stats
-from harness.stats import Array, Draws, Interval, SeedNoise, contrast, holm, percentile_interval, seed_noise, t_test
+from harness.stats import (
+    FEW_QUESTIONS,
+    Array,
+    Draws,
+    Interval,
+    SeedNoise,
+    contrast,
+    holm,
+    percentile_interval,
+    seed_noise,
+    t_test,
+)
 from harness.words import counted
 from reports.cells import ALPHA
 from reports.judges.panel import Estimate, cluster_sums, clusters, draws
-from reports.summary import FEW_QUESTIONS, MIN_COVERAGE
+from reports.summary import MIN_COVERAGE
 
 Pair = tuple[str, str]
 EXACT = 9

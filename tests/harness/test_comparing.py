@@ -83,6 +83,8 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     assert (pair["a"], pair["b"], pair["n"]) == ("main", "biased", 2 * LIMIT)
     position = next(effect for effect in part["effects"]["biased"] if effect["name"] == "position")
     assert position["interval"][0] <= 2.0 <= position["interval"][1]
+    length = next(effect for effect in part["effects"]["biased"] if effect["name"] == "length")
+    assert (length["per"], said["judges"]["biased"]["length_words"]) == ("tanh(words / 10)", 10.0)  # as it is stated
     assert part["reliability"]["main"]["calls"] == 80
     assert said["calls"] == 20  # one pass as the run itself asked: one order, once
     run = place / "runs/given/eval"

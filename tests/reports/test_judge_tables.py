@@ -237,7 +237,7 @@ def test_humans_from_a_file_and_table5_beside_the_paper(file, tmp_path):
     path = tmp_path / "people.json"
     path.write_text(json.dumps(people))
     panel = annotation_panel([file], [])
-    humans, notes = read_humans(path, None, panel)
+    humans, _ = read_humans(path, None, panel)
     found = compare(panel, humans, replicates=100)
     assert found.humans["first"].value == pytest.approx(1.0)
     # of 90 answers 9 have one dissenter of four: each of those is 3 of 4 right
