@@ -248,7 +248,7 @@ def candidates(
         price = judges[name].dollars
         cost = None if price is None else price * calls / 1000
         if standing.coverage < MIN_COVERAGE:
-            out.append(f"{name}: a verdict on {standing.coverage:.1%} of the items, {MIN_COVERAGE:.0%} are needed")
+            out.append(f"{name}: {standing.coverage:.1%} of the verdicts are there, {MIN_COVERAGE:.0%} are needed")
         elif budget is not None and cost is None:
             out.append(f"{name}: price not known")
         elif budget is not None and cost is not None and cost > budget:

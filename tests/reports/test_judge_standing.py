@@ -76,7 +76,7 @@ def test_a_judge_without_enough_verdicts_is_not_recommended():
     assert choose(judges, enough, None, 10, {}).judge == "best"
     few = choose(judges, measured({"best": 0.9, "second": 0.8}, coverage={"best": 0.979}), None, 10, {})
     assert few.judge == "second"
-    assert "best: a verdict on 97.9% of the items, 98% are needed" in few.reason
+    assert "best: 97.9% of the verdicts are there, 98% are needed" in few.reason
     assert "none: no item to hold it against" in few.reason
     nobody = measured({"best": 0.9, "second": 0.8}, coverage={"best": 0.5, "second": 0.5})
     assert choose(judges, nobody, 7.0, 10, {}).reason.startswith(
@@ -94,8 +94,8 @@ def test_few_verdicts_that_are_all_right_do_not_win():
     found = compare(panel(calls), people(truth), replicates=100)
     assert found.choice.judge == "good"
     assert "90.0% of 200 items" in found.choice.reason
-    assert "tiny: a verdict on 1.0% of the items" in found.choice.reason
-    assert "silent: a verdict on 5.0% of the items" in found.choice.reason
+    assert "tiny: 1.0% of the verdicts are there" in found.choice.reason
+    assert "silent: 5.0% of the verdicts are there" in found.choice.reason
     assert any(note.startswith("Judges agree with the yardstick on different items (tiny 2, ") for note in found.notes)
 
 
