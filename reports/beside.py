@@ -106,7 +106,7 @@ def paper_row(row: str, run: Run, names: set[str]) -> str:
 
 
 def _settings(run: Run, row: RowSpec, name: str) -> tuple[str, ...]:
-    other = [] if row.baseline else other_settings(run.recipe, row.id, name, run.family.name)
+    other = other_settings(run.recipe, row.id, name, run.family.name)
     return (f"trained with other settings: {', '.join(other)}",) if other else ()
 
 

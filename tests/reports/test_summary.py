@@ -360,7 +360,11 @@ def test_thirty_questions_are_tested_and_of_two_rows_the_fewer_count() -> None:
     summary = summarise(by_hand(rows), TABLE1)
     assert summary.cells["kd", METRIC.id].p is None
     assert (summary.columns[0].comparisons, summary.columns[0].detectable) == (0, None)
-    rows = {"student": [one(40, base)], "kd": [one(46, [46.0] * 999, n=3)], "dpo": [one(47, [45.0, 49.0] * 499 + [47])]}
+    rows = {
+        "student": [one(40, base)],
+        "kd": [one(46, [40.0, 52.0] * 499 + [46], n=3)],
+        "dpo": [one(47, [45.0, 49.0] * 499 + [47])],
+    }
     summary = summarise(by_hand(rows), TABLE1)
     assert summary.cells["kd", METRIC.id].p is None and summary.cells["dpo", METRIC.id].p is not None
     assert summary.columns[0].detectable == pytest.approx(2.801584 * 2, rel=1e-3)  # of the row that is tested
