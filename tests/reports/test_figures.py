@@ -80,7 +80,7 @@ def test_few_panels_leave_room_for_the_words() -> None:
         boxes = [text.get_window_extent() for text in texts if text is not None]
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
         sizes.append(figure.axes[0].get_window_extent().width)
-    assert max(sizes) < 1.25 * min(sizes)
+    assert max(sizes) < 1.3 * min(sizes)
 
 
 def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:

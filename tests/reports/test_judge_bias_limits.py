@@ -113,7 +113,7 @@ def test_two_features_that_go_together_are_one_effect_and_erase_no_other():
     assert set(found) == {"position", "length", "lists"}
     assert found["lists"].also == ("markdown",)
     assert "lists or markdown" in bias_words([found["lists"]])
-    (row,) = biases(compare(panel, replicates=100).benchmarks[0]).rows
+    (row,) = biases(compare(panel, replicates=100).benchmarks[0], "AlpacaEval 2").rows
     assert row[4:] == ("as lists", "log-odds, given the truth")
 
 
@@ -223,7 +223,7 @@ def test_not_measured_is_not_none_found():
     assert bias_words(found) == "not measured"
     compared = compare(panel, replicates=100)
     assert "Its biases could not be measured here" in compared.choice.reason
-    notes = biases(compared.benchmarks[0]).notes
+    notes = biases(compared.benchmarks[0], "AlpacaEval 2").notes
     assert any("cannot be told apart" in note for note in notes)
     assert bias_words(effects(made({"j": soft(2)}), "b", "j")) == "none found of position, length"
     flagged = SimpleNamespace(name="own", also=(), flagged=True, sound=True)
@@ -241,4 +241,4 @@ def test_a_stated_length_bias_is_measured_on_its_own_scale():
     ones, place = np.ones(len(lines)), 2 * lines["model_first"] - 1
     x = np.column_stack([ones, place, np.tanh(lines["words"] / 10), lines["quality"]])
     assert found.value == pytest.approx(np.linalg.lstsq(x, logit(lines["verdict"].to_numpy()), rcond=None)[0][2])
-    assert "tanh(words / 10)" in biases(compare(panel, replicates=100).benchmarks[0]).notes[1]
+    assert "tanh(words / 10)" in " ".join(biases(compare(panel, replicates=100).benchmarks[0], "AlpacaEval 2").notes)
