@@ -18,7 +18,8 @@ from results.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ACROSS, _SIZE = 4, 2.5  # panels in a line, inches of each
+_ACROSS, _CIRCLE, _GAP, _TALL = 4, 1.6, 1.0, 2.6  # panels in a line; inches of each, between two, and of a line
+_LEFT, _RIGHT = 0.55, 0.65  # inches for the names beside the outermost circles
 _NARROWEST = 8.5  # inches: what title and note need, however few panels there are
 _FEWEST = 3  # two categories are a line, not an outline
 
@@ -36,7 +37,8 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
     under = [row for row in summary.rows if row.id in shapes and row.baseline]
     lines = ceil(len(shown) / _ACROSS)
     across = min(_ACROSS, len(shown))
-    figure = Figure(figsize=(max(_NARROWEST, 0.7 + _SIZE * across), 1.2 + (_SIZE + 0.1) * lines))
+    wide = _LEFT + _RIGHT + across * (_CIRCLE + _GAP) - _GAP
+    figure = Figure(figsize=(max(_NARROWEST, wide), 1.2 + _TALL * lines))
     axes = figure.subplots(lines, across, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     top = max(value for shape in shapes.values() for value in shape.values())
     for axis, row in zip(axes, shown, strict=False):
@@ -51,8 +53,8 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
     outlines = ", ".join(f"{known.get(row.id, 'grey')}: {short(row.title)}" for row in under)
     title = f"{clean(column.metric.group)} by category"
     headed(figure, summary, run, title, f"Filled: the row named above. Outlines, {outlines}." if outlines else "")
-    spare = figure.get_figwidth() - 0.7 - _SIZE * across  # few panels stand in the middle, at their usual size
-    margins(figure, 0.55 + spare / 2, 0.65 + spare / 2, 0.95, 0.5, hspace=0.42, wspace=0.65)
+    spare = (figure.get_figwidth() - wide) / 2  # few panels stand in the middle, at their usual size
+    margins(figure, _LEFT + spare, _RIGHT + spare, 0.95, 0.5, hspace=0.42, wspace=_GAP / _CIRCLE)
     return figure
 
 
