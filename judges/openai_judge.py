@@ -260,5 +260,5 @@ JUDGE = JudgeKind(
     identity,
     price,
     notes,
-    lambda config: config.quirks.thinking_tokens,
+    thinking=lambda config: config.quirks.thinking_tokens,
 )

@@ -54,7 +54,7 @@ def check_people(judged: Sequence[Judged], store: ArtifactStore, humans: Path | 
     """Raises UserError, before anything is asked, where people's annotations fit no answer or cannot be simulated."""
     import pandas as pd
 
-    from harness.cli.rejudging import items
+    from harness.cli.rejudged import items
     from reports.judges.annotation_file import read_calls
     from reports.judges.annotations import match_humans
     from reports.judges.features import truth

@@ -217,6 +217,7 @@ def judge_again(folder: Path, store: ArtifactStore, wanted: Wanted, plan_only: b
         folder: ``runs/NAME/TARGET``.
     """
     from harness.cli import rejudging
+    from harness.cli.rejudged import features
     from harness.cli.wiring import load_registry
     from reports.judges.annotations import check_own
     from results.run import read_run
@@ -249,7 +250,7 @@ def judge_again(folder: Path, store: ArtifactStore, wanted: Wanted, plan_only: b
     if failed or not done:
         raise typer.Exit(1)
     content = rejudging.describe(done, run, registry, store, wanted.own)
-    rejudging.write_description(folder / FOLDER, content, rejudging.features(done, store))
+    rejudging.write_description(folder / FOLDER, content, features(done, store))
     return True
 
 

@@ -7,10 +7,8 @@ evaluated, or given answers.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,7 +98,7 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     config = build(adapter.config, values)
     questions = adapter.questions(config)
     if "baseline" in meta["inputs"]:
-        questions = against(questions, _answers(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
+        questions = against(questions, answers_in(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
     judges = {}
     for entrant in meta["params"]["entrants"]:
         try:
@@ -112,7 +110,8 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     return Judged(name, adapter, meta, judges, config, questions, pairwise(adapter, questions, config))
 
 
-def _answers(store: ArtifactStore, reference: str) -> list[Answer]:
+def answers_in(store: ArtifactStore, reference: str) -> list[Answer]:
+    """The answers of ``answer/KEY``, as stored."""
     from harness.records import read_records
 
     kind, key = reference.split("/")
@@ -172,7 +171,7 @@ def estimate(
 
 def requests(judged: Judged, stage: Stage, store: ArtifactStore) -> list[Request]:
     """Everything that a judge stage asks."""
-    given = {answer.question: answer for answer in _answers(store, stage.inputs["answers"])}
+    given = {answer.question: answer for answer in answers_in(store, stage.inputs["answers"])}
     return [each for q in judged.questions for each in judged.adapter.requests(q, given[q.id], judged.config)]
 
 
@@ -271,48 +270,6 @@ def asked_otherwise(tasks: Sequence[Task], run: Run) -> list[str]:
         return []
     said = "; ".join(f"{name}: {changed}" for name, changed in found.items())
     return [f"Values differ from the run's own tables, for its own judge too: more is asked here ({said})."]
-
-
-def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
-    """``items.csv``: what bias measurements need to know of every answer."""
-    from reports.judges.features import differences
-    from reports.judges.panel import FEATURES, ITEM
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
-    writer.writeheader()
-    for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
-        for item, question, answer, number in items(judged, store):
-            found = differences(question, answer, number, judged.paired)
-            plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124
-            writer.writerow({"benchmark": judged.benchmark, **item, **plain})
-    return out.getvalue()
-
-
-def items(judged: Judged, store: ArtifactStore) -> Iterator[tuple[dict[str, Any], Question, Answer, int | None]]:
-    """Every judged answer: its ``ITEM`` columns, question, answer, and which turn (from 0; ``None``: all of them)."""
-    parts: dict[str, list[tuple[int | None, str]]] = {}  # which turns are judged is the question's, not the answer's
-    for entrant, meta in judged.judges.items():
-        row, _, seed = entrant.rpartition("/")
-        given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
-        for question in judged.questions:
-            answer = given[question.id]
-            if question.id not in parts:
-                parts[question.id] = turns(judged, question, answer)
-            for number, turn in parts[question.id]:
-                item = {"row": row, "seed": int(seed), "question": question.id, "turn": turn}
-                yield item, question, answer, number
-
-
-def turns(judged: Judged, question: Question, answer: Answer) -> list[tuple[int | None, str]]:
-    """The items of one answer: (turn from 0, its name) where turns are judged apart, else one with ``None``."""
-    from reports.judges.load import turn_of
-
-    names = list(dict.fromkeys(
-        turn_of(request.part, judged.paired) for request in judged.adapter.requests(question, answer, judged.config)
-    )) or [""]  # fmt: skip
-    apart = len(names) == len(answer.turns) and names != [""]
-    return [(number if apart else None, name) for number, name in enumerate(names)]
 
 
 def write_description(folder: Path, content: Mapping[str, Any], items: str) -> None:
