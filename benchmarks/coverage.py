@@ -5,9 +5,10 @@
 Questions are the clusters: the verdicts of one question (both orders, both games, both turns) share an effect, as they
 do in life. The truth is the same estimand over a million simulated questions (for LC its value in the model that
 makes the data). AlpacaEval LC: ``--refits`` refits per interval, C chosen anew in every run by the official
-cross-validation. Beside it how often the intervals of the official scripts hold the truth. The Monte Carlo error is
-the binomial standard error of the coverage. One core, some 20 minutes, nearly all of them for LC. Results are written
-every 50 runs, and the same command goes on from there unless the code behind the intervals has changed.
+cross-validation; ``head-to-head`` is LC against a baseline of one's own, without gamed rows and at a fixed C. Beside
+it how often the intervals of the official scripts hold the truth. The Monte Carlo error is the binomial standard error
+of the coverage. One core, some 20 minutes, nearly all of them for LC. Results are written every 50 runs, and the same
+command goes on from there unless the code behind the intervals has changed.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ from judges import alpaca_score, arena_hard, arena_score, common, glm_solver, gs
 from judges.alpaca_score import Column, LengthData, length_controlled, raw_score
 from judges.arena_labels import GAMES
 from judges.glm_solver import sigmoid
-from judges.length_control import Gamed, length_feature
+from judges.length_control import NO_GAMED, Gamed, length_feature
 from judges.mt_bench import TURNS
 
 SIZES = {
     "alpaca_eval.wr": 805,
     "alpaca_eval.lc": 805,
+    "alpaca_eval.lc head-to-head": 200,
     "arena_hard.wr": 500,
     "mt_bench.score": 80,
     "gsm8k.acc": 1319,
 }
-"""Questions of each official set."""
+"""Questions of each official set; of pocket's for the comparison of two models."""
 LARGE = 1_000_000
 _LENGTH, _DIFFICULTY, _BIAS = -0.9, 0.8, -1.0
+_EVEN = 0.1  # bias of a model nearly as good as its baseline, 52.5%: where a strong penalty would say 50
 _SPREAD = 700.0  # standard deviation of the length differences, characters
 Simulated = tuple[Score, dict[str, tuple[float, float]]]
 """A score, and the intervals that official scripts would print beside it."""
@@ -79,10 +82,12 @@ def lengths(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     return rng.normal(-200.0, _SPREAD, n).round(), rng.normal(0.0, 1.0, n)
 
 
-def length_rows(rng: np.random.Generator, n: int, bias: float) -> tuple[Array, Array, Array, Array]:
+def length_rows(
+    rng: np.random.Generator, n: int, bias: float, hard: float = _DIFFICULTY
+) -> tuple[Array, Array, Array, Array]:
     """Length differences, their feature, difficulties and confident soft preferences whose mean is the GLM's."""
     delta, difficulty = lengths(rng, n)
-    p = sigmoid(_LENGTH * np.tanh(delta / _SPREAD) + _DIFFICULTY * difficulty + bias)
+    p = sigmoid(_LENGTH * np.tanh(delta / _SPREAD) + hard * difficulty + bias)
     return delta, length_feature(delta), difficulty, rng.beta(0.6 * p, 0.6 * (1 - p))
 
 
@@ -96,6 +101,13 @@ def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int
     half = 1.96 * float(score.detail["lc_standard_error"])
     value = score.value or 0.0
     return score, {"lc_standard_error": (value - half, value + half)}
+
+
+def head_to_head(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+    """LC of one model against a baseline of one's own: no gamed rows and, with one entrant, no difficulty term."""
+    delta, _, _, values = length_rows(rng, n, _EVEN, hard=0.0)
+    data = LengthData(np.zeros(n), NO_GAMED, "simulated", False)
+    return length_controlled(bare(n), Column(values, delta, False), data, False, seed, replicates), {}
 
 
 def margins(rng: np.random.Generator, n: int) -> Array:
@@ -156,6 +168,7 @@ def truths() -> dict[str, float]:
     return {
         "alpaca_eval.wr": 100 * float(preferences(rng, LARGE).mean()),
         "alpaca_eval.lc": 100 * float(sigmoid(_DIFFICULTY * difficulty + _BIAS).mean()),
+        "alpaca_eval.lc head-to-head": 100 * float(sigmoid(np.array(_EVEN))),
         "arena_hard.wr": 100 * float((weight * (0.5 + 0.5 * np.sign(games))).sum() / weight.sum()),
         "mt_bench.score": float(ratings(rng, LARGE).mean()),
         "gsm8k.acc": 100 * float(problems(rng, LARGE).mean()),
@@ -165,6 +178,7 @@ def truths() -> dict[str, float]:
 SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]] = {
     "alpaca_eval.wr": win_rate,
     "alpaca_eval.lc": length_win_rate,
+    "alpaca_eval.lc head-to-head": head_to_head,
     "arena_hard.wr": arena,
     "mt_bench.score": turns,
     "gsm8k.acc": accuracy,
@@ -239,7 +253,7 @@ def main() -> None:
     if chosen.out and chosen.out.is_file():
         found = json.loads(chosen.out.read_text(encoding="utf-8"))
     for metric in [chosen.only] if chosen.only else list(SIMULATIONS):
-        replicates = chosen.refits if metric == "alpaca_eval.lc" else chosen.replicates
+        replicates = chosen.refits if metric.startswith("alpaca_eval.lc") else chosen.replicates
         setting = {
             "questions": SIZES[metric],
             "replicates": replicates,

@@ -1,12 +1,19 @@
 """Are judges' biases measured at their true size? Judges of stated bias on simulated answers, over many seeds.
 
-    python benchmarks/judge_biases.py --out benchmarks/judge_biases.json        # about a minute of one core
+    python benchmarks/judge_biases.py --out benchmarks/judge_biases.json        # about three minutes of one core
 
-Four models answer pocket's 100 development questions of AlpacaEval; the answers of two of them, of one family, carry
-a signature. Six judges compare each answer with the baseline in both orders, through the benchmark's own requests and
-parser: three with one bias each and three without. Counted is in how many seeds the 95% interval holds the stated
-log-odds, and in how many an unbiased judge is flagged for anything (Holm over its effects). Each count is made twice:
-with the truth as quality, and with the opinions of the other unbiased judges in its place.
+Four models answer; the answers of two of them, of one family, carry a signature. Six judges compare each answer with
+the baseline in both orders: three with one bias each and three without. Counted is in how many seeds the 95% interval
+holds the stated value, and in how many an unbiased judge is flagged for anything (Holm over its effects). Each count
+is made with the truth as quality, and with the opinions of two other unbiased judges in its place.
+
+- pocket: answers to pocket's 100 development questions of AlpacaEval, judged through the benchmark's own requests and
+  parser. Effects are measured as ``compare-judges`` measures them, length on the scale that a pocket judge states.
+- drawn: 150 questions, quality and length normal with a correlation of 0.4, as where better answers are longer.
+
+Verdicts are probabilities, or hard: won or lost, drawn from the probability. Stated are log-odds; where hard verdicts
+are measured in shares of verdicts, the stated log-odds are turned into what they add to the judge's own probabilities.
+Grades (drawn only): 1 to 10, length and own family are stated in points.
 """
 
 from __future__ import annotations
@@ -19,15 +26,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.pocket.world import graded_answer
 from harness.types import Answer, Question
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
-from judges.pocket_judge import PocketConfig, PocketJudge
-from reports.judges.bias import Effect, Setting, effects
+from judges.pocket_judge import JUDGE, PocketConfig, PocketJudge
+from reports.judges.bias import SHARES, Effect, Setting, effects
 from reports.judges.features import differences
-from reports.judges.panel import CALLS, Facts, Panel, frame
+from reports.judges.panel import CALLS, ITEM, Facts, Panel, frame
+from reports.judges.quality import logit
 
 SIGNATURE = "at your service"
 MODELS = {"plain-weak": 0.45, "plain-strong": 0.75, "family-weak": 0.5, "family-strong": 0.8}
@@ -44,6 +53,10 @@ JUDGES = {
     "other-2": PocketConfig(),
 }
 OTHERS = ("other-1", "other-2")
+DRAWN = 150
+"""Questions of the drawn answers."""
+CORRELATION = 0.4
+"""Of quality and length there."""
 CONFIG = AlpacaEvalConfig(questions="pocket", split="dev", order="both")
 
 
@@ -58,13 +71,13 @@ def answers(questions: list[Question], seed: int) -> dict[str, list[Answer]]:
     return found
 
 
-def simulate(seed: int, questions: list[Question]) -> Panel:
-    """All judges on all answers."""
+def simulate(seed: int, questions: list[Question], noise: float = PocketConfig().noise) -> Panel:
+    """All judges on all of pocket's answers."""
     given = answers(questions, seed)
     calls: list[dict[str, object]] = []
     items: list[dict[str, object]] = []
     judges = {
-        name: PocketJudge(replace(config, seed=1000 * seed + number))
+        name: PocketJudge(replace(config, seed=1000 * seed + number, noise=noise))
         for number, (name, config) in enumerate(JUDGES.items())
     }
     for row, each in given.items():
@@ -77,37 +90,119 @@ def simulate(seed: int, questions: list[Question]) -> Panel:
                 for name, judge in judges.items():
                     verdict = BENCHMARK.parse(request, judge.reply(request), CONFIG).value
                     calls.append({**shared, "judge": name, "verdict": verdict})
-    facts = {name: Facts(own=FAMILY) for name in JUDGES}
-    return Panel(frame(calls)[CALLS], pd.DataFrame(items), {"alpaca_eval": True}, facts)
+    return Panel(frame(calls)[CALLS], pd.DataFrame(items), {"alpaca_eval": True}, facts())
+
+
+def facts() -> dict[str, Facts]:
+    """What ``compare-judges`` knows of the judges of a pocket run."""
+    return {name: Facts(own=FAMILY, length_words=JUDGE.length_words(config)) for name, config in JUDGES.items()}
+
+
+def drawn(seed: int, grades: bool = False) -> Panel:
+    """All judges on answers whose quality (log-odds, standard deviation 1.2) goes with their length.
+
+    Probabilities without noise, or grades: in points what else is log-odds, noise of 0.7, rounded.
+    """
+    rng = np.random.default_rng(seed)
+    calls: list[dict[str, object]] = []
+    items: list[dict[str, object]] = []
+    for row in MODELS:
+        for question in range(DRAWN):
+            z, other = rng.normal(size=2)
+            words = 10 * (CORRELATION * z + np.sqrt(1 - CORRELATION**2) * other)
+            item = {"row": row, "seed": 0, "question": str(question), "turn": "", "benchmark": "drawn"}
+            features = {"length": 5 * words, "words": words, "lists": 0.0, "markdown": 0.0, "quality": z, "same": 0.0}
+            items.append({**item, **features})
+            for name in JUDGES:
+                bias = {"length": STATED["length"] * np.tanh(words / 10), "own": STATED["own"] * (row in FAMILY)}
+                u = 1.2 * z + bias.get(name, 0.0)
+                for first in (float("nan"),) if grades else (0.0, 1.0):
+                    place = STATED["position"] * (2 * first - 1) if name == "position" else 0.0
+                    grade = float(np.clip(np.round(5.5 + u + 0.7 * rng.normal()), 1, 10))
+                    verdict = grade if grades else float(1 / (1 + np.exp(-u - place)))
+                    asked = {"judge": name, "part": f"o{first}", "repeat": 0, "model_first": first}
+                    calls.append({**item, **asked, "verdict": verdict})
+    return Panel(frame(calls)[CALLS], pd.DataFrame(items), {"drawn": not grades}, facts())
+
+
+def hard(panel: Panel, seed: int) -> Panel:
+    """The judges say won or lost, drawn from their probabilities."""
+    p = panel.calls["verdict"].to_numpy(float)
+    said = (np.random.default_rng(seed).random(len(p)) < p).astype(float)
+    return replace(panel, calls=panel.calls.assign(verdict=said))
+
+
+def in_shares(panel: Panel, name: str) -> float:
+    """What a stated bias adds to the probabilities of its judge: per unit of tanh for length, for own answers for own.
+
+    ``panel``: probabilities without noise.
+    """
+    lines = panel.calls[panel.calls["judge"] == name].merge(panel.items, on=["benchmark", *ITEM])
+    p = lines["verdict"].to_numpy(float)
+    by = np.tanh(lines["words"] / 10) if name == "length" else lines["row"].isin(FAMILY).astype(float)
+    x = by.to_numpy(float)
+    without = 1 / (1 + np.exp(STATED[name] * x - logit(p)))
+    return float(x @ (p - without) / (x @ x))
 
 
 def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, Effect]:
     """The effects of one judge; without the truth the two other unbiased judges stand for quality."""
     seen = panel.calls[panel.calls["judge"].isin([judge, *OTHERS])]
-    setting = Setting("words", PocketConfig().length_scale, use_truth)
-    return {each.name: each for each in effects(replace(panel, calls=seen), "alpaca_eval", judge, setting)}
+    (benchmark,) = panel.paired
+    found = effects(replace(panel, calls=seen), benchmark, judge, Setting(use_truth=use_truth))
+    return {each.name: each for each in found}
 
 
-def count(panels: list[Panel], use_truth: bool) -> dict[str, Any]:
-    """Per stated bias: seeds whose interval holds it, mean estimate; seeds in which the fair judge is flagged."""
+def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[str, Any]:
+    """Per stated bias: seeds whose interval holds it, mean estimate; seeds in which the fair judge is flagged.
+
+    ``certain``: the probabilities behind hard verdicts (or the panels themselves).
+    """
     found: dict[str, Any] = {}
-    for name, stated in STATED.items():
-        measured = [measure(panel, name, use_truth)[name] for panel in panels]
-        found[name] = {
-            "stated": stated,
-            "held": sum(each.interval.low <= stated <= each.interval.high for each in measured),
-            "flagged": sum(each.flagged for each in measured),
-            "mean": sum(each.value for each in measured) / len(measured),
-            "mean_width": sum(each.interval.high - each.interval.low for each in measured) / len(measured),
-        }
     fair = [measure(panel, "fair", use_truth) for panel in panels]
+    for name in [name for name in STATED if name in fair[0]]:
+        measured = [measure(panel, name, use_truth)[name] for panel in panels]
+        shares = measured[0].unit == SHARES
+        stated = [in_shares(panel, name) if shares else STATED[name] for panel in certain]
+        found[name] = {
+            "stated": round(sum(stated) / len(stated), 4),
+            "unit": measured[0].unit,
+            "held": sum(e.interval.low <= value <= e.interval.high for e, value in zip(measured, stated, strict=True)),
+            "flagged": sum(each.flagged for each in measured),
+            "mean": round(sum(each.value for each in measured) / len(measured), 4),
+            "mean_width": round(sum(each.interval.high - each.interval.low for each in measured) / len(measured), 4),
+        }
     found["fair"] = {
         "flagged": sum(any(effect.flagged for effect in each.values()) for each in fair),
-        "held": {
-            name: sum(each[name].interval.low <= 0 <= each[name].interval.high for each in fair) for name in STATED
-        },
+        "held": {name: sum(e[name].interval.low <= 0 <= e[name].interval.high for e in fair) for name in found},
     }
     return found
+
+
+def both(panels: list[Panel], certain: list[Panel]) -> dict[str, Any]:
+    """The counts with either kind of quality."""
+    return {
+        "quality is the truth": count(panels, True, certain),
+        "quality is two other judges": count(panels, False, certain),
+    }
+
+
+def results(seeds: int) -> dict[str, Any]:
+    """All counts."""
+    questions = BENCHMARK.questions(CONFIG)
+    soft = [simulate(seed, questions) for seed in range(seeds)]
+    certain = [simulate(seed, questions, noise=0.0) for seed in range(seeds)]
+    plain = [drawn(seed) for seed in range(seeds)]
+    graded = [drawn(seed, grades=True) for seed in range(seeds)]
+    return {
+        "seeds": seeds,
+        "questions": {"pocket": len(questions), "drawn": DRAWN},
+        "models": MODELS,
+        "pocket, probabilities": both(soft, soft),
+        "pocket, hard verdicts": both([hard(panel, seed) for seed, panel in enumerate(certain)], certain),
+        "drawn, hard verdicts": both([hard(panel, seed) for seed, panel in enumerate(plain)], plain),
+        "drawn, grades": both(graded, graded),
+    }
 
 
 def main() -> None:
@@ -117,17 +212,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     began = time.process_time()
-    questions = BENCHMARK.questions(CONFIG)
-    panels = [simulate(seed, questions) for seed in range(given.seeds)]
-    result = {
-        "seeds": given.seeds,
-        "questions": len(questions),
-        "models": MODELS,
-        "calls_per_judge": len(panels[0].calls) // len(JUDGES),
-        "quality is the truth": count(panels, use_truth=True),
-        "quality is two other judges": count(panels, use_truth=False),
-        "cpu_seconds": round(time.process_time() - began, 1),
-    }
+    result = {**results(given.seeds), "cpu_seconds": round(time.process_time() - began, 1)}
     text = json.dumps(result, indent=1)
     print(text)
     if given.out:

@@ -130,10 +130,15 @@ class JudgeError(Exception):
 
     ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply context
     missing budget pending batch``: ``budget`` was never sent, ``pending`` is in a batch job that is not done yet, and
-    ``batch`` is of a job that the endpoint refused as a whole.
+    ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
+    call that is charged for although it gave nothing to read: 0 where the endpoint did not count them, ``None`` where
+    no charge is known.
     """
 
-    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: str, message: str, retry_after: float | None = None, usage: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.usage = usage

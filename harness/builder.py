@@ -273,7 +273,7 @@ class Builder:
         for entrant in entrants:
             inputs[f"answers:{entrant.name}"] = ref(entrant.answers[benchmark])
             inputs[f"judgments:{entrant.name}"] = ref(entrant.judgments[benchmark])
-        return self.add(Stage("score", f"score {benchmark}", params, inputs, version=3))
+        return self.add(Stage("score", f"score {benchmark}", params, inputs, version=4))
 
 
 def chosen(config: Any, fields: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from harness.trainer.options import Training, TrainOptions
 from harness.trainer.reference import reference_logps
 from harness.trainer.stored import with_stores
 from harness.types import Group
+from harness.words import counted
 
 OPTIONS = TrainOptions(
     batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"
@@ -90,7 +91,7 @@ def check_config(method: Method, config: Any, world: World) -> str:
     bare = fields - explanations(kind).keys()
     if bare:
         raise Failed(f"no docstring under {', '.join(sorted(bare))}")
-    return f"{len(fields)} options, each explained"
+    return f"{counted(len(fields), 'option')}, each explained"
 
 
 def check_rows(method: Method, config: Any, world: World) -> str:
@@ -146,6 +147,8 @@ def check_needs(method: Method, config: Any, world: World) -> str:
             raise Failed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
         if usual and not used and name in declared:
             raise Failed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
+    if not needs.reference and misses_reference(method, config, world):
+        raise Failed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
     matter = {"reference": (needs.reference, reference_matters), "token": (needs.signal == "token", teacher_matters)}
     for name, (stated, matters) in matter.items():
         if usual and stated and not matters(method, config, world):
@@ -176,6 +179,17 @@ def reference_matters(method: Method, config: Any, world: World) -> bool:
         terms = method.token_terms(student, batch.row % WIDTH, shown, config)
         values.append(sum(float(term.total) for term in method.loss(batch, terms, config).terms))
     return values[0] != values[1]
+
+
+def misses_reference(method: Method, config: Any, world: World) -> bool:
+    """Whether the loss asks for reference log-probabilities that it was not given."""
+    try:
+        reference_matters(method, config, world)
+    except KeyError as error:
+        return error.args == ("reference",)
+    except Exception:  # noqa: BLE001 - another fault, which is another check's to report
+        return False
+    return False
 
 
 def teacher_matters(method: Method, config: Any, world: World) -> bool:

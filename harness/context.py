@@ -1,4 +1,5 @@
-"""How long a text a model reads, and whether a recipe asks for a longer one. From ``config.json`` alone: no torch.
+"""How long a text a model reads, and whether a recipe asks for a longer one. From ``config.json``, or as
+``facts.json`` states it where the model is not here yet: no torch.
 
 Beyond its context a model with learned positions (GPT-2) fails in the middle of a stage, and one with rotary positions
 answers nonsense without a word.
@@ -10,6 +11,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 
 from harness.checkpoint import Checkpoint, hub_folder
+from harness.facts import model_facts
 from harness.plan import Plan
 from harness.price import PROMPT_TOKENS
 from harness.stage import Stage
@@ -22,11 +24,12 @@ each response (``harness/mcq.py``)."""
 
 
 def context_of(checkpoint: Checkpoint) -> int | None:
-    """Tokens that the model reads; ``None`` where its configuration does not say, or is not here yet."""
+    """Tokens that the model reads; ``None`` where its configuration does not say, or is neither here nor stated."""
     try:
         config = json.loads((hub_folder(checkpoint.location, checkpoint.revision) / "config.json").read_bytes())
     except (OSError, ValueError):
-        return None
+        stated = model_facts(checkpoint.location)
+        return None if stated is None else stated.context
     for part in (config, config.get("text_config")):
         for name in NAMES:
             if isinstance(part, Mapping) and isinstance(part.get(name), int):

@@ -77,8 +77,9 @@ class EndpointModel:
             if self.progress:
                 self.progress(done, len(requests))
 
-        options = replace(self.options, price=partial(self._kind.price, config))
-        outcomes = self.registry.ask(self._kind.make(config), requests, self.ledger, options, answered)
+        kind = self._kind
+        options = replace(self.options, price=partial(kind.price, config), thinking=kind.thinking(config))
+        outcomes = self.registry.ask(kind.make(config), requests, self.ledger, options, answered)
         refuse_failures(self.name, outcomes)
         responses = [response(outcome) for outcome in outcomes]
         return [responses[start : start + n] for start in range(0, len(responses), n)]

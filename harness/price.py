@@ -185,7 +185,9 @@ class Pricer:
         read += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank here
         entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
         kind = self.registry.judges[entry.kind]
-        dollars = kind.price(build(kind.config, entry.config), read, written)
+        config = build(kind.config, entry.config)
+        written += calls * kind.thinking(config) // 2
+        dollars = kind.price(config, read, written)
         return Price(judge_calls=calls, judge_tokens=read + written, dollars=dollars)
 
     def asked(self, name: str) -> tuple[int, int, int]:

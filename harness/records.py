@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
+from harness.surrogates import mend
 
 T = TypeVar("T")
 
@@ -22,12 +24,21 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def write_records(path: Path, records: Iterable[Any]) -> int:
-    """One JSON object per line; returns how many. NaN is refused: it is not JSON and never a score."""
+    """One JSON object per line; returns how many. The file is there whole, or as it was before.
+
+    NaN is refused: it is not JSON and never a score. Lone surrogates become U+FFFD.
+    """
     count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False) + "\n")
-            count += 1
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            for record in records:
+                line = json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
+                file.write(mend(line) + "\n")
+                count += 1
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return count
 
 
@@ -38,7 +49,7 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                records.append(_adapter(anything).validate_json(line))
+                records.append(_adapter(anything).validate_json(_mended(line)))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
@@ -46,3 +57,13 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
                     f"{path}, line {number}: {where}: {first['msg']} (a {kind.__name__} was expected)"
                 ) from error
     return records
+
+
+def _mended(line: str) -> str:
+    """A line of JSON in which no escape stands for half a character: pydantic refuses those."""
+    if "\\ud" not in line.lower():
+        return line
+    try:
+        return mend(json.dumps(json.loads(line), ensure_ascii=False))
+    except ValueError:
+        return line  # no JSON: pydantic says where it breaks

@@ -32,6 +32,10 @@ class JudgeKind:
     """(config, prompt tokens, completion tokens) -> dollars; ``None`` when unknown."""
     notes: Callable[[Any], Sequence[str]] = lambda config: ()
     """config -> what a user should know before asking: a model about to be retired, an undated name."""
+    length_words: Callable[[Any], float | None] = lambda config: None
+    """config -> of a rule whose biases are stated: words at which its length bias reaches tanh 1; else ``None``."""
+    thinking: Callable[[Any], int] = lambda config: 0
+    """config -> tokens that a reply may take for thinking, on top of the protocol's limit: estimates count half."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class AskOptions:
     """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
     price: Callable[[int, int], float | None] | None = None
     """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
+    thinking: int = 0
+    """Tokens that a reply may take for thinking: estimates count half."""
 
 
 class Ask(Protocol):

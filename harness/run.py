@@ -184,6 +184,7 @@ class Crew:
         context = multiprocessing.get_context("spawn")
         self.listener = listener
         self.queue = context.SimpleQueue()
+        self.deaf = False
         self.pool = ProcessPoolExecutor(
             max_workers=compute.workers,
             mp_context=context,
@@ -199,13 +200,16 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is None:
             self.pool.shutdown()
-        else:
-            processes = list((self.pool._processes or {}).values())
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-        self.queue.put(None)
-        self.thread.join(timeout=5)
+            self.queue.put(None)
+            self.thread.join(timeout=5)
+            return
+        # A worker that is stopped while it sends keeps the queue's lock for good: from here on nothing is sent. The
+        # thread that hears is a daemon and ends with the process.
+        self.deaf = True
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
 
     def submit(self, stage: Stage) -> Future[Any]:
         """Hand a stage to a worker."""
@@ -229,7 +233,7 @@ class Crew:
         return result
 
     def _listen(self) -> None:
-        while (message := self.queue.get()) is not None:
+        while (message := self.queue.get()) is not None and not self.deaf:
             label, done, total, info = message
             if total:
                 self.listener.advanced(label, done, total, info)

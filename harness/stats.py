@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+FEW_QUESTIONS = 30
+"""Bootstrap intervals from fewer are too narrow (arXiv 2503.01747): three questions that agree would pass any test."""
 
 
 class Interval(NamedTuple):
@@ -149,12 +151,14 @@ def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None)
     sides = [ours] if theirs is None else [ours, theirs]
     value = float(ours.values.mean()) - (0.0 if theirs is None else float(theirs.values.mean()))
     centre = ours.centre if theirs is None else ours.centre - theirs.centre
+    nothing = (1e-9 * max(1.0, abs(value))) ** 2  # what equal replicates vary by: round-off of their mean over seeds
     by_question = float(centre.var(ddof=1)) if centre.size > 1 else 0.0
+    by_question = by_question if by_question > nothing else 0.0
     weight = sum(1 / side.seeds for side in sides if side.trained)
     if noise is None or not weight:
         return Estimate(value, *percentile_interval(centre, n), by_question**0.5, np.inf, two_sided_p(centre))
     variance = by_question + weight * noise.seed
-    if variance == 0:
+    if variance <= nothing:
         return Estimate(value, value, value, 0.0, np.inf, two_sided_p(centre))
     unsure = (weight * noise.spread) ** 2 / noise.freedom if noise.seed else 0.0
     error, freedom = variance**0.5, variance**2 / (unsure + by_question**2 / max(n - 1, 1))

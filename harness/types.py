@@ -160,3 +160,8 @@ class Score:
     differences of replicates are paired."""
     detail: Mapping[str, float | str] = field(default_factory=dict)
     """Companions: mean answer length, truncation rate, discrete win rate, both GSM8K filters, ..."""
+
+    @property
+    def covered(self) -> float:
+        """Questions that count, each by the share of its verdicts that is used; ``n`` where the detail does not say."""
+        return float(self.detail.get("questions_covered", self.n))

@@ -3,13 +3,13 @@
 The length control has two data sources. Official questions against the official baseline use the rows of the gamed
 baselines and the published difficulties: exact from the hub's ``df_gamed.csv`` where it is among the assets, else from
 the recovered files (within 0.15 of the leaderboard, and labelled so). Everything else fits the difficulties jointly
-over all entrants of the call and has no gamed rows.
+over all entrants of the call and has no gamed rows, so its penalty is weak and fixed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 
@@ -21,6 +21,7 @@ from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
 from judges.alpaca_eval import drawn
 from judges.common import Ratio, answer_detail, pairs, ratio_score, reasons, resample_counts, verdicts
+from judges.completeness import Given, given
 from judges.glm_solver import joint_difficulty
 from judges.length_control import (
     MIN_QUESTIONS,
@@ -29,10 +30,11 @@ from judges.length_control import (
     Gamed,
     Rows,
     bootstrap,
+    confounded,
     contributions,
     converged,
-    fit_exact,
     fit_official,
+    fit_plain,
     length_feature,
 )
 
@@ -119,6 +121,14 @@ def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
     return Column(preference, delta, same)
 
 
+def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -> dict[str, float]:
+    """Verdicts that are missing, and the questions that count by the share of theirs; a draw needs none."""
+    parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
+    found, counts = given(questions, entrant.judgments, parts), ~np.isnan(column.preference)
+    found = Given(found.read, np.where(counts & (found.read == 0), 0.0, found.asked))
+    return found.detail(np.where(counts, found.share, 0.0))
+
+
 def raw_metrics(preference: Array) -> dict[str, float]:
     """The official raw metrics of preferences in 0..1 without nan: percent, and counts."""
     n = preference.size
@@ -196,10 +206,17 @@ def length_controlled(
         return Score(
             "alpaca_eval.lc", 50.0, 50.0, 50.0, n, missing, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates
         )
+    if not data.official and confounded(column.delta[here]):
+        note = "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told"
+        return Score("alpaca_eval.lc", None, None, None, n, missing, f"{note} from ability")
     difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[here]
     rows = Rows(column.preference[here], column.delta[here], difficulty)
-    fit = (fit_official if data.official else fit_exact)(rows, data.gamed)
+    fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)
     exact = converged(rows, data.gamed, fit) if data.official else fit
+    if data.official and not (fit.coef.any() and exact.coef.any()):
+        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
+        note += ", which gives 50 whatever the verdicts"
+        return Score("alpaca_eval.lc", fit.value, None, None, n, missing, note, detail=_lc_detail(fit, rows))
     draws: Array = np.zeros(0)
     if replicates:
         # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
@@ -231,10 +248,10 @@ def score(
     """LC and WR of every entrant, on the same resamples. Pure but for reading (and keeping) the length files."""
     columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
     data = _length_data(questions, columns, compat) if questions else "no questions"
-    return {
-        key: (
-            length_controlled(questions, columns[key], data, compat, seed, replicates),
-            raw_score(questions, entrant, columns[key], seed, replicates),
-        )
-        for key, entrant in entrants.items()
-    }
+    scored: dict[str, tuple[Score, ...]] = {}
+    for key, entrant in entrants.items():
+        lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
+        wr = raw_score(questions, entrant, columns[key], seed, replicates)
+        coverage = _coverage(questions, entrant, columns[key])
+        scored[key] = (replace(lc, detail={**lc.detail, **coverage}), replace(wr, detail={**wr.detail, **coverage}))
+    return scored

@@ -12,6 +12,7 @@ stands in the details as ``official_low`` and ``official_high``. The score's own
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from judges.arena_hard import STRONG_WEIGHT, Rules, Scorer
 from judges.arena_labels import GAMES, MIRRORED_FLAG
 from judges.arena_style import Battles, StyleFit, gather, style_control
 from judges.common import Ratio, answer_detail, ratio_score, reasons, verdicts
+from judges.completeness import given
 
 _OFFICIAL_ROUNDS = 1000
 """Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""
@@ -52,11 +54,24 @@ def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
     return Battle(wins, weight)
 
 
+def _known(judgments: Sequence[Judgment], scorer: str) -> Sequence[Judgment]:
+    """The judgments as the script reads them. That of v0.1 knows five labels only: a mirrored one is no verdict."""
+    if scorer != "v0.1":
+        return judgments
+    return [replace(each, verdict=None) if MIRRORED_FLAG in each.flags else each for each in judgments]
+
+
 def _read(judgments: Sequence[Judgment], scorer: str) -> dict[str, dict[str, float]]:
-    """Question to game to margin. The script of v0.1 knows the five labels only: a mirrored one is no verdict."""
-    if scorer == "v0.1":
-        judgments = [judgment for judgment in judgments if MIRRORED_FLAG not in judgment.flags]
-    return verdicts(judgments)
+    """Question to game to margin."""
+    return verdicts(_known(judgments, scorer))
+
+
+def _coverage(
+    questions: Sequence[Question], judgments: Sequence[Judgment], ratio: Ratio, scorer: str
+) -> dict[str, float]:
+    """Games without a verdict; a question that the script drops covers nothing, one with one game covers half."""
+    found = given(questions, _known(judgments, scorer), GAMES)
+    return found.detail(np.where(ratio.denominator > 0, found.share, 0.0))
 
 
 def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: str, strong: float) -> Ratio:
@@ -163,6 +178,7 @@ def score(
     scored: dict[str, tuple[Score, ...]] = {}
     for name, entrant in entrants.items():
         detail = _detail(questions, entrant, rules.scorer, seed)
+        detail |= _coverage(questions, entrant.judgments, ratios[name], rules.scorer)
         if name in fits:
             detail |= _style_detail(fits[name], ratios[name].scored)
         if rules.style and name in fits:

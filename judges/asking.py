@@ -24,9 +24,11 @@ log = logging.getLogger(__name__)
 Outcome = Reply | JudgeError
 
 RETRIED: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
-"""Kinds of failure that may go away. An ``empty`` reply is tried once more only: it may have been paid for."""
+"""Kinds of failure that may go away. An ``empty`` reply is tried once more only: it is charged for as a rule."""
 FATAL: Final = frozenset({"auth", "model"})
 """Kinds that every further call would meet too."""
+_LOOK: Final = 0.2  # seconds between two looks for the reply to a request that another process is asking
+_SLACK: Final = 5.0  # seconds beyond a call's timeout until its claim is void
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,7 @@ class Asking:
         while (item := await self.ready.get()) is not None:
             started = await self.gate.enter()
             try:
-                stored = self.ledger.get([item.key]).get(item.key)
-                if stored is not None:  # another process has asked it since we began
-                    self.unsaved.set()
-                    self._finish(item, stored)
+                if not self._is_ours(item):
                     continue
                 outcome = await self._call(item.request)
             finally:
@@ -123,6 +122,18 @@ class Asking:
             self._settle(item, outcome, started)
             await asyncio.sleep(0)  # a judge in this process never waits: let saving, timers and Ctrl-C have their turn
         self.ready.put_nowait(None)  # for the next worker
+
+    def _is_ours(self, item: _Item) -> bool:
+        """Whether we are to ask this; what another process has asked since we began is taken over, or waited for."""
+        if self.over is not None or self.ledger.claim(item.key, self.options.timeout + _SLACK):
+            return True
+        stored = self.ledger.get([item.key]).get(item.key)
+        if stored is None:
+            self._later(item, _LOOK)
+        else:
+            self.unsaved.set()
+            self._finish(item, stored)
+        return False
 
     async def _batches(self, judge: BatchJudge) -> None:
         """The only worker of an in-process model: a chunk at a time, in a thread so that Ctrl-C is heard."""
@@ -177,14 +188,14 @@ class Asking:
         if isinstance(outcome, Reply):
             self.row = 0
             self.gate.succeeded(asyncio.get_running_loop().time() - started)
-            dollars = self.budget.ended(outcome)
+            dollars = self.budget.ended(outcome, item.request)
             self.ledger.put(item.key, self.judge.endpoint, self.judge.model, outcome, dollars)
             self._finish(item, outcome)
         elif isinstance(outcome, NotAsked):
             self._finish(item, outcome)
         else:
-            self.budget.ended(None)
-            self.ledger.fail(item.key, self.judge.endpoint, self.judge.model, outcome.kind, str(outcome))
+            dollars = self.budget.ended(outcome, item.request)
+            self.ledger.fail(item.key, self.judge.endpoint, self.judge.model, outcome.kind, str(outcome), dollars)
             delay = self._delay(item, outcome)
             item.tries += 1
             cause = self.over or self._weigh(outcome, started)
@@ -194,8 +205,7 @@ class Asking:
                 self._finish(item, outcome)
             else:
                 log.info("%s: %s; asked again (%d) in %.1f s", self.judge.model, outcome, item.tries, delay)
-                timer = asyncio.get_running_loop().call_later(delay, self._again, item)
-                self.waiting[item.key] = (item, timer)
+                self._later(item, delay)
 
     def _delay(self, item: _Item, error: JudgeError) -> float | None:
         """Seconds until this request is tried again, or ``None``."""
@@ -234,6 +244,9 @@ class Asking:
             self.ready.put_nowait(item)
         self.waiting.clear()
         self.gate.open()
+
+    def _later(self, item: _Item, delay: float) -> None:
+        self.waiting[item.key] = (item, asyncio.get_running_loop().call_later(delay, self._again, item))
 
     def _again(self, item: _Item) -> None:
         del self.waiting[item.key]

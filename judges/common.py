@@ -45,14 +45,17 @@ def check_common(config: Any) -> None:
         raise ValueError("split: dev is for pocket questions; the official sets have no development split")
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"limit must be at least 1 (or null for all questions), got {config.limit}")
-    if config.temperature is not None and config.temperature < 0:
-        raise ValueError(f"temperature must be at least 0 (0 is greedy), got {config.temperature}")
+    for name in ("temperature", "judge_temperature"):
+        heat = getattr(config, name, None)
+        if heat is not None and not 0 <= heat < float("inf"):  # not of nan either
+            raise ValueError(f"{name} must be a number of at least 0 (0 is greedy), got {heat}")
     if config.max_new_tokens is not None and config.max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {config.max_new_tokens}")
     if not 0 < config.top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {config.top_p}")
-    if getattr(config, "repeats", 1) < 1:
-        raise ValueError(f"repeats must be at least 1, got {config.repeats}")
+    for name in ("judge_max_tokens", "repeats"):
+        if getattr(config, name, 1) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
 
 
 def sampling_of(config: Any, official: Sampling) -> Sampling:
@@ -116,7 +119,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
                 raise UserError(f"{path}, line {number}: not JSON ({error})") from error
     return rows
 

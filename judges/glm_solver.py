@@ -20,13 +20,16 @@ def sigmoid(z: Array) -> Array:
 def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
     """Minimise the quadratic model plus L1 for a batch of 3-vectors; returns the step.
 
-    Where no coefficient is or becomes 0 this is one linear solve; the others go through coordinate descent.
+    Where no coefficient is or becomes 0 this is one linear solve; the others go through coordinate descent. A column
+    of zeros keeps its coefficient in both.
     """
     sign = np.sign(coef)
-    smooth = (np.einsum("bjj->bj", hessian) > 1e-12).all(axis=1) & (sign != 0).all(axis=1)
+    usable = np.einsum("bjj->bj", hessian) > 1e-12
+    smooth = (~usable | (sign != 0)).all(axis=1)
     step = np.zeros_like(coef)
-    ridge = 1e-12 * np.einsum("bjj->b", hessian)[:, None, None] * np.eye(3)
-    step[smooth] = np.linalg.solve((hessian + ridge)[smooth], -(gradient + sign)[smooth, :, None])[:, :, 0]
+    ridge = 1e-12 * np.einsum("bjj->b", hessian)[:, None, None] * np.eye(3) + ~usable[:, :, None] * np.eye(3)
+    pull = np.where(usable, -(gradient + sign), 0.0)
+    step[smooth] = np.linalg.solve((hessian + ridge)[smooth], pull[smooth, :, None])[:, :, 0]
     rest = ~smooth | (np.sign(coef + step) != sign).any(axis=1)
     if rest.any():
         step[rest] = _descend(gradient[rest], hessian[rest], coef[rest])

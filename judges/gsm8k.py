@@ -73,6 +73,8 @@ class GSM8KConfig:
 
     def __post_init__(self) -> None:
         check_common(self)
+        if not self.source.strip():
+            raise ValueError("source must be assets, hub, or a folder with test.jsonl and train.jsonl; it is empty")
         if self.filter not in FILTERS:
             raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
         if self.fewshot is not None and not 0 <= self.fewshot <= 32:

@@ -29,7 +29,8 @@ PROMPT = (
 )
 PROMPT_HASH = text_hash((PROMPT,))
 _BROKEN = re.compile(r'"answer"\s*:\s*"?([^"\n}]*)')
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?")
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:\s*/\s*\d+|[eE][+-]?\d+)?")
+_MOST_DIGITS = 3  # of an exponent: 1e999999999 has a billion digits
 _MOST_STARTS = 200  # opening braces tried in one reply: a reply of braces must not cost quadratic time
 
 
@@ -45,7 +46,7 @@ def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
     for start in [match.start() for match in re.finditer(r"\{", text)][:_MOST_STARTS]:
         try:
             found, _ = decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, brackets without end
             continue
         if isinstance(found, dict) and isinstance(found.get("answer"), str | int | float):
             return str(found["answer"]), ()
@@ -54,12 +55,12 @@ def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def number_in(text: str) -> Fraction | None:
-    """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``18 miles``."""
-    found = _NUMBER.search(text.replace(",", "").replace("$", ""))
-    if found is None:
+    """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``1.8e1``."""
+    found = _NUMBER.search(text.replace(",", "").replace("$", "").replace("\N{MINUS SIGN}", "-"))
+    if found is None or len(found[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
         return None
     try:
-        return Fraction(found[0].replace(" ", ""))
+        return Fraction("".join(found[0].split()))
     except (ValueError, ZeroDivisionError):
         return None
 

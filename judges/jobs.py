@@ -24,6 +24,8 @@ from judges.ledger import Ledger
 from judges.stored import StoredBatch
 
 POLL_SECONDS: Final = 10.0
+_CLAIM_SECONDS: Final = 3600.0  # a job is made, and noted, within this time
+_THEIRS: Final = "another process is handing it over"
 _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop
 
 
@@ -135,6 +137,9 @@ class _JobAsking:
 
     async def look(self, stored: StoredBatch) -> None:
         """Take in the outcomes of a job that is done, or note that its keys wait."""
+        if stored.id is None and not self.ledger.claim(stored.token, _CLAIM_SECONDS):
+            self.wait_for(stored, _THEIRS)
+            return
         if stored.id is None:  # a run was killed while it made this job
             stored = replace(stored, id=await self.jobs.find(stored.token))
             if stored.id is None:
@@ -143,8 +148,7 @@ class _JobAsking:
             self.ledger.open_batch(stored)
         job = await self.jobs.fetch(str(stored.id))
         if not job.done:
-            state = f"batch job {stored.id}: {job.state}"
-            self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
+            self.wait_for(stored, f"batch job {stored.id}: {job.state}")
             return
         for key in stored.keys:
             outcome = job.outcomes.get(key)
@@ -154,19 +158,24 @@ class _JobAsking:
                 self.fail([key], JudgeError("batch", f"batch job {stored.id}: {job.state}"))
         self.ledger.close_batch(stored.token, f"{job.state}, {len(job.outcomes)} lines")
 
+    def wait_for(self, stored: StoredBatch, state: str) -> None:
+        """Note what is known of the job that these keys lie in."""
+        self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
+
     def take(self, key: str, outcome: Outcome) -> None:
         """Store what a job brought; also for keys that nobody waits for now: they are paid."""
         if isinstance(outcome, JudgeError):
             self.fail([key], outcome)
             return
-        dollars = self.budget.price(outcome.prompt_tokens, outcome.completion_tokens)
+        dollars = self.budget.cost(outcome, self.missing.get(key))
         self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
         self.finish(key, outcome)
 
     def fail(self, keys: list[str], error: JudgeError) -> None:
         """Note failures."""
         for key in keys:
-            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error))
+            dollars = self.budget.cost(error, self.missing.get(key))
+            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error), dollars)
             self.finish(key, error)
 
     def finish(self, key: str, outcome: Outcome) -> None:
@@ -181,17 +190,28 @@ class _JobAsking:
         for part in _parts(requests, self.jobs.most):
             why = self.budget.refusal_of_all(list(part.values()), self.ledger.batches())
             if why is not None:
-                self.fail(list(part), JudgeError("budget", f"not asked, {why}"))
+                for key in part:  # no failed call: none was made
+                    self.finish(key, JudgeError("budget", f"not asked, {why}"))
                 continue
-            dollars = sum(self.budget.estimate(request) for request in part.values())
-            stored = StoredBatch(
-                uuid.uuid4().hex, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time()
-            )
-            self.ledger.open_batch(stored)
-            stored = replace(stored, id=await self.jobs.submit(part, stored.token))
-            self.ledger.open_batch(stored)
-            self.tries.update(part.keys())
-            self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
+            claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
+            # in this order: another process gives its claims back when its job is noted
+            made = {key for batch in self.ledger.batches() for key in batch.keys}
+            claimed = [key for key in claimed if key not in made]
+            self.states |= dict.fromkeys(part.keys() - claimed, _THEIRS)
+            if claimed:
+                await self.hand_over({key: part[key] for key in claimed})
+
+    async def hand_over(self, part: Mapping[str, Request]) -> None:
+        """Make one job. Raises JudgeError."""
+        dollars = sum(self.budget.estimate(request) for request in part.values())
+        token = uuid.uuid4().hex
+        stored = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
+        self.ledger.claim(token, _CLAIM_SECONDS)  # so that nobody who sees the note takes us for dead
+        self.ledger.open_batch(stored)
+        stored = replace(stored, id=await self.jobs.submit(part, stored.token))
+        self.ledger.open_batch(stored)
+        self.tries.update(part.keys())
+        self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
 
 
 def _parts(requests: Mapping[str, Request], most: int) -> Iterator[dict[str, Request]]:

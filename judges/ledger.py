@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,35 +26,23 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.errors import UserError
+from harness.surrogates import mend
 from harness.types import Reply, Request
+from judges.ledger_tables import BUSY_SECONDS, prepare
 from judges.stored import Served, StoredBatch
 
-VERSION: Final = 2
-"""Of the tables and of the key. A file of another version is refused, not guessed at."""
-APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BATCH: Final = 64
 """Rows that are buffered at most before they are committed."""
-_BUSY_SECONDS: Final = 30.0
 
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
-    time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS replies_time ON replies (time, dollars);
-CREATE TABLE IF NOT EXISTS failures (
-    key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
-    message TEXT NOT NULL, time REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS failures_time ON failures (time);
-CREATE TABLE IF NOT EXISTS wanted (
-    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batches (
-    token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
-    dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
-"""
 _PUT: Final = """
 INSERT INTO replies (key, endpoint, model, served, time, reply, dollars) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO NOTHING"""
-_FAIL: Final = "INSERT INTO failures (key, endpoint, model, kind, message, time) VALUES (?, ?, ?, ?, ?, ?)"
+_FAIL: Final = """
+INSERT INTO failures (key, endpoint, model, kind, message, time, dollars) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_CLAIM: Final = """
+INSERT INTO claims (key, owner, until) SELECT :key, :owner, :until
+    WHERE NOT EXISTS (SELECT 1 FROM replies WHERE key = :key)
+    ON CONFLICT (key) DO UPDATE SET owner = :owner, until = :until WHERE claims.until < :now OR claims.owner = :owner"""
 
 
 def request_key(endpoint: str, model: str, request: Request) -> str:
@@ -81,15 +71,17 @@ class Ledger:
     def __init__(self, path: Path, create: bool = True) -> None:
         self.path = path
         self._replies: dict[str, tuple[str, str, str, str, float, str, float | None]] = {}
-        self._failures: list[tuple[str, str, str, str, str, float]] = []
+        self._failures: list[tuple[str, str, str, str, str, float, float | None]] = []
         self._raced: dict[str, Reply] = {}
+        self._owner = f"{os.getpid()} {uuid.uuid4().hex}"
+        self._claimed = False
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
         with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
-                self._prepare()
+                prepare(self._db, path)
             except BaseException:
                 self._db.close()
                 raise
@@ -103,7 +95,7 @@ class Ledger:
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
-        self._replies[key] = (key, endpoint, model, reply.model, time.time(), _text(reply), dollars)
+        self._replies[key] = (key, endpoint, model, mend(reply.model), time.time(), _text(reply), dollars)
         if len(self._replies) >= BATCH:
             self._commit()
 
@@ -124,11 +116,36 @@ class Ledger:
         with self._told():
             return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in self._db.execute(query)}
 
-    def fail(self, key: str, endpoint: str, model: str, kind: str, message: str) -> None:
-        """Note a failed call, for ``status`` only: ``get`` never returns it."""
-        self._failures.append((key, endpoint, model, kind, message[:500], time.time()))
+    def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
+        """Note a failed call and what it cost, for ``status`` and budgets only: ``get`` never returns it."""
+        self._failures.append((key, endpoint, model, kind, mend(message[:500]), time.time(), dollars))
         if len(self._failures) >= BATCH:
             self._commit()
+
+    def claim(self, key: str, seconds: float) -> bool:
+        """Say that we are about to ask this. ``False`` where it has a reply, or another process is asking it.
+
+        A claim ends with our reply or failure under the key, with ``close``, with the process, or after ``seconds``.
+        """
+        self._claimed = True
+        now = time.time()
+        values = {"key": key, "owner": self._owner, "until": now + seconds, "now": now}
+        with self._told():
+            if self._db.execute(_CLAIM, values).rowcount > 0:
+                return True
+            held = self._db.execute("SELECT owner FROM claims WHERE key = ?", [key]).fetchone()
+            if held is None or _alive(int(held[0].split()[0])):
+                return False
+            self._db.execute("DELETE FROM claims WHERE owner = ?", [held[0]])
+            return self._db.execute(_CLAIM, values).rowcount > 0
+
+    def claim_all(self, keys: Iterable[str], seconds: float) -> list[str]:
+        """Those of the keys that we may ask: each one claimed, in one transaction."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            claimed = [key for key in keys if self.claim(key, seconds)]
+            self._db.execute("COMMIT")
+        return claimed
 
     def flush(self) -> dict[str, Reply]:
         """Commit what is buffered.
@@ -146,20 +163,29 @@ class Ledger:
         query = """
             SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
                 SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
-                TOTAL(dollars), COUNT(*) - COUNT(dollars)
+                TOTAL(dollars), COUNT(*) - COUNT(dollars), SUM(dollars > 0 AND
+                    (json_extract(reply, '$.prompt_tokens') = 0 OR json_extract(reply, '$.completion_tokens') = 0))
             FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served"""
         with self._told():
             return [Served(*row) for row in self._db.execute(query)]
 
     def spent(self, since: float) -> tuple[float, int, int]:
-        """(dollars of known cost, calls, replies) by everyone since a time; failed calls are calls too."""
+        """(dollars of known cost, calls, calls of known cost) by everyone since a time, failed calls among them."""
+        self._commit()
+        query = """
+            SELECT TOTAL(dollars), COUNT(*), COUNT(dollars) FROM (SELECT dollars FROM replies WHERE time >= :since
+                UNION ALL SELECT dollars FROM failures WHERE time >= :since)"""
+        with self._told():
+            dollars, calls, priced = self._db.execute(query, {"since": since}).fetchone()
+        return float(dollars), int(calls), int(priced)
+
+    def lost(self) -> tuple[float, int]:
+        """(dollars, calls) that were charged for and gave nothing to read."""
         self._commit()
         with self._told():
-            dollars, replies = self._db.execute(
-                "SELECT TOTAL(dollars), COUNT(*) FROM replies WHERE time >= ?", [since]
-            ).fetchone()
-            failed = self._db.execute("SELECT COUNT(*) FROM failures WHERE time >= ?", [since]).fetchone()[0]
-        return float(dollars), int(replies) + int(failed), int(replies)
+            query = "SELECT TOTAL(dollars), COUNT(dollars) FROM failures WHERE dollars > 0"
+            dollars, calls = self._db.execute(query).fetchone()
+        return float(dollars), int(calls)
 
     def failures(self) -> dict[str, int]:
         """Requests without a reply whose last call failed, counted by the kind of that last failure."""
@@ -197,9 +223,12 @@ class Ledger:
         ]
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush, give back all claims, and close."""
         try:
             self._commit()
+            if self._claimed:
+                with self._told():
+                    self._db.execute("DELETE FROM claims WHERE owner = ?", [self._owner])
         finally:
             self._db.close()
 
@@ -214,41 +243,6 @@ class Ledger:
         else:
             self.close()
 
-    def _prepare(self) -> None:
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        found, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        tables = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        if (found, version) == (APPLICATION, VERSION):
-            return
-        if found == APPLICATION:
-            raise UserError(
-                f"{self.path} is a judge ledger of version {version}, this distilbench reads version {VERSION}; "
-                "use the distilbench that wrote it, or name another file (its replies would be asked again)."
-            )
-        if tables:
-            raise UserError(f"{self.path} is an SQLite file of something else, not a judge ledger; name another file.")
-        self._wal()
-        self._db.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES.split(";"):
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id={APPLICATION}")
-        self._db.execute(f"PRAGMA user_version={VERSION}")
-        self._db.execute("COMMIT")
-
-    def _wal(self) -> None:
-        """Change to WAL, which SQLite refuses at once, without its busy timeout, while another process does it."""
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-
     def _commit(self) -> None:
         if not self._replies and not self._failures:
             return
@@ -258,6 +252,9 @@ class Ledger:
                 stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
                 if self._failures:
                     self._db.executemany(_FAIL, self._failures)
+                if self._claimed:
+                    ended = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
+                    self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", ended)
                 self._db.execute("COMMIT")
             except sqlite3.Error:
                 if self._db.in_transaction:
@@ -284,6 +281,19 @@ class Ledger:
             yield
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"judge ledger {self.path}: {error}. {_remedy(str(error))}") from error
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine (on which everyone who shares a ledger is) still runs."""
+    if os.name != "posix":
+        return True  # signal 0 is no question elsewhere; the claim's time ends it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _text(reply: Reply) -> str:

@@ -5,6 +5,7 @@ baseline): logit P = a * tanh(delta_i / std(delta)) + w * difficulty_i + b, wher
 length in characters. LC is the mean prediction with the length term set to 0. The official fit adds the rows of two
 "gamed" baselines (no b, weight 0.1 each), an L1 penalty, and takes C by 5-fold cross-validation; liblinear's early
 stopping is part of the published numbers, so the point estimate runs liblinear exactly as the official code does.
+Without gamed rows (any other baseline, pocket) nothing ties the fit to theirs: one weak penalty, no cross-validation.
 
 The official ``lc_standard_error`` is the spread of fitted values, not an error of LC (it is about half as large).
 Here instructions are resampled and the GLM is refitted each time, C held, by a batched Newton method in numpy.
@@ -29,6 +30,13 @@ GAMED_WEIGHT = 0.1
 """Weight of a gamed row beside 1 for a row of the model: lambda 0.2 shared by two gamed baselines."""
 MIN_QUESTIONS = 100
 """Below this the length and the difficulty term cannot be told from chance, and LC is not reported."""
+WEAK_COST = 100.0
+"""C without gamed rows. Of bias and length alone cross-validation at times chooses the strongest penalty, under which
+every coefficient is 0 and LC is 50 whatever was judged. This one moves LC by at most 100 / (C n) points, 0.01 at 100
+instructions, and still keeps a model that wins everything finite."""
+MIN_SPREAD = 0.1
+"""Standard deviation of the length feature below which, without gamed rows, length and ability cannot be told apart:
+beside a mean near 1 (lengths some 3 standard deviations apart) LC has 100 times the variance of the win rate."""
 _SEED = 123  # of liblinear's coordinate order, fixed by the official code
 _CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in cache
 
@@ -62,7 +70,7 @@ class Fit:
     coef: Array
     """Length, difficulty, bias."""
     cost: float
-    """The C that cross-validation chose."""
+    """The C that cross-validation chose, or ``WEAK_COST``."""
     value: float
     """LC in percent."""
     predictions: Array
@@ -78,6 +86,16 @@ def length_feature(delta: Array) -> Array:
     """tanh of the length difference in units of its sample standard deviation; 0 where all differences are equal."""
     spread = float(delta.std(ddof=1)) if delta.size > 1 else 0.0
     return np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
+
+
+def confounded(delta: Array) -> bool:
+    """Whether all answers are so much longer (or shorter) than the baseline's that the length feature is near constant.
+
+    It then explains the verdicts as well as the bias does, and their fit says 50 or anything else. Equal lengths and
+    equal differences have the feature 0 and are no such case; neither are fits with gamed rows, which have no bias.
+    """
+    feature = length_feature(delta)
+    return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
 
 def _design(rows: Rows, gamed: Gamed) -> tuple[Array, Array, Array]:
@@ -139,21 +157,11 @@ def fit_official(rows: Rows, gamed: Gamed) -> Fit:
     return _finish(coef, best, rows)
 
 
-def fit_exact(rows: Rows, gamed: Gamed = NO_GAMED) -> Fit:
-    """The same objective, folds and choice of C, solved to convergence: all folds and values of C in one batch."""
-    x, preference, weight = _design(rows, gamed)
-    fold_of = _folds(preference.size)
-    inside = np.repeat(fold_of[None, :] != np.arange(FOLDS)[:, None], COST_GRID.size, axis=0)
-    costs = np.tile(COST_GRID, FOLDS)
-    coefs = solve(x[:, 0], x[:, 1], x[:, 2], preference, inside * weight, costs)
-    scores = np.zeros((FOLDS, COST_GRID.size))
-    for fold in range(FOLDS):
-        held = fold_of == fold
-        logits = coefs[fold * COST_GRID.size : (fold + 1) * COST_GRID.size] @ x[held].T
-        scores[fold] = _log_loss(logits, preference[held], weight[held])
-    best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
-    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([best]))[0]
-    return _finish(coef, best, rows)
+def fit_plain(rows: Rows) -> Fit:
+    """The fit without gamed rows: the same objective at ``WEAK_COST``, solved to convergence."""
+    x, preference, weight = _design(rows, NO_GAMED)
+    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([WEAK_COST]))[0]
+    return _finish(coef, WEAK_COST, rows)
 
 
 def bootstrap(rows: Rows, gamed: Gamed, fit: Fit, counts: Array) -> Array:
@@ -199,7 +207,8 @@ def contributions(rows: Rows, gamed: Gamed, fit: Fit) -> Array:
     n = rows.preference.size
     x, _, weight = _design(rows, gamed)
     p = sigmoid(x @ fit.coef)
-    active = np.abs(fit.coef) > 1e-12
+    # a strong penalty holds a coefficient at 0, the weak one does not
+    active = (np.abs(fit.coef) > 1e-12) | (gamed.preference.size == 0)
     hessian = (x * (weight * p * (1 - p))[:, None]).T @ x
     own = x[-n:]
     pull = (rows.preference - p[-n:])[:, None] * own

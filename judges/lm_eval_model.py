@@ -12,9 +12,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 import lm_eval.api.task
+import yaml
 from datasets import Dataset
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
@@ -24,8 +26,6 @@ from harness.types import Response
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default for drawing the shots."""
-TASK_VERSION = 3.0
-"""Of lm-eval's ``gsm8k`` task, whose filters and metric are used as they are."""
 _GENERATES = "distilbench runs generation tasks through lm-eval; log-likelihood tasks need lm-eval's own models"
 STOPS = ("Question:", "</s>", "<|im_end|>")
 
@@ -73,6 +73,12 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         raise NotImplementedError(_GENERATES)
 
 
+def installed_task() -> dict[str, Any]:
+    """The fields of ``gsm8k`` in the installed lm-eval."""
+    text = files("lm_eval").joinpath("tasks/gsm8k/gsm8k.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
 def task_config(
     test: Sequence[Mapping[str, str]],
     train: Sequence[Mapping[str, str]],
@@ -80,14 +86,12 @@ def task_config(
     fewshot: int,
     sampling: Sampling,
 ) -> dict[str, Any]:
-    """lm-eval's ``gsm8k`` v3 with our rows (``question``, ``answer``) in place of the hub's.
+    """lm-eval's own ``gsm8k`` with our rows (``question``, ``answer``) in place of the hub's.
 
-    Texts come from functions rather than Jinja templates: lm-eval would compile a template anew for every question.
+    Filters, metric and version are those of the installed task. Texts come from functions rather than Jinja
+    templates: lm-eval would compile a template anew for every question.
     """
-    regex = {"function": "regex", "regex_pattern": r"#### (\-?[0-9\.\,]+)"}
-    flexible = {"function": "regex", "group_select": -1, "regex_pattern": r"(-?[$0-9.,]{2,})|(-?[0-9]+)"}
-    metric = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, "ignore_case": True}
-    metric |= {"ignore_punctuation": False, "regexes_to_ignore": [",", r"\$", "(?s).*#### ", r"\.$"]}
+    official = installed_task()
     greedy = sampling.temperature == 0
     splits = {"test": Dataset.from_list(list(test))} | ({"train": Dataset.from_list(list(train))} if train else {})
     return {
@@ -99,7 +103,7 @@ def task_config(
         "fewshot_split": "train" if train else None,
         "doc_to_text": ask,
         "doc_to_target": lambda row: row["answer"],
-        "metric_list": [metric],
+        "metric_list": official["metric_list"],
         "generation_kwargs": {
             "until": list(STOPS),
             "do_sample": not greedy,
@@ -107,11 +111,8 @@ def task_config(
             "max_gen_toks": sampling.max_new_tokens,
         },
         "num_fewshot": fewshot,
-        "filter_list": [
-            {"name": "strict-match", "filter": [regex, {"function": "take_first"}]},
-            {"name": "flexible-extract", "filter": [flexible, {"function": "take_first"}]},
-        ],
-        "metadata": {"version": TASK_VERSION},
+        "filter_list": official["filter_list"],
+        "metadata": official["metadata"],
     }
 
 
@@ -141,7 +142,7 @@ def run_gsm8k(model: ChatModel, config: dict[str, Any], sampling: Sampling, seed
             driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True,
             fewshot_as_multiturn=config["num_fewshot"] > 0,
         )  # fmt: skip
-    ran = f"gsm8k {TASK_VERSION}, lm-eval {version('lm_eval')}"
+    ran = f"gsm8k {config['metadata']['version']}, lm-eval {version('lm_eval')}"
     rows: list[dict[str, Any]] = [
         {"response": response, "text": cut(response.text, STOPS), "version": ran} for response in driver.responses
     ]

@@ -234,6 +234,8 @@ class MTBench:
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
     import numpy as np
 
+    from judges.completeness import given
+
     read = verdicts(entrant.judgments, "median")
     given_to = [read.get(question.id, {}) for question in questions]
     ratings = [[parts[turn] for turn in TURNS if turn in parts] for parts in given_to]
@@ -243,11 +245,13 @@ def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicate
         np.array([len(each) for each in ratings], dtype=float),
         scale=1.0,
     )
+    found = given(questions, entrant.judgments, TURNS)
     detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
+    detail |= found.detail(found.share)
     for turn in TURNS:
-        given = [parts[turn] for parts in read.values() if turn in parts]
-        if given:
-            detail[turn] = fmean(given)
+        rated = [parts[turn] for parts in read.values() if turn in parts]
+        if rated:
+            detail[turn] = fmean(rated)
     by_category: dict[str, list[float]] = {}
     for question, each in zip(questions, ratings, strict=True):
         by_category.setdefault(question.category, []).extend(each)

@@ -151,6 +151,8 @@ def outcome(games: Sequence[float]) -> float | None:
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
     import numpy as np
 
+    from judges.completeness import given
+
     read = verdicts(entrant.judgments, "median")
     turns: dict[str, list[float]] = {}
     by_turn: dict[str, list[float]] = {turn: [] for turn in TURNS}
@@ -170,7 +172,9 @@ def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicate
         np.array([sum(each) for each in values], dtype=float),
         np.array([len(each) for each in values], dtype=float),
     )
+    found = given(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
     detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
+    detail |= found.detail(np.minimum(found.share, ratio.denominator / len(TURNS)))
     flat = [won for each in values for won in each]
     if flat:
         detail |= {"wins": float(flat.count(1.0)), "ties": float(flat.count(0.5)), "losses": float(flat.count(0.0))}

@@ -14,7 +14,7 @@ from harness.benchmark import JudgeError
 from harness.types import Reply, Request
 from judges.asking import Outcome
 from judges.jobs import POLL_SECONDS, Job
-from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub, status_failure
+from judges.openai_errors import judge_error, read_body, scrub, status_failure, whole_number
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -128,14 +128,14 @@ class OpenAIJobs:
         body, status = response.get("body"), response.get("status_code")
         if status == 200:
             try:
-                return key, read_completion(body)
-            except NoReplyError as error:
-                return key, JudgeError(error.kind, scrub(str(error), self._secret()))
+                return key, read_body(body, self._secret(), self._key_name)
+            except JudgeError as error:
+                return key, error
         said: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
         if isinstance(said, Mapping) and said.get("code") == "batch_expired":
             return key, None  # it was not asked: the next job takes it
         known = said if isinstance(said, Mapping) else {"message": str(said)}
-        return key, status_failure(int(status or 500), known, {}, self._secret(), self._key_name)
+        return key, status_failure(whole_number(status) or 500, known, {}, self._secret(), self._key_name)
 
 
 class _named:  # noqa: N801, reads as a word: with _named(...)

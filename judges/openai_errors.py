@@ -7,6 +7,7 @@ error's code and words only where the status says too little. Messages never hol
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import re
 import time
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.benchmark import JudgeError
+from harness.surrogates import mend
 from harness.types import Reply
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
@@ -38,34 +40,104 @@ _NO_MODEL = re.compile(
 )
 
 
-class NoReplyError(Exception):
-    """A response of status 200 without a usable reply in it."""
+_MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
+_NAMED_STATUS: Final = (
+    (re.compile(r"rate.?limit|too many requests|quota|billing", re.IGNORECASE), 429),
+    (re.compile(r"unauth|auth(enti|ori[sz])|api.?key|permission|credential", re.IGNORECASE), 401),
+    (re.compile(r"context_length|invalid_request|unsupported|not_found|content.?filter", re.IGNORECASE), 400),
+)
+"""Words in the code of an error that comes without a status, and the status they stand for."""
 
-    def __init__(self, kind: str, message: str) -> None:
+
+class NoReplyError(Exception):
+    """A response of status 200 without a usable reply in it. ``usage`` as in JudgeError."""
+
+    def __init__(self, kind: str, message: str, usage: tuple[int, int] | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.usage = kind, usage
+
+
+def read_body(body: object, key: str, key_name: str) -> Reply:
+    """The reply in what came with status 200: a completion, or an error that a gateway passed on under that status.
+
+    Raises JudgeError; the key is in no message.
+    """
+    if isinstance(body, Mapping) and (failure := _passed_on(body)) is not None:
+        status = _status_of(failure)
+        error = status_failure(status, failure, {}, key, key_name, f"error {status} in a response of status 200")
+        usage = _usage(body)
+        error.usage = usage if any(usage) else None
+        raise error
+    try:
+        return read_completion(body)
+    except NoReplyError as error:
+        raise JudgeError(error.kind, scrub(str(error), key), usage=error.usage) from None
+
+
+def _passed_on(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The error in a body, or in its first choice, that stands in the place of a reply."""
+    choices = body.get("choices")
+    said = body.get("error") if not choices else None
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        said = choices[0].get("error")
+    if not said:
+        return None
+    return said if isinstance(said, Mapping) else {"message": str(said)}
+
+
+def _status_of(failure: Mapping[str, Any]) -> int:
+    """The HTTP status that an error names or means; 500 where nothing is known: asking again may help."""
+    for name in ("code", "status", "status_code"):
+        status = whole_number(failure.get(name))
+        if 400 <= status <= 599:
+            return status
+    code, words = (str(failure.get("code") or failure.get("type") or ""), str(failure.get("message") or ""))
+    for said in (code, words):
+        for pattern, status in _NAMED_STATUS:
+            if pattern.search(said):
+                return status
+    return 400 if any(each.search(words) for each in (_CONTEXT, _FILTER, _NO_MODEL, _UNSUPPORTED)) else 500
+
+
+def whole_number(value: object) -> int:
+    """A number of a foreign body, which may be anything: 0 where it is none, below 0, or beyond reason."""
+    try:
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 <= number <= _MOST_TOKENS else 0
 
 
 def read_completion(body: object) -> Reply:
     """The complete reply in a decoded ``chat.completion`` body. Nothing about its form is taken for granted.
 
     A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
+    Token counts that were not said are 0. Lone surrogates become U+FFFD.
     Raises NoReplyError of kind ``empty refused`` or ``bad-reply``.
     """
     if not isinstance(body, Mapping) or not isinstance(body.get("choices"), list):
         raise NoReplyError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
+    usage = _usage(body)
     if not body["choices"]:
-        raise NoReplyError("empty", "the reply has no choices")
+        raise NoReplyError("empty", "the reply has no choices", usage if any(usage) else None)
     try:
-        return _read_choice(body, body["choices"][0])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NoReplyError("bad-reply", f"the chat completion has a form of its own ({error!r})") from error
+        return _read_choice(body, body["choices"][0], usage)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise NoReplyError("bad-reply", f"the chat completion has a form of its own ({error!r})", usage) from error
 
 
-def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Reply:
-    finish = str(choice.get("finish_reason") or "")
+def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) as the endpoint counts them, 0 where it does not."""
+    usage = body.get("usage")
+    if not isinstance(usage, Mapping):
+        return 0, 0
+    return whole_number(usage.get("prompt_tokens")), whole_number(usage.get("completion_tokens"))
+
+
+def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
+    finish = mend(str(choice.get("finish_reason") or ""))
     if finish == "content_filter":
-        raise NoReplyError("refused", "the endpoint's content filter cut the reply")
+        raise NoReplyError("refused", "the endpoint's content filter cut the reply", usage)
     message = choice.get("message") or {}
     text = message.get("content") or ""
     if not isinstance(text, str):
@@ -73,16 +145,15 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Reply:
     first = _first_token(choice.get("logprobs") or {})
     if not text.strip() and not first:
         if message.get("refusal"):
-            raise NoReplyError("refused", f"the model refused: {message['refusal']}")
+            raise NoReplyError("refused", f"the model refused: {message['refusal']}", usage)
         spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
-        raise NoReplyError("empty", f"the reply has no text{spent}")
-    usage = body.get("usage") or {}
+        raise NoReplyError("empty", f"the reply has no text{spent}", usage)
     return Reply(
-        text=text,
+        text=mend(text),
         finish_reason=finish,
-        model=str(body.get("model") or ""),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
+        model=mend(str(body.get("model") or "")),
+        prompt_tokens=usage[0],
+        completion_tokens=usage[1],
         first_token=first,
     )
 
@@ -94,7 +165,7 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
         return None
     found: dict[str, float] = {}
     for entry in content[0].get("top_logprobs") or [content[0]]:
-        token, logprob = str(entry["token"]), float(entry["logprob"])
+        token, logprob = mend(str(entry["token"])), float(entry["logprob"])
         logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
         found[token] = logprob if token not in found else _log_add(found[token], logprob)
     return found
@@ -134,13 +205,16 @@ def _status_error(error: Any, key: str, key_name: str) -> JudgeError:
 
 
 def status_failure(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str
+    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str, told: str = ""
 ) -> JudgeError:
-    """What an HTTP status with an error in OpenAI's form (``body``: its inner object) means."""
+    """What an HTTP status with an error in OpenAI's form (``body``: its inner object) means.
+
+    ``told`` is how the status came to be known, where it was not the response's own.
+    """
     code = str(body.get("code") or body.get("type") or "")
     words = scrub(str(body.get("message") or "no message"), key)[:300]
-    message = f"HTTP {status}: {words}"
-    if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
+    message = f"{told or f'HTTP {status}'}: {words}"
+    if status == 402 or (status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached")):
         return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
     if status >= 500:
         return JudgeError("server", message, _retry_after(headers))
@@ -175,15 +249,23 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(value) * unit
         except ValueError:
-            date = email.utils.parsedate_tz(value)
-            if date is None:
-                continue
-            seconds = email.utils.mktime_tz(date) - time.time()
+            seconds = _until(value)
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
 
 
+def _until(date: str) -> float:
+    """Seconds from now to an HTTP date; not a number where it is none, or in no year that a clock has."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def scrub(text: str, key: str) -> str:
-    """``text`` with the key, should an endpoint echo it, put out of sight."""
-    return text.replace(key, "[api key]") if key and key != "none" else text
+    """``text`` fit to be printed and stored: the key, should an endpoint echo it, out of sight; no lone surrogates."""
+    if key and key != "none":
+        for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
+            text = text.replace(form, "[api key]")
+    return mend(text)

@@ -27,7 +27,7 @@ from harness.types import Reply, Request
 from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
 from judges.jobs import Jobs
 from judges.openai_batch import OpenAIJobs
-from judges.openai_errors import NoReplyError, judge_error, read_completion, scrub
+from judges.openai_errors import judge_error, read_body, scrub
 from judges.openai_probe import probe
 
 if TYPE_CHECKING:
@@ -128,6 +128,15 @@ class OpenAIJudge:
     def _key(self) -> str:
         return os.environ.get(self.config.api_key_env, "").strip() or "none"
 
+    def _unfit(self) -> str | None:
+        """Why the key cannot be sent, without a character of it: an HTTP library's own message would quote it."""
+        if all("\x21" <= each <= "\x7e" for each in self._key):
+            return None
+        return (
+            f"the key in the environment variable {self.config.api_key_env} holds a character that no key has (a line "
+            "break or a space inside of it, or a letter outside ASCII). Set the variable to the key alone."
+        )
+
     async def complete(self, request: Request) -> Reply:
         """One call, no retry. Raises JudgeError with the kind of what went wrong; the key is in no message."""
         from openai import OpenAIError
@@ -135,11 +144,10 @@ class OpenAIJudge:
         try:
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
-            return read_completion(await self._client().post(ROUTE, cast_to=object, body=self.body(request)))
-        except NoReplyError as error:
-            raise JudgeError(error.kind, scrub(str(error), self._key)) from None
-        except (OpenAIError, ValueError) as error:  # ValueError: a body that is not JSON
+            body = await self._client().post(ROUTE, cast_to=object, body=self.body(request))
+        except (OpenAIError, ValueError, RecursionError) as error:  # a body that is no JSON, or nested without end
             raise judge_error(error, self._key, self.config.api_key_env) from None
+        return read_body(body, self._key, self.config.api_key_env)
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of the request as they go over the wire."""
@@ -156,6 +164,8 @@ class OpenAIJudge:
 
     def check(self) -> str | None:
         """Ask the endpoint for its models (30 s at most): ``None``, or what is wrong and the remedy."""
+        if (unfit := self._unfit()) is not None:
+            return f"judge model {self.model!r}: {unfit}"
         if self.config.base_url is None and self._key == "none":
             return (
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
@@ -169,7 +179,8 @@ class OpenAIJudge:
 
     async def aopen(self) -> None:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
-        self._client()
+        if self._unfit() is None:  # else every call says so
+            self._client()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
@@ -181,6 +192,8 @@ class OpenAIJudge:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
+            if (unfit := self._unfit()) is not None:
+                raise JudgeError("auth", unfit)
             from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
 
             # The type of the SDK's own limits: which HTTP library it stands on changed, and is its business.
@@ -247,4 +260,5 @@ JUDGE = JudgeKind(
     identity,
     price,
     notes,
+    thinking=lambda config: config.quirks.thinking_tokens,
 )

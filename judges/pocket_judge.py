@@ -63,7 +63,8 @@ class PocketConfig:
     grade_noise: float = 0.7
     """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding."""
     seed: int = 0
-    """Of the noise. The same request always gets the same reply; another repeat index or seed another draw."""
+    """Of the noise. The same request always gets the same reply; another repeat index or seed another draw. Judges with
+    one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
 
     def __post_init__(self) -> None:
         for name in ("sharpness", "noise", "grade_noise", "tie"):
@@ -254,4 +255,5 @@ JUDGE = JudgeKind(
     PocketJudge,
     identity,
     _no_charge,
+    length_words=lambda config: float(config.length_scale),
 )

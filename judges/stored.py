@@ -24,6 +24,8 @@ class Served:
     """Sum over the replies whose cost is known."""
     unpriced: int
     """Replies whose cost is not known."""
+    estimated: int
+    """Replies whose cost is estimated from their texts, because the endpoint did not count tokens."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,11 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
     rewards = config.beta * (batch.sum_rows(terms["logp"]) - batch.signals["reference"])
     chosen, rejected = batch.per_prompt(rewards).unbind(1)
     margin = chosen - rejected
-    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum(), "chosen": chosen.detach().sum()}
+    logs = {
+        "margin": margin.detach().sum(),
+        "accuracy": ranking.in_order(margin.detach()),
+        "chosen": chosen.detach().sum(),
+    }
     return Loss((Term("preference", -logsigmoid(margin).sum(), per="prompt"),), logs)
 
 

@@ -49,7 +49,11 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
         ratios = ratios / batch.lengths.to(ratios.dtype)
     chosen, rejected = batch.per_prompt(ratios).unbind(1)
     margin = chosen - rejected
-    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum(), "chosen": chosen.detach().sum()}
+    logs = {
+        "margin": margin.detach().sum(),
+        "accuracy": ranking.in_order(margin.detach()),
+        "chosen": chosen.detach().sum(),
+    }
     return Loss((Term("preference", (margin - 1 / (2 * config.beta)).square().sum(), per="prompt"),), logs)
 
 

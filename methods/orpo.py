@@ -58,7 +58,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
 
     chosen, rejected = batch.per_prompt(log_odds(batch.mean_rows(terms["logp"]))).unbind(1)
     margin = chosen - rejected
-    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum()}
+    logs = {"margin": margin.detach().sum(), "accuracy": ranking.in_order(margin.detach())}
     return Loss(
         (
             Term("sft", -terms["logp"][batch.where_role("chosen")].sum(), per="token:chosen"),

@@ -91,6 +91,11 @@ def tied(scores: Tensor) -> Tensor:
     return (ordered[:, 1:] == ordered[:, :-1]).any(1).sum()
 
 
+def in_order(margin: Tensor) -> Tensor:
+    """How many of the pairs have the chosen response first, from margins [B]; one without a difference counts half."""
+    return ((margin.sign() + 1) / 2).sum()
+
+
 def agreement(rewards: Tensor, scores: Tensor) -> Tensor:
     """Summed over prompts: the share of pairs that the student orders as the teacher does, from [B, n] each.
 

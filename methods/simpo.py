@@ -46,7 +46,11 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
     rewards = config.beta * batch.mean_rows(terms["logp"])
     chosen, rejected = batch.per_prompt(rewards).unbind(1)
     margin = chosen - rejected
-    logs = {"margin": margin.detach().sum(), "accuracy": (margin.detach() > 0).sum(), "chosen": chosen.detach().sum()}
+    logs = {
+        "margin": margin.detach().sum(),
+        "accuracy": ranking.in_order(margin.detach()),
+        "chosen": chosen.detach().sum(),
+    }
     gamma = config.beta * config.gamma_beta_ratio
     return Loss((Term("preference", -logsigmoid(margin - gamma).sum(), per="prompt"),), logs)
 

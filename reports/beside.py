@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.benchmark import Card, Metric
+from harness.stats import FEW_QUESTIONS
+from harness.words import counted
+from reports.trained import other_settings
 from results.published import Published, in_paper, published_table
 from results.run import RowSpec, Run
 
@@ -26,6 +29,10 @@ MODELS: Mapping[str, tuple[str, str]] = {
 TRAINED_ON = "ultrafeedback"
 PROMPTS = 50_000
 """The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
+GPU_HOURS = "gpu_hours_a800"
+"""What the paper's Table 2 has where ours has ``cost.time``."""
+SCORER = "v0.1"
+"""Arena-Hard's official scorer when the paper was written (2025-02)."""
 _TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "gpt-4-turbo-2024-04-09"})
 
 
@@ -45,6 +52,10 @@ class Beside:
     verdict: str = NOT_COMPARABLE
     why: tuple[str, ...] = ()
     """Reasons why the two cannot be compared."""
+    doubts: tuple[str, ...] = ()
+    """Reasons why the two cannot be said to agree, though they are compared."""
+    shown: str = ""
+    """The published value as a table prints it, where the paper has it in another unit: ``12.32 h (A800)``."""
 
 
 def verdict(low: float, high: float, margin: float | None) -> str:
@@ -67,32 +78,59 @@ def published_values(run: Run, table: str | None, metrics: Sequence[Metric]) -> 
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
         for metric in metrics:
-            if (name, metric.id) in numbers:
-                one = numbers[name, metric.id]
-                why = reasons(run, row, metric, one)
-                found[row.id, metric.id] = Beside(one.value, one.protocol, one.source, one.note, why=tuple(why))
+            one = numbers.get((name, GPU_HOURS if metric.id == "cost.time" else metric.id))
+            if one is None:
+                continue
+            if metric.id == "cost.time":
+                found[row.id, metric.id] = _time(one, metric)
+            else:
+                why, doubts = tuple(reasons(run, row, metric, one)), _settings(run, row, name)
+                found[row.id, metric.id] = Beside(one.value, one.protocol, one.source, one.note, why=why, doubts=doubts)
     return found
 
 
+def _time(one: Published, metric: Metric) -> Beside:
+    """The paper's GPU hours in the unit of our column (s or h), never compared: it does not say what they include."""
+    value = one.value if metric.unit == "h" else one.value * 3600
+    why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
+    return Beside(value, one.protocol, one.source, one.note, why=(why,), shown=f"{one.value:g} h (A800)")
+
+
 def paper_row(row: str, run: Run, names: set[str]) -> str:
-    """What the paper calls a row: by its id, or as its Table 2 has it, ``pad-ppd 2/4`` (rounds/responses)."""
+    """What the published table calls a row: by its id, or as Table 2 is kept, ``pad-ppd-2x4`` (rounds, responses)."""
     if row in names:
         return row
     entry = _section(_section(run.recipe, "methods"), row)
     sampling = {**_section(run.recipe, "sampling"), **_section(entry, "sampling")}
-    return f"{entry.get('method', row)} {entry.get('rounds', 1)}/{sampling.get('n')}"
+    return f"{entry.get('method', row)}-{entry.get('rounds', 1)}x{sampling.get('n')}"
 
 
-def compared(beside: Beside, value: float | None, ends: tuple[float | None, float | None], metric: Metric) -> Beside:
-    """With the difference to our value and its interval, unless there is a reason against it, or no value."""
+def _settings(run: Run, row: RowSpec, name: str) -> tuple[str, ...]:
+    other = other_settings(run.recipe, row.id, name, run.family.name)
+    return (f"trained with other settings: {', '.join(other)}",) if other else ()
+
+
+def compared(
+    beside: Beside, value: float | None, ends: tuple[float | None, float | None], metric: Metric, n: int = FEW_QUESTIONS
+) -> Beside:
+    """With the difference to our value and its interval, unless there is a reason against it, or no value.
+
+    An interval from few questions (``n``) is too narrow for a verdict, and a row that was trained otherwise cannot
+    agree: both are inconclusive, and ``doubts`` say why.
+    """
     if beside.why or value is None:
         return beside
     difference = value - beside.value
     low, high = ends
     if low is None or high is None:
-        return replace(beside, difference=difference, verdict=INCONCLUSIVE)
+        return replace(beside, difference=difference, verdict=INCONCLUSIVE, doubts=(*beside.doubts, "no interval"))
     low, high = low - beside.value, high - beside.value
-    return replace(beside, difference=difference, low=low, high=high, verdict=verdict(low, high, metric.margin))
+    found, doubts = verdict(low, high, metric.margin), beside.doubts
+    if n < FEW_QUESTIONS:
+        found, doubts = INCONCLUSIVE, (*doubts, f"only {counted(n, 'question')}: too few for a verdict")
+    elif doubts and found == AGREES:
+        found = INCONCLUSIVE
+    return replace(beside, difference=difference, low=low, high=high, verdict=found, doubts=doubts)
 
 
 def reasons(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
@@ -135,11 +173,26 @@ def _other_judging(run: Run, benchmark: str, card: Card | None, one: Published) 
     said = []
     if card is None or card.parameters.get("questions") != "official":
         said.append("other questions")
+    said += [] if card is None else _other_protocol(card, one)
     if card is not None and any("head-to-head" in line for line in card.deviations):
         said.append("another baseline")
     theirs, ours = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
     if theirs is not None and not same_judge(ours, theirs):
         said.append(f"another judge ({ours}, the paper's is {theirs})")
+    return said
+
+
+def _other_protocol(card: Card, one: Published) -> list[str]:
+    """What the benchmark's options make of the number, where the paper's is another."""
+    options = card.parameters
+    said = []
+    limit, asked = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
+    if isinstance(limit, int) and (asked is None or limit < int(asked[1].replace(",", ""))):
+        said.append(f"only {counted(limit, 'question')}")
+    if options.get("style_control"):
+        said.append("style-controlled, the paper's is the plain win rate")
+    if options.get("scorer", SCORER) != SCORER:
+        said.append(f"scorer {options['scorer']}, the paper's is {SCORER}")
     return said
 
 

@@ -67,7 +67,11 @@ class CellSummary:
     unscored: int = 0
     """Questions that do not, over all seeds."""
     coverage: float | None = None
-    """Scored share of all questions of all seeds, 0..1."""
+    """Scored share of all questions of all seeds, 0..1; a question of which a part was judged counts by that part."""
+    verdicts: int = 0
+    """Verdicts that were asked for, over all seeds; 0 where the scores do not say."""
+    missing: int = 0
+    """Of these, verdicts that are missing."""
     seeds: int = 0
     """Seeds that have a value."""
     by_seed: Mapping[int, float] = field(default_factory=dict)
@@ -86,6 +90,8 @@ class CellSummary:
     """The target's focus row against this one: positive when the focus row is higher."""
     tied: bool = False
     """Not shown to be below the best trained row of its column (and not that row itself)."""
+    pooled: bool = False
+    """Whether the interval holds the seeds' variance, pooled over the trained rows: also of a row with one seed."""
     beside: Beside | None = None
     """The published value for this cell, and what it says of ours."""
     notes: tuple[str, ...] = ()
@@ -118,8 +124,10 @@ def cell_of(results: Results, row: str, metric: str, min_coverage: float) -> tup
         n=min((score.n for score in valued.values()), default=0),
         unscored=sum(score.unscored for score in scores.values()),
         coverage=share(list(scores.values())),
+        verdicts=sum(int(score.detail.get("verdicts", 0)) for score in scores.values()),
+        missing=sum(int(score.detail.get("verdicts_missing", 0)) for score in scores.values()),
         seeds=len(valued),
-        bounds=_bounds(list(valued.values())),
+        bounds=_bounds(list(scores.values())),
         notes=_unique(notes if places else ["not in this run"]),
         lengths=_lengths(list(scores.values())),
         injected=sum(int(score.detail.get("injection", 0)) for score in scores.values()),
@@ -130,7 +138,7 @@ def cell_of(results: Results, row: str, metric: str, min_coverage: float) -> tup
     if len(valued) < len(places):
         cell = replace(cell, notes=(*cell.notes, f"{len(valued)} of {len(places)} seeds"))
     if cell.coverage is not None and cell.coverage < min_coverage:
-        return replace(cell, refused=True, bounds=None), None
+        return replace(cell, refused=True, bounds=None, categories={}), None
     by_seed = {seed: score.value for seed, score in valued.items() if score.value is not None}
     cell = replace(cell, by_seed=by_seed, value=float(np.mean(list(by_seed.values()))))
     return _with_draws(cell, list(valued.values()), not results.run.row(row).baseline)
@@ -155,7 +163,7 @@ def spanned(cell: CellSummary, draws: Draws | None, noise: SeedNoise | None) -> 
     if draws is None or (draws.seeds == 1 and (noise is None or not draws.trained)):
         return cell
     found = contrast(draws, None, cell.n, noise)
-    return replace(cell, low=found.low, high=found.high)
+    return replace(cell, low=found.low, high=found.high, pooled=noise is not None and draws.trained)
 
 
 def split(noise: SeedNoise | None, draws: Sequence[Draws], scores: Sequence[Score]) -> Split | None:
@@ -194,17 +202,21 @@ def same_length(what: str, lengths: Sequence[int]) -> None:
 
 
 def share(scores: Sequence[Score]) -> float | None:
-    """Scored questions of all questions, 0..1."""
+    """Scored questions of all questions, 0..1, each by the share of its verdicts that its score uses."""
     asked = sum(score.n + score.unscored for score in scores)
-    return sum(score.n for score in scores) / asked if asked else None
+    return sum(score.covered for score in scores) / asked if asked else None
 
 
 def _bounds(scores: Sequence[Score]) -> tuple[float, float] | None:
-    """Means over the seeds of the scores' own bounds; a seed without gaps has its value for both."""
+    """Means over the seeds of the scores' own bounds; a seed without gaps has its value for both.
+
+    A seed that has no verdict at all has no value, but bounds: it could be anything.
+    """
     if not any("lowest" in score.detail for score in scores):
         return None
-    ends = [float(np.mean([float(s.detail.get(name, s.value or 0.0)) for s in scores])) for name in _ENDS]
-    return ends[0], ends[1]
+    ends = [[score.detail.get(name, score.value) for score in scores] for name in _ENDS]
+    low, high = (float(np.mean([float(end) for end in each if end is not None])) for each in ends)
+    return low, high
 
 
 _ENDS = ("lowest", "highest")

@@ -67,6 +67,7 @@ def _cell(cell: CellSummary, column: ColumnSummary) -> dict[str, Any]:
         **numbers, "n": cell.n, "unscored": cell.unscored, "refused": cell.refused,
         "seeds": {str(seed): value for seed, value in cell.by_seed.items()}, "tied_with_best": cell.tied,
         "verdict": verdict_of(cell), "not_comparable": list(beside.why) if beside else [],
+        "doubts": list(beside.doubts) if beside and not beside.why else [],
         "published_note": beside.note if beside else "", "mean_length": length, "baseline_length": baseline,
         "truncated": cut, "categories": dict(cell.categories), "notes": list(cell.notes),
     }  # fmt: skip

@@ -22,16 +22,33 @@ _SPECIAL = {
 }  # fmt: skip
 _MANY = 5  # columns that fill a page
 _SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
+_LETTERS = {
+    "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "å": r"\aa{}", "Å": r"\AA{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
+}  # fmt: skip
+"""Commands, because they need neither an input nor a font encoding to be loaded; so do those of the accents."""
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
+    "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0323": "d", "\u0327": "c", "\u0331": "b",
+}  # fmt: skip
+"""Combining characters to the command that sets them over (or under) a letter."""
+_DOTLESS = {"i": r"\i ", "j": r"\j "}
 
 
 def escape_latex(text: str) -> str:
     """``text`` so that LaTeX prints it: no command survives, and what pdflatex has no letter for is spelled U+XXXX."""
-    return "".join(_SPECIAL.get(char) or _letter(char) for char in text)
+    return "".join(_SPECIAL.get(char) or _letter(char) for char in unicodedata.normalize("NFC", text))
 
 
 def _letter(char: str) -> str:
     if char.isascii():
         return char
+    if char in _LETTERS:
+        return _LETTERS[char]
+    base, *marks = list(unicodedata.normalize("NFD", char))
+    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+        over = marks[0] not in "\u0323\u0327\u0331"
+        return rf"\{_ACCENTS[marks[0]]}{{{_DOTLESS.get(base, base) if over else base}}}"
     parts = unicodedata.normalize("NFKD", char)
     accent = "".join(part for part in parts if part.isascii())
     return _SPECIAL.get(accent, accent) if accent else f"[U+{ord(char):04X}]"

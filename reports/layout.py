@@ -149,6 +149,8 @@ def _own_notes(cell: CellSummary) -> list[str]:
     notes = [clean(note) for note in cell.notes]
     if cell.beside is not None and cell.beside.why:
         notes.append(f"not comparable with the paper: {clean('; '.join(cell.beside.why))}")
+    elif cell.beside is not None and cell.beside.difference is not None:
+        notes += [f"against the paper: {clean(doubt)}" for doubt in cell.beside.doubts]
     if cell.beside is not None and cell.beside.note:
         notes.append(f"paper: {clean(cell.beside.note)}")
     return notes
@@ -158,7 +160,8 @@ def _row_notes(summary: Summary, run: Run, own: dict[tuple[str, str], list[str]]
     places = [(row, column.metric.id) for column in summary.columns]
     shared = _shared([own[place] for place in places]) if len(places) > 1 else []
     counts = {summary.cells[place].seeds for place in places} - {0}
-    if counts == {1} and len(run.seeds) > 1:
+    pooled = any(summary.cells[place].pooled for place in places)
+    if counts == {1} and len(run.seeds) > 1 and not pooled:
         shared.append("one seed: the interval is over questions only")
     return shared
 
@@ -233,7 +236,7 @@ def _beside(cell: CellSummary, digits: int, coarse: int) -> tuple[str, ...]:
     paper = cell.beside
     if paper is None:
         return ()
-    value = f"paper {paper.value:.{digits}f}"
+    value = f"paper {paper.shown or format(paper.value, f'.{digits}f')}"
     if paper.difference is None:  # nothing of ours, or nothing that can be compared: the footnote says why
         return (value, NOT_COMPARABLE) if paper.why else (value,)
     return (value, f"{paper.difference:+.{coarse}f} {paper.verdict}")
@@ -250,7 +253,7 @@ def _lengths(cell: CellSummary) -> tuple[str, ...]:
     if cell.lengths is None:
         return ()
     ours, theirs, cut = cell.lengths
-    return (f"{ours:.0f} chars (baseline {theirs:.0f})", f"{100 * cut:.0f}% cut")
+    return (f"{ours:,.0f} chars (baseline {theirs:,.0f})", f"{100 * cut:.0f}% cut")
 
 
 def _change(delta: float | None, digits: int) -> str:

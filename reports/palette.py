@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from harness.stats import seed_of
 
+Marker = str | tuple[int, int, int] | tuple[tuple[float, float], ...]
+"""One of matplotlib's, a star (points, 1, turned by), or the corners of an outline, the first one again at its end."""
 Dashes = tuple[int, tuple[float, ...]]
 """Offset and lengths on, off, ... in points, as matplotlib takes them; empty: a solid line."""
 
@@ -21,8 +23,7 @@ class Look(NamedTuple):
 
     colour: str
     """``#0072b2``."""
-    marker: str
-    """One of matplotlib's."""
+    marker: Marker
     line: Dashes
 
 
@@ -30,13 +31,23 @@ _SOLID: Final[Dashes] = (0, ())
 _DASHED: Final[Dashes] = (0, (5, 2))
 _DOTTED: Final[Dashes] = (0, (1, 1.2))
 _MIXED: Final[Dashes] = (0, (5, 1.5, 1, 1.5))
+_LONG: Final[Dashes] = (0, (9, 2))
+_DASH_DOTS: Final[Dashes] = (0, (6, 1.5, 1, 1.5, 1, 1.5))
+_PAIRS: Final[Dashes] = (0, (3, 1, 3, 3))
+_SHORT: Final[Dashes] = (0, (2.5, 1))
+_STAR: Final[Marker] = (4, 1, 0)
+_HOURGLASS: Final[Marker] = ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
+_TEE: Final[Marker] = (
+    (-1, 1), (1, 1), (1, 0.35), (0.35, 0.35), (0.35, -1), (-0.35, -1), (-0.35, 0.35), (-1, 0.35), (-1, 1),
+)  # fmt: skip
 LOOKS: Final[Mapping[str, Look]] = {
     "teacher": Look("#6b6b6b", "*", _DOTTED), "student": Look("#b4b4b4", "o", _DASHED),
     "kd": Look("#f0e442", "s", _SOLID), "seqkd": Look("#e69f00", "D", _DASHED), "minillm": Look("#b2df8a", "v", _MIXED),
     "dpo": Look("#56b4e9", "^", _SOLID), "simpo": Look("#009e73", "<", _DASHED), "pro": Look("#cc79a7", ">", _DOTTED),
     "pad-vpd": Look("#d55e00", "P", _MIXED), "pad-ppd": Look("#0072b2", "X", _SOLID),
-    "dckd": Look("#aa4499", "p", _SOLID), "adpa": Look("#882255", "h", _DASHED), "adpa+": Look("#661100", "H", _MIXED),
-    "gkd": Look("#999933", "d", _DOTTED), "distillm": Look("#117733", "8", _SOLID),
+    "dckd": Look("#aa4499", "p", _LONG), "adpa": Look("#882255", _STAR, _PAIRS),
+    "adpa+": Look("#661100", _TEE, _DASH_DOTS), "gkd": Look("#999933", "d", _DOTTED),
+    "distillm": Look("#117733", _HOURGLASS, _SHORT),
     "orpo": Look("#88ccee", "1", _DASHED), "ipo": Look("#332288", "2", _DOTTED),
     "best-of-n": Look("#ddcc77", "3", _MIXED),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from harness.target import Target
 from reports.layout import CellView, ColumnView, RowView, TableView
+from reports.tables import inert
 from reports.targets.table4 import ROW, SETTINGS
 from reports.wording import clean
 from results.published import Published, published_table
@@ -45,7 +46,7 @@ def settings(run: Run) -> list[Setting]:
         stated = {family: number for (family, row, _), number in paper.items() if row == name}
         ours = {family: number for family, number in stated.items() if family in (run.family.name, "any")} or stated
         title, value = SETTINGS[name]
-        used = value(run.recipe) if ROW in run.recipe["methods"] else None
+        used = value(run.recipe, ROW) if ROW in run.recipe["methods"] else None
         found.append(Setting(name, title, used, tuple(ours.items())))
     return found
 
@@ -100,8 +101,9 @@ def settings_csv(target: Target, run: Run) -> str:
         lines: Sequence[tuple[str, Published]] = each.published
         for family, number in lines:
             used = "" if each.used is None else repr(each.used)
-            head = (target.name, clean(run.name), clean(run.family.name), each.name, used)
-            writer.writerow((*head, family, repr(number.value), number.protocol, number.note))
+            texts = (run.name, run.family.name, number.protocol, number.note)
+            name, ours, searched, note = (inert(clean(text)) for text in texts)
+            writer.writerow((target.name, name, ours, each.name, used, family, repr(number.value), searched, note))
     return out.getvalue()
 
 
@@ -119,5 +121,5 @@ def settings_json(target: Target, view: TableView, run: Run) -> str:
         }
         for each in settings(run)
     ]
-    whole = {"format": 1, "target": target.name, "title": view.title, "run": {"name": run.name}, "rows": rows}
+    whole = {"format": 1, "target": target.name, "title": view.title, "run": {"name": clean(run.name)}, "rows": rows}
     return json.dumps({**whole, "legend": list(view.legend)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

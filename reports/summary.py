@@ -8,13 +8,14 @@ the target's focus row against every other trained row, and every trained row ag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.benchmark import Metric
 from harness.errors import UserError
-from harness.stats import Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.target import Target
 from harness.types import Score
 from harness.words import counted
@@ -26,8 +27,6 @@ from results.run import RowSpec
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
 _T = TypeVar("_T")
-FEW_QUESTIONS = 30
-"""Bootstrap intervals from fewer are too narrow (arXiv 2503.01747): three questions that agree would pass any test."""
 Cells = Mapping[str, CellSummary]
 
 
@@ -63,6 +62,8 @@ class Summary:
     min_coverage: float
     absent: tuple[str, ...] = ()
     """Rows and columns of the target that this run does not have."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Trained row to its optimiser steps (the fewest over seeds), where its training curve is known."""
 
     def title(self, row: str) -> str:
         """A row's title; the id itself where the run does not have that row."""
@@ -86,7 +87,15 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
         columns.append(column)
         for row, cell in filled.items():
             cells[row, metric.id] = _beside(_in_range(cell, metric), beside.get((row, metric.id)), metric)
-    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent))
+    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), _steps(results))
+
+
+def _steps(results: Results) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (row, _), one in results.trained.items():
+        if one.curve:
+            found[row] = min(len(one.curve), found.get(row, len(one.curve)))
+    return found
 
 
 def _in_order(have: Mapping[str, _T], wanted: Sequence[str], more: bool) -> list[_T]:
@@ -123,7 +132,7 @@ def _column(
         cells[name] = replace(cells[name], tied=name not in best and test.p is not None and not test.significant)
     replicates = max((each.grid.shape[1] for each in draws.values()), default=0)
     column = ColumnSummary(
-        metric, _detectable(changes), _count(tests), best, _warnings(cells, tests, changes, replicates),
+        metric, _detectable(changes, tests), _count(tests), best, _warnings(cells, tests, changes, replicates),
         _count(focus), _count(below), split(noise, list(draws.values()), _scores(results, trained, metric)),
     )  # fmt: skip
     return column, cells
@@ -181,19 +190,29 @@ def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSum
     if beside is None:
         return cell
     beside = replace(beside, why=(*beside.why, *reconstructed(cell.notes)))
-    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric))
+    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric, cell.n))
+
+
+def scale(metric: Metric) -> tuple[float, float] | None:
+    """The ends of a metric's scale, as its unit has them (``%``, ``1-10``); ``None`` where it names none."""
+    if metric.unit == "%":
+        return 0.0, 100.0
+    ends = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
+    return (float(ends[1]), float(ends[2])) if ends else None
 
 
 def _in_range(cell: CellSummary, metric: Metric) -> CellSummary:
-    """A percentage's interval ends at 0 and 100: with two seeds Student's t reaches far beyond."""
-    if metric.unit != "%" or cell.low is None or cell.high is None:
+    """An interval ends where its scale does: with two seeds Student's t reaches far beyond."""
+    ends = scale(metric)
+    if ends is None or cell.low is None or cell.high is None:
         return cell
-    return replace(cell, low=max(cell.low, 0.0), high=min(cell.high, 100.0))
+    return replace(cell, low=max(cell.low, ends[0]), high=min(cell.high, ends[1]))
 
 
-def _detectable(changes: Mapping[str, Estimate]) -> float | None:
-    found = [detectable(each.error, each.freedom) for each in changes.values() if each.error > 0]
-    return max(found, default=None)
+def _detectable(changes: Mapping[str, Estimate], tests: Mapping[str, Comparison]) -> float | None:
+    """Of the row with the largest error; ``None`` where nothing is tested."""
+    tested = [each for name, each in changes.items() if tests[name].p is not None and each.error > 0]
+    return max((detectable(each.error, each.freedom) for each in tested), default=None)
 
 
 def _count(tests: Mapping[str, Comparison]) -> int:
@@ -225,6 +244,7 @@ def _warnings(
     # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
     if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
         warnings.append(
-            f"{replicates} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} significant"
+            f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
+            "significant"
         )
     return tuple(warnings)

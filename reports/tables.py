@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from reports.cells import CellSummary
 from reports.layout import CellView, Marks, TableView
@@ -12,6 +13,8 @@ from reports.wording import clean
 from results.run import Run
 
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+_BEGINS_A_BLOCK = re.compile(r"^(\s*\d*)(#|[-+](?=\s|-)|(?<=\d)[.)](?=\s|$))")
+"""A heading, a list or a rule, which text in front of a line would make."""
 _SPACE = "\N{NO-BREAK SPACE}"  # keeps "(↑ 6.4)" and "[43.1, 48.6]" on one line wherever the page breaks a cell
 CSV_COLUMNS = (
     "target", "run", "family", "row", "title", "metric", "value", "low", "high", "n", "unscored", "coverage",
@@ -60,8 +63,9 @@ def _markdown_cell(cell: CellView) -> str:
 
 def escape_markdown(text: str) -> str:
     """``text`` so that Markdown shows it as it is: no markup, no HTML, no new table cell."""
-    for mark in "\\`*_[]|~":
+    for mark in "\\`*_[]|~$":  # between dollars GitHub sets mathematics
         text = text.replace(mark, "\\" + mark)
+    text = _BEGINS_A_BLOCK.sub(r"\1\\\2", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -82,7 +86,7 @@ def tidy_csv(summary: Summary, run: Run) -> str:
                 "title": row.title, "metric": column.metric.id, "note": "; ".join(_csv_notes(cell, column)),
                 "verdict": verdict_of(cell) or "",
             }  # fmt: skip
-            line: dict[str, object] = {name: _inert(clean(text)) for name, text in texts.items()}
+            line: dict[str, object] = {name: inert(clean(text)) for name, text in texts.items()}
             numbers = numbers_of(cell, column)
             line |= {name: "" if number is None else repr(round(number, 6)) for name, number in numbers.items()}
             line |= {"best": int(row.id in column.best), "tied_with_best": int(cell.tied)}
@@ -93,7 +97,10 @@ def tidy_csv(summary: Summary, run: Run) -> str:
 def _csv_notes(cell: CellSummary, column: ColumnSummary) -> list[str]:
     notes = [*(["refused: coverage below the minimum"] if cell.refused else []), *cell.notes, *column.warnings]
     if cell.beside is not None:
-        notes += [*cell.beside.why, *([f"paper: {cell.beside.note}"] if cell.beside.note else [])]
+        notes += [
+            *(cell.beside.why or cell.beside.doubts),
+            *([f"paper: {cell.beside.note}"] if cell.beside.note else []),
+        ]
     return notes
 
 
@@ -119,6 +126,6 @@ def numbers_of(cell: CellSummary, column: ColumnSummary) -> dict[str, float | No
     }  # fmt: skip
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """A spreadsheet runs a cell that starts like a formula; an apostrophe in front keeps it text."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

@@ -5,11 +5,15 @@ from __future__ import annotations
 import unicodedata
 
 from harness.benchmark import Card, Metric
+from harness.stats import FEW_QUESTIONS
 from harness.words import counted
 from reports.cells import CellSummary
-from reports.summary import MIN_COVERAGE, ColumnSummary, Summary
+from reports.summary import MIN_COVERAGE, ColumnSummary, Summary, scale
 from results.published import PAPER
 from results.run import Run
+
+FEW_STEPS = 5
+"""Optimiser steps below which a table says how few they are."""
 
 
 def clean(text: str) -> str:
@@ -32,9 +36,8 @@ def legend(summary: Summary, run: Run) -> tuple[str, ...]:
             "UNFINISHED RUN: what is missing is n/a, the rest may change. Give the same command again to go on."
         )
     reference = clean(summary.title(target.reference))
-    compared = any(not row.baseline for row in summary.rows)
-    against = f" (change from {reference})" if compared else ""
-    bold = " Bold: best trained row of its column." if compared else ""
+    against = f" (change from {reference})" if any(cell.delta is not None for cell in summary.cells.values()) else ""
+    bold = " Bold: best trained row of its column." if any(column.best for column in summary.columns) else ""
     lines.append(f"Cells: value{against} [95% interval].{bold}")
     if target.lengths or run.recipe.get("baseline"):
         lines.append("chars: mean length of the answers; cut: share of them that ended at the token limit.")
@@ -55,22 +58,22 @@ def _most(summary: Summary, field: str) -> int:
 def _tests(summary: Summary, run: Run, reference: str) -> list[str]:
     """What the signs mean, and the family of tests behind each."""
     cells, lines = list(summary.cells.values()), []
+    how = f"{'paired bootstrap' if len(run.seeds) == 1 else 'paired t-test'}, p < 0.05 after Holm's correction"
     if changes := _most(summary, "comparisons"):
-        how = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
-        lines.append(
-            f"*: differs from {reference} ({how}, p < 0.05 after Holm's correction over the {changes} rows that a "
-            "column compares with it)."
-        )
+        lines.append(f"*: differs from {reference} ({how} for the {counted(changes, 'comparison')} of each column).")
+        how = "same test; Holm's correction"
     if (others := _most(summary, "focus_comparisons")) and summary.target.focus is not None:
         focus = clean(summary.title(summary.target.focus))
         lines.append(
-            f"†: {focus} is better than this row; ‡: worse (same test; Holm over the {others} other trained rows). "
+            f"†: {focus} is better than this row; ‡: worse ({how} for the "
+            f"{counted(others, 'comparison')} of {focus} with other trained rows of a column). "
             "Rows with neither are not shown to differ from it."
         )
+        how = "same test; Holm's correction"
     if any(cell.tied for cell in cells):
         lines.append(
-            f"≈: cannot be told from the best row of its column (same test; Holm over the "
-            f"{_most(summary, 'best_comparisons')} other rows)."
+            f"≈: cannot be told from the best row of its column ({how} for the "
+            f"{counted(_most(summary, 'best_comparisons'), 'comparison')} with that row)."
         )
     return lines
 
@@ -81,11 +84,20 @@ def _spread(summary: Summary, run: Run) -> list[str]:
     one = len(run.seeds) == 1
     over = "questions only: another seed may differ by more" if one else "seeds and questions"
     pooled = "" if one else " (the seeds' variance is pooled over the trained rows of a column)"
-    lines = [f"Seeds: {seeds}. Intervals and tests are over {over}{pooled}."]
-    if any(column.detectable is not None for column in summary.columns):
+    lines = [f"Seeds: {seeds}. Intervals and tests are over {over}{pooled}.{_cut(summary)}"]
+    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
+    if few:
+        counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
+        steps = "1 optimiser step" if counts == "1" else f"{counts} optimiser steps"
         lines.append(
-            "Detectable: the smallest true change that such a run finds in every row with 80% power (5% test, before "
-            "Holm). A row without * is not shown to equal the reference."
+            f"{steps} ({', '.join(clean(summary.title(row)) for row in few)}): so few that the options of the "
+            "loss hardly matter."
+        )
+    if any(column.detectable is not None for column in summary.columns):
+        only = ", for this seed only" if one else ""
+        lines.append(
+            f"Detectable{only}: the smallest true change that such a run finds in every row with 80% power (5% test, "
+            "before Holm). A row without * is not shown to equal the reference."
         )
     splits = [column.split for column in summary.columns if column.split is not None]
     if splits:
@@ -97,11 +109,18 @@ def _spread(summary: Summary, run: Run) -> list[str]:
     return lines
 
 
+def _cut(summary: Summary) -> str:
+    """Says so where an interval ends because its scale does."""
+    ends = {column.metric.id: scale(column.metric) for column in summary.columns}
+    cut = any({cell.low, cell.high} & set(ends[metric] or ()) for (_, metric), cell in summary.cells.items())
+    return " They end where a scale does." if cut else ""
+
+
 def _coverage(summary: Summary) -> list[str]:
     gaps = [cell for cell in summary.cells.values() if cell.bounds is not None]
     if summary.min_coverage >= MIN_COVERAGE or not gaps:
         return []
-    shown = "coverage: the scored share of a cell's questions, where it is not all of them"
+    shown = "coverage: the share of a cell's questions that is scored (of one judged in part, that part), if not all"
     return [f"{shown}. could be: the value if every missing verdict were the worst, and if each were the best."]
 
 
@@ -123,14 +142,18 @@ def _paper(summary: Summary, run: Run) -> list[str]:
         stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
         lines.append(
             "Below it: ours minus the paper's. agrees: the 95% interval of that difference lies within the margin "
-            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. The paper has no intervals: "
-            "the interval is ours alone, the paper's value taken as exact."
+            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
+            "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
+            "intervals: the interval is ours alone, the paper's value taken as exact."
         )
     return lines
 
 
 def _name(metric: Metric) -> str:
     return clean(f"{metric.group} {metric.title}")
+
+
+_VERDICTS = ("missing", "verdicts")
 
 
 def _protocols(summary: Summary, run: Run) -> list[str]:
@@ -148,10 +171,13 @@ def _protocols(summary: Summary, run: Run) -> list[str]:
         counts = [cell.n for row in cells for cell in row if cell.seeds]
         unscored = sum(max(cell.unscored for cell in row) for row in cells)
         n = counted(counts[0], "question") if len(set(counts)) == 1 else "no questions"
-        n = f"{min(counts)} to {max(counts)} questions" if len(set(counts)) > 1 else n
+        n = f"{min(counts):,} to {max(counts):,} questions" if len(set(counts)) > 1 else n
         judge = clean(run.judges.get(benchmark, "not stated"))
         group = clean(columns[0].metric.group)
-        line = f"{group}: {n}, {unscored} unscored in all rows and seeds; judge: {judge}"
+        line = f"{group}: {n}, {unscored:,} unscored in all rows and seeds"
+        missing, asked = (sum(max(getattr(cell, name) for cell in row) for row in cells) for name in _VERDICTS)
+        line += f", {missing:,} of {counted(asked, 'verdict')} missing" if missing else ""
+        line += f"; judge: {judge}"
         hostile = sum(max(cell.injected for cell in row) for row in cells)
         line += f"; {counted(hostile, 'answer')} with text directed at a judge" if hostile else ""
         line += _protocol(cards.get(benchmark))

@@ -58,7 +58,7 @@ class Results:
             return line | {"n": 0, "unscored": 0, "note": self.missing.get(place, "")}
         asked = score.n + score.unscored
         line |= {"value": score.value, "low": score.low, "high": score.high, "n": score.n, "unscored": score.unscored}
-        return line | {"coverage": score.n / asked if asked else None, "note": score.note}
+        return line | {"coverage": score.covered / asked if asked else None, "note": score.note}
 
 
 def load_results(run_dir: Path, store: Store) -> Results:

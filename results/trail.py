@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,13 +94,16 @@ class Trail:
         return tuple(dict.fromkeys(each.judge for each in sorted(judged, key=lambda each: not each.own)))
 
 
-def read_trails(results: Results, store: ArtifactStore) -> tuple[Trail, ...]:
-    """One trail per benchmark that has a score, in the order of the run's columns."""
+def read_trails(results: Results, store: ArtifactStore, names: Mapping[str, str] | None = None) -> tuple[Trail, ...]:
+    """One trail per benchmark that has a score, in the order of the run's columns.
+
+    ``names``: key of a judge artifact to what somebody called that judge (``compare-judges`` did).
+    """
     keys = _score_keys(results, store)
     markers = {key: store.meta("score", key) for key in keys}
     wanted = {name.split("/")[1] for marker in markers.values() for name in marker["inputs"].values()}
     others = _judgments_on(wanted, store)
-    return tuple(_trail(results, store, key, markers[key], others) for key in keys)
+    return tuple(_trail(results, store, key, markers[key], others, names or {}) for key in keys)
 
 
 def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
@@ -112,7 +116,7 @@ def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
             continue
         try:
             found[place] = store.meta(*place)
-        except KeyError:  # deleted by hand since; the scores themselves are whole
+        except (KeyError, UserError):  # deleted or damaged by hand since; the scores themselves are whole
             continue
         left += [(kind, key) for kind, key in (name.split("/") for name in found[place]["inputs"].values())]
     return tuple(sorted(found.values(), key=lambda marker: (marker["started"], marker["kind"], marker["key"])))
@@ -130,7 +134,10 @@ def _judgments_on(answers: set[str], store: ArtifactStore) -> dict[str, list[Mar
     """Answer key to the markers of all judge artifacts that read it, sorted by key."""
     found: dict[str, list[Marker]] = {}
     for artifact in store.list("judge"):
-        marker = store.meta("judge", artifact.key)
+        try:
+            marker = store.meta("judge", artifact.key)
+        except (KeyError, UserError):  # of any run in this store; one of ours is missed where it is read
+            continue
         read = str(marker["inputs"].get("answers", "")).rpartition("/")[2]
         if read in answers:
             found.setdefault(read, []).append(marker)
@@ -138,7 +145,12 @@ def _judgments_on(answers: set[str], store: ArtifactStore) -> dict[str, list[Mar
 
 
 def _trail(
-    results: Results, store: ArtifactStore, key: str, marker: Marker, others: Mapping[str, list[Marker]]
+    results: Results,
+    store: ArtifactStore,
+    key: str,
+    marker: Marker,
+    others: Mapping[str, list[Marker]],
+    names: Mapping[str, str],
 ) -> Trail:
     params, inputs = marker["params"], marker["inputs"]
     benchmark = str(params["benchmark"])
@@ -146,36 +158,55 @@ def _trail(
     places = {(cell.entrant, cell.row, cell.seed) for cell in results.run.cells if cell.score == key}
     rows = [row.id for row in results.run.rows]
     name = results.run.judges.get(benchmark, "judge")
+    found = [
+        (entrant, row, seed, inputs[f"answers:{entrant}"].split("/")[1], inputs[f"judgments:{entrant}"].split("/")[1])
+        for entrant, row, seed in sorted(places, key=lambda place: (rows.index(place[1]), place[2]))
+    ]
+    titles = _titles(name, [(own, others.get(answers, [])) for _, _, _, answers, own in found], names)
     entries = []
-    for entrant, row, seed in sorted(places, key=lambda place: (rows.index(place[1]), place[2])):
-        answers = inputs[f"answers:{entrant}"].split("/")[1]
-        own = inputs[f"judgments:{entrant}"].split("/")[1]
-        judged = _judged(name, own, others.get(answers, []))
+    for entrant, row, seed, answers, own in found:
+        judged = _judged(name, own, others.get(answers, []), titles)
         by_metric = {score.metric: score for score in scores.get(entrant, ())}
         entries.append(Entry(row, results.run.row(row).title, seed, answers, judged, by_metric))
     baseline = inputs["baseline"].split("/")[1] if "baseline" in inputs else None
     return Trail(benchmark, str(params["questions"]), tuple(entries), store, baseline, str(params.get("baseline", "")))
 
 
-def _judged(name: str, own: str, markers: Sequence[Marker]) -> tuple[Judged, ...]:
-    """The run's own judge by the name that its tables print, then the others by what sets them apart from it."""
-    ours = next((marker for marker in markers if marker["key"] == own), None)
-    if ours is None:  # deleted by hand since
+def _judged(name: str, own: str, markers: Sequence[Marker], titles: Mapping[str, str]) -> tuple[Judged, ...]:
+    """The run's own judge by the name that its tables print, then the others in the order of ``titles``."""
+    if all(marker["key"] != own for marker in markers):  # deleted by hand since
         return ()
-    judged = [Judged(name, own, True)]
-    for marker in (marker for marker in markers if marker["key"] != own):
-        title = _other(ours, marker)
-        taken = any(each.judge == title for each in judged)
-        judged.append(Judged(f"{title} #{_digest(marker)}" if taken else title, marker["key"], False))
-    return tuple(judged)
+    order = {digest: place for place, digest in enumerate(titles)}
+    rest = sorted((order[_digest(each)], each["key"], titles[_digest(each)]) for each in markers if each["key"] != own)
+    return (Judged(name, own, True), *(Judged(title, key, False) for _, key, title in rest))
 
 
-def _other(ours: Marker, marker: Marker) -> str:
-    """A judge's model, and in brackets what differs from our judge where the two are of one kind."""
+def _titles(name: str, groups: Sequence[tuple[str, Sequence[Marker]]], names: Mapping[str, str]) -> dict[str, str]:
+    """Digest of every other judge of a benchmark to what it is called, in the order in which they are shown.
+
+    Decided once for all entries: a judge has one name and one place, whoever's answers are looked at. Keys of artifacts
+    are hashes, so their order says nothing.
+    """
+    found: dict[str, str] = {}
+    for own, markers in groups:
+        ours = next((marker for marker in markers if marker["key"] == own), None)
+        for marker in markers:
+            if ours is not None and marker["key"] != own:
+                title = _other(ours, marker, names.get(marker["key"], ""))
+                digest = _digest(marker)
+                if digest not in found or marker["key"] in names:
+                    found[digest] = title
+    often = Counter([name, *found.values()])
+    ordered = sorted(found.items(), key=lambda item: (item[1], item[0]))
+    return {digest: f"{title} #{digest}" if often[title] > 1 else title for digest, title in ordered}
+
+
+def _other(ours: Marker, marker: Marker, called: str) -> str:
+    """A judge's name, else its model, and in brackets what differs from our judge where the two are of one kind."""
     identity = marker["params"].get("judge") or {"kind": BY_RULE}
     same = identity.get("kind") == (ours["params"].get("judge") or {}).get("kind")
     flat, base = _flat(marker), _flat(ours)
-    title = str(identity.get("model") or identity["kind"])
+    title = called or str(identity.get("model") or identity["kind"])
     changed = [name for name in flat if flat[name] != base.get(name)] if same else []
     apart = ", ".join(f"{name}={flat[name]}" for name in changed if flat[name] != title)
     return f"{title} ({apart})" if apart else title

@@ -128,8 +128,9 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
             r"GPU-hours: about [\d,]+ on \S+ \(.*memory: about \d+ GiB to train a row in one process", said
         )
         assert "sizes as stated in harness/facts.json, files not here:" in said
-    missing = [each for each in findings(jobs) if not each.forceable]
-    assert bool(missing) == (name != "pocket")
+    found = findings(jobs)
+    assert bool([each for each in found if not each.forceable]) == (name != "pocket")
+    assert not [each.text for each in found if each.text.startswith("context:")]
     assert not (tmp_path / "runs").exists()
 
 
@@ -154,6 +155,22 @@ def test_the_papers_recipes_train_with_the_papers_settings(registry: Registry) -
         assert {row: own.methods[row] for row in TARGETS[target].rows[2:]} == {
             row: alone.methods[row] for row in TARGETS[target].rows[2:]
         } or family == "scaling"
+
+
+@pytest.mark.parametrize("target", ["table2", "figure6"])
+def test_eight_responses_are_shortened_only_where_the_teacher_reads_no_more(target: str, registry: Registry) -> None:
+    """Gemma-2 reads 8,192 tokens: 80 + 8 (768 + 14) + 1,800 = 8,136. Llama 3.1, and pairs of responses, fit uncut."""
+    cuts = {name: load_recipe(name, (), registry, TARGETS[target]).reward.max_response_tokens for name in PAPERS}
+    short = dict.fromkeys(("gemma2", "hetero", "scaling"), 768)
+    assert cuts == short | {"llama3": 1500, "gemma2-as-released": 2500, "llama3-as-released": 2500}
+
+
+def test_as_released_trains_dpo_as_its_published_log_says(registry: Registry) -> None:
+    for name in ("gemma2-as-released", "llama3-as-released"):
+        rows = load_recipe(name, (), registry).methods
+        assert (rows["dpo"].train.schedule, rows["dpo"].train.warmup_ratio) == ("linear", 0.0)
+        assert (rows["simpo"].train.schedule, rows["simpo"].train.warmup_ratio) == ("cosine", 0.1)
+        assert rows["dpo"].train.learning_rate == rows["pad-ppd"].train.learning_rate
 
 
 def configs() -> list[tuple[str, type[Any]]]:

@@ -218,7 +218,8 @@ def cpu_of_children() -> float:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    """The files of a report, but for the record of what its figures were drawn from, which holds measured times."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith(".")}
 
 
 def test_a_second_run_computes_nothing(copy: Place) -> None:

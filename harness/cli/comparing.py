@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.compared import FOLDER, check_names, check_people, compared_again, keep_options, people
 from harness.cli.judge_options import (
     Annotations,
     Budget,
@@ -20,14 +21,14 @@ from harness.cli.judge_options import (
     judge_entries,
     judges_of,
     own_rows_of,
+    refuse_for_annotations,
     split,
 )
 from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
 from harness.errors import UserError
+from harness.words import counted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.cli.rejudging import Task
     from harness.registry import Registry
     from harness.types import Request
@@ -35,17 +36,16 @@ if TYPE_CHECKING:
     from reports.judges.panel import Panel
     from results.store import ArtifactStore
 
-FOLDER = "judges"
-"""Under ``runs/NAME``: what was compared, and the tables."""
 PEOPLE = 4
 """Simulated annotators of an answer, as many as AlpacaEval's."""
 POCKET_JUDGES = {
     "noise-0.5": "{kind: pocket}",
-    "noise-2": "{kind: pocket, noise: 2.0}",
-    "noise-4": "{kind: pocket, noise: 4.0}",
-    "noise-8": "{kind: pocket, noise: 8.0}",
+    "noise-2": "{kind: pocket, noise: 2.0, seed: 2}",
+    "noise-4": "{kind: pocket, noise: 4.0, seed: 4}",
+    "noise-8": "{kind: pocket, noise: 8.0, seed: 8}",
 }
-"""The judges of pocket's Table 5: log-odds of noise."""
+"""The judges of pocket's Table 5: log-odds of noise. Each has a seed of its own: judges with the same one share their
+draws, and would err together."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,13 +59,14 @@ def register(app: typer.Typer) -> None:
 def compare_judges(
     judges: Judges = None,
     run: Annotated[
-        str, typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs.")
-    ] = "pocket",
+        str | None,
+        typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."),
+    ] = None,
     annotations: Annotations = None,
     humans: Humans = None,
     simulate_humans: Simulated = None,
     benchmarks: Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")] = None,
-    repeats: Repeats = 2,
+    repeats: Repeats = None,
     own: Own = None,
     budget: Budget = None,
     max_cost: MaxCost = None,
@@ -80,27 +81,47 @@ def compare_judges(
     A run's answers are judged again in both orders, through the ledger, so nothing is asked twice; tables come as
     text, Markdown, LaTeX, CSV and JSON, with figures.
     """
-    from reports.judges.compare import compare
-
     chosen = split(judges or "")
+    if humans and simulate_humans:
+        raise UserError("--humans and --simulate-humans: give one of them.")
     if annotations:
         from reports.judges.annotations import annotation_panel
+        from reports.judges.compare import compare
 
-        panel, teacher = annotation_panel(annotations, chosen), ""
-        place = runs / f"{FOLDER}-{annotations[0].stem}"
-    else:
-        from reports.judges.load import load_panel
-        from results.store import ArtifactStore
-
-        check_runs(runs)
-        store, folder = ArtifactStore(runs / "store"), run_folder(runs, run)
-        place = folder / FOLDER
-        wanted = (chosen, words(benchmarks), repeats)
-        if not judge_again(folder, store, wanted, own_rows_of(own), (max_cost, plugins or ()), plan_only):
+        for_runs = {
+            "--run": run, "--benchmarks": benchmarks, "--repeats": repeats, "--max-cost": max_cost,
+            "--plugin": plugins or None, "--simulate-humans": simulate_humans,
+        }  # fmt: skip
+        refuse_for_annotations([name for name, value in for_runs.items() if value is not None])
+        panel, said = people(annotation_panel(annotations, chosen, own_rows_of(own)), humans, None)
+        if plan_only:
+            plan_annotations(panel)
             return
-        panel, teacher = load_panel(place, store)
-    panel, said = people(panel, humans, simulate_humans)
-    show(compare(panel, said, budget=budget, teacher=teacher, replicates=replicates), out or place)
+        place = out or runs / f"{FOLDER}-{annotations[0].stem}"
+        show(compare(panel, said, budget=budget, replicates=replicates), place)
+        return
+    from results.store import ArtifactStore
+
+    check_runs(runs)
+    store, folder = ArtifactStore(runs / "store"), run_folder(runs, run or "pocket")
+    wanted = Wanted(
+        chosen, words(benchmarks), repeats or 2, own_rows_of(own), max_cost, tuple(plugins or ()), humans,
+        simulate_humans,
+    )  # fmt: skip
+    if not judge_again(folder, store, wanted, plan_only):
+        return
+    keep_options(folder, store, humans, simulate_humans, budget, replicates)
+    comparison = compared_again(folder, store)
+    if comparison is not None:
+        show(comparison, out or folder / FOLDER)
+
+
+def plan_annotations(panel: Panel) -> None:
+    """Say on stderr what annotations there are: nobody is asked."""
+    for name in panel.judges:
+        calls = panel.calls[panel.calls["judge"] == name]
+        answers = counted(len(calls.drop_duplicates(["row", "seed", "question", "turn"])), "answer")
+        typer.echo(f"{name}: {counted(len(calls), 'annotation')} of {answers}, nothing to ask", err=True)
 
 
 def run_folder(runs: Path, name: str) -> Path:
@@ -122,50 +143,19 @@ def run_folder(runs: Path, name: str) -> Path:
     return place(folder, "table1" if "table1" in targets else targets[0])
 
 
-def people(panel: Panel, humans: Path | None, simulated: int | None) -> tuple[Panel, pd.DataFrame | None]:
-    """Human annotations from a file, simulated ones, or none; the panel says which. Raises UserError for both."""
-    from reports.judges.annotations import read_humans
-    from reports.judges.simulated import describe_humans, simulated_humans
-
-    if humans and simulated:
-        raise UserError("--humans and --simulate-humans: give one of them.")
-    if humans:
-        return panel, read_humans(humans, next((name for name in panel.benchmarks if panel.paired[name]), None), panel)
-    if simulated:
-        panel = replace(panel, notes=(*panel.notes, describe_humans(simulated)))
-        return panel, simulated_humans(panel, simulated, seed=0)
-    return panel, None
-
-
-def table5(folder: Path, store: ArtifactStore, humans: Path | None = None, plugins: Sequence[str] = ()) -> Comparison:
-    """Target ``table5`` on the answers of a run: its comparison, whose ``humans`` and ``reports.judges.table5`` it is.
-
-    With ``humans`` the run's own judges; without, pocket judges of several noise levels and simulated people.
+def table5(folder: Path, store: ArtifactStore) -> Comparison:
+    """Target ``table5`` on the answers of a run: pocket judges of several noise levels, and simulated people.
 
     Args:
         folder: ``runs/NAME/table5``, with a finished ``run.json``.
     """
-    from reports.judges.compare import compare
-    from reports.judges.load import load_panel
-
-    named = () if humans else tuple(f"{name}={spec}" for name, spec in POCKET_JUDGES.items())
-    names = (named, () if humans else ("alpaca_eval",), 1)
-    judge_again(folder, store, names, {}, (None, plugins), plan_only=False)
-    panel, teacher = load_panel(folder / FOLDER, store)
-    panel, said = people(panel, humans, None if humans else PEOPLE)
-    return compare(panel, said, teacher=teacher)
-
-
-def compared_again(folder: Path, store: ArtifactStore) -> Comparison | None:
-    """The comparison that was made of a run, from what is stored; ``None`` where none was."""
-    from reports.judges.compare import compare
-    from reports.judges.load import load_panel
-
-    if not (folder / FOLDER / "sources.json").is_file():
-        return None
-    panel, teacher = load_panel(folder / FOLDER, store)
-    panel, said = people(panel, None, PEOPLE if folder.name == "table5" else None)
-    return compare(panel, said, teacher=teacher)
+    names = tuple(f"{name}={spec}" for name, spec in POCKET_JUDGES.items())
+    judge_again(folder, store, Wanted(names, ("alpaca_eval",), 1, simulated=PEOPLE))
+    keep_options(folder, store, simulated=PEOPLE)
+    comparison = compared_again(folder, store)
+    if comparison is None:
+        raise UserError(f"{folder}: the comparison that was just made is gone; another process removed it.")
+    return comparison
 
 
 def write_judges(folder: Path, store: ArtifactStore, out: Path) -> None:
@@ -200,74 +190,109 @@ def show(comparison: Comparison, folder: Path) -> None:
         typer.echo(f"wrote {path}", err=True)
 
 
-def judge_again(
-    folder: Path,
-    store: ArtifactStore,
-    wanted: tuple[Sequence[str], Sequence[str], int],
-    own: dict[str, list[str]],
-    more: tuple[float | None, Sequence[str]],
-    plan_only: bool,
-) -> bool:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be judged, and how."""
+
+    judges: Sequence[str] = ()
+    """Empty: the run's own."""
+    benchmarks: Sequence[str] = ()
+    """Empty: all that a judge judges."""
+    repeats: int = 2
+    own: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Judge to the rows of its own family."""
+    max_cost: float | None = None
+    """Dollars."""
+    plugins: tuple[str, ...] = ()
+    humans: Path | None = None
+    """Annotations that must fit the answers."""
+    simulated: int | None = None
+    """How many people are to be simulated."""
+
+
+def judge_again(folder: Path, store: ArtifactStore, wanted: Wanted, plan_only: bool = False) -> bool:
     """Do the judging that is missing, and describe it in ``folder/judges``; false when it was only planned.
 
     Args:
         folder: ``runs/NAME/TARGET``.
-        wanted: judges, benchmarks, repeats.
-        own: judge to the rows of its own family.
-        more: dollars that may be spent, plug-ins.
     """
     from harness.cli import rejudging
+    from harness.cli.rejudged import features
     from harness.cli.wiring import load_registry
+    from reports.judges.annotations import check_own
     from results.run import read_run
 
-    names, benchmarks, repeats = wanted
-    max_cost, plugins = more
-    run, registry = read_run(folder / "run.json"), load_registry(plugins)
-    entries = judge_entries(names or judges_of(run), run, registry)
-    unknown = [name for name in own if name not in entries]
-    if unknown:
-        raise UserError(f"--own {unknown[0]}=...: no judge of this name is compared; there are: {', '.join(entries)}.")
-    judged = rejudging.judged_benchmarks(run, store, registry, benchmarks, repeats)
-    ask = {**run.recipe.get("ask", {}), "max_cost": max_cost}
+    run, registry = read_run(folder / "run.json"), load_registry(wanted.plugins)
+    entries = judge_entries(wanted.judges or judges_of(run), run, registry)
+    check_names(list(entries))
+    judged = rejudging.judged_benchmarks(run, store, registry, wanted.benchmarks, wanted.repeats)
+    rows = dict.fromkeys(entrant.rpartition("/")[0] for each in judged for entrant in each.judges)
+    check_own(wanted.own, list(entries), list(rows))
+    check_people(judged, store, wanted.humans, wanted.simulated)
+    ask = {**run.recipe.get("ask", {}), "max_cost": wanted.max_cost}
     ask.pop("accept_failures", None)
     tasks = [rejudging.task(name, entry, each, registry, ask) for name, entry in entries.items() for each in judged]
     known: dict[str, list[Request]] = {}
     for made in tasks:
         rejudging.estimate(made, store, registry, store.root.parent / "ledger.sqlite", known)
-    bill(tasks, max_cost)
+    bill(tasks, wanted.max_cost, registry)
     if plan_only:
         return False
     _check(tasks, registry)
-    failed = rejudging.execute(tasks, run, registry, store, tuple(plugins))
+    failed = rejudging.execute(tasks, run, registry, store, wanted.plugins)
     done = [made for made in tasks if store.done(made.score)]
     if failed:
         broken = ", ".join(sorted({made.judge for made in tasks if made not in done}))
         typer.echo(
-            f"{failed} stages failed, see above; without a whole result: {broken}. The same command goes on.", err=True
+            f"{counted(failed, 'stage')} failed, see above; without a whole result: {broken}. The same command goes on",
+            err=True,
         )
     if failed or not done:
         raise typer.Exit(1)
-    content = rejudging.describe(done, run, registry, store, own)
-    rejudging.write_description(folder / FOLDER, content, rejudging.features(done, store))
+    content = rejudging.describe(done, run, registry, store, wanted.own)
+    rejudging.write_description(folder / FOLDER, content, features(done, store))
     return True
 
 
-def bill(tasks: Sequence[Task], max_cost: float | None) -> None:
+def bill(tasks: Sequence[Task], max_cost: float | None, registry: Registry) -> None:
     """Say on stderr what will be asked. Raises UserError where it costs more than ``max_cost``, or nobody knows."""
-    total: float | None = 0.0
+    total = 0.0
+    dark = []
     for name in dict.fromkeys(made.judge for made in tasks):
         mine = [made for made in tasks if made.judge == name]
         prices = [made.dollars for made in mine]
         cost = None if None in prices else sum(price for price in prices if price is not None)
         asked, stored = sum(made.asked for made in mine), sum(made.stored for made in mine)
         shown = "price not known" if cost is None else f"${cost:,.2f}"
-        typer.echo(f"{name}: {asked:,} calls to make ({shown}), {stored:,} more are in the ledger", err=True)
-        total = None if total is None or cost is None else total + cost
-    if max_cost is not None and (total is None or total > max_cost):
-        what = "cannot be priced (give price_in and price_out)" if total is None else f"is estimated at ${total:,.2f}"
+        if not asked and not stored:
+            typer.echo(f"{name}: all verdicts are stored", err=True)
+        else:
+            calls = counted(asked, "call")
+            typer.echo(f"{name}: {calls} to make ({shown}), {stored:,} more are in the ledger", err=True)
+        total += cost or 0.0
+        dark += [mine[0]] if cost is None else []
+    if max_cost is not None and dark:
+        raise UserError(unpriced(dark, registry))
+    if max_cost is not None and total > max_cost:
         raise UserError(
-            f"judging {what}, --max-cost allows ${max_cost:g}: raise it, or name fewer judges or benchmarks."
+            f"judging is estimated at ${total:,.2f}, --max-cost allows ${max_cost:g}: raise it, or name fewer judges "
+            "or benchmarks."
         )
+
+
+def unpriced(tasks: Sequence[Task], registry: Registry) -> str:
+    """Why ``--max-cost`` cannot be kept with these judges, one task each, and how to give their prices."""
+    made = tasks[0]
+    config = registry.judges[made.entry.kind].config
+    remedy = "leave them out, or --max-cost"
+    if {"price_in", "price_out"} <= set(config.__dataclass_fields__):
+        named = {name: made.entry.config.get(name) for name in ("model", "base_url")}
+        options = "".join(f"{name}: {value}, " for name, value in named.items() if value)
+        remedy = (
+            "give their dollars per million tokens (0 for a server of your own), as in "
+            f'--judges "{made.judge}={{kind: {made.entry.kind}, {options}price_in: 0, price_out: 0}}", or {remedy}'
+        )
+    return f"--max-cost: no price is known of {', '.join(each.judge for each in tasks)}: {remedy}."
 
 
 def _check(tasks: Sequence[Task], registry: Registry) -> None:

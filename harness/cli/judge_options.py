@@ -37,7 +37,8 @@ Simulated = Annotated[
     typer.Option(min=3, metavar="N", help="Pocket only: N people simulated from the truth, in place of --humans."),
 ]
 Repeats = Annotated[
-    int, typer.Option(min=1, help="Ask every question this often: 2 tells noise from bias and doubles the calls.")
+    int | None,
+    typer.Option(min=1, help="Ask every question this often: 2 (default) tells noise from bias and doubles the calls."),
 ]
 Own = Annotated[
     list[str] | None,
@@ -117,3 +118,12 @@ def own_rows_of(options: Sequence[str] | None) -> dict[str, list[str]]:
             raise UserError(f"--own {option}: must be JUDGE=ROW,ROW.")
         found[judge] = words(rows)
     return found
+
+
+def refuse_for_annotations(given: Sequence[str]) -> None:
+    """Raises UserError for options that mean nothing where verdicts are annotations."""
+    if given:
+        raise UserError(
+            f"{', '.join(given)}: only for the answers of a run, of which --annotations has none. Leave out one or the "
+            "other."
+        )

@@ -72,13 +72,16 @@ def _show_replies(ledger: Ledger) -> None:
     for line in ledger.served():
         served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
         cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
+        cost += f" ({line.estimated} estimated: the endpoint counts no tokens)" if line.estimated else ""
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
         rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
         total, unpriced = total + line.dollars, unpriced + line.unpriced
     show_table("replies", rows or [("none",)])
+    dollars, calls = ledger.lost()
     typer.echo(
-        f"cost so far: ${total:.4f}"
+        f"cost so far: ${total + dollars:.4f}"
+        + (f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else "")
         + (f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else "")
         + "\n"
     )
@@ -161,7 +164,7 @@ def canary(
     if problem := asked.check():
         raise UserError(problem)
     before = rounds(asked, path) if path.is_file() else []
-    options = AskOptions(timeout=timeout, price=partial(kind.price, config))
+    options = AskOptions(timeout=timeout, price=partial(kind.price, config), thinking=kind.thinking(config))
     now, outcomes = sing(asked, path, options, registry.ask)
     answered = sum(value is not None for value in now.verdicts)
     served = ", ".join(now.served) or "no model"

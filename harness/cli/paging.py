@@ -28,20 +28,24 @@ def write_run_page(
 
     ``compared``: folders of runs; those whose answers other judges have judged have a section on that.
     """
+    from harness.cli.compared import FOLDER
     from harness.cli.wiring import load_registry
     from reports.html.page import Part, write_page
+    from reports.judges.load import judge_names
 
     registry = load_registry(plugins)
     parts = [
         Part(target, results, coverage, questions_of(results.run, registry), prices(results.run, registry))
         for target, results, coverage in shown
     ]
-    return write_page(path, parts, store, [judged for folder in compared if (judged := judges_of(folder, store))])
+    sections = [judged for folder in compared if (judged := judges_of(folder, store))]
+    names = {key: name for folder in compared for key, name in judge_names(folder / FOLDER, store).items()}
+    return write_page(path, parts, store, sections, names)
 
 
 def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
     """The comparison of judges on the answers of a run; ``None`` where there is none."""
-    from harness.cli.comparing import compared_again
+    from harness.cli.compared import compared_again
 
     comparison = compared_again(folder, store)
     if comparison is None:

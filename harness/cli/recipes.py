@@ -32,7 +32,9 @@ def check(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
     from harness.cli.wiring import load_registry
     from harness.recipe import load_recipe
+    from harness.words import counted
 
     loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
-    rows, columns = len(loaded.methods), len(loaded.benchmarks)
-    typer.echo(f"{recipe}: fine ({rows} methods, {columns} benchmarks, {len(loaded.seeds)} seeds)")
+    parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
+    counts = [counted(len(part), noun) for part, noun in parts]
+    typer.echo(f"{recipe}: fine ({', '.join(counts)})")

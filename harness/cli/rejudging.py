@@ -7,8 +7,6 @@ evaluated, or given answers.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -100,7 +98,7 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     config = build(adapter.config, values)
     questions = adapter.questions(config)
     if "baseline" in meta["inputs"]:
-        questions = against(questions, _answers(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
+        questions = against(questions, answers_in(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
     judges = {}
     for entrant in meta["params"]["entrants"]:
         try:
@@ -112,7 +110,8 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     return Judged(name, adapter, meta, judges, config, questions, pairwise(adapter, questions, config))
 
 
-def _answers(store: ArtifactStore, reference: str) -> list[Answer]:
+def answers_in(store: ArtifactStore, reference: str) -> list[Answer]:
+    """The answers of ``answer/KEY``, as stored."""
     from harness.records import read_records
 
     kind, key = reference.split("/")
@@ -172,7 +171,7 @@ def estimate(
 
 def requests(judged: Judged, stage: Stage, store: ArtifactStore) -> list[Request]:
     """Everything that a judge stage asks."""
-    given = {answer.question: answer for answer in _answers(store, stage.inputs["answers"])}
+    given = {answer.question: answer for answer in answers_in(store, stage.inputs["answers"])}
     return [each for q in judged.questions for each in judged.adapter.requests(q, given[q.id], judged.config)]
 
 
@@ -229,7 +228,9 @@ def describe(
     for name, facts in judges.items():
         entry = next(each.entry for each in tasks if each.judge == name)
         kind = registry.judges[entry.kind]
-        dollars = kind.price(build(kind.config, entry.config), facts.pop("prompt"), facts.pop("written"))
+        config = build(kind.config, entry.config)
+        facts["length_words"] = kind.length_words(config)
+        dollars = kind.price(config, facts.pop("prompt"), facts.pop("written"))
         facts["dollars"] = None if dollars is None else 1000 * dollars / max(facts["calls"], 1)
         waited, timed_calls = facts.pop("waited", None), facts.pop("timed", 0)
         facts["seconds"] = 1000 * waited / timed_calls if waited is not None and timed_calls else None
@@ -237,11 +238,16 @@ def describe(
         "format": 1,
         "run": run.name,
         "teacher": teacher,
+        "teacher_model": run.family.teacher,
         "titles": {row.id: row.title for row in run.rows},
         "baselines": [row.id for row in run.rows if row.baseline],
         "judges": judges,
+        "names": {metric.id.partition(".")[0]: metric.group for metric in run.columns}
+        | {metric.id: f"{metric.group} {metric.title}" for metric in run.columns},
+        "notes": asked_otherwise(tasks, run),
         "benchmarks": {
-            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts)}
+            each.benchmark: {"paired": each.paired, "range": list(each.adapter.verdicts),
+                             "calls": sum(meta["measurements"]["calls"] for meta in each.judges.values())}
             for each in {made.judged.benchmark: made.judged for made in tasks}.values()
         },
         "scores": [
@@ -251,42 +257,19 @@ def describe(
     }  # fmt: skip
 
 
-def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
-    """``items.csv``: what bias measurements need to know of every answer."""
-    from reports.judges.features import differences
-    from reports.judges.panel import FEATURES, ITEM
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
-    writer.writeheader()
+def asked_otherwise(tasks: Sequence[Task], run: Run) -> list[str]:
+    """Why the run's own judge has other values here than in the run's tables: a line, or none where it has not."""
+    groups = {metric.id.partition(".")[0]: metric.group for metric in run.columns}
+    found = {}
     for judged in {made.judged.benchmark: made.judged for made in tasks}.values():
-        parts: dict[
-            str, list[tuple[int | None, str]]
-        ] = {}  # which turns are judged is the question's, not the answer's
-        for entrant, meta in judged.judges.items():
-            row, _, seed = entrant.rpartition("/")
-            given = {answer.question: answer for answer in _answers(store, meta["inputs"]["answers"])}
-            for question in judged.questions:
-                answer = given[question.id]
-                if question.id not in parts:
-                    parts[question.id] = turns(judged, question, answer)
-                for number, turn in parts[question.id]:
-                    found = differences(question, answer, number, judged.paired)
-                    item = {"row": row, "seed": seed, "question": question.id, "turn": turn}
-                    plain = {name: "" if value != value else repr(value) for name, value in found.items()}  # noqa: PLR0124
-                    writer.writerow({"benchmark": judged.benchmark, **item, **plain})
-    return out.getvalue()
-
-
-def turns(judged: Judged, question: Question, answer: Answer) -> list[tuple[int | None, str]]:
-    """The items of one answer: (turn from 0, its name) where turns are judged apart, else one with ``None``."""
-    from reports.judges.load import turn_of
-
-    names = list(dict.fromkeys(
-        turn_of(request.part, judged.paired) for request in judged.adapter.requests(question, answer, judged.config)
-    )) or [""]  # fmt: skip
-    apart = len(names) == len(answer.turns) and names != [""]
-    return [(number if apart else None, name) for number, name in enumerate(names)]
+        before, now = judged.score["params"]["config"], asdict(judged.config)
+        changed = [f"{name} {now[name]}, there {before.get(name)}" for name in now if now[name] != before.get(name)]
+        if changed:
+            found[groups.get(judged.benchmark, judged.benchmark)] = ", ".join(changed)
+    if not found:
+        return []
+    said = "; ".join(f"{name}: {changed}" for name, changed in found.items())
+    return [f"Values differ from the run's own tables, for its own judge too: more is asked here ({said})."]
 
 
 def write_description(folder: Path, content: Mapping[str, Any], items: str) -> None:

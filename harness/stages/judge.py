@@ -1,8 +1,9 @@
 """Stage ``judge``: every answer of one model on one benchmark put to the judge, through the ledger; or graded by rule.
 
-A judge that answers, but with nothing (a refusal, an empty reply), leaves a judgment without verdict and its reason.
-A call that did not get through (rate limit, server, timeout, connection, key) leaves the stage undone: its siblings are
-in the ledger, and the next run asks only for the rest. ``accept_failures`` makes them judgments without verdict too.
+A request that the judge refuses (content filter, too long for it) leaves a judgment without verdict and its reason.
+A call that failed in another way (rate limit, server, timeout, key, an empty reply) leaves the stage undone: its
+siblings are in the ledger, and the next run asks only for the rest. ``accept_failures`` makes them judgments without
+verdict too.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from harness.stages.work import Work, build
 from harness.types import Answer, Judgment, Reply, Request
 
 Outcome = Reply | JudgeError
-FINAL = frozenset({"refused", "empty", "bad-reply", "context"})
-"""Kinds of failure that asking again would repeat: the endpoint answered, and gave nothing to read."""
+FINAL = frozenset({"refused", "context"})
+"""Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
@@ -60,7 +61,8 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Out
     kind = work.registry.judges[spec["kind"]]
     config = build(kind.config, spec["config"])
     judge = kind.make(config)
-    options = AskOptions(**stage.local["ask"], started=work.started, price=partial(kind.price, config))
+    price, thinking = partial(kind.price, config), kind.thinking(config)
+    options = AskOptions(**stage.local["ask"], started=work.started, price=price, thinking=thinking)
     done = 0
 
     def answered(more: int) -> None:

@@ -60,20 +60,54 @@ def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entran
     """``lowest`` and ``highest`` of every entrant that lacks a verdict: the missing ones at either end, scored again.
 
     So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
-    game alone. Entrants with all verdicts are left out.
+    game alone. A question that nobody judged lacks what would be asked of it. Entrants with all verdicts are left out.
     """
-    gaps = [name for name, entrant in entrants.items() if any(j.verdict is None for j in entrant.judgments)]
+    whole = unjudged(benchmark, questions, entrants, config)
+    gaps = [name for name, entrant in whole.items() if any(j.verdict is None for j in entrant.judgments)]
     found: Details = {name: {} for name in gaps}
     if not gaps:
         return found
     for what, verdict in zip(("lowest", "highest"), benchmark.verdicts, strict=True):
-        full = {name: Entrant(entrant.answers, filled(entrant, verdict)) for name, entrant in entrants.items()}
+        full = {name: Entrant(entrant.answers, filled(entrant, verdict)) for name, entrant in whole.items()}
         scored = benchmark.score(questions, full, config, seed, 0)
         for name in gaps:
             for score in scored[name]:
                 if score.value is not None:
                     found[name].setdefault(score.metric, {})[what] = score.value
     return found
+
+
+def unjudged(benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any) -> Entrants:
+    """The entrants with a judgment without verdict for everything that was to be judged and has none at all.
+
+    What is asked of an answer follows from its benchmark (an answer equal to the baseline's needs no verdict); where
+    the answer is not there either, it is what was asked of any other.
+    """
+    usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}
+    more: dict[str, Entrant] = {}
+    for name, entrant in entrants.items():
+        there: dict[str, set[tuple[str, int]]] = {}
+        for j in entrant.judgments:
+            there.setdefault(j.question, set()).add((j.part, j.repeat))
+        answers = {answer.question: answer for answer in entrant.answers}
+        gone = [
+            Judgment(question.id, part, None, "not judged", repeat)
+            for question in questions
+            if len(have := there.get(question.id, set())) < max(len(usual), 1)
+            for part, repeat in sorted(_asked(benchmark, question, answers.get(question.id), config, usual) - have)
+        ]
+        more[name] = Entrant(entrant.answers, [*entrant.judgments, *gone])
+    return more
+
+
+def _asked(
+    benchmark: Benchmark, question: Question, answer: Answer | None, config: Any, usual: set[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Parts and repeats of the verdicts that an answer is to have."""
+    if answer is None:
+        return usual
+    asked = benchmark.requests if benchmark.judged else benchmark.grade
+    return {(each.part, each.repeat) for each in asked(question, answer, config)}
 
 
 def filled(entrant: Entrant, verdict: float) -> list[Judgment]:

@@ -62,11 +62,24 @@ def import_files(
         raise UserError("name at least one file to import")
     own = [path for path in files if _is_own(path)]
     if not own:
-        return format_of(benchmark).read(files, questions, model)
+        return _whole(format_of(benchmark).read(files, questions, model), questions)
     foreign = [path for path in files if path not in own]
     if foreign:
         raise UserError(f"{own[0]} is distilbench's own, {foreign[0]} is not: import them one after the other.")
-    return _read_own(own, questions, model)
+    return _whole(_read_own(own, questions, model), questions)
+
+
+def _whole(found: Imported, questions: Sequence[Question]) -> Imported:
+    """Without the answers that do not have a turn for each of their question's; each is a problem."""
+    asked = {question.id: len(question.turns) for question in questions}
+    short = [answer for answer in found.answers if len(answer.turns) != asked[answer.question]]
+    problems = [
+        f"the answer to question {answer.question} has {counted(len(answer.turns), 'turn')}, not "
+        f"{asked[answer.question]}: it is left out"
+        for answer in short
+    ]
+    kept = tuple(answer for answer in found.answers if answer not in short)
+    return replace(found, answers=kept, problems=(*found.problems, *problems))
 
 
 def _is_own(path: Path) -> bool:
@@ -74,7 +87,7 @@ def _is_own(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
             first = json.loads(file.readline() or "null")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         return False  # its own reader says what is wrong with it
     return isinstance(first, dict) and "question" in first and ("turns" in first or "part" in first)
 
@@ -122,7 +135,7 @@ def with_baseline(questions: Sequence[Question], path: str, benchmark: str) -> l
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise UserError(
             f"{benchmark}: baseline {path} has no answer to {len(missing)} of {counted(len(questions), 'question')} "
-            f"({shown})."
+            f"({shown}). {found.problems[0] if found.problems else ''}".rstrip()
         )
     name = found.model or place.stem
     return [

@@ -80,15 +80,24 @@ def _answer(uid: str, row: Row, where: str) -> Answer:
         last: Any = need(row, "messages", list, where)[-1:]
         content: Any = last[0].get("content") if last and isinstance(last[0], Mapping) else None
         text: Any = content.get("answer") if isinstance(content, Mapping) else content
-        tokens = (row.get("metadata") or row.get("conv_metadata") or {}).get("token_len")
+        tokens = _metadata(row, where).get("token_len")
     else:
         choices: Any = need(row, "choices", list, where)
-        turn = choices[0]["turns"][0] if choices and isinstance(choices[0], Mapping) and choices[0].get("turns") else {}
+        turns: Any = choices[0].get("turns") if choices and isinstance(choices[0], Mapping) else None
+        turn: Any = turns[0] if turns and isinstance(turns, list) else None
         text, tokens = (turn.get("content"), turn.get("token_len")) if isinstance(turn, Mapping) else (None, None)
     if not isinstance(text, str):
         raise UserError(f"{where}: no answer text in this row")
     counted = isinstance(tokens, int) and not isinstance(tokens, bool)
     return Answer(uid, (text,), (), (tokens,) if counted else (), {"token_len": tokens} if counted else {})
+
+
+def _metadata(row: Row, where: str) -> Mapping[str, Any]:
+    """What the tool measured of an answer; older files call it ``conv_metadata``, some leave it out."""
+    found = row.get("metadata") or row.get("conv_metadata") or {}
+    if not isinstance(found, Mapping):
+        raise UserError(f"{where}: metadata must be an object, got {short(found)}")
+    return found
 
 
 def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
@@ -106,7 +115,7 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
         )  # fmt: skip
         if label is None:
             found.append(blank)
-        elif label in LABELS or label in MIRRORED:
+        elif isinstance(label, str) and (label in LABELS or label in MIRRORED):
             margin = {**LABELS, **MIRRORED}[label] * (1 if number else -1)
             flags = (MIRRORED_FLAG,) if label in MIRRORED else ()
             found.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
@@ -115,10 +124,13 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
     return found
 
 
-def _label(margin: float, model_first: bool) -> str:
-    """The label of a margin of the model's, as that game's assistant A would read it; averages are rounded."""
+def _label(margin: float, model_first: bool, mirrored: bool) -> str:
+    """The label of a margin of the model's, as that game's assistant A would read it; averages are rounded.
+
+    A label that was written backwards stays so: the script of v0.1 does not count it.
+    """
     own = round(margin) * (1 if model_first else -1)
-    return next(label for label, value in LABELS.items() if value == own)
+    return next(label for label, value in (MIRRORED if mirrored else LABELS).items() if value == own)
 
 
 def _tokens(answer: Answer) -> int:
@@ -183,7 +195,8 @@ def _game(judgment: Judgment | None, model_first: bool) -> dict[str, Any] | None
     """One game; ``null`` when it was never judged. Of repeated judgings the official layout holds the first."""
     if judgment is None:
         return None
-    label = None if judgment.verdict is None else _label(judgment.verdict, model_first)
+    mirrored = MIRRORED_FLAG in judgment.flags
+    label = None if judgment.verdict is None else _label(judgment.verdict, model_first, mirrored)
     return {"score": label, "judgment": {"answer": judgment.reply}, "prompt": None}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UserError
+from harness.surrogates import mend, mend_json
 from harness.types import Answer, Judgment, Question
 from harness.words import counted
 from judges.common import read_jsonl
@@ -125,7 +126,10 @@ def short(value: object) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The objects of a JSON array or of a JSON lines file. Raises UserError naming file and place."""
+    """The objects of a JSON array or of a JSON lines file, lone surrogates in their texts as U+FFFD.
+
+    Raises UserError naming file and place.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -134,7 +138,7 @@ def read_rows(path: Path) -> list[Row]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
     else:
         rows = read_jsonl(path)
@@ -143,7 +147,7 @@ def read_rows(path: Path) -> list[Row]:
             raise UserError(f"{path}, row {number}: an object was expected, found {short(row)}")
     if not rows:
         raise UserError(f"{path} holds no rows")
-    return list(rows)
+    return [mend_json(row) for row in rows] if "\\ud" in text.lower() else list(rows)
 
 
 def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
@@ -182,14 +186,15 @@ def one_model(names: Iterable[str], wanted: str | None, files: Sequence[Path]) -
 def write_json(path: Path, rows: Sequence[Row]) -> Path:
     """A JSON array, readable by people."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False)
+    path.write_text(mend(text) + "\n", encoding="utf-8")
     return path
 
 
 def write_lines(path: Path, rows: Sequence[Row]) -> Path:
     """JSON lines, ASCII only: readers that split at U+2028 and its like read them too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(mend_json(row), allow_nan=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

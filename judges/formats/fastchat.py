@@ -40,6 +40,8 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     """Answers and judgments of one model, single or pairwise."""
     rows = located(files)
     names = [str(row.get("model_id", row.get("model", row.get("model_1", "")))) for _, row in rows]
+    if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
+        names += [str(row["model_2"]) for _, row in rows if "model_2" in row]
     chosen = one_model([name for name in names if name], model, files)
     answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")
     known = {question.id for question in questions}
@@ -118,7 +120,7 @@ def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[J
         winner = row.get(f"g{number}_winner")
         text = row.get(f"g{number}_judgment")
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
-        if winner != "error" and winner not in values:
+        if not isinstance(winner, str) or (winner != "error" and winner not in values):
             raise UserError(f"{where}: g{number}_winner must be model_1, model_2, tie or error, got {short(winner)}")
         value = values.get(winner)
         reason = "no verdict in the file" if value is None else None

@@ -96,6 +96,8 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
     axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)
     axis.set_title(f"{clean(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
     axis.xaxis.set_major_locator(_ticks())
+    if column.metric.unit == "%":  # room for numbers beyond 100, but no such percentage
+        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= 100])
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.tick_params(axis="y", length=0)

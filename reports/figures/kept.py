@@ -19,12 +19,19 @@ def drawn_from(table: str, results: Results) -> str:
     """Hash of the table's numbers (its JSON), the students' costs and curves, and of what draws them."""
     digest = hashlib.sha256(table.encode())
     for place, one in sorted(results.trained.items()):
-        digest.update(json.dumps([place, one.seconds, one.torch, one.curve], sort_keys=True, default=dict).encode())
-    code = sorted([*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "palette.py"])
-    for file in code:
+        told = [place, one.seconds, one.complete, one.torch, one.curve]
+        digest.update(json.dumps(told, sort_keys=True, default=dict).encode())
+    for file in drawn_by():
         digest.update(file.read_bytes())
     digest.update(version("matplotlib").encode())
     return digest.hexdigest()
+
+
+def drawn_by() -> list[Path]:
+    """The files that decide how numbers are drawn: figures, what a target puts where, looks, and words."""
+    reports = Path(__file__).parents[1]
+    folders = [file for name in ("figures", "targets") for file in (reports / name).glob("*.py")]
+    return sorted([*folders, *(reports / f"{name}.py" for name in ("layout", "palette", "wording"))])
 
 
 def kept(folder: Path, target: str, source: str) -> list[Path] | None:

@@ -18,7 +18,9 @@ from results.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ACROSS, _SIZE = 4, 2.35  # panels in a line, inches of each
+_ACROSS, _CIRCLE, _GAP, _TALL = 4, 1.6, 1.0, 2.6  # panels in a line; inches of each, between two, and of a line
+_LEFT, _RIGHT = 0.55, 0.65  # inches for the names beside the outermost circles
+_NARROWEST = 8.5  # inches: what title and note need, however few panels there are
 _FEWEST = 3  # two categories are a line, not an outline
 
 
@@ -34,22 +36,25 @@ def radars(summary: Summary, run: Run, column: ColumnSummary) -> Figure | None:
         return None
     under = [row for row in summary.rows if row.id in shapes and row.baseline]
     lines = ceil(len(shown) / _ACROSS)
-    figure = Figure(figsize=(0.5 + _SIZE * min(_ACROSS, len(shown)), 1.2 + (_SIZE + 0.1) * lines))
-    axes = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False, subplot_kw={"projection": "polar"}).ravel()
+    across = min(_ACROSS, len(shown))
+    wide = _LEFT + _RIGHT + across * (_CIRCLE + _GAP) - _GAP
+    figure = Figure(figsize=(max(_NARROWEST, wide), 1.2 + _TALL * lines))
+    axes = figure.subplots(lines, across, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     top = max(value for shape in shapes.values() for value in shape.values())
     for axis, row in zip(axes, shown, strict=False):
         for other in under:
             _outline(axis, shapes[other.id], names, other.id, fill=False)
         _outline(axis, shapes[row.id], names, row.id, fill=True)
         _dress(axis, names, top)
-        axis.set_title(short(row.title, 24), fontsize=9, weight="bold", pad=14)
+        axis.set_title(short(row.title, 24), fontsize=9, weight="bold", pad=18)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
     known = {"student": "dashed", "teacher": "dotted"}
     outlines = ", ".join(f"{known.get(row.id, 'grey')}: {short(row.title)}" for row in under)
     title = f"{clean(column.metric.group)} by category"
     headed(figure, summary, run, title, f"Filled: the row named above. Outlines, {outlines}." if outlines else "")
-    margins(figure, 0.45, 0.35, 0.95, 0.5, hspace=0.42, wspace=0.5)
+    spare = (figure.get_figwidth() - wide) / 2  # few panels stand in the middle, at their usual size
+    margins(figure, _LEFT + spare, _RIGHT + spare, 0.95, 0.5, hspace=0.42, wspace=_GAP / _CIRCLE)
     return figure
 
 
@@ -67,12 +72,16 @@ def _outline(axis: Any, shape: Mapping[str, float], names: list[str], row: str, 
 
 
 def _dress(axis: Any, names: list[str], top: float) -> None:
-    from math import tau
+    from math import sin, tau
 
     axis.set_theta_offset(tau / 4)
     axis.set_theta_direction(-1)
-    axis.set_xticks([tau * index / len(names) for index in range(len(names))], [short(name, 12) for name in names])
-    axis.tick_params(axis="x", labelsize=7, pad=0)
+    turns = [tau * index / len(names) for index in range(len(names))]
+    axis.set_xticks(turns, [short(name, 12) for name in names])
+    axis.tick_params(axis="x", labelsize=7, pad=-4)
+    for turn, label in zip(turns, axis.get_xticklabels(), strict=True):  # names stand outside of the circle
+        side = sin(turn)
+        label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
     axis.tick_params(axis="y", labelsize=6, colors="#666666")
     axis.set_ylim(0, top)
     axis.yaxis.set_major_locator(_rings())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from reports.figures.style import headed, key, margins, scatter, short
 from reports.layout import metric_title
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _KEY = 1.75  # inches for the names on the right
 _UNITS = (("seconds", 3600.0, 1 / 20), ("minutes", 60.0, 2.0), ("hours", 1.0, float("inf")))
 """Unit of the cost axis, how many of it make an hour, and up to how many hours it is used."""
+_CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 _SPREAD = 30.0
 """Costs that differ by more than this factor stand on a logarithmic axis."""
 
@@ -84,8 +85,10 @@ def costs(summary: Summary, results: Results) -> Figure | None:
         elif row.baseline and cell.value is not None:
             axis.axhline(cell.value, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             name = short(row.title)
-            place = axis.get_yaxis_transform()
-            axis.text(0.995, cell.value, name, transform=place, fontsize=8, ha="right", va="bottom")
+            place = axis.get_yaxis_transform()  # left of the points, where the Pareto line does not reach
+            axis.text(
+                0.005, cell.value, name, transform=place, fontsize=8, ha="left", va="bottom", bbox=_CLEAR, zorder=2.2
+            )
     if least > 0 and most / least > _SPREAD:
         axis.set_xscale("log")
     else:
@@ -99,7 +102,7 @@ def costs(summary: Summary, results: Results) -> Figure | None:
     _dress(axis, f"Measured wall time per student, {unit}", column)
     key(figure, [row for row in summary.rows if row.id in points], lines=False)
     headed(figure, summary, results.run, "score and training cost", _cost_note(results))
-    margins(figure, 0.65, _KEY, 0.62, 0.98)
+    margins(figure, 0.65, _KEY, 0.62, 1.1)
     return figure
 
 
@@ -129,5 +132,6 @@ def _cost_note(results: Results) -> str:
     builds = ", ".join(sorted({one.torch for one in results.trained.values() if one.torch}))
     return (
         f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
-        f"behind one student, mean over seeds; a stage that several rows share counts in full for each. torch {builds}."
+        f"behind one student, mean over seeds; a stage that several rows share counts in full for each;\n"
+        f"other work on the machine counts too. torch {builds}."
     )

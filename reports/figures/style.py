@@ -99,7 +99,7 @@ def point(row: str) -> Line2D:
 def mark(row: str) -> dict[str, Any]:
     """How a row's point is drawn: filled, with a dark edge that shows on white and in grey."""
     seen = look(row)
-    thin = seen.marker in "123"  # strokes without a face
+    thin = seen.marker in ("1", "2", "3")  # strokes without a face
     return {
         "marker": seen.marker, "markersize": 9 if seen.marker == "*" else 7, "markerfacecolor": seen.colour,
         "markeredgecolor": seen.colour if thin else "#222222", "markeredgewidth": 1.8 if thin else 0.7,

@@ -1,19 +1,20 @@
 """Figures with curves: a score over alpha, over the number of responses, over iterations, with 95% intervals.
 
-A panel per metric, a line per method (its colour everywhere), a marker and a dash pattern of its own so that grey
-print is readable. The dashed grey line with its band is the reference row, which does not depend on x.
+A panel per metric, a line per method with the colour, marker and dashes that it has in every figure
+(``reports/palette.py``), so that grey print is readable. The dashed grey line with its band is the reference row,
+which does not depend on x.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from reports.cells import CellSummary
-from reports.figures.style import FORMATS, drawn, styled
+from reports.figures.style import FORMATS, drawn, mark, styled
 from reports.layout import metric_title
-from reports.palette import colour
+from reports.palette import look
 from reports.summary import ColumnSummary, Summary
 from reports.wording import clean
 from results.run import Run
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS: Final = ("o", "s", "^", "D", "v", "P")
-DASHES: Final = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), (0, (9, 3)))
 _SHIFT: Final = 0.012
 """Lines are moved apart by this share of the x range, so that their intervals can be told apart."""
 
@@ -98,12 +97,13 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[
         shift = (number - (len(lines) - 1) / 2) * _SHIFT * width
         x = [place + shift for place in line.x]
         y = [cell.value or 0.0 for cell in line.cells]
-        style: Any = {"color": colour(line.series), "linestyle": DASHES[number % len(DASHES)]}
-        axis.plot(x, y, marker=MARKERS[number % len(MARKERS)], markersize=5, label=line.title, zorder=3, **style)
+        seen = look(line.series)
+        points = mark(line.series) | {"markersize": 6}
+        axis.plot(x, y, color=seen.colour, linestyle=seen.line, label=line.title, zorder=3, **points)
         known = [(place, cell) for place, cell in zip(x, line.cells, strict=True) if cell.low is not None]
         for place, cell in known:
             ends = [cell.low or 0.0, cell.high or 0.0]
-            axis.plot([place, place], ends, "_-", color=colour(line.series), linewidth=1.0, markersize=6, zorder=2)
+            axis.plot([place, place], ends, "_-", color=seen.colour, linewidth=1.0, markersize=6, zorder=2)
     axis.set_xticks(places, [f"{place:g}" for place in places])
     if len(lines) > 1 or (summary.target.reference, metric.id) in summary.cells:
         axis.legend(fontsize=7.5, loc="best", handlelength=3.5, edgecolor="none", framealpha=0.8)

@@ -18,11 +18,13 @@ from results.run import RowSpec
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _ACROSS, _WIDE, _TALL = 4, 2.7, 1.75  # panels in a line, inches of each
+_MOST, _KEY = 6, 1.9  # names that fit into a panel; inches for those of more, beside all panels
 NAMES: Mapping[str, str] = {
     "margin": "Reward margin, chosen - rejected",
-    "accuracy": "Pairs in the right order",
+    "accuracy": "Pairs in the right order (tie: half)",
     "agreement": "Rankings in the teacher's order",
     "chosen": "Reward of the chosen answer",
     "divergence": "Ranking divergence, nats",
@@ -34,6 +36,8 @@ LOSSES: Mapping[str, str] = {"divergence": "JSD by default", "ce": "cross-entrop
 """What to call a loss that is one term, by the term's name."""
 PANELS = ("margin", "divergence", "agreement", "accuracy", "kl")
 """What stands beside the losses, in this order, where a method of the run has it; third parties' own logs follow."""
+_TINY = 1e-6
+"""Share of its size by which a curve must move to be drawn as more than a level line."""
 _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
 """Logged too, and left out: a part of the loss that is shown, or a count."""
 
@@ -67,7 +71,9 @@ def curves(summary: Summary, results: Results) -> Figure | None:
     sole = {row: name for name in LOSSES for row, line in losses.items() if _same(_line(results, row, name), line)}
     count = len(losses) + len(others)
     lines = ceil(count / _ACROSS)
-    figure = Figure(figsize=(0.6 + _WIDE * min(_ACROSS, count), 1.35 + (_TALL + 0.45) * lines))
+    once = max((len(found) for found in others.values()), default=0) > _MOST
+    beside = _KEY if once else 0.15
+    figure = Figure(figsize=(0.45 + _WIDE * min(_ACROSS, count) + beside, 1.35 + (_TALL + 0.45) * lines))
     axes = figure.subplots(lines, min(_ACROSS, count), squeeze=False).ravel()
     for axis, row in zip(axes, [row for row in rows if row.id in losses], strict=False):
         _draw(axis, losses[row.id])
@@ -76,7 +82,8 @@ def curves(summary: Summary, results: Results) -> Figure | None:
     for axis, (name, found) in zip(axes[len(losses) :], others.items(), strict=False):
         for line in found:
             _draw(axis, line)
-        _named(axis, found, rows)
+        if not once:
+            _named(axis, found, rows)
         _dress(axis, NAMES.get(name, short(name)))
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -84,7 +91,10 @@ def curves(summary: Summary, results: Results) -> Figure | None:
         axis.set_xlabel("optimiser step", fontsize=8)
     note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
     headed(figure, summary, results.run, "training curves", note)
-    margins(figure, 0.55, 0.15, 0.85, 0.72, hspace=0.5, wspace=0.3)
+    if once:  # so many names would hide the lines of their panel
+        handles = _handles([row for row in rows if row.id in losses], 22)
+        figure.legend(handles=handles, loc="center right", frameon=False, fontsize=8, handlelength=3.0)
+    margins(figure, 0.55, beside, 0.85, 0.72, hspace=0.5, wspace=0.3)
     return figure
 
 
@@ -150,16 +160,30 @@ def _pen(row: str) -> dict[str, Any]:
     return {"color": seen.colour, "linewidth": 1.6, "linestyle": seen.line, "path_effects": [edge]}
 
 
-def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
-    """The row's names, with their lines, inside of a panel of several."""
+def _handles(rows: Sequence[RowSpec], most: int) -> list[Line2D]:
+    """The rows' names, of at most so many characters, with their lines."""
     from matplotlib.lines import Line2D
 
-    titles = {row.id: row.title for row in rows}
-    handles = [Line2D([], [], label=short(titles[line.row], 16), **_pen(line.row)) for line in lines]
+    return [Line2D([], [], label=short(row.title, most), **_pen(row.id)) for row in rows]
+
+
+def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
+    """The rows' names inside of a panel of several."""
+    shown = {line.row for line in lines}
+    handles = _handles([row for row in rows if row.id in shown], 16)
     axis.legend(handles=handles, fontsize=6.5, frameon=False, handlelength=3.0, loc="best", borderaxespad=0.2)
 
 
 def _dress(axis: Axes, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_title(title, fontsize=8.5, loc="left")
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.ticklabel_format(axis="y", useOffset=False)  # no text of matplotlib's own where the title stands
+    low, high = axis.get_ylim()
+    middle = (low + high) / 2
+    if high - low < _TINY * max(1.0, abs(middle)):  # rounding alone: what is drawn is a constant
+        half = max(0.1 * abs(middle), 0.01)
+        axis.set_ylim(middle - half, middle + half)
     axis.grid(color="#e2e2e2", linewidth=0.5)
     axis.tick_params(labelsize=7)

@@ -73,6 +73,8 @@ class Browser {
     this.index = index;
     this.by("problem").hidden = !index.problem;
     this.by("problem").textContent = index.problem ? `The questions' texts are not shown: ${visible(index.problem)}` : "";
+    this.by("reading").hidden = !index.reading.length;
+    this.by("reading").textContent = visible(index.reading.join(" "));
     this.fillSides(asked);
     fill(this.by("measure"), index.measures.map((measure, place) => [place, measure.title]));
     const categories = [...new Set(index.questions.map((question) => question[1]))].sort();
@@ -217,10 +219,11 @@ class Browser {
     const seed = this.by(`${name}-seed`);
     if (side < 0) {
       const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
-      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself" };
+      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself", lost: "" };
     }
     const title = seed.hidden ? this.index.sides[side][0] : `${this.index.sides[side][0]}, seed ${seed.value}`;
-    return { title, answer: record.answers[side], judgments: record.judgments[side], note: "" };
+    const [note, lost] = this.index.lost[side];
+    return { title, answer: record.answers[side], judgments: record.judgments[side], note, lost };
   }
 
   /** The buttons to the neighbours, and where one is. */

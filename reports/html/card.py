@@ -67,11 +67,18 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> Protocol:
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
     lines += [("Official judge", card.official_judge)] if card.official_judge else []
     lines += [("Judge prompt", card.prompt_hash)]
-    lines += [(name.replace("_", " "), str(value)) for name, value in card.parameters.items()]
+    lines += [(name.replace("_", " "), said(value)) for name, value in card.parameters.items()]
     scored = [each for each in markers if each["kind"] == "score" and each["params"]["benchmark"] == benchmark]
     lines += [("Questions (hash)", str(each["params"]["questions"])) for each in scored]
     lines += [("Score (key)", str(each["key"])) for each in scored]
     return Protocol(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
+
+
+def said(value: Any) -> str:
+    """A protocol's value as a reader writes it, not as Python does."""
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "none"}[value]
+    return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -43,11 +43,18 @@ class Part:
     price: Price = unknown
 
 
-def write_page(path: Path, parts: Sequence[Part], store: ArtifactStore, further: Sequence[Section] = ()) -> Path:
+def write_page(
+    path: Path,
+    parts: Sequence[Part],
+    store: ArtifactStore,
+    further: Sequence[Section] = (),
+    names: Mapping[str, str] | None = None,
+) -> Path:
     """Write the page of these targets, whole or not at all, and return its path.
 
-    ``further`` sections stand between the tables and the questions. Raises UserError without a part, for an unknown
-    target, and for artifacts that are damaged.
+    ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
+    their artifacts (``reports.judges.load.judge_names``). Answers and judgments that are gone or damaged are
+    said in their place. Raises UserError without a part, for an unknown target, and for damaged scores.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
@@ -55,7 +62,7 @@ def write_page(path: Path, parts: Sequence[Part], store: ArtifactStore, further:
     for part in parts:
         target, results = find_target(part.target), part.results
         tables.append(target_section(results, target, part.min_coverage))
-        sources.append(Source(target.label, results, read_trails(results, store), part.questions))
+        sources.append(Source(target.label, results, read_trails(results, store, names), part.questions))
         cards.append((target.label, run_card(results.run, stages_behind(results, store), part.price)))
     sections = [*tables, *further, questions_section(sources), cards_section(cards)]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))

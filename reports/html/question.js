@@ -3,7 +3,7 @@
 const FEW = 0.15; // texts that share fewer words are not marked: everything would be
 const LONG = 600; // characters of a judge's reply that are shown without a click
 
-/** The whole view. sides: two of {title, answer, judgments, note}, where answer is [turns, finished, tokens, meta] or null. */
+/** The whole view. sides: two of {title, answer, judgments, note, lost}, where answer is [turns, finished, tokens, meta] or null. */
 function questionView(index, question, record, sides, marked) {
   const [id, category] = question;
   const view = [make("h3", {}, category ? `${id} (${category})` : id)];
@@ -14,7 +14,11 @@ function questionView(index, question, record, sides, marked) {
     view.push(...answerPair(sides, turn, marked));
   }
   view.push(make("h4", {}, "Verdicts"));
-  view.push(make("div", { class: "pair" }, sides.map((side) => verdicts(index, side))));
+  const judges = [...new Set(sides.flatMap((side) => side.judgments.map(([judge]) => judge)))].sort((a, b) => a - b);
+  const columns = sides.map((side) => verdicts(index, side, judges));
+  const lines = Math.max(...columns.map((column) => column.childElementCount));
+  for (const column of columns) column.style.gridRow = `span ${lines}`; // one judge, one line: see .aligned
+  view.push(make("div", { class: "pair aligned" }, columns));
   const beside = [[index.baseline, record.baseline], ["Reference", record.reference]];
   for (const [name, texts] of beside) if (texts.length) view.push(folded(name, texts));
   return view;
@@ -57,14 +61,18 @@ function answerColumn(side, turn, text, cut, place) {
   return make("div", {}, name, make("p", { class: "facts" }, facts.join(", "), " ", cutShort), body);
 }
 
-/** What all judges said of one side. */
-function verdicts(index, side) {
+/** What all judges said of one side: a block per judge, the same judges in the same order on both sides. */
+function verdicts(index, side, judges) {
   const column = make("div", {}, make("h5", {}, side.title));
-  if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
-  for (const [judge, judgments] of side.judgments) {
-    column.append(make("h6", {}, index.judges[judge]));
-    if (!judgments.length) column.append(make("p", { class: "warning" }, "no judgment of this question"));
-    for (const judgment of judgments) column.append(verdict(judgment));
+  if (side.lost) column.append(make("p", { class: "warning" }, side.lost));
+  else if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
+  for (const judge of side.judgments.length ? judges : []) {
+    const found = side.judgments.find(([each]) => each === judge);
+    const block = make("div", {}, make("h6", {}, index.judges[judge]));
+    if (!found) block.append(make("p", { class: "faint" }, "has not judged these answers"));
+    else if (!found[1].length) block.append(make("p", { class: "warning" }, "no judgment of this question"));
+    for (const judgment of found ? found[1] : []) block.append(verdict(judgment));
+    column.append(block);
   }
   const reported = side.answer ? Object.entries(side.answer[3] || {}) : [];
   if (reported.length) column.append(folded("What the answering harness reported", [JSON.stringify(side.answer[3], null, 1)]));

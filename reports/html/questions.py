@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from harness.errors import UserError
 from harness.stages.work import questions_hash
 from harness.types import Answer, Judgment, Question
 from reports.html.parts import Section, pack, render
+from reports.html.reading import reading
 from results.frames import Results
 from results.trail import BY_RULE, Entry, Trail
 
@@ -63,7 +65,7 @@ class Shelf:
 
 
 def questions_section(sources: Sequence[Source], title: str = "Questions") -> Section:
-    """The browser over all sources. Raises UserError where an artifact is damaged."""
+    """The browser over all sources. What is gone from the store, or damaged there, is said in its place."""
     found = shelves(sources)
     data: dict[str, str] = {}
     for number, shelf in enumerate(found):
@@ -85,7 +87,8 @@ def shelves(sources: Sequence[Source]) -> list[Shelf]:
     for (benchmark, hashed, _), members in together.items():
         title = _title(members[0][0], benchmark)
         shown = f"{title} ({hashed[:6]})" if titles[title] > 1 else title
-        judges = dict.fromkeys(judge for _, trail in members for judge in trail.judges)
+        judged = [each for _, trail in members for entry in trail.entries for each in entry.judged]
+        judges = dict.fromkeys(each.judge for each in sorted(judged, key=lambda each: not each.own))
         metrics = {
             metric.id: metric.title
             for source, _ in members
@@ -140,25 +143,61 @@ def _texts(members: Sequence[tuple[Source, Trail]]) -> tuple[tuple[Question, ...
             return tuple(at_hand), ""
         else:
             problem = "those at hand are not those that were asked"
-    trail = members[0][1]
-    ids = trail.answers(trail.entries[0].answers) if trail.entries else {}
-    return tuple(Question(name, ()) for name in ids), problem
+    given = (_answers(trail, entry.answers)[0] for _, trail in members for entry in trail.entries)
+    return tuple(Question(name, ()) for name in next((ids for ids in given if ids), {})), problem
+
+
+def _answers(trail: Trail, key: str) -> tuple[dict[str, Answer], str]:
+    """Answers by question, or none and why: the scores that were made of them are whole all the same."""
+    try:
+        return trail.answers(key), ""
+    except (UserError, OSError, UnicodeDecodeError):
+        return {}, _lost(trail, "answer", key)
+
+
+def _judgments(trail: Trail, entry: Entry) -> tuple[dict[str, dict[str, list[Judgment]]], str]:
+    """By judge and question what was said of one side, and whose judgments are lost."""
+    said: dict[str, dict[str, list[Judgment]]] = {}
+    lost = [] if entry.judged else ["judgments no longer in the store"]
+    for judged in entry.judged:
+        try:
+            said[judged.judge] = trail.judgments(judged.key)
+        except (UserError, OSError, UnicodeDecodeError):
+            lost.append(f"{judged.judge}: {_lost(trail, 'judge', judged.key)}")
+    return said, "; ".join(lost)
+
+
+def _lost(trail: Trail, kind: str, key: str) -> str:
+    what = {"answer": "answers", "judge": "judgments"}[kind]
+    try:
+        trail.store.path(kind, key)
+    except KeyError:
+        return f"{what} no longer in the store"
+    return f"{what} damaged in the store"
 
 
 def contents(shelf: Shelf) -> tuple[dict[str, Any], list[str]]:
     """The index as a JSON value, and the blocks of questions, packed."""
     trail, questions = shelf.trail, shelf.questions
-    answers = [trail.answers(side.entry.answers) for side in shelf.sides]
-    judgments = [{e.judge: trail.judgments(e.key) for e in side.entry.judged} for side in shelf.sides]
-    theirs = trail.answers(trail.baseline) if trail.baseline else {}
-    starts, blocks = _blocks(shelf.judges, questions, answers, judgments, theirs)
+    read = [_answers(trail, side.entry.answers) for side in shelf.sides]
+    heard = [_judgments(trail, side.entry) for side in shelf.sides]
+    answers, judgments = [found for found, _ in read], [found for found, _ in heard]
+    baselines = {question.id: question.baseline for question in questions}
+    if trail.baseline:  # its answers, or none: never the official ones in their place
+        baselines = {name: answer.turns for name, answer in _answers(trail, trail.baseline)[0].items()}
+    starts, blocks = _blocks(shelf.judges, questions, answers, judgments, baselines)
     index = {
         "title": shelf.title,
         "problem": shelf.problem,
         "judges": shelf.judges,
         "baseline": trail.baseline_row or ("Baseline" if any(each.baseline for each in questions) else ""),
         "sides": [[side.title, side.entry.seed] for side in shelf.sides],
+        "lost": [[answers, judgments] for (_, answers), (_, judgments) in zip(read, heard, strict=True)],
         "unavailable": shelf.unavailable,
+        "reading": reading(
+            [each for found in judgments for by in found.values() for some in by.values() for each in some],
+            bool(shelf.metrics),
+        ),
         "starts": starts,
         "questions": [[each.id, each.category, " ".join(each.turns)[:_SNIPPET]] for each in questions],
         "measures": _measures(shelf, judgments),
@@ -175,7 +214,7 @@ def _blocks(
     questions: Sequence[Question],
     answers: Sequence[Mapping[str, Answer]],
     judgments: Sequence[Said],
-    theirs: Mapping[str, Answer],
+    baselines: Mapping[str, Sequence[str]],
 ) -> tuple[list[int], list[str]]:
     """Where each block begins, and the blocks: the questions up to the one that goes over the limit."""
     starts: list[int] = []
@@ -186,13 +225,15 @@ def _blocks(
         if not block:
             starts.append(place)
         given = [found.get(question.id) for found in answers]
-        said = [[(judge, by.get(question.id, [])) for judge, by in found.items()] for found in judgments]
+        said = [
+            [(judge, found[judge].get(question.id, [])) for judge in judges if judge in found] for found in judgments
+        ]
         length += sum(len(turn) for answer in given if answer for turn in answer.turns)
         length += sum(len(each.reply) for side in said for _, some in side for each in some)
         block.append(
             {
                 "turns": question.turns,
-                "baseline": theirs[question.id].turns if question.id in theirs else question.baseline,
+                "baseline": baselines.get(question.id, ()),
                 "reference": question.reference,
                 "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in given],
                 "judgments": [

@@ -2,7 +2,8 @@
 
 Raw agreement flatters where one verdict is common; kappa punishes the same; AC1 is robust to it. So all three are
 given, with the confusion table that they come from (Gwet 2008, Br. J. Math. Stat. Psychol. 61; Norman et al. 2026,
-arXiv 2606.19544). Intervals resample questions.
+arXiv 2606.19544). AC1 is always over the three labels that a judge may give, not over those that it happened to give:
+one tie more or less must not move it by a step. Intervals resample questions.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Agreement:
     """Items on which neither said tie."""
     agreement_decided: float | None = None
     kappa_decided: float | None = None
+    identical: bool = False
+    """Every verdict is the same, not its label alone."""
 
 
 def labels(verdicts: Array) -> Array:
@@ -83,21 +86,21 @@ def agree(
     sums = cluster_sums(cells, codes_q, count)
     boot = (draws(count, replicates, seed) @ sums).reshape(replicates, len(levels), len(levels)) if replicates else None
     weights = None if paired else quadratic(levels)
-    used = int(((table_ab.sum(0) + table_ab.sum(1)) > 0).sum())
     decided = (codes[0] != TIE) & (codes[1] != TIE) if paired else np.ones(len(x), bool)
     difference = x - y
     return Agreement(
         a, b, len(x), int(asked[[a, b]].all(axis=1).sum()) - len(x),
         agreement=float(np.trace(table_ab) / table_ab.sum()),
-        agreement_interval=_interval(boot, lambda c: np.trace(c, axis1=1, axis2=2) / c.sum((1, 2))),
+        agreement_interval=_interval(boot, lambda c: np.trace(c, axis1=1, axis2=2) / c.sum((1, 2)), count),
         kappa=cohen(codes[0], codes[1], weighted=not paired),
-        kappa_interval=_interval(boot, lambda c: kappas(c, weights)),
-        ac1=float(gwet(table_ab[None], used)[0]) if paired else None,
-        ac1_interval=_interval(boot, lambda c: gwet(c, used)) if paired else None,
+        kappa_interval=_interval(boot, lambda c: kappas(c, weights), count),
+        ac1=float(gwet(table_ab[None])[0]) if paired else None,
+        ac1_interval=_interval(boot, gwet, count) if paired else None,
         spearman=_correlation(x, y, ranks=True),
         pearson=_correlation(x, y, ranks=False),
         mean_a=float(x.mean()),
         mean_b=float(y.mean()),
+        identical=bool(np.array_equal(x, y)),
         difference_error=float(difference.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan"),
         confusion=tuple(tuple(int(value) for value in line) for line in table_ab),
         levels=LABELS if paired else tuple(f"{level:g}" for level in levels),
@@ -147,25 +150,26 @@ def kappas(tables: Array, weights: Array | None = None) -> Array:
     return found
 
 
-def gwet(tables: Array, used: int) -> Array:
-    """Gwet's AC1 of confusion tables [..., k, k]. ``used``: how many labels there are to choose from (at least 2).
+def gwet(tables: Array) -> Array:
+    """Gwet's AC1 of confusion tables [..., k, k], k labels to choose from.
 
-    Chance agreement is sum(p (1 - p)) / (used - 1) with p the mean of the two judges' shares of a label.
+    Chance agreement is sum(p (1 - p)) / (k - 1) with p the mean of the two judges' shares of a label.
     """
     total = tables.sum((-1, -2))
     share = (tables.sum(-1) + tables.sum(-2)) / (2 * total[..., None])
-    chance = (share * (1 - share)).sum(-1) / (max(used, 2) - 1)
+    chance = (share * (1 - share)).sum(-1) / (tables.shape[-1] - 1)
     observed = np.trace(tables, axis1=-2, axis2=-1) / total
     found: Array = (observed - chance) / (1 - chance)
     return found
 
 
-def _interval(boot: Array | None, statistic: Callable[[Array], Array]) -> Interval | None:
-    if boot is None:
+def _interval(boot: Array | None, statistic: Callable[[Array], Array], count: int) -> Interval | None:
+    """``count``: questions; one alone says nothing of others."""
+    if boot is None or count < 2:
         return None
     values = statistic(boot)
     values = values[~np.isnan(values)]  # a resample in which only one label occurs has no kappa
-    return percentile_interval(values) if len(values) > len(boot) / 2 else None
+    return percentile_interval(values, count) if len(values) > len(boot) / 2 else None
 
 
 def _correlation(x: Array, y: Array, ranks: bool) -> float | None:
@@ -207,7 +211,7 @@ def krippendorff(table: pd.DataFrame, paired: bool, replicates: int, seed: int) 
     value = float(_alphas(sums.sum(axis=0)[None], points.shape[-1])[0])
     boot = _alphas(draws(count, replicates, seed) @ sums, points.shape[-1]) if replicates else np.empty(0)
     boot = boot[~np.isnan(boot)]
-    interval = percentile_interval(boot) if len(boot) > replicates / 2 > 0 else None
+    interval = percentile_interval(boot, count) if len(boot) > replicates / 2 > 0 and count > 1 else None
     return Alpha(metric, None if np.isnan(value) else value, interval, len(values))
 
 

@@ -1,138 +1,41 @@
-"""Annotations made elsewhere, of judges or of people, as a panel: alpaca_eval's files and plain tables.
+"""Annotations made elsewhere as a panel of judges, and people's annotations of the answers of a panel.
 
-Read are JSON arrays, JSON lines, CSV and Parquet with one row per annotation:
-
-    question, index or instruction   which question
-    model or generator_2             whose answer is compared; baseline or generator_1: with whose
-    annotator                        who says so; rows without it are told apart by their order
-    preference                       1 baseline ... 2 model, 1.5 or 0 a tie, empty: none given
-    output_1, output_2, or len_1, len_2     optional: texts (or lengths) of baseline and model
-    seed                             optional, for answers of a run: of which training seed (default: its first)
-
-Answers whose authors are not named are told apart by their texts.
+The files are read in ``annotation_file.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from harness.errors import UserError
+from harness.words import counted
+from reports.judges.annotation_file import Annotated, read_calls
 from reports.judges.families import family_of
-from reports.judges.features import has_list, has_markdown
-from reports.judges.panel import CALLS, FEATURES, ITEM, Facts, Panel
+from reports.judges.panel import ITEM, Facts, Panel
 
-QUESTION = ("question", "index", "instruction")
-MODEL = ("model", "generator_2", "row")
-BASELINE = ("baseline", "generator_1")
+ANSWER = ["row", "seed", "question"]
 _SHOWN = 10
-_LONGEST = 40
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The rows of one file. Raises UserError: not there, not readable, no rows, no preferences."""
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix == ".csv":
-            table = pd.read_csv(path)
-        else:
-            text = path.read_text(encoding="utf-8-sig").lstrip()
-            rows = json.loads(text) if text.startswith("[") else [json.loads(x) for x in text.split("\n") if x.strip()]
-            table = pd.DataFrame(rows)
-    except (OSError, ValueError) as error:  # JSON, UTF-8 and Parquet errors are ValueErrors
-        raise UserError(f"annotations {path} cannot be read as JSON, JSON lines, CSV or Parquet: {error}") from error
-    if table.empty or "preference" not in table.columns:
-        have = ", ".join(map(str, table.columns[:_SHOWN])) or "nothing"
-        raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {have}.")
-    return table
-
-
-def preferences(values: pd.Series[float], path: Path) -> pd.Series[float]:
-    """0..1 from alpaca_eval's 1..2. Raises UserError for a value outside."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    unread = values.notna() & numbers.isna()
-    outside = numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)
-    if (unread | outside).any():
-        wrong = values[unread | outside].iloc[0]
-        raise UserError(
-            f"annotations {path}: preference {str(wrong)[:_LONGEST]!r} is not 1 (baseline) to 2 (model), nor 0 (tie)."
-        )
-    return numbers.where(numbers != 0, 1.5) - 1.0
-
-
-def read_calls(files: Sequence[Path], benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(calls, items) of all files, as ``Panel`` holds them; the column ``judge`` is the annotator.
-
-    The same annotation twice (one annotator, one item) becomes a repeat.
-    """
-    parts = [_calls(path, benchmark) for path in files]
-    calls = pd.concat([part[0] for part in parts], ignore_index=True)
-    items = pd.concat([part[1] for part in parts], ignore_index=True)
-    calls["repeat"] = calls.groupby(["judge", *ITEM]).cumcount()
-    filled = items.sort_values("length", na_position="last").drop_duplicates(["benchmark", *ITEM])
-    return calls[CALLS], filled.sort_index()
-
-
-def _calls(path: Path, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    table = read_table(path)
-    named = [name for name in QUESTION if name in table.columns]
-    if not named:
-        raise UserError(f"annotations {path}: no column names the question ({', '.join(QUESTION)}).")
-    made = pd.DataFrame(index=table.index)
-    made["question"] = table[named[0]].astype(str)
-    made["row"] = _who(table, MODEL, "output_2", path)
-    baseline = _who(table, BASELINE, "output_1", None)
-    made["turn"] = baseline  # two baselines are two comparisons, never one
-    made["benchmark"], made["part"] = benchmark, "preference"
-    made["seed"] = table["seed"].astype(int) if "seed" in table.columns else 0
-    made["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
-    made["verdict"] = preferences(table["preference"], path)
-    keys = ["question", "row", "turn"]
-    number = (made.groupby(keys).cumcount() + 1).astype(str)
-    made["judge"] = table["annotator"].astype(str) if "annotator" in table.columns else "annotator " + number
-    made["repeat"] = 0
-    for name in FEATURES:
-        made[name] = _feature(table, name)
-    return made, made[["benchmark", *ITEM, *FEATURES]]
-
-
-def _who(table: pd.DataFrame, names: Sequence[str], text: str, path: Path | None) -> pd.Series[str]:
-    """Whose answer: a named column, or a digest of the answer itself. Raises UserError where there is neither."""
-    for name in names:
-        if name in table.columns:
-            return table[name].astype(str)
-    if text in table.columns:
-        return table[text].astype(str).map(lambda each: hashlib.sha256(each.encode()).hexdigest()[:12])
-    if path is None:
-        return pd.Series("", index=table.index)
-    raise UserError(f"annotations {path}: no column says whose answer it is ({', '.join(names)}), nor {text}.")
-
-
-def _feature(table: pd.DataFrame, name: str) -> pd.Series[float]:
-    """Model's less baseline's, NaN where the file does not tell."""
-    texts = {"output_1", "output_2"} <= set(table.columns)
-    if name == "same":
-        return (table["output_1"] == table["output_2"]).astype(float) if texts else pd.Series(0.0, index=table.index)
-    if name == "length" and {"len_1", "len_2"} <= set(table.columns):
-        return table["len_2"].astype(float) - table["len_1"].astype(float)
-    counted = {"length": len, "words": lambda text: len(text.split()), "lists": has_list, "markdown": has_markdown}
-    if not texts or name not in counted:
-        return pd.Series(float("nan"), index=table.index)
-    sides = [table[side].astype(str).map(counted[name]).astype(float) for side in ("output_2", "output_1")]
-    return sides[0] - sides[1]
-
-
-def annotation_panel(files: Sequence[Path], judges: Sequence[str], benchmark: str = "annotations") -> Panel:
+def annotation_panel(
+    files: Sequence[Path],
+    judges: Sequence[str],
+    own: Mapping[str, Sequence[str]] | None = None,
+    benchmark: str = "annotations",
+) -> Panel:
     """The annotators of these files as judges: all of them, or those named, in that order.
 
-    Raises UserError for a name that no row has, and where fewer than one item is judged by two of them.
+    Args:
+        own: judge to the rows whose answers are by its own family.
+
+    Raises:
+        UserError: no row has a judge, or a row of its own, that was named.
     """
-    calls, items = read_calls(files, benchmark)
+    read = read_calls(files, benchmark)
+    calls = read.calls
     have = list(dict.fromkeys(calls["judge"]))
     missing = [name for name in judges if name not in have]
     if missing:
@@ -140,31 +43,107 @@ def annotation_panel(files: Sequence[Path], judges: Sequence[str], benchmark: st
     chosen = list(judges) or have
     calls = calls[calls["judge"].isin(chosen)]
     titles = {row: row for row in dict.fromkeys(calls["row"])}
-    facts = {name: Facts(name, family_of(name)) for name in chosen}
-    notes = ["Verdicts as annotated elsewhere: order of the answers, price and time are not in the files."]
+    check_own(own or {}, chosen, list(titles))
+    facts = {name: Facts(name, family_of(name), tuple((own or {}).get(name, ()))) for name in chosen}
+    notes = [*read.notes, "Verdicts as annotated elsewhere: order of the answers, price and time are not in the files."]
     if len(set(calls["turn"])) > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
     source = ", ".join(path.name for path in files)
-    return Panel(calls, items, {benchmark: True}, facts, {}, titles, source=source, notes=tuple(notes))
+    return Panel(calls, read.items, {benchmark: True}, facts, {}, titles, source=source, notes=tuple(notes))
 
 
-def read_humans(path: Path, benchmark: str | None, panel: Panel) -> pd.DataFrame:
-    """Human annotations of a panel's items: columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict``.
+def check_own(own: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
+    """Raises UserError where ``--own`` names a judge or a row that is not compared."""
+    for judge, named in own.items():
+        option = f"--own {judge}={','.join(named)}"
+        if judge not in judges:
+            raise UserError(f"{option}: no judge of this name is compared; there are: {', '.join(judges[:_SHOWN])}.")
+        missing = [row for row in named if row not in rows]
+        if missing:
+            known = ", ".join(rows[:_SHOWN])
+            raise UserError(f"{option}: no row {missing[0]!r} is compared; there are: {known}.")
 
-    They name the question by its id (or instruction) and the row by its id. Raises UserError where none of them fits.
+
+def read_humans(path: Path, benchmark: str | None, panel: Panel) -> tuple[pd.DataFrame, list[str]]:
+    """Human annotations of a panel's items, and what a table must say of them.
+
+    Args:
+        benchmark: whose answers they annotate; ``None``: the first that compares answers.
+
+    Returns:
+        Columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and answer.
+
+    Raises:
+        UserError: as ``match_humans``, or nothing is compared with a baseline.
     """
-    calls, _ = read_calls([path], benchmark or panel.benchmarks[0])
-    humans = calls.rename(columns={"judge": "annotator"})
-    known = panel.of(benchmark or panel.benchmarks[0])[ITEM].drop_duplicates()
-    if set(known["turn"]) == {""}:
-        humans["turn"] = ""
-    if not set(humans["seed"]) & set(known["seed"]):
-        humans["seed"] = min(known["seed"])
+    paired = [name for name in panel.benchmarks if panel.paired[name]]
+    if not paired:
+        raise UserError(f"--humans {path}: no benchmark here compares answers with a baseline.")
+    name = benchmark or paired[0]
+    return match_humans(read_calls([path], name), panel.of(name)[ITEM].drop_duplicates(), path)
+
+
+def match_humans(read: Annotated, known: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Annotations of people beside the items that are judged (columns ``ITEM``), as ``read_humans`` returns them.
+
+    They name the question by its id (or instruction) and the row by its id; where they name no baseline (or no seed),
+    they mean the one (the first) that the row is judged with. One person's annotations of one answer are averaged.
+
+    Raises:
+        UserError: none of them fits, which baseline is meant is not clear, or no answer has two people.
+    """
+    humans = _placed(read, known, path)
     fitting = humans.merge(known, on=ITEM)
     if fitting.empty:
-        shown = "; ".join(f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].head(3).to_numpy())
-        wanted = "; ".join(f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].head(3).to_numpy())
+        shown = "; ".join(
+            f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].drop_duplicates().head(3).to_numpy()
+        )
+        wanted = "; ".join(
+            f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].drop_duplicates().head(3).to_numpy()
+        )
         raise UserError(
             f"--humans {path}: it annotates no answer that is compared here. It has {shown}; known: {wanted}."
         )
-    return fitting[["benchmark", *ITEM, "annotator", "verdict"]]
+    given = fitting.dropna(subset=["verdict"])
+    people = given.groupby(["benchmark", *ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
+    each = people.groupby(ITEM).size()
+    if not (each >= 2).any():
+        raise UserError(
+            f"--humans {path}: no answer has preferences of two people. Agreement leaves one person out and compares "
+            "with the others; AlpacaEval has four for each answer."
+        )
+    notes = [f"Humans: {path.name}, {counted(len(given), 'annotation')} of {counted(len(each), 'answer')} compared."]
+    left = (
+        (len(humans) - len(fitting), "annotation", "of no answer that is compared here"),
+        (len(fitting) - len(given), "annotation", "without a preference"),
+        (int((each < 2).sum()), "answer", "with one person, whom nobody can be compared with"),
+    )
+    out = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left if count)
+    notes += [*read.notes, *([f"Humans, left out: {out}."] if out else [])]
+    if len(people) < len(given):
+        again = counted(len(given) - len(people), "annotation")
+        notes.append(f"Humans: {again} by a person who had annotated the same answer; one person has one vote.")
+    return people, notes
+
+
+def _placed(read: Annotated, known: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The annotations with the seed and the turn (baseline) of ``known`` where they name none themselves."""
+    humans = read.calls.rename(columns={"judge": "annotator"})
+    if not read.seeded and not set(humans["seed"]) & set(known["seed"]):
+        humans["seed"] = min(known["seed"])
+    if set(known["turn"]) == {""}:
+        return humans.assign(turn="")
+    bare = humans["turn"] == ""
+    if not bare.any():
+        return humans
+    turns = known.groupby(ANSWER)["turn"].agg(["first", "nunique"])
+    mine = turns.reindex(pd.MultiIndex.from_frame(humans[ANSWER]))
+    several = bare.to_numpy() & (mine["nunique"] > 1).to_numpy()
+    if several.any():
+        row, _, question = humans[several][ANSWER].iloc[0]
+        raise UserError(
+            f"--humans {path}: question {question!r} of {row!r} is compared several times (baselines or turns), and "
+            "the annotations do not say which is meant: name the baseline (column 'baseline' or 'generator_1')."
+        )
+    humans["turn"] = humans["turn"].where(~bare, mine["first"].to_numpy())
+    return humans

@@ -6,10 +6,14 @@ gives probabilities, on the log-odds scale:
     logit p(model preferred) = a + s quality + position (+-1) + length tanh(dl / scale) + lists d + markdown d + own f
 
 ``position`` is the log-odds in favour of whatever is shown first. ``quality`` is the truth where it is known (pocket),
-else the opinion of the other judges; then every effect is relative to them, and that of ``own`` is the difference in
-differences of self-preference. Since other judges' opinions are noisy, one half of them is the instrument of the
-other half (Fuller 1987, Measurement Error Models). A judge that only says won, tied or lost gets the same regression
-as a fractional logit. There the scale is that of its own verdict noise. Grades: least squares, in points.
+else the opinion of the other judges (``quality.py``); then every effect is relative to them, and that of ``own`` is
+the difference in differences of self-preference. Grades: the same in points.
+
+Verdicts that are only won, tied or lost: given the truth, a fractional logit, whose scale is that of the judge's own
+noise. Given other judges there is no instrument for a logit, and one of them who gives no probabilities tells quality
+on no other scale than that of its verdicts: then all are shares of verdicts in a linear model, where an instrument
+does its work. So are verdicts that a column separates, whose log-odds are infinite. Position is the log-odds of pairs
+that flip (conditional logit) in any case.
 
 Position has a second measure, on pairs asked in both orders: the flip rate less the disagreement of plain repeats
 (Shi et al. 2024, arXiv 2406.07791), so that noise is not called bias.
@@ -25,16 +29,24 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, holm
-from reports.judges.panel import ITEM, Panel, cluster_sums, clusters
-from reports.judges.regression import Fit, least_squares, logistic
+from reports.judges.panel import ITEM, Codes, Panel, cluster_sums, clusters
+from reports.judges.quality import MOST, NOTHING, OTHERS, TRUTH, Quality, is_soft, logit, quality_of, relevant, won
+from reports.judges.regression import Fit, independent, least_squares, logistic
 
 ALPHA = 0.05
-CLIP: Final = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their log-odds are taken."""
 FEW: Final = 20
 """Items with a difference (in lists, say) below which its effect is not estimated."""
-NOTHING: Final = "nothing"
+BINS: Final = 20
+"""Quantiles of a quality in whose straight line shares of verdicts need not rise; at least ``BIN`` lines in each."""
+BIN: Final = 10
+_SAME: Final = 1 - 1e-9
 EFFECTS: Final = ("position", "length", "lists", "markdown", "own")
+LOG_ODDS: Final = "log-odds"
+VERDICTS: Final = "log-odds of verdicts"
+SHARES: Final = "share of verdicts"
+POINTS: Final = "points"
+Found = tuple[float, float, Interval, float]
+"""Value, standard error, interval, p-value."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,24 @@ class Effect:
     p_holm: float
     """After Holm's correction over this judge's effects on this benchmark."""
     unit: str
-    """``log-odds`` (of a probability), ``log-odds of verdicts`` or ``points``."""
+    """``LOG_ODDS`` (of a probability), ``VERDICTS`` (log-odds), ``SHARES`` (of verdicts, 0..1) or ``POINTS``."""
     given: str
-    """What quality was: ``the truth``, ``the other judges`` or ``nothing``."""
+    """What quality was: ``TRUTH``, ``OTHERS``, ``ONE`` (other judge) or ``NOTHING``."""
+    per: str = ""
+    """Of what it is the effect, where the name does not say: ``tanh(words / 10)``."""
+    also: tuple[str, ...] = ()
+    """Effects that cannot be told from this one: answers differ in all of them or in none."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether it can be called a bias. Longer answers may simply be better: not without quality, and the one other
+        judge may have a taste of its own. Position needs no quality."""
+        return self.given in (TRUTH, OTHERS) or self.name == "position"
 
     @property
     def flagged(self) -> bool:
-        """Whether the judge is said to have this bias. Longer answers may simply be better: not without quality."""
-        return self.p_holm < ALPHA and (self.given != NOTHING or self.name == "position")
+        """Whether the judge is said to have this bias."""
+        return self.p_holm < ALPHA and self.sound
 
 
 @dataclass(frozen=True)
@@ -66,22 +88,22 @@ class Setting:
     length: str = "length"
     """Column of ``Panel.items``: ``length`` (characters) or ``words``."""
     length_scale: float | None = None
-    """Difference at which tanh reaches 0.76; ``None``: the standard deviation of the differences, as AlpacaEval's."""
+    """Difference at which tanh reaches 0.76; ``None``: that of the judge's own stated bias in words
+    (``Facts.length_words``), else the standard deviation of the differences, as AlpacaEval's."""
     use_truth: bool = True
     """Whether the truth, where it is known, stands for quality."""
 
 
-def is_soft(verdicts: Array) -> bool:
-    """Whether a judge gives probabilities rather than won / tied / lost (or five steps between them)."""
-    given = verdicts[~np.isnan(verdicts)]
-    return bool(len(given)) and float(np.isin(given, [0.0, 0.25, 0.5, 0.75, 1.0]).mean()) < 0.5
+@dataclass(frozen=True)
+class Columns:
+    """The regressors of one judge on one benchmark."""
 
-
-def logit(p: Array) -> Array:
-    """Log-odds of probabilities, which are kept ``CLIP`` away from 0 and 1."""
-    kept = np.clip(p, CLIP, 1 - CLIP)
-    found: Array = np.log(kept) - np.log1p(-kept)
-    return found
+    values: Mapping[str, Array]
+    """Effect to [lines]; no one is determined by the others."""
+    also: Mapping[str, tuple[str, ...]]
+    """Effect to others that are the same on all lines."""
+    per: str
+    """What length is the effect of."""
 
 
 def effects(panel: Panel, benchmark: str, judge: str, setting: Setting = Setting()) -> list[Effect]:
@@ -92,40 +114,66 @@ def effects(panel: Panel, benchmark: str, judge: str, setting: Setting = Setting
     paired = panel.paired[benchmark]
     lines = calls.merge(panel.items[panel.items["benchmark"] == benchmark], on=["benchmark", *ITEM], how="left")
     soft = paired and is_soft(lines["verdict"].to_numpy(float))
-    quality, given = _quality(panel, benchmark, judge, lines, setting)
-    if quality is not None:  # items on which nobody else gave an opinion say nothing about bias given quality
-        known = ~np.isnan(quality[0] + quality[1])
-        lines, quality = lines[known], (quality[0][known], quality[1][known])
-    columns = _columns(panel, judge, lines, setting, paired)
-    y = lines["verdict"].to_numpy(float)
-    if soft:
-        y = logit(y)
-    elif paired:
-        y = (1 + np.sign(y - 0.5)) / 2
-    fit = _fit(columns, quality, y, lines["question"], linear=soft or not paired)
-    if fit is None:
-        return []
-    unit = "points" if not paired else "log-odds" if soft else "log-odds of verdicts"
-    found = {name: fit.effect(name) for name in columns if name in EFFECTS}
-    if paired and not soft and "position" in found and (pairs := conditional_position(lines)) is not None:
-        found["position"] = pairs
-    adjusted = holm({name: effect[3] for name, effect in found.items()})
+    flips = conditional_position(lines) if paired and not soft else None
+    quality = quality_of(panel, benchmark, judge, lines, setting.use_truth)
+    lines, quality = _whole(lines, quality, _length(setting, panel.judges[judge].length_words)[0])
+    columns: Columns
+    found: dict[str, Found]
+    units: dict[str, str]
+    columns, found, units = Columns({}, {}, ""), {}, {}
+    if len(lines):
+        columns = _columns(panel, judge, lines, setting, quality)
+        quality = _usable(lines, columns, quality)
+        found, units = _measured(lines, columns, quality, paired, soft)
+    if flips is not None:
+        others = {name: each for name, each in found.items() if name != "position"}
+        found, units = {"position": flips, **others}, units | {"position": VERDICTS}
+    adjusted = holm({name: each[3] for name, each in found.items()})
     return [
-        Effect(name, value, interval, p, adjusted[name], unit, given) for name, (value, _, interval, p) in found.items()
-    ]
+        Effect(
+            name, value, interval, p, adjusted[name], units[name], quality.given,
+            columns.per if name == "length" else "", columns.also.get(name, ()),
+        )
+        for name, (value, _, interval, p) in found.items()
+    ]  # fmt: skip
 
 
-def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, paired: bool) -> dict[str, Array]:
-    """Regressor to its values; those that do not vary (or vary in a few items only) are left out."""
+def _whole(lines: pd.DataFrame, quality: Quality, length: str) -> tuple[pd.DataFrame, Quality]:
+    """The lines that lack nothing which most lines have."""
+    whole = np.ones(len(lines), dtype=bool)
+    for name in ("model_first", length, "lists", "markdown"):
+        has = lines[name].notna().to_numpy()
+        whole &= has | (has.mean() <= MOST)
+    if quality.halves is None:
+        return lines[whole], quality
+    first, second = quality.halves
+    whole &= ~np.isnan(first + second)
+    kept = first[whole]
+    return lines[whole], Quality(quality.given, (kept, second[whole] if quality.twice else kept), quality.shares)
+
+
+def _length(setting: Setting, stated: float | None) -> tuple[str, float | None]:
+    """Column and scale of length: as set, else as the judge's stated bias has it."""
+    if setting.length_scale is None and stated is not None:
+        return "words", stated
+    return setting.length, setting.length_scale
+
+
+def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, quality: Quality) -> Columns:
+    """The regressors that vary (in more than a few items) and that the others do not determine."""
+    paired = panel.paired[lines["benchmark"].iloc[0]]
     found: dict[str, Array] = {}
     order = lines["model_first"].to_numpy(float)
     if paired and not np.isnan(order).any() and len(np.unique(order)) == 2:
         found["position"] = 2 * order - 1
-    size = lines[setting.length].to_numpy(float)
+    column, fixed = _length(setting, panel.judges[judge].length_words)
+    size = lines[column].to_numpy(float)
+    per = ""
     if not np.isnan(size).any() and np.ptp(size) > 0:
         centre = 0.0 if paired else float(size.mean())
-        scale = float(size.std()) if setting.length_scale is None else setting.length_scale
+        scale = float(size.std()) if fixed is None else fixed
         found["length"] = np.tanh((size - centre) / scale)
+        per = f"tanh({'characters' if column == 'length' else column} / {'SD' if fixed is None else f'{fixed:g}'})"
     items = lines.drop_duplicates(ITEM)
     for name in ("lists", "markdown"):
         values = lines[name].to_numpy(float)
@@ -135,80 +183,82 @@ def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, pa
     own = np.asarray(lines["row"].isin(panel.judges[judge].own), dtype=np.float64)
     if 0 < own.sum() < len(own):
         found["own"] = own
-    return found
+    known = [np.ones(len(lines)), *(quality.halves or ())]
+    kept = independent(np.column_stack(known), found)
+    twins: dict[str, tuple[str, ...]] = {}
+    for name in found:
+        same = [each for each in kept if np.corrcoef(kept[each], found[name])[0, 1] > _SAME]
+        if same and name not in kept:
+            twins[same[0]] = (*twins.get(same[0], ()), name)
+    return Columns(kept, twins, per)
 
 
-def _quality(
-    panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, setting: Setting
-) -> tuple[tuple[Array, Array] | None, str]:
-    """Two measurements of each line's quality (the same one twice where there is one only), and what they are."""
-    truth = lines["quality"].to_numpy(float)
-    if setting.use_truth and not np.isnan(truth).any():
-        return (truth, truth), "the truth"
-    halves = _opinions(panel, benchmark, judge)
-    if halves is None:
-        return None, NOTHING
-    keys = pd.MultiIndex.from_frame(lines[ITEM])
-    first, second = (np.asarray(half.reindex(keys), dtype=np.float64) for half in halves)
-    if np.isnan(first + second).mean() > 0.5:
-        return None, NOTHING
-    return (first, second), "the other judges"
+def _usable(lines: pd.DataFrame, columns: Columns, quality: Quality) -> Quality:
+    """The quality, unless its two halves have nothing in common: then they are no instruments."""
+    if quality.halves is None or not quality.twice:
+        return quality
+    base = np.column_stack([np.ones(len(lines)), *columns.values.values()])
+    return quality if relevant(base, quality.halves, len(lines.drop_duplicates(ITEM))) else Quality(NOTHING)
 
 
-def _opinions(panel: Panel, benchmark: str, judge: str) -> tuple[pd.Series[float], pd.Series[float]] | None:
-    """Two independent halves of what the others say of each item: half of the judges, of the orders, or of repeats."""
-    others = panel.of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
-    if others.empty:
-        return None
-    names = list(dict.fromkeys(others["judge"]))
-    keys = [*ITEM, "judge"]
-    if len(names) > 1:
-        half = others["judge"].map({name: number % 2 for number, name in enumerate(names)})
-    else:
-        half = others.sort_values(["part", "repeat"]).groupby(ITEM).cumcount() % 2
-        half = half.reindex(others.index)
-    paired = panel.paired[benchmark]
-    sides: list[pd.Series[float]] = []
-    for side in (0, 1):
-        chosen = others[half == side]
-        if chosen.empty:  # a single judgment of each item: no second half, and slopes shrink by its noise
-            return (sides[0], sides[0]) if sides else None
-        opinion = chosen.groupby(keys)["verdict"].agg(["mean", "size"])
-        if paired:
-            softs = {name: is_soft(others.loc[others["judge"] == name, "verdict"].to_numpy(float)) for name in names}
-            chosen = chosen.assign(opinion=_log_odds(chosen, softs))
-            opinion_of = chosen.groupby(keys)["opinion"].mean()
-        else:
-            opinion_of = opinion["mean"]
-        sides.append(opinion_of.groupby(ITEM).mean())
-    return sides[0], sides[1]
+def _measured(
+    lines: pd.DataFrame, columns: Columns, quality: Quality, paired: bool, soft: bool
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """(effect to what was found, effect to its unit)."""
+    codes, count = clusters(lines["question"])
+    verdicts = lines["verdict"].to_numpy(float)
+    y = verdicts if soft or not paired else won(verdicts)
+    unit = POINTS if not paired else SHARES if quality.shares else LOG_ODDS if soft else VERDICTS
+    fit = None
+    if unit == VERDICTS:
+        used = _regressors(columns, quality, len(y), bins=False)
+        fit = logistic(list(used), np.column_stack(list(used.values())), y, codes, count)
+        unit = VERDICTS if fit else SHARES
+    if fit is None:
+        fit = _linear(columns, quality, logit(y) if unit == LOG_ODDS else y, (codes, count), unit == SHARES)
+    if fit is None:
+        return {}, {}
+    found = {name: fit.effect(name) for name in columns.values}
+    units = dict.fromkeys(found, unit)
+    if soft and unit == SHARES and "position" in found:  # which needs no quality: on the scale of other soft judges
+        alone = _linear(columns, Quality(NOTHING), logit(verdicts), (codes, count), bins=False)
+        if alone:
+            found["position"], units["position"] = alone.effect("position"), LOG_ODDS
+    return found, units
 
 
-def _log_odds(calls: pd.DataFrame, softs: Mapping[str, bool]) -> Array:
-    """Each call as log-odds: its own for a probability, those of 3/4 for a win of a judge that gives none."""
-    soft = calls["judge"].map(dict(softs)).to_numpy(bool)
-    verdicts = calls["verdict"].to_numpy(float)
-    found: Array = np.where(soft, logit(verdicts), logit(0.5 + 0.25 * np.sign(verdicts - 0.5)))
-    return found
+def _regressors(columns: Columns, quality: Quality, lines: int, bins: bool) -> dict[str, Array]:
+    """Name to [lines]: a constant, the effects, and quality (or its bins too) where there is one measurement of it."""
+    base = {"constant": np.ones(lines), **columns.values}
+    if quality.halves is None or quality.twice:
+        return base
+    values = quality.halves[0]
+    more = {"quality": values}
+    if bins:
+        count = min(BINS, lines // BIN)
+        places = np.digitize(values, np.quantile(values, np.arange(1, count) / max(count, 1)))
+        more |= {f"quality bin {place}": (places == place).astype(float) for place in range(1, count)}
+    return base | independent(np.column_stack(list(base.values())), more)
 
 
-def _fit(
-    columns: Mapping[str, Array], quality: tuple[Array, Array] | None, y: Array, questions: pd.Series[str], linear: bool
-) -> Fit | None:
-    """The regression; with two different measurements of quality, each is once regressor and once instrument."""
-    names = ["constant", *columns]
-    base = np.column_stack([np.ones(len(y)), *columns.values()])
-    codes, count = clusters(questions)
-    if quality is None:
-        return (least_squares if linear else logistic)(names, base, y, codes, count)
-    names = [*names, "quality"]
-    with_first, with_second = (np.column_stack([base, half]) for half in quality)
-    if not linear:
-        return logistic(names, np.column_stack([base, (quality[0] + quality[1]) / 2]), y, codes, count)
-    if np.array_equal(quality[0], quality[1]):
-        return least_squares(names, with_first, y, codes, count)
-    x, z = np.vstack([with_first, with_second]), np.vstack([with_second, with_first])
-    return least_squares(names, x, np.tile(y, 2), np.tile(codes, 2), count, z)
+def _linear(columns: Columns, quality: Quality, y: Array, cluster: tuple[Codes, int], bins: bool) -> Fit | None:
+    """Least squares; with two measurements of quality, each is once regressor and once the instrument of the other.
+
+    Each has its own constant and slope, since the two halves of the judges need not be equally sharp.
+    """
+    codes, count = cluster
+    used = _regressors(columns, quality, len(y), bins)
+    names, x = list(used), np.column_stack(list(used.values()))
+    if quality.halves is None or not quality.twice:
+        return least_squares(names, x, y, codes, count)
+    none = np.zeros(len(y))
+    blocks = []
+    for first, second in (quality.halves, quality.halves[::-1]):
+        upper = np.column_stack([x, none, first, none])
+        lower = np.column_stack([x, none + 1, none, second])
+        blocks.append(np.vstack([upper, lower]))
+    names = [*names, "second constant", "first half", "second half"]
+    return least_squares(names, blocks[0], np.tile(y, 2), np.tile(codes, 2), count, blocks[1])
 
 
 def conditional_position(lines: pd.DataFrame) -> tuple[float, float, Interval, float] | None:

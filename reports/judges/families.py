@@ -13,11 +13,14 @@ from typing import Final
 FAMILIES: Final[dict[str, str]] = {
     "gemma": "gemma", "gemini": "gemini", "llama": "llama", "qwen": "qwen", "qwq": "qwen", "mistral": "mistral",
     "mixtral": "mistral", "ministral": "mistral", "phi": "phi", "smollm": "smollm", "olmo": "olmo", "tulu": "olmo",
-    "deepseek": "deepseek", "claude": "claude", "gpt": "gpt", "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt",
-    "o3": "gpt", "o4": "gpt", "command": "cohere", "cohere": "cohere", "yi": "yi", "glm": "glm", "chatglm": "glm",
+    "deepseek": "deepseek", "claude": "claude", "gpt": "gpt", "chatgpt": "gpt", "davinci": "gpt", "gpt2": "gpt2",
+    "o1": "gpt", "o3": "gpt", "o4": "gpt", "command": "cohere", "cohere": "cohere", "yi": "yi", "glm": "glm",
+    "chatglm": "glm",
     "falcon": "falcon", "grok": "grok", "nova": "nova", "kimi": "kimi", "minimax": "minimax", "granite": "granite",
 }  # fmt: skip
 """Word in a model's name to its family; the first word that is listed decides."""
+_OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")
+"""Models whose names begin like those of OpenAI's GPT-3.5 and later, and have nothing else in common with them."""
 
 
 def family_of(model: str) -> str:
@@ -27,7 +30,7 @@ def family_of(model: str) -> str:
     """
     owner, _, name = model.rpartition("/")
     for text in (name, owner):
-        for word in re.findall(r"[a-z]+\d?", text.lower()):
+        for word in re.findall(r"[a-z]+\d?", _OTHER_GPT.sub(r"gpt\1", text.lower())):
             for known in (word, word.rstrip("0123456789")):
                 if known in FAMILIES:
                     return FAMILIES[known]
@@ -48,11 +51,15 @@ def own_rows(judge: str, teacher: str, student: str, trained: Sequence[str]) -> 
     return ("teacher" if judge == teacher else "student", *trained)
 
 
-def leakage_warning(judge: str, family: str, teacher: str) -> str | None:
-    """A sentence where the judge is of the teacher's family, else ``None``."""
-    if not family or family != teacher:
+def leakage_warning(judge: str, family: str, teacher: str, itself: bool = False) -> str | None:
+    """A sentence where the judge is of the teacher's family, or the teacher (``itself``); else ``None``."""
+    if itself:
+        who = "is the run's teacher itself"
+    elif family and family == teacher:
+        who = f"is of the teacher's family ({family})"
+    else:
         return None
     return (
-        f"{judge} is of the teacher's family ({family}): it may prefer what that teacher taught (preference leakage). "
+        f"{judge} {who}: it may prefer what that teacher taught (preference leakage). "
         "Check the conclusion with a judge of another family."
     )

@@ -46,11 +46,11 @@ def heat_map(comparison: Comparison, formats: Sequence[str] = FORMATS) -> dict[s
         figure = Figure(figsize=(len(parts) * (side + 0.4) + 0.6, side + 0.9), layout="constrained")
         axes = figure.subplots(1, len(parts), squeeze=False)[0]
         for axis, part in zip(axes, parts, strict=True):
-            _heat(axis, part, list(comparison.judges))
+            _heat(axis, part, list(comparison.judges), comparison.names.get(part.benchmark, part.benchmark))
         return _files(figure, formats)
 
 
-def _heat(axis: Any, part: BenchmarkPart, judges: Sequence[str]) -> None:
+def _heat(axis: Any, part: BenchmarkPart, judges: Sequence[str], name: str) -> None:
     place = {name: number for number, name in enumerate(judges)}
     grid = np.full((len(judges), len(judges)), np.nan)
     for each in part.agreements:
@@ -67,7 +67,7 @@ def _heat(axis: Any, part: BenchmarkPart, judges: Sequence[str]) -> None:
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     kind = "kappa" if part.paired else "weighted kappa"
-    axis.set_title(f"{clean(part.benchmark)}: {kind}\nand share of equal verdicts", fontsize=9)
+    axis.set_title(f"{clean(name)}: {kind}\nand share of equal verdicts", fontsize=9)
 
 
 def pareto(comparison: Comparison, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:

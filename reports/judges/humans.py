@@ -1,9 +1,10 @@
 """Human agreement of judges, as in the paper's Table 5: AlpacaEval's definition.
 
 Each item has several human annotations. One of k is taken, and compared with the mode of the other k - 1; where modes
-tie, with each of them in equal parts (AlpacaEval draws one at random; this is the mean over its draws). A judge's
-label is compared with the same modes, so that its number stands beside the humans' own. A tie counts one half against
-a decision. Source: alpaca_eval 0.6 (evaluators leaderboard); paper, Appendix B.2.
+tie, with each of them in equal parts (AlpacaEval draws one at random; this is the mean over its draws). A judge is
+compared with the same modes, so that its number stands beside the humans' own; alpaca_eval compares a judge with the
+mode of all k, which is the same number for k = 4 without ties and another one else. A tie counts one half against a
+decision. Source: alpaca_eval 0.6 (``analyze.py``, evaluators leaderboard); paper, Appendix B.2.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class HumanAgreement:
     items: int
     calls: int
     soft: float | None = None
-    """With the judge's probabilities in place of its labels (1 - mean absolute difference); ``None`` for humans."""
+    """With the judge's probabilities in place of its labels (1 - mean absolute difference): alpaca_eval's own number.
+    ``None`` for humans, and for a judge that says no more than won, tied or lost."""
 
 
 def human_agreement(
@@ -113,8 +115,11 @@ def _summaries(
         codes = np.array([place[str(item[2])] for item in found])
         sums = cluster_sums(np.column_stack([values[:, 0], np.ones(len(values))]), codes, len(everything))
         above, below = (weights @ sums).T
-        drawn[judge] = above[below > 0] / below[below > 0]
-        interval = percentile_interval(drawn[judge]) if len(drawn[judge]) > replicates / 2 > 0 else None
-        soft = None if judge == HUMANS else float(values[:, 1].mean())
+        with np.errstate(invalid="ignore"):  # NaN: a resample without an item of this judge; replicates stay paired
+            drawn[judge] = above / below
+        known, several = drawn[judge][below > 0], len(set(codes))
+        interval = percentile_interval(known, several) if len(known) > replicates / 2 > 0 and several > 1 else None
+        hard = judge == HUMANS or np.array_equal(values[:, 0], values[:, 1])
+        soft = None if hard else float(values[:, 1].mean())
         summary[judge] = HumanAgreement(judge, float(values[:, 0].mean()), interval, len(values), counts[judge], soft)
     return summary, drawn

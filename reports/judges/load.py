@@ -16,8 +16,11 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.records import read_records
+from harness.stats import Draws
 from harness.types import Judgment, Score
+from reports.cells import share
 from reports.judges.panel import FEATURES, Estimate, Facts, Panel, frame
+from reports.targets import EVAL, TARGETS
 from results.run import read_scores
 from results.store import ArtifactStore
 
@@ -32,6 +35,7 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
     said = _description(folder / "sources.json")
     calls: list[dict[str, Any]] = []
     rates: dict[str, dict[str, dict[str, Estimate]]] = {}
+    baselines = tuple(said["baselines"])
     for each in said["scores"]:
         judge, benchmark = each["judge"], each["benchmark"]
         try:
@@ -40,22 +44,42 @@ def load_panel(folder: Path, store: ArtifactStore) -> tuple[Panel, str]:
             calls += _calls(judge, benchmark, meta, said["benchmarks"][benchmark], store)
         except KeyError as error:
             raise UserError(f"{folder}: {error.args[0]}. Give the compare-judges command again.") from error
-        for metric, rows in estimates(scores).items():
+        for metric, rows in estimates(scores, baselines).items():
             rates.setdefault(metric, {})[judge] = rows
     items = pd.read_csv(folder / "items.csv", dtype={"question": str, "row": str, "turn": str}, keep_default_na=False)
     items[list(FEATURES)] = items[list(FEATURES)].replace("", np.nan).astype(float)
     items["seed"] = items["seed"].astype(int)
-    facts = {
-        name: Facts(each["model"], each["family"], tuple(each["own"]), each["dollars"], each["seconds"])
-        for name, each in said["judges"].items()
-    }
+    facts = {name: _facts(each) for name, each in said["judges"].items()}
     paired = {name: bool(each["paired"]) for name, each in said["benchmarks"].items()}
-    reference = "student" if "student" in said["titles"] and "student" in said["baselines"] else ""
+    target = TARGETS.get(folder.parent.name, EVAL)
+    passes = {name: int(each["calls"]) for name, each in said["benchmarks"].items() if "calls" in each}
     panel = Panel(
-        frame(calls), items, paired, facts, rates, said["titles"], reference, tuple(said["baselines"]),
-        f"run {said['run']}",
+        frame(calls), items, paired, facts, rates, said["titles"],
+        target.reference if target.reference in baselines else "", baselines,
+        f"run {said['run']}", tuple(said.get("notes", ())), said.get("names", {}),
+        target.focus or "", said.get("teacher_model", ""), passes,
     )  # fmt: skip
     return panel, said["teacher"]
+
+
+def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
+    """Key of every judge artifact of the comparison in ``folder`` to the judge's name there; empty without one."""
+    if not (folder / "sources.json").is_file():
+        return {}
+    found: dict[str, str] = {}
+    for each in _description(folder / "sources.json")["scores"]:
+        try:
+            inputs = store.meta("score", each["score"])["inputs"]
+        except KeyError:  # deleted by hand since: its judgments then have no name of ours
+            continue
+        keys = [ref.split("/")[1] for name, ref in inputs.items() if name.startswith("judgments:")]
+        found |= dict.fromkeys(keys, each["judge"])
+    return found
+
+
+def _facts(said: Mapping[str, Any]) -> Facts:
+    own, stated = tuple(said["own"]), said.get("length_words")
+    return Facts(said["model"], said["family"], own, said["dollars"], said["seconds"], stated)
 
 
 def _description(place: Path) -> dict[str, Any]:
@@ -99,19 +123,24 @@ def _calls(
     return found
 
 
-def estimates(scores: Mapping[str, Sequence[Score]]) -> dict[str, dict[str, Estimate]]:
+def estimates(scores: Mapping[str, Sequence[Score]], baselines: Sequence[str] = ()) -> dict[str, dict[str, Estimate]]:
     """Metric to row to its mean over the seeds, with replicates over questions: the students are those of the run, for
-    every judge, so judges and rows are paired."""
+    every judge, so judges and rows are paired. ``baselines``: rows that are not trained."""
     grouped: dict[str, dict[str, list[Score]]] = {}
     for entrant, each in scores.items():
         for score in each:
-            if score.value is not None:
-                grouped.setdefault(score.metric, {}).setdefault(entrant.rpartition("/")[0], []).append(score)
+            grouped.setdefault(score.metric, {}).setdefault(entrant.rpartition("/")[0], []).append(score)
     found: dict[str, dict[str, Estimate]] = {}
     for metric, rows in grouped.items():
-        for row, several in rows.items():
-            value = float(np.mean([score.value for score in several if score.value is not None]))
-            whole = all(score.replicates for score in several)
-            drawn = np.mean([score.replicates for score in several], axis=0) if whole else np.empty(0)
-            found.setdefault(metric, {})[row] = Estimate(value, drawn)
+        for row, every in rows.items():
+            several = [score for score in every if score.value is not None]
+            if not several:
+                continue
+            values = np.array([score.value for score in several], dtype=float)
+            grid = np.array([score.replicates for score in several]) if all(s.replicates for s in several) else None
+            draws = None if grid is None else Draws(values, grid, trained=row not in baselines)
+            found.setdefault(metric, {})[row] = Estimate(
+                float(values.mean()), np.empty(0) if draws is None else draws.centre,
+                min(score.n for score in several), draws, share(every) or 0.0,
+            )  # fmt: skip
     return found

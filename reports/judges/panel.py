@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.stats import Array, resamples
+from harness.stats import Array, Draws, resamples
 
 Codes = NDArray[np.int64]
 """Cluster numbers, one per line."""
@@ -44,6 +44,8 @@ class Facts:
     """Price of a thousand calls; ``None``: not known."""
     seconds: float | None = None
     """Wall time of a thousand calls, asked as this run asks; ``None``: not measured (all replies were stored)."""
+    length_words: float | None = None
+    """Of a judge whose biases are stated: difference in words at which its length bias reaches tanh 1."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Estimate:
 
     value: float
     replicates: Array
+    """[B]; NaN where a resample has nothing of this row."""
+    questions: int | None = None
+    """How many are behind it, in the seed that has fewest; ``None``: not known."""
+    seeds: Draws | None = None
+    """The same by training seed; ``None``: there is one, or none."""
+    covered: float = 1.0
+    """Share of the questions that are scored."""
+
+    @property
+    def draws(self) -> Draws:
+        """As ``stats.contrast`` takes it."""
+        return self.seeds or Draws(np.array([self.value]), self.replicates[None, :], trained=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,14 @@ class Panel:
     """For captions: ``run pocket``."""
     notes: tuple[str, ...] = ()
     """Printed under every table."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Id of a benchmark or metric to what tables call it (``AlpacaEval 2 LC``)."""
+    focus: str = ""
+    """The trained row that the run's tables compare with every other trained row; empty: none."""
+    teacher: str = ""
+    """The run's teacher, as its recipe names it: a judge may be the same model."""
+    passes: Mapping[str, int] = field(default_factory=dict)
+    """Benchmark to the calls that it makes by itself for these answers; where it is missing, one for each part."""
 
     @property
     def benchmarks(self) -> list[str]:

@@ -7,7 +7,7 @@ Liang & Zeger 1986; the fractional logit: Papke & Wooldridge 1996.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from reports.judges.panel import Codes, cluster_sums
 
 _STEPS = 100
 _TOLERANCE = 1e-10
+_EXACT = 1e-9
+_RANK = 1e-8
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Fit:
         place = self.names.index(name)
         value, error = float(self.values[place]), float(np.sqrt(self.covariance[place, place]))
         reach = float(t.ppf(0.975, self.clusters - 1)) * error
-        p = float(2 * t.sf(abs(value) / error, self.clusters - 1)) if error > 0 else float(value == 0)
+        if max(abs(value), error) < _EXACT:  # without noise: rounding errors are no effect
+            return 0.0, 0.0, Interval(0.0, 0.0), 1.0
+        p = float(2 * t.sf(abs(value) / error, self.clusters - 1)) if error > 0 else 0.0
         return value, error, Interval(value - reach, value + reach), p
 
 
@@ -72,6 +76,18 @@ def logistic(names: Sequence[str], x: Array, y: Array, codes: Codes, count: int)
             scores = cluster_sums(x * (y - mean)[:, None], codes, count)
             return Fit(tuple(names), values, _sandwich(_plain(np.linalg.inv(hessian)), scores), count)
     return None
+
+
+def independent(base: Array, columns: Mapping[str, Array]) -> dict[str, Array]:
+    """The columns [lines] that ``base`` [lines, k] and those before them do not determine."""
+    kept: dict[str, Array] = {}
+    for name, values in columns.items():
+        known = np.column_stack([base, *kept.values()])
+        left = values - known @ np.linalg.lstsq(known, values, rcond=None)[0]
+        spread, size = (float(np.linalg.norm(each)) for each in (values - values.mean(), values))
+        if np.linalg.norm(left) > _RANK * max(spread, 1e-4 * size):
+            kept[name] = values
+    return kept
 
 
 def _plain(values: Any) -> Array:

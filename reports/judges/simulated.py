@@ -15,6 +15,11 @@ from reports.judges.panel import ITEM, Panel
 SHARPNESS = 3.0
 """Log-odds per unit of score (which lies in 0..1). The pocket judge has 8: people here are less sure than it is."""
 
+NO_TRUTH = (
+    "people can be simulated only where the truth is known and answers are compared: on pocket's alpaca_eval or "
+    "arena_hard. Elsewhere give their annotations with --humans FILE."
+)
+
 
 def simulated_humans(panel: Panel, annotators: int, seed: int, sharpness: float = SHARPNESS) -> pd.DataFrame:
     """``annotators`` binary annotations of every item of the first paired benchmark, as ``read_humans`` gives them.
@@ -24,10 +29,7 @@ def simulated_humans(panel: Panel, annotators: int, seed: int, sharpness: float 
     paired = [name for name in panel.benchmarks if panel.paired[name]]
     items = panel.items[panel.items["benchmark"] == paired[0]] if paired else panel.items.iloc[:0]
     if items.empty or items["quality"].isna().any():
-        raise UserError(
-            "people can be simulated only where the truth is known and answers are compared: on pocket's alpaca_eval "
-            "or arena_hard. Elsewhere give their annotations with --humans FILE."
-        )
+        raise UserError(NO_TRUTH)
     odds = sharpness * items["quality"].to_numpy(float)
     drawn = np.random.default_rng(seed).random((annotators, len(items))) < 1 / (1 + np.exp(-odds))
     parts = [

@@ -15,10 +15,10 @@ import numpy as np
 
 from harness.stats import Interval
 from reports.judges.compare import Comparison
-from reports.judges.figures import heat_map, pareto
+from reports.judges.figures import FORMATS, heat_map, pareto
 from reports.judges.grids import grids
 from reports.judges.render import latex, markdown, terminal
-from reports.judges.table5 import write_table5
+from reports.judges.table5 import TABLE, write_table5
 from reports.judges.tidy import tidy_csv
 from results.locks import write_atomic
 
@@ -26,23 +26,43 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NAME = "judges"
+FIGURES = ("judge-agreement", "judge-cost")
 QUIET = ("confusion",)
 """Grids that the terminal leaves out; files have them."""
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """``judges.md .tex .csv .json``, figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too."""
+    """``judges.md .tex .csv .json``, figures ``judge-agreement`` and ``judge-cost``; with humans ``table5`` too.
+
+    What an earlier comparison left there and this one does not have (``table5``, a figure) is removed.
+    """
     made = grids(comparison)
     contents = {
         f"{NAME}.md": markdown(made).encode(),
         f"{NAME}.tex": latex(made).encode(),
         f"{NAME}.csv": tidy_csv(comparison).encode(),
         f"{NAME}.json": (json.dumps(plain(comparison), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        **{f"judge-agreement.{kind}": content for kind, content in heat_map(comparison).items()},
-        **{f"judge-cost.{kind}": content for kind, content in pareto(comparison).items()},
+        **{f"{FIGURES[0]}.{kind}": content for kind, content in heat_map(comparison).items()},
+        **{f"{FIGURES[1]}.{kind}": content for kind, content in pareto(comparison).items()},
     }
+    earlier = _of_an_earlier_one(folder)
     paths = [write_atomic(folder / name, content) for name, content in contents.items()]
-    return paths + (write_table5(comparison, folder) if comparison.humans else [])
+    paths += write_table5(comparison, folder) if comparison.humans else []
+    for path in earlier - set(paths):
+        path.unlink(missing_ok=True)
+    return paths
+
+
+def _of_an_earlier_one(folder: Path) -> set[Path]:
+    """The files that ``judges.json`` of an earlier comparison in the folder stands for, as far as they may differ."""
+    try:
+        before = json.loads((folder / f"{NAME}.json").read_bytes())
+    except (OSError, ValueError):  # there is none, or it is not ours
+        return set()
+    names = [f"{figure}.{kind}" for figure in FIGURES for kind in FORMATS]
+    if isinstance(before, dict) and before.get("humans"):
+        names += [f"{TABLE}.{kind}" for kind in ("md", "tex", "csv")]
+    return {folder / name for name in names}
 
 
 def screen(comparison: Comparison) -> RenderableType:

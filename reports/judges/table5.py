@@ -1,7 +1,8 @@
 """The paper's Table 5: how often each judge sides with the human majority, beside the paper's numbers.
 
 The definition is AlpacaEval's (``reports/judges/humans.py``). A judge stands beside a number of the paper only where
-it is the same model; every other number of the paper follows in lines of its own.
+it is the same model; every other number of the paper follows in lines of its own. None of them can be compared with
+ours: agreement is of a judge with certain people on certain answers, and the paper's are AlpacaEval's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import io
 from pathlib import Path
 
+from reports.beside import NOT_COMPARABLE
 from reports.judges.compare import Comparison
 from reports.judges.humans import HUMANS
 from reports.judges.render import Grid, latex, markdown, span
@@ -20,6 +22,8 @@ from results.published import Published, published_table
 
 TABLE = "table5"
 METRIC = "human_agreement"
+SOFT = "Soft: the judge's probability in place of its label, as alpaca_eval counts by default (1 - mean distance)."
+WHY = "other people and other answers (the paper's are AlpacaEval's evaluator leaderboard)"
 _SHORT = {"gpt4": "gpt-4", "gpt4-turbo": "gpt-4-turbo"}
 
 
@@ -34,27 +38,39 @@ def paper() -> dict[str, Published]:
     return {row: each for (_, row, metric), each in published_table(TABLE).items() if metric == METRIC}
 
 
+def _match(comparison: Comparison, name: str) -> str | None:
+    """The paper's row of the same model; ``None``: it has none."""
+    names = {same_model(name), same_model(comparison.judges[name].model)} if name != HUMANS else {HUMANS}
+    return next((row for row in paper() if same_model(row) in names), None)
+
+
 def table5(comparison: Comparison) -> Grid:
     """Judges by falling agreement, then what the paper has beside them. Raises ValueError without human annotations."""
     if not comparison.humans:
         raise ValueError("human agreement needs human annotations")
     theirs = paper()
+    softs = any(each.soft is not None for each in comparison.humans.values())
     rows, used = [], set()
     for name, each in sorted(comparison.humans.items(), key=lambda item: -item[1].value):
-        names = {same_model(name), same_model(comparison.judges[name].model)} if name != HUMANS else {HUMANS}
-        match = next((row for row in theirs if same_model(row) in names), None)
+        match = _match(comparison, name)
         used.add(match)
-        beside = "-" if match is None else f"{theirs[match].value:.2f}"
+        beside = "-" if match is None else f"{theirs[match].value:.2f}, {NOT_COMPARABLE}"
         shown = f"{100 * each.value:.2f} {span(each.interval, 100)}".rstrip()
-        rows.append((clean(name), shown, beside, f"{each.items:,}", f"{each.calls:,}"))
-    rows += [(f"{row} (paper)", "-", f"{each.value:.2f}", "-", "-") for row, each in theirs.items() if row not in used]
+        soft = ("-" if each.soft is None else f"{100 * each.soft:.2f}",) if softs else ()
+        rows.append((clean(name), shown, *soft, beside, f"{each.items:,}", f"{each.calls:,}"))
+    none = ("-", "-") if softs else ("-",)
+    rows += [
+        (f"{row} (paper)", *none, f"{each.value:.2f}", "-", "-") for row, each in theirs.items() if row not in used
+    ]
     notes = (
         "Human agreement: one annotation against the mode of all human annotations but one (AlpacaEval's definition).",
         "A tie counts one half. Intervals resample questions.",
-        "Comparable with the paper only on the same annotated answers.",
+        *([SOFT] if softs else []),
+        f"{NOT_COMPARABLE.capitalize()} with the paper: {WHY}.",
         *comparison.notes,
     )  # fmt: skip
-    header = ("Judge", "Human agreement (%) [95%]", "Paper", "Items", "Verdicts")
+    soft = ("Soft (%)",) if softs else ()
+    header = ("Judge", "Human agreement (%) [95%]", *soft, "Paper", "Items", "Verdicts")
     return Grid(TABLE, f"Table 5: judges and human agreement, {clean(comparison.source)}", header, tuple(rows), notes)
 
 
@@ -63,10 +79,14 @@ def write_table5(comparison: Comparison, folder: Path) -> list[Path]:
     grid = table5(comparison)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["judge", "human_agreement", "low", "high", "items", "verdicts"])
+    writer.writerow(
+        ["judge", "human_agreement", "low", "high", "soft", "items", "verdicts", "paper", "beside_the_paper"]
+    )
     for name, each in comparison.humans.items():
         low, high = each.interval or (None, None)
-        numbers = [number(value) for value in (each.value, low, high)]
-        writer.writerow([inert(clean(name)), *numbers, each.items, each.calls])
+        numbers = [number(value) for value in (each.value, low, high, each.soft)]
+        match = _match(comparison, name)
+        beside = ["", ""] if match is None else [number(paper()[match].value / 100), f"{NOT_COMPARABLE}: {WHY}"]
+        writer.writerow([inert(clean(name)), *numbers, each.items, each.calls, *beside])
     contents = {"md": markdown([grid]), "tex": latex([grid]), "csv": out.getvalue()}
     return [write_atomic(folder / f"{TABLE}.{kind}", text.encode()) for kind, text in contents.items()]

@@ -31,7 +31,7 @@ def tidy_csv(comparison: Comparison) -> str:
     for line in lines:
         texts = {name: inert(clean(str(line.get(name, "")))) for name in ("judge", "other", "quantity", "note")}
         numbers = {name: number(line.get(name)) for name in ("value", "low", "high", "n")}
-        fixed = {"source": inert(clean(comparison.source)), "benchmark": str(line.get("benchmark", ""))}
+        fixed = {"source": inert(clean(comparison.source)), "benchmark": inert(clean(str(line["benchmark"])))}
         writer.writerow({**fixed, **texts, **numbers})
     return out.getvalue()
 
@@ -60,6 +60,8 @@ def _judges(comparison: Comparison) -> Iterator[Line]:
             yield _line("", name, what, each.value, each.interval) | {"n": each.items}
     for name, human in comparison.humans.items():
         yield _line("", name, "human agreement", human.value, human.interval) | {"n": human.items}
+        if human.soft is not None:
+            yield _line("", name, "human agreement of probabilities", human.soft, None) | {"n": human.items}
     for name, facts in comparison.judges.items():
         yield _line("", name, "dollars per 1000 calls", facts.dollars, None)
         yield _line("", name, "seconds per 1000 calls", facts.seconds, None)
@@ -91,7 +93,8 @@ def _ranks(metric: MetricPart) -> Iterator[Line]:
     for judge, ranked in metric.rankings.items():
         for row, value in ranked.values.items():
             yield _line(metric.metric, judge, f"value of {row}", value, metric.intervals[judge][row])
-        yield _line(metric.metric, judge, f"{ranked.top} stays best", ranked.top_stability, None)
+        if ranked.top:
+            yield _line(metric.metric, judge, f"{ranked.top} stays best", ranked.top_stability, None)
     for each in metric.agreements:
         both = {"other": each.b, "n": len(each.rows)}
         yield _line(metric.metric, each.a, "rank spearman", each.spearman, each.spearman_interval) | both

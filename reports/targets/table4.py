@@ -24,23 +24,33 @@ TARGET = Target(
 )
 
 
-def _row(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    return dict(recipe["methods"].get(ROW) or {})
+Reader = Callable[[Mapping[str, Any], str], Any]
+"""A resolved recipe and a row of it to the value that the row is trained with; ``None`` where it has none."""
 
 
-def _train(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda recipe: _row(recipe).get("train", {}).get(name, recipe["train"][name])
+def _of(section: str, name: str) -> Reader:
+    """The row's own value before the recipe's."""
+
+    def read(recipe: Mapping[str, Any], row: str) -> Any:
+        own, shared = (recipe["methods"].get(row) or {}).get(section) or {}, recipe.get(section) or {}
+        return own.get(name, shared.get(name))
+
+    return read
 
 
-def _sampling(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda recipe: _row(recipe).get("sampling", {}).get(name, recipe["sampling"][name])
+def _train(name: str) -> Reader:
+    return _of("train", name)
 
 
-def _option(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda recipe: _row(recipe).get(name)
+def _sampling(name: str) -> Reader:
+    return _of("sampling", name)
 
 
-SETTINGS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+def _option(name: str) -> Reader:
+    return lambda recipe, row: (recipe["methods"].get(row) or {}).get(name)
+
+
+SETTINGS: Mapping[str, tuple[str, Reader]] = {
     "beta": ("beta", _option("beta")),
     "alpha": ("alpha", _option("alpha")),
     "learning_rate": ("learning rate", _train("learning_rate")),
@@ -50,4 +60,4 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
     "n": ("responses per prompt", _sampling("n")),
     "sampling_temperature": ("sampling temperature", _sampling("temperature")),
 }
-"""Row of the paper's table (``results/published/table4.csv``) to its title, and to its value in a resolved recipe."""
+"""Row of the paper's table (``results/published/table4.csv``) to its title, and to how it is found."""

@@ -97,6 +97,11 @@ FAULTS: dict[str, tuple[str, Method, str]] = {
         replace(dpo.METHOD, needs=Needs(responses=("samples",), reference=True)),
         "reads a teacher signal per response, which Needs does not declare",
     ),
+    "undeclared reference": (
+        "needs",
+        replace(dpo.METHOD, needs=replace(dpo.METHOD.needs, reference=False)),
+        r"the loss reads signals\['reference'\], which Needs does not declare: say reference=True",
+    ),
     "declared for nothing": (
         "needs",
         replace(SAMPLES, needs=Needs(responses=("samples", "teacher"))),
@@ -118,6 +123,11 @@ FAULTS: dict[str, tuple[str, Method, str]] = {
         "no gradient to the student",
     ),
     "a mean": ("micro-batches", replace(SAMPLES, loss=total(lambda logp: -logp.mean())), "depends on the micro-batch"),
+    "an order of ties": (
+        "micro-batches",
+        replace(SAMPLES, loss=total(lambda logp: (logp * logp.argsort()).sum())),
+        "rank by stored scores, or give ties a rule",
+    ),
     "chance": (
         "seed",
         replace(SAMPLES, loss=total(lambda logp: -(logp * unseeded(logp)).sum())),

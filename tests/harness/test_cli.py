@@ -148,17 +148,18 @@ main()
 """
 
 
-def test_ctrl_c_says_that_nothing_is_lost() -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_say_that_nothing_is_lost(number: signal.Signals, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "nothing is lost" in errors and "Traceback" not in errors
+    assert process.returncode == code
+    assert errors == "stopped: nothing is lost; run the same command again to go on.\n"
 
 
 def test_a_full_disk_is_a_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 
 import pytest
 
-from harness.cli.comparing import compare_judges, table5
+from harness.cli.compared import compared_again, keep_options
+from harness.cli.comparing import POCKET_JUDGES, Wanted, compare_judges, judge_again, table5
 from harness.cli.judge_options import judge_entries, judge_of, split
+from harness.cli.paging import judges_of
 from harness.cli.wiring import load_registry
 from harness.errors import UserError
 from harness.pocket.world import graded_answer
 from harness.records import read_records, write_records
 from harness.types import Answer
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
-from results.run import Family, Run
+from judges.pocket_judge import PocketConfig
+from reports.html.parts import unpack
+from results.run import Family, Run, read_run
 from results.store import ArtifactStore
 from tests.command import distilbench, environment
 
@@ -63,24 +68,67 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(place: Path, capsys: p
     assert f"main: {calls - 20} calls to make ($0.00), 20 more are in the ledger" in planned
     assert f"biased: {calls} calls to make ($0.00), 0 more are in the ledger" in planned
     assert not (place / "runs/given/eval/judges").exists()
-    compare_judges(**options, simulate_humans=3)
+    compare_judges(**options, simulate_humans=3, budget=5.0)
     assert "Judges compared: run given" in capsys.readouterr().out
     said = json.loads((place / "runs/given/eval/judges/judges.json").read_text())
+    # the page has the same people, budget and resamples
+    section = judges_of(place / "runs/given/eval", ArtifactStore(place / "runs/store"))
+    assert section is not None
+    assert unpack(section.data["comparison"]) == said
+    assert any("3 annotators simulated" in note for note in said["notes"])
+    sources = json.loads((place / "runs/given/eval/judges/sources.json").read_text())
+    assert sources["options"] == {"budget": 5.0, "replicates": 100, "simulated": 3, "humans": None}
     (part,) = said["benchmarks"]
     (pair,) = part["agreements"]
     assert (pair["a"], pair["b"], pair["n"]) == ("main", "biased", 2 * LIMIT)
     position = next(effect for effect in part["effects"]["biased"] if effect["name"] == "position")
     assert position["interval"][0] <= 2.0 <= position["interval"][1]
+    length = next(effect for effect in part["effects"]["biased"] if effect["name"] == "length")
+    assert (length["per"], said["judges"]["biased"]["length_words"]) == ("tanh(words / 10)", 10.0)  # as it is stated
     assert part["reliability"]["main"]["calls"] == 80
+    assert said["calls"] == 20  # one pass as the run itself asked: one order, once
+    run = place / "runs/given/eval"
+    assert (
+        json.loads((run / "judges/sources.json").read_text())["teacher_model"]
+        == read_run(run / "run.json").family.teacher
+    )
     assert set(said["metrics"][0]["rankings"]["main"]["values"]) == {"weak", "strong"}
     assert said["judges"]["main"]["seconds"] is None  # part of it was in the ledger
     assert said["judges"]["biased"]["seconds"] > 0
     assert "humans" in said["humans"]
+    assert said["names"] == {"alpaca_eval": "AlpacaEval 2", "alpaca_eval.lc": "AlpacaEval 2 LC (%)",
+                             "alpaca_eval.wr": "AlpacaEval 2 WR (%)"}  # fmt: skip
+    assert any("AlpacaEval 2: order both, there seeded, repeats 2, there 1" in note for note in said["notes"])
     assert (place / "runs/given/eval/judges/table5.csv").is_file()
     compare_judges(**options, plan_only=True)
     again = capsys.readouterr().err
-    assert "main: 0 calls to make ($0.00), 0 more are in the ledger" in again
-    assert "biased: 0 calls to make" in again
+    assert again.splitlines() == ["main: all verdicts are stored", "biased: all verdicts are stored"]
+
+
+def test_what_people_said_is_kept_for_the_page(place: Path) -> None:
+    """Two people of each answer of weak to question 1 and one of question 2. The file goes; their votes stay. Then a
+    comparison without people, and nothing of them is left."""
+    folder, store = place / "runs/given/eval", ArtifactStore(place / "runs/store")
+    first, second = (each.id for each in BENCHMARK.questions(AlpacaEvalConfig(limit=LIMIT))[:2])
+    votes = [(first, "p", 2), (first, "q", 2), (second, "p", 1), ("none", "p", 1)]
+    rows = [{"question": q, "model": "weak", "annotator": p, "preference": v} for q, p, v in votes]
+    file = place / "people.json"
+    file.write_text(json.dumps(rows))
+    judge_again(folder, store, Wanted(("main",), humans=file))
+    keep_options(folder, store, humans=file, replicates=120)
+    file.unlink()
+    again = compared_again(folder, store)
+    assert again is not None
+    assert (again.humans["humans"].items, again.humans["humans"].value) == (1, 1.0)
+    assert any("1 annotation of no answer that is compared here; 1 answer with one person" in n for n in again.notes)
+    (folder / "judges/humans.csv").write_text("nothing")
+    with pytest.raises(UserError, match=r"humans\.csv cannot be read"):
+        compared_again(folder, store)
+    keep_options(folder, store, replicates=120)
+    plain = compared_again(folder, store)
+    assert plain is not None
+    assert plain.humans == {}
+    assert not (folder / "judges/humans.csv").exists()
 
 
 def test_table5_on_pocket_needs_no_people(place: Path) -> None:
@@ -89,6 +137,10 @@ def test_table5_on_pocket_needs_no_people(place: Path) -> None:
     assert set(found.humans) == {"humans", "noise-0.5", "noise-2", "noise-4", "noise-8"}
     assert found.humans["noise-8"].value < found.humans["noise-0.5"].value
     assert any("simulated from the truth" in note for note in found.notes)
+    # each has its own draws: judges of one seed would err together
+    kinds = [PocketConfig(**judge_entry.config) for judge_entry in judge_entries(
+        [f"{name}={spec}" for name, spec in POCKET_JUDGES.items()], RUN, REGISTRY).values()]  # fmt: skip
+    assert len({each.seed for each in kinds}) == len(kinds)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +150,83 @@ def test_table5_on_pocket_needs_no_people(place: Path) -> None:
         ({"benchmarks": "mt_bench"}, "no judged benchmark mt_bench"),
         ({"own": ["main"]}, "must be JUDGE=ROW,ROW"),
         ({"judges": "main", "own": ["x=weak"]}, "no judge of this name"),
+        ({"judges": "main", "own": ["main=nosuchrow"]}, "no row 'nosuchrow' is compared; there are: weak, strong"),
         ({"run": "none"}, "no such run under"),
         ({"judges": "main", "humans": Path("x.json"), "simulate_humans": 4}, "give one of them"),
+        ({"judges": "new={kind: pocket, seed: 9}", "humans": Path("none.json")}, r"none\.json cannot be read"),
+        ({"judges": "humans={kind: pocket, seed: 9}"}, "a judge is called 'humans'"),
+        ({"judges": "small=llama@http://h/v1,main", "max_cost": 5.0}, "no price is known of small: give .*price_in: 0"),
         ({"judges": "priced=gpt-4.1-2025-04-14", "max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
     ],
 )
 def test_mistakes_are_one_message(place: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         compare_judges(**{"run": "given", "runs": place / "runs", "replicates": 100, **options})
+
+
+@pytest.mark.parametrize("options", [{"humans": Path("people.json")}, {"simulate_humans": 3}])
+def test_people_who_fit_nothing_are_found_before_anybody_is_asked(
+    place: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """People of another run's answers, or simulated ones where the truth is not known: no judge is asked."""
+    monkeypatch.chdir(place)
+    Path("people.json").write_text(json.dumps([{"question": "q", "model": "m", "annotator": "p", "preference": 1}]))
+    monkeypatch.setattr("reports.judges.features.truth", lambda *_: float("nan"))
+    monkeypatch.setattr("harness.cli.rejudging.execute", lambda *_: pytest.fail("a judge was asked"))
+    with pytest.raises(UserError, match=r"annotates no answer that is compared here|only where the truth is known"):
+        compare_judges(run="given", runs=place / "runs", judges="new={kind: pocket, seed: 9}", **options)
+
+
+def test_the_price_that_is_asked_for_is_enough(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge in the message, as it stands there, can be planned with --max-cost."""
+    options: dict[str, Any] = {"run": "given", "runs": place / "runs", "max_cost": 5.0, "plan_only": True}
+    with pytest.raises(UserError) as said:
+        compare_judges(judges="small=llama@http://h/v1", **options)
+    (shown,) = re.findall(r'--judges "([^"]+)"', str(said.value))
+    assert shown == "small={kind: openai, model: llama, base_url: http://h/v1, price_in: 0, price_out: 0}"
+    compare_judges(judges=shown, **options)
+    assert "($0.00)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> Path:
+    rows = [
+        {"index": n, "model": m, "annotator": j, "preference": 1 + (n + len(m + j)) % 2}
+        for n in range(6) for m in ("one", "other") for j in ("x", "yy")
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    return tmp_path / "a.json"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"run": "pocket"}, "^--run: only for the answers of a run"),
+        ({"benchmarks": "mt_bench", "repeats": 2}, "^--benchmarks, --repeats: only"),
+        ({"max_cost": 0.0, "plugins": ["p.py"]}, "^--max-cost, --plugin: only"),
+        ({"simulate_humans": 3}, "^--simulate-humans: only"),
+        ({"own": ["x=nobody"]}, "no row 'nobody' is compared; there are: one, other"),
+    ],
+)
+def test_what_annotations_have_no_use_for_is_refused(annotated: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        compare_judges(annotations=[annotated], runs=annotated.parent, **options)
+
+
+def test_annotations_can_be_planned(annotated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare_judges(annotations=[annotated], runs=annotated.parent, plan_only=True)
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name}: 12 annotations of 12 answers, nothing to ask" for name in ("x", "yy")
+    ]
+    assert list(annotated.parent.iterdir()) == [annotated]
+
+
+def test_a_judge_called_as_the_people_are_is_refused(annotated: Path) -> None:
+    """Their line in the tables would be its own."""
+    file = annotated.with_name("b.json")
+    file.write_text(annotated.read_text().replace('"yy"', '"humans"'))
+    with pytest.raises(UserError, match="a judge is called 'humans'"):
+        compare_judges(annotations=[file], humans=annotated, runs=annotated.parent)
 
 
 def test_annotations_are_compared_without_torch(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import context
-from harness.checkpoint import at
+from harness.checkpoint import Checkpoint, at
 from harness.context import context_of
 from harness.models import LoadOptions, TooLong, check_lengths
 from harness.plan import Plan
@@ -81,6 +82,13 @@ def test_rollouts_are_as_long_as_prompt_and_answer(tmp_path: Path) -> None:
 def test_where_a_configuration_says_it(config: dict[str, object], length: int | None, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert context_of(at("model", tmp_path)) == length
+
+
+def test_a_model_that_is_not_here_reads_what_is_stated(tmp_path: Path) -> None:
+    """By its hub id, from ``facts.json``; its own configuration comes first."""
+    absent = Checkpoint("m", "google/gemma-2-9b-it", None, "stated:m", "stated:gemma-2", absent="not here")
+    assert context_of(absent) == 8192
+    assert context_of(replace(absent, location="nobody/nothing")) is None
 
 
 def test_a_configuration_that_is_not_here_says_nothing(tmp_path: Path) -> None:

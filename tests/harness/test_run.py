@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import harness.run as run_module
+from harness.recipe_sections import Compute
 from harness.run import Failure, Outcome, needed, work
 from harness.stage import Stage
 
@@ -145,3 +148,19 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     ours, theirs = outcome.of(plans[0]), outcome.of(plans[1])
     assert not ours.failed and not ours.blocked and len(ours.ran) == len(ALL)
     assert list(theirs.failed) == [third.key] and theirs.blocked == [more.key]
+
+
+def test_a_worker_stopped_while_it_sends_does_not_hold_up_the_end() -> None:
+    """It dies with the queue's lock in its hands: leaving the crew must not wait for that lock."""
+    compute = Compute(workers=1)
+    crew = run_module.Crew(compute, Path("l"), lambda: None, Silent())  # type: ignore[arg-type,return-value]
+    lock: Any = crew.queue._wlock  # type: ignore[attr-defined]
+    assert lock.acquire(timeout=5)
+    timer = threading.Timer(20, lock.release)  # a hang becomes a failure by time
+    timer.start()
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), crew:
+        raise KeyboardInterrupt
+    took = time.monotonic() - before
+    timer.cancel()
+    assert took < 5

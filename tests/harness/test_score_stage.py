@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.benchmark import Entrant
-from harness.stages.score import bounds, judge_noise
-from harness.types import Judgment, Question
-from judges import arena_hard, mt_bench
+from harness.stages.score import bounds, judge_noise, unjudged
+from harness.types import Answer, Judgment, Question
+from judges import alpaca_eval, arena_hard, mt_bench
 
+POCKET = alpaca_eval.AlpacaEvalConfig(questions="pocket")
 QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]
 
 
@@ -19,9 +22,37 @@ def rated(*ratings: tuple[str, str, float | None], repeat: int = 0) -> list[Judg
 def test_a_missing_rating_could_be_1_or_10() -> None:
     """Ratings 8, none, 6, 4: (8 + 1 + 6 + 4) / 4 = 4.75 at least and (8 + 10 + 6 + 4) / 4 = 7 at most."""
     judgments = rated(("a", "turn1", 8), ("a", "turn2", None), ("b", "turn1", 6), ("b", "turn2", 4))
-    entrants = {"x": Entrant((), judgments), "y": Entrant((), judgments[2:])}
+    entrants = {"x": Entrant((), judgments), "y": Entrant((), [replace(j, verdict=5.0) for j in judgments])}
     found = bounds(mt_bench.BENCHMARK, QUESTIONS, entrants, mt_bench.MTBenchConfig(), 0)
     assert found == {"x": {"mt_bench.score": {"lowest": 4.75, "highest": 7.0}}}
+
+
+def test_a_question_that_nobody_judged_could_be_anything() -> None:
+    """Question a has no judgment at all: (1 + 1 + 6 + 4) / 4 = 3 to (10 + 10 + 6 + 4) / 4 = 7.5, also where nobody
+    judged anything (1 to 10), and from the answers where they are there. An answer of one turn lacks one rating only:
+    (1 + 6 + 4) / 3 to (10 + 6 + 4) / 3.
+    """
+    whole = rated(("a", "turn1", 8), ("a", "turn2", 8), ("b", "turn1", 6), ("b", "turn2", 4))
+    answers = [Answer(name, ("x", "y"), (), ()) for name in "ab"]
+    short = [Answer("a", ("x",), (), ()), answers[1]]
+    entrants = {
+        "half": Entrant((), whole[2:]), "none": Entrant(answers, ()), "short": Entrant(short, whole[2:]),
+        "whole": Entrant(answers, whole),
+    }  # fmt: skip
+    found = bounds(mt_bench.BENCHMARK, QUESTIONS, entrants, mt_bench.MTBenchConfig(), 0)
+    ends = {name: tuple(each["mt_bench.score"].values()) for name, each in found.items()}
+    assert ends == {"half": (3.0, 7.5), "none": (1.0, 10.0), "short": (pytest.approx(11 / 3), pytest.approx(20 / 3))}
+
+
+def test_an_answer_that_needs_no_verdict_lacks_none() -> None:
+    """The official code takes an answer that is the baseline's for a draw, and asks no judge."""
+    config = alpaca_eval.AlpacaEvalConfig(questions="official")
+    same = Question("a", ("Say x.",), baseline=("x",), meta={"index": 0})
+    entrant = Entrant([Answer("a", ("x",), (), ())], ())
+    assert unjudged(alpaca_eval.BENCHMARK, [same], {"x": entrant}, config)["x"].judgments == []
+    other = Entrant([Answer("a", ("y",), (), ())], ())
+    (gap,) = unjudged(alpaca_eval.BENCHMARK, [replace(same, meta={})], {"x": other}, POCKET)["x"].judgments
+    assert (gap.question, gap.part, gap.verdict) == ("a", "preference", None)
 
 
 def test_a_missing_game_weighs_what_its_verdict_would() -> None:

@@ -59,6 +59,14 @@ def test_the_noise_of_seeds_is_pooled_over_methods() -> None:
     assert stats.seed_noise([untrained, single]) is None
 
 
+def test_what_questions_do_to_all_seeds_alike_is_not_the_rest() -> None:
+    """Seeds 1 and 3; replicates -9 and 11 for the one, -7 and 13 for the other: a resample moves both by the same.
+
+    About their mean over seeds (-8, 12) both lie a constant 1 away: rest 0, and the seed keeps its whole spread of 2.
+    """
+    assert stats.seed_noise([draws([1, 3], [[-9, 11], [-7, 13]])]) == stats.SeedNoise(2.0, 0.0, 1)
+
+
 def test_one_seed_is_the_bootstrap_over_questions() -> None:
     """1..999 minus a constant 25: percentiles 0 and 950; 25 replicates at or below 0: 2 * 26 / 1000.
 
@@ -101,6 +109,43 @@ def test_seeds_and_questions_by_hand() -> None:
     assert (untrained.value, untrained.error, untrained.p) == (0, 0, 1)
 
 
+@pytest.mark.parametrize(("first", "second"), [(54.37, 65.20), (41.52 / 3, 65.20 / 7)])
+def test_questions_whose_variance_is_round_off_have_none(first: float, second: float) -> None:
+    """Two seeds of one question: every replicate is the same, but their mean over seeds may vary by round-off.
+
+    Half the difference is the standard error (d^2 / 2 over 2 seeds), with one degree of freedom: the interval reaches
+    12.706 of these from the value, to either side.
+    """
+    a = draws([first, second], [[first] * 999, [second] * 999])
+    found = stats.contrast(a, None, 1, stats.seed_noise([a]))
+    reach = 12.7062 * abs(second - first) / 2
+    assert found.value == pytest.approx((first + second) / 2)
+    assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach), abs=1e-3)
+    same = draws([0.1 + 0.2, 0.3], [[first + 1e-14, first]] * 2)  # the first is 5e-17 more
+    noise = stats.seed_noise([same])
+    assert noise is not None and noise.seed > 0
+    assert stats.contrast(same, None, 1, noise).error == 0
+
+
+def test_the_stretched_interval_lies_about_the_value() -> None:
+    """As in ``test_seeds_and_questions_by_hand``, but the replicates 0 and 4 of a value 3 (a refit has such a bias).
+
+    Their middle is 2: the percentiles lie 2 below and above it, so the interval is 3 -+ 2 * 1.2755.
+    """
+    ours, theirs = draws([3], [[0, 4]]), draws([0], [[0, 0]], trained=False)
+    found = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
+    assert (found.low, found.high) == pytest.approx((3 - 2 * 1.2755, 3 + 2 * 1.2755), rel=1e-3)
+
+
+def test_seeds_without_noise_of_their_own_cost_no_degrees_of_freedom() -> None:
+    """Spread 1 and rest 2: nothing is left for the seed, so the variance is the questions' 8, known from 9 of them.
+
+    8^2 / (8^2 / (9 - 1)) = 8 degrees of freedom, where with the spread it would be 64 / (1^2 / 4 + 8) = 7.76.
+    """
+    found = stats.contrast(draws([2], [[0, 4]]), None, 9, stats.SeedNoise(1.0, 2.0, 4))
+    assert found.freedom == pytest.approx(8)
+
+
 def test_p_value_counts_the_smaller_tail() -> None:
     """999 replicates, 9 of them at or below 0: 2 * (9 + 1) / (999 + 1) = 0.02."""
     assert stats.two_sided_p(np.array([-1.0] * 9 + [1.0] * 990)) == pytest.approx(0.02)
@@ -110,6 +155,12 @@ def test_p_value_counts_the_smaller_tail() -> None:
 def test_holm_by_hand() -> None:
     """Sorted 0.01, 0.02, 0.04 with m = 3: 3*0.01 = 0.03, max(0.03, 2*0.02) = 0.04, max(0.04, 0.04) = 0.04."""
     assert stats.holm({"a": 0.04, "b": 0.01, "c": 0.02}) == pytest.approx({"b": 0.03, "c": 0.04, "a": 0.04})
+
+
+def test_holms_adjusted_p_values_never_fall() -> None:
+    """Sorted 0.005, 0.01, 0.03, 0.04 with m = 4: 0.02, 3*0.01 = 0.03, 2*0.03 = 0.06, and 0.04 becomes 0.06."""
+    found = stats.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
 def test_detectable_difference() -> None:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Reply, Score
+from judges import alpaca_eval
 from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
-from judges.alpaca_score import raw_metrics
+from judges.alpaca_score import Column, LengthData, length_controlled, raw_metrics
+from judges.length_control import Gamed
 from judges.pocket_prompts import read_pair_token
 
 CONFIG = AlpacaEvalConfig()
@@ -26,6 +28,8 @@ def test_a_verdict_by_hand() -> None:
     assert read_token(reply("m", m=0.6, M=0.2, The=0.1)).value == pytest.approx(0.75)
     assert read_token(reply("M", M=0.9)).value == 0.0
     assert read_token(reply("m", **{" m": 0.3, " M": 0.1})).flags == ("stripped-token",)
+    # tokens that are m without their blanks count together: (0.3 + 0.15) / (0.3 + 0.15 + 0.15)
+    assert read_token(reply("m", **{" m": 0.3, "m ": 0.15, " M": 0.15})).value == pytest.approx(0.75)
 
 
 def test_without_log_probabilities_the_text_decides_and_says_so() -> None:
@@ -73,8 +77,19 @@ def test_rankings() -> None:
     good = "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
     assert read_ranking(reply(good)).value == 1.0
     assert read_ranking(reply(good.replace("1}", "2}", 1))).value == 0.0
+    assert read_ranking(reply("[{'model': 'model_1', 'rank': True}]")).value is None
     for bad in ("", "model_1", "[1]", "{'model': 1}", "[{'model': 'model_1', 'rank': 3}]", "[" * 500):
         assert read_ranking(reply(bad)).value is None
+
+
+def test_the_ranking_prompt_is_asked_greedily_for_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its annotator's settings: temperature 0, 100 tokens, no log-probabilities; the weighted one's are 1, 1 and 5."""
+    monkeypatch.setattr(alpaca_eval, "_official_template", lambda name: ({"role": "user", "content": "{instruction}"},))
+    question, answer = Question("q", ("i",), baseline=("b",)), Answer("q", ("a",), (True,), (1,))
+    for prompt, expected in (("ranking", (0.0, 100, 0)), ("weighted", (0.7, 1, 5))):
+        config = AlpacaEvalConfig(questions="official", judge_prompt=prompt, judge_temperature=0.7)
+        (request,) = BENCHMARK.requests(question, answer, config)
+        assert (request.temperature, request.max_tokens, request.top_logprobs) == expected
 
 
 def test_raw_metrics_by_hand() -> None:
@@ -138,6 +153,52 @@ def test_few_entrants_say_that_there_is_no_difficulty_term() -> None:
     assert "no difficulty term" in scores(questions, entrants)["model0"][0].note
 
 
+def head_to_head(seed: int) -> tuple[Score, ...]:
+    """200 soft verdicts around 54.5%, unrelated lengths: what ``--baseline`` gives."""
+    rng = np.random.default_rng(seed)
+    questions = [Question(str(i), (f"i{i}",), baseline=("b" * 300,)) for i in range(200)]
+    answers = [Answer(q.id, ("x" * int(rng.integers(100, 500)),), (True,), (1,)) for q in questions]
+    values = rng.beta(0.6, 0.5, 200)
+    given = [Judgment(q.id, "preference", float(value)) for q, value in zip(questions, values, strict=True)]
+    return BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 200)["m"]
+
+
+def test_a_head_to_head_near_half_is_never_fifty_with_certainty() -> None:
+    """Cross-validation once chose C = 1e-4 for half of such data, and LC was 50 [50, 50] beside a WR of 57.
+
+    One model and lengths unrelated to the verdicts: LC and WR are within 1 point, their intervals equally wide.
+    """
+    for seed in range(8):
+        lc, wr = head_to_head(seed)
+        assert lc.value == pytest.approx(wr.value, abs=1) and lc.low is not None and wr.low is not None
+        assert (lc.high or 0) - lc.low == pytest.approx((wr.high or 0) - wr.low, rel=0.15)
+
+
+def test_answers_that_are_all_much_shorter_have_no_length_control() -> None:
+    """0 to 6 characters against 100: once LC was 50 [50, 50] of 70% wins, all of them put down to length."""
+    questions = [Question(str(i), (f"i{i}",), baseline=("b" * 100,)) for i in range(120)]
+    answers = [Answer(q.id, ("x" * (i % 7),), (True,), (1,)) for i, q in enumerate(questions)]
+    given = [Judgment(q.id, "preference", float(i % 10 < 7)) for i, q in enumerate(questions)]
+    lc, wr = BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 50)["m"]
+    assert (lc.value, lc.low, lc.n) == (None, None, 120) and "cannot be told from ability" in lc.note
+    assert wr.value == pytest.approx(70)
+
+
+def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -> None:
+    """Verdicts that are noise around a half: at C = 1e-4 the gradient never reaches the penalty, as |x| <= 1 and
+
+    0.0001 * (120 * 0.5 + 0.1 * 20 * 0.5) = 0.0061 < 1, so the official code says 50.
+    """
+    rng = np.random.default_rng(0)
+    questions = [Question(str(i), ("i",), baseline=("b" * 50,)) for i in range(120)]
+    preference, delta = rng.permutation(np.repeat([0.1, 0.9], 60)), rng.normal(0, 30, 120)
+    gamed = Gamed(np.tile([0.1, 0.9], 10), rng.uniform(-1, 1, 20), np.zeros(20))
+    data = LengthData(np.zeros(120), gamed, "LC (official)", True)
+    lc = length_controlled(questions, Column(preference, delta, False), data, False, 0, 50)
+    assert lc.detail["C"] == pytest.approx(1e-4) and (lc.value, lc.low, lc.high, lc.replicates) == (50, None, None, ())
+    assert "every coefficient is 0" in lc.note and lc.n == 120
+
+
 def test_nobody_answered() -> None:
     questions, _ = made_up(5, 1)
     lc, wr = scores(questions, {"x": Entrant((), ())})["x"]
@@ -145,7 +206,8 @@ def test_nobody_answered() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    for wrong in ({"limit": 0}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0}):
+    for wrong in ({"limit": 0}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
+                  {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf}):  # fmt: skip
         with pytest.raises(ValueError, match=r"must|needs"):
             AlpacaEvalConfig(**wrong)
     with pytest.raises(ValueError, match="no development split"):

@@ -180,6 +180,39 @@ def test_official_interval_by_hand() -> None:
     assert official_interval(questions, judged("a", (None, None)), "v0.1", 0) is None
 
 
+def test_the_official_intervals_have_their_scripts_levels() -> None:
+    """200 wins and 200 losses: spread of the mean 50 / sqrt(400) = 2.5 points; 95% is 50 -+ 4.90, 90% is 50 -+ 4.11."""
+    questions = [Question(str(number), ("q",), baseline=("b",)) for number in range(200)]
+    judgments = [each for question in questions for each in judged(question.id, (1.0, -1.0))]
+    for scorer, half in (("v0.1", 1.96 * 2.5), ("2025-06", 1.645 * 2.5)):
+        low, high = official_interval(questions, judgments, scorer, 0) or (0.0, 0.0)
+        assert (high - low) / 2 == pytest.approx(half, abs=0.25)
+
+
+def test_the_later_interval_drops_a_question_of_which_a_game_is_missing() -> None:
+    """a: won much, game 2 lost its verdict; b: two ties. v0.1 has 3 wins and 2 ties, 2025-06 the ties."""
+    questions = [Question(name, ("q",), baseline=("b",)) for name in "ab"]
+    judgments = judged("a", (2.0, None)) + judged("b", (0.0, 0.0))
+    assert official_interval(questions, judgments, "2025-06", 0) == (50, 50)
+    low, high = official_interval(questions, judgments, "v0.1", 0) or (0.0, 0.0)
+    assert 50 <= low < high == 100
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("judge_max_tokens", 0),
+        ("judge_max_tokens", -5),
+        ("judge_temperature", -1.0),
+        ("judge_temperature", np.nan),
+        ("temperature", np.nan),
+    ],
+)
+def test_impossible_judge_options_are_refused(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        ArenaHardConfig(**{option: value})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("text", "counts"),
     [
@@ -308,7 +341,7 @@ def test_a_judge_without_a_label_is_asked_once_more_in_its_own_conversation() ->
     [
         (reply("Then [[A>B]]."), 1.0, None),
         (reply("Both."), None, "no verdict label in the reply"),
-        (JudgeError("empty", "no text"), None, "no verdict label in the reply"),  # the first reply stands
+        (JudgeError("refused", "no"), None, "no verdict label in the reply"),  # the first reply stands
         (JudgeError("timeout", "no reply"), None, "call failed: timeout"),
     ],
 )

@@ -13,9 +13,11 @@ from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
 from judges import catalogue
+from judges.budget import Budget
 from judges.client import ask
 from judges.ledger import Ledger
 from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.stored import StoredBatch
 
 
 class Judge:
@@ -104,6 +106,101 @@ def test_time_ends_the_asking_but_not_the_calls_under_way(tmp_path):
     assert time.monotonic() - start < 5  # 200 calls by two would take 5 s
     assert answered(outcomes) == judge.calls < 200
     assert "time budget of 0.2 s" in str(outcomes[-1])
+
+
+def dollar(prompt, completion):
+    """A dollar a token, each way."""
+    return float(prompt + completion)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        (JudgeError("empty", "thinking took it all", usage=(100, 20)), "empty"),
+        (JudgeError("refused", "the content filter cut the reply", usage=(100, 20)), "refused"),
+        (JudgeError("empty", "thinking took it all, and nobody counts", usage=(0, 0)), "empty"),
+    ],
+)
+def test_calls_that_give_nothing_to_read_are_paid_all_the_same(tmp_path, outcome, kind):
+    """100 + 20 tokens; not counted: 400 characters / 4 + half of 40: $120 a call, of $370 the third is the last."""
+
+    class Nothing(Judge):
+        async def complete(self, request):
+            self.calls += 1
+            raise outcome
+
+    judge, started = Nothing(), time.time()
+    asked = [replace(each, messages=({"role": "user", "content": "x" * 400},), max_tokens=39, repeat=n)
+             for n, each in enumerate(requests(9))]  # fmt: skip
+    options = AskOptions(concurrency=1, max_concurrency=1, retries=0, max_cost=370.0, price=dollar, started=started)
+    outcomes = ask(judge, asked, tmp_path / "l.sqlite", options)
+    assert [each.kind for each in outcomes] == [kind] * 3 + ["budget"] * 6
+    assert "$360.0000 of the budget of $370 is spent" in str(outcomes[-1])
+    again = ask(judge, asked, tmp_path / "l.sqlite", options)  # another process of the same run: nothing is left
+    assert {each.kind for each in again} == {"budget"} and judge.calls == 3
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert (ledger.spent(started), ledger.lost()) == ((360.0, 3, 3), (360.0, 3))
+        assert ledger.spent(time.time() + 1) == (0.0, 0, 0)
+
+
+def test_failures_that_nobody_charges_for_cost_nothing(tmp_path):
+    judge = Judge(fails={"q0", "q1"})
+    ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(max_cost=1.0, price=cent))
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert (ledger.spent(0), ledger.lost()) == ((pytest.approx(0.1), 3, 1), (0.0, 0))
+
+
+def test_a_reply_without_a_count_of_tokens_costs_as_estimated(tmp_path):
+    """401 characters / 4 = 100 tokens read, 40 characters / 4 + 1 = 11 written and half of 50 thought: $136 a call."""
+
+    class Uncounted(Judge):
+        async def complete(self, request):
+            self.calls += 1
+            return Reply("x" * 40, "stop", "counted", 0, 0)
+
+    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=300.0, price=dollar, thinking=50)
+    outcomes = ask(Uncounted(), requests(9), tmp_path / "l.sqlite", options)
+    assert answered(outcomes) == 2
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        (line,) = ledger.served()
+        assert (line.dollars, line.unpriced, line.estimated) == (272.0, 0, 2)
+    free = AskOptions(price=lambda prompt, completion: 0.0)
+    ask(Uncounted(), requests(1), tmp_path / "free.sqlite", free)
+    with Ledger(tmp_path / "free.sqlite") as ledger:
+        assert ledger.served()[0].estimated == 0  # nothing to estimate
+
+
+def test_thoughts_are_estimated_with_the_reply(tmp_path):
+    """401 characters / 4 = 100 tokens read; half of 20 + 1,001, rounded up, written: $611."""
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        budget = Budget(Judge(), ledger, AskOptions(max_cost=1.0, price=dollar, thinking=1001))
+        assert budget.estimate(requests(1)[0]) == 100 + 511
+
+
+def test_calls_under_way_count_among_the_calls(tmp_path):
+    judge = Judge(seconds=0.05)
+    outcomes = ask(judge, requests(30), tmp_path / "l.sqlite", AskOptions(concurrency=8, max_calls=5))
+    assert (judge.calls, answered(outcomes)) == (5, 5)
+
+
+def test_batch_jobs_under_way_count_if_this_run_made_them(tmp_path):
+    """A job of 3 requests, estimated at $1, made a second after the start: 2 more calls fit 5, and $0.5 more fit $1.6.
+
+    One estimate is 100 tokens read at a tenth of a cent: $0.1.
+    """
+    job = StoredBatch("t", "e", "m", "batch_1", ("a", "b", "c"), 1.0, time.time())
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+
+        def refused(count, since, **limits):
+            budget = Budget(Judge(), ledger, AskOptions(price=cent, started=job.time + since, **limits))
+            return budget.refusal_of_all(requests(count), [job])
+
+        assert refused(2, -1, max_calls=5) is None
+        assert "budget of 5 calls" in str(refused(3, -1, max_calls=5))
+        assert refused(5, 1, max_calls=5) is None  # made before this run: not of its budget
+        assert refused(5, -1, max_cost=1.6) is None
+        assert "$1.0000 spent or under way" in str(refused(7, -1, max_cost=1.6))
+        assert refused(7, 1, max_cost=1.6) is None
 
 
 def test_a_batch_of_an_in_process_judge_fits_as_a_whole_or_not(tmp_path):

@@ -2,11 +2,13 @@
 
 import asyncio
 import collections
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -15,11 +17,11 @@ from harness.benchmark import JudgeError
 from harness.errors import UserError
 from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges.asking import Pace
+from judges.asking import Asking, Pace
 from judges.client import ask, ask_paced
 from judges.fake_server import FakeServer, shares
 from judges.gate import Gate
-from judges.ledger import Ledger
+from judges.ledger import Ledger, request_key
 from judges.openai_judge import OpenAIConfig, OpenAIJudge
 from judges.replay import ReplayConfig, ReplayJudge
 
@@ -163,6 +165,26 @@ def test_retry_after_is_honoured_by_all(tmp_path):
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
 
+def test_retry_after_counts_for_the_request_itself(tmp_path, caplog):
+    """The backoff is 0.01 s here; the endpoint asked for 0.3."""
+    caplog.set_level("INFO")
+    judge = ScriptedJudge({"q0": [JudgeError("server", "busy", retry_after=0.3)]})
+    ask_paced(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    assert [line for line in caplog.messages if "asked again" in line] == ["scripted: busy; asked again (1) in 0.3 s"]
+
+
+@pytest.mark.parametrize(("kind", "whole"), [("server", True), ("timeout", True), ("rate-limit", False)])
+def test_only_too_many_requests_shrink_the_gate(tmp_path, kind, whole):
+    """8 at a time and one failure: a 429 halves it to 4, and 8 more answers let it grow by 1 or 2, not to 8."""
+    asked = {str(number): request for number, request in enumerate(requests(8))}
+    judge, options = ScriptedJudge({"q7": [kind]}), AskOptions(concurrency=8, max_concurrency=8)
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        asking = Asking(judge, ledger, options, QUICK, random.Random(0), lambda key: None)
+        outcomes = asyncio.run(asking.work(asked))
+    assert all(isinstance(outcome, Reply) for outcome in outcomes.values())
+    assert asking.gate.limit == 8 if whole else 4 <= asking.gate.limit <= 6
+
+
 def test_concurrency_is_bounded_and_used(tmp_path):
     judge = ScriptedJudge(seconds=0.01)
     ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=5, max_concurrency=20))
@@ -255,10 +277,42 @@ def test_two_askers_of_one_ledger_agree(tmp_path):
                 other.put(key, self.endpoint, self.model, replace(respond(request), text="theirs"))
             return await super().complete(request)
 
-    from judges.ledger import request_key
-
     wanted = [request_key(Raced.endpoint, Raced.model, requests(1)[0])]
     assert ask(Raced(), requests(1), tmp_path / "l.sqlite", AskOptions())[0].text == "theirs"
+
+
+def test_what_another_process_has_asked_since_is_not_asked_again(tmp_path):
+    path = tmp_path / "l.sqlite"
+    keys = [request_key(ScriptedJudge.endpoint, ScriptedJudge.model, request) for request in requests(3)]
+
+    class Overtaken(ScriptedJudge):
+        async def complete(self, request):
+            with Ledger(path) as other:
+                other.put(keys[2], self.endpoint, self.model, replace(respond(request), text="theirs"))
+            return await super().complete(request)
+
+    judge = Overtaken()
+    outcomes = ask(judge, requests(3), path, AskOptions(concurrency=1, max_concurrency=1))
+    assert [outcome.text for outcome in outcomes] == ["q0", "q1", "theirs"]
+    assert judge.calls == {"q0": 1, "q1": 1}
+
+
+def test_two_who_ask_the_same_at_once_share_the_calls(tmp_path):
+    """What one of them is asking the other waits for, also where it fails at first."""
+    judges = [ScriptedJudge({"q1": ["server"]}, seconds=0.03) for _ in range(2)]
+    options = AskOptions(concurrency=4, max_concurrency=4)
+
+    def run(judge):
+        return ask_paced(judge, requests(40), tmp_path / "l.sqlite", options, None, QUICK)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(run, judges)
+    assert [outcome.text for outcome in one] == [outcome.text for outcome in two] == [f"q{n}" for n in range(40)]
+    calls = judges[0].calls + judges[1].calls
+    assert {name: count for name, count in calls.items() if count > 1}.keys() <= {"q1"}
+    assert calls["q1"] <= 3  # its failure with the one, perhaps with the other too, and its reply
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger._db.execute("SELECT COUNT(*) FROM claims").fetchone() == (0,)
 
 
 def test_replay_answers_from_another_ledger_and_names_what_is_missing(tmp_path):

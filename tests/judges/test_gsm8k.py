@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness.benchmark import Entrant
 from harness.errors import UserError
+from harness.models import Sampling
 from harness.types import Answer, Question, Response
 from judges import gsm8k_json
 from judges.common import read_jsonl
@@ -68,6 +69,18 @@ def test_lm_eval_drives_our_model(scripted) -> None:
     (score,) = BENCHMARK.score(questions, {"x": Entrant(answers, judgments)}, config, 0, 30)["x"]
     assert score.value == 100 and (score.n, score.unscored) == (6, 0) and score.detail["strict-match"] == 100
     assert "gsm8k 3.0" in str(score.detail["task"]) and score.note.startswith("flexible-extract, 2-shot; gsm8k")
+
+
+def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch) -> None:
+    from judges import lm_eval_model
+
+    real = lm_eval_model.installed_task()
+    assert tuple(real["generation_kwargs"]["until"]) == lm_eval_model.STOPS
+    assert [each["name"] for each in real["filter_list"]] == list(FILTERS)
+    another = {"filter_list": ["f"], "metric_list": ["m"], "metadata": {"version": 9.5}}
+    monkeypatch.setattr(lm_eval_model, "installed_task", lambda: another)
+    made = lm_eval_model.task_config([{"question": "q", "answer": "a"}], [], str, 0, Sampling(8))
+    assert {name: made[name] for name in another} == another
 
 
 def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
@@ -150,6 +163,8 @@ def test_official_shots_are_turns_of_the_training_problems(assets, scripted) -> 
         ("the answer is 4", None, ()),
         ('{"answer": ["4"]}', "[", ("broken-json",)),
         ("{" * 3000, None, ()),
+        pytest.param('{"answer": ' + "[" * 100_000, "[" * 100_000, ("broken-json",), id="deep"),
+        ('first "answer": "3", no: "answer": "18"', "18", ("broken-json",)),  # the last one counts
     ],
 )
 def test_json_answers(text: str, answer: str | None, flags: tuple[str, ...]) -> None:
@@ -158,10 +173,21 @@ def test_json_answers(text: str, answer: str | None, flags: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("18", 18), ("$1,200.50", 1200.5), ("18.00", 18), ("-3 apples", -3), ("3/4", 0.75), ("1/0", None), ("none", None)],
+    [
+        *[("18", 18), ("$1,200.50", 1200.5), ("18.00", 18), ("-3 apples", -3), ("3/4", 0.75), ("3 / 4", 0.75)],
+        *[(".5", 0.5), ("-.5", -0.5), ("no.5", 5), ("so...5", 5), ("1.8e1", 18), ("1E+16", 10**16), ("2.5e-1", 0.25)],
+        *[("\u22123", -3), ("18 eggs", 18), ("1e999999999", None), ("1/0", None), ("none", None)],
+    ],
 )
 def test_numbers_are_compared_as_numbers(text: str, number: float | None) -> None:
     assert number_in(text) == number
+
+
+def test_a_number_of_thousands_of_digits_is_wrong_not_an_error() -> None:
+    """Python refuses to read integers of more than 4,300 digits."""
+    text = '{"reasoning": "r", "answer": ' + "9" * 5000 + "}"
+    judgment = gsm8k_json.mark_json(Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)))
+    assert judgment.verdict == 0.0 and judgment.flags == ("broken-json", "no-number")
 
 
 @given(st.text(alphabet='{}[]":,answer0123456789./-$ \n\\', max_size=80))
@@ -197,6 +223,9 @@ def test_the_json_protocol_from_prompt_to_score(scripted) -> None:
 
 
 def test_wrong_combinations_of_protocol_are_refused() -> None:
+    for source in ("", "  "):
+        with pytest.raises(ValueError, match="source must be assets, hub, or a folder"):
+            GSM8KConfig(source=source)
     with pytest.raises(ValueError, match="no worked examples"):
         GSM8KConfig(protocol="json", fewshot=5)
     with pytest.raises(ValueError, match="must be json"):

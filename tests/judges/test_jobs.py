@@ -1,5 +1,8 @@
 """Batch jobs against the fake server: submit, leave, collect; untidy result files; a job whose making got lost."""
 
+import json
+import time
+
 import pytest
 
 from harness.benchmark import JudgeError
@@ -82,6 +85,78 @@ def test_untidy_result_files_lose_nothing(tmp_path):
         again = server.faults["missing-line"] + server.faults["broken-line"]  # paid, but lost by the endpoint
         assert server.answered.total() == 200 + again
         assert [r.prompt_tokens for r in asked(server, 200, path)] == [100 + n for n in range(200)]
+
+
+def test_a_reply_outdoes_a_failure_wherever_it_stands():
+    """One key has a failure and a reply, in both orders and in either file: the reply was paid for."""
+    judge = OpenAIJudge(OpenAIConfig(model="fake", base_url="http://x/v1", batch=True))
+    body = {"choices": [{"message": {"content": "m"}, "finish_reason": "stop"}]}
+    reply = json.dumps({"custom_id": "a", "response": {"status_code": 200, "body": body}})
+    failure = json.dumps({"custom_id": "a", "response": {"status_code": 500, "body": {"error": {"message": "busy"}}}})
+    for texts in ([reply, failure], [failure, reply], [f"{reply}\n{failure}"], [f"{failure}\n{reply}"]):
+        assert dict(judge.jobs._outcomes(texts))["a"].text == "m"
+    assert dict(judge.jobs._outcomes([failure]))["a"].kind == "server"
+
+
+def test_lines_of_any_form_are_named_not_trusted():
+    judge = OpenAIJudge(OpenAIConfig(model="fake", base_url="http://x/v1", batch=True))
+    limited = {"error": {"code": 429, "message": "too many"}}
+    responses = [
+        {"status_code": "odd", "body": None},
+        {"status_code": 200, "body": limited},
+        [1],
+        {"status_code": 1e400},
+    ]
+    lines = [json.dumps({"custom_id": str(number), "response": each}) for number, each in enumerate(responses)]
+    found = dict(judge.jobs._outcomes(["\n".join(lines)]))
+    assert {key: outcome.kind for key, outcome in found.items()} == {"0": "server", "1": "rate-limit", "3": "server"}
+
+
+def test_calls_in_jobs_count_and_those_refused_are_no_failures(tmp_path):
+    """Ten calls are allowed: 8 lie in a job, so 8 more do not fit; when they have come, 2 more do."""
+    path, options = tmp_path / "l.sqlite", AskOptions(max_calls=10, started=time.time() - 1)
+    with FakeServer(respond) as server:
+        server.batches.looks = 2
+        assert kinds(asked(server, 8, path, options=options)) == ["pending"] * 8
+        more = asked(server, 16, path, options=options)
+        assert kinds(more) == ["pending"] * 8 + ["budget"] * 8
+        with Ledger(path) as ledger:
+            assert (ledger.failures(), ledger.spent(0)[1]) == ({}, 0)
+        assert kinds(asked(server, 10, path, options=options)) == ["reply"] * 8 + ["pending"] * 2
+        assert kinds(asked(server, 11, path, options=options))[10] == "budget"
+        assert server.batches.made == 2
+
+
+def test_two_processes_hand_the_same_requests_over_once(tmp_path):
+    """The second one begins while the first one's file goes up: its job is noted, but has no id yet."""
+    path, second = tmp_path / "l.sqlite", []
+    with FakeServer(respond) as server:
+        post = server.batches.post
+
+        def upload(handler):
+            if not second:
+                second.append("begun")
+                second[:] = kinds(asked(server, 7, path))
+            return post(handler)
+
+        server.batches.post = upload
+        assert kinds(asked(server, 5, path)) == ["pending"] * 5
+        assert (second, server.batches.made) == (["pending"] * 7, 2)  # 5 are in the making, 2 are its own
+        assert kinds(asked(server, 7, path)) == ["reply"] * 7
+        assert set(server.answered.values()) == {1}
+
+
+def test_a_line_without_text_is_paid_for(tmp_path):
+    """100 tokens read and 1 written, at half of a dollar each: $50.5, though there is nothing to read."""
+    prices = {"price_in": 1e6, "price_out": 1e6}
+    options = AskOptions(
+        price=lambda prompt, completion: JUDGE.price(OpenAIConfig("fake", batch=True, **prices), prompt, completion)
+    )
+    with FakeServer(lambda request: Reply("", "length", "fake", 100, 1)) as server:
+        asked(server, 1, tmp_path / "l.sqlite", options=options, **prices)
+        assert kinds(asked(server, 1, tmp_path / "l.sqlite", options=options, **prices)) == ["empty"]
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.lost() == (50.5, 1)
 
 
 def test_a_job_whose_making_got_lost_is_found_again(tmp_path):

@@ -154,13 +154,82 @@ def test_files_that_are_no_ledger_are_named(tmp_path):
     assert not (tmp_path / "absent.sqlite").exists()
 
 
+CLAIMER = """
+import sys, time
+from pathlib import Path
+from judges.ledger import Ledger
+with Ledger(Path(sys.argv[1])) as ledger:
+    print(ledger.claim("a", 600), ledger.claim("b", 600), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_claim_holds_until_its_reply_its_failure_its_time_or_close(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as other:
+        with Ledger(tmp_path / "l.sqlite") as one:
+            assert one.claim_all("abcde", 600) == list("abcde")
+            assert one.claim("a", 600)  # ours already
+            assert other.claim_all("abcdef", 600) == ["f"]
+            one.put("a", "e", "m", REPLY)
+            one.fail("b", "e", "m", "server", "HTTP 500")
+            assert not other.claim("b", 600)  # noted, but nobody can see it yet
+            one.flush()
+            assert not other.claim("a", 600) and other.get(["a"]) == {"a": REPLY}  # it has a reply: nothing to ask
+            assert other.claim("b", 600) and not one.claim("b", 600)
+            assert one.claim("c", -1) and other.claim("c", 600)  # its time is over
+            assert not other.claim("d", 600)
+        assert other.claim("d", 600)
+
+
+def test_the_claims_of_a_killed_process_are_void(tmp_path):
+    command = [sys.executable, "-c", CLAIMER, str(tmp_path / "l.sqlite")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "True True\n"
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.claim_all("abc", 600) == ["c"]
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert ledger.claim_all("ab", 600) == ["a", "b"]
+
+
+VERSION_2 = """
+CREATE TABLE replies (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
+    time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
+CREATE TABLE failures (key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
+    message TEXT NOT NULL, time REAL NOT NULL);
+CREATE TABLE wanted (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batches (token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
+    dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
+INSERT INTO replies VALUES ('a', 'e', 'm', 'm', 1.0,
+    '{"text":"m","finish_reason":"stop","model":"m","prompt_tokens":1,"completion_tokens":1,"first_token":null}', 0.5);
+INSERT INTO failures VALUES ('b', 'e', 'm', 'server', 'HTTP 500', 2.0);
+PRAGMA application_id=1684171879;
+PRAGMA user_version=2;
+"""
+
+
+def test_a_ledger_of_version_2_is_brought_up_and_keeps_its_replies(tmp_path):
+    """Half a dollar for the reply that it holds, and a quarter for a failure that is noted now."""
+    with sqlite3.connect(tmp_path / "l.sqlite") as db:
+        db.executescript(VERSION_2)
+    db.close()
+    for _ in range(2):
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            assert ledger.get(["a"]) == {"a": Reply("m", "stop", "m", 1, 1)}
+            assert ledger.claim("b", 600)
+            assert ledger.failures()["server"] == 1
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.fail("b", "e", "m", "empty", "no text", 0.25)
+        assert ledger.spent(0) == (0.75, 3, 2)
+
+
 def test_another_version_is_refused(tmp_path):
     path = tmp_path / "l.sqlite"
     Ledger(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(UserError, match="version 9, this distilbench reads version 2"):
+    with pytest.raises(UserError, match="version 9, this distilbench reads version 3"):
         Ledger(path)
 
 

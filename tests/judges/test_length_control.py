@@ -11,12 +11,14 @@ from judges.alpaca_score import read_length_files
 from judges.glm_solver import joint_difficulty, sigmoid, solve
 from judges.length_control import (
     NO_GAMED,
+    WEAK_COST,
     Rows,
     bootstrap,
+    confounded,
     contributions,
     converged,
-    fit_exact,
     fit_official,
+    fit_plain,
     length_feature,
 )
 
@@ -58,21 +60,63 @@ def test_the_solver_meets_the_optimality_conditions(cost: float) -> None:
 
 def test_separable_preferences_and_equal_lengths_do_not_break_the_fit() -> None:
     rows = Rows(np.ones(120), np.full(120, 30.0), np.zeros(120))
-    fit = fit_exact(rows)
+    fit = fit_plain(rows)
     assert fit.coef[0] == 0 and fit.coef[1] == 0 and 95 < fit.value <= 100
     assert np.isfinite(bootstrap(rows, NO_GAMED, fit, counts_for(120, 20, 0))).all()
     assert np.isfinite(contributions(rows, NO_GAMED, fit)).all()
 
 
+@pytest.mark.parametrize(("wins", "expected"), [(50, 50.0), (55, 54.99), (100, 99.99)])
+def test_without_gamed_rows_the_penalty_takes_nothing_away(wins: int, expected: float) -> None:
+    """100 verdicts, equal lengths: LC is the win rate. At C = 100 the loss has the slope 100 * 100 * (p - y), the
+
+    penalty 1, so p is 0.0001 nearer to a half: 55 wins are 54.99%, 100 are 99.99%. The error is the binomial one.
+    """
+    rows = Rows((np.arange(100) < wins).astype(float), np.full(100, 30.0), np.zeros(100))
+    fit = fit_plain(rows)
+    assert fit.cost == WEAK_COST == 100 and fit.value == pytest.approx(expected, abs=1e-3)
+    draws = bootstrap(rows, NO_GAMED, fit, counts_for(100, 300, 0))
+    spread = np.sqrt(wins * (100 - wins) / 100)
+    assert draws.std() == pytest.approx(spread, rel=0.15, abs=1e-6)
+    assert contributions(rows, NO_GAMED, fit).std() / 10 == pytest.approx(spread, rel=0.02, abs=1e-2)
+
+
+def test_lengths_that_say_nothing_are_told_from_lengths_that_do() -> None:
+    """All 100 characters shorter, give or take 2: tanh(-100 / 2) = -1. At -+ 25 it is tanh(4 -+ 1), of spread 0.01; at
+
+    -+ 40 tanh(2.5 -+ 1), from 0.91 to 1.
+    """
+    noise = np.random.default_rng(0).normal(0, 1, 200)
+    assert confounded(-100 + 2 * noise) and confounded(100 + 25 * noise)
+    assert not confounded(100 + 40 * noise) and not confounded(100 * noise)
+    assert not confounded(np.full(200, 100.0)) and not confounded(np.zeros(200))
+
+
+def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:
+    """Lengths 2 standard deviations off: the feature is 0.84 -+ 0.25, so LC has 1 + (0.84 / 0.25)^2 = 12 times the
+
+    variance of the win rate, whose interval is 9 points wide. 40 samples at 60%: 38 of their intervals should hold it.
+    """
+    inside, widths = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rows = Rows(rng.beta(0.6, 0.4, 200), rng.normal(600, 300, 200), np.zeros(200))
+        draws = bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(200, 60, seed))
+        low, high = np.percentile(draws, [2.5, 97.5])
+        inside += low <= 60 <= high
+        widths.append(high - low)
+    assert inside >= 33 and np.median(widths) == pytest.approx(9 * np.sqrt(12), rel=0.2)
+
+
 def test_bootstrap_of_the_sample_itself_is_the_estimate() -> None:
     rows = simulated(200, 3)
-    fit = fit_exact(rows)
+    fit = fit_plain(rows)
     assert bootstrap(rows, NO_GAMED, fit, np.ones((2, 200))) == pytest.approx(fit.value, abs=1e-6)
 
 
 def test_contributions_carry_the_standard_error_that_predictions_do_not() -> None:
     rows = simulated(400, 4)
-    fit = fit_exact(rows)
+    fit = fit_plain(rows)
     spread = bootstrap(rows, NO_GAMED, fit, counts_for(400, 600, 5)).std()
     shares = contributions(rows, NO_GAMED, fit)
     assert shares.mean() == pytest.approx(fit.value)
@@ -80,11 +124,11 @@ def test_contributions_carry_the_standard_error_that_predictions_do_not() -> Non
 
 
 def test_the_interval_covers_the_value_of_a_large_sample() -> None:
-    truth = fit_exact(simulated(40_000, 99)).value
+    truth = fit_plain(simulated(40_000, 99)).value
     inside = 0
     for seed in range(40):
         rows = simulated(150, seed)
-        low, high = np.percentile(bootstrap(rows, NO_GAMED, fit_exact(rows), counts_for(150, 100, seed)), [2.5, 97.5])
+        low, high = np.percentile(bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(150, 100, seed)), [2.5, 97.5])
         inside += low <= truth <= high
     assert inside >= 33  # 95% of 40 is 38, Monte Carlo standard deviation 1.4
 
@@ -144,7 +188,7 @@ def test_a_thousand_refits_of_805_rows_take_less_than_ten_seconds(assets) -> Non
         str(folder / "df_gamed_recovered.csv"), str(folder / "instruction_difficulty_recovered.csv")
     )
     rows = simulated(805, 7)._replace(difficulty=difficulty)
-    fit = converged(rows, gamed, fit_exact(rows, gamed))
+    fit = converged(rows, gamed, fit_official(rows, gamed))
     start = time.process_time()
     values = bootstrap(rows, gamed, fit, counts_for(805, 1000, 8))
     assert time.process_time() - start < 10

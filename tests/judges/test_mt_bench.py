@@ -77,6 +77,14 @@ def test_scores_by_hand() -> None:
     assert score.per_question == pytest.approx({"a": 6, "b": 6}) and score.low is None
 
 
+def test_of_repeated_ratings_the_median_counts() -> None:
+    """9, 1 and 8: the median 8, where the mean would be 6."""
+    judgments = [Judgment("a", "turn1", rating, repeat=number) for number, rating in enumerate((9.0, 1.0, 8.0))]
+    entrants = {"x": Entrant((), judgments)}
+    (score,) = BENCHMARK.score([Question("a", ("1", "2"))], entrants, MTBenchConfig(repeats=3), 0, 0)["x"]
+    assert score.value == score.detail["turn1"] == 8
+
+
 @pytest.mark.assets
 def test_official_questions_temperatures_and_references(assets, scripted) -> None:
     config = MTBenchConfig(questions="official")

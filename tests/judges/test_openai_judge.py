@@ -14,7 +14,8 @@ from harness.types import Reply, Request
 from judges import JUDGES, openai_probe
 from judges.client import ask
 from judges.fake_server import FAULTS, FakeServer, script, shares
-from judges.openai_errors import NoReplyError, _retry_after, read_completion
+from judges.ledger import Ledger
+from judges.openai_errors import NoReplyError, _retry_after, read_body, read_completion, scrub
 from judges.openai_judge import OpenAIConfig, OpenAIJudge, identity, price
 from judges.pocket_judge import MODEL, PocketConfig, PocketJudge
 from judges.pocket_prompts import pair_label, pair_token, single_grade
@@ -180,6 +181,99 @@ def test_tokens_of_one_text_count_together_and_minus_infinity_is_a_number():
     assert (reply.text, reply.model, reply.prompt_tokens) == ("", "", 0)
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"code": 429, "message": "Provider returned error"}, "rate-limit"),
+        ({"code": "503", "message": "busy"}, "server"),
+        ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate-limit"),
+        ({"type": "insufficient_quota", "code": "insufficient_quota", "message": "pay first"}, "auth"),
+        ({"type": "authentication_error", "message": f"wrong key {KEY}"}, "auth"),
+        ({"code": 402, "message": "no credits"}, "auth"),
+        ({"code": "context_length_exceeded", "message": "too long"}, "context"),
+        ({"message": "blocked by the content filter"}, "refused"),
+        ({"message": "The model x does not exist"}, "model"),
+        ({"code": 400, "message": "what?"}, "bad-reply"),
+        ({"code": None, "message": "upstream went away"}, "server"),
+        ("upstream went away", "server"),
+    ],
+)
+def test_an_error_in_a_body_of_status_200_is_named_as_its_status_would_be(said, kind):
+    """Gateways pass the errors of those behind them on in this way, in the place of the choices or in the choice."""
+    for body in ({"error": said}, {"error": said, "choices": []}, {"choices": [{"error": said, "message": None}]}):
+        with pytest.raises(JudgeError, match="in a response of status 200") as caught:
+            read_body(body, KEY, "JUDGE_KEY")
+        assert caught.value.kind == kind
+        assert KEY not in str(caught.value) and caught.value.usage is None
+    whole = {"choices": [{"message": {"content": "m"}, "finish_reason": "stop", "error": None}], "error": None}
+    assert read_body(whole, KEY, "JUDGE_KEY").text == "m"
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": "3"}, (7, 3)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": float("nan")}, (0, 0)),  # 1e999 in JSON
+        ({"prompt_tokens": -50, "completion_tokens": 10**400}, (0, 0)),
+        ({"prompt_tokens": None}, (0, 0)),
+        ([1], (0, 0)),
+        (None, (0, 0)),
+    ],
+)
+def test_a_count_that_is_none_is_not_known(usage, counted):
+    reply = read_completion({"choices": [{"message": {"content": "m"}}], "usage": usage})
+    assert (reply.prompt_tokens, reply.completion_tokens) == counted
+
+
+def test_numbers_beyond_any_float_are_a_form_of_its_own():
+    top = [{"token": "m", "logprob": -(10**400)}]
+    body = {"choices": [{"message": {"content": "m"}, "logprobs": {"content": [{"top_logprobs": top}]}}]}
+    with pytest.raises(NoReplyError, match="form of its own"):
+        read_completion(body)
+
+
+@pytest.mark.parametrize(
+    "value", ["sk-secret\nsecond", "sk-\u017c\u00f3\u0142\u0107secret", "sk-secret two", "sk-secret\x7f2"]
+)
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(value, monkeypatch, tmp_path):
+    monkeypatch.setenv("JUDGE_KEY", value)
+    with FakeServer(respond) as server:
+        said = str(judge_at(server).check())
+        (outcome,) = ask(judge_at(server), [REQUEST], tmp_path / "l.sqlite", AskOptions())
+        (batched,) = ask(judge_at(server, batch=True), [REQUEST], tmp_path / "b.sqlite", AskOptions())
+    assert outcome.kind == batched.kind == "auth" and server.calls.total() == server.batches.made == 0
+    held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for text in (said, str(outcome), str(batched)):
+        assert "JUDGE_KEY" in text and "Set the variable to the key alone" in text
+        assert "secret" not in text and "second" not in text and "two" not in text
+    assert b"secret" not in held and b"JUDGE_KEY" in held
+
+
+def test_white_space_around_a_key_is_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", f" {KEY}\n")
+    with FakeServer(respond) as server:
+        assert judge_at(server).check() is None
+        assert complete(judge_at(server)).text == "m"
+
+
+def test_a_key_is_put_out_of_sight_in_every_spelling():
+    key = "sk-a\\b'c\"d"
+    spelled = {key, repr(key)[1:-1], "sk-a\\\\b'c\\\"d"}  # as it is, as Python quotes it, as JSON does
+    assert len(spelled) == 3
+    for each in spelled:
+        assert scrub(f"<{each}>", key) == "<[api key]>"
+
+
+def test_half_characters_in_a_refusal_can_be_noted(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.fail("a", "e", "m", "refused", "the model refused: \ud83d")
+        ledger.put("b", "e", "m", Reply("m", "stop", "served \ud83d", 1, 1))
+        assert (ledger.failures(), ledger.served()[0].served) == ({"refused": 1}, "served \ufffd")
+    body = {"choices": [{"message": {"content": "", "refusal": "no \ud83d"}}]}
+    with pytest.raises(JudgeError, match="refused: no \ufffd"):
+        read_body(body, KEY, "JUDGE_KEY")
+
+
 def test_retry_after_in_all_its_forms():
     assert _retry_after({"retry-after": "7"}) == 7.0
     assert _retry_after({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
@@ -187,6 +281,8 @@ def test_retry_after_in_all_its_forms():
     assert _retry_after({"retry-after": "nan"}) is None
     assert _retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
+    assert _retry_after({"retry-after": "Wed, 21 Oct 99999 07:28:00 GMT"}) is None
+    assert _retry_after({"retry-after": "Wed, 99 Foo 2099 99:99:99 GMT"}) is None
     assert 97 < (_retry_after({"retry-after": date}) or 0) <= 100
     assert _retry_after({}) is None
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 
 from harness.benchmark import Metric
+from harness.cli.wiring import load_registry
+from harness.recipe import load_recipe
+from harness.types import Score
 from reports.beside import (
     AGREES,
     DIFFERS,
@@ -22,8 +29,15 @@ from reports.beside import (
     same_judge,
     verdict,
 )
+from reports.data import to_json
+from reports.layout import build
+from reports.summary import summarise
+from reports.tables import tidy_csv
+from reports.targets import TARGETS
+from reports.trained import SAMPLED, other_settings
+from results.frames import Results
 from results.published import TABLES, published_table
-from results.run import Family, Run
+from results.run import Cell, Family, RowSpec, Run
 from tests.reports import world
 
 LC = world.METRICS[0]
@@ -97,6 +111,110 @@ def test_each_reason_is_found() -> None:
     assert reconstructed(["LC (official)", "1 of 2 seeds"]) == []
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "metric", "options", "said"),
+    [
+        ("arena_hard", "arena_hard.wr", {"style_control": True}, "style-controlled, the paper's is the plain win rate"),
+        ("arena_hard", "arena_hard.wr", {"scorer": "2025-06"}, "scorer 2025-06, the paper's is v0.1"),
+        ("arena_hard", "arena_hard.wr", {"limit": 20}, "only 20 questions"),
+        ("alpaca_eval", "alpaca_eval.lc", {"limit": 1}, "only 1 question"),
+        ("gsm8k", "gsm8k.acc", {"limit": 1000}, "only 1,000 questions"),
+        ("gsm8k", "gsm8k.acc", {"limit": 1319}, ""),  # all of them: the paper says "approximately 1,300"
+        ("alpaca_eval", "alpaca_eval.wr", {"limit": 805}, ""),
+        ("arena_hard", "arena_hard.wr", {"limit": None, "style_control": False, "scorer": "v0.1"}, ""),
+    ],
+)
+def test_another_protocol_is_not_comparable(benchmark: str, metric: str, options: dict[str, object], said: str) -> None:
+    run = world.paper().run
+    cards = tuple(
+        replace(card, parameters={**card.parameters, **options}) if card.benchmark == benchmark else card
+        for card in run.cards
+    )
+    assert why(replace(run, cards=cards), metric=metric) == said
+
+
+def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
+    """One question has no width: 50 [50, 50] against 49.62 would agree, and 90 [90, 90] would differ."""
+    paper = Beside(49.62, "p", "s")
+    for value in (50.0, 90.0):
+        found = compared(paper, value, (value, value), LC, 1)
+        assert (found.verdict, found.doubts) == (INCONCLUSIVE, ("only 1 question: too few for a verdict",))
+    assert compared(paper, 50.0, (50.0, 50.0), LC, 29).verdict == INCONCLUSIVE
+    assert compared(paper, 50.0, (50.0, 50.0), LC, 30).verdict == AGREES
+    assert compared(paper, 50.0, (None, None), LC, 30).doubts == ("no interval",)
+    results = world.paper()
+    for seed in results.run.seeds:
+        place = ("pad-ppd", "gsm8k.acc", seed)
+        results = world.with_score(results, place, value=59.3, replicates=(59.3,) * 400, n=3)
+    summary = summarise(results, TARGETS["table1"])
+    cell = summary.cells["pad-ppd", "gsm8k.acc"]
+    assert cell.beside is not None and cell.beside.verdict == INCONCLUSIVE
+    assert (
+        "against the paper: only 3 questions: too few for a verdict"
+        in dict(build(summary, results.run).footnotes).values()
+    )
+
+
+def test_a_row_trained_otherwise_never_agrees() -> None:
+    """50 [49.5, 50.5] lies within 2 of 49.62, and 60 [58, 62] differs from it, however it was trained."""
+    paper = Beside(49.62, "p", "s", doubts=("trained with other settings: alpha 0 (the paper: 0.8)",))
+    assert compared(paper, 50.0, (49.5, 50.5), LC).verdict == INCONCLUSIVE
+    assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
+    results = world.paper()
+    recipe = {**results.run.recipe, "methods": {"pad-ppd": {"alpha": 0.0}, "kd": {}}, "train": {"epochs": 5}}
+    results = replace(results, run=replace(results.run, recipe=recipe))
+    summary = summarise(results, TARGETS["table1"])
+    said = dict(build(summary, results.run).footnotes).values()
+    other = "trained with other settings: epochs 5 (the paper: 1), alpha 0 (the paper: 0.8)"
+    assert f"against the paper: {other}" in said
+    assert "against the paper: trained with other settings: epochs 5 (the paper: 1)" in said
+    whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+    cells = {row["id"]: row["cells"]["gsm8k.acc"] for row in whole["rows"]}
+    assert cells["pad-ppd"]["doubts"] == [other]
+    assert (cells["teacher"]["doubts"], cells["dpo"]["doubts"]) == ([], [])  # not trained; not in this recipe
+    (line,) = (
+        line for line in csv.DictReader(io.StringIO(tidy_csv(summary, results.run)))
+        if (line["row"], line["metric"]) == ("pad-ppd", "gsm8k.acc")
+    )  # fmt: skip
+    assert other in line["note"] and line["verdict"] != AGREES
+
+
+def test_settings_are_compared_where_the_paper_states_them() -> None:
+    """A learning rate is stated for PAD only, sampling for what learns from the student's responses."""
+    recipe = {
+        "train": {"epochs": 1, "batch_size": 128, "warmup_ratio": 0.05, "learning_rate": 1e-6, "lora": None},
+        "sampling": {"n": 2, "temperature": 0.8},
+        "methods": {
+            "kd": {"train": {"learning_rate": 1e-5, "lora": {"rank": 8}}},
+            "dpo": {"beta": 0.01, "rounds": 2},
+            "mine": {"method": "pad-ppd", "alpha": 0.8, "beta": 5.0, "train": {"warmup_ratio": 0.1}},
+        },
+    }
+    warm = "warm-up ratio 0.05 (the paper: 0.1)"
+    assert other_settings(recipe, "kd", "kd", "gemma2") == [warm, "adapters (the paper: all weights)"]
+    few = "responses per prompt 2 (the paper: 4)"
+    assert other_settings(recipe, "dpo", "dpo", "gemma2") == [warm, few, "rounds 2 (the paper: 1)"]
+    rate = "learning rate 1e-06 (the paper: 8e-07)"
+    assert other_settings(recipe, "mine", "pad-ppd", "gemma2") == ["beta 5 (the paper: 10)", rate, few]
+    assert other_settings(recipe, "mine", "pad-ppd", "llama3") == ["beta 5 (the paper: 10)", few]
+    assert other_settings(recipe, "mine", "pad-ppd-2x2", "llama3") == ["beta 5 (the paper: 10)"]
+    assert other_settings(recipe, "pro", "pro", "gemma2") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "rows"),
+    [
+        ("gemma2", "table1", ()), ("gemma2", "table2", ()), ("llama3", "table1", ()),
+        ("gemma2", "table3", ()), ("gemma2", "table6", ()), ("gemma2-as-released", "table1", SAMPLED),
+    ],
+)  # fmt: skip
+def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Collection[str]) -> None:
+    """The released code samples at temperature 1.0, where the paper says 0.8."""
+    recipe = load_recipe(name, (), load_registry(), TARGETS[target]).resolved()
+    other = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
+    assert {row for row, said in other.items() if said} == set(rows)
+
+
 def test_a_family_that_the_paper_lacks_has_no_published_values() -> None:
     run = replace(world.paper().run, family=Family("pocket", "t", "s"))
     assert published_values(run, "table1", run.columns) == {}
@@ -107,9 +225,38 @@ def test_table_2_calls_its_rows_by_rounds_and_responses() -> None:
     recipe = {"sampling": {"n": 4}, "methods": {"twice": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
     run = replace(world.paper().run, recipe=recipe)
     names = {row for _, row, _ in published_table("table2")}
-    assert paper_row("twice", run, names) == "pad-ppd 2/4"
-    assert paper_row("pad-ppd", run, names) == "pad-ppd 1/4"
+    assert paper_row("twice", run, names) == "pad-ppd-2x4"
+    assert paper_row("pad-ppd", run, names) == "pad-ppd-1x4"
     assert paper_row("pad-ppd", run, {"pad-ppd"}) == "pad-ppd"
+
+
+def test_rows_of_other_names_find_the_numbers_of_table_2() -> None:
+    recipe = {"sampling": {"n": 4}, "methods": {"pad-vpd": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
+    run = replace(world.paper().run, recipe={**world.paper().run.recipe, **recipe})
+    found = published_values(run, "table2", run.columns)
+    numbers = {row: one.value for (row, metric), one in found.items() if metric == "alpaca_eval.lc"}
+    assert numbers == {"pad-vpd": 51.42, "pad-ppd": 49.42}
+
+
+@pytest.mark.parametrize(("unit", "value"), [("h", 27.98), ("s", 27.98 * 3600)])
+def test_the_papers_gpu_hours_stand_beside_our_time_and_are_not_compared(unit: str, value: float) -> None:
+    """27.98 h are 100,728 s; the table prints them as the paper has them, in any unit of ours."""
+    specs = (RowSpec("pad-ppd-2x4", "PAD w/ PPD 2/4"),)
+    time = Metric("cost.time", "Time", "Training", unit, digits=2, measured=True)
+    base = world.paper().run
+    cells = (Cell("pad-ppd-2x4", "cost.time", 0, score="measured"),)
+    run = replace(base, rows=specs, columns=(time,), cells=cells, seeds=(0,))
+    scores = {("pad-ppd-2x4", "cost.time", 0): Score("cost.time", 9.5, None, None, n=0, unscored=0)}
+    summary = summarise(Results(run, scores), TARGETS["table2"])
+    beside = summary.cells["pad-ppd-2x4", "cost.time"].beside
+    assert beside is not None and beside.value == pytest.approx(value)
+    assert (beside.difference, beside.verdict) == (None, NOT_COMPARABLE)
+    view = build(summary, run)
+    (cell,) = view.rows[0].cells
+    assert cell.extra == ("paper 27.98 h (A800)", "not comparable")
+    notes = " ".join(text for _, text in view.footnotes)
+    assert "not comparable with the paper: another machine" in notes
+    assert '"shortens the time by 12%"' in notes and "11.2% less" in notes
 
 
 def test_every_published_judge_and_family_is_understood() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from reports.html.parts import FOLDER, visible
-from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page
+from results.trail import read_trails
+from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 60_000
@@ -182,6 +183,19 @@ def test_any_two_answers_side_by_side(page: Opened) -> None:
     verdicts = page.page.locator("#q-detail .pair").nth(1).inner_text()
     for said in ("judge-a", "judge-b", "game1", "game2", "swapped", "first: true", "[[A>B]]", "not scored"):
         assert (said in verdicts) == (said != "not scored")
+
+
+def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
+    """Whatever else stands above it: the replies on the two sides differ in length."""
+    page.choose("a", "TEACHER")
+    page.choose("b", "DPO")
+    names = page.page.locator("#q-detail .pair").nth(1).locator("h6")
+    assert names.all_inner_texts() == ["judge-a", "judge-b"] * 2
+    tops = [names.nth(place).bounding_box()["y"] for place in range(4)]
+    assert tops[:2] == tops[2:] and tops[0] < tops[1]
+    assert "0 is a tie" in page.page.inner_text("#q-reading")
+    page.choose("b", "Baseline")
+    assert "not judged itself" in page.page.locator("#q-detail .pair").nth(1).inner_text()
 
 
 def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
@@ -357,6 +371,20 @@ def test_damaged_data_is_said_and_breaks_nothing_else(browser: Any, path: Path, 
     assert opened.page.inner_text("#q-detail").startswith("This cannot be shown:")
     opened.choose("shelf", "Arena-Hard")
     assert opened.title() == "q0 (lists)"
+    opened.context.close()
+
+
+def test_lost_answers_and_judgments_are_said_on_their_side(browser: Any, tmp_path: Path) -> None:
+    _, results, store = the_page(tmp_path)
+    student = next(entry for entry in read_trails(results, store)[0].entries if entry.row == "student")
+    shutil.rmtree(store.path("answer", student.answers))
+    shutil.rmtree(store.path("judge", student.judged[0].key))
+    opened = Opened(browser, write(tmp_path / "lost.html", results, store).as_uri())
+    detail = opened.page.inner_text("#q-detail")
+    assert opened.title() == "q0 (lists)"
+    assert detail.count("answers no longer in the store") == detail.count("judgments no longer in the store") == 1
+    assert "The dpo names apple" in detail
+    assert opened.said == []
     opened.context.close()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from harness.target import Point, Target
-from reports.figures.sweeps import curve_chart, curves
+from reports.figures.sweeps import curve_chart, curves, sweeps
+from reports.palette import look
 from reports.summary import Summary, summarise
+from reports.targets import TARGETS
 from results.frames import Results
 from results.run import RowSpec
 from tests.reports import world
@@ -45,6 +48,13 @@ def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
     assert values == ["pro", "pro-8", "dpo", "dpo-8"]
 
 
+def test_points_rise_in_x_in_whatever_order_the_target_has_them() -> None:
+    target = replace(TARGET, rows=("student", "pro-8", "pro", "dpo-8", "dpo"))
+    found = results()
+    whole = summarise(found, target)
+    assert [line.x for line in curves(whole, found.run, whole.columns[0])] == [(4, 8), (4, 8)]
+
+
 def test_a_row_without_a_value_is_left_out_of_its_line() -> None:
     found = world.with_missing(results(), "pro-8", "failed: out of memory")
     line = curves(summary(found), found.run, summary(found).columns[0])[0]
@@ -69,8 +79,33 @@ def test_files_are_drawn_the_same_each_time_and_say_what_they_show() -> None:
     assert "Figure 9: Scores over n" in text  # letters are drawn as paths, their text beside them as a comment
 
 
+def test_a_method_looks_as_in_every_other_figure_whatever_else_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, not by its place: alone or after another, with the colour, marker and line of the palette."""
+    from matplotlib.axes import Axes
+
+    drawn: list[dict[str, Any]] = []
+    plot = Axes.plot
+
+    def kept(axis: Axes, *places: Any, **style: Any) -> Any:
+        drawn.append(style)
+        return plot(axis, *places, **style)
+
+    monkeypatch.setattr(Axes, "plot", kept)
+    found = results()
+    for wanted in (("pro", "dpo"), ("dpo",), ("pro",)):
+        points = {row: point for row, point in TARGET.points.items() if point.series in wanted}
+        drawn.clear()
+        sweeps(summarise(found, replace(TARGET, points=points)), found.run)
+        lines = [style for style in drawn if "label" in style]
+        assert [style["label"] for style in lines] == [series.upper() for series in wanted]
+        for series, style in zip(wanted, lines, strict=True):
+            assert (style["color"], style["marker"], style["linestyle"]) == look(series)
+
+
 def test_lines_differ_without_colour() -> None:
-    """Grey print: no two lines share marker and dashes; the picture has more than one grey."""
+    """Grey print: no two lines of Figure 4 share marker and dashes; the picture has more than one grey."""
+    series = {point.series for point in TARGETS["figure4"].points.values()}
+    assert len({(look(name).marker, look(name).line) for name in series}) == len(series) == 4
     import matplotlib.image
 
     found = results()

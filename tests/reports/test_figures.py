@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
-from reports.figures import all_figures
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.markers import MarkerStyle
+
+from reports.figures import all_figures, styled, training
+from reports.figures.bars import bars
+from reports.figures.kept import drawn_by
+from reports.figures.radar import radars
 from reports.figures.scatter import front
 from reports.figures.training import smooth
 from reports.palette import COLOURS, LOOKS, colour, look
@@ -54,6 +60,53 @@ def test_every_figure_is_drawn_where_its_data_are() -> None:
     assert list(all_figures(summarise(bare, TARGETS["table1"]), bare, ["svg"])) == [".svg"]
 
 
+def test_few_panels_leave_room_for_the_words() -> None:
+    """One, two, three rows and sixteen: title and note end inside of the figure, and panels keep their size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = [f"math {place}" for place in range(8)]
+    sizes = []
+    for count in (1, 2, 3, 16):
+        results = world.make(("teacher", "student", *(f"m{number}" for number in range(count))), (0,), replicates=50)
+        for place in [place for place in results.scores if place[1] == "mt_bench.score"]:
+            results = world.with_score(results, place, detail={f"category:{name}": 5.0 for name in names})
+        summary = summarise(results, TARGETS["table1"])
+        column = next(column for column in summary.columns if column.metric.id == "mt_bench.score")
+        figure = radars(summary, results.run, column)
+        assert figure is not None
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        texts = [figure._suptitle, *figure.texts, *(axis.title for axis in figure.axes if axis.get_visible())]  # type: ignore[attr-defined]
+        boxes = [text.get_window_extent() for text in texts if text is not None]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+        sizes.append(figure.axes[0].get_window_extent().width)
+    assert max(sizes) < 1.3 * min(sizes)
+
+
+def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
+    """Two steps: no tick at 1.5. A loss that moves by 1e-9 has no offset text, and an axis of 0.25 +- 0.025."""
+    results = full()
+    flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
+    trained = {("dpo", 0): Training({"train": 1.0}, 1, flat, "2.13")}
+    results = Results(results.run, results.scores, trained=trained)
+    figure = training.curves(summarise(results, TARGETS["table1"]), results)
+    assert figure is not None
+    figure.canvas.draw()
+    (axis,) = [axis for axis in figure.axes if axis.get_visible()]
+    assert all(tick == int(tick) for tick in axis.get_xticks())
+    assert axis.yaxis.get_offset_text().get_text() == ""
+    assert [round(end, 4) for end in axis.get_ylim()] == [0.225, 0.275]
+
+
+def test_no_percentage_beyond_a_hundred() -> None:
+    """A bar at 97 needs room for its number, so the axis goes on; its ticks do not."""
+    results = world.make(("student", "dpo"), (0,), replicates=50)
+    results = world.with_score(results, ("dpo", "gsm8k.acc", 0), value=97.0, low=95.0, high=99.0, replicates=())
+    figure = bars(summarise(results, TARGETS["table1"]), results.run)
+    axis = next(axis for axis in figure.axes if axis.get_title().startswith("GSM8K"))
+    assert axis.get_xlim()[1] > 100 and max(axis.get_xticks()) <= 100
+
+
 def test_a_pdf_has_no_date_in_it() -> None:
     results = world.make(rows=("student",), seeds=(0,))
     pdf = all_figures(summarise(results, TARGETS["table1"]), results, ["pdf"])[".pdf"]
@@ -63,6 +116,7 @@ def test_a_pdf_has_no_date_in_it() -> None:
 def test_the_front_by_hand() -> None:
     """a costs 1 and scores 5; b costs more for less; c costs 2 and scores 7; d costs as c and scores less."""
     assert front({"b": (1.5, 4), "c": (2, 7), "a": (1, 5), "d": (2, 6), "e": (3, 7)}) == ["a", "c"]
+    assert front({"low": (2, 6), "high": (2, 7), "cheap": (1, 5)}) == ["cheap", "high"]  # of equal cost the better one
     assert front({}) == []
 
 
@@ -76,8 +130,81 @@ def test_every_row_has_one_look_everywhere() -> None:
     assert len(set(COLOURS.values())) == len(COLOURS) >= 18
     assert len({one.marker for one in LOOKS.values()}) == len(LOOKS)  # told apart without colour
     assert look("my-method") == look("my-method") and colour("my-method").startswith("#")
+    dashes = [LOOKS[row].line for row in ("dckd", "adpa", "adpa+", "distillm")]
+    assert len({*dashes, *(LOOKS[row].line for row in TARGETS["table1"].rows)}) == 4 + 4
     third = {look(f"method-{number}") for number in range(40)}
     assert len(third) > 30
+
+
+def test_markers_have_shapes_of_their_own() -> None:
+    """Of two filled markers the part that both cover is at most 85% of what either does: a square lies in a circle,
+    an octagon is one.
+    """
+    grid = [(x / 50, y / 50) for x in range(-30, 31) for y in range(-30, 31)]
+    covered = {}
+    for row, one in LOOKS.items():
+        if one.marker not in ("1", "2", "3"):  # strokes
+            style = MarkerStyle(one.marker)  # type: ignore[arg-type]  # its stub leaves the star's tuple out
+            covered[row] = style.get_path().transformed(style.get_transform()).contains_points(grid)
+    pairs = [(a, b, covered[a], covered[b]) for a, b in combinations(covered, 2)]
+    alike = [(a, b) for a, b, one, other in pairs if (one & other).sum() > 0.85 * (one | other).sum()]
+    assert not alike and len(covered) == len(LOOKS) - 3
+
+
+def test_the_categories_names_stand_beside_their_circle_and_within_the_page() -> None:
+    names = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+    results = world.make(("kd", "dpo", "pro", "pad-ppd"), (0,), replicates=50)
+    detail: dict[str, float | str] = {f"category:{name}": 5.0 for name in names}
+    for row in ("kd", "dpo", "pro", "pad-ppd"):
+        results = world.with_score(results, (row, "mt_bench.score", 0), detail=detail)
+    summary = summarise(results, TARGETS["table1"])
+    with styled():
+        figure = radars(summary, results.run, summary.columns[3])
+        assert figure is not None
+        FigureCanvasAgg(figure).draw()
+    boxes = [[label.get_window_extent() for label in axis.get_xticklabels()] for axis in figure.axes]
+    page = figure.bbox.width
+    assert all(box.x0 >= 0 and box.x1 <= page for panel in boxes for box in panel)
+    for axis, panel in zip(figure.axes, boxes, strict=True):
+        circle = axis.get_window_extent()
+        assert panel[2].x0 >= circle.x1 - 1 and panel[6].x1 <= circle.x0 + 1  # reasoning, stem
+    assert all(left[2].x1 < right[6].x0 for left, right in pairwise(boxes))
+
+
+def test_many_rows_have_one_key_beside_their_panels() -> None:
+    """Six names stand in the panel, seven once for the figure, with no panel under them."""
+    for rows in (6, 7):
+        names = tuple(LOOKS)[2 : 2 + rows]
+        results = world.make(names, (0,), replicates=50)
+        trained = {(row, 0): Training({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
+        results = Results(results.run, results.scores, trained=trained)
+        figure = training.curves(summarise(results, TARGETS["table1"]), results)
+        assert figure is not None
+        panels = [axis for axis in figure.axes if axis.get_legend() is not None]
+        assert (len(figure.legends), len(panels)) == ((0, 1) if rows == 6 else (1, 0))
+        named = (*figure.legends, *(axis.get_legend() for axis in panels))[0]
+        assert [text.get_text() for text in named.get_texts()] == [world.TRUTH[row][1] for row in names]
+        if rows == 7:
+            left = named.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
+            assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < left
+
+
+def test_figures_are_drawn_again_when_a_target_changes() -> None:
+    """A target says which row is which point of a curve: no number of its table tells."""
+    code = {file.name for file in drawn_by()}
+    assert {"figure4.py", "table1.py", "palette.py", "bars.py", "layout.py"} <= code
+
+
+def test_diamonds_stand_where_the_papers_value_can_be_compared() -> None:
+    results = world.paper(("student", "simpo", "pad-ppd"), (0,))
+    judges = {**results.run.judges, "arena_hard": "another-judge"}
+    results = replace(results, run=replace(results.run, judges=judges))
+    figure = bars(summarise(results, TARGETS["table1"]), results.run)
+    diamonds = {
+        axis.get_title().partition("\n")[0]: sum(line.get_marker() == "D" for line in axis.get_lines())
+        for axis in figure.axes
+    }
+    assert diamonds == {"AlpacaEval 2": 3, "Arena-Hard": 0, "MT-Bench": 3, "GSM8K": 3}
 
 
 def test_neighbours_of_the_papers_table_differ_in_grey() -> None:

@@ -34,13 +34,13 @@ def together(table, paired=True, replicates=200):
 
 def test_kappa_and_ac1_by_hand():
     """20 both model, 15 both baseline, 5 + 10 apart: agreement 35/50 = 0.7. Shares of model: 0.5 and 0.6, so chance
-    is 0.5 * 0.6 + 0.5 * 0.4 = 0.5 and kappa (0.7 - 0.5) / 0.5 = 0.4. AC1: mean share 0.55, chance 2 * 0.55 * 0.45 =
-    0.495, so 0.205 / 0.505 = 0.40594."""
+    is 0.5 * 0.6 + 0.5 * 0.4 = 0.5 and kappa (0.7 - 0.5) / 0.5 = 0.4. AC1 over three labels: mean shares 0.55, 0.45
+    and 0, chance 2 * 0.55 * 0.45 / 2 = 0.2475, so 0.4525 / 0.7525 = 0.60133."""
     a, b = [1] * 25 + [0] * 25, [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
     found = together(matrix({"a": a, "b": b}))
     assert found.agreement == pytest.approx(0.7)
     assert found.kappa == pytest.approx(0.4)
-    assert found.ac1 == pytest.approx(0.205 / 0.505)
+    assert found.ac1 == pytest.approx(0.4525 / 0.7525)
     assert found.confusion == ((0, 0, 0), (0, 15, 10), (0, 5, 20))
     assert found.kappa_interval.low < 0.4 < found.kappa_interval.high
     assert (found.mean_a, found.mean_b) == (0.5, 0.6)
@@ -89,9 +89,9 @@ def test_weighted_kappa_counts_grades_that_nobody_gave():
 
 def test_gwet_with_three_labels():
     """Three labels, both judges always right on 10 each: chance is sum(1/3 * 2/3) / 2 = 1/3, AC1 = 1."""
-    assert gwet(10 * np.eye(3)[None], 3)[0] == pytest.approx(1.0)
+    assert gwet(10 * np.eye(3)[None])[0] == pytest.approx(1.0)
     uniform = np.full((1, 3, 3), 1.0)  # agreement 1/3 = chance
-    assert gwet(uniform, 3)[0] == pytest.approx(0.0)
+    assert gwet(uniform)[0] == pytest.approx(0.0)
 
 
 def test_krippendorffs_alpha_of_labels_by_hand():
@@ -189,3 +189,38 @@ def test_real_judges_agree_as_the_official_tools_say():
         assert sorted(found.rows) == pair["models"]
         assert found.spearman == pytest.approx(pair["spearman"], abs=1e-6)
         assert found.kendall == pytest.approx(pair["kendall"], abs=1e-6)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_intervals_take_the_question_as_the_unit(paired):
+    """Each of 12 questions nine times over says nothing new: the same intervals, for two judges and for three."""
+    rng = np.random.default_rng(0)
+    columns = {name: rng.integers(0, 2, 12) if paired else rng.integers(1, 6, 12) for name in "abc"}
+    table = matrix(columns)
+    copies = [table.set_index(table.index.set_levels([f"m{n}"], level="row")) for n in range(9)]
+    often = pd.concat(copies)
+    one, nine = (agree((each, each.notna()), ("a", "b"), paired, 300, 0) for each in (table, often))
+    assert nine.agreement_interval == pytest.approx(one.agreement_interval)
+    assert nine.kappa_interval == pytest.approx(one.kappa_interval)
+    assert nine.n == 9 * one.n
+    # alpha itself corrects for the number of verdicts, n / (n - 1): 36 of them or 324
+    few, many = (krippendorff(each, paired, 300, 0) for each in (table, often))
+    assert many.interval == pytest.approx(few.interval, abs=0.06)
+    assert many.interval.high - many.interval.low > 0.9 * (few.interval.high - few.interval.low)
+
+
+def test_one_tie_does_not_move_ac1_by_a_step():
+    """One of 50 verdicts becomes a tie: agreement falls by 2 points, AC1 by little more."""
+    a, b = [1] * 25 + [0] * 25, [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
+    before, after = together(matrix({"a": a, "b": b})), together(matrix({"a": a, "b": [0.5, *b[1:]]}))
+    assert before.agreement - after.agreement == pytest.approx(0.02)
+    assert abs(before.ac1 - after.ac1) < 0.03
+
+
+def test_only_items_that_both_were_asked_about_can_be_unscored():
+    """Four items; b was asked about three and gave no verdict on one of them: 2 compared, 1 dropped."""
+    table = matrix({"a": [1, 1, 1, 1], "b": [1, 1, np.nan, np.nan]})
+    asked = table.notna()
+    asked.loc[asked.index[2], "b"] = True
+    found = agree((table, asked), ("a", "b"), True, 0, 0)
+    assert (found.n, found.dropped) == (2, 1)

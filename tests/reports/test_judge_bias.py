@@ -12,10 +12,13 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from reports.judges.bias import conditional_position, effects, is_soft
+from reports.judges.bias import conditional_position, effects
+from reports.judges.compare import compare
 from reports.judges.families import family_of, leakage_warning, own_rows
 from reports.judges.features import has_list, has_markdown
+from reports.judges.grids import grids
 from reports.judges.panel import ITEM, Estimate, Facts, Panel, frame
+from reports.judges.quality import TRUTH, is_soft
 from reports.judges.ranking import comparisons, conclusion, kendalls, rank_agreement, ranking, spearmans
 from reports.judges.regression import least_squares, logistic
 from reports.judges.reliability import reliability
@@ -56,14 +59,15 @@ def test_an_unbiased_judge_is_not_flagged(script, simulated):
 def test_without_truth_and_without_other_judges_only_position_is_flagged(script, simulated):
     """Longer answers may be better ones: with nothing to hold quality fixed, no other effect is called a bias."""
     alone = replace(simulated, calls=simulated.calls[simulated.calls["judge"] == "length"])
-    found = {e.name: e for e in effects(alone, "alpaca_eval", "length", script.Setting("words", 10.0, use_truth=False))}
+    found = {e.name: e for e in effects(alone, "alpaca_eval", "length", script.Setting(use_truth=False))}
     assert found["length"].given == "nothing"
     assert not found["length"].flagged
     held = replace(simulated, calls=simulated.calls[simulated.calls["judge"] == "position"])
-    found = {
-        e.name: e for e in effects(held, "alpaca_eval", "position", script.Setting("words", 10.0, use_truth=False))
-    }
+    found = {e.name: e for e in effects(held, "alpaca_eval", "position", script.Setting(use_truth=False))}
     assert found["position"].flagged
+    held = replace(held, items=held.items.assign(quality=np.nan), judges={"position": held.judges["position"]})
+    (row,) = grids(compare(held, replicates=100))[0].rows
+    assert row[4] == "position"
 
 
 def test_hard_verdicts_are_measured_on_their_own_scale(script, simulated):
@@ -71,7 +75,7 @@ def test_hard_verdicts_are_measured_on_their_own_scale(script, simulated):
     won = (np.sign(simulated.calls["verdict"] - 0.5) + 1) / 2
     hard = replace(simulated, calls=simulated.calls.assign(verdict=won))
     found = script.measure(hard, "position", use_truth=True)["position"]
-    assert found.unit == "log-odds of verdicts"
+    assert (found.unit, found.given) == ("log-odds of verdicts", TRUTH)
     assert found.flagged
     assert found.value > 0
     assert not is_soft(hard.calls["verdict"].to_numpy())
@@ -124,7 +128,7 @@ def test_noise_and_order_by_hand():
     found = reliability(calls, items("q"), True, 100, 0)
     assert (found.repeat_disagreement.value, found.repeat_disagreement.n) == (0.5, 2)
     assert (found.flip.value, found.flip.n) == (0.5, 4)
-    assert found.flip_excess.value == 0.0
+    assert (found.flip_excess.value, found.flip_excess.interval) == (0.0, (0.0, 0.0))
     assert found.unparsed.value == 0.0
 
 
@@ -141,6 +145,9 @@ def test_unparsed_and_longer_wins_by_hand():
     found = reliability(calls, items("abcd", length=[1.0, -1.0, 1.0, 1.0]), True, 100, 0)
     assert found.unparsed.value == 0.25
     assert (found.longer.value, found.longer.n) == (pytest.approx(2 / 3), 3)
+    assert found.lists.value is None  # nobody wrote one
+    listed = reliability(calls, items("abcd", length=1.0, lists=[-1.0, -1.0, 0.0, 1.0]), True, 100, 0)
+    assert (listed.lists.value, listed.lists.n) == (0.0, 2)  # a and b lose to an answer without, which has won
     assert found.flip.value is None
 
 
@@ -200,7 +207,7 @@ def test_rankings_and_their_agreement_by_hand():
 def test_conclusions_are_kept_lost_or_reversed():
     first = rates({"student": 0, "a": 1, "b": 1, "c": 1})
     planned = comparisons(list(first), "student", ("student",))
-    assert planned == [("a", "student"), ("b", "student"), ("c", "student")]
+    assert planned == [[("a", "student"), ("b", "student"), ("c", "student")]]
     other = rates({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
     found = conclusion(("other", "first"), first, other, planned, {"a": "A", "student": "S"})
     assert (found.kept, found.lost, found.reversed) == (("A > S",), ("b > S",), ("c > S",))
@@ -210,9 +217,9 @@ def test_conclusions_are_kept_lost_or_reversed():
     )
     assert again.verdict == "survives"
     assert again.line.startswith("Under other it survives: 3 of 3 significant differences are found again")
-    nothing = conclusion(("other", "first"), rates({"student": 0, "a": 0}), other, [("a", "student")], {})
+    nothing = conclusion(("other", "first"), rates({"student": 0, "a": 0}), other, [[("a", "student")]], {})
     assert nothing.verdict == "nothing to survive"
-    assert comparisons(["a", "b"], "", ()) == [("a", "b")]
+    assert comparisons(["a", "b"], "", ()) == [[("a", "b")]]
 
 
 def yardstick():
@@ -277,7 +284,7 @@ def test_lists_and_markdown_are_seen():
 def test_grades_are_measured_in_points():
     """Grades that rise by 2 with the answer's saturated length at equal true quality: the slope is 2."""
     rng = np.random.default_rng(0)
-    length = rng.normal(0, 100, 80)
+    length = rng.normal(1000, 100, 80)  # tanh of lengths not centred would be 1 for all
     made = items([str(n) for n in range(80)], length=length, quality=0.5)
     grades = 5 + 2 * np.tanh((length - length.mean()) / length.std()) + 0.1 * rng.normal(size=80)
     rows = [

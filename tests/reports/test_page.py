@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +16,8 @@ from markupsafe import Markup
 
 from harness.errors import UserError
 from harness.stage import Stage
-from harness.types import Question
-from reports.html import card, page, parts, questions, tables
+from harness.types import Judgment, Question
+from reports.html import card, page, parts, questions, reading, tables
 from reports.layout import build
 from reports.summary import summarise
 from reports.targets import TARGETS
@@ -356,6 +357,37 @@ def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Pa
         left.answers(trail.entries[0].answers)
 
 
+def test_a_page_of_a_store_with_lost_and_damaged_artifacts_says_so(tmp_path: Path) -> None:
+    """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and verdicts damaged."""
+    store = ArtifactStore(tmp_path / "store")
+    results = shelves.make(store, books()[:1], rows(), (0,))
+    (trail,) = read_trails(results, store)
+    teacher, student, dpo = trail.entries
+    shutil.rmtree(store.path("answer", student.answers))
+    (store.path("answer", teacher.answers) / "answers.jsonl").unlink()
+    (store.path("answer", dpo.answers) / "answers.jsonl").write_bytes(b'{"broken\xff')
+    (store.path("judge", dpo.judged[0].key) / "judgments.jsonl").write_text('{"broken')
+    shutil.rmtree(store.path("judge", student.judged[0].key))
+    (store.path("judge", teacher.judged[1].key) / "meta.json").write_text("{")
+    reader = Reader(write(tmp_path / "p.html", results, store).read_text(encoding="utf-8"))
+    assert "STUDENT" in reader.text and "No question" not in reader.text  # the table is there
+    data = chunks(reader)
+    judge = dpo.judged[0].judge
+    assert data["questions-index-0"]["sides"] == [["TEACHER", 0], ["STUDENT", 0], ["DPO", 0]]
+    assert data["questions-index-0"]["lost"] == [
+        ["answers damaged in the store", ""],
+        ["answers no longer in the store", "judgments no longer in the store"],
+        ["answers damaged in the store", f"{judge}: judgments damaged in the store"],
+    ]
+    first = data["questions-block-0-0"][0]
+    assert first["answers"] == [None, None, None] and first["turns"] == ["Name 0 fruits."]
+    assert [len(side) for side in first["judgments"]] == [1, 0, 1]
+    whole = replace(trail, baseline=student.answers, baseline_row="student")
+    texts = {"arena_hard": books()[0].questions}
+    (shelf,) = questions.shelves([questions.Source("Table 1", results, (whole,), texts)])
+    assert parts.unpack(questions.contents(shelf)[1][0])[0]["baseline"] == []  # not the official one in its place
+
+
 def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None:
     results = world.make(("student", "kd"), (0,))
     begun = Results(replace(results.run, finished=False), {}, dict.fromkeys(results.scores, "not run yet"))
@@ -379,6 +411,53 @@ def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     (trail,) = read_trails(results, store)
     assert trail.judges[0] == "judge-a"
     assert sorted(trail.judges[1:]) == ["judge-a (temperature=0.5)", "pocket"]
+
+
+def test_a_judge_has_one_name_and_one_place_on_both_sides(tmp_path: Path) -> None:
+    """Two rows and seeds, four more settings of one judge: the keys of artifacts, which are hashes, come in any order.
+    Of two judges with one name, neither is called by the bare name; names of compare-judges take the model's place."""
+    store = ArtifactStore(tmp_path)
+    book = replace(books()[0], judges={})
+    results = shelves.make(store, [book], ("student", "dpo"), (0, 1))
+    (trail,) = read_trails(results, store)
+    names = {}
+    for entry in trail.entries:
+        for value in (0.9, 0.1, 0.5, 0.7):
+            params = {"benchmark": book.name, "judge": {"kind": "openai", "model": "judge-a", "temperature": value}}
+            stage = Stage("judge", "j", params, {"answers": f"answer/{entry.answers}"})
+            store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
+            names |= {stage.key: "warm"} if value > 0.6 else {}
+        for seed in (1, 2):  # the same to a reader's eye: another kind's settings are not spelled out
+            params = {"benchmark": book.name, "judge": {"kind": "pocket", "seed": seed}}
+            stage = Stage("judge", "j", params, {"answers": f"answer/{entry.answers}"})
+            store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
+    (trail,) = read_trails(results, store, names)
+    said = [[each.judge for each in entry.judged] for entry in trail.entries]
+    assert all(each == said[0] for each in said)
+    assert said[0][0] == "judge-a"
+    assert said[0][1:3] == ["judge-a (temperature=0.1)", "judge-a (temperature=0.5)"]
+    assert [name.split("#")[0] for name in said[0][3:5]] == ["pocket ", "pocket "]
+    assert said[0][5:] == ["warm (temperature=0.7)", "warm (temperature=0.9)"]
+    shelf = questions.shelves([questions.Source("Table 1", results, (trail,))])[0]
+    assert list(shelf.judges) == said[0]
+
+
+def test_verdicts_are_explained_by_what_stands_in_them() -> None:
+    def said(*made: Judgment) -> str:
+        return " ".join(reading.reading(made, shares=False))
+
+    one = Judgment("q", "preference", 0.509, reply="M", meta={"model_first": False})
+    assert "between 0 (the baseline's answer is better) and 1" in said(one)
+    assert "A reply of m picks the answer shown first" in said(one) and "order1" not in said(one)
+    games = said(
+        *(Judgment("q", f"turn1:game{n}", -2.0, reply="[[A>>B]]", meta={"model_first": n == 2}) for n in (1, 2))
+    )
+    assert "below 0 the baseline's" in games and "game1 and game2: the same two answers" in games
+    assert "reply of m" not in games and "grades" not in games
+    assert said(Judgment("q", "turn1", 8.0)) == "Verdicts are grades of the answer to that turn; higher is better."
+    assert "flexible-extract takes the last number" in said(Judgment("q", "strict-match", 1.0))
+    assert reading.reading([Judgment("q", "my-own", 1.0)], shares=False) == []
+    assert reading.reading([], shares=True) == [reading.SHARE]
 
 
 def test_the_run_card_adds_up() -> None:
@@ -405,6 +484,12 @@ def test_the_run_card_adds_up() -> None:
     ]
     unknown = card.costs(markers, lambda benchmark, read, written: None if read == 100 else 0.03)
     assert unknown.rows[1][7].text == "$0.03 + unknown"
+
+
+def test_the_run_card_speaks_no_python() -> None:
+    assert [card.said(value) for value in (True, False, None, 0, 0.5, "both", ["a", None])] == [
+        "yes", "no", "none", "0", "0.5", "both", "a, none",
+    ]  # fmt: skip
 
 
 def test_durations_and_sizes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +16,16 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
+from reports import layout
 from reports.data import to_json
 from reports.figures import bar_chart
 from reports.latex import escape_latex, latex
 from reports.layout import build
 from reports.palette import COLOURS, colour
 from reports.report import terminal, write_report
+from reports.settings import settings_csv
 from reports.summary import summarise
-from reports.tables import escape_markdown, markdown, tidy_csv
+from reports.tables import escape_markdown, inert, markdown, raised, tidy_csv
 from reports.targets import TARGETS
 from reports.wording import clean, percent
 from results.frames import Results
@@ -30,7 +33,7 @@ from results.run import Family
 from tests.reports import world
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ ^ ~ {} 中 é"
+HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ ^ ~ {} 中 éßŁźîçạőřÅ"
 
 
 def written(results: Results, min_coverage: float = 0.98) -> dict[str, str]:
@@ -80,6 +83,52 @@ def test_answers_that_speak_to_the_judge_are_counted_under_the_table() -> None:
         results = world.with_score(results, place, detail={"injection": count})
     lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
     assert [line.count("3 answers with text directed at a judge") for line in lines] == [1, 0, 0, 0]
+
+
+def test_missing_verdicts_are_counted_under_the_table() -> None:
+    """One seed lacks 3 of 400 verdicts, and LC and WR share them; another lacks none of its 400."""
+    results = world.make()
+    for metric in ("alpaca_eval.lc", "alpaca_eval.wr"):
+        for row, missing in (("dpo", 3.0), ("kd", 0.0)):
+            detail = {"verdicts": 400.0, "verdicts_missing": missing, "questions_covered": 200 - missing / 2}
+            results = world.with_score(results, (row, metric, 0), detail=detail)
+    lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
+    said = "0 unscored in all rows and seeds, 3 of 800 verdicts missing; judge"
+    assert [line.count(said) for line in lines] == [1, 0, 0, 0]
+
+
+def test_unscored_questions_count_once_for_all_metrics_of_a_benchmark() -> None:
+    """LC and WR have the same judgments: two questions of one model without a verdict are two, not four."""
+    results = world.make()
+    for metric in ("alpaca_eval.lc", "alpaca_eval.wr"):
+        results = world.with_score(results, ("dpo", metric, 0), n=148, unscored=2)
+    assert "AlpacaEval 2: 148 to 150 questions, 2 unscored in all rows and seeds;" in written(results)["md"]
+
+
+def test_counts_have_their_thousands_parted_alike() -> None:
+    results = world.make(("student", "dpo"), seeds=(0,), questions=1319)
+    for row in ("student", "dpo"):
+        lengths = {"mean_length": 2043.4, "baseline_length": 1500.0, "truncated": 0.0}
+        short = {"n": 1000 if row == "dpo" else 1319, "unscored": 1200, "detail": lengths}
+        results = world.with_score(results, (row, "alpaca_eval.wr", 0), **short)
+    baseline = replace(results.run, recipe={**results.run.recipe, "baseline": "student"})
+    text = written(replace(results, run=baseline), min_coverage=0.1)["md"]
+    assert "2,043 chars (baseline 1,500)" in text
+    assert "1,000 to 1,319 questions, 2,400 unscored" in text
+
+
+def test_points_of_ten_keep_two_digits_and_percentages_one() -> None:
+    view = build(summarise(world.make(), TARGETS["table1"]), world.make().run)
+    ppd = next(row for row in view.rows if row.title == "PAD-PPD")
+    printed = [re.findall(r"\.(\d+)", cell.change + cell.interval) for cell in ppd.cells]
+    assert [[len(digits) for digits in cell] for cell in printed] == [[1] * 3] * 3 + [[2] * 3] + [[1] * 3]
+
+
+def test_footnote_letters_leave_out_q_which_cannot_be_raised() -> None:
+    """25 letters, then aa, ab, ...; every one has a superscript form."""
+    letters = [layout._letter(number) for number in range(52)]
+    assert letters[15:18] == ["p", "r", "s"] and letters[24:27] == ["z", "aa", "ab"] and letters[50] == "ba"
+    assert all(raised((letter,)) != letter for letter in letters)
 
 
 def test_the_terminal_table_fits_120_columns() -> None:
@@ -211,6 +260,35 @@ def test_json_has_every_number_of_the_csv() -> None:
     assert (column["margin"], column["tests_against_reference"], column["tests_of_focus"]) == (2.0, 8, 7)
 
 
+def test_json_counts_unscored_questions_and_withholds_what_is_refused() -> None:
+    categories: dict[str, float | str] = {"category:math": 5.0, "category:writing": 7.0}
+    results = world.with_score(world.make(seeds=(0,)), ("pro", "mt_bench.score", 0), n=136, unscored=14)
+    results = world.with_score(results, ("pro", "mt_bench.score", 0), detail=categories)
+    for least, shown in ((0.98, {}), (0.5, {"math": 5.0, "writing": 7.0})):
+        summary = summarise(results, TARGETS["table1"], least)
+        whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+        cell = next(row for row in whole["rows"] if row["id"] == "pro")["cells"]["mt_bench.score"]
+        assert (cell["unscored"], cell["refused"], cell["categories"]) == (14, not shown, shown)
+
+
+def test_a_spreadsheet_runs_nothing() -> None:
+    assert [inert(text) for text in ("=1+1", "+1", "-1", "@SUM(1)", "a=1", "")] == [
+        "'=1+1", "'+1", "'-1", "'@SUM(1)", "a=1", "",
+    ]  # fmt: skip
+    run = world.paper().run
+    named = replace(run, name="=1+1", recipe={"methods": {}}, family=replace(run.family, name="@family"))
+    lines = list(csv.DictReader(io.StringIO(settings_csv(TARGETS["table4"], named))))
+    assert {(line["run"], line["family"]) for line in lines} == {("'=1+1", "'@family")}
+
+
+def test_a_latex_line_that_begins_with_a_bracket_is_no_argument() -> None:
+    results = world.make(("student", "kd"), seeds=(0,))
+    rows = tuple(replace(row, title="[2pt] of it") for row in results.run.rows)
+    text = written(Results(replace(results.run, rows=rows), results.scores))["tex"]
+    assert "{} [2pt] of it" in text
+    assert not re.search(r"^\s*\[", text, re.MULTILINE)
+
+
 def test_hostile_names_change_nothing_but_themselves() -> None:
     files = written(hostile())
     chart = bar_chart(summarise(hostile(), TARGETS["table1"]), hostile().run, ["svg"])["svg"]
@@ -226,8 +304,18 @@ def test_hostile_names_change_nothing_but_themselves() -> None:
 
 def test_escapes() -> None:
     assert escape_latex("50% & $x_1$ {\\a} #") == r"50\% \& \$x\_1\$ \{\textbackslash{}a\} \#"
-    assert escape_latex("é ↑ 中") == r"e $\uparrow$ [U+4E2D]"
+    assert escape_latex("é ↑ 中") == r"\'{e} $\uparrow$ [U+4E2D]"
+    assert escape_latex("Müller, straße, cafe\u0301 ñ ç Łódź î ế") == (
+        r"M\"{u}ller, stra\ss{}e, caf\'{e} \~{n} \c{c} \L{}\'{o}d\'{z} \^{\i } e"  # two accents: the letter alone
+    )
     assert escape_markdown("a|b <i>*c*</i> `d` [e](f)") == r"a\|b &lt;i&gt;\*c\*&lt;/i&gt; \`d\` \[e\](f)"
+    assert escape_markdown("$x$ costs $5") == r"\$x\$ costs \$5"
+    begun = ("# a", "#12", "- a", "+ a", "1. a", "23) a", "---")
+    assert [escape_markdown(text) for text in begun] == [
+        r"\# a", r"\#12", r"\- a", r"\+ a", r"1\. a", r"23\) a", r"\---",
+    ]  # fmt: skip
+    inside = ("C# a", "-", "-2+3", "1.5 a", "PAD w/ PPD 2/4", "a - b", "(1) a")
+    assert [escape_markdown(text) for text in inside] == list(inside)
     assert clean("a\tb\nc\x1b[0m\u202e") == "a b c\ufffd[0m\ufffd"
     assert percent(0.979) == "97%"
     assert percent(0.29) == "29%"  # 0.29 * 100 is 28.999999999999996

@@ -14,9 +14,10 @@ from harness.stats import Draws, SeedNoise
 from harness.types import Score
 from reports.cells import Split, split
 from reports.layout import build
-from reports.summary import summarise
+from reports.summary import scale, summarise
 from reports.targets import TARGETS, find_target
 from results.frames import Results
+from results.lineage import Training
 from results.run import Cell, Family, RowSpec, Run
 from tests.reports import world
 
@@ -85,6 +86,19 @@ def test_an_interval_of_percentages_stays_within_0_and_100() -> None:
     assert (cell.low, cell.high) == (0, 100)
 
 
+def test_an_interval_of_points_stays_on_the_scale_of_its_unit() -> None:
+    assert [scale(replace(METRIC, unit=unit)) for unit in ("%", "1-10", "1~10", "s", "")] == [
+        (0, 100), (1, 10), (1, 10), None, None,
+    ]  # fmt: skip
+    results = by_hand({"kd": [one(4, [4] * 400), one(9, [9] * 400)]})
+    points = replace(results, run=replace(results.run, columns=(replace(METRIC, unit="1-10"),)))
+    summary = summarise(points, TABLE1)  # 6.5 -+ 12.7 * 2.5
+    assert (summary.cells["kd", METRIC.id].low, summary.cells["kd", METRIC.id].high) == (1, 10)
+    assert "They end where a scale does." in " ".join(build(summary, points.run).legend)
+    inside = by_hand({"kd": [one(50, [50] * 400)]})
+    assert "where a scale does" not in " ".join(build(summarise(inside, TABLE1), inside.run).legend)
+
+
 def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
     """PAD-PPD 50, KD 45 in all 399 replicates, DPO 49 in 392 and 51 in 7 of them, the student 40.
 
@@ -113,6 +127,16 @@ def test_a_focus_row_that_is_worse_says_so() -> None:
     rows: dict[str, list[Score | None]] = {"kd": [one(45, [45] * 399)], "pad-ppd": [one(40, [40] * 399)]}
     view = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run)
     assert [row.cells[0].against for row in view.rows] == ["‡", ""]
+
+
+def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
+    """PAD-PPD 50 minus KD: of 999 replicates 100 are 1, 799 are 5 and 100 are 6: 5 [1, 6], not 5 [-6, -1] or [6, 1]."""
+    rows: dict[str, list[Score | None]] = {
+        "kd": [one(45, [49] * 100 + [45] * 799 + [44] * 100)],
+        "pad-ppd": [one(50, [50] * 999)],
+    }
+    focus = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].focus
+    assert focus is not None and (focus.delta, focus.low, focus.high) == (5, 1, 6)
 
 
 def test_rows_that_cannot_be_told_from_the_best_are_tied() -> None:
@@ -144,6 +168,57 @@ def test_variance_is_split_by_where_it_comes_from() -> None:
     assert split(None, draws, []) is None
 
 
+def test_the_judges_noise_in_the_split_is_that_of_trained_rows() -> None:
+    """Only the student, which nobody trained, was judged twice: of the trained rows the noise is not known."""
+    twice = {"judge_repeats": 2.0, "judge_variance": 40.0}
+    rows: dict[str, list[Score | None]] = {
+        "student": [replace(one(30, [29, 31] * 200), detail=twice)] * 2,
+        "kd": [one(40, [38, 42] * 200), one(44, [43, 45] * 200)],
+    }
+    found = summarise(by_hand(rows), TABLE1).columns[0].split
+    assert found is not None and found.judge is None
+    rows["kd"] = [replace(each, detail=twice) for each in rows["kd"] if each]
+    found = summarise(by_hand(rows), TABLE1).columns[0].split
+    assert found is not None and found.judge is not None
+
+
+def test_one_seed_among_several_has_the_seeds_noise_in_its_interval() -> None:
+    """KD 38 and 42: a seed's variance 8 about its mean, known with one degree of freedom (t = 12.706). DPO has one
+    seed only: 60 -+ 12.706 sqrt(8) holds all of it, so no footnote says that its interval is over questions only.
+    The student's is.
+    """
+    rows: dict[str, list[Score | None]] = {
+        "student": [one(30, [30] * 400)],
+        "kd": [one(38, [38] * 400), one(42, [42] * 400)],
+        "dpo": [one(60, [60] * 400), None],
+    }
+    results = by_hand(rows)
+    metric = replace(METRIC, unit="")  # no scale, so that no end is cut
+    results = replace(results, run=replace(results.run, columns=(metric,)))
+    summary = summarise(results, TABLE1)
+    cell = summary.cells["dpo", METRIC.id]
+    assert (cell.low, cell.high) == pytest.approx((60 - 12.7062 * 8**0.5, 60 + 12.7062 * 8**0.5), abs=1e-3)
+    view = build(summary, results.run)
+    texts = dict(view.footnotes)
+    said = {row.title: [texts[mark] for mark in row.marks] for row in view.rows}
+    only = "one seed: the interval is over questions only"
+    assert said == {"STUDENT": [only], "KD": [], "DPO": []}
+    alone = by_hand({"student": rows["student"], "dpo": [*rows["dpo"]]})  # no row has several: then it is questions'
+    view = build(summarise(alone, TABLE1), alone.run)
+    assert [only in [dict(view.footnotes)[mark] for mark in row.marks] for row in view.rows] == [True, True]
+
+
+def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
+    """Seed 0 has all 100 verdicts and is 50, seed 1 none and could be 0 to 100: 25 to 75, half covered."""
+    nothing = replace(one(None, [], n=0, unscored=100), detail={"lowest": 0.0, "highest": 100.0})
+    rows: dict[str, list[Score | None]] = {"kd": [one(50, [50] * 99), nothing]}
+    cell = summarise(by_hand(rows), TABLE1, min_coverage=0.4).cells["kd", METRIC.id]
+    assert (cell.value, cell.unscored, cell.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
+    view = build(summarise(by_hand(rows), TABLE1, min_coverage=0.4), by_hand(rows).run)
+    assert view.rows[0].cells[0].extra == ("coverage 50%", "could be 25.0-75.0")
+    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].refused
+
+
 def test_what_missing_verdicts_could_make_of_a_value() -> None:
     """Seed 0 could be 40 to 60, seed 1 has all verdicts and is 50: the mean of the bounds is 45 to 55."""
     gap = replace(one(50, [50] * 99, n=90, unscored=10), detail={"lowest": 40.0, "highest": 60.0})
@@ -154,6 +229,31 @@ def test_what_missing_verdicts_could_make_of_a_value() -> None:
     assert view.rows[0].cells[0].extra == ("coverage 95%", "could be 45.0-55.0")
     refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
     assert refused.refused and refused.bounds is None
+    rows = {"kd": [replace(gap, n=99, unscored=1)]}  # enough to be shown unasked: then nothing is said beside it
+    view = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run)
+    assert view.rows[0].cells[0].extra == ()
+
+
+def test_few_optimiser_steps_are_said_below_the_table() -> None:
+    """dpo made 2 steps with one seed and 3 with the other, kd 5: only dpo's are few."""
+    results = world.make(("student", "dpo", "kd"), (0, 1), replicates=50)
+    made = {("dpo", 0): 2, ("dpo", 1): 3, ("kd", 0): 5, ("kd", 1): 5}
+    curves = {place: tuple({"step": step} for step in range(count)) for place, count in made.items()}
+    trained = {place: Training({"train": 1.0}, 1, curve) for place, curve in curves.items()}
+    summary = summarise(Results(results.run, results.scores, trained=trained), TARGETS["table1"])
+    assert summary.steps == {"dpo": 2, "kd": 5}
+    (line,) = [line for line in build(summary, results.run).legend if "optimiser step" in line]
+    assert line == "2 optimiser steps (DPO): so few that the options of the loss hardly matter."
+    assert not any(
+        "optimiser step" in line for line in build(summarise(results, TARGETS["table1"]), results.run).legend
+    )
+
+
+def test_one_is_one_and_a_seed_is_said_to_be_one() -> None:
+    results = world.make(("student", "dpo"), (0,), replicates=200)
+    text = " ".join(build(summarise(results, TARGETS["table1"]), results.run).legend)
+    assert "after Holm's correction for the 1 comparison of each column)" in text
+    assert "Detectable, for this seed only: the smallest" in text
 
 
 def test_holm_runs_over_the_methods_of_a_column() -> None:
@@ -194,6 +294,17 @@ def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
     assert summary.columns[0].comparisons == 1
     assert summary.cells["dpo", "gsm8k.acc"].value == 45  # exactly 98%
     assert summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", "gsm8k.acc"].value == 46
+
+
+def test_half_judged_questions_are_refused_like_missing_ones() -> None:
+    """All 100 questions count, each with one of two verdicts: 50 of 100. Two seeds, the other whole: 150 of 200."""
+    half = replace(one(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50})
+    results = by_hand({"kd": [half], "dpo": [half, one(46, [46.0] * 99)]})
+    cells = summarise(results, TABLE1).cells
+    assert cells["kd", METRIC.id].refused and cells["kd", METRIC.id].coverage == pytest.approx(0.5)
+    assert cells["dpo", METRIC.id].refused and cells["dpo", METRIC.id].coverage == pytest.approx(0.75)
+    assert (cells["kd", METRIC.id].verdicts, cells["kd", METRIC.id].missing) == (200, 100)
+    assert results.frame().loc[lambda table: table.row == "kd", "coverage"].tolist()[0] == pytest.approx(0.5)
 
 
 def test_a_refused_student_withholds_every_change() -> None:
@@ -239,6 +350,71 @@ def test_few_questions_and_few_replicates_are_said() -> None:
     assert "only 3 questions" in summary.columns[0].warnings[0]
     cell = summary.cells["kd", "gsm8k.acc"]  # p would be 0.002
     assert (cell.delta, cell.p, cell.significant) == (6, None, False)
+
+
+def test_thirty_questions_are_tested_and_of_two_rows_the_fewer_count() -> None:
+    base = [40.0] * 999
+    rows: dict[str, list[Score | None]] = {"student": [one(40, base, n=30)], "kd": [one(46, [46.0] * 999, n=30)]}
+    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].p == pytest.approx(2 / 1000)
+    rows = {"student": [one(40, base, n=3)], "kd": [one(46, [46.0] * 999)], "dpo": [one(47, [47.0] * 999)]}
+    summary = summarise(by_hand(rows), TABLE1)
+    assert summary.cells["kd", METRIC.id].p is None
+    assert (summary.columns[0].comparisons, summary.columns[0].detectable) == (0, None)
+    rows = {
+        "student": [one(40, base)],
+        "kd": [one(46, [40.0, 52.0] * 499 + [46], n=3)],
+        "dpo": [one(47, [45.0, 49.0] * 499 + [47])],
+    }
+    summary = summarise(by_hand(rows), TABLE1)
+    assert summary.cells["kd", METRIC.id].p is None and summary.cells["dpo", METRIC.id].p is not None
+    assert summary.columns[0].detectable == pytest.approx(2.801584 * 2, rel=1e-3)  # of the row that is tested
+
+
+def test_a_difference_is_as_sure_as_the_fewer_questions_are() -> None:
+    """100 questions of the one, 40 of the other: the percentiles are those of 40.
+
+    Phi(-t_0.975(39) sqrt(40 / 39)) = Phi(-2.0227 * 1.01274) = Phi(-2.04846) = 2.0258%; of 1..999 that is 20.26.
+    """
+    rows: dict[str, list[Score | None]] = {"student": [one(0, [0] * 999)], "kd": [one(500, range(1, 1000), n=40)]}
+    cell = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
+    assert cell.delta_low == pytest.approx(20.26, abs=0.01)
+
+
+def test_detectable_is_that_of_the_row_that_varies_most() -> None:
+    """KD differs from the student by 1 or 3, DPO by 0 or 8: standard errors 1 and 4."""
+    rows: dict[str, list[Score | None]] = {
+        "student": [one(40, [40] * 1000)],
+        "kd": [one(42, [41, 43] * 500)],
+        "dpo": [one(44, [40, 48] * 500)],
+    }
+    assert summarise(by_hand(rows), TABLE1).columns[0].detectable == pytest.approx(2.801584 * 4, rel=1e-3)
+
+
+def test_one_row_and_a_measured_column_have_no_best() -> None:
+    rows: dict[str, list[Score | None]] = {"student": [one(40, [40] * 99)], "kd": [one(46, [46] * 99)]}
+    assert summarise(by_hand(rows), TABLE1).columns[0].best == ()
+    results = by_hand({**rows, "dpo": [one(47, [47] * 99)]})
+    assert summarise(results, TABLE1).columns[0].best == ("dpo",)
+    hours = replace(results.run, columns=(replace(METRIC, unit="h", measured=True),))
+    assert summarise(replace(results, run=hours), TABLE1).columns[0].best == ()
+
+
+def test_the_legend_stands_on_its_own_where_the_student_has_no_value() -> None:
+    """Then nothing is compared with it, and the first test that is left says what it is."""
+    rows: dict[str, list[Score | None]] = {
+        "student": [None],
+        "kd": [one(45, [45] * 399)],
+        "dpo": [one(46, [46] * 399)],
+        "pad-ppd": [one(50, [50] * 399)],
+    }
+    lines = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run).legend
+    assert lines[0] == "Cells: value [95% interval]. Bold: best trained row of its column."
+    assert "worse (paired bootstrap, p < 0.05 after Holm's correction for the 2 comparisons" in lines[1]
+    assert not any("same test" in line or line.startswith(("*", "Detectable")) for line in lines)
+    whole = by_hand({**rows, "student": [one(40, [40] * 399)]})
+    lines = build(summarise(whole, TABLE1), whole.run).legend
+    assert lines[0].startswith("Cells: value (change from STUDENT) [95% interval].")
+    assert sum("paired bootstrap" in line for line in lines) == sum("same test" in line for line in lines) == 1
 
 
 def test_rows_come_in_the_targets_order_and_others_after() -> None:

@@ -10,6 +10,7 @@ import pytest
 from harness.cli.wiring import load_registry
 from harness.recipe import load_recipe
 from harness.recipe_rows import MODELS
+from harness.recipe_targets import Unfit
 from harness.target import Target
 from reports.report import view_of, write_report
 from reports.settings import settings, settings_csv
@@ -88,6 +89,26 @@ def test_settings_are_those_that_the_run_trains_with() -> None:
     assert gemma["learning_rate"].same is False
     without = replace(run, recipe={**run.recipe, "methods": {}})
     assert {each.used for each in settings(without)} == {None}
+
+
+def test_a_rows_own_sampling_is_what_it_trains_with() -> None:
+    """n and temperature of the row, not of the recipe: pocket's sampling, and pad-ppd's over it."""
+    found = {each.name: each.used for each in settings(pocket("methods.pad-ppd.sampling={n: 2, temperature: 0.5}"))}
+    assert (found["n"], found["sampling_temperature"]) == (2, 0.5)
+    common = {each.name: each.used for each in settings(pocket("sampling.n=3", "sampling.temperature=0.6"))}
+    assert (common["n"], common["sampling_temperature"]) == (3, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("table3", "scaling"), ("table6", "hetero"), ("table6", "mine"), ("table3", "mine")]
+)
+def test_tables_of_another_family_are_not_made_of_any_recipe(name: str, recipe: str, tmp_path: Path) -> None:
+    """Their family must be said: ``mine`` says nothing of it, the paper's recipes that it does not fit."""
+    if recipe == "mine":
+        (tmp_path / "mine.yaml").write_text("name: mine\nfamily: {teacher: pocket:teacher, student: pocket:student}\n")
+        recipe = str(tmp_path / "mine.yaml")
+    with pytest.raises(Unfit, match=TARGETS[name].label):
+        load_recipe(recipe, (), REGISTRY, TARGETS[name])
 
 
 def test_table4_is_written_without_scores(tmp_path: Path) -> None:

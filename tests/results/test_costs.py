@@ -79,6 +79,21 @@ def test_costs_become_columns_that_are_neither_tested_nor_best(made: tuple[Artif
     assert "sample, reward, train" in found.run.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "unit", "value", "digits"), [(7199.0, "s", 7199.0, 1), (7200.0, "h", 2.0, 2), (44_352.0, "h", 12.32, 2)]
+)
+def test_from_two_hours_on_times_are_in_hours(
+    made: tuple[ArtifactStore, Results], seconds: float, unit: str, value: float, digits: int
+) -> None:
+    """44,352 s are 12.32 h, as the paper prints its times."""
+    _, results = made
+    cost = replace(results.trained["two", 0], seconds={"train": seconds})
+    found = with_costs(replace(results, trained={("two", 0): cost}))
+    metric = found.run.columns[1]
+    assert (metric.unit, metric.digits) == (unit, digits)
+    assert found.scores["two", "cost.time", 0].value == pytest.approx(value)
+
+
 def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results]) -> None:
     store, results = made
     gone = next(each for each in store.list("reward"))

@@ -17,12 +17,13 @@ from results.store import ArtifactStore
 
 PROMPTS = Stage("prompts", "prompts", {})
 SAMPLE = Stage("sample", "sample", {}, {"prompts": ref(PROMPTS)})
-FIRST = Stage("train", "round 1", {"round": 1}, {"samples": ref(SAMPLE)})
+REFERENCE = Stage("reference", "reference", {}, {"samples": ref(SAMPLE)})
+FIRST = Stage("train", "round 1", {"round": 1}, {"samples": ref(SAMPLE), "reference": ref(REFERENCE)})
 SECOND = Stage("train", "round 2", {"round": 2}, {"samples": ref(SAMPLE), "student": ref(FIRST)})
 ANSWERS = Stage("answer", "answer", {}, {"model": ref(SECOND)})
 PLAIN = Stage("answer", "answer of the student", {"model": "student"})
 SCORE = Stage("score", "score", {}, {"answers:dpo/0": ref(ANSWERS), "answers:student/0": ref(PLAIN)})
-STAGES = (PROMPTS, SAMPLE, FIRST, SECOND, ANSWERS, PLAIN, SCORE)
+STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, SCORE)
 RUN = Run(
     "r", {}, "", True, Family("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
     (Metric("m.x", "X", "M"),), (0,),
@@ -51,13 +52,14 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
-    """Sample 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second round go on after the first's."""
+    """Sample 10 s, reference log-probabilities 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second
+    round go on after the first's."""
     found = trainings(RUN, store)
     assert list(found) == [("dpo", 0)]  # nobody trained the student
     dpo = found["dpo", 0]
-    assert dpo.seconds == {"sample": 10.0, "train": 35.0}
-    assert dpo.hours == pytest.approx(45 / 3600)
-    assert dpo.peak_memory == len("round 2")
+    assert dpo.seconds == {"sample": 10.0, "reference": 10.0, "train": 35.0}
+    assert dpo.hours == pytest.approx(55 / 3600)
+    assert dpo.peak_memory == len("reference")
     assert [record["step"] for record in dpo.curve] == [1, 2, 3, 4]
 
 

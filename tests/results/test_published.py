@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
 import pytest
 
 from harness.errors import UserError
-from results.published import TABLES, in_paper, published, published_table
+from results.published import FOLDER, TABLES, in_paper, published, published_table
+
+PINNED = {
+    "table1": "29c79ff84c2a0f18",
+    "table2": "ee2986d24b59c6f5",
+    "table3": "b6d01d4f8df2ba82",
+    "table4": "00d6cd56d9d9e02b",
+    "table5": "f421528d24ee7c31",
+    "table6": "3098277d6f001d6f",
+}
+"""Start of the SHA-256 of a table's sorted lines ``family row metric value``, once all were compared with the paper."""
 
 
 def test_counts_are_those_of_the_paper() -> None:
     # Table 1: 2 families x 10 rows x 5 metrics; 2: 4 x 2; 3: 6 x 2; 4: 9; 5: 6; 6: 7 x 2
     assert [len(published_table(table)) for table in TABLES] == [100, 8, 12, 9, 6, 14]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_number_has_changed_since_it_was_compared_with_the_paper(table: str) -> None:
+    lines = sorted(" ".join((*place, repr(one.value))) for place, one in published_table(table).items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == PINNED[table]
+
+
+def test_sums_of_columns_are_those_of_the_paper() -> None:
+    """Table 1 by family and column; LC and WR of Table 3 (6 rows) and Table 6 (7), LC and hours of Table 2."""
+    sums: dict[tuple[str, str, str], float] = defaultdict(float)
+    for table in ("table1", "table2", "table3", "table6"):
+        for (family, _, metric), one in published_table(table).items():
+            sums[table, family, metric] += one.value
+    columns = ("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc")
+    gemma2 = [sums["table1", "gemma2", column] for column in columns]
+    assert gemma2 == pytest.approx([452.66, 506.59, 555.78, 68.92, 595.88])
+    llama3 = [sums["table1", "llama3", column] for column in columns]
+    assert llama3 == pytest.approx([316.06, 319.56, 437.38, 66.78, 629.44])
+    assert sums["table2", "gemma2", "alpaca_eval.lc"] == pytest.approx(49.42 + 48.94 + 50.57 + 51.42)
+    assert sums["table2", "gemma2", "gpu_hours_a800"] == pytest.approx(12.32 + 12.35 + 31.51 + 27.98)
+    hetero, scaling = ([sums[t, f, c] for c in columns[:3:2]] for t, f in (("table3", "hetero"), ("table6", "scaling")))
+    assert hetero == pytest.approx([279.61, 321.77])
+    assert scaling == pytest.approx([362.42, 450.71])
+
+
+def test_a_number_that_is_there_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (FOLDER / "table2.csv").read_text(encoding="utf-8")
+    (tmp_path / "table2.csv").write_text(text + text.splitlines()[2] + "\n", encoding="utf-8")
+    monkeypatch.setattr("results.published.FOLDER", tmp_path)
+    with pytest.raises(UserError, match="line 10: gemma2, pad-ppd-1x4, gpu_hours_a800 is there twice"):
+        published_table.__wrapped__("table2")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +83,49 @@ def test_deltas_of_table_1_agree_with_its_rows() -> None:
     delta = published("table1", "gemma2", "pad-ppd", "arena_hard.wr").value
     delta -= published("table1", "gemma2", "student", "arena_hard.wr").value
     assert delta == pytest.approx(22.45)  # 60.00 - 37.55, printed as 22.4
+
+
+def test_every_row_of_pad_below_a_baseline_is_noted() -> None:
+    """The text says that PAD "consistently" outperforms the others; with L_VPD it does not, in five cells."""
+    below = set()
+    for table in ("table1", "table3", "table6"):
+        numbers = published_table(table)
+        for (family, row, metric), one in numbers.items():
+            others = [numbers.get((family, name, metric)) for name in ("kd", "seqkd", "minillm", "dpo", "simpo", "pro")]
+            if row.startswith("pad-") and one.value < max(other.value for other in others if other is not None):
+                assert "consistently" in one.note, (table, family, row, metric)
+                below.add((table, family, row, metric))
+    assert below == {
+        ("table1", "gemma2", "pad-vpd", "mt_bench.score"),
+        ("table1", "llama3", "pad-vpd", "alpaca_eval.lc"),
+        ("table1", "llama3", "pad-vpd", "alpaca_eval.wr"),
+        ("table1", "llama3", "pad-vpd", "gsm8k.acc"),
+        ("table6", "scaling", "pad-vpd", "arena_hard.wr"),
+    }
+
+
+def test_what_the_text_claims_of_gains_is_noted_where_the_numbers_are() -> None:
+    """ "Over 20%" is relative to the student: LC +25.6% and +20.8%, Arena-Hard +59.8% and +47.4%, WR +41.7% and only
+    +12.2%. "1-3%" for traditional KD is in points of LC, and Gemma-2's SeqKD gains 42.91 - 39.51 = 3.4."""
+    gains = {}
+    for family in ("gemma2", "llama3"):
+        for metric in ("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr"):
+            ppd, student = (published("table1", family, row, metric) for row in ("pad-ppd", "student"))
+            gains[family, metric] = round(100 * (ppd.value / student.value - 1), 1)
+            assert '"over 20% improvement" is relative' in ppd.note
+    assert list(gains.values()) == [25.6, 41.7, 59.8, 20.8, 12.2, 47.4]
+    assert "here it is 12%" in published("table1", "llama3", "pad-ppd", "alpaca_eval.wr").note
+    for row in ("kd", "seqkd", "minillm"):
+        one = published("table1", "gemma2", row, "alpaca_eval.lc")
+        assert ("1-3%" in one.note) == (one.value - 39.51 > 3)
+
+
+def test_the_lift_of_table_3_that_the_paper_leaves_unexplained_is_noted() -> None:
+    """LC over the same student (27.82), by the Gemma-2 teacher and, in Table 1, by the Llama-3 one."""
+    for row in ("dpo", "simpo", "pro", "pad-vpd", "pad-ppd"):
+        one = published("table3", "hetero", row, "alpaca_eval.lc")
+        lifts = [one.value - 27.82, published("table1", "llama3", row, "alpaca_eval.lc").value - 27.82]
+        assert f"by {lifts[0]:.1f} here, the Llama-3 teacher by {lifts[1]:.1f} in Table 1" in one.note
 
 
 def test_the_known_conflict_is_noted_on_both_sides() -> None:

@@ -1,0 +1,77 @@
+"""Stage ``judge``: which failures are judgments without verdict for good, and which leave the stage undone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness.benchmark import JudgeError
+from harness.cli.wiring import load_registry
+from harness.errors import UserError
+from harness.plan import make_plan
+from harness.price import total
+from harness.recipe import load_recipe
+from harness.records import read_records, write_records
+from harness.registry import AskOptions
+from harness.stage import Stage
+from harness.stages.judge import read, refuse_failures
+from harness.types import Judgment, Reply, Request
+from judges.client import ask
+from judges.fake_server import FakeServer
+from judges.mt_bench import BENCHMARK, MTBenchConfig
+from judges.openai_judge import OpenAIConfig, OpenAIJudge
+
+REPLY = Reply("[[7]]", "stop", "j", 1, 1)
+
+
+def stage(accept: bool) -> Stage:
+    return cast(Stage, SimpleNamespace(params={"accept_failures": accept}))
+
+
+@pytest.mark.parametrize("kind", ["refused", "context"])
+def test_what_asking_again_would_repeat_is_no_verdict(kind: str) -> None:
+    refuse_failures(stage(accept=False), [REPLY, JudgeError(kind, "no")])
+
+
+@pytest.mark.parametrize("kind", ["empty", "bad-reply", "server", "timeout", "rate-limit", "truncated"])
+def test_what_may_pass_leaves_the_stage_undone_unless_it_is_accepted(kind: str) -> None:
+    with pytest.raises(UserError, match=f"1 of 2 judge calls failed .1 {kind}.*accept_failures"):
+        refuse_failures(stage(accept=False), [REPLY, JudgeError(kind, "no")])
+    refuse_failures(stage(accept=True), [REPLY, JudgeError(kind, "no")])
+
+
+def test_half_a_character_in_a_reply_does_not_stop_the_judging(tmp_path: Path) -> None:
+    """The reply is paid for and in the ledger: its judgment must be writable, today and whenever it is read again."""
+    request = Request("81", "turn1", ({"role": "user", "content": "rate"},), 16)
+    half = json.loads('"nice \\ud83d [[7]]"')
+    with FakeServer(lambda _: Reply(half, "stop", half, 5, 5, {half: -0.1})) as server:
+        judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
+        for _ in range(2):
+            (reply,) = ask(judge, [request], tmp_path / "l.sqlite", AskOptions())
+            assert isinstance(reply, Reply)
+            assert reply.text == reply.model == "nice \ufffd [[7]]" and reply.first_token == {reply.text: -0.1}
+            write_records(tmp_path / "j.jsonl", [read(BENCHMARK, request, reply, MTBenchConfig())])
+            assert read_records(tmp_path / "j.jsonl", Judgment)[0].verdict == 7.0
+    assert server.calls.total() == 1
+
+
+def test_the_plan_prices_half_of_the_thoughts_of_a_judge() -> None:
+    """442 calls (200 AlpacaEval, 2 x 120 Arena-Hard, 2 turns of 1 MT-Bench question), 1,000 tokens of thinking each.
+
+    Half of them count, at a dollar per million tokens of the reply and nothing for the prompt: 442 x 500 / 1e6 = 0.221.
+    """
+    registry = load_registry()
+
+    def dollars(**more: Any) -> float:
+        judge = {"kind": "openai", "model": "m", "base_url": "http://x/v1", "price_in": 0, "price_out": 1, **more}
+        entry = ", ".join(f"{name}: {value}" for name, value in judge.items())
+        sets = [f"judges={{main: {{{entry}}}}}", "benchmarks.mt_bench.limit=1", "seeds=[0]"]
+        price = total(make_plan(load_recipe("pocket", sets, registry), registry, ("student",)).stages)
+        assert price.judge_calls == 200 + 240 + 2 and price.dollars is not None
+        return price.dollars
+
+    assert dollars(thinking_tokens=1000) - dollars() == pytest.approx(0.221)
