@@ -192,9 +192,11 @@ def test_responses_that_a_method_cannot_take_are_refused_with_the_recipe(overrid
 def test_numbers_of_responses_that_fit_are_read() -> None:
     """The characteristic function takes 14; rounds count one by one, the pool of two rounds of 10 may hold 20; and
     pairs of the dataset are two whatever is sampled."""
-    load("sampling.n=14", "methods.pad-ppd.numerics=cf")
-    load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 10}}")
-    load("tuned_teacher={pairs: dataset, sampling: {n: 1}}")
+    assert load("sampling.n=14", "methods.pad-ppd.numerics=cf").sampling.n == 14
+    recipe = load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 10}}")
+    assert recipe.methods["x"].part.rounds == 2 and recipe.methods["x"].sampling.n == 10
+    tuned = load("tuned_teacher={pairs: dataset, sampling: {n: 1}}").tuned_teacher
+    assert tuned is not None and tuned.pairs == "dataset" and tuned.row.sampling.n == 1
 
 
 @pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])
