@@ -1,5 +1,5 @@
-"""``python -m harness``: the same door as the command ``distilbench``."""
+"""``python -m distilbench`` is the command ``distilbench``."""
 
-from harness.cli import main
+from distilbench.cli import main
 
 main()

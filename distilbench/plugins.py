@@ -11,13 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.method import Method
+from harness.contracts.registry import JudgeKind, Registry
 from harness.errors import UserError
-from harness.method import Method
-from harness.registry import JudgeKind, Registry
 
 if TYPE_CHECKING:
-    from harness.benchmark import Benchmark
-    from results.store import ArtifactStore
+    from harness.contracts.benchmark import Benchmark
+    from results.store.store import ArtifactStore
 
 FOLDERS = ("methods", "judges", "results", "reports", "recipes")
 KINDS = ("methods", "benchmarks", "judges")
@@ -31,7 +31,7 @@ NAMES = {
 
 def check_folders(folders: Iterable[str] = FOLDERS) -> None:
     """These top-level names are generic. Raises UserError when one of them is another distribution's, or missing."""
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[1]
     for name in folders:
         spec = importlib.util.find_spec(name)
         places = [Path(place).resolve() for place in spec.submodule_search_locations or ()] if spec else []
@@ -58,7 +58,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
     from judges import BENCHMARKS, JUDGES
-    from judges.client import ask
+    from judges.client.ask import ask
     from methods import METHODS
     from reports.targets import TARGETS
 
@@ -87,8 +87,8 @@ def workplace(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Re
 
     Workers log as the command does: ``verbose`` is how many ``-v`` it was given.
     """
-    from harness.cli.logs import start_logging
-    from results.store import ArtifactStore
+    from distilbench.cli.logs import start_logging
+    from results.store.store import ArtifactStore
 
     start_logging(verbose)
     return load_registry(plugins), ArtifactStore(store)
@@ -157,7 +157,7 @@ def _check_kind(kind: str, name: str, item: Any, origin: str) -> None:
     }
     if not fits[kind]():
         contract = {"methods": "method.Method", "benchmarks": "benchmark.Benchmark", "judges": "registry.JudgeKind"}
-        raise UserError(f"{origin}: {name!r} is a {type(item).__name__}, not a harness.{contract[kind]}.")
+        raise UserError(f"{origin}: {name!r} is a {type(item).__name__}, not a harness.contracts.{contract[kind]}.")
     if item.name != name:
         raise UserError(f"{origin}: the {kind[:-1]} listed as {name!r} calls itself {item.name!r}; they must agree.")
 

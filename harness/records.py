@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
-from harness.surrogates import mend
+from harness.text import mend
 
 T = TypeVar("T")
 

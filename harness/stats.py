@@ -3,7 +3,7 @@
 The question is the unit: whatever is repeated under a question (two games, two turns, several judgments) is averaged
 first. Models are compared on the same resamples of the same questions, so differences of replicates are paired.
 Training seeds are a second level (``contrast``). Practice and sources: Miller 2024 (arXiv 2411.00640), Holm 1979;
-``benchmarks/table_statistics.py`` measures how often intervals and tests are right.
+``studies/table_statistics.py`` measures how often intervals and tests are right.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
     a seed's replicates vary about their mean over seeds by r (S - 1) / S.
 
     One error term for all methods, because three seeds of one method say next to nothing of its own variance: with
-    a variance per method, intervals are a quarter wider and hold no more often (``benchmarks/table_statistics.py``).
+    a variance per method, intervals are a quarter wider and hold no more often (``studies/table_statistics.py``).
     """
     several = [row for row in rows if row.trained and row.seeds > 1]
     freedom = sum(row.seeds - 1 for row in several)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from harness.benchmark import Benchmark
-from harness.registry import JudgeKind
-from judges import (
-    alpaca_eval,
-    arena_hard,
-    arena_hard_v2,
-    gsm8k,
-    gsm8k_json,
-    mt_bench,
-    mt_bench_pairwise,
-    openai_judge,
-    pocket_judge,
-    replay,
-    transformers_judge,
-)
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.registry import JudgeKind
+from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
+from judges.benchmarks.arena_hard import benchmark as arena_hard
+from judges.benchmarks.arena_hard import v2 as arena_hard_v2
+from judges.benchmarks.gsm8k import benchmark as gsm8k
+from judges.benchmarks.gsm8k import json_protocol as gsm8k_json
+from judges.benchmarks.mt_bench import benchmark as mt_bench
+from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
+from judges.kinds import pocket as pocket_judge
+from judges.kinds import replay
+from judges.kinds import transformers as transformers_judge
+from judges.kinds.openai import judge as openai_judge
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
@@ -38,4 +36,4 @@ PAPER = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
 JUDGES: dict[str, JudgeKind] = {
     kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
 }
-"""The ways to reach a judge. ``judges.client.ask`` is how all of them are asked."""
+"""The ways to reach a judge. ``judges.client.ask.ask`` is how all of them are asked."""

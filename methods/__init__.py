@@ -3,7 +3,7 @@
 Importing this package reads equations, not torch: a loss imports torch when it is called.
 """
 
-from harness.method import Method
+from harness.contracts.method import Method
 from methods import (
     adpa,
     adpa_plus,

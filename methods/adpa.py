@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
 from harness.types import Group
 
 if TYPE_CHECKING:

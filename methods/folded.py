@@ -1,7 +1,7 @@
 """What the methods share that learn from stored distributions: a vocabulary folded to k tokens and one for the rest.
 
-A teacher's store (``harness.method.TopK``) keeps k tokens at each position and the mass of all others. The student's
-distribution is folded in the same way, and the two are compared over k + 1 outcomes.
+A teacher's store (``harness.contracts.method.TopK``) keeps k tokens at each position and the mass of all others. The
+student's distribution is folded in the same way, and the two are compared over k + 1 outcomes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.method import TopK
+    from harness.contracts.method import TopK
 
 FLOOR = 1e-7
 """Smallest mass of the rest, as in the store: below it float32 cannot tell it from nothing, and no gradient flows."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.method import Batch, Loss, Method, Needs, Term, require
+from harness.contracts.method import Batch, Loss, Method, Needs, Term, require
 from methods import on_policy
 
 if TYPE_CHECKING:

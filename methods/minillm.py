@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
 from harness.types import Group
 
 if TYPE_CHECKING:

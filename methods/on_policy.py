@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from harness.method import Dropped, Rollouts, Row, require
+from harness.contracts.method import Dropped, Rollouts, Row, require
 from harness.types import Group
 
 

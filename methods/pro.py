@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
 from harness.types import Group
 from methods import ranking
 

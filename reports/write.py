@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.layout import TableView, build
-from reports.summary import MIN_COVERAGE, summarise
+from reports.tables.summary import MIN_COVERAGE, summarise
+from reports.tables.view import TableView, build
 from reports.targets import find_target
-from results.frames import Results
-from results.locks import write_atomic
+from results.run.results import Results
+from results.store.locks import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,15 +31,15 @@ def write_report(
     coverage of incomplete cells is printed, with the worst and the best that their value could be. Raises UserError
     for an unknown target and for scores that do not fit together.
     """
-    from reports.data import to_json
-    from reports.figures.kept import drawn_from, keep, kept
-    from reports.latex import latex
-    from reports.tables import markdown, tidy_csv
+    from reports.figures.cache import drawn_from, keep, kept
+    from reports.formats.data import to_json
+    from reports.formats.latex import latex
+    from reports.formats.markdown_csv import markdown, tidy_csv
 
     wanted = find_target(target)
     view = view_of(results, target, min_coverage)
     if wanted.layout == "settings":
-        from reports.settings import settings_csv, settings_json
+        from reports.tables.hyperparameters import settings_csv, settings_json
 
         made = {"md": markdown(view), "tex": latex(view), "csv": settings_csv(wanted, results.run)}
         made["json"] = settings_json(wanted, view, results.run)
@@ -62,7 +62,7 @@ def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -
     """The laid-out table of a target, whatever its layout."""
     wanted = find_target(target)
     if wanted.layout == "settings":
-        from reports.settings import settings_view
+        from reports.tables.hyperparameters import settings_view
 
         return settings_view(wanted, results.run)
     return build(summarise(results, wanted, min_coverage), results.run)
@@ -70,6 +70,6 @@ def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -
 
 def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:
     """The same table for ``rich.console.Console.print``. Raises as ``write_report`` does."""
-    from reports.screen import TerminalTable
+    from reports.formats.terminal import TerminalTable
 
     return TerminalTable(view_of(results, target, min_coverage))

@@ -1,6 +1,6 @@
 """How often the 95% intervals hold the truth: simulated judgments of every benchmark, scored by the product's own code.
 
-    python benchmarks/coverage.py --out benchmarks/coverage.json
+    python studies/coverage.py --out studies/coverage.json
 
 Questions are the clusters: the verdicts of one question (both orders, both games, both turns) share an effect, as they
 do in life. The truth is the same estimand over a million simulated questions (for LC its value in the model that
@@ -24,15 +24,22 @@ from pathlib import Path
 import numpy as np
 
 from harness import stats
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Judgment, Question, Score
-from judges import alpaca_score, arena_hard, arena_score, common, glm_solver, gsm8k, length_control, mt_bench
-from judges.alpaca_score import Column, LengthData, length_controlled, raw_score
-from judges.arena_labels import GAMES
-from judges.glm_solver import sigmoid
-from judges.length_control import NO_GAMED, Gamed, length_feature
-from judges.mt_bench import TURNS
+from judges.benchmarks import glm as glm_solver
+from judges.benchmarks import shared as common
+from judges.benchmarks.alpaca_eval import length_control
+from judges.benchmarks.alpaca_eval import score as alpaca_score
+from judges.benchmarks.alpaca_eval.length_control import NO_GAMED, Gamed, length_feature
+from judges.benchmarks.alpaca_eval.score import Column, LengthData, length_controlled, raw_score
+from judges.benchmarks.arena_hard import benchmark as arena_hard
+from judges.benchmarks.arena_hard import score as arena_score
+from judges.benchmarks.arena_hard.labels import GAMES
+from judges.benchmarks.glm import sigmoid
+from judges.benchmarks.gsm8k import benchmark as gsm8k
+from judges.benchmarks.mt_bench import benchmark as mt_bench
+from judges.benchmarks.mt_bench.benchmark import TURNS
 
 SIZES = {
     "alpaca_eval.wr": 805,

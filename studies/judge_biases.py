@@ -1,6 +1,6 @@
 """Are judges' biases measured at their true size? Judges of stated bias on simulated answers, over many seeds.
 
-    python benchmarks/judge_biases.py --out benchmarks/judge_biases.json        # about three minutes of one core
+    python studies/judge_biases.py --out studies/judge_biases.json        # about three minutes of one core
 
 Four models answer; the answers of two of them, of one family, carry a signature. Six judges compare each answer with
 the baseline in both orders: three with one bias each and three without. Counted is in how many seeds the 95% interval
@@ -31,12 +31,12 @@ import pandas as pd
 
 from harness.pocket.world import graded_answer
 from harness.types import Answer, Question
-from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
-from judges.pocket_judge import JUDGE, PocketConfig, PocketJudge
-from reports.judges.bias import SHARES, Effect, Setting, effects
-from reports.judges.features import differences
-from reports.judges.panel import CALLS, ITEM, Facts, Panel, frame
-from reports.judges.quality import logit
+from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
+from judges.kinds.pocket import JUDGE, PocketConfig, PocketJudge
+from reports.judge_comparison.answer_features import differences
+from reports.judge_comparison.answer_quality import logit
+from reports.judge_comparison.bias import SHARES, Effect, Setting, effects
+from reports.judge_comparison.panel import CALLS, ITEM, Facts, Panel, frame
 
 SIGNATURE = "at your service"
 MODELS = {"plain-weak": 0.45, "plain-strong": 0.75, "family-weak": 0.5, "family-strong": 0.8}

@@ -1,9 +1,9 @@
 """How much a judge call costs beyond the endpoint's own time: the client against a bare loop over the same SDK.
 
-    python benchmarks/judging.py                                  # 805 AlpacaEval judgments, 200 ms, 64 at a time
-    python benchmarks/judging.py --official /path/to/venv/bin/python  # and alpaca_eval 0.6.6's own runner
+    python studies/judging.py                                  # 805 AlpacaEval judgments, 200 ms, 64 at a time
+    python studies/judging.py --official /path/to/venv/bin/python  # and alpaca_eval 0.6.6's own runner
 
-The server is the test kit's (``judges/fake_server.py``), in a process of its own; every contestant sends the same
+The server is the test kit's (``tests/fakes/server.py``), in a process of its own; every contestant sends the same
 official prompts to it (``--pocket``: made-up ones, without the assets), in turns, and the best of ``--rounds`` counts.
 "Ideal" is ceil(calls / concurrency) x latency.
 
@@ -29,12 +29,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness.registry import AskOptions
+from harness.contracts.registry import AskOptions
 from harness.types import Answer, Message, Reply, Request
-from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
-from judges.client import ask
-from judges.fake_server import FakeServer
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
+from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
+from judges.client.ask import ask
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
+from tests.fakes.server import FakeServer
 
 MODEL = "gpt-4-1106-preview"
 OFFICIAL = """

@@ -1,10 +1,10 @@
 """Controls, not rows: fine-tuning on one of the student's own samples, the best by pocket's own rule, or any.
 
-    distilbench reproduce table1 --plugin benchmarks/oracle_sft.py --methods oracle-sft,random-sft
+    distilbench reproduce table1 --plugin studies/oracle_sft.py --methods oracle-sft,random-sft
 
 ``oracle-sft`` may peek: if even this does not lift the student, the instrument is broken. ``random-sft`` knows nothing
 at all: what it gains comes from training on samples of a lower temperature than that of the benchmark answers, and
-every method that learns from samples has the same for nothing. See ``benchmarks/pocket_controls.py``.
+every method that learns from samples has the same for nothing. See ``studies/pocket_controls.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
 from harness.types import Group
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """How large the HTML page is at the size of the official benchmarks, and how fast it opens in a browser.
 
-    PYTHONPATH=. python benchmarks/page.py     # 805 + 500 + 80 + 1,319 questions x 11 rows, made up; needs chromium
+    PYTHONPATH=. python studies/page.py     # 805 + 500 + 80 + 1,319 questions x 11 rows, made up; needs chromium
 
 Answers and replies are drawn word by word from a Zipf distribution, in the lengths that models of this size write;
 gzip makes 2.5 times less of them, of AlpacaEval's GPT-4 answers 2.7 times. Every round is a fresh browser. Times, as
@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question
-from reports.html.page import Part, write_page
-from results.store import ArtifactStore
+from reports.page.page import Part, write_page
+from results.store.store import ArtifactStore
 from tests.reports.shelves import Book, make
 
 ROWS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd", "adpa")

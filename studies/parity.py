@@ -1,6 +1,6 @@
 """How far our losses and gradients are from those of TRL, on the same batch, and over whole runs of 20 steps.
 
-    python benchmarks/parity.py --out benchmarks/parity.json
+    python studies/parity.py --out studies/parity.json
 
 Tiny random checkpoints in float32 on the CPU. TRL's own code runs on TRL's own batch layout; where its trainer needs a
 dataset and a reward of its own to be built, only its loss function is called, as the table says. Everything under
@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
-from harness.check_world import tiny_checkpoint, tiny_groups
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
-from harness.trainer import Training, TrainOptions
-from harness.trainer.data import Example, micro_batch, prepare
-from harness.trainer.fit import fit
-from harness.trainer.loading import host, load_model, load_tokenizer
-from harness.trainer.reference import reference_logps
-from harness.trainer.terms import response_terms
-from harness.trainer.trl_backend import fit_trl, make_trainer
+from harness.method_checks.tiny_models import tiny_checkpoint, tiny_groups
+from harness.training import Training, TrainOptions
+from harness.training.batches import Example, micro_batch, prepare
+from harness.training.fit import fit
+from harness.training.load import host, load_model, load_tokenizer
+from harness.training.reference_logps import reference_logps
+from harness.training.token_terms import response_terms
+from harness.training.trl_backend import fit_trl, make_trainer
 from methods import METHODS
 
 OPTIONS = TrainOptions(

@@ -1,6 +1,6 @@
 """Three claims of the PAD paper, measured on pocket, where the truth is known.
 
-    python -m benchmarks.pocket_claims --out benchmarks/pocket_claims.json --figures docs --page docs/methods.md
+    python -m studies.pocket_claims --out studies/pocket_claims.json --figures docs --page docs/methods.md
 
 1. Calibrating (Eq. 9): how well do the teacher's log-likelihood, its multiple-choice answer, and their mixtures order a
    group of the student's samples as the world's rule does?
@@ -32,28 +32,28 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from benchmarks.pocket_claims_figures import draw
-from benchmarks.pocket_claims_statistics import ALPHAS, MEASURES, Array, Claims, moments
-from harness.checkpoint import resolve
-from harness.cli.wiring import load_registry
-from harness.method import log_probabilities
-from harness.models import Sampling, load_model
-from harness.pocket.measure import correlation, ranks
+from distilbench.plugins import load_registry
+from harness.contracts.method import log_probabilities
+from harness.contracts.model import Sampling, load_model
+from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
-from harness.recipe import Recipe, load_recipe
+from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages import reward
+from harness.stages.context import build
 from harness.stages.prompts import load_prompts
-from harness.stages.work import build
 from harness.stats import seed_of
-from harness.trainer.data import Example, micro_batch, prepare
-from harness.trainer.fit import make_job, make_trainer, run
-from harness.trainer.loading import pad_of
-from harness.trainer.options import Training, TrainOptions
-from harness.trainer.reference import reference_logps
-from harness.trainer.terms import response_terms
-from harness.trainer.trainer import Job
+from harness.training.batches import Example, micro_batch, prepare
+from harness.training.fit import make_job, make_trainer, run
+from harness.training.load import pad_of
+from harness.training.options import Training, TrainOptions
+from harness.training.reference_logps import reference_logps
+from harness.training.token_terms import response_terms
+from harness.training.trainer import Job
 from harness.types import Group, Prompt
 from methods import METHODS, ranking
+from scripts.pocket.measure import correlation, ranks
+from studies.pocket_claims_figures import draw
+from studies.pocket_claims_statistics import ALPHAS, MEASURES, Array, Claims, moments
 
 ROWS = ("pad-ppd", "pad-vpd", "dpo", "simpo")
 
@@ -241,7 +241,7 @@ def write_page(page: Path, found: Mapping[str, Any]) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write the numbers and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/pocket_claims.json"))
+    parser.add_argument("--out", type=Path, default=Path("studies/pocket_claims.json"))
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="folder for the two PNG files")
     parser.add_argument("--page", type=Path, help="a Markdown page whose tables are to be replaced: docs/methods.md")
     parser.add_argument("--redraw", action="store_true", help="figures and tables from --out again, measure nothing")

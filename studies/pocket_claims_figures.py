@@ -1,4 +1,4 @@
-"""The two figures of ``benchmarks/pocket_claims.py``, from its numbers. Lines differ by dash and marker too."""
+"""The two figures of ``studies/pocket_claims.py``, from its numbers. Lines differ by dash and marker too."""
 
 from __future__ import annotations
 

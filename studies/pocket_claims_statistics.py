@@ -1,4 +1,4 @@
-"""What ``benchmarks/pocket_claims.py`` makes of its measurements: measures of margins, and their intervals."""
+"""What ``studies/pocket_claims.py`` makes of its measurements: measures of margins, and their intervals."""
 
 from __future__ import annotations
 

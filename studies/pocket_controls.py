@@ -1,6 +1,6 @@
 """Controls of the pocket world, by its own rule, over ten seeds: does the instrument see what is there, only that?
 
-    python benchmarks/pocket_controls.py --out benchmarks/pocket_controls.json
+    python studies/pocket_controls.py --out studies/pocket_controls.json
 
 ``oracle-sft`` trains on the best sample by the rule: it must be significantly above the student. ``pad-ppd`` with the
 teacher's rewards dealt out at random must not be, in at least 9 of 10 seeds. ``random-sft`` trains on any sample, and
@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.cli.progress import Display
-from harness.cli.wiring import load_registry, workplace
-from harness.plan import Plan, make_plan
+from distilbench.cli.progress import Display
+from distilbench.plugins import load_registry, workplace
+from harness.plan.plan import Plan, make_plan
 from harness.pocket.world import score, test_questions
-from harness.recipe import load_recipe
+from harness.recipe.recipe import load_recipe
 from harness.records import read_records
-from harness.run import run
+from harness.run.scheduler import run
 from harness.stats import percentile_interval, resamples, seed_of
 from harness.types import Answer
-from results.store import ArtifactStore
+from results.store.store import ArtifactStore
 
 PLUGIN = str(Path(__file__).with_name("oracle_sft.py"))
 CONTROLS = {"oracle-sft": (), "pad-ppd": ("reward.shuffle=true",), "random-sft": ()}
@@ -73,7 +73,7 @@ def control(row: str, changes: tuple[str, ...], seeds: list[int], runs: Path) ->
 def main() -> None:
     """Run both controls and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/pocket_controls.json"))
+    parser.add_argument("--out", type=Path, default=Path("studies/pocket_controls.json"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()

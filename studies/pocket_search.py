@@ -1,6 +1,6 @@
 """Searches the learning rate of every method on pocket's development questions, with the same budget for each.
 
-    python benchmarks/pocket_search.py --out benchmarks/pocket_search.csv
+    python studies/pocket_search.py --out studies/pocket_search.csv
 
 Five trials per method: five learning rates. All trials train on the same 1,024 prompts and samples of a seed that no
 table uses, and are scored by the world's rule on answers to the development questions, which share no instruction with
@@ -35,7 +35,7 @@ SEED = 1000
 
 def prepare(folder: Path) -> None:
     """Prompts, the student's samples with rewards, the teacher's answers, and the reference log-probabilities."""
-    from harness.models import Sampling, load_model
+    from harness.contracts.model import Sampling, load_model
     from harness.records import write_records
     from harness.stages import reward
     from harness.stages.prompts import load_prompts
@@ -69,12 +69,12 @@ def prepare(folder: Path) -> None:
 def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
     """Train and score one trial."""
     folder, name, rate = job
-    from harness.checkpoint import resolve
-    from harness.models import load_model
+    from harness.contracts.model import load_model
+    from harness.models.checkpoint import resolve
     from harness.records import read_records
-    from harness.trainer.fit import fit
-    from harness.trainer.options import Training, TrainOptions
-    from harness.trainer.reference import reference_logps
+    from harness.training.fit import fit
+    from harness.training.options import Training, TrainOptions
+    from harness.training.reference_logps import reference_logps
     from harness.types import Group
     from methods import METHODS
 
@@ -102,7 +102,7 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
 
 def dev_scores(model: Any) -> dict[str, float]:
     """Mean score of answers sampled at temperature 1, per development set, by the world's own rule."""
-    from harness.models import Sampling
+    from harness.contracts.model import Sampling
     from harness.pocket.world import dev_questions, score
 
     means = {}
@@ -122,7 +122,7 @@ def _one_thread() -> None:
 def main() -> None:
     """Run all trials in two processes and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/pocket_search.csv"))
+    parser.add_argument("--out", type=Path, default=Path("studies/pocket_search.csv"))
     parser.add_argument("--methods", default=",".join(METHODS), help="only these, comma-separated")
     options = parser.parse_args()
     chosen = set(options.methods.split(","))

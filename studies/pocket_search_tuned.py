@@ -1,8 +1,8 @@
 """Searches learning rates on pocket for the methods that need a tuned teacher, and for that teacher.
 
-    python -m benchmarks.pocket_search_tuned --out benchmarks/pocket_search_tuned.csv
+    python -m studies.pocket_search_tuned --out studies/pocket_search_tuned.csv
 
-The same budget, prompts, seed and score as ``benchmarks/pocket_search.py``: four learning rates each, scored by the
+The same budget, prompts, seed and score as ``studies/pocket_search.py``: four learning rates each, scored by the
 rule of the world on development questions. First the teacher is tuned (the score is its own), then DCKD and ADPA learn
 from the best one, then ADPA+ starts from the best DCKD. The stages are those of a plan: what is searched is what a
 table does.
@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pocket_search import RATES, SEED, _one_thread, dev_scores
-from harness.builder import Builder
-from harness.cli.wiring import load_registry
-from harness.recipe import load_recipe
-from harness.stage import Stage
+from distilbench.plugins import load_registry
+from harness.contracts.stage import Stage
+from harness.plan.stage_graph import Builder
+from harness.recipe.recipe import load_recipe
 from harness.stages import STAGES
-from harness.stages.work import Work
-from results.store import ArtifactStore
+from harness.stages.context import Work
+from results.store.store import ArtifactStore
+from studies.pocket_search import RATES, SEED, _one_thread, dev_scores
 
 TEACHER_RATES = (1e-5, 3e-5, 1e-4, 3e-4)
 """Lower than the students': the teacher is good already, and the pairs can only move it a little."""
@@ -56,7 +56,7 @@ class Trials:
 
     def trial(self, name: str, rate: float, *changes: str) -> float:
         """Train and score one trial."""
-        from harness.models import load_model
+        from harness.contracts.model import load_model
 
         builder = self.builder(*changes)
         last = builder.tuned_teacher() if name == "tuned teacher" else builder.trained(name, SEED)
@@ -79,7 +79,7 @@ class Trials:
 def main() -> None:
     """Run all trials and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/pocket_search_tuned.csv"))
+    parser.add_argument("--out", type=Path, default=Path("studies/pocket_search_tuned.csv"))
     options = parser.parse_args()
     _one_thread()
     with tempfile.TemporaryDirectory() as place:

@@ -1,13 +1,13 @@
 """How often a table's statistics are right, on simulated runs whose truth is known, through the product's own code.
 
-    python benchmarks/table_statistics.py --out benchmarks/table_statistics.json
+    python studies/table_statistics.py --out studies/table_statistics.json
 
 A simulated column has a student, eight trained rows, S seeds and n questions. Row m's score under seed s on question q:
 
     y = truth_m + question_q + own_mq + seed_ms + noise_msq
 
 with normal parts; question effects are shared by all rows, as in a benchmark. The scores go through
-``reports.summary.summarise`` like any run's. Counted over ``--runs`` columns per setting:
+``reports.tables.summary.summarise`` like any run's. Counted over ``--runs`` columns per setting:
 
 - how often the 95% intervals hold the truth, of values and of changes; of changes also the row that does worst;
 - with nothing to find, how often a column has any false positive after Holm's correction (family-wise error), against
@@ -34,14 +34,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
+from harness.contracts.target import Target
 from harness.stats import Array, Draws, contrast, percentile_interval, resamples, seed_noise
-from harness.target import Target
 from harness.types import Score
-from reports.beside import AGREES, DIFFERS, verdict
-from reports.summary import Summary, summarise
-from results.frames import Results
-from results.run import Cell, Family, RowSpec, Run
+from reports.tables.published import AGREES, DIFFERS, verdict
+from reports.tables.summary import Summary, summarise
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.results import Results
 
 METRIC = Metric("simulated.wr", "WR (%)", "Simulated", margin=2.0)
 ROWS = tuple(f"m{number}" for number in range(8))
@@ -215,7 +215,7 @@ def verdicts(runs: int, replicates: int) -> dict[str, Any]:
 
 
 def one_verdict(summary: Summary, row: str, published: float) -> str:
-    """As ``reports.beside`` has it."""
+    """As ``reports.tables.published`` has it."""
     cell = summary.cells[row, METRIC.id]
     if cell.low is None or cell.high is None:
         raise SystemExit(f"{row} has no interval")

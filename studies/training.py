@@ -1,6 +1,6 @@
 """Speed and memory of training, rewarding and sampling, as ratios measured side by side in one process.
 
-    python benchmarks/training.py --model HuggingFaceTB/SmolLM2-135M-Instruct --out training.json
+    python studies/training.py --model HuggingFaceTB/SmolLM2-135M-Instruct --out training.json
 
 Random tokens of fixed sizes go through a real model (its weights, its layers); variants of one row take turns, and the
 smallest time of each counts (CPU time, or wall time on a GPU), because other work only ever adds to it. Peak memory is
@@ -30,18 +30,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import TrainerCallback
 
+from harness.contracts.model import LoadOptions, Sampling
 from harness.errors import UserError
-from harness.local_model import LocalModel, load
-from harness.mcq import LETTERS, mcq_messages
-from harness.models import LoadOptions, Sampling
-from harness.shared_prefix import Reader
+from harness.models.prefix_cache import Reader
+from harness.models.transformers_model import LocalModel, load
+from harness.multiple_choice import LETTERS, mcq_messages
 from harness.stages.reward import cyclic_orders
-from harness.trainer import Training, TrainOptions
-from harness.trainer.data import Example, TokenRow, shapes
-from harness.trainer.fit import make_trainer
-from harness.trainer.loading import host, load_model, load_tokenizer
-from harness.trainer.packing import Layout, gain
-from harness.trainer.trainer import Job
+from harness.training import Training, TrainOptions
+from harness.training.batches import Example, TokenRow, shapes
+from harness.training.fit import make_trainer
+from harness.training.load import host, load_model, load_tokenizer
+from harness.training.packing import Layout, gain
+from harness.training.trainer import Job
 from harness.types import Response
 from methods import METHODS
 
@@ -163,7 +163,7 @@ class Trainers:
 
     def trl(self) -> Callable[[], float]:
         """Seconds of one step of TRL's DPO trainer on the same sizes, its reference computed before."""
-        from harness.trainer import trl_backend
+        from harness.training import trl_backend
 
         made = examples(self.sizes, len(self.tokenizer), ("chosen", "rejected"))
 

@@ -36,7 +36,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(*words: str) -> list[str]:
     """How ``distilbench WORDS`` is started. ``-P``: what lies in the working directory shadows nothing."""
-    return [sys.executable, "-P", "-m", "harness", *words]
+    return [sys.executable, "-P", "-m", "distilbench", *words]
 
 
 def distilbench(*words: str, cwd: Path, timeout: float = 300, **more: str) -> subprocess.CompletedProcess[str]:

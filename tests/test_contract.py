@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.check import CHECKS
-from harness.check_data import World
-from harness.cli.wiring import load_registry
-from harness.recipe import load_recipe
-from harness.recipe_file import shipped
-from harness.recipe_rows import ROW_KEYS
-from harness.registry import Registry
+from distilbench.plugins import load_registry
+from harness.contracts.registry import Registry
+from harness.method_checks.data_checks import World
+from harness.method_checks.run import CHECKS
+from harness.recipe.recipe import load_recipe
+from harness.recipe.rows import ROW_KEYS
+from harness.recipe.yaml_source import shipped
 from judges import PAPER
 from reports.targets import TARGETS, find_targets
 from results.published import in_paper
@@ -32,10 +32,10 @@ def registry() -> Registry:
 
 
 def defining(folder: str, name: str) -> set[str]:
-    """Files of a folder that assign ``name`` at the top level."""
+    """Modules below a folder that assign ``name`` at the top level."""
     return {
-        file.stem
-        for file in (ROOT / folder).glob("*.py")
+        file.relative_to(ROOT).as_posix()[:-3].replace("/", ".")
+        for file in (ROOT / folder).rglob("*.py")
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
@@ -44,7 +44,7 @@ def defining(folder: str, name: str) -> set[str]:
 
 
 def module_of(thing: Any) -> str:
-    return thing.config.__module__.rpartition(".")[2]
+    return str(thing.config.__module__)
 
 
 def test_every_file_is_in_its_table_of_contents(registry: Registry) -> None:
@@ -110,8 +110,8 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every target that fits; what is missing is told, and nothing could be started."""
-    from harness.cli.planning import findings, show_plans
-    from harness.cli.running import prepare_all
+    from distilbench.cli.plan import findings, show_plans
+    from distilbench.cli.reproduce import prepare_all
 
     wanted = "all" if name != "pocket" else "table1,table6"  # pocket's prompts are here: overlap is checked each time
     jobs, unfit = prepare_all(wanted, name, None, (None, None), None, tmp_path / "runs")
@@ -127,7 +127,7 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
         assert re.search(
             r"GPU-hours: about [\d,]+ on \S+ \(.*memory: about \d+ GiB to train a row in one process", said
         )
-        assert "sizes as stated in harness/facts.json, files not here:" in said
+        assert "sizes as stated in harness/models/published_sizes.json, files not here:" in said
     found = findings(jobs)
     assert bool([each for each in found if not each.forceable]) == (name != "pocket")
     assert not [each.text for each in found if each.text.startswith("context:")]

@@ -17,14 +17,26 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.cli.wiring import load_registry
-from harness.method import Dropped, Method
-from harness.recipe import load_recipe
+from distilbench.plugins import load_registry
+from harness.contracts.method import Dropped, Method
+from harness.recipe.recipe import load_recipe
 from tests.command import ROOT, SMALL, distilbench, environment, settings
 from tests.tiny import tiny_batch, tiny_group
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FOLDERS = ("harness", "methods", "judges", "results", "reports", "recipes", "docs", "tests", "scripts", "benchmarks")
+FOLDERS = (
+    "distilbench",
+    "harness",
+    "methods",
+    "judges",
+    "results",
+    "reports",
+    "recipes",
+    "docs",
+    "tests",
+    "scripts",
+    "studies",
+)
 CHEAP = ("plan", "list", "recipe", "doctor", "assets status", "--version", "--help")
 """Commands that look around and run nothing."""
 
@@ -68,7 +80,7 @@ def parse(line: str) -> None:
     """Raises what the command line raises where a command, an option or an argument does not exist. Runs nothing."""
     import typer
 
-    from harness.cli.app import app
+    from distilbench.cli.app import app
 
     command: Any = typer.main.get_command(app)
     words, parent = [word for word in shlex.split(line)[1:] if word not in ("--help", "--version")], None
@@ -179,7 +191,7 @@ def test_teacher_ties_are_no_pairs(example: Path) -> None:
 
 
 def test_the_example_keeps_the_contract(example: Path) -> None:
-    from harness.check import CHECKS, check_method
+    from harness.method_checks.run import CHECKS, check_method
 
     findings = list(check_method(rrhf(example)))
     assert [(finding.name, finding.problem) for finding in findings] == [(name, None) for name in CHECKS]

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
+    "distilbench": {"distilbench", "harness", "methods", "judges", "results", "reports", "recipes"},
     "harness": {"harness"},
     "methods": {"harness", "methods"},
     "judges": {"harness", "judges"},
@@ -20,15 +21,9 @@ ALLOWED = {
     "reports": {"harness", "results", "reports"},
     "recipes": {"recipes"},
 }
-LINES = 330
+LINES = 600
 BODY = 60
 FILES = sorted(file for folder in ALLOWED for file in (ROOT / folder).rglob("*.py"))
-
-
-def is_door(file: Path) -> bool:
-    """The command line is the one place where all folders meet."""
-    place = file.relative_to(ROOT).as_posix()
-    return place.startswith("harness/cli/") or place == "harness/__main__.py"
 
 
 def imported(file: Path) -> set[str]:
@@ -49,7 +44,6 @@ def test_imports_follow_the_law() -> None:
     broken = [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in FILES
-        if not is_door(file)
         for name in sorted((imported(file) & set(ALLOWED)) - ALLOWED[file.relative_to(ROOT).parts[0]])
     ]
     assert not broken, "\n".join(broken)
@@ -57,7 +51,7 @@ def test_imports_follow_the_law() -> None:
 
 def test_the_law_catches_a_violation(tmp_path: Path) -> None:
     planted = tmp_path / "planted.py"
-    planted.write_text("def f():\n    from judges.client import ask\n", encoding="utf-8")
+    planted.write_text("def f():\n    from judges.client.ask import ask\n", encoding="utf-8")
     assert imported(planted) == {"judges"}
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("harness", "methods", "judges", "results", "reports", "recipes")
+PACKAGES = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
 NOT_SHIPPED = {".pyc", ".md"}
 LIMIT = 30_000_000
 """Bytes; the four checkpoints have 16 MB of them."""
@@ -92,7 +92,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     assert not ours - there, f"not in the wheel: {sorted(ours - there)}"
     strangers = {name.split("/")[0] for name in there} - set(PACKAGES)
     assert all(name.endswith(".dist-info") for name in strangers), strangers
-    assert "recipes/pocket.yaml" in there and "harness/assets_manifest.json" in there
+    assert "recipes/pocket.yaml" in there and "harness/assets/manifest.json" in there
     assert "results/published/table1.csv" in there and "harness/pocket/checkpoints/teacher/model.safetensors" in there
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims on pocket (``benchmarks/pocket_claims.py``): the measures by hand, and a run on few prompts."""
+"""The paper's claims on pocket (``studies/pocket_claims.py``): the measures by hand, and a run on few prompts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pocket_claims, pocket_claims_statistics
-from benchmarks.pocket_claims_statistics import ALPHAS, MEASURES, estimate, moments, replicates
 from harness.pocket.world import iter_prompts, score
 from harness.types import Group, Prompt, Response
+from studies import pocket_claims, pocket_claims_statistics
+from studies.pocket_claims_statistics import ALPHAS, MEASURES, estimate, moments, replicates
 
-SHIPPED = Path(__file__).resolve().parents[1] / "benchmarks" / "pocket_claims.json"
+SHIPPED = Path(__file__).resolve().parents[1] / "studies" / "pocket_claims.json"
 
 
 def measured(rewards: list[float], scores: list[float]) -> dict[str, float]:
@@ -109,11 +109,11 @@ def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "| 0.8 | " in text and "| trained by `dpo` | " in text and "| pad-ppd less dpo, end | " in text
 
 
-@pytest.mark.skipif(not SHIPPED.is_file(), reason="run `python -m benchmarks.pocket_claims --page docs/methods.md`")
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="run `python -m studies.pocket_claims --page docs/methods.md`")
 def test_what_is_shipped_is_whole() -> None:
     """Nine points for four rows, from the recipe's own learning rates."""
-    from harness.cli.wiring import load_registry
-    from harness.recipe import load_recipe
+    from distilbench.plugins import load_registry
+    from harness.recipe.recipe import load_recipe
 
     found = json.loads(SHIPPED.read_text(encoding="utf-8"))
     check(found)
@@ -121,7 +121,7 @@ def test_what_is_shipped_is_whole() -> None:
     recipe = load_recipe("pocket", (), load_registry())
     assert found["temperature"] == recipe.sampling.temperature
     for row, rate in found["learning_rates"].items():
-        assert recipe.methods[row].train.learning_rate == rate, "run benchmarks/pocket_claims.py again"
+        assert recipe.methods[row].train.learning_rate == rate, "run studies/pocket_claims.py again"
 
 
 def check(found: dict) -> None:  # type: ignore[type-arg]

@@ -1,11 +1,11 @@
-"""The measured controls of the pocket world (``benchmarks/pocket_controls.py``): the instrument sees what is there."""
+"""The measured controls of the pocket world (``studies/pocket_controls.py``): the instrument sees what is there."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "pocket_controls.json"
+FILE = Path(__file__).resolve().parents[1] / "studies" / "pocket_controls.json"
 CONTROLS = json.loads(FILE.read_text(encoding="utf-8"))
 
 

@@ -25,10 +25,10 @@ import pytest
 
 from harness.pocket import checkpoint
 from harness.types import Reply, Request
-from judges.fake_server import FakeServer
-from judges.pocket_judge import MODEL, PocketJudge
-from results.store import ArtifactStore
+from judges.kinds.pocket import MODEL, PocketJudge
+from results.store.store import ArtifactStore
 from tests.command import SMALL, command, distilbench, environment, settings
+from tests.fakes.server import FakeServer
 
 WORDS = ["reproduce", "table1", "--methods", "dpo,seqkd", *settings(*SMALL)]
 STAGES = {"prompts": 1, "overlap": 1, "sample": 2, "reward": 1, "reference": 1, "train": 2}
@@ -134,7 +134,7 @@ def say(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[object, str, str]:
     """Exit code, stdout and stderr of the command, in this process: for what ends before any work begins."""
-    from harness.cli import main
+    from distilbench.cli import main
 
     monkeypatch.setattr(sys, "argv", ["distilbench", *words])
     monkeypatch.setenv("COLUMNS", "200")
@@ -186,7 +186,7 @@ def test_every_artifact_says_where_it_comes_from(base: Place) -> None:
 
 WATCHED = """
 import json, os, sys
-from harness.cli import main
+from distilbench.cli import main
 try:
     main()
 finally:
@@ -239,10 +239,10 @@ def test_v_says_what_is_in_the_store_what_runs_and_no_secret(copy: Place) -> Non
     # a key that happens to be a word of the stages' labels: the parent and its workers must blank it
     done = distilbench("-v", *WORDS, *settings("judges.main.noise=1.25"), cwd=copy.folder, SOME_API_KEY="mt_bench")
     assert done.returncode == 0, done.stderr
-    lines = [line.strip() for line in done.stderr.splitlines() if "harness.run: " in line]
-    stored = [line for line in lines if "harness.run: in the store: " in line]
-    begun = {line.split("begin ")[1] for line in lines if "harness.run: begin " in line}
-    ended = {line.split("end ")[1].rsplit(":", 1)[0]: line for line in lines if "harness.run: end " in line}
+    lines = [line.strip() for line in done.stderr.splitlines() if "harness.run.scheduler: " in line]
+    stored = [line for line in lines if "harness.run.scheduler: in the store: " in line]
+    begun = {line.split("begin ")[1] for line in lines if "harness.run.scheduler: begin " in line}
+    ended = {line.split("end ")[1].rsplit(":", 1)[0]: line for line in lines if "harness.run.scheduler: end " in line}
     # 12 = 4 rows on the 3 benchmarks that have a judge, and a score for each of these; the other 29 of 44 are there
     assert (len(stored), len(begun)) == (29, 15)
     assert begun == set(ended)

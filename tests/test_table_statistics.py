@@ -1,4 +1,4 @@
-"""The simulation of the tables' statistics, small: see ``benchmarks/table_statistics.json`` for the whole of it."""
+"""The simulation of the tables' statistics, small: see ``studies/table_statistics.json`` for the whole of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.table_statistics import SETTINGS, coverage
+from studies.table_statistics import SETTINGS, coverage
 
-STORED = Path(__file__).parents[1] / "benchmarks" / "table_statistics.json"
+STORED = Path(__file__).parents[1] / "studies" / "table_statistics.json"
 
 
 @pytest.mark.parametrize("name", ["one seed", "three seeds, small seed effect"])

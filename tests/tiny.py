@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.check_world import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
+from harness.method_checks.tiny_models import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
 from harness.types import Group, Prompt, Response
 
 __all__ = [
@@ -29,7 +29,7 @@ def tiny_batch(
     """A ``Batch`` of rows of these lengths, dealt evenly to ``prompts`` prompts; numbers in float32."""
     import torch
 
-    from harness.method import Batch
+    from harness.contracts.method import Batch
 
     rows = len(lengths)
     row = [number for number, length in enumerate(lengths) for _ in range(length)]

@@ -18,7 +18,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main() -> None:
     """Entry point of ``distilbench`` and ``python -m harness``. Always leaves through SystemExit."""
-    from harness.cli.app import app
+    from distilbench.cli.app import app
     from harness.errors import UserError
 
     signals: list[int] = []

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import assets, checking, comparing, doctor, evaluating, exchange, judging, recipes, running, showing
+from distilbench.cli import assets, doctor
+from distilbench.cli import check_method as checking
+from distilbench.cli import compare_judges as comparing
+from distilbench.cli import eval as evaluating
+from distilbench.cli import import_export as exchange
+from distilbench.cli import judge as judging
+from distilbench.cli import recipe as recipes
+from distilbench.cli import report as showing
+from distilbench.cli import reproduce as running
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -56,8 +64,8 @@ def distilbench(
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""
-    from harness.cli.logs import start_logging
-    from harness.cli.wiring import check_folders
+    from distilbench.cli.logs import start_logging
+    from distilbench.plugins import check_folders
 
     start_logging(verbose)
     if context.invoked_subcommand != "doctor":  # which reports the same thing among others

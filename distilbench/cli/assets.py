@@ -69,7 +69,7 @@ def rebuild(
 
     Exit code 1 when a source is missing or a value differs from the pinned file.
     """
-    from judges.length_recovery import rebuild as compute
+    from judges.benchmarks.alpaca_eval.recover_difficulties import rebuild as compute
 
     with downloads() as advance:
         found = compute(folder, fetch, advance)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Overrides, Plugins
+from distilbench.cli.options import Overrides, Plugins
 
 if TYPE_CHECKING:
-    from harness.method import Method
+    from harness.contracts.method import Method
 
 
 def check_method(
@@ -24,7 +24,7 @@ def check_method(
     micro-batches; the same seed twice; killed and resumed. Exit code 1 if a check failed. Options of the method are set
     by --set beta=0.05.
     """
-    from harness.check import check_method as check
+    from harness.method_checks.run import check_method as check
 
     failed = 0
     for method in chosen(what, plugins or []):
@@ -40,7 +40,7 @@ def check_method(
 
 def chosen(what: str, plugins: Sequence[str]) -> list[Method]:
     """The methods that a file brings, or the one of this name. Raises UserError where there is none."""
-    from harness.cli.wiring import load_registry
+    from distilbench.plugins import load_registry
     from harness.errors import UserError, unknown
 
     if not what.endswith(".py"):
@@ -57,10 +57,10 @@ def chosen(what: str, plugins: Sequence[str]) -> list[Method]:
 
 def options(method: Method, overrides: Sequence[str]) -> Any:
     """The method's config with ``option=value`` texts applied. Raises RecipeError that lists what is wrong."""
-    from harness.configs import read_config
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_file import read_overrides
-    from harness.stages.work import build
+    from harness.contracts.option_errors import RecipeError
+    from harness.contracts.options import read_config
+    from harness.recipe.yaml_source import read_overrides
+    from harness.stages.context import build
 
     values, problems = read_overrides(list(overrides))
     plain, more = read_config(method.config, values, ())

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.compared import FOLDER, check_names, check_people, compared_again, keep_options, people
-from harness.cli.judge_options import (
+from distilbench.cli.judge_specs import (
     Annotations,
     Budget,
     Humans,
@@ -24,17 +23,18 @@ from harness.cli.judge_options import (
     refuse_for_annotations,
     split,
 )
-from harness.cli.options import MaxCost, Plugins, Runs, check_runs, words
+from distilbench.cli.options import MaxCost, Plugins, Runs, check_runs, words
+from distilbench.workflows.compared import FOLDER, check_names, check_people, compared_again, keep_options, people
 from harness.errors import UserError
-from harness.words import counted
+from harness.plural import counted
 
 if TYPE_CHECKING:
-    from harness.cli.rejudging import Task
-    from harness.registry import Registry
+    from distilbench.workflows.rejudging import Task
+    from harness.contracts.registry import Registry
     from harness.types import Request
-    from reports.judges.compare import Comparison
-    from reports.judges.panel import Panel
-    from results.store import ArtifactStore
+    from reports.judge_comparison.compare import Comparison
+    from reports.judge_comparison.panel import Panel
+    from results.store.store import ArtifactStore
 
 PEOPLE = 4
 """Simulated annotators of an answer, as many as AlpacaEval's."""
@@ -85,8 +85,8 @@ def compare_judges(
     if humans and simulate_humans:
         raise UserError("--humans and --simulate-humans: give one of them.")
     if annotations:
-        from reports.judges.annotations import annotation_panel
-        from reports.judges.compare import compare
+        from reports.judge_comparison.annotations import annotation_panel
+        from reports.judge_comparison.compare import compare
 
         for_runs = {
             "--run": run, "--benchmarks": benchmarks, "--repeats": repeats, "--max-cost": max_cost,
@@ -100,7 +100,7 @@ def compare_judges(
         place = out or runs / f"{FOLDER}-{annotations[0].stem}"
         show(compare(panel, said, budget=budget, replicates=replicates), place)
         return
-    from results.store import ArtifactStore
+    from results.store.store import ArtifactStore
 
     check_runs(runs)
     store, folder = ArtifactStore(runs / "store"), run_folder(runs, run or "pocket")
@@ -129,7 +129,7 @@ def run_folder(runs: Path, name: str) -> Path:
 
     Raises UserError where there is no such run, or which one is meant is not clear.
     """
-    from results.run import described, place
+    from results.run.record import described, place
 
     folder = runs / name
     if (folder / "run.json").is_file():
@@ -162,10 +162,10 @@ def write_judges(folder: Path, store: ArtifactStore, out: Path) -> None:
     """Target ``table5``: print it, and write ``table5.*`` into ``out`` and all else under ``folder/judges``."""
     from rich.console import Console
 
-    from reports.judges.render import terminal
-    from reports.judges.table import write_comparison
-    from reports.judges.table5 import table5 as grid
-    from reports.judges.table5 import write_table5
+    from reports.judge_comparison.render import terminal
+    from reports.judge_comparison.table5 import table5 as grid
+    from reports.judge_comparison.table5 import write_table5
+    from reports.judge_comparison.write import write_comparison
 
     comparison = table5(folder, store)
     console = Console()
@@ -180,7 +180,7 @@ def show(comparison: Comparison, folder: Path) -> None:
     """Print the tables on stdout and write the files; their paths go to stderr."""
     from rich.console import Console
 
-    from reports.judges.table import screen, write_comparison
+    from reports.judge_comparison.write import screen, write_comparison
 
     console = Console()
     if not console.is_terminal:
@@ -216,11 +216,11 @@ def judge_again(folder: Path, store: ArtifactStore, wanted: Wanted, plan_only: b
     Args:
         folder: ``runs/NAME/TARGET``.
     """
-    from harness.cli import rejudging
-    from harness.cli.rejudged import features
-    from harness.cli.wiring import load_registry
-    from reports.judges.annotations import check_own
-    from results.run import read_run
+    from distilbench.plugins import load_registry
+    from distilbench.workflows import rejudging
+    from distilbench.workflows.rejudged import features
+    from reports.judge_comparison.annotations import check_own
+    from results.run.record import read_run
 
     run, registry = read_run(folder / "run.json"), load_registry(wanted.plugins)
     entries = judge_entries(wanted.judges or judges_of(run), run, registry)
@@ -297,7 +297,7 @@ def unpriced(tasks: Sequence[Task], registry: Registry) -> str:
 
 def _check(tasks: Sequence[Task], registry: Registry) -> None:
     """Raises UserError, before anything is asked, that lists the judges which do not answer."""
-    from harness.stages.work import build
+    from harness.stages.context import build
 
     problems = []
     for name, entry in {made.judge: made.entry for made in tasks if made.asked}.items():

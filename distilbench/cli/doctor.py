@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from harness.cli.options import Overrides, Plugins, RecipeName, Runs
+from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.recipe import Recipe
-    from harness.registry import Registry
+    from harness.contracts.registry import Registry
+    from harness.recipe.recipe import Recipe
 
 GIB = 1 << 30
 _TIMEOUT = 3.0
@@ -64,8 +64,8 @@ def findings(recipe: str, overrides: Sequence[str], plugins: Sequence[str], runs
     for check in checks:
         yield from check()
     try:
-        from harness.cli.wiring import load_registry
-        from harness.recipe import load_recipe
+        from distilbench.plugins import load_registry
+        from harness.recipe.recipe import load_recipe
 
         registry = load_registry(plugins)
         loaded = load_recipe(recipe, overrides, registry)
@@ -79,7 +79,7 @@ def findings(recipe: str, overrides: Sequence[str], plugins: Sequence[str], runs
 
 def folders() -> Iterator[Finding]:
     """Whether the generic package names are ours."""
-    from harness.cli.wiring import check_folders
+    from distilbench.plugins import check_folders
 
     try:
         check_folders()
@@ -225,7 +225,7 @@ def hub(recipe: Recipe) -> Iterator[Finding]:
 
 def judges(recipe: Recipe, registry: Registry) -> Iterator[Finding]:
     """Whether the recipe's judges can be reached."""
-    from harness.stages.work import build
+    from harness.stages.context import build
 
     for name, entry in recipe.judges.items():
         kind = registry.judges[entry.kind]

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import MaxCost, MinCoverage, Overrides, Plugins, Runs, words
+from distilbench.cli.options import MaxCost, MinCoverage, Overrides, Plugins, Runs, words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.cli.eval_options import Asked
-    from harness.cli.running import Job
-    from harness.evaluation import Candidate
-    from results.run import Run
+    from distilbench.cli.model_specs import Asked
+    from distilbench.cli.reproduce import Job
+    from harness.plan.evaluation import Candidate
+    from results.run.record import Run
 
 TARGET = "eval"
 KEPT = ("name", "title", "benchmarks", "judges", "baseline", "seeds", "statistics", "compute", "ask")
@@ -67,10 +67,10 @@ def evaluate(
 
     Stop it whenever you like: the same command goes on where it was, and nothing is asked twice.
     """
-    from harness.cli.eval_options import Asked
-    from harness.cli.planning import show_plan
-    from harness.cli.running import execute, finish
-    from harness.cli.showing import write_target
+    from distilbench.cli.model_specs import Asked
+    from distilbench.cli.plan import show_plan
+    from distilbench.cli.report import write_target
+    from distilbench.cli.reproduce import execute, finish
 
     budgets = {"ask.max_cost": max_cost, "ask.max_calls": max_calls}
     changes = [*(overrides or []), *(f"{path}={value}" for path, value in budgets.items() if value is not None)]
@@ -90,11 +90,11 @@ def evaluate(
 
 def prepare(asked: Asked, plugins: list[str] | None, runs: Path) -> tuple[Job, list[Candidate]]:
     """Candidates, recipe and plan. A baseline that is none of the models only answers."""
-    from harness.cli.eval_options import candidate, recipe_of
-    from harness.cli.running import Job
-    from harness.cli.wiring import load_registry
-    from harness.evaluation import make_evaluation
-    from results.store import ArtifactStore
+    from distilbench.cli.model_specs import candidate, recipe_of
+    from distilbench.cli.reproduce import Job
+    from distilbench.plugins import load_registry
+    from harness.plan.evaluation import make_evaluation
+    from results.store.store import ArtifactStore
 
     registry = load_registry(plugins or ())
     candidates: list[Candidate] = []
@@ -114,8 +114,8 @@ def prepare(asked: Asked, plugins: list[str] | None, runs: Path) -> tuple[Job, l
 
 def refuse_unreachable(job: Job, candidates: Sequence[Candidate]) -> None:
     """Raise UserError, before anything is asked, for a server whose answers are needed and that is not there."""
-    from harness.run import needed
-    from harness.stages.work import build
+    from harness.run.scheduler import needed
+    from harness.stages.context import build
 
     waiting = {stage.local["endpoint"]["config"]["model"] for stage in needed(job.plan, job.store)
                if stage.kind == "answer" and "endpoint" in stage.local}  # fmt: skip
@@ -133,7 +133,7 @@ def described(run: Run) -> Run:
     """The run as its tables should describe it: models instead of a family, and no section about training."""
     from dataclasses import replace
 
-    from results.run import Family
+    from results.run.record import Family
 
     recipe: dict[str, Any] = {key: value for key, value in run.recipe.items() if key in KEPT}
     models = ", ".join(row.title for row in run.rows)

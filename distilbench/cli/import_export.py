@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Overrides, Plugins, Runs
+from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError, unknown
-from harness.words import counted
+from harness.plural import counted
 
 if TYPE_CHECKING:
-    from harness.benchmark import Benchmark
+    from harness.contracts.benchmark import Benchmark
     from harness.types import Answer, Judgment, Question, Score
     from judges.formats import Imported
 
@@ -69,7 +69,7 @@ def import_(
 
     The questions are the official ones unless --set questions=pocket. Exit code 2 when rows do not fit.
     """
-    from harness.cli.wiring import load_registry
+    from distilbench.plugins import load_registry
     from harness.records import write_records
     from judges.formats import import_files
 
@@ -120,7 +120,7 @@ def _show(
     entrant: tuple[str, Sequence[Answer], Sequence[Judgment]],
     replicates: int,
 ) -> None:
-    from harness.benchmark import Entrant
+    from harness.contracts.benchmark import Entrant
     from harness.stats import seed_of
 
     name, answers, judgments = entrant
@@ -162,8 +162,8 @@ def export(
     plugins: Plugins = None,
 ) -> None:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
-    from harness.cli.wiring import load_registry
-    from harness.stages.baseline import against
+    from distilbench.plugins import load_registry
+    from harness.contracts.baseline import against
     from judges.formats import Exported, export_files
 
     if (folder is None) == (run is None):
@@ -207,8 +207,8 @@ def _from_run(
     """Answers and judgments of one row, found through the score that stands in its table."""
     from harness.records import read_records
     from harness.types import Answer, Judgment
-    from results.run import read_run
-    from results.store import ArtifactStore
+    from results.run.record import read_run
+    from results.store.store import ArtifactStore
 
     place = Path(run) if Path(run).is_dir() else runs / run
     read = read_run(_described(place, target) / "run.json")
@@ -239,7 +239,7 @@ def _from_run(
 
 def _described(place: Path, target: str | None) -> Path:
     """The folder of one target's run: the one that is named, else table1's, else the only one. Raises UserError."""
-    from results.run import described
+    from results.run.record import described
 
     names = described(place)
     default = "table1" if "table1" in names or not names else names[0] if len(names) == 1 else None
@@ -256,10 +256,10 @@ def _benchmark(name: str, known: Mapping[str, Benchmark]) -> Benchmark:
 
 def _config(adapter: Benchmark, defaults: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     """The benchmark's options. Raises RecipeError listing every mistake."""
-    from harness.configs import read_config
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_file import read_overrides
-    from harness.stages.work import build
+    from harness.contracts.option_errors import RecipeError
+    from harness.contracts.options import read_config
+    from harness.recipe.yaml_source import read_overrides
+    from harness.stages.context import build
 
     values, problems = read_overrides(overrides)
     plain, more = read_config(adapter.config, {**defaults, **values}, ())

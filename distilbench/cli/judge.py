@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Overrides, Plugins, Runs
-from harness.words import counted
+from distilbench.cli.options import Overrides, Plugins, Runs
+from harness.plural import counted
 
 if TYPE_CHECKING:
-    from judges.catalogue import JudgeModel
-    from judges.ledger import Ledger
+    from judges.kinds.openai.catalogue import JudgeModel
+    from judges.ledger.ledger import Ledger
 
 app = typer.Typer(help="Judges: the models known by name, what the ledger holds of them, whether they changed.")
 LedgerFile = Annotated[
@@ -24,8 +24,8 @@ LedgerFile = Annotated[
 @app.command("list")
 def list_models() -> None:
     """The judge models known by name: price and where it was read, context, quirks, retirement and substitute."""
-    from harness.cli.showing import show_table
-    from judges.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
+    from distilbench.cli.report import show_table
+    from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
 
     show_table("models at OpenAI (dollars per million prompt / completion tokens)", [_line(m) for m in MODELS.values()])
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
@@ -38,7 +38,7 @@ def list_models() -> None:
 
 def _line(model: JudgeModel) -> tuple[str, ...]:
     """One row of ``judge list``."""
-    from judges.catalogue import today
+    from judges.kinds.openai.catalogue import today
 
     price = model.price
     cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
@@ -56,7 +56,7 @@ def _line(model: JudgeModel) -> tuple[str, ...]:
 @app.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
     """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; what has no verdict, and why."""
-    from judges.ledger import Ledger
+    from judges.ledger.ledger import Ledger
 
     path = ledger or runs / "ledger.sqlite"
     with Ledger(path, create=False) as opened:
@@ -66,7 +66,7 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
 
 
 def _show_replies(ledger: Ledger) -> None:
-    from harness.cli.showing import show_table
+    from distilbench.cli.report import show_table
 
     rows, total, unpriced = [], 0.0, 0
     for line in ledger.served():
@@ -89,7 +89,7 @@ def _show_replies(ledger: Ledger) -> None:
 
 def _show_owed(ledger: Ledger) -> None:
     """Coverage, failures and batch jobs."""
-    from harness.cli.showing import show_table
+    from distilbench.cli.report import show_table
 
     covered = [
         (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({_percent(have, wanted)})")
@@ -110,8 +110,8 @@ def _percent(part: int, whole: int) -> str:
 
 def _show_judgments(runs: Path) -> None:
     """Finished judge stages: how many judgments, and why some have no verdict."""
-    from harness.cli.showing import show_table
-    from results.store import ArtifactStore
+    from distilbench.cli.report import show_table
+    from results.store.store import ArtifactStore
 
     store = ArtifactStore(runs / "store")
     rows = []
@@ -144,15 +144,15 @@ def canary(
     """
     from functools import partial
 
-    from harness.benchmark import JudgeError
-    from harness.cli.eval_options import JUDGE, judge_entry
-    from harness.cli.wiring import load_registry
+    from distilbench.cli.model_specs import JUDGE, judge_entry
+    from distilbench.plugins import load_registry
+    from harness.contracts.benchmark import JudgeError
+    from harness.contracts.option_errors import RecipeError
+    from harness.contracts.registry import AskOptions
     from harness.errors import UserError
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_parts import read_judges
-    from harness.registry import AskOptions
-    from harness.stages.work import build
-    from judges.canary import agreement, rounds, sing
+    from harness.recipe.entries import read_judges
+    from harness.stages.context import build
+    from judges.client.canary import agreement, rounds, sing
 
     registry = load_registry(plugins or ())
     entries, problems = read_judges({JUDGE: judge_entry(judge, registry)}, registry)
@@ -195,12 +195,12 @@ def pocket_judge(
     In a recipe: judges: {main: {kind: openai, base_url: "http://127.0.0.1:8000/v1", model: pocket-judge}}.
     Its biases can be set: --set position_bias=1.0.
     """
-    from harness.configs import read_config
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_file import read_overrides
-    from harness.stages.work import build
-    from judges.pocket_judge import MODEL, PocketConfig, PocketJudge
-    from judges.pocket_server import serve
+    from harness.contracts.option_errors import RecipeError
+    from harness.contracts.options import read_config
+    from harness.recipe.yaml_source import read_overrides
+    from harness.stages.context import build
+    from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
+    from judges.kinds.pocket_server import serve
 
     values, problems = read_overrides(overrides or [])
     plain, more = read_config(PocketConfig, values, ())

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import words
+from distilbench.cli.options import words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.recipe_parts import JudgeEntry
-    from harness.registry import Registry
-    from results.run import Run
+    from harness.contracts.registry import Registry
+    from harness.recipe.entries import JudgeEntry
+    from results.run.record import Run
 
 Judges = Annotated[
     str | None,
@@ -73,8 +73,8 @@ def split(text: str) -> list[str]:
 
 def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[str, JudgeEntry]:
     """Name to judge. Raises UserError for one that cannot be read, or a name given twice."""
-    from harness.recipe_errors import RecipeError
-    from harness.recipe_parts import read_judges
+    from harness.contracts.option_errors import RecipeError
+    from harness.recipe.entries import read_judges
 
     tree: dict[str, Any] = {}
     for text in texts:
@@ -95,7 +95,7 @@ def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[st
 
 def judge_of(text: str, run: Run, registry: Registry) -> dict[str, Any]:
     """One judge's entry: of the run's recipe by its name, ``KIND:MODEL``, or as ``eval --judge`` reads it."""
-    from harness.cli.eval_options import judge_entry
+    from distilbench.cli.model_specs import judge_entry
 
     own = run.recipe.get("judges", {})
     if text in own:

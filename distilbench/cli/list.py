@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.configs import config_values, explanations
+from harness.contracts.options import config_values, explanations
 
 if TYPE_CHECKING:
-    from harness.method import Method
+    from harness.contracts.method import Method
 
 HEADS = ("method", "title", "learns from", "the teacher gives", "needs besides")
 ANSWERS = {

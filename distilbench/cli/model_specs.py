@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.endpoint import Endpoint
+from harness.contracts.option_errors import RecipeError
+from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
-from harness.evaluation import PLACEHOLDER, Candidate
-from harness.recipe import Recipe, check_tree
-from harness.recipe_errors import RecipeError
-from harness.recipe_file import merge, named, read_overrides
-from harness.registry import Registry
+from harness.models.endpoint_model import Endpoint
+from harness.plan.evaluation import PLACEHOLDER, Candidate
+from harness.recipe.recipe import Recipe, check_tree
+from harness.recipe.yaml_source import merge, named, read_overrides
 
 GIVEN = "answers:"
 JUDGE = "main"
@@ -97,7 +97,7 @@ def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
     """A recipe's judge entry from ``NAME@URL``, a kind by its name, a known model, YAML or a checkpoint."""
     import yaml
 
-    from judges.catalogue import MODELS, find
+    from judges.kinds.openai.catalogue import MODELS, find
 
     if text.startswith("{"):
         try:

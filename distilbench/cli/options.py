@@ -10,7 +10,7 @@ import typer
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Shipped recipes (the shell itself completes paths)."""
-    from harness.recipe_file import shipped
+    from harness.recipe.yaml_source import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]
 

@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.cli.running import Job
-    from harness.preflight import Finding
-    from harness.stage import Stage
+    from distilbench.cli.reproduce import Job
+    from harness.contracts.stage import Stage
+    from harness.plan.preflight import Finding
 
 ORDER = (
     *("prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"),
@@ -23,7 +23,7 @@ ORDER = (
 
 def show_stages(job: Job) -> None:
     """One line per stage: done or to do, key, label, and the stages it reads."""
-    from harness.run import needed
+    from harness.run.scheduler import needed
 
     labels = {stage.key: stage.label for stage in job.plan.stages}
     left = {stage.key for stage in needed(job.plan, job.store)}
@@ -44,8 +44,8 @@ def show_plans(jobs: Sequence[Job]) -> bool:
     from rich.console import Console
     from rich.text import Text
 
-    from harness.cli.describe import bill
-    from harness.run import union
+    from distilbench.workflows.run_record import bill
+    from harness.run.scheduler import union
 
     first = jobs[0]
     todo = to_do(jobs)
@@ -77,16 +77,16 @@ def show_plans(jobs: Sequence[Job]) -> bool:
 
 def to_do(jobs: Sequence[Job]) -> list[Stage]:
     """The stages of all jobs that are still to run, each once."""
-    from harness.run import needed
+    from harness.run.scheduler import needed
 
     return list({stage.key: stage for job in jobs for stage in needed(job.plan, job.store)}.values())
 
 
 def gpu_lines(jobs: Sequence[Job], todo: Sequence[Stage]) -> list[str]:
     """GPU-hours and training memory of what is to do, for the device that the recipe names; and what they rest on."""
-    from harness.facts import size
-    from harness.gpu import DEVICES, SHARE, hours
-    from harness.price import total
+    from harness.hardware.gpu import DEVICES, SHARE, hours
+    from harness.models.published_sizes import size
+    from harness.plan.cost import total
 
     device = jobs[0].recipe.compute.gpu
     if device is None or not todo:
@@ -102,7 +102,9 @@ def gpu_lines(jobs: Sequence[Job], todo: Sequence[Stage]) -> list[str]:
     models = {each.location: each for job in jobs for each in job.plan.builder.models.values()}
     stated = [name for name, each in models.items() if (found := size(each)) is not None and found.stated]
     if stated:
-        lines.append(f"sizes as stated in harness/facts.json, files not here: {', '.join(sorted(stated))}")
+        lines.append(
+            f"sizes as stated in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}"
+        )
     return lines
 
 
@@ -110,7 +112,7 @@ def show_kinds(console: Console, stages: Sequence[Stage], left: set[str]) -> Non
     """A table with a line per kind of stage. ``left``: keys of those to do."""
     from rich.table import Table
 
-    from harness.price import total
+    from harness.plan.cost import total
 
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
@@ -129,8 +131,8 @@ def show_kinds(console: Console, stages: Sequence[Stage], left: set[str]) -> Non
 
 def findings(jobs: Sequence[Job]) -> list[Finding]:
     """What the checks before a run say of all jobs, each thing once. Work that two jobs share counts for the first."""
-    from harness.preflight import check
-    from harness.run import needed
+    from harness.plan.preflight import check
+    from harness.run.scheduler import needed
 
     found: dict[str, Finding] = {}
     seen: set[str] = set()

@@ -1,6 +1,6 @@
 """What a run looks like while it runs: bars on a terminal, one plain line every ten seconds or so elsewhere.
 
-A ``Display`` is a ``harness.run.Listener``; it is told from several threads.
+A ``Display`` is a ``harness.run.scheduler.Listener``; it is told from several threads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RateColumn(ProgressColumn):
 class Display:
     """Shows "stage k of m", and every running stage with its items, rate and time left.
 
-    Use as a context manager around ``harness.run.run``.
+    Use as a context manager around ``harness.run.scheduler.run``.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Overrides, Plugins, complete_recipe
+from distilbench.cli.options import Overrides, Plugins, complete_recipe
 
 app = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
 
@@ -21,8 +21,8 @@ def show(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins 
 
     What is printed is itself a recipe that gives the same results.
     """
-    from harness.cli.wiring import load_registry
-    from harness.recipe import load_recipe
+    from distilbench.plugins import load_registry
+    from harness.recipe.recipe import load_recipe
 
     typer.echo(load_recipe(recipe, overrides or [], load_registry(plugins or ())).to_yaml(), nl=False)
 
@@ -30,9 +30,9 @@ def show(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins 
 @app.command(epilog="Example: distilbench recipe check mine.yaml")
 def check(recipe: Name = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
-    from harness.cli.wiring import load_registry
-    from harness.recipe import load_recipe
-    from harness.words import counted
+    from distilbench.plugins import load_registry
+    from harness.plural import counted
+    from harness.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
     parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))

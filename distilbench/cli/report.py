@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target, check_runs
+from distilbench.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target, check_runs
 
 if TYPE_CHECKING:
-    from results.frames import Results
-    from results.store import ArtifactStore
+    from results.run.results import Results
+    from results.store.store import ArtifactStore
 
 
 _UNWRAPPED = 300
@@ -46,9 +46,9 @@ def list_names(
     ] = False,
 ) -> None:
     """List what a recipe may name: methods, benchmarks, judges, recipes; and the targets of `reproduce`."""
-    from harness.cli import listing
-    from harness.cli.wiring import load_registry
-    from harness.recipe_file import shipped
+    from distilbench.cli import list as listing
+    from distilbench.plugins import load_registry
+    from harness.recipe.yaml_source import shipped
     from reports.targets import TARGETS
 
     registry = load_registry(plugins or ())
@@ -85,10 +85,10 @@ def report(
 
     The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
     """
-    from harness.recipe_file import read_source
+    from harness.recipe.yaml_source import read_source
     from reports.targets import ALL, find_targets
-    from results.run import described, place
-    from results.store import ArtifactStore
+    from results.run.record import described, place
+    from results.store.store import ArtifactStore
 
     wanted = [each.name for each in find_targets(target)]
     check_runs(runs)
@@ -101,7 +101,7 @@ def report(
     found = [(name, write_target(folder, store, name, min_coverage)) for name in wanted]
     if html:
         shown = [(name, *made) for name, made in found if made is not None]
-        from harness.cli.paging import write_run_page
+        from distilbench.workflows.page import write_run_page
 
         compared = [place(folder, name) for name in described(folder)]
         path = write_run_page(folder / "report" / "report.html", shown, store, plugins or (), compared)
@@ -118,14 +118,14 @@ def write_target(
     """
     from rich.console import Console
 
-    from reports.report import terminal, write_report
     from reports.targets import find_target
-    from results.costs import with_costs
-    from results.frames import load_results
-    from results.run import place
+    from reports.write import terminal, write_report
+    from results.run.costs import with_costs
+    from results.run.record import place
+    from results.run.results import load_results
 
     if find_target(target).layout == "judges":
-        from harness.cli.comparing import write_judges
+        from distilbench.cli.compare_judges import write_judges
 
         write_judges(place(folder, target), store, folder / "report")
         return None
@@ -144,7 +144,7 @@ def write_target(
 
 def title_of(recipe: str) -> str:
     """A shipped recipe's own title."""
-    from harness.recipe_file import read_source
+    from harness.recipe.yaml_source import read_source
 
     return str(read_source(recipe).tree.get("title", ""))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import (
+from distilbench.cli.options import (
     ALL,
     Baseline,
     MaxCost,
@@ -33,13 +33,13 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.plan import Plan
-    from harness.preflight import Finding
-    from harness.recipe import Recipe
-    from harness.registry import Registry
-    from harness.run import Outcome
-    from results.run import Run
-    from results.store import ArtifactStore
+    from harness.contracts.registry import Registry
+    from harness.plan.plan import Plan
+    from harness.plan.preflight import Finding
+    from harness.recipe.recipe import Recipe
+    from harness.run.scheduler import Outcome
+    from results.run.record import Run
+    from results.store.store import ArtifactStore
 
 Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
 
@@ -65,7 +65,7 @@ class Job:
     @property
     def place(self) -> Path:
         """``runs/NAME/TARGET``: ``run.json``."""
-        from results.run import place
+        from results.run.record import place
 
         return place(self.folder, self.target)
 
@@ -93,7 +93,7 @@ def plan(
 
     Nothing is trained, generated or asked; PyTorch is not even loaded.
     """
-    from harness.cli.planning import show_plans, show_stages
+    from distilbench.cli.plan import show_plans, show_stages
 
     asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
     jobs, unfit = prepare_all(target, recipe, *asked)
@@ -142,7 +142,7 @@ def reproduce(
     One target, several with commas between them, or all. The files go to runs/NAME/report. A second time there is
     nothing to compute.
     """
-    from harness.cli.showing import write_target
+    from distilbench.cli.report import write_target
 
     asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
     jobs, unfit = prepare_all(target, recipe, *asked)
@@ -173,12 +173,12 @@ def prepare(
 
     Raises Unfit for a target that this recipe does not fit.
     """
-    from harness.cli.describe import rows_of
-    from harness.cli.wiring import load_registry
-    from harness.plan import make_plan
-    from harness.recipe import load_recipe
+    from distilbench.plugins import load_registry
+    from distilbench.workflows.run_record import rows_of
+    from harness.plan.plan import make_plan
+    from harness.recipe.recipe import load_recipe
     from reports.targets import find_target
-    from results.store import ArtifactStore
+    from results.store.store import ArtifactStore
 
     check_runs(runs)
     methods, seeds = chosen
@@ -204,7 +204,7 @@ def prepare_all(
 
     Raises UserError where none is left: a target that was named alone must fit.
     """
-    from harness.recipe_targets import Unfit
+    from harness.recipe.for_target import Unfit
     from reports.targets import find_targets
 
     jobs: list[Job] = []
@@ -227,7 +227,7 @@ def say_unfit(unfit: Sequence[str]) -> None:
 
 def say_shared(jobs: Sequence[Job]) -> None:
     """How many stages each target has in common with the other targets and runs of this store."""
-    from results.run import shared
+    from results.run.record import shared
 
     for job in jobs:
         counts = shared(job.runs, job.place)
@@ -236,7 +236,7 @@ def say_shared(jobs: Sequence[Job]) -> None:
         named = f" ({', '.join(f'{name} {count}' for name, count in most)})" if most else ""
         typer.echo(f"{job.target}: {total} stages, {either} of them shared with other targets or runs{named}", err=True)
     if len(jobs) > 1:
-        from harness.run import union
+        from harness.run.scheduler import union
 
         every, different = sum(len(job.plan.stages) for job in jobs), len(union([job.plan for job in jobs]))
         typer.echo(
@@ -269,13 +269,13 @@ def execute_all(jobs: Sequence[Job], force: bool, described: Callable[[Run], Run
 
     Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
     """
-    from harness.cli.describe import describe
-    from harness.cli.logs import verbosity
-    from harness.cli.planning import findings
-    from harness.cli.progress import Display
-    from harness.cli.wiring import workplace
-    from harness.run import run_all
-    from results.run import write_run
+    from distilbench.cli.logs import verbosity
+    from distilbench.cli.plan import findings
+    from distilbench.cli.progress import Display
+    from distilbench.plugins import workplace
+    from distilbench.workflows.run_record import describe
+    from harness.run.scheduler import run_all
+    from results.run.record import write_run
 
     first = jobs[0]
     refuse([each for each in findings(jobs) if each.problem], force)
@@ -304,7 +304,7 @@ def refuse(problems: Sequence[Finding], force: bool) -> None:
 
 def finish(outcome: Outcome) -> None:
     """One line on what was done; exit code 1 when something failed."""
-    from harness.cli.progress import duration
+    from distilbench.cli.progress import duration
 
     done = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
     typer.echo(f"{done} ({duration(outcome.seconds)})", err=True)

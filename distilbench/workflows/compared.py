@@ -17,10 +17,10 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cli.rejudging import Judged
-    from reports.judges.compare import Comparison
-    from reports.judges.panel import Panel
-    from results.store import ArtifactStore
+    from distilbench.workflows.rejudging import Judged
+    from reports.judge_comparison.compare import Comparison
+    from reports.judge_comparison.panel import Panel
+    from results.store.store import ArtifactStore
 
 FOLDER = "judges"
 """Under ``runs/NAME/TARGET``: what was compared, and the tables."""
@@ -29,7 +29,7 @@ _PEOPLE = "humans.csv"
 
 def check_names(names: Sequence[str]) -> None:
     """Raises UserError where a judge has the name of the people's own row."""
-    from reports.judges.humans import HUMANS
+    from reports.judge_comparison.humans import HUMANS
 
     if HUMANS in names:
         raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
@@ -37,8 +37,8 @@ def check_names(names: Sequence[str]) -> None:
 
 def people(panel: Panel, humans: Path | None, simulated: int | None) -> tuple[Panel, pd.DataFrame | None]:
     """Human annotations from a file, simulated ones, or none; the panel's notes say which."""
-    from reports.judges.annotations import read_humans
-    from reports.judges.simulated import describe_humans, simulated_humans
+    from reports.judge_comparison.annotations import read_humans
+    from reports.judge_comparison.simulated_humans import describe_humans, simulated_humans
 
     if humans is None and simulated is None:
         return panel, None
@@ -54,12 +54,12 @@ def check_people(judged: Sequence[Judged], store: ArtifactStore, humans: Path | 
     """Raises UserError, before anything is asked, where people's annotations fit no answer or cannot be simulated."""
     import pandas as pd
 
-    from harness.cli.rejudged import items
-    from reports.judges.annotation_file import read_calls
-    from reports.judges.annotations import match_humans
-    from reports.judges.features import truth
-    from reports.judges.panel import ITEM
-    from reports.judges.simulated import NO_TRUTH
+    from distilbench.workflows.rejudged import items
+    from reports.judge_comparison.annotation_file import read_calls
+    from reports.judge_comparison.annotations import match_humans
+    from reports.judge_comparison.answer_features import truth
+    from reports.judge_comparison.panel import ITEM
+    from reports.judge_comparison.simulated_humans import NO_TRUTH
 
     if humans is None and simulated is None:
         return
@@ -86,8 +86,8 @@ def keep_options(
     Args:
         folder: ``runs/NAME/TARGET``, whose answers were judged.
     """
-    from reports.judges.load import load_panel
-    from results.locks import write_atomic
+    from reports.judge_comparison.load_run import load_panel
+    from results.store.locks import write_atomic
 
     place = folder / FOLDER
     options: dict[str, Any] = {"budget": budget, "replicates": replicates, "simulated": simulated, "humans": None}
@@ -108,8 +108,8 @@ def compared_again(folder: Path, store: ArtifactStore) -> Comparison | None:
 
     Raises UserError where something of it is gone.
     """
-    from reports.judges.compare import REPLICATES, compare
-    from reports.judges.load import load_panel
+    from reports.judge_comparison.compare import REPLICATES, compare
+    from reports.judge_comparison.load_run import load_panel
 
     place = folder / FOLDER
     if not (place / "sources.json").is_file():

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.registry import Registry
+    from harness.contracts.registry import Registry
     from harness.types import Question
-    from reports.html.parts import Section
-    from results.frames import Results
-    from results.run import Run
-    from results.store import ArtifactStore
+    from reports.page.widgets import Section
+    from results.run.record import Run
+    from results.run.results import Results
+    from results.store.store import ArtifactStore
 
 
 def write_run_page(
@@ -28,10 +28,10 @@ def write_run_page(
 
     ``compared``: folders of runs; those whose answers other judges have judged have a section on that.
     """
-    from harness.cli.compared import FOLDER
-    from harness.cli.wiring import load_registry
-    from reports.html.page import Part, write_page
-    from reports.judges.load import judge_names
+    from distilbench.plugins import load_registry
+    from distilbench.workflows.compared import FOLDER
+    from reports.judge_comparison.load_run import judge_names
+    from reports.page.page import Part, write_page
 
     registry = load_registry(plugins)
     parts = [
@@ -45,19 +45,19 @@ def write_run_page(
 
 def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
     """The comparison of judges on the answers of a run; ``None`` where there is none."""
-    from harness.cli.compared import compared_again
+    from distilbench.workflows.compared import compared_again
 
     comparison = compared_again(folder, store)
     if comparison is None:
         return None
-    from reports.judges.page import judges_section
+    from reports.judge_comparison.page_section import judges_section
 
     return judges_section(comparison, folder.name)
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
     """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
-    from harness.stages.work import build
+    from harness.stages.context import build
 
     found: dict[str, Sequence[Question] | str] = {}
     for name, spec in run.recipe.get("benchmarks", {}).items():
@@ -79,7 +79,7 @@ def settings(spec: Any) -> dict[str, Any]:
 
 def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | None]:
     """(benchmark, tokens read, tokens written) -> dollars, by the recipe's judges; ``None`` where it is not known."""
-    from harness.stages.work import build
+    from harness.stages.context import build
 
     def price(benchmark: str, read: int, written: int) -> float | None:
         name = run.recipe.get("benchmarks", {}).get(benchmark, {}).get("judge")

@@ -7,18 +7,18 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.rejudging import answers_in
+from distilbench.workflows.rejudging import answers_in
 from harness.types import Answer, Question
 
 if TYPE_CHECKING:
-    from harness.cli.rejudging import Judged, Task
-    from results.store import ArtifactStore
+    from distilbench.workflows.rejudging import Judged, Task
+    from results.store.store import ArtifactStore
 
 
 def features(tasks: Sequence[Task], store: ArtifactStore) -> str:
     """``items.csv``: what bias measurements need to know of every answer."""
-    from reports.judges.features import differences
-    from reports.judges.panel import FEATURES, ITEM
+    from reports.judge_comparison.answer_features import differences
+    from reports.judge_comparison.panel import FEATURES, ITEM
 
     out = io.StringIO()
     writer = csv.DictWriter(out, ["benchmark", *ITEM, *FEATURES], lineterminator="\n")
@@ -48,7 +48,7 @@ def items(judged: Judged, store: ArtifactStore) -> Iterator[tuple[dict[str, Any]
 
 def turns(judged: Judged, question: Question, answer: Answer) -> list[tuple[int | None, str]]:
     """The items of one answer: (turn from 0, its name) where turns are judged apart, else one with ``None``."""
-    from reports.judges.load import turn_of
+    from reports.judge_comparison.load_run import turn_of
 
     names = list(dict.fromkeys(
         turn_of(request.part, judged.paired) for request in judged.adapter.requests(question, answer, judged.config)

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.baseline import against, pairwise
+from harness.contracts.stage import Stage, ref
 from harness.errors import UserError
-from harness.stage import Stage, ref
-from harness.stages.baseline import against, pairwise
-from harness.stages.work import build
+from harness.stages.context import build
 from harness.types import Answer, Question, Request
 
 if TYPE_CHECKING:
-    from harness.benchmark import Benchmark
-    from harness.recipe_parts import JudgeEntry
-    from harness.registry import Registry
-    from results.run import Run
-    from results.store import ArtifactStore
+    from harness.contracts.benchmark import Benchmark
+    from harness.contracts.registry import Registry
+    from harness.recipe.entries import JudgeEntry
+    from results.run.record import Run
+    from results.store.store import ArtifactStore
 
 CHARS_PER_TOKEN = 4
 WRITTEN = 512
@@ -143,7 +143,7 @@ def estimate(
 
     ``known``: filled with what was asked about each answer artifact; the same for every judge.
     """
-    from judges.ledger import Ledger, request_key
+    from judges.ledger.ledger import Ledger, request_key
 
     kind = registry.judges[made.entry.kind]
     config = build(kind.config, made.entry.config)
@@ -177,11 +177,11 @@ def requests(judged: Judged, stage: Stage, store: ArtifactStore) -> list[Request
 
 def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: ArtifactStore, plugins: tuple[str, ...]) -> int:
     """Run the stages that are not in the store; how many failed. Their messages are shown as they come."""
-    from harness.cli.logs import verbosity
-    from harness.cli.progress import Display
-    from harness.cli.wiring import workplace
-    from harness.recipe_sections import Compute
-    from harness.run import Crew, Outcome, work
+    from distilbench.cli.logs import verbosity
+    from distilbench.cli.progress import Display
+    from distilbench.plugins import workplace
+    from harness.recipe.sections import Compute
+    from harness.run.scheduler import Crew, Outcome, work
 
     stages = [stage for each in tasks for stage in each.stages.values() if not store.done(stage)]
     scores = [each.score for each in tasks if not store.done(each.score)]
@@ -203,7 +203,7 @@ def describe(
     tasks: Sequence[Task], run: Run, registry: Registry, store: ArtifactStore, own: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """What ``sources.json`` says: which score artifact is whose, and what is known of each judge."""
-    from reports.judges.families import family_of, own_rows
+    from reports.judge_comparison.model_families import family_of, own_rows
 
     teacher, student = family_of(run.family.teacher), family_of(run.family.student)
     trained = [row.id for row in run.rows if not row.baseline]
@@ -274,7 +274,7 @@ def asked_otherwise(tasks: Sequence[Task], run: Run) -> list[str]:
 
 def write_description(folder: Path, content: Mapping[str, Any], items: str) -> None:
     """``sources.json`` and ``items.csv``. A time that was measured before and not now is kept."""
-    from results.locks import write_atomic
+    from results.store.locks import write_atomic
 
     place = folder / "sources.json"
     before: Mapping[str, Any] = {}

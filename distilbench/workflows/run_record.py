@@ -7,28 +7,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import ALL
+from distilbench.cli.options import ALL
+from harness.contracts.option_errors import near
 from harness.errors import UserError
-from harness.recipe_errors import near
-from harness.stages.work import build
+from harness.stages.context import build
 
 if TYPE_CHECKING:
-    from harness.benchmark import Card
-    from harness.builder import Entrant
-    from harness.plan import Plan
-    from harness.recipe import Recipe
-    from harness.registry import Registry
-    from harness.run import Outcome
-    from harness.stage import Stage, Store
-    from harness.target import Target
-    from results.run import Cell, RowSpec, Run
+    from harness.contracts.benchmark import Card
+    from harness.contracts.registry import Registry
+    from harness.contracts.stage import Stage, Store
+    from harness.contracts.target import Target
+    from harness.plan.plan import Plan
+    from harness.plan.stage_graph import Entrant
+    from harness.recipe.recipe import Recipe
+    from harness.run.scheduler import Outcome
+    from results.run.record import Cell, RowSpec, Run
 
 TITLES = {"teacher": "Teacher", "student": "Student"}
 
 
 def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | None = None) -> Run:
     """What ``runs/NAME/TARGET/run.json`` says of this plan. Without an outcome: a run that has only begun."""
-    from results.run import Family, Run
+    from results.run.record import Family, Run
 
     recipe = plan.recipe
     configs = {name: build(registry.benchmarks[name].config, spec.config) for name, spec in recipe.benchmarks.items()}
@@ -77,7 +77,7 @@ def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
 
 
 def _row(row: str, plan: Plan, registry: Registry) -> RowSpec:
-    from results.run import RowSpec
+    from results.run.record import RowSpec
 
     titles = {**TITLES, **plan.titles}
     return RowSpec(row, titles[row], True) if row in titles else RowSpec(row, title_of(row, plan.recipe, registry))
@@ -142,7 +142,7 @@ def _unavailable(entrant: Entrant, benchmark: str, errors: Mapping[str, str], sc
 
 
 def _cell(entrant: Entrant, metric: str, score: str, unavailable: str | None) -> Cell:
-    from results.run import Cell
+    from results.run.record import Cell
 
     if unavailable:
         return Cell(entrant.row, metric, entrant.seed, unavailable=unavailable)
@@ -151,7 +151,7 @@ def _cell(entrant: Entrant, metric: str, score: str, unavailable: str | None) ->
 
 def bill(stages: Sequence[Stage]) -> str:
     """What these stages cost, in one line."""
-    from harness.price import total
+    from harness.plan.cost import total
 
     price = total(list(stages))
     dollars = "unknown" if price.dollars is None else f"${price.dollars:,.2f}"

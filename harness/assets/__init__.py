@@ -1,6 +1,6 @@
 """Files of the official question sets: where they lie, whether they are whole, and how to get them.
 
-They are pinned by sha256 in ``assets_manifest.json`` (public repositories at fixed commits) and never shipped: some are
+They are pinned by sha256 in ``manifest.json`` (public repositories at fixed commits) and never shipped: some are
 licensed for non-commercial use only. They are looked for in the folder that ``DISTILBENCH_ASSETS`` names, then in the
 user's cache. A file that is missing or wrong ends in one message that says what to do.
 
@@ -69,7 +69,7 @@ Manifest = Mapping[str, Asset]
 @lru_cache(maxsize=1)
 def manifest() -> Manifest:
     """All pinned files by name, in the manifest's order."""
-    text = Path(__file__).with_name("assets_manifest.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")
     rows = json.loads(text)["files"]
     return {row["file"]: Asset(**{**row, "made_from": tuple(row.get("made_from", ()))}) for row in rows}
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.plural import counted
 from harness.types import Answer, Question, Score
-from harness.words import counted
 
 if TYPE_CHECKING:
-    from harness.benchmark import Benchmark
+    from harness.contracts.benchmark import Benchmark
 
 
 _OTHER = "\N{BLACK LARGE SQUARE}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
 if TYPE_CHECKING:
-    from harness.models import ChatModel
+    from harness.contracts.model import ChatModel
 
 
 @dataclass(frozen=True)

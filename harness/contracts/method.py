@@ -1,6 +1,6 @@
 """The contract of a method: what data it needs, which rows it trains on, and a pure loss.
 
-A method is one file in ``methods/`` that ends in ``METHOD = Method(...)``. The trainer (``harness/trainer``) reads
+A method is one file in ``methods/`` that ends in ``METHOD = Method(...)``. The trainer (``harness/training``) reads
 only this contract and has no branch on a name. The loss is split in two, so that ``batch x length x vocabulary`` is
 never held in float32:
 
@@ -59,7 +59,7 @@ class Needs:
     """The method whose student this one starts from, and with which it draws its samples (ADPA+: ``"dckd"``); ``None``:
     the family's student. A row of the recipe may name another row."""
     rounds: bool = False
-    """May be trained in rounds on the current student's samples (``harness/chain.py``; PAD section 4.4)."""
+    """May be trained in rounds on samples of the current student (PAD section 4.4)."""
 
 
 class TopK(NamedTuple):

@@ -1,7 +1,7 @@
 """What stages, benchmarks and judges need of a model, as one small protocol.
 
-``load_model`` gives the transformers implementation (``harness/local_model.py``, imported only then, because torch is
-heavy). ``FakeModel`` ships with the product for tests, here and in your own project.
+``load_model`` gives the transformers implementation (``harness/models/transformers_model.py``, imported only then,
+because torch is heavy). ``FakeModel`` ships with the product for tests, here and in your own project.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.chat import Messages
-from harness.checkpoint import Checkpoint
 from harness.errors import UserError
+from harness.models.chat import Messages
+from harness.models.checkpoint import Checkpoint
 from harness.types import Response
 
 Progress = Callable[[int, int], None]
@@ -88,7 +88,7 @@ def load_model(
     name: str | Checkpoint, options: LoadOptions = LoadOptions(), progress: Progress | None = None
 ) -> ChatModel:
     """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read."""
-    from harness.local_model import load
+    from harness.models.transformers_model import load
 
     return load(name, options, progress)
 

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from harness.contracts.option_errors import FieldNames, Problem, from_pydantic
 from harness.errors import UserError
-from harness.recipe_errors import FieldNames, Problem, from_pydantic
 
 
 def _number(value: object) -> object:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.benchmark import Benchmark, Judge, JudgeError
-from harness.method import Method
-from harness.target import Target
+from harness.contracts.benchmark import Benchmark, Judge, JudgeError
+from harness.contracts.method import Method
+from harness.contracts.target import Target
 from harness.types import Reply, Request
 
 
@@ -65,7 +65,7 @@ class AskOptions:
 
 
 class Ask(Protocol):
-    """``judges.client.ask``: every request through the ledger, concurrently."""
+    """``judges.client.ask.ask``: every request through the ledger, concurrently."""
 
     def __call__(
         self,

@@ -28,7 +28,8 @@ class Price:
     dollars: float | None = 0.0
     """``None``: the judge's price is not known."""
     peak_flops: float | None = 0.0
-    """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/gpu.py``); ``None``: the
+    """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/hardware/gpu.py``);
+    ``None``: the
     size of a model is not known."""
     peak_bytes: float | None = 0.0
     """Memory that training needs in one process; ``None``: the size of a model is not known."""
@@ -67,7 +68,7 @@ def ref(stage: Stage) -> str:
 
 
 class Store(Protocol):
-    """Where artifacts live (``results.store.ArtifactStore``; a dict of folders in a test)."""
+    """Where artifacts live (``results.store.store.ArtifactStore``; a dict of folders in a test)."""
 
     def done(self, stage: Stage) -> bool:
         """Whether the artifact is there, whole."""

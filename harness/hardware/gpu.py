@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from harness.facts import Size
-    from harness.recipe_sections import Train
+    from harness.models.published_sizes import Size
+    from harness.recipe.sections import Train
 
 Doing = Literal["train", "read", "write"]
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
-from harness.check_world import tiny_checkpoint, tiny_groups
-from harness.configs import explanations
-from harness.method import Dropped, Method, TopK
-from harness.trainer.data import describe, prepare
-from harness.trainer.loading import load_tokenizer
-from harness.trainer.options import Training, TrainOptions
-from harness.trainer.reference import reference_logps
-from harness.trainer.stored import with_stores
+from harness.contracts.method import Dropped, Method, TopK
+from harness.contracts.options import explanations
+from harness.method_checks.tiny_models import tiny_checkpoint, tiny_groups
+from harness.plural import counted
+from harness.training.batches import describe, prepare
+from harness.training.load import load_tokenizer
+from harness.training.options import Training, TrainOptions
+from harness.training.reference_logps import reference_logps
+from harness.training.teacher_distributions import with_stores
 from harness.types import Group
-from harness.words import counted
 
 OPTIONS = TrainOptions(
     batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"

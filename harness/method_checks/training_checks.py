@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from harness.check_data import Failed, World
-from harness.method import Method
-from harness.trainer.fit import fit, make_job, make_trainer, run
-from harness.trainer.options import Training
+from harness.contracts.method import Method
+from harness.method_checks.data_checks import Failed, World
+from harness.training.fit import fit, make_job, make_trainer, run
+from harness.training.options import Training
 
 TOLERANCE = 1e-6
 """Of losses, relative or absolute; of gradients, relative to their norm or 1."""

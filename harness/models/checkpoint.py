@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from harness.checkpoint_files import check_folder
 from harness.errors import UserError
+from harness.models.checkpoint_files import check_folder
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
 CODE = ("*.py",)
@@ -39,7 +39,8 @@ class Checkpoint:
     tokenizer: str
     """Of the tokenizer and its chat template alone: what decides how long a prompt is."""
     absent: str = ""
-    """Why it is not here, where a plan goes on without it (``harness.facts.planned``): nothing can run on it."""
+    """Why it is not here, where a plan goes on without it (``harness.models.published_sizes.planned``): nothing can run
+    on it."""
 
 
 def at(name: str, folder: Path) -> Checkpoint:

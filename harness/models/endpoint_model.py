@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.benchmark import JudgeError
-from harness.chat import Messages
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.model import Sampling
+from harness.contracts.registry import AskOptions, JudgeKind, Registry
 from harness.errors import UserError
-from harness.models import Sampling
-from harness.registry import AskOptions, JudgeKind, Registry
-from harness.stages.work import build
+from harness.models.chat import Messages
+from harness.stages.context import build
 from harness.types import Reply, Request, Response
 
 NO_TEXT = frozenset({"refused", "empty"})

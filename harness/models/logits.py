@@ -61,5 +61,5 @@ def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
     if not torch.allclose(own, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
         raise UserError(
             f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "
-            f"difference {float((own - theirs).abs().max()):.3g}); extend logits_of in harness/head.py."
+            f"difference {float((own - theirs).abs().max()):.3g}); extend logits_of in harness/models/logits.py."
         )

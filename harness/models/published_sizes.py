@@ -13,9 +13,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint import Checkpoint, hub_folder, resolve
-from harness.checkpoint_files import read_object
 from harness.errors import UserError
+from harness.models.checkpoint import Checkpoint, hub_folder, resolve
+from harness.models.checkpoint_files import read_object
 from harness.types import Question
 
 
@@ -68,7 +68,7 @@ class Size:
 
 @cache
 def _facts() -> Mapping[str, Any]:
-    return dict(json.loads(Path(__file__).with_name("facts.json").read_text(encoding="utf-8")))
+    return dict(json.loads(Path(__file__).with_name("published_sizes.json").read_text(encoding="utf-8")))
 
 
 def model_facts(hub_id: str) -> ModelFacts | None:

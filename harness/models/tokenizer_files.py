@@ -1,17 +1,17 @@
 """Do two checkpoints share their vocabulary? Read from ``tokenizer.json`` alone, so that a plan needs no transformers.
 
 Token-level methods need the same token under the same id in both. Where a tokenizer file is not here yet the answer is
-what is stated of the models (``harness/facts.py``), or unknown, and training checks again with the loaded tokenizers
-(``harness/vocabulary.py``).
+what is stated of the models (``harness/models/published_sizes.py``), or unknown, and training checks again with the
+loaded tokenizers (``harness/models/vocabulary.py``).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.checkpoint import Checkpoint
-from harness.checkpoint_files import token_ids
-from harness.facts import tokens_of
+from harness.models.checkpoint import Checkpoint
+from harness.models.checkpoint_files import token_ids
+from harness.models.published_sizes import tokens_of
 
 
 def difference(teacher: Checkpoint, student: Checkpoint) -> str | None:

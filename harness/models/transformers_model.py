@@ -1,7 +1,8 @@
 """Models in process: chat generation and log-probabilities through transformers, everything seeded.
 
-``LocalModel`` is the transformers model behind the protocol in ``harness/models.py``. Batches are sorted by length;
-a prompt is computed once for all its responses (``harness/shared_prefix.py``); logits only at positions that are read.
+``LocalModel`` is the transformers model behind the protocol in ``harness/contracts/model.py``. Batches are sorted by
+length; a prompt is computed once for all its responses (``harness/models/prefix_cache.py``); logits only at positions
+that are read.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
-from harness.checkpoint import Checkpoint, resolve
+from harness.contracts.model import LoadOptions, Progress, Sampling, check_lengths
 from harness.errors import UserError
-from harness.models import LoadOptions, Progress, Sampling, check_lengths
-from harness.sampler import Known, RowSampler, streams
-from harness.shared_prefix import Reader, Row, prefill, shares
+from harness.models.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
+from harness.models.checkpoint import Checkpoint, resolve
+from harness.models.prefix_cache import Reader, Row, prefill, shares
+from harness.models.token_sampling import Known, RowSampler, streams
 from harness.types import Response
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    from harness.head import check_head
+    from harness.models.logits import check_head
 
     # One bar per weight tensor would drown the bars of the run.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -100,7 +101,8 @@ class LocalModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """See ``ChatModel.generate``. Each response is drawn with numbers of its own: see ``harness/sampler.py``."""
+        """See ``ChatModel.generate``. Each response is drawn with numbers of its own: see
+        ``harness/models/token_sampling.py``."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
         out: list[list[Response]] = [[] for _ in prompts]
@@ -201,7 +203,7 @@ class LocalModel:
         """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
         import torch
 
-        from harness.head import logits_of
+        from harness.models.logits import logits_of
 
         with torch.inference_mode():
             return torch.log_softmax(logits_of(self.model, hidden, len(self.tokenizer)), dim=-1)

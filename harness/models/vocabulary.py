@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.chat import end_of_turn
+from harness.models.chat import end_of_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

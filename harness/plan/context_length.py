@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 
-from harness.checkpoint import Checkpoint, hub_folder
-from harness.facts import model_facts
-from harness.plan import Plan
-from harness.price import PROMPT_TOKENS
-from harness.stage import Stage
+from harness.contracts.stage import Stage
+from harness.models.checkpoint import Checkpoint, hub_folder
+from harness.models.published_sizes import model_facts
+from harness.plan.cost import PROMPT_TOKENS
+from harness.plan.plan import Plan
 
 NAMES = ("max_position_embeddings", "n_positions")
 """What ``config.json`` calls it; the second: GPT-2 and its relatives."""
 FRAME, LABELS = 80, 14
 """About how many tokens a multiple-choice question takes besides the request and the responses, and the labels around
-each response (``harness/mcq.py``)."""
+each response (``harness/multiple_choice.py``)."""
 
 
 def context_of(checkpoint: Checkpoint) -> int | None:

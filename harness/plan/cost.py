@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoint import Checkpoint
+from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
-from harness.facts import Size, question_facts, size
-from harness.gpu import flops, training_bytes, training_factor
-from harness.recipe_sections import Train
-from harness.stage import Price, Stage
-from harness.stages.work import build
+from harness.hardware.gpu import flops, training_bytes, training_factor
+from harness.models.checkpoint import Checkpoint
+from harness.models.published_sizes import Size, question_facts, size
+from harness.recipe.sections import Train
+from harness.stages.context import build
 from harness.types import Question
 
 if TYPE_CHECKING:
-    from harness.recipe import Recipe
-    from harness.registry import Registry
+    from harness.contracts.registry import Registry
+    from harness.recipe.recipe import Recipe
 
 CHARS_PER_TOKEN = 4
 PROMPT_TOKENS = 200
@@ -68,7 +68,7 @@ class Pricer:
         return size(self.models["teacher" if role == "teacher" else "student"])
 
     def peak_flops(self, stage: Stage, price: Price) -> float | None:
-        """GPU time of a stage (``harness/gpu.py``); 0 for what needs no model here."""
+        """GPU time of a stage (``harness/hardware/gpu.py``); 0 for what needs no model here."""
         kind = stage.kind
         if kind == "judge" or (kind == "answer" and {"endpoint", "given"} & set(stage.local)):
             return 0.0
@@ -193,7 +193,7 @@ class Pricer:
     def asked(self, name: str) -> tuple[int, int, int]:
         """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be).
 
-        As stated (``harness/facts.py``) where the questions or the judge's prompts are not here.
+        As stated (``harness/models/published_sizes.py``) where the questions or the judge's prompts are not here.
         """
         questions, config, adapter = self.questions[name], self.configs[name], self.registry.benchmarks[name]
         if self.recipe.baseline is not None:  # it is not known yet, and the official questions may come without one

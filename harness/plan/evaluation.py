@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from harness.builder import Builder, Entrant
-from harness.checkpoint import resolve
-from harness.endpoint import Endpoint
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
-from harness.plan import Plan
-from harness.recipe import Recipe
-from harness.registry import Registry
-from harness.stage import Price, Stage
-from harness.stages.work import build
+from harness.models.checkpoint import resolve
+from harness.models.endpoint_model import Endpoint
+from harness.plan.plan import Plan
+from harness.plan.stage_graph import Builder, Entrant
+from harness.recipe.recipe import Recipe
+from harness.stages.context import build
 from harness.stats import seed_of
 
 PLACEHOLDER = "pocket:student"

@@ -1,8 +1,9 @@
 """From a recipe to a graph of stages: pure and fast (no torch), so that everything is known before anything is trained.
 
 ``make_plan`` expands rows x seeds x benchmarks into stages whose keys decide what is shared: every method of one seed
-reads the same samples and rewards, a changed judge re-judges and does not re-train (``harness/builder.py``). What each
-stage costs is estimated in ``harness/price.py``; whether it can run at all is checked in ``harness/preflight.py``.
+reads the same samples and rewards, a changed judge re-judges and does not re-train (``harness/plan/stage_graph.py``).
+What each stage costs is estimated in ``harness/plan/cost.py``; whether it can run at all is checked in
+``harness/plan/preflight.py``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.builder import Builder, Entrant
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage
 from harness.errors import unknown
-from harness.recipe import Recipe
-from harness.recipe_rows import MODELS
-from harness.registry import Registry
-from harness.stage import Stage
+from harness.plan.stage_graph import Builder, Entrant
+from harness.recipe.recipe import Recipe
+from harness.recipe.rows import MODELS
 
 
 @dataclass(frozen=True)

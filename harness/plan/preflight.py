@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import context
-from harness.checkpoint import Checkpoint, hub_folder
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.overlap import Overlap, overlap
-from harness.plan import Plan
-from harness.price import total
-from harness.registry import Registry
-from harness.stage import Stage, Store
+from harness.models.checkpoint import Checkpoint, hub_folder
+from harness.plan import context_length as context
+from harness.plan.cost import total
+from harness.plan.plan import Plan
+from harness.prompts.contamination import Overlap, overlap
+from harness.stages.context import build
 from harness.stages.prompts import load_prompts
-from harness.stages.work import build
 
 GIB = 1 << 30
 LOCAL_SOURCES = ("pocket", "jsonl", "gsm8k-train")

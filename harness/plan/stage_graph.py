@@ -1,8 +1,8 @@
 """Makes the stages of a plan: which parameters and inputs decide each artifact, and what is shared.
 
 Each method of ``Builder`` is one arrow of the way of the data (``docs/architecture.md``); the arrows from samples to a
-trained student are in ``harness/chain.py``. What stands in ``params`` is part of a stage's key; what stands in
-``local`` only says how to do it on this machine.
+trained student are in ``harness/plan/training_stages.py``. What stands in ``params`` is part of a stage's key; what
+stands in ``local`` only says how to do it on this machine.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.benchmark import Benchmark
-from harness.chain import Chain
-from harness.checkpoint import Checkpoint
+from harness.contracts.baseline import pairwise
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage, ref
 from harness.errors import UserError
-from harness.facts import planned, stand_ins
-from harness.price import Pricer
-from harness.prompt_source import planned_source
-from harness.recipe import Recipe
-from harness.recipe_rows import MODELS
-from harness.registry import Registry
-from harness.stage import Stage, ref
-from harness.stages.baseline import pairwise
-from harness.stages.work import build, questions_hash
+from harness.models.checkpoint import Checkpoint
+from harness.models.published_sizes import planned, stand_ins
+from harness.models.tokenizer_files import difference
+from harness.plan.cost import Pricer
+from harness.plan.training_stages import Chain
+from harness.prompts.source import planned_source
+from harness.recipe.recipe import Recipe
+from harness.recipe.rows import MODELS
+from harness.stages.context import build, questions_hash
 from harness.stats import seed_of
-from harness.tokenizer_files import difference
 from harness.types import Question
 
 

@@ -23,14 +23,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.method import Method, Needs, Stored
-from harness.recipe_rows import MethodEntry
-from harness.stage import Stage, ref
-from harness.stages.work import build
+from harness.contracts.method import Method, Needs, Stored
+from harness.contracts.stage import Stage, ref
+from harness.recipe.rows import MethodEntry
+from harness.stages.context import build
 from harness.stats import seed_of
 
 if TYPE_CHECKING:
-    from harness.builder import Builder
+    from harness.plan.stage_graph import Builder
 
 HOW = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
 """Training settings that trade memory for time and decide nothing: outside the key."""

@@ -2,9 +2,9 @@
 
 ``harness.pocket.world`` draws instructions and scores answers by rule (standard library only). ``CHECKPOINTS`` are
 ordinary ``transformers`` folders (Llama, safetensors, float32, under 16 MB together): ``teacher`` and ``teacher-large``
-answer well and judge by ``harness.mcq``; ``student`` shares their vocabulary and can do better than it does;
-``student-other`` has a vocabulary of its own. Rebuild them with ``python -m harness.pocket.build``; what they measured
-is in ``measured.json`` beside this file. See ``docs/pocket.md``.
+answer well and judge by ``harness.multiple_choice``; ``student`` shares their vocabulary and can do better than it
+does; ``student-other`` has a vocabulary of its own. Rebuild them with ``python -m scripts.pocket.build``; what they
+measured is in ``measured.json`` beside this file. See ``docs/pocket.md``.
 """
 
 from pathlib import Path
@@ -25,5 +25,5 @@ def checkpoint(name: str) -> Path:
     if name not in CHECKPOINTS:
         raise ValueError(f"unknown pocket checkpoint {name!r}; choose one of {', '.join(CHECKPOINTS)}")
     if not (CHECKPOINTS[name] / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{CHECKPOINTS[name]} has no weights; rebuild with: python -m harness.pocket.build")
+        raise FileNotFoundError(f"{CHECKPOINTS[name]} has no weights; rebuild with: python -m scripts.pocket.build")
     return CHECKPOINTS[name]

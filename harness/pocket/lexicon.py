@@ -1,7 +1,7 @@
 """The words of the pocket world: categories, facts, names, phrases. All wording is our own.
 
-Every word is one token of the shared pocket tokenizer (``harness/pocket/tokens.py``), and no item is in two categories,
-so that an answer can be read without doubt. Data only; nothing to run.
+Every word is one token of the shared pocket tokenizer (``scripts/pocket/tokenizer.py``), and no item is in two
+categories, so that an answer can be read without doubt. Data only; nothing to run.
 """
 
 from typing import Final

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.checkpoint import hub_commit
 from harness.errors import UserError
-from harness.prompt_file import parse, read_content
+from harness.models.checkpoint import hub_commit
+from harness.prompts.jsonl import parse, read_content
 
 if TYPE_CHECKING:
-    from harness.recipe_sections import Prompts
+    from harness.recipe.sections import Prompts
 
 ULTRAFEEDBACK = "argilla/ultrafeedback-binarized-preferences-cleaned"
 """The dataset of PAD section 5.1."""

@@ -1,6 +1,6 @@
 """Benchmarks and judges of a recipe: names looked up in the registry, options read into their own configs.
 
-The rows are read in ``harness/recipe_rows.py``, with the same helpers.
+The rows are read in ``harness/recipe/rows.py``, with the same helpers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.benchmark import Benchmark
-from harness.configs import Strict, read_config
-from harness.recipe_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
-from harness.registry import Registry
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.option_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
+from harness.contracts.options import Strict, read_config
+from harness.contracts.registry import Registry
 
 S = TypeVar("S", bound=Strict)
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.contracts.option_errors import Problem, dotted, show, unknown_name
+from harness.contracts.target import Target
 from harness.errors import UserError
-from harness.recipe_errors import Problem, dotted, show, unknown_name
-from harness.recipe_file import Source, Tree, merge, named, override_all
-from harness.recipe_rows import MODELS
-from harness.target import Target
+from harness.recipe.rows import MODELS
+from harness.recipe.yaml_source import Source, Tree, merge, named, override_all
 
 SECTION = "targets"
 OWN_KEYS = ("rows", "skip")

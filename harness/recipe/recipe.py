@@ -13,10 +13,11 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from harness.configs import Strict
-from harness.recipe_errors import FieldNames, Problem, RecipeError, from_pydantic
-from harness.recipe_file import Source, read_source
-from harness.recipe_parts import (
+from harness.contracts.option_errors import FieldNames, Problem, RecipeError, from_pydantic
+from harness.contracts.options import Strict
+from harness.contracts.registry import Registry
+from harness.contracts.target import Target
+from harness.recipe.entries import (
     BenchmarkEntry,
     JudgeEntry,
     field_tree,
@@ -24,8 +25,9 @@ from harness.recipe_parts import (
     read_judges,
     read_part,
 )
-from harness.recipe_rows import MethodEntry, Rows, TunedTeacher
-from harness.recipe_sections import (
+from harness.recipe.for_target import SECTION, Unfit, for_target, own_mistakes, said, section_problems
+from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
+from harness.recipe.sections import (
     AskPart,
     Compute,
     Family,
@@ -36,9 +38,7 @@ from harness.recipe_sections import (
     Statistics,
     Train,
 )
-from harness.recipe_targets import SECTION, Unfit, for_target, own_mistakes, said, section_problems
-from harness.registry import Registry
-from harness.target import Target
+from harness.recipe.yaml_source import Source, read_source
 
 
 class Recipe(Strict):
@@ -150,7 +150,7 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
-    """Check a merged tree (``harness.recipe_file``): the recipe, or ``None`` and all that is wrong with it."""
+    """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
     judges, problems = read_judges(tree.get("judges"), registry)
     train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
     drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.configs import Strict, read_config
+from harness.contracts.method import Method
+from harness.contracts.option_errors import Problem, show, unknown_name
+from harness.contracts.options import Strict, read_config
+from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.method import Method
-from harness.recipe_errors import Problem, show, unknown_name
-from harness.recipe_parts import PLUGIN, read_part, sections
-from harness.recipe_sections import FOLDER_NAME, Count, SamplingPart, Train
-from harness.registry import Registry
-from harness.stages.work import build
+from harness.recipe.entries import PLUGIN, read_part, sections
+from harness.recipe.sections import FOLDER_NAME, Count, SamplingPart, Train
+from harness.stages.context import build
 
 MODELS = ("teacher", "student")
 """Rows that are not trained: the family's two checkpoints."""

@@ -1,6 +1,6 @@
 """The sections of a recipe, a sentence under each field. Defaults that differ from the paper say so.
 
-Checked values only: names of methods, benchmarks and judges are the business of ``harness/recipe.py``.
+Checked values only: names of methods, benchmarks and judges are the business of ``harness/recipe/recipe.py``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from harness.configs import Number, Strict
-from harness.gpu import DEVICES
-from harness.launching import configuration
+from harness.contracts.options import Number, Strict
+from harness.hardware.gpu import DEVICES
+from harness.training.launch import configuration
 
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -224,7 +224,7 @@ class Compute(Strict):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """``auto``: a GPU when there is one."""
     gpu: Annotated[str, AfterValidator(_gpu)] | None = None
-    """The GPU that ``distilbench plan`` estimates hours for (``harness/gpu.py``); ``null``: no estimate."""
+    """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware/gpu.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
     launch: Annotated[str, AfterValidator(_launch)] | None = None

@@ -1,6 +1,6 @@
 """Recipe files as plain trees: safe YAML with line numbers, ``extends``, ``--set``, and how two trees are merged.
 
-What the values mean is decided in ``harness/recipe.py``.
+What the values mean is decided in ``harness/recipe/recipe.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from harness.recipe_errors import Problem, RecipeError, dotted, near, show
+from harness.contracts.option_errors import Problem, RecipeError, dotted, near, show
 
 Tree = dict[str, Any]
 LISTABLE = ("methods", "benchmarks")

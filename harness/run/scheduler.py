@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.plan import Plan
-from harness.recipe_sections import Compute
-from harness.registry import Registry
-from harness.stage import Stage, Store
+from harness.plan.plan import Plan
+from harness.recipe.sections import Compute
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ Setup = Callable[[], tuple[Registry, Store]]
 
 
 class Listener(Protocol):
-    """Told what happens, in the parent process (``harness/cli/progress.py`` draws it)."""
+    """Told what happens, in the parent process (``distilbench/cli/progress.py`` draws it)."""
 
     def plan(self, total: int, cached: int) -> None:
         """How many stages there are, and how many are in the store already."""
@@ -288,7 +288,7 @@ def _leave_with(parent: int) -> None:
 def execute(stage: Stage) -> Failure | float:
     """In a worker: run one stage into the store; seconds taken, or why it failed."""
     from harness.stages import STAGES
-    from harness.stages.work import Work
+    from harness.stages.context import Work
 
     start = time.monotonic()
     name = f"{stage.key[:8]} {stage.label}"

@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.stage import Stage
-from harness.stages import (
-    answer,
-    block,
-    distributions,
-    judge,
-    overlap,
-    pairs,
-    prompts,
-    reference,
-    reward,
-    sample,
-    score,
-    train,
-)
-from harness.stages.work import Work
+from harness.contracts.stage import Stage
+from harness.stages import answer, judge, prompts, reward, sample, score, train
+from harness.stages import contamination as overlap
+from harness.stages import dataset_pairs as pairs
+from harness.stages import reference_logps as reference
+from harness.stages import split_pool as block
+from harness.stages import teacher_distributions as distributions
+from harness.stages.context import Work
 
 RunStage = Callable[[Stage, Work], Mapping[str, Any]]
 

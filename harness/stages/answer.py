@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.model import ChatModel
+from harness.contracts.registry import AskOptions
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models import ChatModel
+from harness.plural import counted
 from harness.records import read_records, write_records
-from harness.registry import AskOptions
-from harness.stage import Stage
-from harness.stages.work import Work, build
+from harness.stages.context import Work, build
 from harness.types import Answer, Question
-from harness.words import counted
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
@@ -71,7 +71,7 @@ def answering(stage: Stage, work: Work) -> ChatModel:
     """The model that answers: a checkpoint in this process, or one behind a server."""
     if "endpoint" not in stage.local:
         return work.model(stage, "model")
-    from harness.endpoint import Endpoint, EndpointModel  # which builds configs as stages do
+    from harness.models.endpoint_model import Endpoint, EndpointModel  # which builds configs as stages do
 
     options = AskOptions(**stage.local["ask"], started=work.started)
     endpoint = Endpoint(**stage.local["endpoint"])

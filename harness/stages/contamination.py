@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.overlap import overlap
-from harness.stage import Stage
-from harness.stages.work import Work, build
+from harness.prompts.contamination import overlap
+from harness.stages.context import Work, build
 from harness.types import Prompt
 
 

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from harness.checkpoint import CODE, WEIGHTS, Checkpoint, at
+from harness.contracts.model import ChatModel, LoadOptions, load_model
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.models import ChatModel, LoadOptions, load_model
+from harness.models.checkpoint import CODE, WEIGHTS, Checkpoint, at
 from harness.records import read_records
-from harness.registry import Registry
-from harness.stage import Stage, Store
-from harness.trainer.options import TrainOptions
+from harness.training.options import TrainOptions
 from harness.types import Question
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Work:
     progress: Callable[[int, int, str], None]
     """(done, total, what) within this stage."""
     setup: Any = None
-    """Makes registry and store again in a process that this stage starts (``harness.run.Setup``)."""
+    """Makes registry and store again in a process that this stage starts (``harness.run.scheduler.Setup``)."""
     started: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 

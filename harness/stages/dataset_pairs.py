@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.records import write_records
-from harness.stage import Stage
-from harness.stages.work import Work
+from harness.stages.context import Work
 from harness.types import Group, Prompt, Response
 
 FLOOR = 1e-4

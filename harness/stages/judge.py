@@ -14,13 +14,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from harness.benchmark import AsksAgain, Benchmark, JudgeError
+from harness.contracts.baseline import against
+from harness.contracts.benchmark import AsksAgain, Benchmark, JudgeError
+from harness.contracts.registry import AskOptions
+from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.records import write_records
-from harness.registry import AskOptions
-from harness.stage import Stage
-from harness.stages.baseline import against
-from harness.stages.work import Work, build
+from harness.stages.context import Work, build
 from harness.types import Answer, Judgment, Reply, Request
 
 Outcome = Reply | JudgeError

@@ -13,12 +13,12 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.prompt_file import parse, read_content
-from harness.prompt_source import ULTRAFEEDBACK
+from harness.prompts.jsonl import parse, read_content
+from harness.prompts.source import ULTRAFEEDBACK
 from harness.records import write_records
-from harness.stage import Stage
-from harness.stages.work import Work
+from harness.stages.context import Work
 from harness.types import Prompt
 
 
@@ -37,7 +37,7 @@ def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Call
     """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
     from transformers import AutoTokenizer
 
-    from harness.chat import encode_prompt
+    from harness.models.chat import encode_prompt
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=trust)
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
@@ -98,5 +98,5 @@ def _ultrafeedback(path: str | None, revision: str | None) -> list[Prompt]:
 
 
 def _jsonl(path: str | None, revision: str | None) -> list[Prompt]:
-    """The user's own file (``harness/prompt_file.py``)."""
+    """The user's own file (``harness/prompts/jsonl.py``)."""
     return parse(str(path), read_content(str(path)))

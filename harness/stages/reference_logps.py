@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.stage import Stage
-from harness.stages.groups import training_groups
-from harness.stages.work import Work, build, train_options
-from harness.trainer.options import Training
+from harness.contracts.stage import Stage
+from harness.stages.context import Work, build, train_options
+from harness.stages.training_groups import training_groups
+from harness.training.options import Training
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``reference.json``: per group its rows' log-probabilities (empty where the group was dropped)."""
-    from harness.trainer.reference import reference_logps
+    from harness.training.reference_logps import reference_logps
 
     method = work.registry.methods[stage.params["method"]]
     training = Training(

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from harness.contracts.model import ChatModel, TooLong
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.mcq import LETTERS, mcq_messages
-from harness.models import ChatModel, TooLong
+from harness.multiple_choice import LETTERS, mcq_messages
 from harness.records import write_records
-from harness.stage import Stage
-from harness.stages.work import Work
+from harness.stages.context import Work
 from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"

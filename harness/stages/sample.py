@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.models import Sampling
+from harness.contracts.model import Sampling
+from harness.contracts.stage import Stage
 from harness.records import write_records
-from harness.stage import Stage
-from harness.stages.work import Work
+from harness.stages.context import Work
 from harness.types import Group, Prompt
 
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, replace
 from statistics import fmean, variance
 from typing import Any
 
-from harness.benchmark import Benchmark, Entrant
-from harness.stage import Stage
-from harness.stages.baseline import against, labelled
-from harness.stages.work import Work, build
+from harness.contracts.baseline import against, labelled
+from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.stage import Stage
+from harness.stages.context import Work, build
 from harness.types import Answer, Judgment, Question, Score
 
 Entrants = Mapping[str, Entrant]

@@ -2,7 +2,7 @@
 
 Kept per response token: the k most probable tokens with their log-probabilities, and the mass of all others. A second
 teacher's store (input ``tokens``) holds its log-probabilities of the first one's tokens, so that both can be compared
-token by token. Format and reader: ``harness/trainer/stored.py``.
+token by token. Format and reader: ``harness/training/teacher_distributions.py``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.method import Stored
-from harness.stage import Stage
-from harness.stages.groups import training_groups
-from harness.stages.work import Work, build, train_options
-from harness.trainer.options import Training
+from harness.contracts.method import Stored
+from harness.contracts.stage import Stage
+from harness.stages.context import Work, build, train_options
+from harness.stages.training_groups import training_groups
+from harness.training.options import Training
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``index.json``, ``ids.npy``, ``logps.npy`` and ``rest.npy``."""
-    from harness.trainer.stored import store_distributions
+    from harness.training.teacher_distributions import store_distributions
 
     params = stage.params
     method = work.registry.methods[params["method"]]

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.stage import Stage
-from harness.stages.groups import training_groups
-from harness.stages.work import Work, build, train_options
-from harness.trainer.options import Training, TrainReport
+from harness.contracts.stage import Stage
+from harness.stages.context import Work, build, train_options
+from harness.stages.training_groups import training_groups
+from harness.training.options import Training, TrainReport
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``model/`` (a checkpoint) with its ``training.jsonl`` (the training curve)."""
     if stage.local.get("launch") is None:
         return asdict(train_here(stage, work))
-    from harness.launching import launch
-    from harness.stages.launched import Task
+    from harness.stages.train_worker import Task
+    from harness.training.launch import launch
 
     task = Task(work.setup, stage, work.ledger, work.folder)
     return launch(stage.local["launch"], stage.local["processes"], task, work.progress)
@@ -31,10 +31,10 @@ def train_here(stage: Stage, work: Work) -> TrainReport:
         work.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
 
     if stage.params["options"]["backend"] == "trl":
-        from harness.trainer.trl_backend import fit_trl
+        from harness.training.trl_backend import fit_trl
 
         return fit_trl(training(stage, work), work.folder / "model", progress)
-    from harness.trainer.fit import fit
+    from harness.training.fit import fit
 
     return fit(training(stage, work), work.folder / "model", progress, work.scratch(stage))
 

@@ -1,7 +1,7 @@
-"""One of several processes of a training stage: ``accelerate launch ... -m harness.stages.launched FOLDER``.
+"""One of several processes of a training stage: ``accelerate launch ... -m harness.stages.train_worker FOLDER``.
 
-FOLDER holds the task that ``harness.launching`` wrote; the first process leaves ``report.json`` there, a process that a
-user's mistake stopped leaves ``error-RANK``.
+FOLDER holds the task that ``harness.training.launch`` wrote; the first process leaves ``report.json`` there, a process
+that a user's mistake stopped leaves ``error-RANK``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.launching import PROGRESS
-from harness.stage import Stage
+from harness.training.launch import PROGRESS
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Task:
     """What each process makes the stage from."""
 
     setup: Any
-    """Makes registry and store (``harness.run.Setup``)."""
+    """Makes registry and store (``harness.run.scheduler.Setup``)."""
     stage: Stage
     ledger: Path
     folder: Path
@@ -35,8 +35,8 @@ class Task:
 
 def main(place: Path) -> int:
     """Train; exit code."""
+    from harness.stages.context import Work
     from harness.stages.train import train_here
-    from harness.stages.work import Work
 
     # Written a moment ago by the process that started this one.
     parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301

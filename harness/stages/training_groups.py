@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from harness.method import Needs
-from harness.stage import Stage
-from harness.stages.work import Work
+from harness.contracts.method import Needs
+from harness.contracts.stage import Stage
+from harness.stages.context import Work
 from harness.types import Group, Prompt
 
 

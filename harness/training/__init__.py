@@ -3,6 +3,6 @@
 ``options`` is plain data; ``fit``, ``reference`` and ``trl_backend`` import torch, so import them where they are used.
 """
 
-from harness.trainer.options import Lora, Training, TrainOptions, TrainReport
+from harness.training.options import Lora, Training, TrainOptions, TrainReport
 
 __all__ = ["Lora", "TrainOptions", "TrainReport", "Training"]

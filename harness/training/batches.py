@@ -1,7 +1,7 @@
 """From groups to padded tensors: tokens of each row, prompts that drop out, and the order in which prompts come.
 
-The ids of a response are those of ``harness.chat.encode``; here whole lists go through the tokenizer at once, which is
-many times faster.
+The ids of a response are those of ``harness.models.chat.encode``; here whole lists go through the tokenizer at once,
+which is many times faster.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from harness.chat import continuation, end_of_turn, plain, prompt_text
+from harness.contracts.method import Batch, Dropped, Row, TopK
 from harness.errors import UserError
-from harness.method import Batch, Dropped, Row, TopK
-from harness.trainer.options import Training, TrainOptions
-from harness.trainer.packing import Shape, packed_inputs
+from harness.models.chat import continuation, end_of_turn, plain, prompt_text
+from harness.training.options import Training, TrainOptions
+from harness.training.packing import Shape, packed_inputs
 from harness.types import Group
 
 SLAB = 2048
@@ -165,7 +165,7 @@ def micro_batch(
     filler: bool = False,
     packed: bool = False,
 ) -> MicroBatch:
-    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``harness.trainer.packing``)."""
+    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``harness.training.packing``)."""
     batch = describe(examples, tokens or {}, device)
     ids = tuple(example.id for example in examples)
     labels = torch.tensor([t for example in examples for row in example.rows for t in row.response], device=device)

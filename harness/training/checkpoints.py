@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from harness.trainer.trainer import DistilTrainer
+    from harness.training.trainer import DistilTrainer
 
 MARKER = "distilbench.json"
 

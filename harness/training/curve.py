@@ -11,10 +11,10 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import TrainerCallback
 
-from harness.trainer.options import Progress
+from harness.training.options import Progress
 
 if TYPE_CHECKING:
-    from harness.trainer.trainer import DistilTrainer
+    from harness.training.trainer import DistilTrainer
 
 
 class Curve(TrainerCallback):

@@ -12,17 +12,17 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
-from harness.memory import peak
-from harness.trainer import lora
-from harness.trainer.curve import Curve
-from harness.trainer.data import Shuffled, prepare, shapes
-from harness.trainer.loading import device_of, host, load_model, load_tokenizer, place, save
-from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
-from harness.trainer.packing import choose
-from harness.trainer.resume import Checkpoints, newest, restore
-from harness.trainer.stored import StoredDistributions
-from harness.trainer.trainer import DistilTrainer, Job
-from harness.vocabulary import same_vocabulary
+from harness.hardware.memory import peak
+from harness.models.vocabulary import same_vocabulary
+from harness.training import lora
+from harness.training.batches import Shuffled, prepare, shapes
+from harness.training.checkpoints import Checkpoints, newest, restore
+from harness.training.curve import Curve
+from harness.training.load import device_of, host, load_model, load_tokenizer, place, save
+from harness.training.options import Progress, Training, TrainOptions, TrainReport
+from harness.training.packing import choose
+from harness.training.teacher_distributions import StoredDistributions
+from harness.training.trainer import DistilTrainer, Job
 
 CURVE = "training.jsonl"
 """The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
@@ -48,7 +48,7 @@ def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
     """Load the models and tokenise the rows. Returns the job and the reasons for dropped prompts."""
     method, config, options = training.method, training.config, training.options
     if method.needs.reference and training.reference is None:
-        raise ValueError(f"{method.name} needs reference log-probabilities (harness.trainer.reference)")
+        raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.reference_logps)")
     trust = options.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     live = method.needs.signal == "token" and not training.taught
@@ -119,7 +119,7 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
         "ddp_find_unused_parameters": False,
         "use_cpu": device_of(options).type == "cpu",
         "seed": seed % 2**31,
-        "save_strategy": "no",  # harness.trainer.resume asks for checkpoints
+        "save_strategy": "no",  # harness.training.checkpoints asks for checkpoints
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

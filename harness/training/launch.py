@@ -1,7 +1,7 @@
 """Training stages in several processes: which accelerate configuration starts them, and the call that does it.
 
-``compute.launch`` names a configuration in ``harness/launch`` or the path of your own (``accelerate config`` writes
-one). The stage itself is the same code in one process and in many (``harness/stages/launched.py``).
+``compute.launch`` names a configuration in ``harness/hardware/launch`` or the path of your own (``accelerate config``
+writes one). The stage itself is the same code in one process and in many (``harness/stages/train_worker.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import UserError
 
-FOLDER = Path(__file__).parent / "launch"
+FOLDER = Path(__file__).parents[1] / "hardware" / "launch"
 PROGRESS = "@step "
 """Begins a line of the first process's output that holds its progress as JSON."""
 
@@ -46,7 +46,7 @@ def command(name: str, processes: int | None, module: str, *arguments: str) -> l
 
 
 def launch(name: str, processes: int | None, task: Any, progress: Callable[[int, int, str], None]) -> Mapping[str, Any]:
-    """Run ``harness.stages.launched`` on a picklable task in several processes; what its first process measured.
+    """Run ``harness.stages.train_worker`` on a picklable task in several processes; what its first process measured.
 
     Raises:
         UserError: the message of the process that failed first, or the end of what the processes printed.
@@ -55,7 +55,7 @@ def launch(name: str, processes: int | None, task: Any, progress: Callable[[int,
         folder = Path(place)
         (folder / "task").write_bytes(pickle.dumps((os.getpid(), task)))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        line = command(name, processes, "harness.stages.launched", str(folder))
+        line = command(name, processes, "harness.stages.train_worker", str(folder))
         lines: list[str] = []
         with subprocess.Popen(  # noqa: S603, our own module under accelerate
             line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

@@ -20,8 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
-from harness.head import check_head
-from harness.trainer.options import TrainOptions
+from harness.models.logits import check_head
+from harness.training.options import TrainOptions
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import UserError
-from harness.trainer.options import Lora
+from harness.training.options import Lora
 
 BASE = ".base_layer."
 """What injection puts into the names of the weights that it wraps."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.contracts.method import Method
 from harness.errors import UserError
-from harness.method import Method
 from harness.types import Group
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -71,7 +71,7 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Literal["auto", "always", "never"] = "auto"
-    """Whether the responses to one prompt share one row (``harness.trainer.packing``): faster, the same numbers.
+    """Whether the responses to one prompt share one row (``harness.training.packing``): faster, the same numbers.
     ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
     lora: Lora | None = None
     """Train low-rank adapters; ``None`` trains all weights."""

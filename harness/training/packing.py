@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import UserError
-from harness.trainer.options import TrainOptions
+from harness.training.options import TrainOptions
 
 LEAST_GAIN = 1.1
 """``packing: auto`` packs where the estimated work of separate rows is at least this many times that of packed ones."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
-from harness.method import log_probabilities
-from harness.trainer.data import micro_batch, prepare, shapes
-from harness.trainer.loading import device_of, host, load_model, load_tokenizer, pad_of
-from harness.trainer.options import Progress, Training
-from harness.trainer.packing import choose
-from harness.trainer.terms import response_terms
+from harness.contracts.method import log_probabilities
+from harness.training.batches import micro_batch, prepare, shapes
+from harness.training.load import device_of, host, load_model, load_tokenizer, pad_of
+from harness.training.options import Progress, Training
+from harness.training.packing import choose
+from harness.training.token_terms import response_terms
 
 
 @torch.no_grad()

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.chat import end_of_turn
-from harness.head import logits_of
+from harness.models.chat import end_of_turn
+from harness.models.logits import logits_of
 from harness.stats import seed_of
-from harness.trainer.data import Example, TokenRow, micro_batch
-from harness.trainer.loading import pad_of
-from harness.trainer.lora import check_active
-from harness.trainer.terms import states_of
+from harness.training.batches import Example, TokenRow, micro_batch
+from harness.training.load import pad_of
+from harness.training.lora import check_active
+from harness.training.token_terms import states_of
 
 NAMES = ("behaviour", "student", "teacher")
 AT_ONCE = 64

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.contracts.method import Stored, TopK
 from harness.errors import UserError
-from harness.head import logits_of
-from harness.method import Stored, TopK
-from harness.trainer.data import Example, MicroBatch, micro_batch, prepare
-from harness.trainer.loading import device_of, load_model, load_tokenizer, pad_of
-from harness.trainer.options import Progress, Training
-from harness.trainer.terms import CHUNK_NUMBERS, states_of
-from harness.vocabulary import same_vocabulary
+from harness.models.logits import logits_of
+from harness.models.vocabulary import same_vocabulary
+from harness.training.batches import Example, MicroBatch, micro_batch, prepare
+from harness.training.load import device_of, load_model, load_tokenizer, pad_of
+from harness.training.options import Progress, Training
+from harness.training.token_terms import CHUNK_NUMBERS, states_of
 
 REST_FLOOR = 1e-7
 """Smallest mass that the other tokens can have: what float32 can tell from nothing."""

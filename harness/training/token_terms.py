@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from harness.head import logits_of
-from harness.method import TokenTerms, TopK
-from harness.trainer.data import MicroBatch
+from harness.contracts.method import TokenTerms, TopK
+from harness.models.logits import logits_of
+from harness.training.batches import MicroBatch
 
 CHUNK_NUMBERS = 1 << 24
 """Logits per automatic chunk: 64 MiB in float32."""

@@ -24,16 +24,16 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from harness.contracts.method import Loss, Method
 from harness.errors import UserError
-from harness.method import Loss, Method
 from harness.stats import seed_of
-from harness.trainer.data import Example, MicroBatch, Shuffled, describe, micro_batch
-from harness.trainer.loading import pad_of
-from harness.trainer.options import TrainOptions
-from harness.trainer.packing import Layout
-from harness.trainer.rollout import Rollout, Speakers, answer, logps_of
-from harness.trainer.stored import StoredDistributions
-from harness.trainer.terms import response_terms
+from harness.training.batches import Example, MicroBatch, Shuffled, describe, micro_batch
+from harness.training.load import pad_of
+from harness.training.options import TrainOptions
+from harness.training.packing import Layout
+from harness.training.rollouts import Rollout, Speakers, answer, logps_of
+from harness.training.teacher_distributions import StoredDistributions
+from harness.training.token_terms import response_terms
 
 
 @dataclass(frozen=True)

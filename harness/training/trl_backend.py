@@ -26,12 +26,12 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from harness.contracts.method import Trl
 from harness.errors import UserError
-from harness.method import Trl
-from harness.trainer.data import Example, Shuffled, prepare
-from harness.trainer.fit import CURVE, peak_memory, training_arguments
-from harness.trainer.loading import device_of, load_model, load_tokenizer, pad_of, place, save
-from harness.trainer.options import Progress, Training, TrainOptions, TrainReport
+from harness.training.batches import Example, Shuffled, prepare
+from harness.training.fit import CURVE, peak_memory, training_arguments
+from harness.training.load import device_of, load_model, load_tokenizer, pad_of, place, save
+from harness.training.options import Progress, Training, TrainOptions, TrainReport
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:

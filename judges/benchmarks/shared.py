@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
+from harness.contracts.model import ChatModel, Sampling
 from harness.errors import UserError
-from harness.models import ChatModel, Sampling
 from harness.types import Answer, Judgment, Message, Question, Request, Response, Score
-from judges.hostile import hostile_counts
+from judges.benchmarks.injection import hostile_counts
 
 if TYPE_CHECKING:
     from harness.stats import Array
@@ -265,7 +265,7 @@ def ratio_score(
 def answer_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> dict[str, float | str]:
     """Mean answer length (characters, all turns), truncation rate (share of answers cut at the limit), answers.
 
-    Where a model judges, also how many answers speak to it (``judges.hostile``).
+    Where a model judges, also how many answers speak to it (``judges.benchmarks.injection``).
     """
     asked = {question.id for question in questions}
     answers = [answer for answer in entrant.answers if answer.question in asked]

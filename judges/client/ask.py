@@ -18,13 +18,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from harness.benchmark import Judge
-from harness.registry import AskOptions
+from harness.contracts.benchmark import Judge
+from harness.contracts.registry import AskOptions
 from harness.types import Request
-from judges.asking import Asking, Outcome, Pace
-from judges.budget import Budget
-from judges.jobs import JobJudge, ask_jobs
-from judges.ledger import Ledger, request_key
+from judges.client.batch_jobs import JobJudge, ask_jobs
+from judges.client.budget import Budget
+from judges.client.workers import Asking, Outcome, Pace
+from judges.ledger.ledger import Ledger, request_key
 
 T = TypeVar("T")
 

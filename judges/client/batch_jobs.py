@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, Protocol, runtime_checkable
 
-from harness.benchmark import Judge, JudgeError
+from harness.contracts.benchmark import Judge, JudgeError
 from harness.types import Reply, Request
-from judges.asking import Outcome
-from judges.budget import Budget
-from judges.ledger import Ledger
-from judges.stored import StoredBatch
+from judges.client.budget import Budget
+from judges.client.workers import Outcome
+from judges.ledger.ledger import Ledger
+from judges.ledger.records import StoredBatch
 
 POLL_SECONDS: Final = 10.0
 _CLAIM_SECONDS: Final = 3600.0  # a job is made, and noted, within this time

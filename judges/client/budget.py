@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from harness.benchmark import Judge, JudgeError
+from harness.contracts.benchmark import Judge, JudgeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.registry import AskOptions
+from harness.plural import counted
 from harness.types import Reply, Request
-from harness.words import counted
-from judges.ledger import Ledger
-from judges.stored import StoredBatch
+from judges.ledger.ledger import Ledger
+from judges.ledger.records import StoredBatch
 
 _REFRESH: Final = 0.5  # seconds between two looks at what other processes spent
 _CHARS_PER_TOKEN: Final = 4

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from harness.benchmark import Judge, JudgeError
-from harness.registry import Ask, AskOptions
+from harness.contracts.benchmark import Judge, JudgeError
+from harness.contracts.registry import Ask, AskOptions
 from harness.types import Reply, Request
-from judges.ledger import Ledger, request_key
+from judges.ledger.ledger import Ledger, request_key
 
 FIRST_ROUND: Final = 1_000_000
 """Repeat index of round 0: benchmarks never ask that often."""

@@ -1,6 +1,6 @@
 """One run of judge calls: workers, retries, giving way to the endpoint, and stopping where asking on is pointless.
 
-``judges/client.py`` is the door; this is the machinery behind it.
+``judges/client/ask.py`` is the door; this is the machinery behind it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
-from harness.benchmark import Judge, JudgeError
-from harness.registry import AskOptions
+from harness.contracts.benchmark import Judge, JudgeError
+from harness.contracts.registry import AskOptions
 from harness.types import Reply, Request
-from judges.budget import Budget
-from judges.gate import Gate
-from judges.ledger import Ledger
+from judges.client.adaptive_limit import Gate
+from judges.client.budget import Budget
+from judges.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError, unknown
+from harness.plural import counted
 from harness.records import read_records
 from harness.types import Answer, Judgment, Question
-from harness.words import counted
-from judges.formats import alpaca_eval, arena_hard, fastchat, lm_eval
+from judges.formats import alpaca_eval, fastchat, lm_eval
+from judges.formats import arena_hard_auto as arena_hard
 from judges.formats.base import Exported, Format, Imported, Matched, one_model
 
 __all__ = [

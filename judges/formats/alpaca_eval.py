@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.common import verdicts
+from judges.benchmarks.shared import verdicts
 from judges.formats.base import (
     Exported,
     Format,

@@ -15,8 +15,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.arena_labels import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
-from judges.arena_style import markdown_breakdown
+from judges.benchmarks.arena_hard.labels import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
+from judges.benchmarks.arena_hard.style_control import markdown_breakdown
 from judges.formats.base import (
     Exported,
     Format,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UserError
-from harness.surrogates import mend, mend_json
+from harness.plural import counted
+from harness.text import mend, mend_json
 from harness.types import Answer, Judgment, Question
-from harness.words import counted
-from judges.common import read_jsonl
+from judges.benchmarks.shared import read_jsonl
 
 T = TypeVar("T")
 Row = Mapping[str, Any]

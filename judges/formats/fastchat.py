@@ -13,7 +13,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.common import verdicts
+from judges.benchmarks.mt_bench.benchmark import TURNS, WITH_REFERENCE
+from judges.benchmarks.shared import verdicts
 from judges.formats.base import (
     Exported,
     Format,
@@ -29,7 +30,6 @@ from judges.formats.base import (
     short,
     write_lines,
 )
-from judges.mt_bench import TURNS, WITH_REFERENCE
 
 _PLACE = Path("data") / "mt_bench"
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}

@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Question
+from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
+from judges.benchmarks.gsm8k.benchmark import JSON_PART
 from judges.formats.base import (
     Exported,
     Format,
@@ -27,8 +29,6 @@ from judges.formats.base import (
     short,
     write_lines,
 )
-from judges.gsm8k import JSON_PART
-from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
 
 KNOWN = (*FILTERS, JSON_PART)
 
@@ -80,7 +80,7 @@ def _hash(value: object) -> str:
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
-    from judges.gsm8k_json import extract_answer, mark_json
+    from judges.benchmarks.gsm8k.json_protocol import extract_answer, mark_json
 
     lines: list[Row] = []
     for number, (question, answer) in enumerate(answered(exported)):

@@ -1,6 +1,6 @@
 """Judge kind ``pocket``: a rule with noise and biases of stated size, in the reply formats of real judges.
 
-It reads the prompts of ``judges/pocket_prompts.py``, scores the answers by the pocket world's own rule
+It reads the prompts of ``judges/benchmarks/pocket_prompts.py``, scores the answers by the pocket world's own rule
 (``harness.pocket.world.score``) and replies as a model would: one token with log-probabilities, ``[[A>B]]`` after a
 sentence, ``[[7]]``. Since its biases are known, whatever measures a judge's biases can be tested on it.
 
@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.contracts.registry import JudgeKind
 from harness.pocket.world import UnknownInstruction, score
-from harness.registry import JudgeKind
 from harness.types import Message, Reply, Request, Response
-from judges.ledger import request_key
-from judges.pocket_prompts import Grade, Pair, read_prompt
+from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
+from judges.ledger.ledger import request_key
 
 if TYPE_CHECKING:
-    from harness.models import ChatModel
+    from harness.contracts.model import ChatModel
 
 MODEL: Final = "pocket-judge-1"
 """Raised when the same request gets another reply."""
@@ -134,7 +134,7 @@ class PocketJudge:
 
     def _own_style(self, pair: Pair) -> float:
         """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
-        from harness.models import load_model
+        from harness.contracts.model import load_model
 
         if self._favoured is None:
             self._favoured = load_model(self.config.favours)
@@ -235,7 +235,7 @@ def identity(config: PocketConfig) -> dict[str, Any]:
     if not config.self_preference:
         del values["favours"]
     else:
-        from harness.checkpoint import resolve
+        from harness.models.checkpoint import resolve
 
         values["favours"] = resolve(config.favours).fingerprint
     if not config.signature_bias:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from harness.errors import UserError
 from harness.types import Request
-from judges.openai_wire import Handler, RefusalError, Server, completion_body
-from judges.pocket_judge import MODEL, PocketJudge
+from judges.client.openai_server import Handler, RefusalError, Server, completion_body
+from judges.kinds.pocket import MODEL, PocketJudge
 
 
 def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -> Server:

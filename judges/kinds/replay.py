@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import JudgeKind
 from harness.errors import UserError
-from harness.registry import JudgeKind
 from harness.types import Reply, Request
-from judges.ledger import Ledger, request_key
+from judges.ledger.ledger import Ledger, request_key
 
 
 @dataclass(frozen=True)

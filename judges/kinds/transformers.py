@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.benchmark import JudgeError
-from harness.chat import encode_prompt
-from harness.checkpoint import resolve
-from harness.models import LoadOptions, Sampling, load_model
-from harness.registry import JudgeKind
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.model import LoadOptions, Sampling, load_model
+from harness.contracts.registry import JudgeKind
+from harness.models.chat import encode_prompt
+from harness.models.checkpoint import resolve
 from harness.types import Reply, Request
-from judges.ledger import request_key
+from judges.ledger.ledger import request_key
 
 if TYPE_CHECKING:
-    from harness.models import ChatModel
+    from harness.contracts.model import ChatModel
 
 
 @dataclass(frozen=True)

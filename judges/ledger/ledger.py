@@ -26,10 +26,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.errors import UserError
-from harness.surrogates import mend
+from harness.text import mend
 from harness.types import Reply, Request
-from judges.ledger_tables import BUSY_SECONDS, prepare
-from judges.stored import Served, StoredBatch
+from judges.ledger.records import Served, StoredBatch
+from judges.ledger.schema import BUSY_SECONDS, prepare
 
 BATCH: Final = 64
 """Rows that are buffered at most before they are committed."""

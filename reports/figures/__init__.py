@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reports.figures.bars import bar_chart, bars
+from reports.figures.palette import COLOURS, colour
 from reports.figures.radar import radars
 from reports.figures.scatter import costs, lengths
 from reports.figures.style import FORMATS, STYLE, drawn, styled
-from reports.figures.sweeps import sweeps
-from reports.figures.training import curves
-from reports.palette import COLOURS, colour
-from reports.summary import Summary
-from results.frames import Results
+from reports.figures.sweep import sweeps
+from reports.figures.training_curves import curves
+from reports.tables.summary import Summary
+from results.run.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

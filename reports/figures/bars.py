@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from reports.figures.palette import colour
 from reports.figures.style import FORMATS, drawn, headed, margins, short, styled
-from reports.layout import metric_title
-from reports.palette import colour
-from reports.summary import ColumnSummary, Summary
-from reports.wording import clean
-from results.run import RowSpec, Run
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.view import metric_title
+from results.run.record import RowSpec, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from results.frames import Results
-from results.locks import write_atomic
+from results.run.results import Results
+from results.store.locks import write_atomic
 
 
 def drawn_from(table: str, results: Results) -> str:
@@ -30,8 +30,8 @@ def drawn_from(table: str, results: Results) -> str:
 def drawn_by() -> list[Path]:
     """The files that decide how numbers are drawn: figures, what a target puts where, looks, and words."""
     reports = Path(__file__).parents[1]
-    folders = [file for name in ("figures", "targets") for file in (reports / name).glob("*.py")]
-    return sorted([*folders, *(reports / f"{name}.py" for name in ("layout", "palette", "wording"))])
+    folders = [file for name in ("figures", "targets", "tables") for file in (reports / name).glob("*.py")]
+    return sorted(folders)
 
 
 def kept(folder: Path, target: str, source: str) -> list[Path] | None:

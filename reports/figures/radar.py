@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from reports.figures.palette import look
 from reports.figures.style import headed, margins, short
-from reports.palette import look
-from reports.summary import ColumnSummary, Summary
-from reports.wording import clean
-from results.run import Run
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from results.run.record import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

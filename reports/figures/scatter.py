@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from reports.figures.style import headed, key, margins, scatter, short
-from reports.layout import metric_title
-from reports.summary import ColumnSummary, Summary
-from reports.wording import clean
-from results.frames import Results
-from results.run import Run
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.view import metric_title
+from results.run.record import Run
+from results.run.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from reports.palette import look
-from reports.summary import Summary
-from reports.wording import clean
-from results.run import RowSpec, Run
+from reports.figures.palette import look
+from reports.tables.legend import clean
+from reports.tables.summary import Summary
+from results.run.record import RowSpec, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

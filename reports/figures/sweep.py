@@ -1,8 +1,8 @@
 """Figures with curves: a score over alpha, over the number of responses, over iterations, with 95% intervals.
 
 A panel per metric, a line per method with the colour, marker and dashes that it has in every figure
-(``reports/palette.py``), so that grey print is readable. The dashed grey line with its band is the reference row,
-which does not depend on x.
+(``reports/figures/palette.py``), so that grey print is readable. The dashed grey line with its band is the reference
+row, which does not depend on x.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reports.cells import CellSummary
+from reports.figures.palette import look
 from reports.figures.style import FORMATS, drawn, mark, styled
-from reports.layout import metric_title
-from reports.palette import look
-from reports.summary import ColumnSummary, Summary
-from reports.wording import clean
-from results.run import Run
+from reports.tables.cell import CellSummary
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.view import metric_title
+from results.run.record import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from reports.figures.palette import look
 from reports.figures.style import headed, margins, short
-from reports.palette import look
-from reports.summary import Summary
-from results.frames import Results
-from results.run import RowSpec
+from reports.tables.summary import Summary
+from results.run.record import RowSpec
+from results.run.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from reports.cells import CellSummary
-from reports.layout import TableView
-from reports.summary import ColumnSummary, Summary
-from reports.tables import numbers_of, verdict_of
-from reports.wording import clean
-from results.run import Run
+from reports.formats.markdown_csv import numbers_of, verdict_of
+from reports.tables.cell import CellSummary
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.view import TableView
+from results.run.record import Run
 
 FORMAT = 1
 """Raised when a key changes its meaning."""

@@ -6,11 +6,11 @@ import csv
 import io
 import re
 
-from reports.cells import CellSummary
-from reports.layout import CellView, Marks, TableView
-from reports.summary import ColumnSummary, Summary
-from reports.wording import clean
-from results.run import Run
+from reports.tables.cell import CellSummary
+from reports.tables.legend import clean
+from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.view import CellView, Marks, TableView
+from results.run.record import Run
 
 _RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 _BEGINS_A_BLOCK = re.compile(r"^(\s*\d*)(#|[-+](?=\s|-)|(?<=\d)[.)](?=\s|$))")

@@ -10,8 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from reports.layout import CellView, TableView
-from reports.tables import raised
+from reports.formats.markdown_csv import raised
+from reports.tables.view import CellView, TableView
 
 _FIRST, _WIDE = 14, 20  # columns of the first column and of the others that hold value and change on one line
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, percentile_interval
-from reports.judges.panel import cluster_sums, clusters, draws
+from reports.judge_comparison.panel import cluster_sums, clusters, draws
 
 TIE, BASELINE, MODEL = 0, 1, 2
 LABELS: Final = ("tie", "baseline", "model")

@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.words import counted
-from reports.judges.features import has_list, has_markdown
-from reports.judges.panel import CALLS, FEATURES, ITEM
+from harness.plural import counted
+from reports.judge_comparison.answer_features import has_list, has_markdown
+from reports.judge_comparison.panel import CALLS, FEATURES, ITEM
 
 QUESTION = ("question", "index", "instruction")
 MODEL = ("model", "generator_2", "row")

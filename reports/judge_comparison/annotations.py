@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
-from harness.words import counted
-from reports.judges.annotation_file import Annotated, read_calls
-from reports.judges.families import family_of
-from reports.judges.panel import ITEM, Facts, Panel
+from harness.plural import counted
+from reports.judge_comparison.annotation_file import Annotated, read_calls
+from reports.judge_comparison.model_families import family_of
+from reports.judge_comparison.panel import ITEM, Facts, Panel
 
 ANSWER = ["row", "seed", "question"]
 _SHOWN = 10

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array
-from reports.judges.panel import ITEM, Panel
+from reports.judge_comparison.panel import ITEM, Panel
 
 CLIP: Final = 1e-6
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken."""

@@ -29,9 +29,20 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, holm
-from reports.judges.panel import ITEM, Codes, Panel, cluster_sums, clusters
-from reports.judges.quality import MOST, NOTHING, OTHERS, TRUTH, Quality, is_soft, logit, quality_of, relevant, won
-from reports.judges.regression import Fit, independent, least_squares, logistic
+from reports.judge_comparison.answer_quality import (
+    MOST,
+    NOTHING,
+    OTHERS,
+    TRUTH,
+    Quality,
+    is_soft,
+    logit,
+    quality_of,
+    relevant,
+    won,
+)
+from reports.judge_comparison.panel import ITEM, Codes, Panel, cluster_sums, clusters
+from reports.judge_comparison.regression import Fit, independent, least_squares, logistic
 
 ALPHA = 0.05
 FEW: Final = 20

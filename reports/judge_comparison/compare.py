@@ -9,13 +9,12 @@ from itertools import combinations
 import pandas as pd
 
 from harness.stats import Interval
-from reports.beside import plain_name
-from reports.judges.agreement import Agreement, Alpha, agree, krippendorff
-from reports.judges.bias import Effect, Setting, effects
-from reports.judges.families import leakage_warning
-from reports.judges.humans import HumanAgreement, human_agreement
-from reports.judges.panel import Estimate, Facts, Panel
-from reports.judges.ranking import (
+from reports.judge_comparison.agreement import Agreement, Alpha, agree, krippendorff
+from reports.judge_comparison.bias import Effect, Setting, effects
+from reports.judge_comparison.humans import HumanAgreement, human_agreement
+from reports.judge_comparison.model_families import leakage_warning
+from reports.judge_comparison.panel import Estimate, Facts, Panel
+from reports.judge_comparison.ranking import (
     FEW,
     Conclusion,
     RankAgreement,
@@ -28,8 +27,7 @@ from reports.judges.ranking import (
     rank_agreement,
     ranking,
 )
-from reports.judges.reliability import Reliability, reliability
-from reports.judges.standing import (
+from reports.judge_comparison.recommendation import (
     Choice,
     Yardstick,
     choose,
@@ -39,7 +37,9 @@ from reports.judges.standing import (
     without_itself,
     yardstick,
 )
-from reports.wording import clean
+from reports.judge_comparison.reliability import Reliability, reliability
+from reports.tables.legend import clean
+from reports.tables.published import plain_name
 
 REPLICATES = 1000
 

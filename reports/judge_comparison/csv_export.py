@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.stats import Interval
-from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
-from reports.judges.reliability import Share
-from reports.wording import clean
+from reports.judge_comparison.compare import BenchmarkPart, Comparison, MetricPart
+from reports.judge_comparison.reliability import Share
+from reports.tables.legend import clean
 
 CSV_COLUMNS = ("source", "benchmark", "judge", "other", "quantity", "value", "low", "high", "n", "note")
 """``benchmark`` is a metric where rows are ranked."""

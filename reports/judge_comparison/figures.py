@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from reports.judges.compare import BenchmarkPart, Comparison
-from reports.wording import clean
+from reports.judge_comparison.compare import BenchmarkPart, Comparison
+from reports.tables.legend import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, percentile_interval
-from reports.judges.agreement import labels
-from reports.judges.panel import ITEM, cluster_sums, draws
+from reports.judge_comparison.agreement import labels
+from reports.judge_comparison.panel import ITEM, cluster_sums, draws
 
 HUMANS = "humans"
 """The row of the humans themselves."""

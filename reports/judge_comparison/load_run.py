@@ -18,11 +18,11 @@ from harness.errors import UserError
 from harness.records import read_records
 from harness.stats import Draws
 from harness.types import Judgment, Score
-from reports.cells import share
-from reports.judges.panel import FEATURES, Estimate, Facts, Panel, frame
+from reports.judge_comparison.panel import FEATURES, Estimate, Facts, Panel, frame
+from reports.tables.cell import share
 from reports.targets import EVAL, TARGETS
-from results.run import read_scores
-from results.store import ArtifactStore
+from results.run.record import read_scores
+from results.store.store import ArtifactStore
 
 FORMAT = 1
 

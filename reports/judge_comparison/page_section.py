@@ -6,12 +6,12 @@ import re
 
 from markupsafe import Markup
 
-from reports.html.parts import Grid, GridCell, GridColumn, Picture, Section, figure, pack, table
-from reports.judges import render
-from reports.judges.compare import Comparison
-from reports.judges.figures import heat_map, pareto
-from reports.judges.grids import grids
-from reports.judges.table import plain
+from reports.judge_comparison import render
+from reports.judge_comparison.compare import Comparison
+from reports.judge_comparison.figures import heat_map, pareto
+from reports.judge_comparison.tables import grids
+from reports.judge_comparison.write import plain
+from reports.page.widgets import Grid, GridCell, GridColumn, Picture, Section, figure, pack, table
 
 _NUMBER = re.compile(r"\s*([-+]?\d[\d,]*\.?\d*)")
 

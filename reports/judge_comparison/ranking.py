@@ -2,7 +2,7 @@
 
 With some eight methods the intervals of rank correlations are wide; they are printed, not hidden. Correlations,
 best rows and comparisons are all taken on the same resamples of the questions. Differences are tested as the run's own
-tables do (``reports/summary.py``): the same planned comparisons in the same families, training seeds included.
+tables do (``reports/tables/summary.py``): the same planned comparisons in the same families, training seeds included.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness import stats
+from harness.plural import counted
 from harness.stats import (
     FEW_QUESTIONS,
     Array,
@@ -28,10 +29,9 @@ from harness.stats import (
     seed_noise,
     t_test,
 )
-from harness.words import counted
-from reports.cells import ALPHA
-from reports.judges.panel import Estimate, cluster_sums, clusters, draws
-from reports.summary import MIN_COVERAGE
+from reports.judge_comparison.panel import Estimate, cluster_sums, clusters, draws
+from reports.tables.cell import ALPHA
+from reports.tables.summary import MIN_COVERAGE
 
 Pair = tuple[str, str]
 EXACT = 9

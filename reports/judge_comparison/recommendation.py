@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.plural import counted
 from harness.stats import Array, Interval, percentile_interval
-from harness.words import counted
-from reports.judges.agreement import BASELINE, MODEL, TIE, labels
-from reports.judges.humans import HUMANS, human_agreement
-from reports.judges.panel import ITEM, Facts, Panel, cluster_sums, draws
-from reports.summary import MIN_COVERAGE
+from reports.judge_comparison.agreement import BASELINE, MODEL, TIE, labels
+from reports.judge_comparison.humans import HUMANS, human_agreement
+from reports.judge_comparison.panel import ITEM, Facts, Panel, cluster_sums, draws
+from reports.tables.summary import MIN_COVERAGE
 
 POINT = np.array([0.5, 0.0, 1.0])
 HUMAN, TRUTH, OTHERS = "the human majority", "the truth", "the other judges"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.stats import Array, Interval
-from reports.judges.panel import Codes, cluster_sums
+from reports.judge_comparison.panel import Codes, cluster_sums
 
 _STEPS = 100
 _TOLERANCE = 1e-10

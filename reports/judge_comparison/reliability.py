@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, percentile_interval
-from reports.judges.agreement import labels
-from reports.judges.panel import ITEM, Codes, cluster_sums, clusters, draws
+from reports.judge_comparison.agreement import labels
+from reports.judge_comparison.panel import ITEM, Codes, cluster_sums, clusters, draws
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from reports.judges.panel import ITEM, Panel
+from reports.judge_comparison.panel import ITEM, Panel
 
 SHARPNESS = 3.0
 """Log-odds per unit of score (which lies in 0..1). The pocket judge has 8: people here are less sure than it is."""

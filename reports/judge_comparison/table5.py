@@ -1,8 +1,8 @@
 """The paper's Table 5: how often each judge sides with the human majority, beside the paper's numbers.
 
-The definition is AlpacaEval's (``reports/judges/humans.py``). A judge stands beside a number of the paper only where
-it is the same model; every other number of the paper follows in lines of its own. None of them can be compared with
-ours: agreement is of a judge with certain people on certain answers, and the paper's are AlpacaEval's.
+The definition is AlpacaEval's (``reports/judge_comparison/humans.py``). A judge stands beside a number of the paper
+only where it is the same model; every other number of the paper follows in lines of its own. None of them can be
+compared with ours: agreement is of a judge with certain people on certain answers, and the paper's are AlpacaEval's.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import csv
 import io
 from pathlib import Path
 
-from reports.beside import NOT_COMPARABLE
-from reports.judges.compare import Comparison
-from reports.judges.humans import HUMANS
-from reports.judges.render import Grid, latex, markdown, span
-from reports.judges.tidy import inert, number
-from reports.wording import clean
-from results.locks import write_atomic
+from reports.judge_comparison.compare import Comparison
+from reports.judge_comparison.csv_export import inert, number
+from reports.judge_comparison.humans import HUMANS
+from reports.judge_comparison.render import Grid, latex, markdown, span
+from reports.tables.legend import clean
+from reports.tables.published import NOT_COMPARABLE
 from results.published import Published, published_table
+from results.store.locks import write_atomic
 
 TABLE = "table5"
 METRIC = "human_agreement"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.stats import Interval
-from reports.judges.agreement import BASELINE, LABELS, MODEL, TIE, Agreement
-from reports.judges.bias import EFFECTS, Effect
-from reports.judges.compare import BenchmarkPart, Comparison, MetricPart
-from reports.judges.quality import NOTHING, ONE
-from reports.judges.ranking import Ranking
-from reports.judges.reliability import Reliability, Share
-from reports.judges.render import Grid, span
-from reports.judges.table5 import table5
-from reports.wording import clean
+from reports.judge_comparison.agreement import BASELINE, LABELS, MODEL, TIE, Agreement
+from reports.judge_comparison.answer_quality import NOTHING, ONE
+from reports.judge_comparison.bias import EFFECTS, Effect
+from reports.judge_comparison.compare import BenchmarkPart, Comparison, MetricPart
+from reports.judge_comparison.ranking import Ranking
+from reports.judge_comparison.reliability import Reliability, Share
+from reports.judge_comparison.render import Grid, span
+from reports.judge_comparison.table5 import table5
+from reports.tables.legend import clean
 
 NONE = "-"
 

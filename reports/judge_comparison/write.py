@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.stats import Interval
-from reports.judges.compare import Comparison
-from reports.judges.figures import FORMATS, heat_map, pareto
-from reports.judges.grids import grids
-from reports.judges.render import latex, markdown, terminal
-from reports.judges.table5 import TABLE, write_table5
-from reports.judges.tidy import tidy_csv
-from results.locks import write_atomic
+from reports.judge_comparison.compare import Comparison
+from reports.judge_comparison.csv_export import tidy_csv
+from reports.judge_comparison.figures import FORMATS, heat_map, pareto
+from reports.judge_comparison.render import latex, markdown, terminal
+from reports.judge_comparison.table5 import TABLE, write_table5
+from reports.judge_comparison.tables import grids
+from results.store.locks import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

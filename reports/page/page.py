@@ -18,17 +18,17 @@ from typing import Final
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.html.card import Price, cards_section, run_card, unknown
-from reports.html.parts import FOLDER, Section, render, slug
-from reports.html.questions import Questions, Source, questions_section
-from reports.html.tables import target_section
+from reports.page.question_browser import Questions, Source, questions_section
+from reports.page.run_card import Price, cards_section, run_card, unknown
+from reports.page.tables import target_section
+from reports.page.widgets import FOLDER, Section, render, slug
 from reports.targets import find_target
-from results.frames import Results
-from results.locks import write_atomic
-from results.store import ArtifactStore
-from results.trail import read_trails, stages_behind
+from results.run.judging import read_trails, stages_behind
+from results.run.results import Results
+from results.store.locks import write_atomic
+from results.store.store import ArtifactStore
 
-SCRIPTS: Final = ("data.js", "grids.js", "diff.js", "question.js", "browser.js", "start.js")
+SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js", "start.js")
 """In the order in which they are joined."""
 
 
@@ -53,8 +53,8 @@ def write_page(
     """Write the page of these targets, whole or not at all, and return its path.
 
     ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
-    their artifacts (``reports.judges.load.judge_names``). Answers and judgments that are gone or damaged are
-    said in their place. Raises UserError without a part, for an unknown target, and for damaged scores.
+    their artifacts (``reports.judge_comparison.load_run.judge_names``). Answers and judgments that are gone or damaged
+    are said in their place. Raises UserError without a part, for an unknown target, and for damaged scores.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
@@ -74,7 +74,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise UserError(f"a page cannot have two sections with one title: {', '.join(twice)}")
-    script, style = joined(), (FOLDER / "page.css").read_text(encoding="utf-8")
+    script, style = joined(), (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
     chunks = [
         (f"{section.id}-{slug(name)}", _packed(content))
         for section in sections
@@ -97,13 +97,13 @@ def page(title: str, sections: Sequence[Section]) -> str:
 def _packed(content: str) -> Markup:
     """Packed data goes in as it is. Raises ValueError for anything else, which could end the element it stands in."""
     if not re.fullmatch(r"[A-Za-z0-9+/=]*", content):
-        raise ValueError("a section's data must be what reports.html.parts.pack made")
+        raise ValueError("a section's data must be what reports.page.widgets.pack made")
     return Markup(content)  # noqa: S704
 
 
 def joined() -> str:
     """Our scripts as one, out of the reach of the page's other names."""
-    texts = [(FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    texts = [(FOLDER / "static" / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
 
 

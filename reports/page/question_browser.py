@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.errors import UserError
-from harness.stages.work import questions_hash
+from harness.stages.context import questions_hash
 from harness.types import Answer, Judgment, Question
-from reports.html.parts import Section, pack, render
-from reports.html.reading import reading
-from results.frames import Results
-from results.trail import BY_RULE, Entry, Trail
+from reports.page.verdict_help import reading
+from reports.page.widgets import Section, pack, render
+from results.run.judging import BY_RULE, Entry, Trail
+from results.run.results import Results
 
 Questions = Mapping[str, Sequence[Question] | str]
 """By benchmark: the questions of the run, or why they are not at hand (answers are then shown without them)."""

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from reports.html.parts import Grid, GridCell, GridColumn, Section, render, table
-from results.run import Run
-from results.trail import Marker
+from reports.page.widgets import Grid, GridCell, GridColumn, Section, render, table
+from results.run.judging import Marker
+from results.run.record import Run
 
 Price = Callable[[str, int, int], float | None]
 """(benchmark, tokens that its judge read, tokens that it wrote) -> dollars; ``None`` when the price is not known."""
@@ -34,13 +34,13 @@ def unknown(benchmark: str, read: int, written: int) -> float | None:
 
 def cards_section(cards: Sequence[tuple[str, Markup]], title: str = "Run card") -> Section:
     """Run cards by the label of their target; several are folded."""
-    return Section(title, render("cards.html.jinja", cards=cards))
+    return Section(title, render("run_cards.html.jinja", cards=cards))
 
 
 def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
-    """``markers``: of all stages behind the run's scores (``results.trail.stages_behind``)."""
+    """``markers``: of all stages behind the run's scores (``results.run.judging.stages_behind``)."""
     return render(
-        "card.html.jinja",
+        "run_card.html.jinja",
         facts=_facts(run, markers),
         protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
         recipe=yaml.safe_dump(plain(run.recipe), sort_keys=False, allow_unicode=True, width=100),

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-from harness.target import Target
+from harness.contracts.target import Target
 from reports.figures import all_figures
-from reports.html.parts import Grid, GridCell, GridColumn, Picture, Section, figure, table
-from reports.layout import CellView, TableView, build
-from reports.summary import Summary, summarise
-from results.frames import Results
+from reports.page.widgets import Grid, GridCell, GridColumn, Picture, Section, figure, table
+from reports.tables.summary import Summary, summarise
+from reports.tables.view import CellView, TableView, build
+from results.run.results import Results
 
 
 def target_section(results: Results, target: Target, min_coverage: float) -> Section:
-    """Table and figures of one target. Raises as ``reports.summary.summarise`` does."""
+    """Table and figures of one target. Raises as ``reports.tables.summary.summarise`` does."""
     if target.layout == "settings":
-        from reports.settings import settings_view
+        from reports.tables.hyperparameters import settings_view
 
         view = settings_view(target, results.run)
         return Section(view.label, table(grid_of(view)))

@@ -143,7 +143,7 @@ def render(template: str, **values: Any) -> Markup:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,

@@ -14,8 +14,8 @@ import numpy as np
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise, contrast
 from harness.types import Score
-from reports.beside import Beside
-from results.frames import Results
+from reports.tables.published import Beside
+from results.run.results import Results
 
 ALPHA = 0.05
 

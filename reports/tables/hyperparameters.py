@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.target import Target
-from reports.layout import CellView, ColumnView, RowView, TableView
-from reports.tables import inert
+from harness.contracts.target import Target
+from reports.formats.markdown_csv import inert
+from reports.tables.legend import clean
+from reports.tables.view import CellView, ColumnView, RowView, TableView
 from reports.targets.table4 import ROW, SETTINGS
-from reports.wording import clean
 from results.published import Published, published_table
-from results.run import Run
+from results.run.record import Run
 
 
 @dataclass(frozen=True)

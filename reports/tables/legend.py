@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
+from harness.plural import counted
 from harness.stats import FEW_QUESTIONS
-from harness.words import counted
-from reports.cells import CellSummary
-from reports.summary import MIN_COVERAGE, ColumnSummary, Summary, scale
+from reports.tables.cell import CellSummary
+from reports.tables.summary import MIN_COVERAGE, ColumnSummary, Summary, scale
 from results.published import PAPER
-from results.run import Run
+from results.run.record import Run
 
 FEW_STEPS = 5
 """Optimiser steps below which a table says how few they are."""

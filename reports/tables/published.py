@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
+from harness.plural import counted
 from harness.stats import FEW_QUESTIONS
-from harness.words import counted
-from reports.trained import other_settings
+from reports.tables.paper_settings import other_settings
 from results.published import Published, in_paper, published_table
-from results.run import RowSpec, Run
+from results.run.record import RowSpec, Run
 
 AGREES, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE = "agrees", "differs", "inconclusive", "not comparable"
 MODELS: Mapping[str, tuple[str, str]] = {

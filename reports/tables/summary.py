@@ -3,7 +3,7 @@
 Three families of tests per column, each with Holm's correction of its own: every trained row against the reference,
 the target's focus row against every other trained row, and every trained row against the best one. All are paired:
 ``stats.contrast`` on the same resamples of the same questions. Pure functions; a cell's own numbers are made in
-``reports/cells.py``.
+``reports/tables/cell.py``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
+from harness.contracts.target import Target
 from harness.errors import UserError
+from harness.plural import counted
 from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
-from harness.target import Target
 from harness.types import Score
-from harness.words import counted
-from reports.beside import Beside, compared, published_values, reconstructed
-from reports.cells import ALPHA, CellSummary, Comparison, Split, cell_of, same_length, spanned, split
-from results.frames import Results
-from results.run import RowSpec
+from reports.tables.cell import ALPHA, CellSummary, Comparison, Split, cell_of, same_length, spanned, split
+from reports.tables.published import Beside, compared, published_values, reconstructed
+from results.run.record import RowSpec
+from results.run.results import Results
 
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.benchmark import Metric
-from reports.beside import NOT_COMPARABLE
-from reports.cells import CellSummary, Split
-from reports.summary import MIN_COVERAGE, ColumnSummary, Summary
-from reports.wording import clean, legend, percent
-from results.run import Run
+from harness.contracts.benchmark import Metric
+from reports.tables.cell import CellSummary, Split
+from reports.tables.legend import clean, legend, percent
+from reports.tables.published import NOT_COMPARABLE
+from reports.tables.summary import MIN_COVERAGE, ColumnSummary, Summary
+from results.run.record import Run
 
 Marks = tuple[str, ...]
 """Footnote letters."""

@@ -1,4 +1,5 @@
-"""What can be reproduced: a file per table and figure of the paper, each a ``Target`` (``harness/target.py``).
+"""What can be reproduced: a file per table and figure of the paper, each a ``Target``
+(``harness/contracts/target.py``).
 
 A new one is a new file and a line in ``TARGETS``. What its cells mean is said by the run, not here; what differs by
 family (another student, fewer seeds) is said by the recipe, in its section ``targets``.
@@ -6,8 +7,8 @@ family (another student, fewer seeds) is said by the recipe, in its section ``ta
 
 from __future__ import annotations
 
+from harness.contracts.target import Target
 from harness.errors import UserError, unknown
-from harness.target import Target
 from reports.targets import figure4, figure5, figure6, table1, table2, table3, table4, table5, table6
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)

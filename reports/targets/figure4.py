@@ -3,7 +3,7 @@
 Every iteration samples anew from the student that the one before has trained.
 """
 
-from harness.target import Point, Target, Variant
+from harness.contracts.target import Point, Target, Variant
 
 METHODS = ("dpo", "simpo", "pro", "pad-ppd")
 ITERATIONS = (1, 2, 3)

@@ -1,6 +1,6 @@
 """Figure 5 of the paper (section 5.3): LC for different alpha, the share of the selection probability in the reward."""
 
-from harness.target import Point, Target, Variant
+from harness.contracts.target import Point, Target, Variant
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 

@@ -1,6 +1,6 @@
 """Figure 6 of the paper (appendix C): win rates for different n, the responses sampled to each prompt."""
 
-from harness.target import Point, Target, Variant
+from harness.contracts.target import Point, Target, Variant
 
 SIZES = (2, 4, 6, 8)
 

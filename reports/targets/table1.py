@@ -1,6 +1,6 @@
 """Table 1 of the paper (section 5.2): every method on the four benchmarks, beside the untrained models."""
 
-from harness.target import Target
+from harness.contracts.target import Target
 
 TARGET = Target(
     name="table1",

@@ -1,10 +1,10 @@
 """Table 2 of the paper (section 5.3): iterations and responses of each, with what training cost.
 
 The paper gives GPU hours on A800; here wall time and memory are measured on whatever machine ran the stages
-(``results/costs.py``). The comparison that matters is within the table: 2/2 against 1/4, 2/4 against 1/8.
+(``results/run/costs.py``). The comparison that matters is within the table: 2/2 against 1/4, 2/4 against 1/8.
 """
 
-from harness.target import Target, Variant
+from harness.contracts.target import Target, Variant
 
 GRID = ((1, 4), (2, 2), (1, 8), (2, 4))
 """Iterations, and responses per prompt in each."""

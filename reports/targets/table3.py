@@ -3,7 +3,7 @@
 The paper leaves the methods that compare token distributions out; here they stand in the table as n/a, with why.
 """
 
-from harness.target import Target
+from harness.contracts.target import Target
 
 TARGET = Target(
     name="table3",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.target import Target
+from harness.contracts.target import Target
 
 ROW = "pad-ppd"
 """The row whose settings are shown."""

@@ -5,7 +5,7 @@ table 1; where people can be simulated (pocket, where the truth is known) the re
 annotations it is ``distilbench compare-judges --annotations FILE --humans FILE``.
 """
 
-from harness.target import Target
+from harness.contracts.target import Target
 
 TARGET = Target(
     name="table5",

@@ -1,6 +1,6 @@
 """Table 6 of the paper (appendix C): the same student with a larger teacher."""
 
-from harness.target import Target
+from harness.contracts.target import Target
 
 TARGET = Target(
     name="table6",

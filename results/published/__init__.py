@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import UserError, unknown
 
-FOLDER = Path(__file__).with_name("published")
+FOLDER = Path(__file__).parent
 TABLES = tuple(f"table{number}" for number in range(1, 7))
 PAPER = "PAD (arXiv 2502.14272)"
 _COLUMNS = ["table", "family", "row", "metric", "value", "protocol", "source", "date", "note"]

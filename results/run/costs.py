@@ -2,17 +2,17 @@
 
     results = with_costs(results)
 
-What counts is said in ``results.lineage.Training``. Answering and judging do not.
+What counts is said in ``results.run.training.Training``. Answering and judging do not.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 from harness.types import Score
-from results.frames import Place, Results
-from results.run import Cell
+from results.run.record import Cell
+from results.run.results import Place, Results
 
 KINDS = ("sample", "reward", "reference", "distributions", "train")
 """The order in which a note names kinds of stages; others follow."""

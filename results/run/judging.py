@@ -20,9 +20,9 @@ from typing import Any
 from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Answer, Judgment, Score
-from results.frames import Results
-from results.run import read_scores
-from results.store import ArtifactStore
+from results.run.record import read_scores
+from results.run.results import Results
+from results.store.store import ArtifactStore
 
 Marker = Mapping[str, Any]
 """The ``meta.json`` of an artifact."""
@@ -60,7 +60,7 @@ class Trail:
 
     benchmark: str
     questions: str
-    """Hash of the questions and all that a judge may see of them (``harness.stages.work.questions_hash``, whole)."""
+    """Hash of the questions and all that a judge may see of them (``harness.stages.context.questions_hash``, whole)."""
     entries: tuple[Entry, ...]
     store: ArtifactStore
     baseline: str | None = None

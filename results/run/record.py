@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
 from harness.types import Score
-from results.locks import write_atomic
+from results.store.locks import write_atomic
 
 FORMAT = 1
 _SHOWN = 5  # mistakes in one message

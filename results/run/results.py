@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.contracts.stage import Store
 from harness.errors import UserError
-from harness.stage import Store
 from harness.types import Score
-from results.lineage import Training, trainings
-from results.run import Cell, Run, read_run, read_scores
+from results.run.record import Cell, Run, read_run, read_scores
+from results.run.training import Training, trainings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.stage import Store
-from results.run import Run
+from harness.contracts.stage import Store
+from results.run.record import Run
 
 FREE = frozenset({"prompts", "overlap", "pairs", "block"})
 """Kinds of stages behind a student that run no model."""

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.memory import peak, reset_peak
-from harness.stage import Stage
-from results.locks import locked, locked_if_free, sync_tree
-from results.provenance import plain, provenance
+from harness.hardware.memory import peak, reset_peak
+from results.store.locks import locked, locked_if_free, sync_tree
+from results.store.provenance import plain, provenance
 
 MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
@@ -45,7 +45,7 @@ class Artifact:
 
 
 class ArtifactStore:
-    """``harness.stage.Store`` on a POSIX disk. Opening sweeps what dead writers left; it creates nothing."""
+    """``harness.contracts.stage.Store`` on a POSIX disk. Opening sweeps what dead writers left; it creates nothing."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()

@@ -1,8 +1,8 @@
 """Builds the four pocket checkpoints and measures them; under 30 minutes on two free cores, seeded.
 
-    python -m harness.pocket.build                     # everything, into harness/pocket/checkpoints
-    python -m harness.pocket.build --only student      # one of them (a teacher needs the student in place)
-    python -m harness.pocket.build --out /tmp/pocket   # elsewhere
+    python -m scripts.pocket.build                     # everything, into harness/pocket/checkpoints
+    python -m scripts.pocket.build --only student      # one of them (a teacher needs the student in place)
+    python -m scripts.pocket.build --out /tmp/pocket   # elsewhere
 
 Two processes of one thread. The first trains the student, draws its samples and trains ``student-other``. The second
 trains the teacher, which learns to judge exactly those samples beside graded answers (it has to answer first, so it can
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.pocket import HERE, NAMES
-from harness.pocket.measure import measure_all
-from harness.pocket.train import Pool, Spec, train
 from harness.pocket.world import PocketPrompt, train_prompts
+from scripts.pocket.measure import measure_all
+from scripts.pocket.train import Pool, Spec, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -40,7 +40,7 @@ POOL_TEMPERATURES: Final = (0.7, 0.7, 0.8, 0.8, 1.0, 1.0)  # one sample of a pro
 
 
 def _tokenizer(spec: Spec) -> "PreTrainedTokenizerFast":
-    from harness.pocket.tokens import other_tokenizer, shared_tokenizer
+    from scripts.pocket.tokenizer import other_tokenizer, shared_tokenizer
 
     return shared_tokenizer() if spec.shared else other_tokenizer()
 
@@ -75,7 +75,7 @@ def _pool_prompts() -> list[PocketPrompt]:
 
 def draw_pool(out: Path) -> None:
     """Samples of the student to every pool prompt, into ``out/logs/pool.json`` (moved there in whole)."""
-    from harness.pocket.measure import generate, load
+    from scripts.pocket.measure import generate, load
 
     _quiet()
     started = time.monotonic()
@@ -106,7 +106,7 @@ def read_pool(out: Path) -> Pool:
             rows: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
             return [(prompt, rows[prompt.id]) for prompt in _pool_prompts()]
         time.sleep(2)
-    raise TimeoutError(f"no samples of the student in {file}; run: python -m harness.pocket.build --only student")
+    raise TimeoutError(f"no samples of the student in {file}; run: python -m scripts.pocket.build --only student")
 
 
 def _lane(names: Sequence[str], out: Path, most: int | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from harness.mcq import LETTERS, mcq_messages
+from harness.multiple_choice import LETTERS, mcq_messages
 from harness.pocket.world import PocketPrompt, iter_prompts, score
 
 Talk = Sequence[dict[str, str]]

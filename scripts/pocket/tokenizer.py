@@ -2,7 +2,7 @@
 
 ``shared_tokenizer``: word level (teacher, teacher-large, student); a word, a number 0..20, a punctuation mark and a
 newline are one token each, spaces are implied. ``other_tokenizer``: byte-level BPE, so that ``student-other`` shares no
-vocabulary with its teacher. Both are built from the world's own text; ``harness/pocket/build.py`` writes them out.
+vocabulary with its teacher. Both are built from the world's own text; ``scripts/pocket/build.py`` writes them out.
 
 Special tokens in a user's text: ``apply_chat_template`` tokenizes one rendered string, in which ``<|end|>`` typed by a
 user *is* the special token, as with every chat template of this kind. Where a text must stay text, tokenize it
@@ -13,7 +13,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.mcq import INSTRUCTION, LETTERS, QUESTION
+from harness.multiple_choice import INSTRUCTION, LETTERS, QUESTION
 from harness.pocket import lexicon
 from harness.pocket.world import iter_prompts
 

@@ -1,6 +1,6 @@
 """Trains one pocket checkpoint: next-token loss on answers and, for teachers, the multiple-choice question.
 
-A teacher sees right answers and ``harness.mcq`` questions over graded answers, with the soft target
+A teacher sees right answers and ``harness.multiple_choice`` questions over graded answers, with the soft target
 ``softmax(score / 0.1)`` over the letters, so that its letter probabilities mean something and ties stay ties. While it
 trains, a linear head reads the score of each shown answer at its closing label; this denser signal makes the
 judging learnable in minutes, and the head is thrown away afterwards. A student sees answers of mixed quality.
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.mcq import LETTERS, QUESTION, block, mcq_messages
-from harness.pocket.tokens import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
+from harness.multiple_choice import LETTERS, QUESTION, block, mcq_messages
 from harness.pocket.world import PocketPrompt, golden_answer, graded_answer, iter_prompts, score
+from scripts.pocket.tokenizer import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""Test kit: the Batch API of ``judges.fake_server.FakeServer``: files, jobs, and result files that are not neat.
+"""Test kit: the Batch API of ``tests.fakes.server.FakeServer``: files, jobs, and result files that are not neat.
 
 A job's lines come back in another order than they went. ``FakeServer``'s ``choose`` decides each line's fault: one of
 ``LINE_FAULTS``, ``content-filter``, ``server-500``, ``context`` or of the text (``wrong-label``, ``no-logprobs``).
@@ -17,7 +17,7 @@ from email.parser import BytesParser
 from typing import Any, Final
 
 from harness.types import Reply, Request
-from judges.openai_wire import Handler, RefusalError, completion_body, error_body, request_of
+from judges.client.openai_server import Handler, RefusalError, completion_body, error_body, request_of
 
 LINE_FAULTS: Final = {
     "duplicate-line": "the same line twice",

@@ -7,7 +7,7 @@
         ...
     server.answered    # Counter: content of a request (hash) -> complete replies sent
 
-It has the Batch API too (``server.batches``, ``judges/fake_batches.py``).
+It has the Batch API too (``server.batches``, ``tests/fakes/batch_api.py``).
 
 Which call fails is decided by ``choose(content, visit)``: the hash of the request's content and how often it has
 come before (0 the first time). ``shares`` makes faults mutually exclusive and reproducible; ``script`` plays a list.
@@ -28,9 +28,9 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from harness.types import Reply, Request
-from judges.fake_batches import LINE_FAULTS, FakeBatches
-from judges.ledger import request_key
-from judges.openai_wire import Handler, RefusalError, Respond, Server, completion_body, error_body
+from judges.client.openai_server import Handler, RefusalError, Respond, Server, completion_body, error_body
+from judges.ledger.ledger import request_key
+from tests.fakes.batch_api import LINE_FAULTS, FakeBatches
 
 FAULTS: Final = {
     "rate-limit": "429 without Retry-After",

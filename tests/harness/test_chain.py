@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.describe import notes, title_of
-from harness.cli.wiring import load_registry
+from distilbench.plugins import load_registry
+from distilbench.workflows.run_record import notes, title_of
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.plan import Plan, make_plan
-from harness.recipe import load_recipe
-from harness.stage import Stage
-from harness.stages.work import train_options
+from harness.plan.plan import Plan, make_plan
+from harness.recipe.recipe import load_recipe
+from harness.stages.context import train_options
 from tests.harness.test_plan import checkpoint, plan
 
 ROUNDS = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2, sampling: {n: 4}}"

@@ -12,20 +12,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.chat import end_of_turn
-from harness.checkpoint import resolve
-from harness.cli.wiring import load_registry
-from harness.plan import Plan, make_plan
-from harness.recipe import load_recipe
+from distilbench.plugins import load_registry
+from harness.contracts.stage import Stage
+from harness.models.chat import end_of_turn
+from harness.models.checkpoint import resolve
+from harness.plan.plan import Plan, make_plan
+from harness.recipe.recipe import load_recipe
 from harness.records import read_records
-from harness.stage import Stage
 from harness.stages import STAGES
-from harness.stages.block import dealt
-from harness.stages.pairs import FLOOR, pair
-from harness.stages.work import Work
-from harness.trainer.loading import load_tokenizer
+from harness.stages.context import Work
+from harness.stages.dataset_pairs import FLOOR, pair
+from harness.stages.split_pool import dealt
+from harness.training.load import load_tokenizer
 from harness.types import Group, Prompt, Response
-from results.store import ArtifactStore
+from results.store.store import ArtifactStore
 
 SMALL = ("prompts.n=6", "train.batch_size=3", "train.micro_batch=3", "seeds=[0]", "sampling.max_new_tokens=16")
 TRAINING = ("answer", "judge", "score")

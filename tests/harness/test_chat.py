@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from harness.chat import encode, encode_prompt, end_of_turn, plain, prompt_text
 from harness.errors import UserError
+from harness.models.chat import encode, encode_prompt, end_of_turn, plain, prompt_text
 from tests.tiny import tiny_tokenizer
 
 ASK = [{"role": "user", "content": "ba be"}]

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from harness.chat import encode, encode_prompt, end_of_turn, rendered
-from harness.local_model import LocalModel
-from harness.method import Row
-from harness.trainer.data import tokenise
+from harness.contracts.method import Row
+from harness.models.chat import encode, encode_prompt, end_of_turn, rendered
+from harness.models.transformers_model import LocalModel
+from harness.training.batches import tokenise
 from harness.types import Group, Prompt
 
 HEADER = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"

@@ -13,11 +13,11 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from harness.check import CHECKS, check_method
-from harness.check_data import Failed, World
-from harness.cli.app import app
+from distilbench.cli.app import app
+from harness.contracts.method import Loss, Method, Needs, Row, Term
 from harness.errors import UserError
-from harness.method import Loss, Method, Needs, Row, Term
+from harness.method_checks.data_checks import Failed, World
+from harness.method_checks.run import CHECKS, check_method
 from methods import METHODS, dpo, seqkd
 
 
@@ -212,6 +212,6 @@ def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
 
 
 def test_all_of_ours_are_known_by_name() -> None:
-    from harness.cli.checking import chosen
+    from distilbench.cli.check_method import chosen
 
     assert [chosen(name, ())[0].name for name in METHODS] == list(METHODS)

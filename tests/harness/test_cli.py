@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cli import logs
+from distilbench.cli import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def distilbench(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command, outside of the checkout if ``cwd`` says so."""
     return subprocess.run(
-        [sys.executable, "-m", "harness", *words],
+        [sys.executable, "-m", "distilbench", *words],
         capture_output=True,
         text=True,
         timeout=120,
@@ -73,7 +73,7 @@ def test_looking_around_does_not_load_torch(words: list[str]) -> None:
     code = f"""
 import sys
 sys.argv = ["distilbench", *{words!r}]
-from harness.cli import main
+from distilbench.cli import main
 try:
     main()
 except SystemExit as error:
@@ -140,8 +140,8 @@ def test_list_names_everything_one_line_each() -> None:
 WAITING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
-from harness.cli import main
-from harness.cli.app import app
+from distilbench.cli import main
+from distilbench.cli.app import app
 app.command("wait")(lambda: (print("ready", flush=True), time.sleep(60)))
 sys.argv = ["distilbench", "wait"]
 main()
@@ -163,15 +163,15 @@ def test_ctrl_c_and_sigterm_say_that_nothing_is_lost(number: signal.Signals, cod
 
 
 def test_a_full_disk_is_a_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import harness.cli
-    from harness.cli import app as module
+    import distilbench.cli
+    from distilbench.cli import app as module
 
     def full() -> None:
         raise OSError(28, "No space left on device", "runs/x")
 
     monkeypatch.setattr(module, "app", full)
     with pytest.raises(SystemExit) as left:
-        harness.cli.main()
+        distilbench.cli.main()
     assert left.value.code == 2
     assert "no space left writing runs/x" in capsys.readouterr().err
 
@@ -179,8 +179,8 @@ def test_a_full_disk_is_a_message(capsys: pytest.CaptureFixture[str], monkeypatc
 def test_error_messages_pass_no_control_characters(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import harness.cli
-    from harness.cli import app as module
+    import distilbench.cli
+    from distilbench.cli import app as module
     from harness.errors import UserError
 
     def hostile() -> None:
@@ -188,7 +188,7 @@ def test_error_messages_pass_no_control_characters(
 
     monkeypatch.setattr(module, "app", hostile)
     with pytest.raises(SystemExit):
-        harness.cli.main()
+        distilbench.cli.main()
     error = capsys.readouterr().err
     assert "\x1b" not in error and "\x07" not in error
     assert "[red]name[/red]" in error

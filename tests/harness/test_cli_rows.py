@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.planning import show_plan, show_stages
-from harness.cli.running import Job, prepare
+from distilbench.cli.plan import show_plan, show_stages
+from distilbench.cli.reproduce import Job, prepare
 from harness.errors import UserError
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")

@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from harness.cli.compared import compared_again, keep_options
-from harness.cli.comparing import POCKET_JUDGES, Wanted, compare_judges, judge_again, table5
-from harness.cli.judge_options import judge_entries, judge_of, split
-from harness.cli.paging import judges_of
-from harness.cli.wiring import load_registry
+from distilbench.cli.compare_judges import POCKET_JUDGES, Wanted, compare_judges, judge_again, table5
+from distilbench.cli.judge_specs import judge_entries, judge_of, split
+from distilbench.plugins import load_registry
+from distilbench.workflows.compared import compared_again, keep_options
+from distilbench.workflows.page import judges_of
 from harness.errors import UserError
 from harness.pocket.world import graded_answer
 from harness.records import read_records, write_records
 from harness.types import Answer
-from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig
-from judges.pocket_judge import PocketConfig
-from reports.html.parts import unpack
-from results.run import Family, Run, read_run
-from results.store import ArtifactStore
+from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
+from judges.kinds.pocket import PocketConfig
+from reports.page.widgets import unpack
+from results.run.record import Family, Run, read_run
+from results.store.store import ArtifactStore
 from tests.command import distilbench, environment
 
 REGISTRY = load_registry()
@@ -171,8 +171,8 @@ def test_people_who_fit_nothing_are_found_before_anybody_is_asked(
     """People of another run's answers, or simulated ones where the truth is not known: no judge is asked."""
     monkeypatch.chdir(place)
     Path("people.json").write_text(json.dumps([{"question": "q", "model": "m", "annotator": "p", "preference": 1}]))
-    monkeypatch.setattr("reports.judges.features.truth", lambda *_: float("nan"))
-    monkeypatch.setattr("harness.cli.rejudging.execute", lambda *_: pytest.fail("a judge was asked"))
+    monkeypatch.setattr("reports.judge_comparison.answer_features.truth", lambda *_: float("nan"))
+    monkeypatch.setattr("distilbench.workflows.rejudging.execute", lambda *_: pytest.fail("a judge was asked"))
     with pytest.raises(UserError, match=r"annotates no answer that is compared here|only where the truth is known"):
         compare_judges(run="given", runs=place / "runs", judges="new={kind: pocket, seed: 9}", **options)
 
@@ -236,7 +236,7 @@ def test_annotations_are_compared_without_torch(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(rows))
     code = (
-        "import sys; from harness.cli import main\n"
+        "import sys; from distilbench.cli import main\n"
         "sys.argv = ['distilbench', 'compare-judges', '--annotations', 'a.json', '--replicates', '100']\n"
         "try: main()\nexcept SystemExit as left: assert not left.code, left.code\n"
         "assert 'torch' not in sys.modules"

@@ -13,14 +13,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import AutoTokenizer, TrainingArguments
 
-from harness.checkpoint import Checkpoint, at
+from harness.contracts.model import LoadOptions, load_model
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models import LoadOptions, load_model
-from harness.stage import Stage
+from harness.models.checkpoint import Checkpoint, at
 from harness.stages import prompts
-from harness.stages.work import Work, train_options
-from harness.trainer import TrainOptions, loading
-from harness.trainer.loading import device_of, place
+from harness.stages.context import Work, train_options
+from harness.training import TrainOptions
+from harness.training import load as loading
+from harness.training.load import device_of, place
 from tests.tiny import tiny_checkpoint
 
 HUB = Checkpoint("owner/name", "owner/name", "c0ffee", "hub:x", "hub:x")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import context
-from harness.checkpoint import Checkpoint, at
-from harness.context import context_of
-from harness.models import LoadOptions, TooLong, check_lengths
-from harness.plan import Plan
+from harness.contracts.model import LoadOptions, TooLong, check_lengths
+from harness.models.checkpoint import Checkpoint, at
+from harness.plan import context_length as context
+from harness.plan.context_length import context_of
+from harness.plan.plan import Plan
 from tests.harness.test_plan import checkpoint, plan
 
 
@@ -110,7 +110,7 @@ def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -
     """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from harness.local_model import load
+    from harness.models.transformers_model import load
     from harness.types import Response
     from tests.tiny import tiny_checkpoint, tiny_tokenizer
 

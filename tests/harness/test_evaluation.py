@@ -13,28 +13,28 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.eval_options import Asked, candidate, judge_entry, recipe_of, served
-from harness.cli.evaluating import prepare, refuse_unreachable
-from harness.cli.exchange import _from_run
-from harness.cli.running import execute
-from harness.cli.wiring import load_registry
-from harness.endpoint import Endpoint, EndpointModel
+from distilbench.cli.eval import prepare, refuse_unreachable
+from distilbench.cli.import_export import _from_run
+from distilbench.cli.model_specs import Asked, candidate, judge_entry, recipe_of, served
+from distilbench.cli.reproduce import execute
+from distilbench.plugins import load_registry
+from harness.contracts.baseline import against, labelled, pairwise
+from harness.contracts.model import Sampling
+from harness.contracts.option_errors import RecipeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.evaluation import Candidate, make_evaluation
-from harness.models import Sampling
-from harness.plan import make_plan
-from harness.recipe import load_recipe
-from harness.recipe_errors import RecipeError
+from harness.models.endpoint_model import Endpoint, EndpointModel
+from harness.plan.evaluation import Candidate, make_evaluation
+from harness.plan.plan import make_plan
+from harness.recipe.recipe import load_recipe
 from harness.records import write_records
-from harness.registry import AskOptions
 from harness.stages.answer import given
-from harness.stages.baseline import against, labelled, pairwise
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
-from judges.fake_server import FakeServer, script
-from judges.mt_bench import MTBenchConfig
-from judges.mt_bench_pairwise import MTBenchPairwiseConfig
+from judges.benchmarks.mt_bench.benchmark import MTBenchConfig
+from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig
 from tests.command import command, distilbench, environment
+from tests.fakes.server import FakeServer, script
 
 REGISTRY = load_registry()
 SMALL = ("--set", "statistics.replicates=100", "--set", "compute.workers=1", "--min-coverage", "0")

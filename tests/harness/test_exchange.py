@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.exchange import export, import_
+from distilbench.cli.import_export import export, import_
+from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
-from harness.recipe_errors import RecipeError
 from harness.records import read_records
 from harness.types import Judgment
 from judges import BENCHMARKS

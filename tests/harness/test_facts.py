@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoint import Checkpoint, resolve
 from harness.errors import UserError
-from harness.facts import model_facts, planned, question_facts, size, stand_ins
-from harness.tokenizer_files import difference
+from harness.models.checkpoint import Checkpoint, resolve
+from harness.models.published_sizes import model_facts, planned, question_facts, size, stand_ins
+from harness.models.tokenizer_files import difference
 
 
 def weights(vocabulary: int, hidden: int, layers: int, mlp: int, heads: tuple[int, int, int], more: str) -> int:

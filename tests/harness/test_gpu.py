@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cli.wiring import load_registry
-from harness.facts import Size
-from harness.gpu import DEVICES, flops, hours, training_bytes, training_factor
-from harness.plan import make_plan
-from harness.price import total
-from harness.recipe import load_recipe
-from harness.recipe_sections import LoraPart, Train
-from harness.stage import Price, Stage
+from distilbench.plugins import load_registry
+from harness.contracts.stage import Price, Stage
+from harness.hardware.gpu import DEVICES, flops, hours, training_bytes, training_factor
+from harness.models.published_sizes import Size
+from harness.plan.cost import total
+from harness.plan.plan import make_plan
+from harness.recipe.recipe import load_recipe
+from harness.recipe.sections import LoraPart, Train
 
 
 def test_hours() -> None:

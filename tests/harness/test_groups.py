@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.method import Needs, Source
-from harness.stage import Stage
-from harness.stages.groups import training_groups, visible
+from harness.contracts.method import Needs, Source
+from harness.contracts.stage import Stage
+from harness.stages.training_groups import training_groups, visible
 from harness.types import Group, Prompt, Response
 
 PROMPT = Prompt("p", ({"role": "user", "content": "ba"},), golden="good", rejected="bad")

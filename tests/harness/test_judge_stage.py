@@ -9,21 +9,21 @@ from typing import Any, cast
 
 import pytest
 
-from harness.benchmark import JudgeError
-from harness.cli.wiring import load_registry
+from distilbench.plugins import load_registry
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.plan import make_plan
-from harness.price import total
-from harness.recipe import load_recipe
+from harness.plan.cost import total
+from harness.plan.plan import make_plan
+from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
-from harness.registry import AskOptions
-from harness.stage import Stage
 from harness.stages.judge import read, refuse_failures
 from harness.types import Judgment, Reply, Request
-from judges.client import ask
-from judges.fake_server import FakeServer
-from judges.mt_bench import BENCHMARK, MTBenchConfig
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
+from judges.benchmarks.mt_bench.benchmark import BENCHMARK, MTBenchConfig
+from judges.client.ask import ask
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
+from tests.fakes.server import FakeServer
 
 REPLY = Reply("[[7]]", "stop", "j", 1, 1)
 

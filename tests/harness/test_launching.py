@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from harness.cli.wiring import workplace
+from distilbench.plugins import workplace
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.launching import command, configuration, configurations
 from harness.records import write_records
-from harness.stage import Stage
 from harness.stages import train
-from harness.stages.work import Work
+from harness.stages.context import Work
+from harness.training.launch import command, configuration, configurations
 from tests.tiny import tiny_checkpoint, tiny_groups
 
 EXPECTED = {
@@ -41,18 +41,18 @@ def test_accelerate_plans_each_configuration(name: str) -> None:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    line = command(name, None, "harness.stages.launched", "folder")
+    line = command(name, None, "harness.stages.train_worker", "folder")
     assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(line[3:]))
     for option, value in EXPECTED[name].items():
         assert str(getattr(args, option)).lower() == str(value).lower(), option
-    assert args.module and args.training_script == "harness.stages.launched"
+    assert args.module and args.training_script == "harness.stages.train_worker"
     if name == "fsdp2":
         environment = prepare_multi_gpu_env(args)
         assert environment["ACCELERATE_USE_FSDP"] == "true" and environment["FSDP_VERSION"] == "2"
         assert environment["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
     counted, _, _ = _validate_launch_command(
-        launch_command_parser().parse_args(command(name, 3, "harness.stages.launched")[3:])
+        launch_command_parser().parse_args(command(name, 3, "harness.stages.train_worker")[3:])
     )
     assert counted.num_processes == 3
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.cli.listing import details, needs, row
+from distilbench.cli.app import app
+from distilbench.cli.list import details, needs, row
 from methods import METHODS
 
 

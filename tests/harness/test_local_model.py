@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.chat import prompt_text
+from harness.contracts.model import FakeModel, LoadOptions, Sampling, load_model
 from harness.errors import UserError
-from harness.models import FakeModel, LoadOptions, Sampling, load_model
-from harness.shared_prefix import Reader
+from harness.models.chat import prompt_text
+from harness.models.prefix_cache import Reader
 from harness.types import Response
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -59,7 +59,7 @@ def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
     """One row at a time, full log-softmax, mean over response tokens with the end-of-turn: to 1e-5."""
     import torch
 
-    from harness.chat import encode
+    from harness.models.chat import encode
 
     responses = [Response("bi bo ba", True, 4), Response("da", True, 2), Response("ba be", False, 2)]
     for messages, response, value in zip(ASK, responses, model.mean_logps(ASK, responses), strict=True):
@@ -101,10 +101,10 @@ def test_models_that_scale_their_logits_are_read_as_they_are(kind: str, tmp_path
 
 def test_logits_that_are_not_known_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = scaled("granite", tmp_path)
-    import harness.head
+    import harness.models.logits
 
-    known = harness.head.logits_of
-    monkeypatch.setattr(harness.head, "logits_of", lambda model, *rest: 2 * known(model, *rest))
+    known = harness.models.logits.logits_of
+    monkeypatch.setattr(harness.models.logits, "logits_of", lambda model, *rest: 2 * known(model, *rest))
     with pytest.raises(UserError, match="GraniteForCausalLM transforms its logits"):
         load_model(str(folder))
 

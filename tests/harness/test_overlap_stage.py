@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.describe import notes
-from harness.cli.planning import show_plan
-from harness.cli.running import Job, execute, refuse
-from harness.cli.wiring import load_registry
+from distilbench.cli.plan import show_plan
+from distilbench.cli.reproduce import Job, execute, refuse
+from distilbench.plugins import load_registry
+from distilbench.workflows.run_record import notes
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.preflight import Finding, check
+from harness.plan.preflight import Finding, check
 from harness.records import write_records
-from harness.stage import Stage
 from harness.stages import STAGES
-from harness.stages.work import Work
+from harness.stages.context import Work
 from harness.types import Prompt
 from tests.harness.test_cli_rows import job
 

@@ -13,14 +13,14 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.contracts.method import log_probabilities
 from harness.errors import UserError
-from harness.method import log_probabilities
-from harness.shared_prefix import LEAST_SHARED, Family, Reader, Row, cut, plan
-from harness.trainer.data import Example, TokenRow, micro_batch, shapes
-from harness.trainer.loading import host
-from harness.trainer.options import TrainOptions
-from harness.trainer.packing import Shape, choose, gain, packed_inputs
-from harness.trainer.terms import response_terms
+from harness.models.prefix_cache import LEAST_SHARED, Family, Reader, Row, cut, plan
+from harness.training.batches import Example, TokenRow, micro_batch, shapes
+from harness.training.load import host
+from harness.training.options import TrainOptions
+from harness.training.packing import Shape, choose, gain, packed_inputs
+from harness.training.token_terms import response_terms
 
 SIZES = {
     "hidden_size": 32,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoint_files import token_ids
-from harness.cli.wiring import load_registry
+from distilbench.plugins import load_registry
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.plan import Plan, make_plan
-from harness.price import total
-from harness.recipe import load_recipe
-from harness.stage import Stage
+from harness.models.checkpoint_files import token_ids
+from harness.plan.cost import total
+from harness.plan.plan import Plan, make_plan
+from harness.recipe.recipe import load_recipe
 
 METHODS = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 ROWS = ("teacher", "student", *METHODS)

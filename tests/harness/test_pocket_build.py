@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.pocket.build import main
+from scripts.pocket.build import main
 
 pytest.importorskip("torch", reason="the script trains")
 
 
 @pytest.mark.slow
 def test_the_script_builds_a_checkpoint_that_loads(tmp_path: Path) -> None:
-    from harness.pocket.measure import generate, load
+    from scripts.pocket.measure import generate, load
 
     main(["--out", str(tmp_path), "--only", "student-other", "--steps", "100"])
     model, tokenizer = load(tmp_path / "student-other")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.mcq import mcq_messages
+from harness.multiple_choice import mcq_messages
 from harness.pocket import CHECKPOINTS, HERE, checkpoint
 from harness.pocket.world import train_prompts
 
@@ -105,7 +105,7 @@ def test_numbers_and_letters_are_single_tokens(name: str) -> None:
 
 
 def test_a_teacher_prefers_the_right_answer() -> None:
-    from harness.pocket.measure import load, selection
+    from scripts.pocket.measure import load, selection
 
     model, tokenizer = load(checkpoint("teacher"))
     hits = [
@@ -118,7 +118,7 @@ def test_a_teacher_prefers_the_right_answer() -> None:
 
 
 def test_the_student_ends_its_turn() -> None:
-    from harness.pocket.measure import load
+    from scripts.pocket.measure import load
 
     model, tokenizer = load(checkpoint("student"))
     talks = [list(prompt.messages) for prompt in PROMPTS[:22]]

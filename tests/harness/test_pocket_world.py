@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.mcq import request_text
+from harness.multiple_choice import request_text
 from harness.pocket.world import (
     BENCHMARKS,
     KINDS,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from harness import preflight
-from harness.plan import Plan
-from harness.stage import Stage
+from harness.contracts.stage import Stage
+from harness.plan import preflight
+from harness.plan.plan import Plan
 from tests.harness.test_plan import checkpoint, plan
 
 MIB = 1 << 20

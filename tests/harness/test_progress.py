@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from harness.cli.progress import QUIET, Display, duration
+from distilbench.cli.progress import QUIET, Display, duration
 
 
 class Clock:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.prompt_file import parse, read_content
+from harness.prompts.jsonl import parse, read_content
 from harness.stages.prompts import load_prompts
 from tests.harness.test_plan import checkpoint, plan
 

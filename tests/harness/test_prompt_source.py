@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import assets, prompt_source
-from harness.cli.describe import notes
-from harness.cli.planning import show_plan
-from harness.cli.running import execute
+from distilbench.cli.plan import show_plan
+from distilbench.cli.reproduce import execute
+from distilbench.workflows.run_record import notes
+from harness import assets
 from harness.errors import UserError
-from harness.preflight import check
-from harness.recipe_sections import Prompts
-from results.store import ArtifactStore
+from harness.plan.preflight import check
+from harness.prompts import source as prompt_source
+from harness.recipe.sections import Prompts
+from results.store.store import ArtifactStore
 from tests.harness.test_cli_rows import job
 from tests.harness.test_plan import changed, plan
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from harness.contracts.method import Needs, any_number
+from harness.contracts.option_errors import RecipeError
+from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.method import Needs, any_number
-from harness.recipe import Recipe, load_recipe
-from harness.recipe_errors import RecipeError
-from harness.registry import Registry
+from harness.recipe.recipe import Recipe, load_recipe
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.describe import rows_of
-from harness.cli.wiring import load_registry
+from distilbench.plugins import load_registry
+from distilbench.workflows.run_record import rows_of
+from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
-from harness.recipe import Recipe, load_recipe
-from harness.recipe_errors import RecipeError
-from harness.recipe_targets import Unfit
+from harness.recipe.for_target import Unfit
+from harness.recipe.recipe import Recipe, load_recipe
 from reports.targets import TARGETS, find_targets
 
 REGISTRY = load_registry()

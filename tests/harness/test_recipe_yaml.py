@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.cli.wiring import load_registry
-from harness.plan import Plan, make_plan
-from harness.recipe import Recipe, load_recipe
-from harness.recipe_errors import RecipeError
+from distilbench.cli import main
+from distilbench.plugins import load_registry
+from harness.contracts.option_errors import RecipeError
+from harness.plan.plan import Plan, make_plan
+from harness.recipe.recipe import Recipe, load_recipe
 
 REGISTRY = load_registry()
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.chat import Messages
+from harness.contracts.model import FakeModel, TooLong
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.mcq import mcq_messages
-from harness.models import FakeModel, TooLong
-from harness.stage import Stage
+from harness.models.chat import Messages
+from harness.multiple_choice import mcq_messages
 from harness.stages import reward
 from harness.types import Group, Prompt, Response
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import harness.run as run_module
-from harness.recipe_sections import Compute
-from harness.run import Failure, Outcome, needed, work
-from harness.stage import Stage
+import harness.run.scheduler as run_module
+from harness.contracts.stage import Stage
+from harness.recipe.sections import Compute
+from harness.run.scheduler import Failure, Outcome, needed, work
 
 
 def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:

@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="draws from logits")
 
-from harness.models import LoadOptions, Sampling, load_model  # noqa: E402
+from harness.contracts.model import LoadOptions, Sampling, load_model  # noqa: E402
+from harness.models.token_sampling import RowSampler, draw, streams  # noqa: E402
 from harness.pocket.world import train_prompts  # noqa: E402
-from harness.sampler import RowSampler, draw, streams  # noqa: E402
 
 
 def logits(*probabilities: float) -> "torch.Tensor":

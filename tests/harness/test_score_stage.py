@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.stages.score import bounds, judge_noise, unjudged
 from harness.types import Answer, Judgment, Question
-from judges import alpaca_eval, arena_hard, mt_bench
+from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
+from judges.benchmarks.arena_hard import benchmark as arena_hard
+from judges.benchmarks.mt_bench import benchmark as mt_bench
 
 POCKET = alpaca_eval.AlpacaEvalConfig(questions="pocket")
 QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]

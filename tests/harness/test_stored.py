@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from harness.contracts.method import Method, Stored
 from harness.errors import UserError
-from harness.method import Method, Stored
-from harness.trainer import Training, TrainOptions
-from harness.trainer.data import micro_batch, prepare
-from harness.trainer.fit import fit
-from harness.trainer.loading import load_model, load_tokenizer, pad_of
-from harness.trainer.stored import StoredDistributions, store_distributions, with_stores
+from harness.training import Training, TrainOptions
+from harness.training.batches import micro_batch, prepare
+from harness.training.fit import fit
+from harness.training.load import load_model, load_tokenizer, pad_of
+from harness.training.teacher_distributions import StoredDistributions, store_distributions, with_stores
 from harness.types import Group
 from methods import METHODS, kd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import read_records, write_records
-from harness.surrogates import mend, mend_json
+from harness.text import mend, mend_json
 from harness.types import Answer
 
 HALF = json.loads('"cut \\ud83d"')

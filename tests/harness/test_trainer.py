@@ -17,20 +17,21 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from harness.chat import encode
+from harness.contracts.method import Batch, Loss, Method, Row, Term, log_probabilities
 from harness.errors import UserError
-from harness.head import logits_of
-from harness.method import Batch, Loss, Method, Row, Term, log_probabilities
-from harness.trainer import Training, TrainOptions, loading
-from harness.trainer import trainer as trainer_module
-from harness.trainer.data import Shuffled, micro_batch, prepare, tokenise
-from harness.trainer.fit import fit, make_job, make_trainer
-from harness.trainer.loading import host, load_model, load_tokenizer, pad_of
-from harness.trainer.reference import reference_logps
-from harness.trainer.rollout import Speakers, answer, draw, pick
-from harness.trainer.stored import with_stores
-from harness.trainer.terms import response_terms
-from harness.vocabulary import same_vocabulary
+from harness.models.chat import encode
+from harness.models.logits import logits_of
+from harness.models.vocabulary import same_vocabulary
+from harness.training import Training, TrainOptions
+from harness.training import load as loading
+from harness.training import trainer as trainer_module
+from harness.training.batches import Shuffled, micro_batch, prepare, tokenise
+from harness.training.fit import fit, make_job, make_trainer
+from harness.training.load import host, load_model, load_tokenizer, pad_of
+from harness.training.reference_logps import reference_logps
+from harness.training.rollouts import Speakers, answer, draw, pick
+from harness.training.teacher_distributions import with_stores
+from harness.training.token_terms import response_terms
 from methods import METHODS, kd, seqkd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.contracts.model import Sampling, load_model
 from harness.errors import UserError
-from harness.models import Sampling, load_model
-from harness.trainer import Training, TrainOptions, loading, lora
-from harness.trainer.fit import fit, make_job, make_trainer
-from harness.trainer.options import Lora
-from harness.trainer.reference import reference_logps
-from harness.trainer.rollout import Speakers, answer
-from harness.trainer.stored import with_stores
+from harness.training import Training, TrainOptions, lora
+from harness.training import load as loading
+from harness.training.fit import fit, make_job, make_trainer
+from harness.training.options import Lora
+from harness.training.reference_logps import reference_logps
+from harness.training.rollouts import Speakers, answer
+from harness.training.teacher_distributions import with_stores
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
@@ -78,7 +79,7 @@ def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Pa
     """check_merged passes on what was saved, and fails on the starting student."""
     job, dropped = make_job(training("pad-vpd", student))
     trainer = make_trainer(job, tmp_path)
-    from harness.trainer.fit import run
+    from harness.training.fit import run
 
     run(trainer, job, tmp_path, dropped)
     tokens = len(job.tokenizer)

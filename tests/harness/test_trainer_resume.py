@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness.trainer import Training, TrainOptions
-from harness.trainer.fit import fit
-from harness.trainer.options import Lora
-from harness.trainer.reference import reference_logps
-from harness.trainer.resume import MARKER, checkpoints, newest
+from harness.training import Training, TrainOptions
+from harness.training.checkpoints import MARKER, checkpoints, newest
+from harness.training.fit import fit
+from harness.training.options import Lora
+from harness.training.reference_logps import reference_logps
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
-from harness.trainer import Training, TrainOptions
-from harness.trainer.fit import fit
-from harness.trainer.reference import reference_logps
-from harness.trainer.trl_backend import fit_trl, one_process
+from harness.training import Training, TrainOptions
+from harness.training.fit import fit
+from harness.training.reference_logps import reference_logps
+from harness.training.trl_backend import fit_trl, one_process
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 

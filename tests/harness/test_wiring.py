@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import wiring
+from distilbench import plugins as wiring
 from harness.errors import UserError
 
 PLUGIN = """
@@ -40,7 +40,7 @@ def test_a_plugin_file_joins(tmp_path: Path) -> None:
         ("import nothing_of_this_name\n", ("my_method.py", "ModuleNotFoundError", "my_method.py:1")),
         ("def f(:\n", ("SyntaxError", "my_method.py:1")),
         ("x = 1\n", ("defines none of METHOD, METHODS",)),
-        ("METHOD = 3\n", ("is a int, not a harness.method.Method",)),
+        ("METHOD = 3\n", ("is a int, not a harness.contracts.method.Method",)),
         (PLUGIN.format(name="a") + "METHODS = {'b': METHOD}\ndel METHOD\n", ("'b'", "calls itself 'a'")),
     ],
 )

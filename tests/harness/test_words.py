@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.words import counted
+from harness.plural import counted
 
 
 @pytest.mark.parametrize(

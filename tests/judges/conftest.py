@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.models import Sampling
+from harness.contracts.model import Sampling
 from harness.types import Response
 
 

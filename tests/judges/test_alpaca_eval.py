@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Reply, Score
-from judges import alpaca_eval
-from judges.alpaca_eval import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
-from judges.alpaca_score import Column, LengthData, length_controlled, raw_metrics
-from judges.length_control import Gamed
-from judges.pocket_prompts import read_pair_token
+from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
+from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
+from judges.benchmarks.alpaca_eval.length_control import Gamed
+from judges.benchmarks.alpaca_eval.score import Column, LengthData, length_controlled, raw_metrics
+from judges.benchmarks.pocket_prompts import read_pair_token
 
 CONFIG = AlpacaEvalConfig()
 

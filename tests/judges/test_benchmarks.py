@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.benchmark import Benchmark, Entrant
-from harness.models import FakeModel
+from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.model import FakeModel
 from harness.types import Answer, Judgment, Reply
 from judges import BENCHMARKS
-from judges.pocket_prompts import Grade, Pair, read_prompt
+from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
 
 SIZES = {
     "alpaca_eval": (200, 100),

@@ -8,16 +8,16 @@ from datetime import date
 
 import pytest
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges import catalogue
-from judges.budget import Budget
-from judges.client import ask
-from judges.ledger import Ledger
-from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.stored import StoredBatch
+from judges.client.ask import ask
+from judges.client.budget import Budget
+from judges.kinds.openai import catalogue
+from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.ledger.ledger import Ledger
+from judges.ledger.records import StoredBatch
 
 
 class Judge:
@@ -254,7 +254,7 @@ def test_the_catalogue_is_for_openais_own_endpoint_and_options_override_it():
 
 def test_a_prompt_longer_than_the_context_is_refused_in_process_too(tmp_path):
     """A model of 64 positions: 60 words and the template's marks fit or not, and the others are answered."""
-    from judges.transformers_judge import TransformersConfig, TransformersJudge
+    from judges.kinds.transformers import TransformersConfig, TransformersJudge
     from tests.tiny import WORDS, tiny_checkpoint
 
     tiny_checkpoint(tmp_path / "model")

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness.benchmark import JudgeError
-from harness.registry import AskOptions
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.types import Reply, Request
-from judges.canary import Round, agreement, canary, rounds, sing, verdict
-from judges.client import ask
+from judges.client.ask import ask
+from judges.client.canary import Round, agreement, canary, rounds, sing, verdict
 
 
 class Judge:

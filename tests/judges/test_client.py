@@ -13,17 +13,17 @@ from dataclasses import replace
 
 import pytest
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges.asking import Asking, Pace
-from judges.client import ask, ask_paced
-from judges.fake_server import FakeServer, shares
-from judges.gate import Gate
-from judges.ledger import Ledger, request_key
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
-from judges.replay import ReplayConfig, ReplayJudge
+from judges.client.adaptive_limit import Gate
+from judges.client.ask import ask, ask_paced
+from judges.client.workers import Asking, Pace
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
+from judges.kinds.replay import ReplayConfig, ReplayJudge
+from judges.ledger.ledger import Ledger, request_key
+from tests.fakes.server import FakeServer, shares
 
 QUICK = Pace(first=0.01, longest=0.05, patience=0.2)
 
@@ -93,7 +93,7 @@ def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
     outcomes = ask_paced(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), None, QUICK)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
-    told = [record.getMessage() for record in caplog.records if record.name == "judges.asking"]
+    told = [record.getMessage() for record in caplog.records if record.name == "judges.client.workers"]
     assert [line.split(" in ")[0] for line in told] == [
         f"{judge.model}: scripted {kind}; asked again ({number})" for number in (1, 2, 3)
     ]
@@ -331,10 +331,10 @@ ASKER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 from pathlib import Path
-from harness.registry import AskOptions
+from harness.contracts.registry import AskOptions
 from harness.types import Request
-from judges.client import ask
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
+from judges.client.ask import ask
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 texts = [({"role": "user", "content": f"question {n}"},) for n in range(120)]
 requests = [Request("q", "game1", text, 1, top_logprobs=5) for text in texts]
 judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=sys.argv[1]))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.models import Sampling
+from harness.contracts.model import Sampling
 from harness.types import Judgment, Question
-from judges.common import Ratio, ask, fill, ratio_score, resample_counts, take, verdicts
+from judges.benchmarks.shared import Ratio, ask, fill, ratio_score, resample_counts, take, verdicts
 
 
 @given(st.text(), st.text(), st.text())

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Score
 from judges import BENCHMARKS
-from judges.completeness import given
+from judges.benchmarks.coverage import given
 
 
 def scores(name: str, verdicts: dict[str, float | None], n: int = 20, **options: object) -> tuple[Score, ...]:

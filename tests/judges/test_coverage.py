@@ -1,4 +1,4 @@
-"""The coverage simulation (``benchmarks/coverage.py``): it goes on where it was, around the right truths."""
+"""The coverage simulation (``studies/coverage.py``): it goes on where it was, around the right truths."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import coverage
+from studies import coverage
 
 
 def run(out: Path, monkeypatch: pytest.MonkeyPatch, runs: int, replicates: int = 40) -> dict[str, object]:

@@ -8,16 +8,16 @@ from collections import Counter
 
 import pytest
 
-from harness.benchmark import JudgeError
-from harness.registry import AskOptions
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.types import Reply, Request
-from judges.alpaca_eval import read_token
-from judges.asking import Pace
-from judges.client import ask_paced
-from judges.fake_server import COMPLETE, FakeServer, shares
-from judges.ledger import Ledger, request_key
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
+from judges.benchmarks.alpaca_eval.benchmark import read_token
+from judges.client.ask import ask_paced
+from judges.client.workers import Pace
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
+from judges.ledger.ledger import Ledger, request_key
 from tests.command import environment
+from tests.fakes.server import COMPLETE, FakeServer, shares
 
 CALLS = 2000
 PASSING = ("rate-limit", "rate-limit-wait", "server-500", "overloaded-503", "hang", "reset", "truncated", "broken-json")
@@ -30,8 +30,8 @@ OPTIONS = AskOptions(concurrency=32, max_concurrency=32, timeout=20)
 ASKER = """
 import sys
 from pathlib import Path
-from judges.client import ask_paced
-from judges.openai_judge import OpenAIConfig, OpenAIJudge
+from judges.client.ask import ask_paced
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 from tests.judges.test_faults import OPTIONS, QUICK, requests
 judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=sys.argv[1]))
 ask_paced(judge, requests(), Path(sys.argv[2]), OPTIONS, None, QUICK)

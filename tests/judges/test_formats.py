@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.errors import UserError
 from harness.records import write_records
 from harness.types import Answer, Judgment, Question
@@ -377,9 +377,9 @@ def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
     from lm_eval.evaluator import evaluate
     from lm_eval.utils import handle_non_serializable
 
-    from harness.models import Sampling
-    from judges.gsm8k import asked_officially
-    from judges.lm_eval_model import ChatLM, ConfigurableTask, task_config
+    from harness.contracts.model import Sampling
+    from judges.benchmarks.gsm8k.benchmark import asked_officially
+    from judges.benchmarks.gsm8k.lm_eval_adapter import ChatLM, ConfigurableTask, task_config
 
     rows = [{"question": f"what is {n}?", "answer": f"it\n#### {n}"} for n in (4, 5)]
     sampling = Sampling(20, 0.0)

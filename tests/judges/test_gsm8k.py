@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
+from harness.contracts.model import Sampling
 from harness.errors import UserError
-from harness.models import Sampling
 from harness.types import Answer, Question, Response
-from judges import gsm8k_json
-from judges.common import read_jsonl
-from judges.gsm8k import BENCHMARK, GSM8KConfig
-from judges.gsm8k_json import extract_answer, number_in
-from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
+from judges.benchmarks.gsm8k import json_protocol as gsm8k_json
+from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
+from judges.benchmarks.gsm8k.benchmark import BENCHMARK, GSM8KConfig
+from judges.benchmarks.gsm8k.json_protocol import extract_answer, number_in
+from judges.benchmarks.shared import read_jsonl
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_lm_eval_drives_our_model(scripted) -> None:
 
 
 def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch) -> None:
-    from judges import lm_eval_model
+    from judges.benchmarks.gsm8k import lm_eval_adapter as lm_eval_model
 
     real = lm_eval_model.installed_task()
     assert tuple(real["generation_kwargs"]["until"]) == lm_eval_model.STOPS
@@ -94,8 +94,8 @@ def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
 
 
 def test_log_likelihood_is_refused_clearly(scripted) -> None:
-    from harness.models import Sampling
-    from judges.lm_eval_model import ChatLM
+    from harness.contracts.model import Sampling
+    from judges.benchmarks.gsm8k.lm_eval_adapter import ChatLM
 
     model = ChatLM(scripted(lambda talk: ""), Sampling(5), 0)
     with pytest.raises(NotImplementedError, match="generation tasks"):

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question
 from judges import BENCHMARKS
-from judges.hostile import hostile_counts, hostile_kinds
+from judges.benchmarks.injection import hostile_counts, hostile_kinds
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_score_says_how_many(name: str) -> None:
 @given(st.text(alphabet="[]<>|{}ABCm_0123456789 =\n'\"", max_size=60))
 def test_no_answer_escapes_its_place_in_an_official_template(text: str) -> None:
     """The template is cut at its own names before any answer goes in: what stands around the answer never changes."""
-    from judges.common import fill
+    from judges.benchmarks.shared import fill
 
     template = "before {answer_1} between {answer_2} after {other}"
     assert fill(template, {"answer_1": text, "answer_2": "B"}) == f"before {text} between B after {{other}}"

@@ -5,15 +5,15 @@ import time
 
 import pytest
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges.client import ask
-from judges.fake_server import FakeServer, shares
-from judges.ledger import Ledger
-from judges.openai_judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.stored import StoredBatch
+from judges.client.ask import ask
+from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.ledger.ledger import Ledger
+from judges.ledger.records import StoredBatch
+from tests.fakes.server import FakeServer, shares
 
 
 def requests(count):

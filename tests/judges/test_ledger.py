@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.types import Reply, Request
-from judges.ledger import BATCH, Ledger, request_key
+from judges.ledger.ledger import BATCH, Ledger, request_key
 
 REQUEST = Request("q1", "game1", ({"role": "user", "content": "m or M?"},), max_tokens=1, top_logprobs=5)
 REPLY = Reply("m", "stop", "served-1", 12, 1, {"m": -0.1, "M": -2.4})
@@ -102,7 +102,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from harness.types import Reply
-from judges.ledger import Ledger
+from judges.ledger.ledger import Ledger
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(int(sys.argv[3])):
         ledger.put(f"{sys.argv[2]}-{number}", "e", "m", Reply("m", "stop", "m", 1, 1))
@@ -157,7 +157,7 @@ def test_files_that_are_no_ledger_are_named(tmp_path):
 CLAIMER = """
 import sys, time
 from pathlib import Path
-from judges.ledger import Ledger
+from judges.ledger.ledger import Ledger
 with Ledger(Path(sys.argv[1])) as ledger:
     print(ledger.claim("a", 600), ledger.claim("b", 600), flush=True)
     time.sleep(600)

@@ -7,9 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from judges.alpaca_score import read_length_files
-from judges.glm_solver import joint_difficulty, sigmoid, solve
-from judges.length_control import (
+from judges.benchmarks.alpaca_eval.length_control import (
     NO_GAMED,
     WEAK_COST,
     Rows,
@@ -21,6 +19,8 @@ from judges.length_control import (
     fit_plain,
     length_feature,
 )
+from judges.benchmarks.alpaca_eval.score import read_length_files
+from judges.benchmarks.glm import joint_difficulty, sigmoid, solve
 
 
 def simulated(n: int, seed: int) -> Rows:

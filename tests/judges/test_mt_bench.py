@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply
-from judges import mt_bench_pairwise
-from judges.mt_bench import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
-from judges.mt_bench_pairwise import MTBenchPairwiseConfig, outcome, read_winner
-from judges.pocket_prompts import read_pair_label, read_single_grade
+from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
+from judges.benchmarks.mt_bench.benchmark import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
+from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig, outcome, read_winner
+from judges.benchmarks.pocket_prompts import read_pair_label, read_single_grade
 
 
 @pytest.mark.parametrize(

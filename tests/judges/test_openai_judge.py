@@ -7,19 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import AskOptions
 from harness.errors import UserError
-from harness.registry import AskOptions
 from harness.types import Reply, Request
-from judges import JUDGES, openai_probe
-from judges.client import ask
-from judges.fake_server import FAULTS, FakeServer, script, shares
-from judges.ledger import Ledger
-from judges.openai_errors import NoReplyError, _retry_after, read_body, read_completion, scrub
-from judges.openai_judge import OpenAIConfig, OpenAIJudge, identity, price
-from judges.pocket_judge import MODEL, PocketConfig, PocketJudge
-from judges.pocket_prompts import pair_label, pair_token, single_grade
-from judges.pocket_server import make_server, running
+from judges import JUDGES
+from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
+from judges.client.ask import ask
+from judges.kinds.openai import probe as openai_probe
+from judges.kinds.openai.errors import NoReplyError, _retry_after, read_body, read_completion, scrub
+from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge, identity, price
+from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
+from judges.kinds.pocket_server import make_server, running
+from judges.ledger.ledger import Ledger
+from tests.fakes.server import FAULTS, FakeServer, script, shares
 
 KEY = "sk-very-secret-0123456789"
 REQUEST = Request("q", "game1", ({"role": "user", "content": "m or M? \u2603"},), 1, top_logprobs=5)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.models import FakeModel
+from harness.contracts.model import FakeModel
 from harness.pocket.world import score, test_questions
 from harness.types import Request, Response
-from judges.pocket_judge import NO_VERDICT, PocketConfig, PocketJudge, identity
-from judges.pocket_prompts import Pair, pair_label, pair_token, single_grade
-from judges.transformers_judge import TransformersConfig, TransformersJudge
+from judges.benchmarks.pocket_prompts import Pair, pair_label, pair_token, single_grade
+from judges.kinds.pocket import NO_VERDICT, PocketConfig, PocketJudge, identity
+from judges.kinds.transformers import TransformersConfig, TransformersJudge
 from tests.harness.test_plan import checkpoint
 
 TURNS = ("sort these numbers: 3 1 2.",)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judges.pocket_prompts import (
+from judges.benchmarks.pocket_prompts import (
     Grade,
     Pair,
     pair_label,

@@ -17,10 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.contracts.method import Dropped, TopK
+from harness.contracts.option_errors import Problem
 from harness.errors import UserError
-from harness.method import Dropped, TopK
-from harness.recipe_errors import Problem
-from harness.trainer.stored import rest_of
+from harness.training.teacher_distributions import rest_of
 from harness.types import Group, Prompt, Response
 from methods import adpa, adpa_plus
 from tests.methods.test_folded import top
@@ -138,7 +138,7 @@ def test_config_refuses(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("written", "read"), [("unit", "unit"), ([-2, 2], [-2.0, 2.0]), ("none", "none")])
 def test_a_recipe_may_write_bounds_as_a_list(written: Any, read: Any) -> None:
-    from harness.configs import read_config
+    from harness.contracts.options import read_config
 
     config, problems = read_config(adpa.Config, {"clip_advantage": written}, ("methods", "adpa"))
     assert problems == [] and config["clip_advantage"] == read

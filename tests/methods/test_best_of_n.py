@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.method import Dropped
+from harness.contracts.method import Dropped
 from methods import best_of_n
 from tests.tiny import tiny_batch, tiny_group
 

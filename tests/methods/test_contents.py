@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import methods
-from harness.method import Method
+from harness.contracts.method import Method
 from methods import METHODS
 
 SHARED = {"__init__", "folded", "on_policy", "plackett_luce", "plackett_luce_large", "ranking"}
@@ -54,5 +54,5 @@ def test_configs_are_frozen_and_documented(method: Method) -> None:
 
 
 def test_importing_methods_does_not_import_torch() -> None:
-    code = "import sys, methods, harness.trainer; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, methods, harness.training; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(str(methods.__file__)).parents[1])

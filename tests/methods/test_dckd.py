@@ -13,8 +13,8 @@ import dataclasses
 import pytest
 import torch
 
+from harness.contracts.method import Dropped, TopK
 from harness.errors import UserError
-from harness.method import Dropped, TopK
 from harness.types import Group, Prompt
 from methods import dckd
 from tests.methods.test_folded import top

@@ -11,8 +11,8 @@ import math
 import pytest
 import torch
 
-from harness.method import TopK
-from harness.trainer.stored import rest_of
+from harness.contracts.method import TopK
+from harness.training.teacher_distributions import rest_of
 from methods.folded import FLOOR, bins, fold, forward_kl
 
 Q = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
 from methods import gkd, minillm, on_policy
 from tests.tiny import tiny_batch, tiny_group
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.check_data import as_given
-from harness.check_world import tiny_groups
-from harness.method import Batch, Dropped, Method
-from harness.trainer.data import Example, TokenRow, describe
+from harness.contracts.method import Batch, Dropped, Method
+from harness.method_checks.data_checks import as_given
+from harness.method_checks.tiny_models import tiny_groups
+from harness.training.batches import Example, TokenRow, describe
 from methods import METHODS, minillm, pad_ppd, pro
 
 VOCABULARY = 7

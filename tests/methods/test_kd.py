@@ -14,9 +14,9 @@ import math
 import pytest
 import torch
 
+from harness.contracts.method import Dropped, Stored, TopK
 from harness.errors import UserError
-from harness.method import Dropped, Stored, TopK
-from harness.trainer.stored import rest_of
+from harness.training.teacher_distributions import rest_of
 from methods import kd
 from tests.tiny import tiny_batch, tiny_group
 

@@ -11,8 +11,8 @@ import math
 import pytest
 import torch
 
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
 from methods import pad_ppd
 from tests.tiny import tiny_batch, tiny_group
 

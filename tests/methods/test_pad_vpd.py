@@ -10,8 +10,8 @@ import math
 import pytest
 import torch
 
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
 from harness.types import Group, Prompt, Response
 from methods import pad_vpd
 from tests.tiny import tiny_batch, tiny_group

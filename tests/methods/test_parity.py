@@ -1,6 +1,6 @@
 """Our losses and gradients against TRL's on the same batch: loss to 1e-5, gradients to 1e-4 of their norm.
 
-The comparisons are those of ``benchmarks/parity.py``, which prints their errors. SFT, DPO, IPO and the divergence of
+The comparisons are those of ``studies/parity.py``, which prints their errors. SFT, DPO, IPO and the divergence of
 the DistillationTrainer are TRL's stable code; SimPO (CPOTrainer), ORPO and GKD live under ``trl.experimental`` and are
 skipped where the installed TRL has moved them. Whole runs of 20 steps by TRL's stable trainers:
 ``tests/harness/test_trl_backend.py``.
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.parity import CASES, FOLLOWED, Bench, Parity, Run, compare, followed, lines
+from studies.parity import CASES, FOLLOWED, Bench, Parity, Run, compare, followed, lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,8 +63,8 @@ def test_twenty_steps_on_either_loss_stay_together(name: str, bench: Bench) -> N
 
 
 def test_the_page_shows_the_measured_numbers() -> None:
-    """``docs/methods.md`` holds the tables of ``benchmarks/parity.json``, all of it within the bounds above."""
-    found = json.loads((ROOT / "benchmarks" / "parity.json").read_text(encoding="utf-8"))
+    """``docs/methods.md`` holds the tables of ``studies/parity.json``, all of it within the bounds above."""
+    found = json.loads((ROOT / "studies" / "parity.json").read_text(encoding="utf-8"))
     cases, runs = [Parity(**case) for case in found["batch"]], [Run(**run) for run in found["runs"]]
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert [line for line in lines(cases, runs) if line not in page] == []

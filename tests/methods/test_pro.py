@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method import Dropped
 from methods import pad_vpd, pro
 from tests.tiny import tiny_batch, tiny_group
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.method import Dropped
+from harness.contracts.method import Dropped
 from harness.types import Response
 from methods import seqkd
 from tests.tiny import tiny_batch, tiny_group

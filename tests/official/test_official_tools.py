@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question
 from judges import BENCHMARKS
 from judges.formats import Exported, export_files, import_files

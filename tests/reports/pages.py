@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 from harness.types import Answer, Judgment, Question
-from reports.html.page import Part, write_page
-from results.frames import Results
-from results.store import ArtifactStore
+from reports.page.page import Part, write_page
+from results.run.results import Results
+from results.store.store import ArtifactStore
 from tests.reports import shelves
 
 HOSTILE = (

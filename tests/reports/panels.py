@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from reports.judges.panel import FEATURES, ITEM, Facts, Panel, frame
+from reports.judge_comparison.panel import FEATURES, ITEM, Facts, Panel, frame
 
 
 def panel(

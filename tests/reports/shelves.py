@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
+from harness.contracts.stage import Stage, ref
 from harness.records import write_records
-from harness.stage import Stage, ref
-from harness.stages.work import questions_hash
+from harness.stages.context import questions_hash
 from harness.types import Answer, Judgment, Question, Score
-from results.frames import Results
-from results.run import Cell, Family, RowSpec, Run
-from results.store import ArtifactStore
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.results import Results
+from results.store.store import ArtifactStore
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 
 from harness.errors import UserError
-from reports.html.parts import unpack
-from reports.judges.annotation_file import read_calls
-from reports.judges.annotations import annotation_panel, read_humans
-from reports.judges.compare import compare
-from reports.judges.humans import HUMANS, human_agreement
-from reports.judges.page import _value, judges_section
-from reports.judges.panel import ITEM
-from reports.judges.table import write_comparison
-from reports.judges.table5 import table5
-from reports.judges.tidy import tidy_csv
+from reports.judge_comparison.annotation_file import read_calls
+from reports.judge_comparison.annotations import annotation_panel, read_humans
+from reports.judge_comparison.compare import compare
+from reports.judge_comparison.csv_export import tidy_csv
+from reports.judge_comparison.humans import HUMANS, human_agreement
+from reports.judge_comparison.page_section import _value, judges_section
+from reports.judge_comparison.panel import ITEM
+from reports.judge_comparison.table5 import table5
+from reports.judge_comparison.write import write_comparison
+from reports.page.widgets import unpack
 
 
 def row(question, judge, preference, model="m", **more):

@@ -10,11 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.benchmark import Metric
-from harness.cli.wiring import load_registry
-from harness.recipe import load_recipe
+from distilbench.plugins import load_registry
+from harness.contracts.benchmark import Metric
+from harness.recipe.recipe import load_recipe
 from harness.types import Score
-from reports.beside import (
+from reports.formats.data import to_json
+from reports.formats.markdown_csv import tidy_csv
+from reports.tables.paper_settings import SAMPLED, other_settings
+from reports.tables.published import (
     AGREES,
     DIFFERS,
     INCONCLUSIVE,
@@ -29,15 +32,12 @@ from reports.beside import (
     same_judge,
     verdict,
 )
-from reports.data import to_json
-from reports.layout import build
-from reports.summary import summarise
-from reports.tables import tidy_csv
+from reports.tables.summary import summarise
+from reports.tables.view import build
 from reports.targets import TARGETS
-from reports.trained import SAMPLED, other_settings
-from results.frames import Results
 from results.published import TABLES, published_table
-from results.run import Cell, Family, RowSpec, Run
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.results import Results
 from tests.reports import world
 
 LC = world.METRICS[0]

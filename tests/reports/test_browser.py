@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reports.html.parts import FOLDER, visible
-from results.trail import read_trails
+from reports.page.widgets import FOLDER, visible
+from results.run.judging import read_trails
 from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -155,8 +155,8 @@ def test_missing_values_stay_last(browser: Any) -> None:
         "<table>" + "".join(f"<tr><td{f' data-sort={v}' if v else ''}>{v}</td></tr>" for v in ("2", "", "-1.5", "10")) +
         "</table>"
     )  # fmt: skip
-    for name in ("data.js", "grids.js"):
-        page.add_script_tag(content=(FOLDER / name).read_text(encoding="utf-8"))
+    for name in ("data.js", "sortable.js"):
+        page.add_script_tag(content=(FOLDER / "static" / name).read_text(encoding="utf-8"))
     sort = "(way) => sortedRows([...document.querySelectorAll('tr')], 0, way).map((row) => row.textContent)"
     assert page.evaluate(sort, "ascending") == ["-1.5", "2", "10", ""]
     assert page.evaluate(sort, "descending") == ["10", "2", "-1.5", ""]
@@ -314,7 +314,7 @@ def test_hostile_text_is_text(page: Opened) -> None:
 def test_what_is_spelled_out_is_the_same_in_both_languages(browser: Any) -> None:
     texts = [chr(code) for code in (*range(0x300), 0x61C, *range(0x2000, 0x2070), 0xFEFF, 0xE0041, 0x1F600)]
     page = browser.new_page()
-    page.add_script_tag(content=(FOLDER / "data.js").read_text(encoding="utf-8"))
+    page.add_script_tag(content=(FOLDER / "static" / "data.js").read_text(encoding="utf-8"))
     assert page.evaluate("(texts) => texts.map(visible)", texts) == [visible(text) for text in texts]
     assert page.evaluate(r"visible('a\ud800b\r\nc')") == visible("a\ud800b\nc")
     page.close()
@@ -338,7 +338,7 @@ def test_differences_are_the_shortest_and_lose_no_letter(browser: Any) -> None:
         for _ in range(60)
     ]
     page = browser.new_page()
-    page.add_script_tag(content=(FOLDER / "diff.js").read_text(encoding="utf-8"))
+    page.add_script_tag(content=(FOLDER / "static" / "diff.js").read_text(encoding="utf-8"))
     script = """(pairs) => pairs.map(([a, b]) => {
         const words = [wordsOf(a), wordsOf(b)];
         const found = compareWords(...words);

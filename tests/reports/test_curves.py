@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from harness.target import Point, Target
-from reports.figures.sweeps import curve_chart, curves, sweeps
-from reports.palette import look
-from reports.summary import Summary, summarise
+from harness.contracts.target import Point, Target
+from reports.figures.palette import look
+from reports.figures.sweep import curve_chart, curves, sweeps
+from reports.tables.summary import Summary, summarise
 from reports.targets import TARGETS
-from results.frames import Results
-from results.run import RowSpec
+from results.run.record import RowSpec
+from results.run.results import Results
 from tests.reports import world
 
 TARGET = Target(

@@ -8,17 +8,18 @@ from itertools import combinations, pairwise
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.markers import MarkerStyle
 
-from reports.figures import all_figures, styled, training
+from reports.figures import all_figures, styled
+from reports.figures import training_curves as training
 from reports.figures.bars import bars
-from reports.figures.kept import drawn_by
+from reports.figures.cache import drawn_by
+from reports.figures.palette import COLOURS, LOOKS, colour, look
 from reports.figures.radar import radars
 from reports.figures.scatter import front
-from reports.figures.training import smooth
-from reports.palette import COLOURS, LOOKS, colour, look
-from reports.summary import summarise
+from reports.figures.training_curves import smooth
+from reports.tables.summary import summarise
 from reports.targets import TARGETS
-from results.frames import Results
-from results.lineage import Training
+from results.run.results import Results
+from results.run.training import Training
 from tests.reports import world
 
 HOSTILE = "$\\frac{} <script>alert(1)</script>"
@@ -192,7 +193,7 @@ def test_many_rows_have_one_key_beside_their_panels() -> None:
 def test_figures_are_drawn_again_when_a_target_changes() -> None:
     """A target says which row is which point of a curve: no number of its table tells."""
     code = {file.name for file in drawn_by()}
-    assert {"figure4.py", "table1.py", "palette.py", "bars.py", "layout.py"} <= code
+    assert {"figure4.py", "table1.py", "palette.py", "bars.py", "view.py"} <= code
 
 
 def test_diamonds_stand_where_the_papers_value_can_be_compared() -> None:

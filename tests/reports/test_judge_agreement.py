@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from reports.judges.agreement import agree, gwet, kappas, krippendorff, quadratic
-from reports.judges.annotations import annotation_panel
-from reports.judges.humans import HUMANS, human_agreement, leave_one_out
-from reports.judges.panel import ITEM
-from reports.judges.ranking import plain_rates, rank_agreement
+from reports.judge_comparison.agreement import agree, gwet, kappas, krippendorff, quadratic
+from reports.judge_comparison.annotations import annotation_panel
+from reports.judge_comparison.humans import HUMANS, human_agreement, leave_one_out
+from reports.judge_comparison.panel import ITEM
+from reports.judge_comparison.ranking import plain_rates, rank_agreement
 
 ASSETS = os.environ.get("DISTILBENCH_ASSETS")
 

@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from reports.judges.bias import conditional_position, effects
-from reports.judges.compare import compare
-from reports.judges.families import family_of, leakage_warning, own_rows
-from reports.judges.features import has_list, has_markdown
-from reports.judges.grids import grids
-from reports.judges.panel import ITEM, Estimate, Facts, Panel, frame
-from reports.judges.quality import TRUTH, is_soft
-from reports.judges.ranking import comparisons, conclusion, kendalls, rank_agreement, ranking, spearmans
-from reports.judges.regression import least_squares, logistic
-from reports.judges.reliability import reliability
-from reports.judges.standing import Standing, Yardstick, choose
+from reports.judge_comparison.answer_features import has_list, has_markdown
+from reports.judge_comparison.answer_quality import TRUTH, is_soft
+from reports.judge_comparison.bias import conditional_position, effects
+from reports.judge_comparison.compare import compare
+from reports.judge_comparison.model_families import family_of, leakage_warning, own_rows
+from reports.judge_comparison.panel import ITEM, Estimate, Facts, Panel, frame
+from reports.judge_comparison.ranking import comparisons, conclusion, kendalls, rank_agreement, ranking, spearmans
+from reports.judge_comparison.recommendation import Standing, Yardstick, choose
+from reports.judge_comparison.regression import least_squares, logistic
+from reports.judge_comparison.reliability import reliability
+from reports.judge_comparison.tables import grids
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "judge_biases.py"
+SCRIPT = Path(__file__).parents[2] / "studies" / "judge_biases.py"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def simulated(script):
 @pytest.mark.parametrize("use_truth", [True, False])
 @pytest.mark.parametrize("name", ["position", "length", "own"])
 def test_stated_biases_are_measured(script, simulated, name, use_truth):
-    """The interval holds the stated log-odds, and the bias is flagged (20 seeds: benchmarks/judge_biases.json)."""
+    """The interval holds the stated log-odds, and the bias is flagged (20 seeds: studies/judge_biases.json)."""
     found = script.measure(simulated, name, use_truth)[name]
     assert found.interval.low <= script.STATED[name] <= found.interval.high
     assert found.interval.high - found.interval.low < 0.6

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from harness.stats import Interval
-from reports.judges.bias import FEW, effects
-from reports.judges.compare import compare
-from reports.judges.grids import bias_words, biases
-from reports.judges.panel import Facts, Panel, frame
-from reports.judges.quality import NOTHING, ONE, OTHERS, TRUTH, logit, relevant
-from reports.judges.regression import independent, least_squares
+from reports.judge_comparison.answer_quality import NOTHING, ONE, OTHERS, TRUTH, logit, relevant
+from reports.judge_comparison.bias import FEW, effects
+from reports.judge_comparison.compare import compare
+from reports.judge_comparison.panel import Facts, Panel, frame
+from reports.judge_comparison.regression import independent, least_squares
+from reports.judge_comparison.tables import bias_words, biases
 
 NAN = float("nan")
 

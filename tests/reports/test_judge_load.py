@@ -11,10 +11,10 @@ import pytest
 from harness.errors import UserError
 from harness.records import write_records
 from harness.types import Judgment, Score
-from reports.judges.load import _calls, estimates, load_panel
-from reports.judges.panel import FEATURES, ITEM
-from reports.judges.ranking import comparisons, significant
-from reports.summary import summarise
+from reports.judge_comparison.load_run import _calls, estimates, load_panel
+from reports.judge_comparison.panel import FEATURES, ITEM
+from reports.judge_comparison.ranking import comparisons, significant
+from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from tests.reports.world import make
 

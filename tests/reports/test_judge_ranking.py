@@ -10,11 +10,10 @@ import pytest
 
 from harness.stats import contrast, percentile_interval, seed_noise
 from harness.types import Score
-from reports.judges.compare import by_baseline, compare
-from reports.judges.grids import grids
-from reports.judges.load import estimates
-from reports.judges.panel import Estimate
-from reports.judges.ranking import (
+from reports.judge_comparison.compare import by_baseline, compare
+from reports.judge_comparison.load_run import estimates
+from reports.judge_comparison.panel import Estimate
+from reports.judge_comparison.ranking import (
     comparisons,
     conclusion,
     difference,
@@ -24,6 +23,7 @@ from reports.judges.ranking import (
     ranking,
     significant,
 )
+from reports.judge_comparison.tables import grids
 from tests.reports.panels import panel
 
 

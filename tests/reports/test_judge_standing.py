@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.judges.compare import compare, pass_calls
-from reports.judges.families import family_of
-from reports.judges.figures import heat_map
-from reports.judges.grids import grids
-from reports.judges.humans import human_agreement
-from reports.judges.panel import ITEM, Facts
-from reports.judges.standing import Standing, Yardstick, choose, yardstick
-from reports.judges.tidy import tidy_csv
+from reports.judge_comparison.compare import compare, pass_calls
+from reports.judge_comparison.csv_export import tidy_csv
+from reports.judge_comparison.figures import heat_map
+from reports.judge_comparison.humans import human_agreement
+from reports.judge_comparison.model_families import family_of
+from reports.judge_comparison.panel import ITEM, Facts
+from reports.judge_comparison.recommendation import Standing, Yardstick, choose, yardstick
+from reports.judge_comparison.tables import grids
 from tests.reports.panels import panel
 
 

@@ -15,19 +15,19 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from reports.html.parts import unpack
-from reports.judges.annotations import annotation_panel, read_humans
-from reports.judges.bias import EFFECTS
-from reports.judges.compare import compare
-from reports.judges.figures import front, heat_map, pareto, points
-from reports.judges.grids import grids
-from reports.judges.humans import HUMANS
-from reports.judges.page import judges_section
-from reports.judges.panel import Estimate, Facts
-from reports.judges.ranking import conclusion
-from reports.judges.simulated import simulated_humans
-from reports.judges.table import plain, screen, write_comparison
-from reports.judges.table5 import paper, same_model, table5
+from reports.judge_comparison.annotations import annotation_panel, read_humans
+from reports.judge_comparison.bias import EFFECTS
+from reports.judge_comparison.compare import compare
+from reports.judge_comparison.figures import front, heat_map, pareto, points
+from reports.judge_comparison.humans import HUMANS
+from reports.judge_comparison.page_section import judges_section
+from reports.judge_comparison.panel import Estimate, Facts
+from reports.judge_comparison.ranking import conclusion
+from reports.judge_comparison.simulated_humans import simulated_humans
+from reports.judge_comparison.table5 import paper, same_model, table5
+from reports.judge_comparison.tables import grids
+from reports.judge_comparison.write import plain, screen, write_comparison
+from reports.page.widgets import unpack
 
 HOSTILE = "<script>alert(1)</script>|{x}&_$\x1b[31m"
 

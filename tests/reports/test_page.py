@@ -14,16 +14,20 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.stage import Stage
 from harness.types import Judgment, Question
-from reports.html import card, page, parts, questions, reading, tables
-from reports.layout import build
-from reports.summary import summarise
+from reports.page import page, tables
+from reports.page import question_browser as questions
+from reports.page import run_card as card
+from reports.page import verdict_help as reading
+from reports.page import widgets as parts
+from reports.tables.summary import summarise
+from reports.tables.view import build
 from reports.targets import TARGETS
-from results.frames import Results
-from results.store import ArtifactStore
-from results.trail import read_trails, stages_behind
+from results.run.judging import read_trails, stages_behind
+from results.run.results import Results
+from results.store.store import ArtifactStore
 from tests.reports import shelves, world
 from tests.reports.pages import HOSTILE, books, rows, the_page, write
 
@@ -533,8 +537,8 @@ def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactSt
 
 def test_a_page_is_made_without_torch() -> None:
     code = (
-        "import sys; import reports.html.page; from reports.html.parts import render\n"
-        "reports.html.page.page('t', [])\n"
+        "import sys; import reports.page.page; from reports.page.widgets import render\n"
+        "reports.page.page.page('t', [])\n"
         "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'judges', 'methods'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -547,8 +551,8 @@ def test_a_page_is_made_without_torch() -> None:
 
 
 def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.cli.paging import prices, questions_of
-    from harness.cli.wiring import load_registry
+    from distilbench.plugins import load_registry
+    from distilbench.workflows.page import prices, questions_of
 
     registry = load_registry()
 
@@ -571,8 +575,8 @@ def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytes
 
 
 def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.cli.showing import report
-    from results.run import write_run
+    from distilbench.cli.report import report
+    from results.run.record import write_run
 
     results = shelves.make(ArtifactStore(tmp_path / "store"), books()[:1], ("student", "dpo"), (0,))
     write_run(tmp_path / "mine" / "table1" / "run.json", results.run)

@@ -16,20 +16,20 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from reports import layout
-from reports.data import to_json
 from reports.figures import bar_chart
-from reports.latex import escape_latex, latex
-from reports.layout import build
-from reports.palette import COLOURS, colour
-from reports.report import terminal, write_report
-from reports.settings import settings_csv
-from reports.summary import summarise
-from reports.tables import escape_markdown, inert, markdown, raised, tidy_csv
+from reports.figures.palette import COLOURS, colour
+from reports.formats.data import to_json
+from reports.formats.latex import escape_latex, latex
+from reports.formats.markdown_csv import escape_markdown, inert, markdown, raised, tidy_csv
+from reports.tables import view as layout
+from reports.tables.hyperparameters import settings_csv
+from reports.tables.legend import clean, percent
+from reports.tables.summary import summarise
+from reports.tables.view import build
 from reports.targets import TARGETS
-from reports.wording import clean, percent
-from results.frames import Results
-from results.run import Family
+from reports.write import terminal, write_report
+from results.run.record import Family
+from results.run.results import Results
 from tests.reports import world
 
 ROOT = Path(__file__).parents[2]
@@ -353,13 +353,13 @@ def test_an_unknown_target_names_the_choices(tmp_path: Path) -> None:
 
 def test_reports_load_no_torch_and_start_light(tmp_path: Path) -> None:
     code = (
-        "import sys; import reports.report, reports.targets\n"
-        "import results.store, results.published, results.frames\n"
+        "import sys; import reports.write, reports.targets\n"
+        "import results.store.store, results.published, results.run.results\n"
         "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'judges', 'methods'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "sys.path.insert(0, '.')\n"
         "from pathlib import Path; from tests.reports import world\n"
-        "reports.report.write_report(world.make(('student',), (0,)), 'table1', Path(sys.argv[1]))\n"
+        "reports.write.write_report(world.make(('student',), (0,)), 'table1', Path(sys.argv[1]))\n"
         "assert not {'torch', 'transformers', 'judges', 'methods'} & set(sys.modules)\n"
     )
     done = subprocess.run(

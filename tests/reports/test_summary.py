@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.benchmark import Metric
+from harness.contracts.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise
 from harness.types import Score
-from reports.cells import Split, split
-from reports.layout import build
-from reports.summary import scale, summarise
+from reports.tables.cell import Split, split
+from reports.tables.summary import scale, summarise
+from reports.tables.view import build
 from reports.targets import TARGETS, find_target
-from results.frames import Results
-from results.lineage import Training
-from results.run import Cell, Family, RowSpec, Run
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.results import Results
+from results.run.training import Training
 from tests.reports import world
 
 TABLE1 = TARGETS["table1"]

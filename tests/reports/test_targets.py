@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.wiring import load_registry
-from harness.recipe import load_recipe
-from harness.recipe_rows import MODELS
-from harness.recipe_targets import Unfit
-from harness.target import Target
-from reports.report import view_of, write_report
-from reports.settings import settings, settings_csv
+from distilbench.plugins import load_registry
+from harness.contracts.target import Target
+from harness.recipe.for_target import Unfit
+from harness.recipe.recipe import load_recipe
+from harness.recipe.rows import MODELS
+from reports.tables.hyperparameters import settings, settings_csv
 from reports.targets import EVAL, TARGETS
 from reports.targets.table4 import SETTINGS
-from results.frames import Results
+from reports.write import view_of, write_report
 from results.published import TABLES, published_table
-from results.run import Family, Run
+from results.run.record import Family, Run
+from results.run.results import Results
 from tests.reports import world
 
 REGISTRY = load_registry()

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
 from harness.stats import percentile_interval, resamples, seed_of
 from harness.types import Score
-from results.frames import Results
-from results.run import Cell, Family, RowSpec, Run
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.results import Results
 
 METRICS = (
     Metric("alpaca_eval.lc", "LC", "AlpacaEval 2", margin=2.0),

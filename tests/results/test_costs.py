@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from harness.benchmark import Metric
-from harness.memory import peak, reset_peak
-from harness.stage import Stage, ref
+from harness.contracts.benchmark import Metric
+from harness.contracts.stage import Stage, ref
+from harness.hardware.memory import peak, reset_peak
 from harness.types import Score
-from reports.summary import summarise
+from reports.tables.summary import summarise
 from reports.targets import TARGETS
-from results.costs import GIB, with_costs
-from results.frames import Results
-from results.lineage import trainings
-from results.run import Cell, Family, RowSpec, Run, shared, write_run
-from results.store import ArtifactStore
+from results.run.costs import GIB, with_costs
+from results.run.record import Cell, Family, RowSpec, Run, shared, write_run
+from results.run.results import Results
+from results.run.training import trainings
+from results.store.store import ArtifactStore
 
 SECONDS = {"prompts": 100.0, "sample": 1.0, "reward": 20.0, "train": 300.0, "answer": 5000.0, "score": 7000.0}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.benchmark import Metric
-from harness.stage import Stage, ref
-from results.lineage import trainings
-from results.run import Cell, Family, RowSpec, Run
-from results.store import ArtifactStore
+from harness.contracts.benchmark import Metric
+from harness.contracts.stage import Stage, ref
+from results.run.record import Cell, Family, RowSpec, Run
+from results.run.training import trainings
+from results.store.store import ArtifactStore
 
 PROMPTS = Stage("prompts", "prompts", {})
 SAMPLE = Stage("sample", "sample", {}, {"prompts": ref(PROMPTS)})

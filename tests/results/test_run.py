@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.stage import Stage
 from harness.types import Score
-from results.frames import load_results
-from results.run import Cell, Family, RowSpec, Run, read_run, read_scores, write_run
-from results.store import ArtifactStore
+from results.run.record import Cell, Family, RowSpec, Run, read_run, read_scores, write_run
+from results.run.results import load_results
+from results.store.store import ArtifactStore
 
 STAGE = Stage("score", "score gsm8k", {"benchmark": "gsm8k"})
 SCORE = Score("gsm8k.acc", 62.5, 50.0, 75.0, 8, 0, replicates=(60.0, 65.0))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.stage import Stage
-from results.locks import locked
-from results.store import ArtifactStore
+from results.store.locks import locked
+from results.store.store import ArtifactStore
 
 STAGE = Stage("sample", "sample 4 responses", {"n": 4, "seed": 0}, {"prompts": "ab" * 16})
 ROOT = Path(__file__).parents[2]
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
-from harness.stage import Stage
-from results.store import ArtifactStore
+from harness.contracts.stage import Stage
+from results.store.store import ArtifactStore
 root, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 def fill(folder):
     (folder / "data.txt").write_text("part")
@@ -180,7 +180,7 @@ def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None
     ArtifactStore(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     code = (
-        "import sys; from pathlib import Path; from results.locks import locked_if_free\n"
+        "import sys; from pathlib import Path; from results.store.locks import locked_if_free\n"
         "with locked_if_free(Path(sys.argv[1])) as free: print(free)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]

@@ -3,7 +3,8 @@
 Dubois et al. 2024 (arXiv 2404.04475), alpaca_eval 0.6.6 (annotator ``weighted_alpaca_eval_gpt4_turbo``). The judge sees
 an instruction and two answers called m and M, in an order drawn from the instruction, and replies with one token; the
 verdict is P(token of the model) / (P(m) + P(M)). ``alpaca_eval.wr`` is the mean, ``alpaca_eval.lc`` its GLM-based
-length-controlled version (``judges/length_control.py``, ``judges/alpaca_score.py``).
+length-controlled version (``judges/benchmarks/alpaca_eval/length_control.py``,
+``judges/benchmarks/alpaca_eval/score.py``).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal
 
-from harness.benchmark import Benchmark, Card, Entrant, Metric
-from harness.models import ChatModel, Sampling
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.model import ChatModel, Sampling
+from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
-from harness.words import counted
-from judges import pocket_prompts
-from judges.common import (
+from judges.benchmarks import pocket_prompts
+from judges.benchmarks.shared import (
     ANSWER_FIELDS,
     OTHER_BASELINE,
     QuestionSet,
@@ -244,7 +245,7 @@ class AlpacaEval:
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
         """LC and WR of every entrant."""
-        from judges.alpaca_score import score
+        from judges.benchmarks.alpaca_eval.score import score
 
         return score(questions, entrants, config.compat_leaderboard, seed, replicates)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.stats import Array
-from judges.glm_solver import sigmoid, solve
+from judges.benchmarks.glm import sigmoid, solve
 
 COST_GRID = np.logspace(-4, 4, 10)
 """Candidates for C, the inverse strength of the L1 penalty."""

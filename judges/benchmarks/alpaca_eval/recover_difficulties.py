@@ -29,8 +29,8 @@ import numpy as np
 from harness.assets import Progress, asset, cache_folder, digest_of, locate, present, pull, standing
 from harness.errors import UserError
 from harness.stats import Array
-from judges.glm_solver import sigmoid
-from judges.length_control import COST_GRID, GAMED_WEIGHT, length_feature
+from judges.benchmarks.alpaca_eval.length_control import COST_GRID, GAMED_WEIGHT, length_feature
+from judges.benchmarks.glm import sigmoid
 
 FOLDER = "alpaca_eval/"
 PREFERENCE_FILE = FOLDER + "vicuna_glm_preference.csv"

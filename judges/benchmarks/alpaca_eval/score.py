@@ -15,15 +15,12 @@ from statistics import fmean
 
 import numpy as np
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.errors import UserError
 from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
-from judges.alpaca_eval import drawn
-from judges.common import Ratio, answer_detail, pairs, ratio_score, reasons, resample_counts, verdicts
-from judges.completeness import Given, given
-from judges.glm_solver import joint_difficulty
-from judges.length_control import (
+from judges.benchmarks.alpaca_eval.benchmark import drawn
+from judges.benchmarks.alpaca_eval.length_control import (
     MIN_QUESTIONS,
     NO_GAMED,
     Fit,
@@ -37,6 +34,9 @@ from judges.length_control import (
     fit_plain,
     length_feature,
 )
+from judges.benchmarks.coverage import Given, given
+from judges.benchmarks.glm import joint_difficulty
+from judges.benchmarks.shared import Ratio, answer_detail, pairs, ratio_score, reasons, resample_counts, verdicts
 
 HUB_FILE = "alpaca_eval/df_gamed.csv"
 RECOVERED_GAMED = "alpaca_eval/df_gamed_recovered.csv"

@@ -1,9 +1,10 @@
 """Arena-Hard: two games per question against a baseline, five verdict labels, two official scorers.
 
 Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
-A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3.
-Labels: ``judges/arena_labels.py``. Scores, style control and intervals: ``judges/arena_score.py``. Here is v0.1 (500
-questions, baseline gpt-4-0314); ``judges/arena_hard_v2.py`` is v2.0.
+A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3. Labels:
+``judges/benchmarks/arena_hard/labels.py``. Scores, style control and intervals:
+``judges/benchmarks/arena_hard/score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
+``judges/benchmarks/arena_hard/v2.py`` is v2.0.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from harness.benchmark import Benchmark, Card, Entrant, Metric
-from harness.models import ChatModel, Sampling
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.model import ChatModel, Sampling
+from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
-from harness.words import counted
-from judges import pocket_prompts
-from judges.arena_labels import GAMES, GO_ON, LABEL, read_label
-from judges.common import (
+from judges.benchmarks import pocket_prompts
+from judges.benchmarks.arena_hard.labels import GAMES, GO_ON, LABEL, read_label
+from judges.benchmarks.shared import (
     ANSWER_FIELDS,
     OTHER_BASELINE,
     QuestionSet,
@@ -238,7 +239,7 @@ class ArenaHard:
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
         """Win rate of every entrant, questions resampled with both their games."""
-        from judges.arena_score import score
+        from judges.benchmarks.arena_hard.score import score
 
         rules = Rules(config.scorer, config.style_control, self.metrics[0].id)
         return score(questions, entrants, rules, seed, replicates)

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.stats import Array, percentile_interval
 from harness.types import Judgment, Question, Score
-from judges.arena_hard import STRONG_WEIGHT, Rules, Scorer
-from judges.arena_labels import GAMES, MIRRORED_FLAG
-from judges.arena_style import Battles, StyleFit, gather, style_control
-from judges.common import Ratio, answer_detail, ratio_score, reasons, verdicts
-from judges.completeness import given
+from judges.benchmarks.arena_hard.benchmark import STRONG_WEIGHT, Rules, Scorer
+from judges.benchmarks.arena_hard.labels import GAMES, MIRRORED_FLAG
+from judges.benchmarks.arena_hard.style_control import Battles, StyleFit, gather, style_control
+from judges.benchmarks.coverage import given
+from judges.benchmarks.shared import Ratio, answer_detail, ratio_score, reasons, verdicts
 
 _OFFICIAL_ROUNDS = 1000
 """Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.benchmark import Entrant
+from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Question
-from judges.common import pairs, resample_counts
-from judges.glm_solver import sigmoid
+from judges.benchmarks.glm import sigmoid
+from judges.benchmarks.shared import pairs, resample_counts
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from harness.benchmark import Benchmark, Metric
+from harness.contracts.benchmark import Benchmark, Metric
 from harness.errors import UserError
-from judges.arena_hard import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaSet, Scorer
-from judges.arena_labels import read_last_label
-from judges.common import QuestionSet
+from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaSet, Scorer
+from judges.benchmarks.arena_hard.labels import read_last_label
+from judges.benchmarks.shared import QuestionSet
 
 _QUESTIONS = "arena_hard_v2.0/question.jsonl"
 _WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa358"

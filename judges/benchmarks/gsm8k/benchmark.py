@@ -1,10 +1,10 @@
 """GSM8K: grade-school word problems, asked and extracted by lm-eval's own task, marked by rule.
 
-Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``judges/lm_eval_model.py``), so
-the answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
-``flexible-extract`` takes the last number. Marking is a pure function (``judges/gsm8k_marks.py``), so answers made
-elsewhere are marked alike.
-``protocol: json`` asks without examples for a JSON object instead (``judges/gsm8k_json.py``).
+Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model
+(``judges/benchmarks/gsm8k/lm_eval_adapter.py``), so the answers are artifacts like any other and carry what each filter
+extracted: ``strict-match`` wants ``#### N``, ``flexible-extract`` takes the last number. Marking is a pure function
+(``judges/benchmarks/gsm8k/answer_extraction.py``), so answers made elsewhere are marked alike. ``protocol: json`` asks
+without examples for a JSON object instead (``judges/benchmarks/gsm8k/json_protocol.py``).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.model import ChatModel, Sampling
 from harness.errors import UserError
-from harness.models import ChatModel, Sampling
+from harness.plural import counted
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
-from harness.words import counted
-from judges.common import (
+from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
+from judges.benchmarks.shared import (
     ANSWER_FIELDS,
     QuestionSet,
     Ratio,
@@ -34,7 +35,6 @@ from judges.common import (
     take,
     verdicts,
 )
-from judges.gsm8k_marks import FILTERS, INVALID, extract, marked
 
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
@@ -184,10 +184,10 @@ class GSM8K:
             return []
         sampling = sampling_of(config, _OFFICIAL[config.protocol])
         if config.protocol == "json":
-            from judges.gsm8k_json import answer_json
+            from judges.benchmarks.gsm8k.json_protocol import answer_json
 
             return answer_json(model, questions, sampling, seed)
-        from judges.lm_eval_model import run_gsm8k, task_config
+        from judges.benchmarks.gsm8k.lm_eval_adapter import run_gsm8k, task_config
 
         rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
         asked = asked_plainly if config.questions == "pocket" else asked_officially
@@ -214,7 +214,7 @@ class GSM8K:
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         """One mark per filter. A response without a number is wrong, and flagged."""
         if config.protocol == "json":
-            from judges.gsm8k_json import mark_json
+            from judges.benchmarks.gsm8k.json_protocol import mark_json
 
             return [mark_json(question, answer)]
         judgments = []
@@ -259,7 +259,7 @@ class GSM8K:
         if config.questions == "official" and config.source != "assets":
             deviations.append("Problems from another source than the pinned files.")
         if config.protocol == "json":
-            from judges.gsm8k_json import PROMPT_HASH
+            from judges.benchmarks.gsm8k.json_protocol import PROMPT_HASH
 
             deviations.append("The prompt is distilbench's own wording of ZeroEval's.")
             return Card(self.name, "zero-shot JSON answer (ZeroEval-style)", PROMPT_HASH, parameters, tuple(deviations))

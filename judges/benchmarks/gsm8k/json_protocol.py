@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from harness.benchmark import Benchmark, Metric
-from harness.models import ChatModel, Sampling
+from harness.contracts.benchmark import Benchmark, Metric
+from harness.contracts.model import ChatModel, Sampling
 from harness.types import Answer, Judgment, Question
-from judges.common import ask, text_hash
-from judges.gsm8k import GSM8K, JSON_PART, GSM8KConfig
+from judges.benchmarks.gsm8k.benchmark import GSM8K, JSON_PART, GSM8KConfig
+from judges.benchmarks.shared import ask, text_hash
 
 PROMPT = (
     "Solve the problem below. Work it out step by step, then reply with one JSON object and nothing else. It has two "

@@ -21,7 +21,7 @@ from datasets import Dataset
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
-from harness.models import ChatModel, Sampling
+from harness.contracts.model import ChatModel, Sampling
 from harness.types import Response
 
 FEWSHOT_SEED = 1234

@@ -14,12 +14,12 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Literal
 
-from harness.benchmark import Benchmark, Card, Entrant, Metric
-from harness.models import ChatModel, Sampling
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.model import ChatModel, Sampling
+from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
-from harness.words import counted
-from judges import pocket_prompts
-from judges.common import (
+from judges.benchmarks import pocket_prompts
+from judges.benchmarks.shared import (
     ANSWER_FIELDS,
     POCKET_NEW_TOKENS,
     POCKET_TEMPERATURE,
@@ -234,7 +234,7 @@ class MTBench:
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
     import numpy as np
 
-    from judges.completeness import given
+    from judges.benchmarks.coverage import given
 
     read = verdicts(entrant.judgments, "median")
     given_to = [read.get(question.id, {}) for question in questions]

@@ -14,13 +14,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from harness.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
-from judges import pocket_prompts
-from judges.arena_labels import GAMES, LABELS, read_label
-from judges.common import Ratio, against, answer_detail, fill, ratio_score, reasons, repeated, text_hash, verdicts
-from judges.mt_bench import PROMPT_FILE, TURNS, WITH_REFERENCE, MTBench, MTBenchConfig, official_prompts
+from judges.benchmarks import pocket_prompts
+from judges.benchmarks.arena_hard.labels import GAMES, LABELS, read_label
+from judges.benchmarks.mt_bench.benchmark import (
+    PROMPT_FILE,
+    TURNS,
+    WITH_REFERENCE,
+    MTBench,
+    MTBenchConfig,
+    official_prompts,
+)
+from judges.benchmarks.shared import (
+    Ratio,
+    against,
+    answer_detail,
+    fill,
+    ratio_score,
+    reasons,
+    repeated,
+    text_hash,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +168,7 @@ def outcome(games: Sequence[float]) -> float | None:
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
     import numpy as np
 
-    from judges.completeness import given
+    from judges.benchmarks.coverage import given
 
     read = verdicts(entrant.judgments, "median")
     turns: dict[str, list[float]] = {}

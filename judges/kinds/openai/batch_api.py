@@ -1,7 +1,9 @@
-"""OpenAI's Batch API as ``judges.jobs.Jobs``: a JSONL file of requests, a job over it, files of replies and errors.
+"""OpenAI's Batch API as ``judges.client.batch_jobs.Jobs``: a JSONL file of requests, a job over it, files of replies
+and errors.
 
 Every line carries its key as ``custom_id``, so lines may come back in any order, twice, broken, or not at all; the
-first complete reply under a key counts. It is half the price (``judges.catalogue.BATCH_DISCOUNT``), in 24 hours.
+first complete reply under a key counts. It is half the price (``judges.kinds.openai.catalogue.BATCH_DISCOUNT``), in 24
+hours.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.benchmark import JudgeError
+from harness.contracts.benchmark import JudgeError
 from harness.types import Reply, Request
-from judges.asking import Outcome
-from judges.jobs import POLL_SECONDS, Job
-from judges.openai_errors import judge_error, read_body, scrub, status_failure, whole_number
+from judges.client.batch_jobs import POLL_SECONDS, Job
+from judges.client.workers import Outcome
+from judges.kinds.openai.errors import judge_error, read_body, scrub, status_failure, whole_number
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -1,7 +1,7 @@
 """Reading what an OpenAI-compatible endpoint sent: a complete reply, or the kind of failure it was.
 
-Kinds are those of ``harness.benchmark.JudgeError``. Endpoints differ, so the HTTP status decides first and the
-error's code and words only where the status says too little. Messages never hold the API key.
+Kinds are those of ``harness.contracts.benchmark.JudgeError``. Endpoints differ, so the HTTP status decides first and
+the error's code and words only where the status says too little. Messages never hold the API key.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.benchmark import JudgeError
-from harness.surrogates import mend
+from harness.contracts.benchmark import JudgeError
+from harness.text import mend
 from harness.types import Reply
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"

@@ -1,12 +1,13 @@
 """Judge kind ``openai``: any endpoint that speaks the OpenAI chat protocol, hosted or local, through the openai SDK.
 
-Retries, concurrency and the ledger are the client's business (``judges/client.py``); this file makes one call and
+Retries, concurrency and the ledger are the client's business (``judges/client/ask.py``); this file makes one call and
 names what went wrong. The API key is read from the environment when a call is made and goes nowhere else.
 
     judges: {gpt: {kind: openai, model: gpt-4.1-2025-04-14}}
 
-Options that are left out come from ``judges/catalogue.py`` where the model is one of OpenAI's that it knows. With
-``batch: true`` requests are handed over as whole files at half the price (``judges/openai_batch.py``).
+Options that are left out come from ``judges/kinds/openai/catalogue.py`` where the model is one of OpenAI's that it
+knows. With ``batch: true`` requests are handed over as whole files at half the price
+(``judges/kinds/openai/batch_api.py``).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from harness.benchmark import JudgeError
-from harness.registry import JudgeKind
+from harness.contracts.benchmark import JudgeError
+from harness.contracts.registry import JudgeKind
 from harness.types import Reply, Request
-from judges.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.jobs import Jobs
-from judges.openai_batch import OpenAIJobs
-from judges.openai_errors import judge_error, read_body, scrub
-from judges.openai_probe import probe
+from judges.client.batch_jobs import Jobs
+from judges.kinds.openai.batch_api import OpenAIJobs
+from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
+from judges.kinds.openai.errors import judge_error, read_body, scrub
+from judges.kinds.openai.probe import probe
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

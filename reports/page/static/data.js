@@ -3,7 +3,7 @@
 const KEPT = 24; // unpacked values that are kept, the latest ones
 const unpacked = new Map();
 
-/** The value that reports.html.parts.pack packed under this id. Rejects where it is missing or damaged. */
+/** The value that reports.page.widgets.pack packed under this id. Rejects where it is missing or damaged. */
 function load(id) {
   if (!unpacked.has(id)) {
     const made = read(id);
@@ -36,7 +36,7 @@ async function read(id) {
   return JSON.parse(await new Response(stream).text());
 }
 
-/** Text with what cannot be seen spelled out, as reports.html.parts.visible does. */
+/** Text with what cannot be seen spelled out, as reports.page.widgets.visible does. */
 function visible(text) {
   return String(text)
     .replace(/\r\n/g, "\n")

@@ -1,0 +1,1 @@
+"""Benchmark preference distillation: reproduce a table, evaluate models, compare judges."""

@@ -1,0 +1,1 @@
+"""GPUs, memory, and the accelerate configurations of training over several processes."""

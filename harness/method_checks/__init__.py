@@ -1,0 +1,1 @@
+"""``distilbench check-method``: a method tried on tiny models before it is used."""

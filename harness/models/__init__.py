@@ -1,0 +1,1 @@
+"""Language models: checkpoints, chat templates, generation and log-probabilities."""

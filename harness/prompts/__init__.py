@@ -1,0 +1,1 @@
+"""Training prompts: where they come from, and the check against test questions."""

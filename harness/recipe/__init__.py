@@ -1,0 +1,1 @@
+"""Recipes: YAML files that state a whole experiment."""

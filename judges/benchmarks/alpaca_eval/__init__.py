@@ -1,0 +1,1 @@
+"""AlpacaEval 2: pairwise verdicts against a baseline, plain and length-controlled win rates."""

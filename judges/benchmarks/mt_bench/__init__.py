@@ -1,0 +1,1 @@
+"""MT-Bench: single ratings of two turns, and the pairwise protocol."""

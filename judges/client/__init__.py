@@ -1,0 +1,1 @@
+"""Asks judges: concurrency, retries, budgets, batch jobs."""

@@ -1,0 +1,1 @@
+"""The table model: estimates, tests and published values, composed into cells."""

@@ -1,0 +1,1 @@
+"""A run read back: its record, scores, trainings and judgments."""

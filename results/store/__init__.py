@@ -1,0 +1,1 @@
+"""The store of artifacts: content-addressed folders with provenance."""
