@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.judge import JudgeKind
 from harness.contracts.method import Method
-from harness.contracts.registry import JudgeKind, Registry
+from harness.contracts.registry import Registry
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _check_kind(kind: str, name: str, item: Any, origin: str) -> None:
         "judges": lambda: isinstance(item, JudgeKind),
     }
     if not fits[kind]():
-        contract = {"methods": "method.Method", "benchmarks": "benchmark.Benchmark", "judges": "registry.JudgeKind"}
+        contract = {"methods": "method.Method", "benchmarks": "benchmark.Benchmark", "judges": "judge.JudgeKind"}
         raise UserError(f"{origin}: {name!r} is a {type(item).__name__}, not a harness.contracts.{contract[kind]}.")
     if item.name != name:
         raise UserError(f"{origin}: the {kind[:-1]} listed as {name!r} calls itself {item.name!r}; they must agree.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.registry import JudgeKind
+from harness.contracts.judge import JudgeKind
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.arena_hard import v2 as arena_hard_v2
@@ -33,7 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 PAPER = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
 """The paper's columns: what an evaluation runs when it names none. The others are further protocols of these."""
 
-JUDGES: dict[str, JudgeKind] = {
+JUDGES: dict[str, JudgeKind[Any]] = {
     kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
 }
 """The ways to reach a judge. ``judges.client.ask.ask`` is how all of them are asked."""

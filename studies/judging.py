@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions
 from harness.types import Answer, Message, Reply, Request
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.client.ask import ask

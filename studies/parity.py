@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
+from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.method_checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import fit

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from distilbench.plugins import load_registry
+from harness.checks.data_checks import World
+from harness.checks.method import CHECKS
 from harness.contracts.registry import Registry
-from harness.method_checks.data_checks import World
-from harness.method_checks.run import CHECKS
 from harness.recipe.recipe import load_recipe
 from harness.recipe.rows import ROW_KEYS
 from harness.recipe.yaml_source import shipped

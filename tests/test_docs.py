@@ -191,7 +191,7 @@ def test_teacher_ties_are_no_pairs(example: Path) -> None:
 
 
 def test_the_example_keeps_the_contract(example: Path) -> None:
-    from harness.method_checks.run import CHECKS, check_method
+    from harness.checks.method import CHECKS, check_method
 
     findings = list(check_method(rrhf(example)))
     assert [(finding.name, finding.problem) for finding in findings] == [(name, None) for name in CHECKS]

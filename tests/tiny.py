@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.method_checks.tiny_models import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
+from harness.checks.tiny_models import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
 from harness.types import Group, Prompt, Response
 
 __all__ = [

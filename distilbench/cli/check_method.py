@@ -24,7 +24,7 @@ def check_method(
     micro-batches; the same seed twice; killed and resumed. Exit code 1 if a check failed. Options of the method are set
     by --set beta=0.05.
     """
-    from harness.method_checks.run import check_method as check
+    from harness.checks.method import check_method as check
 
     failed = 0
     for method in chosen(what, plugins or []):

@@ -146,9 +146,8 @@ def canary(
 
     from distilbench.cli.model_specs import JUDGE, judge_entry
     from distilbench.plugins import load_registry
-    from harness.contracts.benchmark import JudgeError
+    from harness.contracts.judge import AskOptions, JudgeError
     from harness.contracts.option_errors import RecipeError
-    from harness.contracts.registry import AskOptions
     from harness.errors import UserError
     from harness.recipe.entries import read_judges
     from harness.stages.context import build

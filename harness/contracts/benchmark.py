@@ -108,37 +108,3 @@ class AsksAgain(Protocol):
 
         It is asked once. ``parse`` then reads both replies, joined by a line break.
         """
-
-
-class Judge(Protocol):
-    """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business."""
-
-    name: str
-    endpoint: str
-    """Part of the ledger's key: a base URL, or ``in-process:...``."""
-    model: str
-
-    async def complete(self, request: Request) -> Reply:
-        """Answer one request. Raises JudgeError (with its kind) when there is no complete reply."""
-
-    def check(self) -> str | None:
-        """Cheap reachability test before anything is trained: ``None``, or what is wrong and the remedy."""
-
-
-class JudgeError(Exception):
-    """A judge call that gave no reply. Never stored as a verdict.
-
-    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply context
-    missing budget pending batch``: ``budget`` was never sent, ``pending`` is in a batch job that is not done yet, and
-    ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
-    call that is charged for although it gave nothing to read: 0 where the endpoint did not count them, ``None`` where
-    no charge is known.
-    """
-
-    def __init__(
-        self, kind: str, message: str, retry_after: float | None = None, usage: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.retry_after = retry_after
-        self.usage = usage

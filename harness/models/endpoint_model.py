@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.contracts.benchmark import JudgeError
+from harness.contracts.judge import AskOptions, JudgeError, JudgeKind
 from harness.contracts.model import Sampling
-from harness.contracts.registry import AskOptions, JudgeKind, Registry
+from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.models.chat import Messages
 from harness.stages.context import build
@@ -53,7 +53,7 @@ class EndpointModel:
         self.name = str(endpoint.config.get("model", endpoint.kind))
 
     @property
-    def _kind(self) -> JudgeKind:
+    def _kind(self) -> JudgeKind[Any]:
         return self.registry.judges[self.endpoint.kind]
 
     def generate(

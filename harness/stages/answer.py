@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.judge import AskOptions
 from harness.contracts.model import ChatModel
-from harness.contracts.registry import AskOptions
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plural import counted

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from harness.contracts.baseline import against
-from harness.contracts.benchmark import AsksAgain, Benchmark, JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.benchmark import AsksAgain, Benchmark
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.records import write_records

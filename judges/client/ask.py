@@ -18,8 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from harness.contracts.benchmark import Judge
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, Judge
 from harness.types import Request
 from judges.client.batch_jobs import JobJudge, ask_jobs
 from judges.client.budget import Budget

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, Protocol, runtime_checkable
 
-from harness.contracts.benchmark import Judge, JudgeError
+from harness.contracts.judge import Judge, JudgeError
 from harness.types import Reply, Request
 from judges.client.budget import Budget
 from judges.client.workers import Outcome

@@ -11,8 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from harness.contracts.benchmark import Judge, JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, Judge, JudgeError
 from harness.errors import UserError
 from harness.plural import counted
 from harness.types import Reply, Request

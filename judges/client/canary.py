@@ -17,8 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from harness.contracts.benchmark import Judge, JudgeError
-from harness.contracts.registry import Ask, AskOptions
+from harness.contracts.judge import Ask, AskOptions, Judge, JudgeError
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, request_key
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
-from harness.contracts.benchmark import Judge, JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, Judge, JudgeError
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import Gate
 from judges.client.budget import Budget

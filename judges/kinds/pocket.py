@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.contracts.registry import JudgeKind
+from harness.contracts.judge import JudgeKind
 from harness.pocket.world import UnknownInstruction, score
 from harness.types import Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
@@ -243,17 +243,24 @@ def identity(config: PocketConfig) -> dict[str, Any]:
     return values
 
 
-def _no_charge(config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
-    del config, prompt_tokens, completion_tokens
-    return 0.0
+class PocketKind(JudgeKind[PocketConfig]):
+    """The entry ``pocket`` of JUDGES."""
+
+    name = "pocket"
+    summary = "the pocket world's rule with noise and biases of stated size; in process, no key"
+    config = PocketConfig
+
+    def make(self, config: PocketConfig) -> PocketJudge:
+        return PocketJudge(config)
+
+    def identity(self, config: PocketConfig) -> dict[str, Any]:
+        return identity(config)
+
+    def price(self, config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
+
+    def length_words(self, config: PocketConfig) -> float:
+        return float(config.length_scale)
 
 
-JUDGE = JudgeKind(
-    "pocket",
-    "the pocket world's rule with noise and biases of stated size; in process, no key",
-    PocketConfig,
-    PocketJudge,
-    identity,
-    _no_charge,
-    length_words=lambda config: float(config.length_scale),
-)
+JUDGE = PocketKind()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import JudgeKind
+from harness.contracts.judge import JudgeError, JudgeKind
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, request_key
@@ -82,16 +81,21 @@ def identity(config: ReplayConfig) -> dict[str, Any]:
     return {"endpoint": config.endpoint, "model": config.model}
 
 
-def _no_charge(config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
-    del config, prompt_tokens, completion_tokens
-    return 0.0
+class ReplayKind(JudgeKind[ReplayConfig]):
+    """The entry ``replay`` of JUDGES."""
+
+    name = "replay"
+    summary = "stored replies of an earlier run's ledger; asks nobody"
+    config = ReplayConfig
+
+    def make(self, config: ReplayConfig) -> ReplayJudge:
+        return ReplayJudge(config)
+
+    def identity(self, config: ReplayConfig) -> dict[str, Any]:
+        return identity(config)
+
+    def price(self, config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
 
 
-JUDGE = JudgeKind(
-    "replay",
-    "stored replies of an earlier run's ledger; asks nobody",
-    ReplayConfig,
-    ReplayJudge,
-    identity,
-    _no_charge,
-)
+JUDGE = ReplayKind()

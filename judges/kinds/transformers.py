@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.benchmark import JudgeError
+from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.model import LoadOptions, Sampling, load_model
-from harness.contracts.registry import JudgeKind
 from harness.models.chat import encode_prompt
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request
@@ -151,16 +150,21 @@ def identity(config: TransformersConfig) -> dict[str, Any]:
     return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
 
 
-def _no_charge(config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
-    del config, prompt_tokens, completion_tokens
-    return 0.0
+class TransformersKind(JudgeKind[TransformersConfig]):
+    """The entry ``transformers`` of JUDGES."""
+
+    name = "transformers"
+    summary = "a model in this process (local folder or hub id), in batches"
+    config = TransformersConfig
+
+    def make(self, config: TransformersConfig) -> TransformersJudge:
+        return TransformersJudge(config)
+
+    def identity(self, config: TransformersConfig) -> dict[str, Any]:
+        return identity(config)
+
+    def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
 
 
-JUDGE = JudgeKind(
-    "transformers",
-    "a model in this process (local folder or hub id), in batches",
-    TransformersConfig,
-    TransformersJudge,
-    identity,
-    _no_charge,
-)
+JUDGE = TransformersKind()

@@ -14,10 +14,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
+from harness.checks.data_checks import Failed, World
+from harness.checks.method import CHECKS, check_method
 from harness.contracts.method import Loss, Method, Needs, Row, Term
 from harness.errors import UserError
-from harness.method_checks.data_checks import Failed, World
-from harness.method_checks.run import CHECKS, check_method
 from methods import METHODS, dpo, seqkd
 
 
@@ -199,7 +199,7 @@ def test_the_command_fails_on_a_bad_file(tmp_path: Path) -> None:
 
 def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(
-        "from dataclasses import replace\n\nimport judges\n\nJUDGE = replace(judges.JUDGES['pocket'], name='mine')\n"
+        "import judges\n\n\nclass Mine(type(judges.JUDGES['pocket'])):\n    name = 'mine'\n\n\nJUDGE = Mine()\n"
     )
     for words, problem in (
         (["simpoo"], "Did you mean 'simpo'"),

@@ -19,9 +19,9 @@ from distilbench.cli.model_specs import Asked, candidate, judge_entry, recipe_of
 from distilbench.cli.reproduce import execute
 from distilbench.plugins import load_registry
 from harness.contracts.baseline import against, labelled, pairwise
+from harness.contracts.judge import AskOptions
 from harness.contracts.model import Sampling
 from harness.contracts.option_errors import RecipeError
-from harness.contracts.registry import AskOptions
 from harness.errors import UserError
 from harness.models.endpoint_model import Endpoint, EndpointModel
 from harness.plan.evaluation import Candidate, make_evaluation

@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.cost import total

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contracts.benchmark import Entrant, JudgeError
+from harness.contracts.benchmark import Entrant
+from harness.contracts.judge import JudgeError
 from harness.errors import UserError
 from harness.stages import judge
 from harness.types import Answer, Judgment, Question, Reply, Request

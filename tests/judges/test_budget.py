@@ -8,8 +8,7 @@ from datetime import date
 
 import pytest
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.client.ask import ask

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.types import Reply, Request
 from judges.client.ask import ask
 from judges.client.canary import Round, agreement, canary, rounds, sing, verdict

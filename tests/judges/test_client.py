@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import Gate
@@ -331,7 +330,7 @@ ASKER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 from pathlib import Path
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions
 from harness.types import Request
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge

@@ -8,8 +8,7 @@ from collections import Counter
 
 import pytest
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.types import Reply, Request
 from judges.benchmarks.alpaca_eval.benchmark import read_token
 from judges.client.ask import ask_paced

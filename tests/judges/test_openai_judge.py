@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import AskOptions
+from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges import JUDGES

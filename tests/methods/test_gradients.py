@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from harness.checks.data_checks import as_given
+from harness.checks.tiny_models import tiny_groups
 from harness.contracts.method import Batch, Dropped, Method
-from harness.method_checks.data_checks import as_given
-from harness.method_checks.tiny_models import tiny_groups
 from harness.training.batches import Example, TokenRow, describe
 from methods import METHODS, minillm, pad_ppd, pro
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.contracts.benchmark import JudgeError
+from harness.contracts.judge import JudgeError
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, Job
 from judges.client.workers import Outcome

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.contracts.benchmark import JudgeError
+from harness.contracts.judge import JudgeError
 from harness.text import mend
 from harness.types import Reply
 

@@ -22,8 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from harness.contracts.benchmark import JudgeError
-from harness.contracts.registry import JudgeKind
+from harness.contracts.judge import JudgeError, JudgeKind
 from harness.types import Reply, Request
 from judges.client.batch_jobs import Jobs
 from judges.kinds.openai.batch_api import OpenAIJobs
@@ -253,13 +252,27 @@ def notes(config: OpenAIConfig) -> list[str]:
     return remarks(config.model, today()) if config.known else []
 
 
-JUDGE = JudgeKind(
-    "openai",
-    "any OpenAI-compatible endpoint: OpenAI, vLLM, SGLang, llama.cpp, ...",
-    OpenAIConfig,
-    OpenAIJudge,
-    identity,
-    price,
-    notes,
-    thinking=lambda config: config.quirks.thinking_tokens,
-)
+class OpenAIKind(JudgeKind[OpenAIConfig]):
+    """The entry ``openai`` of JUDGES."""
+
+    name = "openai"
+    summary = "any OpenAI-compatible endpoint: OpenAI, vLLM, SGLang, llama.cpp, ..."
+    config = OpenAIConfig
+
+    def make(self, config: OpenAIConfig) -> OpenAIJudge:
+        return OpenAIJudge(config)
+
+    def identity(self, config: OpenAIConfig) -> dict[str, Any]:
+        return identity(config)
+
+    def price(self, config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return price(config, prompt_tokens, completion_tokens)
+
+    def notes(self, config: OpenAIConfig) -> list[str]:
+        return notes(config)
+
+    def thinking(self, config: OpenAIConfig) -> int:
+        return config.quirks.thinking_tokens
+
+
+JUDGE = OpenAIKind()

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checks.data_checks import Failed, World, check_config, check_needs, check_rows
+from harness.checks.training_checks import check_micro_batches, check_resume, check_seed, check_trains
 from harness.contracts.method import Method
-from harness.method_checks.data_checks import Failed, World, check_config, check_needs, check_rows
-from harness.method_checks.training_checks import check_micro_batches, check_resume, check_seed, check_trains
 
 CHECKS: Mapping[str, Callable[[Method, Any, World], str]] = {
     "config": check_config,

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
 from harness.contracts.options import explanations
-from harness.method_checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.plural import counted
 from harness.training.batches import describe, prepare
 from harness.training.load import load_tokenizer

@@ -1,0 +1,125 @@
+"""The contract of a judge: the judge itself, the kind that a recipe names, and how judges are asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from harness.types import Reply, Request
+
+C = TypeVar("C")
+
+
+class JudgeError(Exception):
+    """A judge call that gave no reply. Never stored as a verdict.
+
+    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply context
+    missing budget pending batch``: ``budget`` was never sent, ``pending`` is in a batch job that is not done yet, and
+    ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
+    call that is charged for although it gave nothing to read: 0 where the endpoint did not count them, ``None`` where
+    no charge is known.
+    """
+
+    def __init__(
+        self, kind: str, message: str, retry_after: float | None = None, usage: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+        self.usage = usage
+
+
+class Judge(Protocol):
+    """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business."""
+
+    name: str
+    endpoint: str
+    """Part of the ledger's key: a base URL, or ``in-process:...``."""
+    model: str
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request. Raises JudgeError (with its kind) when there is no complete reply."""
+
+    def check(self) -> str | None:
+        """Cheap reachability test before anything is trained: ``None``, or what is wrong and the remedy."""
+
+
+class JudgeKind(ABC, Generic[C]):
+    """A way to reach a judge, an entry of JUDGES: ``pocket``, ``openai``, ``transformers``, ``replay``.
+
+    ``C`` is the frozen dataclass of its options in a recipe, with a docstring under each field.
+    """
+
+    name: str
+    summary: str
+    config: type[C]
+
+    @abstractmethod
+    def make(self, config: C) -> Judge:
+        """The judge. Connects to nothing and loads no weights yet."""
+
+    @abstractmethod
+    def identity(self, config: C) -> Mapping[str, Any]:
+        """Plain JSON values that decide verdicts (endpoint, model, biases): they enter the key of the judge stage."""
+
+    def price(self, config: C, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Dollars for so many tokens; ``None`` when unknown."""
+        return None
+
+    def notes(self, config: C) -> Sequence[str]:
+        """What a user should know before asking: a model about to be retired, an undated name."""
+        return ()
+
+    def length_words(self, config: C) -> float | None:
+        """For a rule whose biases are stated: the difference in words at which its length bias reaches tanh 1."""
+        return None
+
+    def thinking(self, config: C) -> int:
+        """Tokens that a reply may take for thinking, on top of the protocol's limit. Estimates count half of them."""
+        return 0
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How to ask; changes nothing about what is answered, so it is in no key."""
+
+    concurrency: int = 16
+    """Requests in flight at the start."""
+    max_concurrency: int | None = None
+    """How far that may grow while the endpoint answers as fast as before; ``None``: four times ``concurrency``."""
+    timeout: float = 120.0
+    """Seconds per request."""
+    retries: int = 5
+    """Further tries of a request after a transient failure."""
+    max_cost: float | None = None
+    """Dollars that may be spent since ``started``, by all who write into this ledger; needs a known ``price``."""
+    max_calls: int | None = None
+    """Calls that may be made since ``started``, failed ones included."""
+    max_seconds: float | None = None
+    """No call begins later than this after ``started``; those under way may end."""
+    started: float | None = None
+    """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
+    price: Callable[[int, int], float | None] | None = None
+    """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
+    thinking: int = 0
+    """Tokens that a reply may take for thinking: estimates count half."""
+
+
+class Ask(Protocol):
+    """``judges.client.ask.ask``: every request through the ledger, concurrently."""
+
+    def __call__(
+        self,
+        judge: Judge,
+        requests: Sequence[Request],
+        ledger: Path,
+        options: AskOptions,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Reply | JudgeError]:
+        """One outcome per request, in order. Stored replies are not asked again; failures are never replies.
+
+        ``progress`` is called with the number of further requests that have an outcome, not with the total.
+        """
