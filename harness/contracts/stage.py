@@ -12,7 +12,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
+
+
+class Ref(NamedTuple):
+    """An artifact: the kind of its stage and its key; ``kind/key`` in an artifact's inputs."""
+
+    kind: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``kind/key``."""
+        kind, _, key = text.partition("/")
+        return cls(kind, key)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.key}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ class Stage:
 
 def ref(stage: Stage) -> str:
     """How a stage names an input: kind and key."""
-    return f"{stage.kind}/{stage.key}"
+    return str(Ref(stage.kind, stage.key))
 
 
 class Store(Protocol):
