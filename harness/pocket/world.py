@@ -26,12 +26,27 @@ __all__ = [
 ]  # fmt: skip
 
 TRAIN_KINDS: Final = (*KINDS, "story", "followup", "followup")  # word problems and follow-ups twice as often
-# benchmark -> (test questions, dev questions)
-BENCHMARKS: Final[dict[str, tuple[int, int]]] = {
-    "alpaca_eval": (200, 100),
-    "arena_hard": (120, 60),
-    "mt_bench": (48, 24),
-    "gsm8k": (150, 75),
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """What the questions of one benchmark look like in this world, and how many there are."""
+
+    test: int
+    dev: int
+    kinds: tuple[str, ...] = KINDS
+    hard: bool = False
+    two_turns: bool = False
+    numbered: bool = False
+    """Every question has a number as its answer (word problems)."""
+
+
+# The order matters: a set draws its questions after all sets above it, so that no two share a question.
+BENCHMARKS: Final[dict[str, QuestionSet]] = {
+    "alpaca_eval": QuestionSet(200, 100),
+    "arena_hard": QuestionSet(120, 60, hard=True),
+    "mt_bench": QuestionSet(48, 24, two_turns=True),
+    "gsm8k": QuestionSet(150, 75, kinds=("story",), numbered=True),
 }
 _MARGIN = 0.3  # a rejected answer scores at least this much less than the golden one
 _BASELINE_QUALITY = 0.77  # gives the baseline a mean score of about 0.7
@@ -117,20 +132,16 @@ def train_prompts(n: int, seed: int) -> list[PocketPrompt]:
     return [next(source) for _ in range(n)]
 
 
-def _question(
-    benchmark: str, split: Split, number: int, kind: str, rng: random.Random, taken: set[str]
-) -> PocketQuestion:
-    first = fresh_turn(kind, split, rng, taken, hard=benchmark == "arena_hard")
+def _question(name: str, form: QuestionSet, kind: str, first: str, rng: random.Random) -> PocketQuestion:
     talk = (_user(first),)
     reference = [golden_answer(talk, rng)]
     baseline = [graded_answer(talk, _BASELINE_QUALITY, rng)]
     turns = [first]
-    if benchmark == "mt_bench":
+    if form.two_turns:
         turns.append(follow_up(first, reference[0], rng))
         reference.append(golden_answer((*talk, _assistant(reference[0]), _user(turns[1])), rng))
         baseline.append(graded_answer((*talk, _assistant(baseline[0]), _user(turns[1])), _BASELINE_QUALITY, rng))
-    value = str(recognise(talk).value) if benchmark == "gsm8k" else None
-    name = f"{benchmark}-{split}-{number}"
+    value = str(recognise(talk).value) if form.numbered else None
     return PocketQuestion(name, kind, tuple(turns), tuple(baseline), tuple(reference), value)
 
 
@@ -138,16 +149,18 @@ def _questions(benchmark: str, split: Split) -> list[PocketQuestion]:
     if benchmark not in BENCHMARKS:
         raise ValueError(f"unknown pocket benchmark {benchmark!r}; choose one of {', '.join(BENCHMARKS)}")
     taken: set[str] = set()
-    for name, sizes in BENCHMARKS.items():  # in order and up to the one asked for, so that no two share a question
+    questions: list[PocketQuestion] = []
+    for name, form in BENCHMARKS.items():
         rng = random.Random(f"pocket-{name}-{split}")
-        kinds = ("story",) if name == "gsm8k" else KINDS
+        size = form.test if split == "test" else form.dev
         questions = [
-            _question(name, split, number, kinds[number % len(kinds)], rng, taken)
-            for number in range(sizes[0] if split == "test" else sizes[1])
+            _question(f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, taken, hard=form.hard), rng)
+            for number in range(size)
+            for kind in [form.kinds[number % len(form.kinds)]]
         ]
         if name == benchmark:
-            return questions
-    raise AssertionError("unreachable: benchmark is one of BENCHMARKS")
+            break
+    return questions
 
 
 def dev_questions(benchmark: str) -> list[PocketQuestion]:

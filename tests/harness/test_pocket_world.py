@@ -184,8 +184,8 @@ def test_quality_raises_the_mean_score() -> None:
 @pytest.mark.parametrize("benchmark", list(BENCHMARKS))
 def test_benchmark_questions(benchmark: str) -> None:
     for split, questions, size in (
-        ("test", test_questions(benchmark), BENCHMARKS[benchmark][0]),
-        ("dev", dev_questions(benchmark), BENCHMARKS[benchmark][1]),
+        ("test", test_questions(benchmark), BENCHMARKS[benchmark].test),
+        ("dev", dev_questions(benchmark), BENCHMARKS[benchmark].dev),
     ):
         assert len(questions) == size and len({question.id for question in questions}) == size
         assert all(split_of(question.turns[0]) == split for question in questions)
@@ -206,7 +206,7 @@ def _baseline_score(question: PocketQuestion) -> float:
 
 
 def test_sizes_are_the_promised_ones_and_no_text_is_asked_twice() -> None:
-    assert {name: sizes[0] for name, sizes in BENCHMARKS.items()} == {
+    assert {name: form.test for name, form in BENCHMARKS.items()} == {
         "alpaca_eval": 200, "arena_hard": 120, "mt_bench": 48, "gsm8k": 150,
     }  # fmt: skip
     texts = [q.turns[0] for name in BENCHMARKS for q in (*test_questions(name), *dev_questions(name))]
