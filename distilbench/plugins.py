@@ -58,6 +58,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     Raises:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
+    from harness.prompts import SOURCES
     from judges import BENCHMARKS, JUDGES
     from judges.client.ask import ask
     from methods import METHODS
@@ -80,7 +81,9 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         if not sum(gathered.absorb(kind, module, f"the plug-in {plugin!r}") for kind in KINDS):
             names = ", ".join(name for pair in NAMES.values() for name in pair)
             raise UserError(f"the plug-in {plugin!r} defines none of {names}: nothing of it can be used.")
-    return Registry(gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], ask, TARGETS)
+    return Registry(
+        gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], SOURCES, ask, TARGETS
+    )
 
 
 def workplace(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Registry, ArtifactStore]:

@@ -73,7 +73,7 @@ def findings(recipe: str, overrides: Sequence[str], plugins: Sequence[str], runs
         yield Finding("fail", f"recipe {recipe}: {error}", "Mend the recipe; `distilbench recipe check` says the same.")
         return
     yield Finding("ok", f"recipe {recipe}: fine")
-    yield from hub(loaded)
+    yield from hub(loaded, registry)
     yield from judges(loaded, registry)
 
 
@@ -190,19 +190,18 @@ def questions() -> Iterator[Finding]:
         yield Finding("ok", text)
 
 
-def hub(recipe: Recipe) -> Iterator[Finding]:
+def hub(recipe: Recipe, registry: Registry) -> Iterator[Finding]:
     """Whether the model hub answers, where the recipe needs it."""
     import urllib.error
     import urllib.request
 
     names = [recipe.family.teacher, recipe.family.student]
     remote = [name for name in names if not name.startswith(("pocket:", "/", ".", "~")) and not Path(name).is_dir()]
-    if not remote and recipe.prompts.source != "ultrafeedback":
+    dataset = registry.sources[recipe.prompts.source].hub
+    if not remote and dataset is None:
         yield Finding("ok", "model hub: not needed by this recipe")
         return
-    needs = ", ".join(
-        dict.fromkeys([*remote, *(["UltraFeedback"] if recipe.prompts.source == "ultrafeedback" else [])])
-    )
+    needs = ", ".join(dict.fromkeys([*remote, *([dataset] if dataset else [])]))
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         yield Finding(
             "warn", f"model hub: HF_HUB_OFFLINE is set; {needs} must be in the cache", "Unset it to download."

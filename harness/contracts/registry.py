@@ -12,6 +12,7 @@ from typing import Any
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.judge import Ask, JudgeKind
 from harness.contracts.method import Method
+from harness.contracts.source import PromptSource
 from harness.contracts.target import Target
 
 
@@ -22,5 +23,6 @@ class Registry:
     methods: Mapping[str, Method]
     benchmarks: Mapping[str, Benchmark]
     judges: Mapping[str, JudgeKind[Any]]
+    sources: Mapping[str, PromptSource[Any]]
     ask: Ask
     targets: Mapping[str, Target] = field(default_factory=dict)

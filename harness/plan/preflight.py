@@ -23,12 +23,10 @@ from harness.plan import context_length as context
 from harness.plan.cost import total
 from harness.plan.plan import Plan
 from harness.prompts.contamination import Overlap, overlap
+from harness.prompts.resolve import load_prompts
 from harness.stages.context import build
-from harness.stages.prompts import load_prompts
 
 GIB = 1 << 30
-LOCAL_SOURCES = ("pocket", "jsonl", "gsm8k-train")
-"""Prompt sources that can be read without a network, so that overlap is known before anything runs."""
 
 
 @dataclass(frozen=True)
@@ -237,12 +235,10 @@ def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
 def overlaps(plan: Plan) -> list[Finding]:
     """Overlap of training prompts with each benchmark, where the prompts can be read now."""
     spec, source = plan.recipe.prompts, plan.builder.source
-    if source.source not in LOCAL_SOURCES or plan.builder.absent:
-        return [
-            Finding(False, f"overlap: prompts from {source.source!r} are read in the first stage and checked there")
-        ]
+    if source.source.hub is not None or plan.builder.absent:
+        return [Finding(False, f"overlap: prompts from {source.name!r} are read in the first stage and checked there")]
     try:
-        prompts = load_prompts(source.source, spec.n, spec.seed, spec.path, None, keep=lambda prompt: True)
+        prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
     except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
         return [Finding(True, f"training prompts: {error}", forceable=False)]
     found = [overlap(prompts, name, questions) for name, questions in plan.builder.questions.items()]

@@ -23,7 +23,7 @@ from harness.models.published_sizes import planned, stand_ins
 from harness.models.tokenizer_files import difference
 from harness.plan.cost import Pricer
 from harness.plan.training_stages import Chain
-from harness.prompts.source import planned_source
+from harness.prompts.resolve import planned_source
 from harness.recipe.recipe import Recipe
 from harness.recipe.rows import MODELS
 from harness.stages.context import build, questions_hash
@@ -61,7 +61,9 @@ class Builder:
             "teacher": planned(recipe.family.teacher),
             "student": planned(recipe.family.student),
         }
-        self.source = planned_source(recipe.prompts)
+        prompts, sources = recipe.prompts, registry.sources
+        source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
+        self.source = planned_source(source, build(source.config, prompts.config), fallback)
         self.absent: dict[str, str] = {}
         """Benchmark to why its questions are not here; stand-ins of the stated number and length are planned with."""
         self.tuned_on: str | None = None
@@ -128,10 +130,10 @@ class Builder:
 
     def prompts(self) -> Stage:
         """The training prompts, one set for all rows and seeds."""
-        spec = self.recipe.prompts
-        params = {"source": self.source.source, "n": spec.n, "seed": spec.seed, "revision": self.source.revision}
+        spec, source = self.recipe.prompts, self.source
+        params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
         params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": self.models["student"].tokenizer}
-        local = self.local("student", path=spec.path)
+        local = self.local("student", source=asdict(source.config))
         return self.add(Stage("prompts", "training prompts", params, local=local))
 
     def overlap(self) -> Stage:
@@ -165,7 +167,7 @@ class Builder:
             raise UserError("a method needs a tuned teacher: say in tuned_teacher.method which method tunes it.")
         if spec.pairs == "dataset" and not self.source.pairs:
             raise UserError(
-                f"tuned_teacher.pairs = 'dataset', but prompts from {self.source.source!r} have no rejected answers. "
+                f"tuned_teacher.pairs = 'dataset', but prompts from {self.source.name!r} have no rejected answers. "
                 "Set tuned_teacher.pairs=samples: the teacher's own answers, ranked by it."
             )
         from_dataset = spec.pairs == "dataset" or (spec.pairs == "auto" and self.source.pairs)
@@ -180,7 +182,7 @@ class Builder:
         if needs.shared_vocabulary and self.vocabulary:
             return f"needs a shared vocabulary ({self.vocabulary})"
         if "rejected" in needs.responses and not self.source.pairs:
-            return f"needs rejected answers (prompts from {self.source.source!r} have none)"
+            return f"needs rejected answers (prompts from {self.source.name!r} have none)"
         start = entry.part.start or needs.start
         below = None if start is None else self.obstacle(start)
         return below and f"starts from {start}, which {below}"

@@ -1,17 +1,54 @@
-"""Training prompts from a user's own JSON-lines file, checked line by line before anything runs."""
+"""Source ``jsonl``: a user's own JSON-lines file, checked line by line before anything runs."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.types import Message, Prompt
 
 RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
 ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class JsonlOptions:
+    """Options of the source ``jsonl``."""
+
+    path: str
+    """The file: one ``{"prompt": ..., "golden": ..., "rejected": ..., "id": ...}`` a line."""
+
+
+class JsonlPrompts(PromptSource[JsonlOptions]):
+    """The entry ``jsonl`` of SOURCES."""
+
+    name = "jsonl"
+    summary = "your own JSON-lines file, prompts.path"
+    config = JsonlOptions
+
+    def pin(self, config: JsonlOptions) -> Pin:
+        content = read_content(config.path)
+        pairs = any(prompt.golden and prompt.rejected for prompt in parse(config.path, content))
+        return Pin({"sha256": hashlib.sha256(content).hexdigest()}, pairs)
+
+    def prompts(self, config: JsonlOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
+        content = read_content(config.path)
+        # The key of the artifact was made from the content that was planned with: another content must not take it.
+        if hashlib.sha256(content).hexdigest() != identity["sha256"]:
+            raise UserError(f"prompts.path = {config.path!r} has changed since this run was planned. Run again.")
+        prompts = parse(config.path, content)
+        random.Random(seed).shuffle(prompts)
+        return prompts
+
+
+SOURCE = JsonlPrompts()
 
 
 def read_content(path: str) -> bytes:
@@ -40,7 +77,7 @@ def parse(path: str, content: bytes) -> list[Prompt]:
         try:
             prompt = _row(path, number, line.decode("utf-8"))
             if prompt.id in seen:
-                raise ValueError(f"id {prompt.id!r} is that of line {seen[prompt.id]} too")  # noqa: TRY301, told below
+                raise ValueError(f"id {prompt.id!r} is that of line {seen[prompt.id]} too")  # noqa: TRY301, reported below
         except UnicodeDecodeError as error:
             at = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
             raise UserError(f"{path}, line {number}: not UTF-8 ({at}). Save the file as UTF-8.") from error
@@ -54,21 +91,21 @@ def parse(path: str, content: bytes) -> list[Prompt]:
 def _row(path: str, number: int, line: str) -> Prompt:
     row = json.loads(line)
     if not isinstance(row, Mapping):
-        raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are told alike
+        raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are reported alike
     if "prompt" not in row:
         raise ValueError('there is no "prompt"')
     texts = {name: row.get(name) for name in ("id", "golden", "rejected")}
     for name, value in texts.items():
         if not (value is None or isinstance(value, str)):
             raise ValueError(f'"{name}" is {value!r}, not text')
-    turns = _turns(row["prompt"])
+    turns = _messages(row["prompt"])
     name = f"line-{number}" if texts["id"] is None else texts["id"]
     return Prompt(name, turns, texts["golden"], texts["rejected"], path)
 
 
-def _turns(said: Any) -> tuple[Message, ...]:
+def _messages(prompt: Any) -> tuple[Message, ...]:
     """The messages of a prompt. Raises ValueError."""
-    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(messages, list) or not messages:
         raise ValueError('"prompt" is neither text nor a list of messages')
     for message in messages:

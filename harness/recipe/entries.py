@@ -5,6 +5,7 @@ The rows are read in ``harness/recipe/rows.py``, with the same helpers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from harness.contracts.benchmark import Benchmark
 from harness.contracts.option_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
 from harness.contracts.options import Strict, read_config
 from harness.contracts.registry import Registry
+from harness.contracts.source import PromptSource
+from harness.recipe.sections import Prompts
 
 S = TypeVar("S", bound=Strict)
 
@@ -76,6 +79,49 @@ def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], l
         if not wrong:
             entries[name] = JudgeEntry(kind=kind, config=config)
     return entries, problems
+
+
+def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Problem]]:
+    """The training prompts: the section's own fields, and beside them the options of the source that it names."""
+    if not isinstance(tree, Mapping | None):
+        return read_part(Prompts, tree, ("prompts",))
+    fields = [name for name in Prompts.model_fields if name != "config"]
+    own = {key: value for key, value in (tree or {}).items() if key in fields}
+    section, problems = read_part(Prompts, own, ("prompts",))
+    name = own.get("source", Prompts().source)
+    source = registry.sources.get(name) if isinstance(name, str) else None
+    if source is None:
+        remedy = PLUGIN.format("source")
+        return None, [*problems, unknown_name("prompts.source", "source of prompts", name, registry.sources, remedy)]
+    problems += _fallback(own.get("fallback"), registry.sources)
+    others = {option for each in registry.sources.values() for option in each.config.__dataclass_fields__}
+    options = {
+        key: value
+        for key, value in (tree or {}).items()
+        # An option of another source at null undoes one that the recipe inherits.
+        if key not in fields and not (value is None and key in others - source.config.__dataclass_fields__.keys())
+    }
+    config, wrong = read_config(source.config, options, ("prompts",), fields)
+    if section is None or problems or wrong:
+        return None, problems + wrong
+    return section.model_copy(update={"config": config}), []
+
+
+def _fallback(name: object, sources: Mapping[str, PromptSource[Any]]) -> list[Problem]:
+    """A fallback must be there when the network is not, with its default options."""
+    able = {}
+    for other, source in sources.items():
+        fields = dataclasses.fields(source.config)
+        required = [
+            field
+            for field in fields
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+        if source.hub is None and not required:
+            able[other] = source
+    if name is None or (isinstance(name, str) and name in able):
+        return []
+    return [unknown_name("prompts.fallback", "source that needs no network and no options", name, able)]
 
 
 def read_part(kind: type[S], values: Any, path: Sequence[object]) -> tuple[S | None, list[Problem]]:

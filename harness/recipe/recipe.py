@@ -24,6 +24,7 @@ from harness.recipe.entries import (
     read_benchmarks,
     read_judges,
     read_part,
+    read_prompts,
 )
 from harness.recipe.for_target import SECTION, Unfit, for_target, own_mistakes, said, section_problems
 from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
@@ -89,7 +90,7 @@ class Recipe(Strict):
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
         parts = ("name", "title", "family", "prompts", "sampling", "reward", "train")
         plain: dict[str, Any] = self.model_dump(mode="json", include=set(parts))
-        plain = {part: plain[part] for part in parts}
+        plain = {part: plain[part] for part in parts} | {"prompts": self.prompts.plain()}
         if self.tuned_teacher is not None:
             tuned = self.tuned_teacher
             said = {"method": tuned.row.method, "pairs": tuned.pairs}
@@ -152,6 +153,8 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
     judges, problems = read_judges(tree.get("judges"), registry)
+    prompts, wrong = read_prompts(tree.get("prompts"), registry)
+    problems += wrong
     train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
     drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
     compute, _ = read_part(Compute, tree.get("compute"), ("compute",))
@@ -160,7 +163,14 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     problems += rows.problems
     benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
     problems += wrong
-    whole = {**tree, "methods": methods, "benchmarks": benchmarks, "judges": judges, "tuned_teacher": tuned}
+    whole = {
+        **tree,
+        "prompts": prompts or Prompts(),
+        "methods": methods,
+        "benchmarks": benchmarks,
+        "judges": judges,
+        "tuned_teacher": tuned,
+    }
     if not tree.get("benchmarks"):
         del whole["benchmarks"]
     try:

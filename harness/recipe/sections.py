@@ -89,28 +89,26 @@ class Family(Strict):
 class Prompts(Strict):
     """The training prompts."""
 
-    source: Literal["pocket", "ultrafeedback", "gsm8k-train", "jsonl"] = "pocket"
-    """Which prompts; ``jsonl`` reads ``path``."""
-    path: str | None = None
-    """File for ``source: jsonl``: one ``{"prompt": ..., "golden": ..., "rejected": ...}`` a line."""
+    source: str = "pocket"
+    """A name in SOURCES; its options stand beside it (``path`` of ``jsonl``, ``revision`` of ``ultrafeedback``)."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """All options of the source's config dataclass, as plain data; in YAML they stand in the section itself."""
     n: Count = 2048
     """How many prompts."""
-    fallback: Literal["gsm8k-train"] | None = None
-    """Used, and said in every table, when ``source`` cannot be reached."""
+    fallback: str | None = None
+    """A source that needs no network and no options: used, and noted in every table, when ``source`` cannot be
+    reached."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides which prompts are drawn; the same for all training seeds."""
-    revision: str | None = None
-    """Commit of the hub's data set; ``null``: its newest. What was used is recorded."""
     max_prompt_tokens: Count = 1800
     """Longer prompts (in the student's tokens, chat template included) are left out, as in the paper's code."""
     allow_overlap: bool = False
     """Train although a prompt equals a benchmark's test question (never for a published number)."""
 
-    @model_validator(mode="after")
-    def _path_goes_with_jsonl(self) -> Self:
-        if (self.source == "jsonl") != (self.path is not None):
-            raise ValueError("path must be given with source: jsonl, and only then")
-        return self
+    def plain(self) -> dict[str, Any]:
+        """The section as a recipe has it: the source's options beside the others."""
+        own = self.model_dump(exclude={"config"})
+        return {"source": own.pop("source")} | self.config | own
 
 
 class SamplingPart(Strict):

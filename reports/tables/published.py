@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.contracts.benchmark import Card, Metric
 from harness.plural import counted
+from harness.prompts import ultrafeedback
 from harness.stats import FEW_QUESTIONS
 from reports.tables.paper_settings import other_settings
 from results.published import Published, in_paper, published_table
@@ -26,7 +27,6 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "scaling": ("gemma-2-27b-it", "gemma-2-2b-it"),
 }
 """Family to the paper's teacher and student (Section 5.1, Table 3, Table 6)."""
-TRAINED_ON = "ultrafeedback"
 PROMPTS = 50_000
 """The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
 GPU_HOURS = "gpu_hours_a800"
@@ -161,7 +161,7 @@ def _other_training(run: Run, row: RowSpec) -> list[str]:
         return []
     prompts = _section(run.recipe, "prompts")
     source, count = prompts.get("source"), prompts.get("n")
-    said = [] if source == TRAINED_ON else [f"other training prompts ({source})"]
+    said = [] if source == ultrafeedback.SOURCE.name else [f"other training prompts ({source})"]
     if isinstance(count, int) and count < PROMPTS:
         said.append(f"trained on {count:,} prompts, the paper on about 60,000")
     if _section(run.recipe, "reward").get("shuffle"):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.prompts.jsonl import parse, read_content
-from harness.stages.prompts import load_prompts
+from harness.prompts.jsonl import SOURCE, JsonlOptions, parse, read_content
+from harness.prompts.resolve import load_prompts
 from tests.harness.test_plan import checkpoint, plan
 
 GOOD = b'{"prompt": "a", "golden": "b"}\n'
@@ -52,11 +52,16 @@ def test_a_mistake_names_file_and_line_when_the_plan_is_made(line: bytes, part: 
 def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.jsonl").write_bytes(GOOD)
-    (prompt,) = load_prompts("jsonl", 1, 0, "~/mine.jsonl", None, keep=lambda prompt: True)
+    options = JsonlOptions("~/mine.jsonl")
+    identity = SOURCE.pin(options).identity
+    (prompt,) = load_prompts(SOURCE, options, identity, seed=0, n=1)
     assert prompt.golden == "b"
+    (tmp_path / "mine.jsonl").write_bytes(GOOD + b"\n")
+    with pytest.raises(UserError, match="has changed since this run was planned"):
+        load_prompts(SOURCE, options, identity, seed=0, n=1)
     family = [f"family.{name}={checkpoint(tmp_path / name, ('a', 'b'))}" for name in ("teacher", "student")]
     made = plan("prompts={source: jsonl, path: ~/mine.jsonl, n: 1}", *family, rows=("student", "dpo"))
-    assert made.builder.source.revision
+    assert made.builder.source.pin.identity["sha256"]
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.contracts.method import Needs, any_number
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry
 from harness.errors import UserError
+from harness.prompts import SOURCES
 from harness.recipe.recipe import Recipe, load_recipe
 
 
@@ -71,6 +72,7 @@ REGISTRY = Registry(
         "gsm8k": fake(name="gsm8k", config=Questions, judged=False),
     },
     judges={"pocket": fake(config=PocketJudge), "openai": fake(config=Endpoint)},
+    sources=SOURCES,
     ask=fake(),
 )
 
@@ -233,7 +235,11 @@ def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) ->
         ("seeds=[]", ("seeds must be at least one",)),
         ("train.epochs=[", ("train.epochs", "not valid YAML")),
         ("train.micro_batch=5", ("batch_size (32) must be a multiple of micro_batch (5)",)),
-        ("prompts.source=jsonl", ("path must be given",)),
+        ("prompts.source=jsonl", ("prompts.path: is required and missing",)),
+        ("prompts.source=jsonnl", ("prompts.source", "Did you mean 'jsonl'", "gsm8k-train")),
+        ("prompts.revision=v2", ("prompts.revision: is an unknown key",)),
+        ("prompts={source: ultrafeedback, revison: v2}", ("prompts.revison", "Did you mean 'revision'")),
+        ("prompts.fallback=jsonl", ("prompts.fallback", "needs no network and no options")),
         ("train.learning_rate=.nan", ("train.learning_rate", "finite")),
         ("train.learning_rate=true", ("train.learning_rate", "must be a number")),
         ("benchmarks.gsm8k.judge=main", ("graded by rule",)),

@@ -10,11 +10,10 @@ import pytest
 from distilbench.cli.plan import show_plan
 from distilbench.cli.reproduce import execute
 from distilbench.workflows.run_record import notes
-from harness import assets
 from harness.errors import UserError
 from harness.plan.preflight import check
-from harness.prompts import source as prompt_source
-from harness.recipe.sections import Prompts
+from harness.prompts import SOURCES, gsm8k_train, ultrafeedback
+from harness.prompts.resolve import load_prompts, resolve_source
 from results.store.store import ArtifactStore
 from tests.harness.test_cli_rows import job
 from tests.harness.test_plan import changed, plan
@@ -29,10 +28,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that has UltraFeedback at two revisions."""
 
     def commit(name: str, revision: str, kind: str) -> str:
-        assert (name, kind) == (prompt_source.ULTRAFEEDBACK, "dataset")
+        assert (name, kind) == (SOURCES["ultrafeedback"].hub, "dataset")
         return COMMITS[revision]
 
-    monkeypatch.setattr(prompt_source, "hub_commit", commit)
+    monkeypatch.setattr(ultrafeedback, "hub_commit", commit)
 
 
 @pytest.fixture
@@ -40,30 +39,34 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(name: str, revision: str, kind: str) -> str:
         raise UserError(f"{name} at {revision} cannot be reached.")
 
-    monkeypatch.setattr(prompt_source, "hub_commit", commit)
+    monkeypatch.setattr(ultrafeedback, "hub_commit", commit)
 
 
 @pytest.mark.usefixtures("hub")
 def test_the_recipes_revision_is_the_one_that_is_read() -> None:
     newest, pinned = (plan("prompts.source=ultrafeedback", *more) for more in ((), ("prompts.revision=v2",)))
     revisions = [
-        [stage.params["revision"] for stage in made.stages if stage.kind == "prompts"] for made in (newest, pinned)
+        [stage.params["identity"]["revision"] for stage in made.stages if stage.kind == "prompts"]
+        for made in (newest, pinned)
     ]
     assert revisions == [["1" * 40], ["2" * 40]]
     assert "training prompts" in changed(newest, pinned)
 
 
-@pytest.mark.parametrize("source", ["pocket", "gsm8k-train"])
-def test_a_revision_of_what_has_none_is_refused(source: str) -> None:
-    with pytest.raises(UserError, match=r"prompts\.revision = 'v2' goes with prompts\.source = 'ultrafeedback' only"):
-        prompt_source.resolve_source(Prompts.model_validate({"source": source, "revision": "v2"}))
+def test_an_option_of_another_source_can_be_taken_back() -> None:
+    assert plan("prompts.revision=null", rows=("student",)).recipe.prompts.config == {}
+
+
+def test_too_few_prompts_are_counted() -> None:
+    with pytest.raises(UserError, match=r"source 'pocket' has only 0 prompts of at most .* \(\d{4,} in all\)"):
+        load_prompts(SOURCES["pocket"], None, {}, seed=0, n=1, keep=lambda prompt: False)
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
     """The remedy is named, and --force does not help."""
-    with pytest.raises(UserError, match=r"cannot be reached\. Or set prompts\.fallback=gsm8k-train"):
-        prompt_source.resolve_source(Prompts.model_validate({"source": "ultrafeedback"}))
+    with pytest.raises(UserError, match=r"cannot be reached\. Or set prompts\.fallback to a source"):
+        resolve_source(SOURCES["ultrafeedback"], ultrafeedback.UltraFeedbackOptions())
     made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
     with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
         execute(made, force=True)
@@ -76,7 +79,7 @@ def test_a_plan_says_that_the_fallback_is_used(
 ) -> None:
     train = tmp_path / "train.jsonl"
     train.write_text("".join(json.dumps({"question": f"{n}?", "answer": "#### 1"}) + "\n" for n in range(4)))
-    monkeypatch.setattr(assets, "locate", lambda name: train)
+    monkeypatch.setattr(gsm8k_train, "locate", lambda name: train)
     said = "training prompts: gsm8k-train instead of ultrafeedback, which could not be reached"
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
     assert not show_plan(made), "a remark, and no problem"
@@ -96,7 +99,7 @@ def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
     def missing(name: str) -> Path:
         raise UserError(f"asset {name!r} is missing")
 
-    monkeypatch.setattr(assets, "locate", missing)
+    monkeypatch.setattr(gsm8k_train, "locate", missing)
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
     found = check(made.plan, made.registry, made.plan.stages, made.runs, made.store)
     assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")

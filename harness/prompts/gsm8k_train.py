@@ -1,0 +1,40 @@
+"""Source ``gsm8k-train``: grade-school-math's training questions, with their worked solutions as golden answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.assets import locate
+from harness.contracts.source import PromptSource
+from harness.types import Prompt
+
+
+@dataclass(frozen=True)
+class Gsm8kTrainOptions:
+    """None: the file is pinned by the asset manifest."""
+
+
+class Gsm8kTrain(PromptSource[Gsm8kTrainOptions]):
+    """The entry ``gsm8k-train`` of SOURCES."""
+
+    name = "gsm8k-train"
+    summary = "GSM8K's 7,473 training questions with worked solutions; a pinned asset"
+    config = Gsm8kTrainOptions
+    assets = ("gsm8k/train.jsonl",)
+
+    def prompts(self, config: Gsm8kTrainOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
+        lines = locate(self.assets[0]).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        prompts = [
+            Prompt(f"{self.name}/{i}", ({"role": "user", "content": row["question"]},), row["answer"], None, self.name)
+            for i, row in enumerate(rows)
+        ]
+        random.Random(seed).shuffle(prompts)
+        return prompts
+
+
+SOURCE = Gsm8kTrain()

@@ -1,0 +1,86 @@
+"""The source of training prompts that a run really uses: the recipe's, pinned, or its fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contracts.source import Pin, PromptSource
+from harness.errors import UserError
+from harness.types import Prompt
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """A source with its options, and what pins its content."""
+
+    source: PromptSource[Any]
+    config: Any
+    pin: Pin
+    note: str | None = None
+    """What a reader of the table must know: that the fallback was used."""
+    absent: str = ""
+    """Why the source cannot be reached. A plan goes on without it; nothing can run."""
+
+    @property
+    def name(self) -> str:
+        """Its name in SOURCES."""
+        return self.source.name
+
+    @property
+    def pairs(self) -> bool:
+        """Whether its prompts come with a chosen and a rejected answer."""
+        return self.pin.pairs
+
+
+def resolve_source(source: PromptSource[Any], config: Any, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
+    """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
+
+    Raises UserError where neither can be read.
+    """
+    try:
+        return ResolvedSource(source, config, source.pin(config))
+    except UserError as error:
+        if source.hub is None:  # a mistake in the user's own file, which no fallback may hide
+            raise
+        if fallback is None:
+            raise UserError(f"{error} Or set prompts.fallback to a source that needs no network.") from error
+    note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
+    if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
+        note += f" ({options})"
+    config = fallback.config()
+    return ResolvedSource(fallback, config, fallback.pin(config), note)
+
+
+def planned_source(source: PromptSource[Any], config: Any, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
+    """``resolve_source``, or a placeholder to plan with where a data set of the hub cannot be reached now."""
+    try:
+        return resolve_source(source, config, fallback)
+    except UserError as error:
+        if source.hub is None:
+            raise
+        return ResolvedSource(source, config, Pin({}, source.pairs), absent=str(error))
+
+
+def load_prompts(
+    source: PromptSource[Any],
+    config: Any,
+    identity: Mapping[str, Any],
+    seed: int,
+    n: int,
+    keep: Callable[[Prompt], bool] = lambda prompt: True,
+) -> list[Prompt]:
+    """The first n prompts that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
+    prompts: list[Prompt] = []
+    seen = 0
+    for prompt in source.prompts(config, identity, seed):  # may be endless
+        seen += 1
+        if keep(prompt):
+            prompts.append(prompt)
+        if len(prompts) == n:
+            return prompts
+    raise UserError(
+        f"prompts.n = {n}, but source {source.name!r} has only {len(prompts)} prompts of at most "
+        f"prompts.max_prompt_tokens ({seen} in all). Set prompts.n to at most that."
+    )
