@@ -18,7 +18,6 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.contracts.benchmark import Benchmark
-    from results.store.store import ArtifactStore
 
 FOLDERS = ("methods", "judges", "results", "reports", "recipes")
 KINDS = ("methods", "benchmarks", "judges")
@@ -84,18 +83,6 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     return Registry(
         gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], SOURCES, ask, TARGETS
     )
-
-
-def workplace(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Registry, ArtifactStore]:
-    """Registry and store, as worker processes make them for themselves (``functools.partial`` of this is picklable).
-
-    Workers log as the command does: ``verbose`` is how many ``-v`` it was given.
-    """
-    from distilbench.cli.logs import start_logging
-    from results.store.store import ArtifactStore
-
-    start_logging(verbose)
-    return load_registry(plugins), ArtifactStore(store)
 
 
 class Gathered:

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from distilbench.cli.progress import Display
-from distilbench.plugins import load_registry, workplace
+from distilbench.cli.screen import Display
+from distilbench.plugins import load_registry
+from distilbench.workflows.workers import set_up_worker
 from harness.plan.plan import Plan, make_plan
 from harness.pocket.world import score, test_questions
 from harness.recipe.recipe import load_recipe
@@ -66,7 +67,7 @@ def control(row: str, changes: tuple[str, ...], seeds: list[int], runs: Path) ->
     plan = make_plan(load_recipe("pocket", overrides, registry), registry, ("student", row))
     store = ArtifactStore(runs / "store")
     with Display() as display:
-        run(plan, store, runs / "ledger.sqlite", partial(workplace, (PLUGIN,), runs / "store"), display)
+        run(plan, store, runs / "ledger.sqlite", partial(set_up_worker, (PLUGIN,), runs / "store"), display)
     return [compare(plan, store, row, seed) for seed in seeds]
 
 

@@ -60,7 +60,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("distilbench",),
     ("distilbench.cli",),
 )
-APART = (("methods", "judges"), ("judges", "methods"), ("reports", "methods"), ("reports", "judges"), ("results", "judges"))
+APART = (
+    ("methods", "judges"),
+    ("judges", "methods"),
+    ("reports", "methods"),
+    ("reports", "judges"),
+    ("results", "judges"),
+)
 """The second folder is lower, or beside, and yet not for the first: training cannot peek at evaluation, and a table
 can be made again without a benchmark's or a method's code."""
 
@@ -69,8 +75,36 @@ LINES, BODY, PARAMETERS, MODULES = 600, 60, 8, 12
 PRODUCT_LINES = 28_000
 
 HEAVY = frozenset(
-    "accelerate aiohttp datasets httpx huggingface_hub jinja2 lm_eval matplotlib numpy openai pandas peft pooch psutil "
-    "pyarrow rich ruamel safetensors scipy sklearn sqlite3 statsmodels tokenizers torch transformers trl typer yaml".split()
+    [
+        "accelerate",
+        "aiohttp",
+        "datasets",
+        "httpx",
+        "huggingface_hub",
+        "jinja2",
+        "lm_eval",
+        "matplotlib",
+        "numpy",
+        "openai",
+        "pandas",
+        "peft",
+        "pooch",
+        "psutil",
+        "pyarrow",
+        "rich",
+        "ruamel",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "sqlite3",
+        "statsmodels",
+        "tokenizers",
+        "torch",
+        "transformers",
+        "trl",
+        "typer",
+        "yaml",
+    ]
 )
 """Libraries that a function may import for itself, so that the light commands stay light."""
 
@@ -126,7 +160,12 @@ OURS = [one for one in IMPORTS if one.target.split(".")[0] in FOLDERS]
 
 def layer(module: str) -> int:
     """Place of a module in LAYERS: the longest prefix decides."""
-    found = [(len(prefix), place) for place, row in enumerate(LAYERS) for prefix in row if (module + ".").startswith(prefix + ".")]
+    found = [
+        (len(prefix), place)
+        for place, row in enumerate(LAYERS)
+        for prefix in row
+        if (module + ".").startswith(prefix + ".")
+    ]
     assert found, f"{module} is in no layer: add its package to LAYERS"
     return max(found)[1]
 
@@ -275,7 +314,12 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
     }
     assert all(tables.values())
     names = {name: table for table, mapping in tables.items() for name in mapping}
-    found = [f"{module}:{line} {names[text]} {text!r}" for module, tree in TREES.items() for line, text in compared(tree) if text in names]
+    found = [
+        f"{module}:{line} {names[text]} {text!r}"
+        for module, tree in TREES.items()
+        for line, text in compared(tree)
+        if text in names
+    ]
     assert not found, "\n".join(found)
     assert list(compared(ast.parse('if x == "dpo" or x in ("kd",) or "ipo" in y: pass'))) == [(1, "dpo"), (1, "kd")]
 
@@ -314,7 +358,12 @@ def test_files_and_functions_stay_readable(file: Path) -> None:
 
 
 def test_the_product_stays_small() -> None:
-    web = [file for folder in FOLDERS for end in ("js", "css", "jinja", "html") for file in (ROOT / folder).rglob(f"*.{end}")]
+    web = [
+        file
+        for folder in FOLDERS
+        for end in ("js", "css", "jinja", "html")
+        for file in (ROOT / folder).rglob(f"*.{end}")
+    ]
     lines = sum(file.read_text(encoding="utf-8").count("\n") for file in [*FILES, *web])
     assert lines <= PRODUCT_LINES, f"{lines} lines"
 

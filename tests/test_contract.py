@@ -110,13 +110,13 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every target that fits; what is missing is told, and nothing could be started."""
-    from distilbench.cli.plan import findings, show_plans
-    from distilbench.cli.reproduce import prepare_all
+    from distilbench.cli.reproduce import show_plan
+    from distilbench.workflows.plan import plan
 
     wanted = "all" if name != "pocket" else "table1,table6"  # pocket's prompts are here: overlap is checked each time
-    jobs, unfit = prepare_all(wanted, name, None, (None, None), None, tmp_path / "runs")
-    assert len(jobs) + len(unfit) == (len(find_targets("all")) if wanted == "all" else 2)
-    stands = show_plans(jobs)
+    work = plan(wanted, name, runs=tmp_path / "runs")
+    assert len(work.runs) + len(work.unfit) == (len(find_targets("all")) if wanted == "all" else 2)
+    stands = show_plan(work)
     said = " ".join(capsys.readouterr().out.split())
     bill = (
         r"to do: [\d,]+ responses, [\d,.]+ M model tokens, [\d,]+ judge calls \([\d,.]+ M tokens\), judge cost (\$|unk)"
@@ -127,10 +127,9 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
         assert re.search(
             r"GPU-hours: about [\d,]+ on \S+ \(.*memory: about \d+ GiB to train a row in one process", said
         )
-        assert "sizes as stated in harness/models/published_sizes.json, files not here:" in said
-    found = findings(jobs)
-    assert bool([each for each in found if not each.forceable]) == (name != "pocket")
-    assert not [each.text for each in found if each.text.startswith("context:")]
+        assert "sizes as in harness/models/published_sizes.json, files not here:" in said
+    assert bool([each for each in work.findings if not each.forceable]) == (name != "pocket")
+    assert not [each.text for each in work.findings if each.text.startswith("context:")]
     assert not (tmp_path / "runs").exists()
 
 

@@ -6,15 +6,8 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli import assets, doctor
-from distilbench.cli import check_method as checking
-from distilbench.cli import compare_judges as comparing
-from distilbench.cli import eval as evaluating
-from distilbench.cli import import_export as exchange
-from distilbench.cli import judge as judging
-from distilbench.cli import recipe as recipes
-from distilbench.cli import report as showing
-from distilbench.cli import reproduce as running
+from distilbench.cli import answers, check, compare_judges, doctor, evaluate, judge, report, reproduce
+from distilbench.cli import list as listing
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -64,22 +57,13 @@ def distilbench(
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""
-    from distilbench.cli.logs import start_logging
     from distilbench.plugins import check_folders
+    from distilbench.workflows.workers import start_logging
 
     start_logging(verbose)
     if context.invoked_subcommand != "doctor":  # which reports the same thing among others
         check_folders()
 
 
-running.register(app)
-evaluating.register(app)
-showing.register(app)
-exchange.register(app)
-comparing.register(app)
-app.add_typer(recipes.app, name="recipe")
-app.command()(doctor.doctor)
-app.add_typer(assets.app, name="assets")
-app.command("check-method")(checking.check_method)
-app.add_typer(judging.app, name="judge")
-app.command("pocket-judge")(judging.pocket_judge)
+for commands in (reproduce, evaluate, report, answers, compare_judges, listing, doctor, check, judge):
+    commands.register(app)

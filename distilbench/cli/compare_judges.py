@@ -23,8 +23,9 @@ from distilbench.cli.judge_specs import (
     refuse_for_annotations,
     split,
 )
-from distilbench.cli.options import MaxCost, Plugins, Runs, check_runs, words
+from distilbench.cli.options import MaxCost, Plugins, Runs, words
 from distilbench.workflows.compared import FOLDER, check_names, check_people, compared_again, keep_options, people
+from distilbench.workflows.plan import check_runs
 from harness.errors import UserError
 from harness.plural import counted
 

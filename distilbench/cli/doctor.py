@@ -1,4 +1,4 @@
-"""``doctor``: what this machine has, one line each, with the remedy for what it lacks."""
+"""``doctor`` and ``assets``: what this machine has and lacks, and the files of the official question sets."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
 
 from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.assets import Standing
     from harness.contracts.registry import Registry
     from harness.recipe.recipe import Recipe
 
 GIB = 1 << 30
 _TIMEOUT = 3.0
 """Seconds to wait for the model hub."""
+
+
+files = typer.Typer(
+    no_args_is_help=True,
+    help="Fetch and check the files of the official question sets. They are looked for in the folder that the "
+    "environment variable DISTILBENCH_ASSETS names, then in the user's cache; none of them ships with distilbench.",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,12 @@ class Finding:
     remedy: str = ""
 
 
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(doctor)
+    app.add_typer(files, name="assets")
+
+
 def doctor(
     recipe: RecipeName = "pocket", overrides: Overrides = None, plugins: Plugins = None, runs: Runs = Path("runs")
 ) -> None:
@@ -42,7 +58,6 @@ def doctor(
 
     Every line is ok, warn or fail, with what to do about it. Exit code 1 when one fails.
     """
-    from rich.console import Console
     from rich.text import Text
 
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -237,3 +252,92 @@ def judges(recipe: Recipe, registry: Registry) -> Iterator[Finding]:
             yield Finding("fail", f"judge {name} ({entry.kind}): {wrong}", "Start it, or name another under judges.")
         else:
             yield Finding("ok", f"judge {name} ({entry.kind}): {judge.model} at {judge.endpoint}")
+
+
+def complete_asset(incomplete: str) -> list[str]:
+    """Names in the manifest."""
+    from harness.assets import manifest
+
+    return [name for name in manifest() if name.startswith(incomplete)]
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="Files; default: all.", autocompletion=complete_asset)]
+
+
+@files.command()
+def status(names: Names = None) -> None:
+    """Say of every file whether it is there and the pinned one (unchanged files are not read again)."""
+    from harness.assets import status as standings
+
+    show(standings(names))
+
+
+@files.command()
+def verify(names: Names = None) -> None:
+    """Read every file again and compare its sha256 with the pinned one. Exit code 1 when one is wrong or missing."""
+    from harness.assets import verify as standings
+
+    if any(each.state != "ok" for each in show(standings(names))):
+        raise typer.Exit(1)
+
+
+@files.command()
+def pull(names: Names = None) -> None:
+    """Download what is missing from its pinned public source, checked by sha256. Exit code 1 when one is missing."""
+    from harness.assets import pull as fetch
+
+    with downloads() as advance:
+        found = fetch(names, advance)
+    if any(each.state != "ok" for each in show(found)):
+        raise typer.Exit(1)
+
+
+@files.command()
+def rebuild(
+    fetch: Annotated[bool, typer.Option("--fetch", help="Pull missing sources first (some 110 MB).")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; default: the assets folder.")] = None,
+) -> None:
+    """Compute the reconstructed length-control files again from their pinned sources.
+
+    Exit code 1 when a source is missing or a value differs from the pinned file.
+    """
+    from judges.benchmarks.alpaca_eval.recover_difficulties import rebuild as compute
+
+    with downloads() as advance:
+        found = compute(folder, fetch, advance)
+    for each in found:
+        typer.echo(f"{each.file}  {each.state}: {each.message}")
+    if any(each.state in ("different", "source missing") for each in found):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar per file that comes down, for as long as the ``with`` block lasts."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+        def advance(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(file)
+            progress.update(tasks[file], completed=done, total=total)
+
+        yield advance
+
+
+def show(standings: list[Standing]) -> list[Standing]:
+    """One line per file, and for what is not fine what to do."""
+    if not standings:
+        raise UserError("no such asset: `distilbench assets status` lists them.")
+    width = max(len(each.file) for each in standings)
+    for each in standings:
+        typer.echo(f"{each.file:<{width}}  {each.state:<8}{each.path or ''}")
+    for each in standings:
+        if each.message:
+            typer.echo(f"\n{each.message}", err=True)
+    good = sum(each.state == "ok" for each in standings)
+    typer.echo(f"{good} of {len(standings)} files are there and whole", err=True)
+    return standings

@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from judges.kinds.openai.catalogue import JudgeModel
     from judges.ledger.ledger import Ledger
 
-app = typer.Typer(help="Judges: the models known by name, what the ledger holds of them, whether they changed.")
+judges = typer.Typer(help="Judges: the models known by name, what the ledger holds of them, whether they changed.")
 LedgerFile = Annotated[
     Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; default: ledger.sqlite under --runs.")
 ]
 
 
-@app.command("list")
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(judges, name="judge")
+    app.command("pocket-judge")(pocket_judge)
+
+
+@judges.command("list")
 def list_models() -> None:
     """The judge models known by name: price and where it was read, context, quirks, retirement and substitute."""
-    from distilbench.cli.report import show_table
+    from distilbench.cli.screen import show_rows
     from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
 
-    show_table("models at OpenAI (dollars per million prompt / completion tokens)", [_line(m) for m in MODELS.values()])
+    show_rows("models at OpenAI (dollars per million prompt / completion tokens)", [_line(m) for m in MODELS.values()])
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
@@ -53,7 +59,7 @@ def _line(model: JudgeModel) -> tuple[str, ...]:
     return model.id, cost, f"{model.context:,} tokens", ", ".join(said), end, model.note
 
 
-@app.command()
+@judges.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
     """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; what has no verdict, and why."""
     from judges.ledger.ledger import Ledger
@@ -66,7 +72,7 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
 
 
 def _show_replies(ledger: Ledger) -> None:
-    from distilbench.cli.report import show_table
+    from distilbench.cli.screen import show_rows
 
     rows, total, unpriced = [], 0.0, 0
     for line in ledger.served():
@@ -77,7 +83,7 @@ def _show_replies(ledger: Ledger) -> None:
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
         rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
         total, unpriced = total + line.dollars, unpriced + line.unpriced
-    show_table("replies", rows or [("none",)])
+    show_rows("replies", rows or [("none",)])
     dollars, calls = ledger.lost()
     typer.echo(
         f"cost so far: ${total + dollars:.4f}"
@@ -89,18 +95,18 @@ def _show_replies(ledger: Ledger) -> None:
 
 def _show_owed(ledger: Ledger) -> None:
     """Coverage, failures and batch jobs."""
-    from distilbench.cli.report import show_table
+    from distilbench.cli.screen import show_rows
 
     covered = [
         (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({_percent(have, wanted)})")
         for (endpoint, model), (have, wanted) in ledger.coverage().items()
     ]
-    show_table("coverage", covered or [("nothing asked yet",)])
+    show_rows("coverage", covered or [("nothing asked yet",)])
     failed = [(kind, counted(count, "request")) for kind, count in ledger.failures().items()]
-    show_table("failures (the last call of each request without a reply)", failed or [("none",)])
+    show_rows("failures (the last call of each request without a reply)", failed or [("none",)])
     jobs = [(job.id or "not known yet", job.model, counted(len(job.keys), "request")) for job in ledger.batches()]
     if jobs:
-        show_table("open batch jobs", jobs)
+        show_rows("open batch jobs", jobs)
 
 
 def _percent(part: int, whole: int) -> str:
@@ -110,7 +116,7 @@ def _percent(part: int, whole: int) -> str:
 
 def _show_judgments(runs: Path) -> None:
     """Finished judge stages: how many judgments, and why some have no verdict."""
-    from distilbench.cli.report import show_table
+    from distilbench.cli.screen import show_rows
     from results.store.store import ArtifactStore
 
     store = ArtifactStore(runs / "store")
@@ -122,7 +128,7 @@ def _show_judgments(runs: Path) -> None:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:5])
         count = int(measured.get("judgments", 0))
         rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", _plain(why)))
-    show_table("finished stages", sorted(rows) or [("none",)])
+    show_rows("finished stages", sorted(rows) or [("none",)])
 
 
 def _plain(text: str) -> str:
@@ -130,7 +136,7 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
-@app.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")
+@judges.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")
 def canary(
     judge: Annotated[str, typer.Option(help="As for `eval`: NAME@URL, a known model's id, pocket, {kind: ...}.")],
     ledger: LedgerFile = None,
@@ -144,8 +150,8 @@ def canary(
     """
     from functools import partial
 
-    from distilbench.cli.model_specs import JUDGE, judge_entry
     from distilbench.plugins import load_registry
+    from distilbench.workflows.specs import JUDGE, judge_entry
     from harness.contracts.judge import AskOptions, JudgeError
     from harness.contracts.option_errors import RecipeError
     from harness.errors import UserError

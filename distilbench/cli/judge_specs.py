@@ -95,7 +95,7 @@ def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[st
 
 def judge_of(text: str, run: Run, registry: Registry) -> dict[str, Any]:
     """One judge's entry: of the run's recipe by its name, ``KIND:MODEL``, or as ``eval --judge`` reads it."""
-    from distilbench.cli.model_specs import judge_entry
+    from distilbench.workflows.specs import judge_entry
 
     own = run.recipe.get("judges", {})
     if text in own:

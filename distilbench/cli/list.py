@@ -1,10 +1,14 @@
-"""What ``list methods`` says of a method: whose answers it learns from, what the teacher tells it, what it needs."""
+"""``list`` and ``recipe``: what a recipe may name, and a recipe with every default written out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from distilbench.cli.options import Overrides, Plugins, RecipeArgument
 from harness.contracts.options import config_values, explanations
 
 if TYPE_CHECKING:
@@ -49,14 +53,14 @@ def signal(method: Method) -> str:
 
 def besides(method: Method) -> list[str]:
     """The other needs, and what the method can do beyond one training."""
-    asked = method.needs
+    needs = method.needs
     said = {
-        "shared vocabulary": asked.shared_vocabulary,
-        "reference": asked.reference,
-        f"starts from {asked.start}": asked.start is not None,
-        "can have rounds": asked.rounds,
+        "shared vocabulary": needs.shared_vocabulary,
+        "reference": needs.reference,
+        f"starts from {needs.start}": needs.start is not None,
+        "can have rounds": needs.rounds,
     }
-    own = [f"sampling.{name} = {value:g}" for name, value in asked.sampling.items()]
+    own = [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
     return [text for text, holds in said.items() if holds] + own
 
 
@@ -76,21 +80,72 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def print_details(methods: Sequence[Method]) -> None:
-    """A block for each method."""
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
+class What(StrEnum):
+    """What ``list`` can list."""
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    for method in methods:
-        console.print(Text(f"{method.name}  {method.title}", style="bold"))
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column()
-        for what, text in details(method):
-            table.add_row(Text(what), Text(text))
-        console.print(Padding(table, (0, 0, 1, 2)))
+    methods = "methods"
+    benchmarks = "benchmarks"
+    judges = "judges"
+    recipes = "recipes"
+    targets = "targets"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
+    recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
+    recipes.command("show", epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")(show)
+    recipes.command("check", epilog="Example: distilbench recipe check mine.yaml")(check)
+    app.add_typer(recipes, name="recipe")
+
+
+def list_names(
+    what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None,
+    plugins: Plugins = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Of methods: the paper, and every option with its default.")
+    ] = False,
+) -> None:
+    """List methods, benchmarks, judges, recipes and targets."""
+    from distilbench.cli.screen import show_rows
+    from distilbench.plugins import load_registry
+    from harness.recipe.yaml_source import read_source, shipped
+    from reports.targets import TARGETS
+
+    registry = load_registry(plugins or ())
+    metrics = {name: ", ".join(metric.id for metric in each.metrics) for name, each in registry.benchmarks.items()}
+    tables: dict[What, Sequence[tuple[str, ...]]] = {
+        What.methods: [row(method) for method in registry.methods.values()],
+        What.benchmarks: [
+            (name, "needs a judge" if each.judged else "graded by rule", metrics[name])
+            for name, each in registry.benchmarks.items()
+        ],
+        What.judges: [(name, kind.summary) for name, kind in registry.judges.items()],
+        What.recipes: [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()],
+        What.targets: [(name, target.label, target.title) for name, target in TARGETS.items()],
+    }
+    for each in [what] if what else list(What):
+        if each is What.methods and verbose:
+            for method in registry.methods.values():
+                show_rows(f"{method.name}  {method.title}", details(method), width=120)
+        else:
+            show_rows(str(each.value), tables[each], HEADS if each is What.methods else ())
+
+
+def show(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
+    """Print a recipe as YAML, with what it extends, --set and every default. The output is itself a recipe."""
+    from distilbench.plugins import load_registry
+    from harness.recipe.recipe import load_recipe
+
+    typer.echo(load_recipe(recipe, overrides or [], load_registry(plugins or ())).to_yaml(), nl=False)
+
+
+def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
+    """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
+    from distilbench.plugins import load_registry
+    from harness.plural import counted
+    from harness.recipe.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
+    parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
+    typer.echo(f"{recipe}: fine ({', '.join(counted(len(part), noun) for part, noun in parts)})")

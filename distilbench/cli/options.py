@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from distilbench.workflows.plan import RunOptions
+
+ALL = "all"
+"""Completes ``--methods``: every row."""
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -43,6 +51,9 @@ RecipeName = Annotated[
         "--recipe", "-r", help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe
     ),
 ]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe: train.learning_rate=1e-6."),
@@ -53,8 +64,6 @@ Plugins = Annotated[
         "--plugin", metavar="FILE", help="A Python file (or module) with METHOD, BENCHMARK or JUDGE of yours."
     ),
 ]
-ALL = "all"
-"""In ``--methods``: every row of the recipe, and every method that there is."""
 Methods = Annotated[
     str | None,
     typer.Option(
@@ -92,13 +101,25 @@ Runs = Annotated[
 ]
 
 
-def check_runs(runs: Path) -> None:
-    """Raises UserError when ``--runs``, the store in it, or a folder above it is something else than a folder."""
-    from harness.errors import UserError
+Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
 
-    for place in (runs / "store", runs, *runs.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"--runs {str(runs)!r}: {str(place)!r} is a file, not a folder. Name a folder, old or new.")
+
+def run_options(
+    overrides: list[str] | None,
+    methods: str | None,
+    seeds: str | None,
+    plugins: list[str] | None,
+    runs: Path,
+    max_cost: float | None,
+    baseline: str | None,
+) -> RunOptions:
+    """Options of the command line as keyword arguments of ``distilbench.workflows``."""
+    options: RunOptions = {"set": overrides or [], "methods": words(methods), "plugins": plugins or [], "runs": runs}
+    try:
+        options["seeds"] = [int(seed) for seed in words(seeds)]
+    except ValueError as error:
+        raise UserError(f"--seeds {seeds}: must be whole numbers, separated by commas.") from error
+    return {**options, "max_cost": max_cost, "baseline": baseline}
 
 
 def words(text: str | None) -> list[str]:

@@ -1,21 +1,16 @@
-"""``plan``, ``run`` and ``reproduce``: the commands that look at, or do, what a recipe says.
-
-Several targets (``reproduce all``) are several plans over one store, run together: what they share is done once.
-"""
+"""``plan``, ``run`` and ``reproduce``: what a recipe would do, and doing it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distilbench.cli.options import (
-    ALL,
     Baseline,
+    Force,
     MaxCost,
     Methods,
     MinCoverage,
@@ -25,49 +20,21 @@ from distilbench.cli.options import (
     Runs,
     Seeds,
     Target,
-    check_runs,
-    words,
+    run_options,
 )
-from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from rich.console import Console
 
-    from harness.contracts.registry import Registry
-    from harness.plan.plan import Plan
-    from harness.plan.preflight import Finding
-    from harness.recipe.recipe import Recipe
-    from harness.run.scheduler import Outcome
-    from results.run.record import Run
-    from results.store.store import ArtifactStore
+    from distilbench.workflows.finished_run import FinishedRun
+    from distilbench.workflows.plan import WorkPlan
+    from harness.contracts.stage import Stage
 
-Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that the three commands share: what is asked for, and where its artifacts lie."""
-
-    recipe: Recipe
-    registry: Registry
-    plan: Plan
-    store: ArtifactStore
-    runs: Path
-    plugins: tuple[str, ...]
-    target: str = "table1"
-    """A name in ``reports.targets.TARGETS``."""
-
-    @property
-    def folder(self) -> Path:
-        """``runs/NAME``: ``report/``, and a folder per target."""
-        return self.runs / self.recipe.name
-
-    @property
-    def place(self) -> Path:
-        """``runs/NAME/TARGET``: ``run.json``."""
-        from results.run.record import place
-
-        return place(self.folder, self.target)
+KINDS = (
+    *("prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"),
+    *("answer", "judge", "score"),
+)
+"""Kinds of stages in the order of the data; others follow."""
 
 
 def register(app: typer.Typer) -> None:
@@ -89,19 +56,16 @@ def plan(
     baseline: Baseline = None,
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
 ) -> None:
-    """Show the stages of a run, which of them are done, what the rest will cost, and what stands in the way.
+    """Show the stages of a run, which of them are done, what the rest costs, and what stands in the way.
 
-    Nothing is trained, generated or asked; PyTorch is not even loaded.
+    Nothing is trained, generated or asked.
     """
-    from distilbench.cli.plan import show_plans, show_stages
+    from distilbench.workflows.plan import plan as make
 
-    asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
-    jobs, unfit = prepare_all(target, recipe, *asked)
-    for job in jobs if every else ():
-        show_stages(job)
-    problems = show_plans(jobs)
-    say_unfit(unfit)
-    if problems:
+    work = make(target, recipe, **run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline))
+    if every:
+        show_stages(work)
+    if show_plan(work):
         raise typer.Exit(1)
 
 
@@ -116,12 +80,17 @@ def run(
     baseline: Baseline = None,
     force: Force = False,
 ) -> None:
-    """Do what a recipe says: sample, reward, train, answer, judge, score. What is done already is not done again.
+    """Run a recipe: sample, reward, train, answer, judge, score. Nothing is done twice.
 
     Stop it whenever you like: the same command goes on where it was.
     """
-    job = prepare("table1", recipe, judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs)
-    finish(execute(job, force))
+    from distilbench.cli.screen import Display
+    from distilbench.workflows.reproduce import run as run_recipe
+
+    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline)
+    with Display() as display:
+        finished = run_recipe(recipe, force=force, listener=display, **options)
+    finish(finished)
 
 
 def reproduce(
@@ -137,177 +106,147 @@ def reproduce(
     baseline: Baseline = None,
     force: Force = False,
 ) -> None:
-    """Reproduce tables and figures of the paper: run what is missing, print them, write them in several formats.
+    """Reproduce tables and figures of the paper: run what is missing, print them, write them to runs/NAME/report.
 
-    One target, several with commas between them, or all. The files go to runs/NAME/report. A second time there is
-    nothing to compute.
+    One target, several with commas between them, or all.
     """
-    from distilbench.cli.report import write_target
+    from distilbench.cli.report import show_tables
+    from distilbench.cli.screen import Display
+    from distilbench.workflows.reproduce import reproduce as reproduce_targets
 
-    asked = judged(overrides, max_cost, baseline), (methods, seeds), plugins, runs
-    jobs, unfit = prepare_all(target, recipe, *asked)
-    outcome = execute_all(jobs, force)
-    for job in jobs:
-        coverage = job.recipe.statistics.min_coverage if min_coverage is None else min_coverage
-        write_target(job.folder, job.store, job.target, coverage)
-    say_shared(jobs)
-    say_unfit(unfit)
-    finish(outcome)
-
-
-def judged(overrides: list[str] | None, max_cost: float | None, baseline: str | None) -> list[str]:
-    """``--set`` options with those that ``--max-cost`` and ``--baseline`` stand for."""
-    own = {"ask.max_cost": max_cost, "baseline": baseline}
-    return [*(overrides or []), *(f"{path}={value}" for path, value in own.items() if value is not None)]
+    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline)
+    with Display() as display:
+        finished = reproduce_targets(
+            target, recipe, min_coverage=min_coverage, force=force, listener=display, **options
+        )
+    finish(finished, lambda: show_tables(finished, min_coverage))
 
 
-def prepare(
-    target: str,
-    recipe: str,
-    overrides: list[str] | None,
-    chosen: tuple[str | None, str | None],
-    plugins: list[str] | None,
-    runs: Path,
-) -> Job:
-    """Read everything and make the plan. ``chosen``: the options ``--methods`` and ``--seeds`` as given.
-
-    Raises Unfit for a target that this recipe does not fit.
-    """
-    from distilbench.plugins import load_registry
-    from distilbench.workflows.run_record import rows_of
-    from harness.plan.plan import make_plan
-    from harness.recipe.recipe import load_recipe
-    from reports.targets import find_target
-    from results.store.store import ArtifactStore
-
-    check_runs(runs)
-    methods, seeds = chosen
-    wanted = find_target(target)
-    changes = [*(overrides or []), *([f"seeds=[{seeds}]"] if seeds else [])]
-    registry = load_registry(plugins or ())
-    loaded = load_recipe(recipe, with_chosen(changes, words(methods), registry), registry, wanted)
-    if loaded.baseline is not None and (both := both_orders(loaded)):
-        loaded = load_recipe(recipe, with_chosen([*both, *changes], words(methods), registry), registry, wanted)
-    made = make_plan(loaded, registry, rows_of(wanted, loaded, words(methods)))
-    return Job(loaded, registry, made, ArtifactStore(runs / "store"), runs, tuple(plugins or ()), target)
+def show_stages(work: WorkPlan) -> None:
+    """One line per stage: done or to do, key, label, and the stages it reads."""
+    labels = {stage.key: stage.label for stage in work.stages}
+    missing = {stage.key for stage in work.missing}
+    for stage in work.stages:
+        state = "to do" if stage.key in missing else "done "
+        reads = list(dict.fromkeys(labels[name.split("/")[1]] for name in stage.inputs.values()))
+        shown = reads[:3] + ([f"{len(reads) - 3} more"] if len(reads) > 3 else [])
+        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
 
 
-def prepare_all(
-    targets: str,
-    recipe: str,
-    overrides: list[str] | None,
-    chosen: tuple[str | None, str | None],
-    plugins: list[str] | None,
-    runs: Path,
-) -> tuple[list[Job], list[str]]:
-    """A job for each target of ``all``, of one name, or of several; and why the others do not fit the recipe.
+def show_plan(work: WorkPlan) -> bool:
+    """Print stages by kind, the cost and the findings; whether a problem stands in the way."""
+    from rich.text import Text
 
-    Raises UserError where none is left: a target that was named alone must fit.
-    """
-    from harness.recipe.for_target import Unfit
-    from reports.targets import find_targets
+    from distilbench.cli.screen import console_of
 
-    jobs: list[Job] = []
-    unfit: list[str] = []
-    for target in find_targets(targets):
-        try:
-            jobs.append(prepare(target.name, recipe, overrides, chosen, plugins, runs))
-        except Unfit as error:
-            unfit.append(str(error))
-    if not jobs:
-        raise UserError("\n".join(unfit))
-    return jobs, unfit
+    console = console_of()
+
+    def say(text: str, label: str = "", style: str = "") -> None:
+        console.print(Text.assemble((label, style), text), soft_wrap=True)
+
+    say("", f"{work.runs[0].recipe.name}: {work.runs[0].recipe.title}", "bold")
+    several = len(work.runs) > 1
+    for each in work.runs:
+        head = f"{each.target.name}: {len(each.plan.stages)} stages; " if several else ""
+        seeds = ", ".join(map(str, each.recipe.seeds))
+        say(f"{head}rows: {', '.join(each.plan.rows) or 'none'}; seeds: {seeds}")
+    if several:
+        say(shared_line(work))
+    show_kinds(console, work.stages, {stage.key for stage in work.missing})
+    say(f"to do: {cost_line(work.missing)}" if work.missing else "nothing to do: every score is in the store")
+    for line in gpu_lines(work):
+        say(line)
+    for finding in work.findings:
+        say(finding.text, *(("problem: ", "bold red") if finding.problem else ("note: ", "bold")))
+    say_unfit(work)
+    return any(finding.problem for finding in work.findings)
 
 
-def say_unfit(unfit: Sequence[str]) -> None:
-    """One line for each target that the recipe does not fit."""
-    for text in unfit:
+def show_kinds(console: Console, stages: Sequence[Stage], missing: set[str]) -> None:
+    """A table with a line per kind of stage. ``missing``: keys of the stages to do."""
+    from rich.table import Table
+
+    from harness.plan.cost import total
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
+        table.add_column(column, justify="left" if column in ("stage", "reads") else "right")
+    kinds = {stage.kind for stage in stages}
+    for kind in [*(kind for kind in KINDS if kind in kinds), *sorted(kinds - set(KINDS))]:
+        of_kind = [stage for stage in stages if stage.kind == kind]
+        to_do = [stage for stage in of_kind if stage.key in missing]
+        price = total(to_do)
+        costs = (price.responses, price.tokens // 1000, price.judge_calls)
+        counts = (len(of_kind), len(of_kind) - len(to_do), len(to_do))
+        reads = dict.fromkeys(name.split("/")[0] for stage in of_kind for name in stage.inputs.values())
+        table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
+    console.print(table)
+
+
+def cost_line(stages: Sequence[Stage]) -> str:
+    """What these stages cost."""
+    from harness.plan.cost import total
+
+    price = total(list(stages))
+    dollars = "unknown" if price.dollars is None else f"${price.dollars:,.2f}"
+    return (
+        f"{price.responses:,} responses, {price.tokens / 1e6:,.1f} M model tokens, "
+        f"{price.judge_calls:,} judge calls ({price.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+    )
+
+
+def gpu_lines(work: WorkPlan) -> list[str]:
+    """GPU-hours and training memory of what is to do, on the device that the recipe names; and what they rest on."""
+    from harness.hardware.gpu import DEVICES, SHARE, hours
+    from harness.models.published_sizes import size
+    from harness.plan.cost import total
+
+    device = work.runs[0].recipe.compute.gpu
+    if device is None or not work.missing:
+        return []
+    price = total(work.missing)
+    took = "unknown" if price.peak_flops is None else f"about {hours(price.peak_flops, device):,.0f}"
+    doing = {"train": "training", "read": "reading", "write": "writing"}
+    shares = ", ".join(f"{share:.0%} {doing[name]}" for name, share in SHARE.items())
+    lines = [f"GPU-hours: {took} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
+    if price.peak_bytes != 0:
+        needed = "unknown" if price.peak_bytes is None else f"about {price.peak_bytes / (1 << 30):,.0f} GiB"
+        lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
+    models = {model.location: model for each in work.runs for model in each.plan.builder.models.values()}
+    stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
+    if stated:
+        lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")
+    return lines
+
+
+def shared_line(work: WorkPlan) -> str:
+    """How many stages several targets share."""
+    every, different = sum(len(each.plan.stages) for each in work.runs), len(work.stages)
+    return f"{len(work.runs)} targets: {every} stages, {different} different ones: {every - different} shared"
+
+
+def say_unfit(work: WorkPlan) -> None:
+    """One line on stderr for each target that the recipe does not fit."""
+    for text in work.unfit:
         typer.echo(f"left out: {text}", err=True)
 
 
-def say_shared(jobs: Sequence[Job]) -> None:
-    """How many stages each target has in common with the other targets and runs of this store."""
-    from results.run.record import shared
+def finish(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
+    """Say what ran, show the tables, and end with exit code 1 when a stage failed.
 
-    for job in jobs:
-        counts = shared(job.runs, job.place)
-        either, total = counts.pop(""), len(job.plan.stages)
-        most = sorted(counts.items(), key=lambda item: -item[1])[:3]
-        named = f" ({', '.join(f'{name} {count}' for name, count in most)})" if most else ""
-        typer.echo(f"{job.target}: {total} stages, {either} of them shared with other targets or runs{named}", err=True)
-    if len(jobs) > 1:
-        from harness.run.scheduler import union
-
-        every, different = sum(len(job.plan.stages) for job in jobs), len(union([job.plan for job in jobs]))
-        typer.echo(
-            f"{len(jobs)} targets: {every} stages, {different} different ones: {every - different} shared", err=True
-        )
-
-
-def with_chosen(changes: list[str], chosen: list[str], registry: Registry) -> list[str]:
-    """``--methods`` may name a method that the recipe does not list (a plug-in's): it gets its default options.
-
-    ``all``: every method that there is.
+    The summary comes first, so that the tables are the last thing on the screen.
     """
-    if ALL in chosen:
-        chosen = [*chosen, *registry.methods]
-    return [*(f"methods.{name}={{}}" for name in chosen if name in registry.methods), *changes]
+    from distilbench.cli.screen import duration
 
-
-def both_orders(recipe: Recipe) -> list[str]:
-    """Head-to-head is asked in both orders where a benchmark has that option (``--set`` has the last word)."""
-    return [f"benchmarks.{name}.order=both" for name, spec in recipe.benchmarks.items() if "order" in spec.config]
-
-
-def execute(job: Job, force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
-    """``execute_all`` for one job."""
-    return execute_all([job], force, described)
-
-
-def execute_all(jobs: Sequence[Job], force: bool, described: Callable[[Run], Run] = lambda run: run) -> Outcome:
-    """Run what is missing, with progress, and describe each run in its ``run.json`` (``described`` has the last word).
-
-    Raises UserError, before anything runs, when a check found a problem and ``force`` is not set.
-    """
-    from distilbench.cli.logs import verbosity
-    from distilbench.cli.plan import findings
-    from distilbench.cli.progress import Display
-    from distilbench.plugins import workplace
-    from distilbench.workflows.run_record import describe
-    from harness.run.scheduler import run_all
-    from results.run.record import write_run
-
-    first = jobs[0]
-    refuse([each for each in findings(jobs) if each.problem], force)
-    store = first.runs / "store"
-    for job in jobs:  # a run that is killed can be reported too: its file says what it was to become
-        write_run(job.place / "run.json", described(describe(job.plan, job.registry, job.store)))
-    with Display() as display:
-        setup = partial(workplace, first.plugins, store, verbosity())
-        plans = [job.plan for job in jobs]
-        outcome = run_all(plans, first.store, first.runs / "ledger.sqlite", setup, display)
-    for job in jobs:
-        came = outcome.of(job.plan)
-        write_run(job.place / "run.json", described(describe(job.plan, job.registry, job.store, came)))
-    return outcome
-
-
-def refuse(problems: Sequence[Finding], force: bool) -> None:
-    """Raises UserError that lists the problems; with ``force`` only when one of them cannot be passed over."""
-    stopping = [each for each in problems if not (force and each.forceable)]
-    if not stopping:
-        return
-    listed = "\n".join(f"  - {each.text}" for each in stopping)
-    remedy = ", or run all the same with --force" if all(each.forceable for each in stopping) else ""
-    raise UserError(f"nothing was started, because of:\n{listed}\nMend it{remedy}.")
-
-
-def finish(outcome: Outcome) -> None:
-    """One line on what was done; exit code 1 when something failed."""
-    from distilbench.cli.progress import duration
-
+    outcome, work = finished.outcome, finished.work
+    if outcome is None or work is None:
+        raise TypeError("a run that was loaded has nothing to finish")
+    if len(work.runs) > 1:
+        typer.echo(shared_line(work), err=True)
+    say_unfit(work)
     done = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
     typer.echo(f"{done} ({duration(outcome.seconds)})", err=True)
+    show()
     if outcome.failed:
         blocked = f", {len(outcome.blocked)} more wait for them" if outcome.blocked else ""
         typer.echo(f"{len(outcome.failed)} failed{blocked}: see above; the same command tries them again.", err=True)

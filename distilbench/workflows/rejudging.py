@@ -177,9 +177,8 @@ def requests(judged: Judged, stage: Stage, store: ArtifactStore) -> list[Request
 
 def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: ArtifactStore, plugins: tuple[str, ...]) -> int:
     """Run the stages that are not in the store; how many failed. Their messages are shown as they come."""
-    from distilbench.cli.logs import verbosity
-    from distilbench.cli.progress import Display
-    from distilbench.plugins import workplace
+    from distilbench.cli.screen import Display
+    from distilbench.workflows.workers import set_up_worker, verbosity
     from harness.recipe.sections import Compute
     from harness.run.scheduler import Crew, Outcome, work
 
@@ -189,7 +188,7 @@ def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: Artifact
     if not stages and not scores:
         return 0
     compute = Compute.model_validate(run.recipe.get("compute", {}))
-    setup = partial(workplace, plugins, store.root, verbosity())
+    setup = partial(set_up_worker, plugins, store.root, verbosity())
     with Display() as display:
         display.plan(outcome.total, 0)
         with Crew(compute, store.root.parent / "ledger.sqlite", setup, display) as crew:

@@ -16,7 +16,7 @@ from harness.contracts.option_errors import Problem, dotted, show, unknown_name
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.recipe.rows import MODELS
-from harness.recipe.yaml_source import Source, Tree, merge, named, override_all
+from harness.recipe.yaml_source import Override, Source, Tree, merge, named, override_all
 
 SECTION = "targets"
 OWN_KEYS = ("rows", "skip")
@@ -50,7 +50,7 @@ def check_fit(tree: Mapping[str, Any], target: Target) -> None:
         )
 
 
-def for_target(source: Source, target: Target, overrides: tuple[str, ...] = ()) -> Source:
+def for_target(source: Source, target: Target, overrides: tuple[Override, ...] = ()) -> Source:
     """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
 
     Raises Unfit where the target does not fit.

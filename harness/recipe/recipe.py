@@ -39,7 +39,7 @@ from harness.recipe.sections import (
     Statistics,
     Train,
 )
-from harness.recipe.yaml_source import Source, read_source
+from harness.recipe.yaml_source import Override, Source, read_source
 
 
 class Recipe(Strict):
@@ -112,13 +112,13 @@ class Recipe(Strict):
 
 
 def load_recipe(
-    name_or_path: str, overrides: Sequence[str], registry: Registry, target: Target | None = None
+    name_or_path: str, overrides: Sequence[Override], registry: Registry, target: Target | None = None
 ) -> Recipe:
     """Read, extend, override and check a recipe.
 
     Args:
         name_or_path: a shipped recipe's name, or the path of a YAML file.
-        overrides: ``path=value`` each, the value in YAML, applied in order.
+        overrides: ``path=value`` with the value in YAML, or (path, value); applied in order.
         registry: the methods, benchmarks, kinds of judges and targets that may be named.
         target: read the recipe as this target needs it: with what its section ``targets`` says of it, and its rows.
 

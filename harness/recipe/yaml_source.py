@@ -17,6 +17,8 @@ import yaml
 from harness.contracts.option_errors import Problem, RecipeError, dotted, near, show
 
 Tree = dict[str, Any]
+Override = str | tuple[str, Any]
+"""``path=value`` with the value in YAML (``--set``), or a pair of path and value (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
 """Sections that may be a plain list of names instead of a mapping from names to options."""
 CHOOSING = ("kind", "method")
@@ -92,7 +94,7 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
-def read_source(name_or_path: str, overrides: Sequence[str] = ()) -> Source:
+def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source:
     """Read a recipe with everything it extends, then apply ``--set`` overrides (``path=value``, value in YAML).
 
     Raises:
@@ -104,12 +106,12 @@ def read_source(name_or_path: str, overrides: Sequence[str] = ()) -> Source:
     return source
 
 
-def override_all(source: Source, overrides: Sequence[str]) -> None:
+def override_all(source: Source, overrides: Sequence[Override]) -> None:
     """Apply ``--set`` options in order; what is wrong with one joins the source's problems."""
     source.problems += [problem for override in overrides if (problem := _override(source, override))]
 
 
-def read_overrides(overrides: Sequence[str]) -> tuple[Tree, list[Problem]]:
+def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
     """``path=value`` options as a tree of their own, and what is wrong with them."""
     source = Source()
     override_all(source, overrides)
@@ -233,15 +235,15 @@ def _place(node: yaml.Node | None, path: tuple[object, ...], file: str, places: 
             places[dotted((*path, position))] = f"{file}:{item.start_mark.line + 1}"
 
 
-def _override(source: Source, override: str) -> Problem | None:
-    """Apply one ``--set path=value``; returns what is wrong with it."""
-    path, equals, text = override.partition("=")
+def _override(source: Source, override: Override) -> Problem | None:
+    """Apply one override; returns what is wrong with it."""
+    path, equals, text = override.partition("=") if isinstance(override, str) else (override[0], "=", "")
     path = path.strip()
     parts = path.split(".")
     if not equals or not all(parts):
         return Problem("--set", "must look like path=value, for instance train.learning_rate=1e-6", show(override))
     try:
-        value, _ = _load(text)
+        value = _load(text)[0] if isinstance(override, str) else override[1]
     except yaml.YAMLError as error:
         return Problem(
             path, f"its value is not valid YAML ({getattr(error, 'problem', error)})", show(text), place="--set"

@@ -62,12 +62,17 @@ class Results:
 
 
 def load_results(run_dir: Path, store: Store) -> Results:
-    """Join ``run_dir/run.json`` with the store.
+    """``join`` for the run that ``run_dir/run.json`` describes."""
+    path = run_dir / "run.json"
+    return join(read_run(path), store, path)
+
+
+def join(run: Run, store: Store, path: Path) -> Results:
+    """Join a run with its scores in the store. ``path``: where it is described, for messages.
 
     In an unfinished run a score that is not in the store is ``missing`` ("not run yet"); in a finished one it is a
     UserError, as is an entrant or metric that the artifact does not have.
     """
-    run = read_run(run_dir / "run.json")
     read: dict[str, dict[str, dict[str, Score]] | None] = {}
     scores: dict[Place, Score] = {}
     missing: dict[Place, str] = {}
@@ -81,7 +86,7 @@ def load_results(run_dir: Path, store: Store) -> Results:
         artifact = read[cell.score]
         if artifact is None and run.finished:
             raise UserError(
-                f"{run_dir / 'run.json'} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
+                f"{path} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
                 "is not in the store. Run the recipe again: only what is missing is made."
             )
         if artifact is None:

@@ -212,6 +212,6 @@ def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
 
 
 def test_all_of_ours_are_known_by_name() -> None:
-    from distilbench.cli.check_method import chosen
+    from distilbench.cli.check import chosen
 
     assert [chosen(name, ())[0].name for name in METHODS] == list(METHODS)

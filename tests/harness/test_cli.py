@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distilbench.cli import logs
+from distilbench.workflows import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,9 +107,9 @@ def test_a_bad_recipe_ends_in_one_message_and_exit_code_2(tmp_path: Path) -> Non
         (["recipe", "check", "--plugin", "none.py"], "'none.py' is not a file"),
         (["report", "--runs", "{tmp}"], "run the recipe first"),
         (["report", "tabel1", "--runs", "{tmp}"], "Did you mean 'table1'"),
-        (["plan", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file, not a folder"),
-        (["run", "--runs", str(ROOT / "LICENSE" / "runs")], "LICENSE' is a file, not a folder"),
-        (["report", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file, not a folder"),
+        (["plan", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file"),
+        (["run", "--runs", str(ROOT / "LICENSE" / "runs")], "LICENSE' is a file"),
+        (["report", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file"),
         (["plan", "--set", "family.student={tmp}"], "no config.json; no weights"),
         (["list", "methos"], "methods"),
         (["pocket-judge", "--set", "nois=1"], "Did you mean 'noise'"),
@@ -199,7 +199,7 @@ def test_logs_hide_keys(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     record = logging.LogRecord(
         "x", logging.INFO, "f", 1, "%s and %s", ("correct-horse-battery", "sk-abcdefgh1234"), None
     )
-    assert logs.Redaction().filter(record)
+    assert workers.Redaction().filter(record)
     assert record.getMessage() == "(hidden) and (hidden)"
 
 

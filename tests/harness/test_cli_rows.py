@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.plan import show_plan, show_stages
-from distilbench.cli.reproduce import Job, prepare
+from distilbench.cli.reproduce import show_plan, show_stages
+from distilbench.workflows.plan import PlannedRun, WorkPlan, plan
 from harness.errors import UserError
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
 
 
-def job(place: Path, methods: str | None, *changes: str) -> Job:
-    return prepare("table1", "pocket", ["seeds=[0]", *changes], (methods, None), None, place)
+def work(place: Path, methods: str | None, *changes: str) -> WorkPlan:
+    chosen = methods.split(",") if methods else []
+    return plan("table1", "pocket", set=["seeds=[0]", *changes], methods=chosen, runs=place)
+
+
+def job(place: Path, methods: str | None, *changes: str) -> PlannedRun:
+    (made,) = work(place, methods, *changes).runs
+    return made
 
 
 def test_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
@@ -41,7 +47,7 @@ def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
 
 
 def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = job(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
+    made = work(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
     show_stages(made)
     show_plan(made)
     lines = capsys.readouterr().out.splitlines()

@@ -16,7 +16,7 @@ from distilbench.cli.compare_judges import POCKET_JUDGES, Wanted, compare_judges
 from distilbench.cli.judge_specs import judge_entries, judge_of, split
 from distilbench.plugins import load_registry
 from distilbench.workflows.compared import compared_again, keep_options
-from distilbench.workflows.page import judges_of
+from distilbench.workflows.report import judges_of
 from harness.errors import UserError
 from harness.pocket.world import graded_answer
 from harness.records import read_records, write_records

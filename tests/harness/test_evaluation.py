@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.eval import prepare, refuse_unreachable
-from distilbench.cli.import_export import _from_run
-from distilbench.cli.model_specs import Asked, candidate, judge_entry, recipe_of, served
-from distilbench.cli.reproduce import execute
+from distilbench.cli.answers import _from_run
 from distilbench.plugins import load_registry
+from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
+from distilbench.workflows.reproduce import execute
+from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
 from harness.contracts.baseline import against, labelled, pairwise
 from harness.contracts.judge import AskOptions
 from harness.contracts.model import Sampling
@@ -38,10 +38,6 @@ from tests.fakes.server import FakeServer, script
 
 REGISTRY = load_registry()
 SMALL = ("--set", "statistics.replicates=100", "--set", "compute.workers=1", "--min-coverage", "0")
-
-
-def asked(models: list[str], judge: str | None = "pocket", **more: object) -> Asked:
-    return Asked(models, judge, more.pop("benchmarks", []), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -83,34 +79,34 @@ def test_judges_from_a_few_words(text: str, entry: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "part"),
+    ("judge", "options", "part"),
     [
-        (asked(["pocket:student"], "gpt-5-mini-2025-08"), "Did you mean 'gpt-5-mini-2025-08-07'"),
-        (asked(["pocket:student"], None), "alpaca_eval, arena_hard, mt_bench"),
-        (asked(["pocket:student"], benchmarks=["gsm9k"]), "Did you mean 'gsm8k'"),
-        (asked(["pocket:student"], "{kind: pocket, noize: 1}"), "Did you mean 'noise'"),
-        (asked(["pocket:student"], overrides=["benchmarks.gsm8k.fewshots=1"]), "Did you mean 'fewshot'"),
+        ("gpt-5-mini-2025-08", {}, "Did you mean 'gpt-5-mini-2025-08-07'"),
+        (None, {}, "alpaca_eval, arena_hard, mt_bench"),
+        ("pocket", {"benchmarks": ["gsm9k"]}, "Did you mean 'gsm8k'"),
+        ("{kind: pocket, noize: 1}", {}, "Did you mean 'noise'"),
+        ("pocket", {"set": ["benchmarks.gsm8k.fewshots=1"]}, "Did you mean 'fewshot'"),
     ],
 )
-def test_mistakes_are_named(options: Asked, part: str) -> None:
+def test_mistakes_are_named(judge: str | None, options: EvaluationOptions, part: str) -> None:
     with pytest.raises((UserError, RecipeError), match="(?s).*" + part.split("(", maxsplit=1)[0][:12]) as error:
-        recipe_of(options, [Candidate("student", "pocket:student")], REGISTRY)
+        recipe_of([Candidate("student", "pocket:student")], judge, options, REGISTRY)
     assert part in str(error.value)
 
 
 def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
     student = [Candidate("student", "pocket:student")]
-    recipe = recipe_of(asked(["pocket:student"], None, benchmarks=["gsm8k"], limit=3), student, REGISTRY)
+    recipe = recipe_of(student, None, {"benchmarks": ["gsm8k"], "limit": 3}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config["questions"] == "pocket"
     assert recipe.benchmarks["gsm8k"].config["limit"] == 3
     server = [Candidate("m", endpoint=Endpoint("openai", {"model": "m"}))]
-    recipe = recipe_of(asked(["m@openai"], None, benchmarks=["gsm8k"]), server, REGISTRY)
+    recipe = recipe_of(server, None, {"benchmarks": ["gsm8k"]}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config["questions"] == "official"
 
 
 def plan_of(baseline: str | None, judge: str = "pocket") -> dict[str, object]:
     rows = [Candidate("student", "pocket:student"), Candidate("teacher2", "pocket:teacher")]
-    recipe = recipe_of(asked(["x"], judge, baseline=baseline, limit=4), rows, REGISTRY)
+    recipe = recipe_of(rows, judge, {"baseline": baseline, "limit": 4}, REGISTRY)
     recipe = recipe.model_copy(update={"baseline": baseline})
     return {"plan": make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"]), "recipe": recipe}
 
@@ -164,9 +160,8 @@ def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> Non
     write(tmp_path / "imported/answers.jsonl", rows)
     (tmp_path / "imported/import.json").write_text('{"benchmark": "alpaca_eval"}')
     mine, theirs = f"mine=answers:{tmp_path / 'mine'}", f"theirs=answers:{tmp_path / 'imported'}"
-    options = asked([mine], "pocket", baseline=theirs, questions="pocket", limit=4)
-    job, _ = prepare(options, None, tmp_path / "runs")
-    (entrant,) = job.plan.entrants
+    work = plan_evaluation([mine], "pocket", baseline=theirs, questions="pocket", limit=4, runs=tmp_path / "runs")
+    (entrant,) = work.runs[0].plan.entrants
     assert set(entrant.answers) == set(entrant.judgments) == {"alpaca_eval"}  # the other three: no answers given
     judge = entrant.judgments["alpaca_eval"]
     assert judge.params["baseline"] == "theirs" and "baseline" in judge.inputs
@@ -307,11 +302,11 @@ def test_what_cannot_work_is_said_before_anything_starts(
 ) -> None:
     with FakeServer(respond, lambda content, visit: "no-model") as server:
         judge = judge.replace("GOOD", f"fake@{server.base_url}").replace("URL", server.base_url)
-        options = asked([model], judge, benchmarks=["alpaca_eval"], questions="pocket", limit=4, overrides=changes)
-        job, candidates = prepare(options, None, tmp_path / "runs")
+        options: EvaluationOptions = {"questions": "pocket", "limit": 4, "set": changes, "runs": tmp_path / "runs"}
+        work = plan_evaluation([model], judge, benchmarks=["alpaca_eval"], **options)
         with pytest.raises(UserError, match=re.escape(part)):  # noqa: PT012, whichever of the two checks it is
-            refuse_unreachable(job, candidates)
-            execute(job, force=False)
+            refuse_unreachable(work)
+            execute(work)
         assert len(server.requests) <= 1  # the probe's one token
     assert not (tmp_path / "runs").exists()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distilbench.plugins import workplace
+from distilbench.workflows.workers import set_up_worker
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.records import write_records
@@ -59,7 +59,7 @@ def test_accelerate_plans_each_configuration(name: str) -> None:
 
 def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, Work]:
     """A training stage over 13 prompts in two epochs, with its inputs in a store."""
-    setup = functools.partial(workplace, (), place / "store")
+    setup = functools.partial(set_up_worker, (), place / "store")
     registry, store = setup()
     groups = tiny_groups(13)
     prompts, samples = Stage("prompts", "prompts", {}), Stage("reward", "reward", {})

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.plan import show_plan
-from distilbench.cli.reproduce import Job, execute, refuse
+from distilbench.cli.reproduce import show_plan
 from distilbench.plugins import load_registry
-from distilbench.workflows.run_record import notes
+from distilbench.workflows.plan import PlannedRun, WorkPlan, refuse
+from distilbench.workflows.record import notes
+from distilbench.workflows.reproduce import execute
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.preflight import Finding, check
@@ -23,7 +24,7 @@ from tests.harness.test_cli_rows import job
 ALLOW = "prompts.allow_overlap=true"
 
 
-def leaking(tmp_path: Path, *changes: str) -> Job:
+def leaking(tmp_path: Path, *changes: str) -> PlannedRun:
     """A plan whose two prompts are one test question of MT-Bench (pocket's own questions) and one that is none."""
     plain = job(tmp_path / "other", "pad-ppd")
     question = plain.plan.builder.questions["mt_bench"][0].turns[0]
@@ -33,12 +34,12 @@ def leaking(tmp_path: Path, *changes: str) -> Job:
     return job(tmp_path / "runs", "pad-ppd", *small, *changes)
 
 
-def gate(made: Job) -> Stage:
+def gate(made: PlannedRun) -> Stage:
     (stage,) = [stage for stage in made.plan.stages if stage.kind == "overlap"]
     return stage
 
 
-def run_gate(made: Job) -> None:
+def run_gate(made: PlannedRun) -> None:
     """The prompts as the first stage would write them, and the overlap stage itself."""
     (first,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
     file = Path(made.recipe.prompts.config["path"])
@@ -53,9 +54,9 @@ def run_gate(made: Job) -> None:
 def test_exact_overlap_stops_a_run_and_force_does_not_help(tmp_path: Path, force: bool) -> None:
     made = leaking(tmp_path)
     with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as told:
-        execute(made, force)
+        execute(WorkPlan((made,)), force=force)
     assert "run all the same with --force" not in str(told.value)
-    assert not (made.place / "run.json").exists()
+    assert not made.record.exists()
 
 
 def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
 
 def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = leaking(tmp_path, ALLOW)
-    assert not show_plan(made), "nothing stands in the way"
+    assert not show_plan(WorkPlan((made,))), "nothing stands in the way"
     assert "note: overlap of training prompts with mt_bench: 1 exact and " in capsys.readouterr().out
     assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.plan)
     run_gate(made)
@@ -89,9 +90,9 @@ def test_force_passes_over_what_can_be_passed_over() -> None:
     full, leak = Finding(True, "disk full"), Finding(True, "leak", forceable=False)
     refuse([], force=False)
     refuse([full], force=True)
-    with pytest.raises(UserError, match=r"- disk full\nMend it, or run all the same with --force\."):
+    with pytest.raises(UserError, match=r"- disk full\nFix it, or run all the same with --force\."):
         refuse([full], force=False)
-    with pytest.raises(UserError, match=r"because of:\n  - leak\nMend it\."):
+    with pytest.raises(UserError, match=r"because of:\n  - leak\nFix it\."):
         refuse([full, leak], force=True)
-    with pytest.raises(UserError, match=r"- disk full\n  - leak\nMend it\."):
+    with pytest.raises(UserError, match=r"- disk full\n  - leak\nFix it\."):
         refuse([full, leak], force=False)

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from distilbench.cli.progress import QUIET, Display, duration
+from distilbench.cli.screen import QUIET, Display, duration
 
 
 class Clock:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.plan import show_plan
-from distilbench.cli.reproduce import execute
-from distilbench.workflows.run_record import notes
+from distilbench.cli.reproduce import show_plan
+from distilbench.workflows.plan import WorkPlan
+from distilbench.workflows.record import notes
+from distilbench.workflows.reproduce import execute
 from harness.errors import UserError
 from harness.plan.preflight import check
 from harness.prompts import SOURCES, gsm8k_train, ultrafeedback
@@ -69,7 +70,7 @@ def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
         resolve_source(SOURCES["ultrafeedback"], ultrafeedback.UltraFeedbackOptions())
     made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
     with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
-        execute(made, force=True)
+        execute(WorkPlan((made,)), force=True)
     assert not made.runs.exists()
 
 
@@ -82,7 +83,7 @@ def test_a_plan_says_that_the_fallback_is_used(
     monkeypatch.setattr(gsm8k_train, "locate", lambda name: train)
     said = "training prompts: gsm8k-train instead of ultrafeedback, which could not be reached"
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
-    assert not show_plan(made), "a remark, and no problem"
+    assert not show_plan(WorkPlan((made,))), "a remark, and no problem"
     assert f"note: {said}\n" in capsys.readouterr().out
     assert said in notes(made.plan)
     # of a finished run too

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.run_record import rows_of
+from distilbench.workflows.plan import rows_of
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
 from harness.recipe.for_target import Unfit

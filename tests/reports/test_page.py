@@ -552,7 +552,7 @@ def test_a_page_is_made_without_torch() -> None:
 
 def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from distilbench.plugins import load_registry
-    from distilbench.workflows.page import prices, questions_of
+    from distilbench.workflows.report import prices, questions_of
 
     registry = load_registry()
 
@@ -582,6 +582,6 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_run(tmp_path / "mine" / "table1" / "run.json", results.run)
     report("table1", "mine", tmp_path, 0.0, html=True)
     path = tmp_path / "mine" / "report" / "report.html"
-    assert f"wrote {path}" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"files: {path.parent}/ (table1.*, report.html)\n"
     found = chunks(Reader(path.read_text(encoding="utf-8")))
     assert found["questions-index-0"]["sides"] == [["STUDENT", 0], ["DPO", 0]]

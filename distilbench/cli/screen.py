@@ -1,13 +1,10 @@
-"""What a run looks like while it runs: bars on a terminal, one plain line every ten seconds or so elsewhere.
-
-A ``Display`` is a ``harness.run.scheduler.Listener``; it is told from several threads.
-"""
+"""What commands print: tables, and progress while a run goes on."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -24,10 +21,35 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 QUIET = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def console_of(width: int = 120) -> Console:
+    """Standard output. Where it is no terminal a line may have ``width`` columns, so that rows do not wrap."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=width)
+
+
+def printable(text: str) -> str:
+    """Text of models, servers and files without what could rewrite a terminal; lines are kept."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text.expandtabs())
+
+
+def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), width: int = 300) -> None:
+    """Rows under a title and column heads, in plain columns that grep and awk can read."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    if heads:
+        table.add_row(*(Text(head, style="italic") for head in heads))
+    for row in rows:
+        table.add_row(*(Text(printable(cell), style="" if place else "bold") for place, cell in enumerate(row)))
+    console = console_of(width)
+    console.print(Text(title, style="bold underline"))
+    console.print(table)
+    console.print()
 
 
 class RateColumn(ProgressColumn):
@@ -41,9 +63,9 @@ class RateColumn(ProgressColumn):
 
 
 class Display:
-    """Shows "stage k of m", and every running stage with its items, rate and time left.
+    """A ``harness.run.scheduler.Listener`` that draws bars on a terminal, and elsewhere prints a line now and then.
 
-    Use as a context manager around ``harness.run.scheduler.run``.
+    It is told from several threads. A context manager: the bars go when it is left.
     """
 
     def __init__(

@@ -1,10 +1,19 @@
-"""Logging for ``-v``: to stderr through rich, with everything that looks like a secret hidden."""
+"""What every process of a run needs first: its log, and in a worker the registry and the store.
+
+Logs go to stderr, with everything that looks like a secret hidden.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from distilbench.plugins import load_registry
+from harness.contracts.registry import Registry
+from results.store.store import ArtifactStore
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"\b((?:sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{8,}|Bearer\s+[^\s'\"]+)")
@@ -48,3 +57,13 @@ def verbosity() -> int:
     """What ``start_logging`` was given in this process: how many ``-v``."""
     level = logging.getLogger().level
     return LEVELS.index(level) if level in LEVELS else 0
+
+
+def set_up_worker(plugins: Sequence[str], store: Path, verbose: int = 0) -> tuple[Registry, ArtifactStore]:
+    """Registry and store, as a worker process makes them for itself (a ``functools.partial`` of this is picklable).
+
+    Args:
+        verbose: how many ``-v`` the command was given; a worker logs as its command does.
+    """
+    start_logging(verbose)
+    return load_registry(plugins), ArtifactStore(store)

@@ -1,13 +1,12 @@
-"""What the options of ``eval`` mean: models, judges and a recipe from a few words on the command line."""
+"""Models, judges and a recipe from a few words: ``NAME@http://HOST/v1``, ``pocket:student``, ``answers:FOLDER``."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry
@@ -15,29 +14,43 @@ from harness.errors import UserError, unknown
 from harness.models.endpoint_model import Endpoint
 from harness.plan.evaluation import PLACEHOLDER, Candidate
 from harness.recipe.recipe import Recipe, check_tree
-from harness.recipe.yaml_source import merge, named, read_overrides
+from harness.recipe.yaml_source import Override, merge, named, read_overrides
 
-GIVEN = "answers:"
+ANSWERS = "answers:"
+"""Opens the folder of answers that were made elsewhere."""
 JUDGE = "main"
 """The judge's name in the recipe that is made."""
 _SERVED = re.compile(r"(?P<model>[^@\s]+)@(?P<place>https?://\S+|openai)")
 _ROW = re.compile(r"(?P<row>[A-Za-z0-9][\w.+-]*)=(?P<text>.+)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``eval`` as given."""
+class EvaluationOptions(TypedDict, total=False):
+    """Keyword arguments of ``evaluate``."""
 
-    models: Sequence[str]
-    judge: str | None
     benchmarks: Sequence[str]
-    baseline: str | None = None
-    questions: str | None = None
-    limit: int | None = None
-    repeats: int | None = None
-    seed: int = 0
-    name: str | None = None
-    overrides: Sequence[str] = ()
+    """Default: the paper's four."""
+    baseline: str | None
+    """Compare with this model's answers instead of the official baseline's."""
+    questions: str | None
+    """``pocket`` or ``official``; default: pocket's for pocket's models."""
+    limit: int | None
+    """At most so many questions of each benchmark."""
+    repeats: int | None
+    """Ask the judge this often about each answer."""
+    seed: int
+    """Seed of the answers' sampling."""
+    name: str | None
+    """Folder of the results under ``runs``."""
+    max_cost: float | None
+    """Dollars that judging may cost."""
+    max_calls: int | None
+    """Judge calls that may be made."""
+    set: Mapping[str, Any] | Sequence[str]
+    """Further changes of the recipe that the evaluation is described by."""
+    plugins: Sequence[str]
+    """Python files or modules."""
+    runs: str | Path
+    """Folder of runs and of the store that they share; default: ``runs``."""
 
 
 def served(text: str) -> dict[str, Any] | None:
@@ -52,8 +65,8 @@ def served(text: str) -> dict[str, Any] | None:
 def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
     """A model from ``[ROW=]MODEL``, where MODEL is a checkpoint or ``NAME@URL``. ``taken``: rows that exist."""
     row = _ROW.fullmatch(text)
-    if (row["text"] if row else text).startswith(GIVEN):
-        return given(row["row"] if row else "", row["text"] if row else text, taken)
+    if (row["text"] if row else text).startswith(ANSWERS):
+        return read_answers(row["row"] if row else "", row["text"] if row else text, taken)
     name, model = (row["row"], row["text"]) if row else (None, text)
     config = served(model)
     short = (config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
@@ -64,18 +77,18 @@ def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
     return Candidate(unique, endpoint=Endpoint("openai", config)) if config else Candidate(unique, checkpoint=model)
 
 
-def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
+def read_answers(name: str, text: str, taken: Sequence[str]) -> Candidate:
     """Answers made elsewhere: ``NAME=answers:FOLDER[,FOLDER]``.
 
     A folder holds ``BENCHMARK.jsonl`` files, or ``answers.jsonl`` with an ``import.json`` that names its benchmark.
     """
     files: dict[str, Path] = {}
-    for folder in (Path(each).expanduser() for each in text.removeprefix(GIVEN).split(",")):
+    for folder in (Path(each).expanduser() for each in text.removeprefix(ANSWERS).split(",")):
         if not folder.is_dir():
             raise UserError(f"--model {text}: {folder} is no folder of answers.")
         imported = folder / "import.json"
         if imported.is_file() and (folder / "answers.jsonl").is_file():
-            files[_imported(imported)] = folder / "answers.jsonl"
+            files[imported_benchmark(imported)] = folder / "answers.jsonl"
         else:
             files |= {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
     if not files:
@@ -85,7 +98,7 @@ def given(name: str, text: str, taken: Sequence[str]) -> Candidate:
     return Candidate(name, answers=files)
 
 
-def _imported(note: Path) -> str:
+def imported_benchmark(note: Path) -> str:
     """The benchmark that an imported folder belongs to. Raises UserError when its note is not one."""
     try:
         return str(json.loads(note.read_text(encoding="utf-8"))["benchmark"])
@@ -120,31 +133,34 @@ def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
     raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
 
 
-def recipe_of(asked: Asked, candidates: Sequence[Candidate], registry: Registry) -> Recipe:
+def recipe_of(
+    candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
+) -> Recipe:
     """The recipe that an evaluation is described by. Raises UserError with everything that is wrong."""
     from judges import PAPER
 
-    names = list(asked.benchmarks or PAPER)
+    names = list(options.get("benchmarks") or PAPER)
     for name in names:
         if name not in registry.benchmarks:
             raise unknown("benchmark", name, registry.benchmarks)
-    judged = any(registry.benchmarks[name].judged for name in names)
-    if judged and asked.judge is None:
-        needing = ", ".join(name for name in names if registry.benchmarks[name].judged)
+    judged = [name for name in names if registry.benchmarks[name].judged]
+    if judged and judge is None:
         raise UserError(
-            f"{needing} need a judge: give --judge NAME@URL (any OpenAI-compatible server), --judge NAME@openai, "
-            "a checkpoint, or pocket."
+            f"{', '.join(judged)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
+            "--judge NAME@openai, a checkpoint, or pocket."
         )
     tree: dict[str, Any] = {
-        "name": asked.name or "eval-" + "-".join(each.row for each in candidates)[:60].strip("-."),
+        "name": options.get("name") or "eval-" + "-".join(each.row for each in candidates)[:60].strip("-."),
         "title": "Evaluation of " + ", ".join(each.text for each in candidates),
         "family": {"name": "evaluation", "teacher": PLACEHOLDER, "student": PLACEHOLDER},
-        "benchmarks": {name: _benchmark(name, asked, candidates, registry) for name in names},
-        "seeds": [asked.seed],
+        "benchmarks": {name: benchmark_entry(name, options, candidates, registry) for name in names},
+        "seeds": [options.get("seed", 0)],
     }
     if judged:
-        tree["judges"] = {JUDGE: judge_entry(str(asked.judge), registry)}
-    changes, problems = read_overrides(asked.overrides)
+        tree["judges"] = {JUDGE: judge_entry(str(judge), registry)}
+    budget = {"ask.max_cost": options.get("max_cost"), "ask.max_calls": options.get("max_calls")}
+    limits = [(path, value) for path, value in budget.items() if value is not None]
+    changes, problems = read_overrides([*overrides_of(options.get("set", ())), *limits])
     tree = named(merge(tree, changes), problems)
     recipe, more = check_tree(tree, registry)
     if problems or more or recipe is None:
@@ -152,14 +168,21 @@ def recipe_of(asked: Asked, candidates: Sequence[Candidate], registry: Registry)
     return recipe
 
 
-def _benchmark(name: str, asked: Asked, candidates: Sequence[Candidate], registry: Registry) -> dict[str, Any]:
-    """One benchmark's section: the options of ``eval`` that its config has a field for."""
+def overrides_of(changes: Mapping[str, Any] | Sequence[str]) -> list[Override]:
+    """The argument ``set`` of a workflow, as the recipe reader takes it."""
+    return list(changes.items()) if isinstance(changes, Mapping) else list(changes)
+
+
+def benchmark_entry(
+    name: str, options: EvaluationOptions, candidates: Sequence[Candidate], registry: Registry
+) -> dict[str, Any]:
+    """One benchmark's section: those options of an evaluation that its config has a field for."""
     pocket = all(str(each.checkpoint).startswith("pocket:") for each in candidates)
     wanted: dict[str, Any] = {
-        "questions": asked.questions or ("pocket" if pocket else "official"),
-        "limit": asked.limit,
-        "repeats": asked.repeats,
-        "order": "both" if asked.baseline else None,
+        "questions": options.get("questions") or ("pocket" if pocket else "official"),
+        "limit": options.get("limit"),
+        "repeats": options.get("repeats"),
+        "order": "both" if options.get("baseline") else None,
     }
     fields = registry.benchmarks[name].config.__dataclass_fields__
     section = {key: value for key, value in wanted.items() if value is not None and key in fields}

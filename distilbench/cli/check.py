@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from harness.contracts.method import Method
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("check-method")(check_method)
+
+
 def check_method(
     what: Annotated[str, typer.Argument(metavar="FILE_OR_NAME", help="A Python file with METHOD, or a method's name.")],
     plugins: Plugins = None,

@@ -1,22 +1,18 @@
-"""From a plan to ``run.json`` (which scores make up the tables), and from a plan to the lines that ``plan`` prints."""
+"""From a plan to ``run.json``: which scores make up the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from distilbench.cli.options import ALL
-from harness.contracts.option_errors import near
-from harness.errors import UserError
 from harness.stages.context import build
 
 if TYPE_CHECKING:
     from harness.contracts.benchmark import Card
     from harness.contracts.registry import Registry
-    from harness.contracts.stage import Stage, Store
-    from harness.contracts.target import Target
+    from harness.contracts.stage import Store
     from harness.plan.plan import Plan
     from harness.plan.stage_graph import Entrant
     from harness.recipe.recipe import Recipe
@@ -147,38 +143,3 @@ def _cell(entrant: Entrant, metric: str, score: str, unavailable: str | None) ->
     if unavailable:
         return Cell(entrant.row, metric, entrant.seed, unavailable=unavailable)
     return Cell(entrant.row, metric, entrant.seed, score, entrant.name)
-
-
-def bill(stages: Sequence[Stage]) -> str:
-    """What these stages cost, in one line."""
-    from harness.plan.cost import total
-
-    price = total(list(stages))
-    dollars = "unknown" if price.dollars is None else f"${price.dollars:,.2f}"
-    return (
-        f"{price.responses:,} responses, {price.tokens / 1e6:,.1f} M model tokens, "
-        f"{price.judge_calls:,} judge calls ({price.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
-    )
-
-
-def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
-    """The rows to make: those chosen (after the two models), or the target's that the recipe has.
-
-    An ``open`` target takes the recipe's other rows too: optional ones when they are chosen, and when ``all`` is.
-
-    Raises UserError for a chosen row that the recipe has no settings for.
-    """
-    if not chosen or ALL in chosen:
-        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.part.optional]
-        if not target.open:
-            wanted = [name for name in recipe.methods if name in target.rows]
-        kept = [row for row in target.rows if row in TITLES or row in wanted]
-        return kept + [name for name in wanted if name not in kept]
-    unknown = [name for name in chosen if name not in TITLES and name not in recipe.methods]
-    if unknown:
-        names = [*TITLES, *recipe.methods]
-        meant = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, names))]
-        told = f"--methods: the recipe has no {', '.join(unknown)}. {''.join(meant)}It has: {', '.join(names)}."
-        raise UserError(told)
-    models = [name for name in TITLES if target.open or name in target.rows]
-    return [*(name for name in models if name not in chosen), *chosen]

@@ -1,0 +1,201 @@
+"""A recipe becomes a plan: what would run, what of it is in the store, what the rest costs, what stands in the way.
+
+work = distilbench.plan("table1", recipe="pocket", set={"prompts.n": 64}, methods=["dpo"])
+work.missing, work.findings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.specs import overrides_of
+from harness.contracts.option_errors import near
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage
+from harness.contracts.target import Target
+from harness.errors import UserError
+from harness.plan.plan import Plan, make_plan
+from harness.plan.preflight import Finding, check
+from harness.recipe.for_target import Unfit
+from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.rows import MODELS
+from harness.run.scheduler import needed, union
+from reports.targets import find_targets
+from results.run.record import place
+from results.store.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from harness.recipe.yaml_source import Override
+
+ALL = "all"
+"""Among ``methods``: every row of the recipe, and every method that is known."""
+
+
+class RunOptions(TypedDict, total=False):
+    """Keyword arguments of ``plan``, ``run`` and ``reproduce``."""
+
+    set: Mapping[str, Any] | Sequence[str]
+    """Changes of the recipe: ``{"train.learning_rate": 5e-5}``, or ``["train.learning_rate=5e-5"]``."""
+    methods: Sequence[str]
+    """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
+    seeds: Sequence[int]
+    """Training seeds; default: the recipe's."""
+    baseline: str | None
+    """Compare with this row's answers instead of the official baseline's."""
+    max_cost: float | None
+    """Dollars that judging may cost."""
+    plugins: Sequence[str]
+    """Python files or modules that define methods, benchmarks, judges and so on."""
+    runs: str | Path
+    """Folder of runs and of the store that they share; default: ``runs``."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One target of one recipe, planned, and where its artifacts lie."""
+
+    recipe: Recipe
+    registry: Registry
+    plan: Plan
+    store: ArtifactStore
+    runs: Path
+    plugins: tuple[str, ...]
+    target: Target
+
+    @property
+    def folder(self) -> Path:
+        """``runs/NAME``: holds ``report/`` and a folder per target."""
+        return self.runs / self.recipe.name
+
+    @property
+    def record(self) -> Path:
+        """``runs/NAME/TARGET/run.json``."""
+        return place(self.folder, self.target.name) / "run.json"
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """Planned runs over one store. What they share is done once."""
+
+    runs: tuple[PlannedRun, ...]
+    unfit: tuple[str, ...] = ()
+    """Why targets were left out: the recipe does not fit them."""
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Every stage once, inputs before their readers."""
+        return union([each.plan for each in self.runs])
+
+    @cached_property
+    def missing(self) -> list[Stage]:
+        """The stages to run: not in the store, and needed by a score that is not there."""
+        return list({stage.key: stage for each in self.runs for stage in needed(each.plan, each.store)}.values())
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What the checks before a run found, each text once."""
+        texts: dict[str, Finding] = {}
+        unseen = {stage.key for stage in self.missing}
+        for each in self.runs:
+            # Work that two runs share is checked with the first, so that disk and cost are not counted twice.
+            own = [stage for stage in each.plan.stages if stage.key in unseen]
+            unseen -= {stage.key for stage in own}
+            texts |= {finding.text: finding for finding in check(each.plan, each.registry, own, each.runs, each.store)}
+        return list(texts.values())
+
+    def refuse(self, force: bool) -> None:
+        """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
+        refuse([finding for finding in self.findings if finding.problem], force)
+
+
+def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
+    """Plan targets of a recipe. Nothing is trained, generated or asked; PyTorch is not even loaded.
+
+    Args:
+        targets: one target, several with commas, or ``all``.
+        recipe: a shipped recipe's name, or the path of a YAML file.
+
+    Raises:
+        UserError: everything that is wrong with the recipe, its plug-ins or the options; or no target fits.
+    """
+    runs = Path(options.get("runs", "runs"))
+    check_runs(runs)
+    registry = load_registry(options.get("plugins", ()))
+    planned: list[PlannedRun] = []
+    unfit: list[str] = []
+    for target in find_targets(targets):
+        try:
+            loaded = load_for(target, recipe, options, registry)
+        except Unfit as error:
+            unfit.append(str(error))
+            continue
+        stages = make_plan(loaded, registry, rows_of(target, loaded, options.get("methods", ())))
+        plugins = tuple(options.get("plugins", ()))
+        planned.append(PlannedRun(loaded, registry, stages, ArtifactStore(runs / "store"), runs, plugins, target))
+    if not planned:
+        raise UserError("\n".join(unfit))
+    return WorkPlan(tuple(planned), tuple(unfit))
+
+
+def load_for(target: Target, recipe: str, options: RunOptions, registry: Registry) -> Recipe:
+    """The recipe as this target and these options need it. Raises Unfit where the target does not fit."""
+    methods = options.get("methods", ())
+    wanted = registry.methods if ALL in methods else methods
+    # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
+    changes: list[Override] = [(f"methods.{name}", {}) for name in wanted if name in registry.methods]
+    changes += overrides_of(options.get("set", ()))
+    own = {"ask.max_cost": options.get("max_cost"), "baseline": options.get("baseline")}
+    own["seeds"] = list(options["seeds"]) if options.get("seeds") else None
+    changes += [(path, value) for path, value in own.items() if value is not None]
+    loaded = load_recipe(recipe, changes, registry, target)
+    if loaded.baseline is None:
+        return loaded
+    # Head-to-head is judged in both orders where a benchmark has that option, unless ``set`` says otherwise.
+    both = [(f"benchmarks.{name}.order", "both") for name, spec in loaded.benchmarks.items() if "order" in spec.config]
+    return load_recipe(recipe, [*both, *changes], registry, target)
+
+
+def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
+    """The rows to make: those chosen, after the two models, or the target's that the recipe has.
+
+    An ``open`` target takes the recipe's other rows too: optional ones when they are chosen, and when ``all`` is.
+
+    Raises UserError for a chosen row that the recipe has no settings for.
+    """
+    if not chosen or ALL in chosen:
+        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.part.optional]
+        if not target.open:
+            wanted = [name for name in recipe.methods if name in target.rows]
+        rows = [row for row in target.rows if row in MODELS or row in wanted]
+        return rows + [name for name in wanted if name not in rows]
+    unknown = [name for name in chosen if name not in MODELS and name not in recipe.methods]
+    if unknown:
+        names = [*MODELS, *recipe.methods]
+        guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, names))]
+        raise UserError(
+            f"--methods: the recipe has no {', '.join(unknown)}. {''.join(guesses)}It has: {', '.join(names)}."
+        )
+    models = [name for name in MODELS if target.open or name in target.rows]
+    return [*(name for name in models if name not in chosen), *chosen]
+
+
+def check_runs(runs: Path) -> None:
+    """Raise UserError when the folder of runs, the store in it, or a folder above it is not a folder."""
+    for folder in (runs / "store", runs, *runs.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
+
+
+def refuse(problems: Sequence[Finding], force: bool) -> None:
+    """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
+    stopping = [finding for finding in problems if not (force and finding.forceable)]
+    if not stopping:
+        return
+    listed = "\n".join(f"  - {finding.text}" for finding in stopping)
+    remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
+    raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")

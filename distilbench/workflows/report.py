@@ -1,0 +1,127 @@
+"""Tables and the HTML page of a run that is in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.compared import FOLDER, compared_again
+from distilbench.workflows.finished_run import FinishedRun
+from distilbench.workflows.plan import check_runs
+from distilbench.workflows.reproduce import load
+from harness.errors import UserError
+from harness.recipe.yaml_source import read_source
+from harness.stages.context import build
+from reports.judge_comparison.load_run import judge_names
+from reports.page import page
+from reports.page.page import Part
+from reports.targets import ALL, find_target, find_targets
+from results.run.record import described
+
+if TYPE_CHECKING:
+    from harness.contracts.registry import Registry
+    from harness.types import Question
+    from reports.page.widgets import Section
+    from results.run.record import Run
+    from results.store.store import ArtifactStore
+
+
+def report(
+    targets: str = "table1",
+    recipe: str = "pocket",
+    *,
+    runs: str | Path = "runs",
+    min_coverage: float | None = None,
+    html: bool = False,
+    plugins: Sequence[str] = (),
+) -> FinishedRun:
+    """Make tables again from what is in the store, without running anything.
+
+    Args:
+        targets: ``table1``, several with commas, or ``all`` that the run has.
+        recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
+        html: write the page ``report.html`` too.
+
+    Raises:
+        UserError: a target that was not run, or scores that are gone.
+    """
+    check_runs(Path(runs))
+    names = [target.name for target in find_targets(targets)]
+    folder = Path(runs) / recipe
+    if not described(folder):
+        folder = Path(runs) / str(read_source(recipe).tree["name"])
+    if targets == ALL:
+        there = described(folder)
+        names = [name for name in names if name in there] or names[:1]
+    finished = load(folder, names)
+    finished.write(min_coverage)
+    if html:
+        write_page(finished, min_coverage, plugins)
+    return finished
+
+
+def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
+    """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments.
+
+    Answers that other judges have judged (``compare-judges``) have a section on that.
+    """
+    registry = load_registry(plugins)
+    parts = []
+    for name in finished.targets:
+        if find_target(name).layout == "judges":
+            continue
+        results = finished.results(name)
+        questions, price = questions_of(results.run, registry), prices(results.run, registry)
+        parts.append(Part(name, results, finished.coverage(name, min_coverage), questions, price))
+    compared = [finished.folder / name for name in described(finished.folder)]
+    sections = [section for folder in compared if (section := judges_of(folder, finished.store))]
+    names = {key: name for folder in compared for key, name in judge_names(folder / FOLDER, finished.store).items()}
+    return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
+
+
+def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
+    """The comparison of judges on the answers of a run; ``None`` where there is none."""
+    comparison = compared_again(folder, store)
+    if comparison is None:
+        return None
+    from reports.judge_comparison.page_section import judges_section
+
+    return judges_section(comparison, folder.name)
+
+
+def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
+    """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
+    found: dict[str, Sequence[Question] | str] = {}
+    for name, spec in run.recipe.get("benchmarks", {}).items():
+        if name not in registry.benchmarks:
+            found[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
+            continue
+        adapter = registry.benchmarks[name]
+        try:
+            found[name] = adapter.questions(build(adapter.config, settings(spec)))
+        except UserError as error:
+            found[name] = str(error)
+    return found
+
+
+def settings(spec: Any) -> dict[str, Any]:
+    """A benchmark's own options in a resolved recipe, where its judge stands beside them."""
+    return {key: value for key, value in spec.items() if key != "judge"}
+
+
+def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | None]:
+    """(benchmark, tokens read, tokens written) -> dollars, by the recipe's judges; ``None`` where it is not known."""
+
+    def price(benchmark: str, read: int, written: int) -> float | None:
+        name = run.recipe.get("benchmarks", {}).get(benchmark, {}).get("judge")
+        spec = run.recipe.get("judges", {}).get(name)
+        if spec is None or spec["kind"] not in registry.judges:
+            return None
+        kind = registry.judges[spec["kind"]]
+        return kind.price(
+            build(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written
+        )
+
+    return price

@@ -1,0 +1,131 @@
+"""Run what is missing of a recipe, and make its tables: ``run``, ``reproduce``, and ``load`` for a run made before.
+
+run = distilbench.reproduce("table1", recipe="pocket")
+print(run.table())
+run.frame()          # tidy scores
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from distilbench.workflows.finished_run import FinishedRun
+from distilbench.workflows.plan import RunOptions, WorkPlan, plan
+from distilbench.workflows.record import describe
+from distilbench.workflows.workers import set_up_worker, verbosity
+from harness.errors import UserError
+from harness.run.scheduler import Listener, Outcome, run_all
+from results.run.record import Run, described, read_run, write_run
+from results.store.store import ArtifactStore
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def plan(self, total: int, cached: int) -> None:
+        pass
+
+    def started(self, label: str) -> None:
+        pass
+
+    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+        pass
+
+    def finished(self, label: str, seconds: float) -> None:
+        pass
+
+    def failed(self, label: str, error: str) -> None:
+        pass
+
+
+def reproduce(
+    targets: str = "table1",
+    recipe: str = "pocket",
+    *,
+    min_coverage: float | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+    **options: Unpack[RunOptions],
+) -> FinishedRun:
+    """Run what tables and figures of the paper are missing, and write them under ``runs/NAME/report``.
+
+    What is in the store is not computed again.
+
+    Args:
+        targets: ``table1``, several with commas, or ``all``.
+        recipe: a shipped recipe's name, or the path of a YAML file.
+        min_coverage: refuse cells with a smaller share of scored questions; default: the recipe's.
+        force: run although the checks before it found problems.
+        listener: is told of progress.
+
+    Raises:
+        UserError: before anything runs, with everything that is wrong.
+    """
+    finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
+    finished.write(min_coverage)
+    return finished
+
+
+def run(
+    recipe: str = "pocket",
+    *,
+    force: bool = False,
+    listener: Listener | None = None,
+    **options: Unpack[RunOptions],
+) -> FinishedRun:
+    """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
+    return execute(plan("table1", recipe, **options), force=force, listener=listener)
+
+
+def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
+    """A run made before.
+
+    Args:
+        folder: ``runs/NAME``, or ``runs/NAME/TARGET`` for one of its targets.
+        targets: names; default: all that the folder holds.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    place = Path(folder)
+    if (place / "run.json").is_file():
+        place, targets = place.parent, (place.name,)
+    names = targets or described(place)
+    if not names:
+        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).")
+    records = {name: read_run(place / name / "run.json") for name in names}
+    return FinishedRun(place, ArtifactStore(place.parent / "store"), records)
+
+
+def execute(
+    work: WorkPlan,
+    *,
+    force: bool = False,
+    listener: Listener | None = None,
+    edit: Callable[[Run], Run] = lambda record: record,
+) -> FinishedRun:
+    """Run the missing stages of a plan, and record each of its runs in its ``run.json``.
+
+    Args:
+        edit: has the last word on what a record says.
+
+    Raises:
+        UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
+    """
+    work.refuse(force)
+    first = work.runs[0]
+    if work.missing:
+        for each in work.runs:  # a run that is killed can be reported too: its record says what it was to become
+            write_run(each.record, edit(describe(each.plan, each.registry, each.store)))
+    setup = partial(set_up_worker, first.plugins, first.store.root, verbosity())
+    ledger = first.runs / "ledger.sqlite"
+    outcome: Outcome = run_all([each.plan for each in work.runs], first.store, ledger, setup, listener or Silent())
+    records: dict[str, Run] = {}
+    for each in work.runs:
+        record = edit(describe(each.plan, each.registry, each.store, outcome.of(each.plan)))
+        write_run(each.record, record)
+        records[each.target.name] = record
+    return FinishedRun(first.folder, first.store, records, outcome, work)
