@@ -128,7 +128,7 @@ def show_stages(work: WorkPlan) -> None:
     missing = {stage.key for stage in work.missing}
     for stage in work.stages:
         state = "to do" if stage.key in missing else "done "
-        reads = list(dict.fromkeys(labels[name.split("/")[1]] for name in stage.inputs.values()))
+        reads = list(dict.fromkeys(labels[ref.key] for ref in stage.inputs.values()))
         shown = reads[:3] + ([f"{len(reads) - 3} more"] if len(reads) > 3 else [])
         typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
 
@@ -178,7 +178,7 @@ def show_kinds(console: Console, stages: Sequence[Stage], missing: set[str]) -> 
         price = total(to_do)
         costs = (price.responses, price.tokens // 1000, price.judge_calls)
         counts = (len(of_kind), len(of_kind) - len(to_do), len(to_do))
-        reads = dict.fromkeys(name.split("/")[0] for stage in of_kind for name in stage.inputs.values())
+        reads = dict.fromkeys(ref.kind for stage in of_kind for ref in stage.inputs.values())
         table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
     console.print(table)
 

@@ -65,7 +65,7 @@ def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
     """Key of every stage that failed, or waits for one that did, to the last line of the error."""
     errors = {key: text.strip().splitlines()[-1] for key, text in outcome.failed.items()}
     for stage in plan.stages:  # inputs come before readers
-        needs = [name.split("/")[1] for name in stage.inputs.values()] + list(stage.after)
+        needs = [ref.key for ref in stage.waits_for]
         cause = next((errors[key] for key in needs if key in errors), None)
         if cause and stage.key not in errors:
             errors[stage.key] = cause

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.baseline import against, pairwise
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.stages.context import build
 from harness.types import Answer, Question, Request
@@ -98,11 +98,12 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     config = build(adapter.config, values)
     questions = adapter.questions(config)
     if "baseline" in meta["inputs"]:
-        questions = against(questions, answers_in(store, meta["inputs"]["baseline"]), meta["params"]["baseline"])
+        theirs = answers_in(store, Ref.parse(meta["inputs"]["baseline"]))
+        questions = against(questions, theirs, meta["params"]["baseline"])
     judges = {}
     for entrant in meta["params"]["entrants"]:
         try:
-            judges[entrant] = store.meta("judge", meta["inputs"][f"judgments:{entrant}"].split("/")[1])
+            judges[entrant] = store.meta(*Ref.parse(meta["inputs"][f"judgments:{entrant}"]))
         except KeyError as error:
             raise UserError(
                 f"the judgments of {entrant} on {name} are not in the store: run the recipe again."
@@ -110,12 +111,11 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     return Judged(name, adapter, meta, judges, config, questions, pairwise(adapter, questions, config))
 
 
-def answers_in(store: ArtifactStore, reference: str) -> list[Answer]:
-    """The answers of ``answer/KEY``, as stored."""
+def answers_in(store: ArtifactStore, ref: Ref) -> list[Answer]:
+    """The answers of an ``answer`` artifact."""
     from harness.records import read_records
 
-    kind, key = reference.split("/")
-    return read_records(store.path(kind, key) / "answers.jsonl", Answer)
+    return read_records(store.path(*ref) / "answers.jsonl", Answer)
 
 
 def task(name: str, entry: JudgeEntry, judged: Judged, registry: Registry, ask: Mapping[str, Any]) -> Task:
@@ -128,16 +128,19 @@ def task(name: str, entry: JudgeEntry, judged: Judged, registry: Registry, ask: 
         params = {**meta["params"], "judge": identity}
         params["config"] = {each: plain[each] for each in judged.adapter.judge_fields}
         local = {"config": plain, "judge": {"kind": entry.kind, "config": dict(entry.config)}, "ask": dict(ask)}
-        label = f"judge {judged.benchmark} {entrant} by {name}"
-        stages[entrant] = Stage("judge", label, params, meta["inputs"], meta["version"], local)
-    inputs = dict(judged.score["inputs"]) | {f"judgments:{entrant}": ref(stage) for entrant, stage in stages.items()}
+        row, _, seed = entrant.rpartition("/")
+        inputs = {role: Ref.parse(text) for role, text in meta["inputs"].items()}
+        of = {"row": row, "seed": int(seed), "variant": f"by {name}"}
+        stages[entrant] = Stage("judge", params, inputs, meta["version"], **of, local=local)
+    inputs = {role: Ref.parse(text) for role, text in judged.score["inputs"].items()}
+    inputs |= {f"judgments:{entrant}": stage.ref for entrant, stage in stages.items()}
     params = {**judged.score["params"], "config": plain}
-    score = Stage("score", f"score {judged.benchmark} by {name}", params, inputs, judged.score["version"])
+    score = Stage("score", params, inputs, judged.score["version"], variant=f"by {name}")
     return Task(name, entry, judged, stages, score)
 
 
 def estimate(
-    made: Task, store: ArtifactStore, registry: Registry, ledger: Path, known: dict[str, list[Request]]
+    made: Task, store: ArtifactStore, registry: Registry, ledger: Path, known: dict[Ref, list[Request]]
 ) -> None:
     """Count what is to be asked, and what of it is in the ledger; price the rest.
 

@@ -1,6 +1,6 @@
-"""A stage is data: a kind, a version, plain parameters, and the keys of its inputs. Its key is the hash of those.
+"""A stage is data: a kind, a version, plain parameters, and references to its inputs. Its key is the hash of those.
 
-Same key = same artifact = never computed twice. What must not change the key (labels, prices, thread counts) stays
+Same key = same artifact = never computed twice. What must not change the key (row, round, costs, thread counts) stays
 out of it; what does change results (seeds, dtype, a checkpoint's content hash) must be in ``params``.
 """
 
@@ -57,30 +57,51 @@ class Stage:
 
     kind: str
     """A name in ``harness.stages.STAGES``: ``prompts``, ``sample``, ``train``, ..."""
-    label: str
-    """For people: ``train dpo seed 0``."""
     params: Mapping[str, Any]
     """Plain JSON values; everything that decides the artifact besides its inputs."""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """Role to the key of the stage that fills it."""
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    """Role to the artifact that fills it."""
     version: int = 1
     """Raised when the code of this kind changes what it computes."""
+    row: str = ""
+    """Whose stage it is: a row of the recipe, a model of its family, or the tuned teacher. The first row that needs a
+    shared stage names it. Not in the key, and so are ``round``, ``seed`` and ``variant``."""
+    round: int | None = None
+    """From 1; ``None`` where the row has one round only."""
+    seed: int | None = None
+    """Training seed of the row (``params["seed"]`` is derived from it)."""
+    variant: str = ""
+    """What tells it apart from a stage of the same row, round and seed: ``n=8``."""
     local: Mapping[str, Any] = field(default_factory=dict)
     """What the stage needs to run *here* (where a checkpoint lies, device, batch sizes); not part of the key."""
-    after: tuple[str, ...] = ()
-    """Keys that must be done first though nothing of theirs is read (a check before expensive work); not in the key."""
+    after: tuple[Ref, ...] = ()
+    """What must be done first though nothing of it is read (a check before expensive work); not in the key."""
     price: Price = Price()
 
     @cached_property
     def key(self) -> str:
         """Hex sha256 over kind, version, params and inputs (16 bytes of it)."""
-        content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": dict(self.inputs)}
+        inputs = {role: str(ref) for role, ref in self.inputs.items()}
+        content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": inputs}
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
 
+    @cached_property
+    def ref(self) -> Ref:
+        """How another stage names it as an input."""
+        return Ref(self.kind, self.key)
 
-def ref(stage: Stage) -> str:
-    """How a stage names an input: kind and key."""
-    return str(Ref(stage.kind, stage.key))
+    @property
+    def waits_for(self) -> tuple[Ref, ...]:
+        """All that must be done before it can run."""
+        return (*self.inputs.values(), *self.after)
+
+    @property
+    def label(self) -> str:
+        """For people: ``train dpo round 2 seed 0``."""
+        number = "" if self.round is None else f"round {self.round}"
+        seed = "" if self.seed is None else f"seed {self.seed}"
+        words = [self.kind, str(self.params.get("benchmark", "")), self.row, number, self.variant, seed]
+        return " ".join(word for word in words if word)
 
 
 class Store(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Ref, Stage
 from harness.models.checkpoint import Checkpoint, hub_folder
 from harness.models.published_sizes import model_facts
 from harness.plan.cost import PROMPT_TOKENS
@@ -72,9 +72,9 @@ def asked(plan: Plan, stage: Stage, known: Mapping[str, Stage]) -> Iterator[tupl
         yield f"multiple-choice questions with {count} responses", shown + prompt, usual, remedy
 
 
-def responses_of(known: Mapping[str, Stage], name: str) -> int:
-    """Responses per prompt that a stage (``kind/key``) leaves."""
-    stage = known[name.split("/")[1]]
+def responses_of(known: Mapping[str, Stage], ref: Ref) -> int:
+    """Responses per prompt that a stage leaves."""
+    stage = known[ref.key]
     if stage.kind == "block":
         return responses_of(known, stage.inputs["samples"]) // int(stage.params["blocks"])
     return int(stage.params.get("n", 2))  # else the dataset's pairs

@@ -85,7 +85,7 @@ class EvaluationBuilder(Builder):
         }
         local = {"config": self.recipe.benchmarks[benchmark].config, "ask": self.recipe.ask.options()}
         local["endpoint"] = {"kind": endpoint.kind, "config": dict(endpoint.config)}
-        stage = self.add(Stage("answer", f"answer {benchmark} {row} seed {seed}", params, local=local))
+        stage = self.add(Stage("answer", params, row=row, seed=seed, local=local))
         kind = self.registry.judges[endpoint.kind]
         half = stage.price.tokens // 2
         dollars = kind.price(build(kind.config, endpoint.config), half, stage.price.tokens - half)
@@ -104,7 +104,7 @@ class EvaluationBuilder(Builder):
             "config": {},
         }
         local = {"config": self.recipe.benchmarks[benchmark].config, "given": str(file.absolute())}
-        stage = self.add(Stage("answer", f"answer {benchmark} {row} seed {seed}", params, local=local))
+        stage = self.add(Stage("answer", params, row=row, seed=seed, local=local))
         self.stages[stage.key] = replace(stage, price=Price())
         return self.stages[stage.key]
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness.contracts.baseline import pairwise
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.models.checkpoint import Checkpoint
 from harness.models.published_sizes import planned, stand_ins
@@ -134,20 +134,20 @@ class Builder:
         params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
         params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": self.models["student"].tokenizer}
         local = self.local("student", source=asdict(source.config))
-        return self.add(Stage("prompts", "training prompts", params, local=local))
+        return self.add(Stage("prompts", params, local=local))
 
     def overlap(self) -> Stage:
         """The check of training prompts against test questions; sampling and training wait for it."""
         benchmarks = {name: spec.config for name, spec in self.recipe.benchmarks.items()}
         hashes = {name: self.asked(name, whole=False) for name in self.questions}
         params = {"benchmarks": benchmarks, "questions": hashes, "allowed": self.recipe.prompts.allow_overlap}
-        inputs = {"prompts": ref(self.prompts())}
-        return self.add(Stage("overlap", "overlap of prompts and questions", params, inputs, version=2))
+        inputs = {"prompts": self.prompts().ref}
+        return self.add(Stage("overlap", params, inputs, version=2))
 
     @property
-    def gate(self) -> tuple[str, ...]:
+    def gate(self) -> tuple[Ref, ...]:
         """What sampling and training wait for, beside their inputs."""
-        return (self.overlap().key,)
+        return (self.overlap().ref,)
 
     def local_model(self, model: str) -> dict[str, Any]:
         """``local`` of a stage that reads one family model under the role ``model``."""
@@ -207,13 +207,13 @@ class Builder:
             return False
         return pairwise(self.registry.benchmarks[benchmark], self.questions[benchmark], self.configs[benchmark])
 
-    def baseline(self, benchmark: str) -> dict[str, str]:
+    def baseline(self, benchmark: str) -> dict[str, Ref]:
         """The input ``baseline`` of judge and score stages: one answer set for all rows, of the first seed."""
         if self.recipe.baseline is None or not self.compares(benchmark):
             return {}
         row, seed = self.recipe.baseline, self.recipe.seeds[0]
         trained = None if row not in self.recipe.methods else self.trained(row, seed)
-        return {"baseline": ref(self.answer(row, trained, benchmark, seed))}
+        return {"baseline": self.answer(row, trained, benchmark, seed).ref}
 
     def answer(self, row: str, trained: Stage | None, benchmark: str, seed: int) -> Stage:
         """A model's answers to one benchmark."""
@@ -227,11 +227,13 @@ class Builder:
             "seed": seed_of("answer", seed),
         }
         spec = self.recipe.benchmarks[benchmark].config
-        label = f"answer {benchmark} {row} seed {seed}"
+        inputs: dict[str, Ref] = {}
         if trained is None:
             params["model"] = self.models[row].fingerprint
-            return self.add(Stage("answer", label, params, local={**self.local_model(row), "config": spec}))
-        return self.add(Stage("answer", label, params, {"model": ref(trained)}, local=self.local(config=spec)))
+            local = {**self.local_model(row), "config": spec}
+        else:
+            inputs, local = {"model": trained.ref}, self.local(config=spec)
+        return self.add(Stage("answer", params, inputs, row=row, seed=seed, local=local))
 
     def judge(self, row: str, answers: Stage, benchmark: str, seed: int) -> Stage:
         """The judgments on one model's answers."""
@@ -251,11 +253,11 @@ class Builder:
             params["accept_failures"] = self.recipe.ask.accept_failures
             local["judge"] = {"kind": judge.kind, "config": judge.config}
             local["ask"] = self.recipe.ask.options()
-        label = f"judge {benchmark} {row} seed {seed}"
         baseline = self.baseline(benchmark)
         if baseline:
             params["baseline"] = self.recipe.baseline
-        return self.add(Stage("judge", label, params, {"answers": ref(answers), **baseline}, local=local))
+        inputs = {"answers": answers.ref, **baseline}
+        return self.add(Stage("judge", params, inputs, row=row, seed=seed, local=local))
 
     def score(self, benchmark: str, entrants: Sequence[Entrant]) -> Stage:
         """Scores of all entrants on one benchmark."""
@@ -273,9 +275,9 @@ class Builder:
         if inputs:
             params["baseline"] = self.recipe.baseline
         for entrant in entrants:
-            inputs[f"answers:{entrant.name}"] = ref(entrant.answers[benchmark])
-            inputs[f"judgments:{entrant.name}"] = ref(entrant.judgments[benchmark])
-        return self.add(Stage("score", f"score {benchmark}", params, inputs, version=4))
+            inputs[f"answers:{entrant.name}"] = entrant.answers[benchmark].ref
+            inputs[f"judgments:{entrant.name}"] = entrant.judgments[benchmark].ref
+        return self.add(Stage("score", params, inputs, version=4))
 
 
 def chosen(config: Any, fields: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import Method, Needs, Stored
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Ref, Stage
 from harness.recipe.rows import MethodEntry
 from harness.stages.context import build
 from harness.stats import seed_of
@@ -46,13 +46,18 @@ class Model:
     """``teacher`` or ``student``: whose weights it has, or had before it was trained."""
     stage: Stage | None = None
 
+    def named(self, seed: int, variant: str) -> dict[str, Any]:
+        """Row, round and seed of a stage in which it writes."""
+        row, number = (self.name, None) if self.stage is None else (self.stage.row, self.stage.round)
+        return {"row": row, "round": number, "seed": seed, "variant": variant}
+
 
 @dataclass(frozen=True)
 class Use:
     """A model in a role of a stage: what of it goes into the key, and what beside it."""
 
     params: Mapping[str, str]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Ref]
     models: Mapping[str, Any]
 
 
@@ -90,15 +95,15 @@ class Chain:
         row = self.entry.part.start or self.needs.start
         return Model("student", None if row is None else self.builder.trained(row, self.seed))
 
-    def data(self, number: int, first: Model, current: Model) -> dict[str, str]:
+    def data(self, number: int, first: Model, current: Model) -> dict[str, Ref]:
         """The artifacts that fill what the method declared, in round ``number`` (from 0)."""
-        inputs = {"prompts": ref(self.builder.prompts())}
+        inputs = {"prompts": self.builder.prompts().ref}
         if "samples" in self.needs.responses:
             drawn = self.drawn(number, first, current)
             rewarded = self.needs.signal == "response"
-            inputs["samples"] = ref(self.reward(drawn, number) if rewarded else drawn)
+            inputs["samples"] = (self.reward(drawn, number) if rewarded else drawn).ref
         if "teacher" in self.needs.responses:
-            inputs["responses"] = ref(self.sample("teacher", Model("teacher"), 1, 0))
+            inputs["responses"] = self.sample("teacher", Model("teacher"), 1, 0).ref
         return inputs
 
     def drawn(self, number: int, first: Model, current: Model) -> Stage:
@@ -108,8 +113,8 @@ class Chain:
             return self.sample("samples", current, n, number)
         pool = self.sample("samples", first, rounds * n, 0)
         params = {"block": number, "blocks": rounds, "seed": seed_of("block", self.seed)}
-        label = f"block {number + 1} of {rounds}, {n} each, seed {self.seed}"
-        return self.builder.add(Stage("block", label, params, {"samples": ref(pool)}), n=n)
+        stage = Stage("block", params, {"samples": pool.ref}, **self.named(number, variant=f"n={n}"))
+        return self.builder.add(stage, n=n)
 
     def sample(self, field: str, model: Model, n: int, number: int) -> Stage:
         """n responses of a model to each training prompt, as the student's samples or as the teacher's answers."""
@@ -125,12 +130,11 @@ class Chain:
             "max_new_tokens": spec.max_new_tokens,
             "seed": self.numbered("sample", field, number=number),
         }
-        inputs = {"prompts": ref(self.builder.prompts()), **use.inputs}
-        own = "" if n == self.builder.recipe.sampling.n or field == "teacher" else f" n {n}"
-        label = f"sample {self.called(model)}{own} seed {self.seed}"
-        return self.builder.add(
-            Stage("sample", label, params, inputs, local=self.local(use), after=self.builder.gate), n=n
-        )
+        inputs = {"prompts": self.builder.prompts().ref, **use.inputs}
+        own = "" if n == self.builder.recipe.sampling.n or field == "teacher" else f"n={n}"
+        drawn_from = model.named(self.seed, own)
+        stage = Stage("sample", params, inputs, **drawn_from, local=self.local(use), after=self.builder.gate)
+        return self.builder.add(stage, n=n)
 
     def reward(self, samples: Stage, number: int) -> Stage:
         """What the teacher says of the samples."""
@@ -142,21 +146,21 @@ class Chain:
             **spec.model_dump(),
             "seed": self.numbered("reward", number=number),
         }
-        label = f"reward {samples.label.removeprefix('sample ').removeprefix('student ')}"
-        stage = Stage("reward", label, params, {"samples": ref(samples)}, local=self.local(use))
+        same = {"row": samples.row, "round": samples.round, "seed": samples.seed, "variant": samples.variant}
+        stage = Stage("reward", params, {"samples": samples.ref}, **same, local=self.local(use))
         return self.builder.add(stage, n=self.entry.sampling.n)
 
     def tuned(self, from_dataset: bool) -> Stage:
         """The family's teacher trained by the row's method: on the prompt source's pairs, or on its own responses."""
         teacher = Model("teacher")
         if from_dataset:
-            prompts = {"prompts": ref(self.builder.prompts())}
-            samples = self.builder.add(Stage("pairs", "chosen and rejected answers", {}, prompts), n=2)
+            prompts = {"prompts": self.builder.prompts().ref}
+            samples = self.builder.add(Stage("pairs", {}, prompts), n=2)
         else:
             samples = self.reward(self.sample("samples", teacher, self.entry.sampling.n, 0), 0)
-        return self.train(0, teacher, {"prompts": ref(self.builder.prompts()), "samples": ref(samples)})
+        return self.train(0, teacher, {"prompts": self.builder.prompts().ref, "samples": samples.ref})
 
-    def train(self, number: int, model: Model, inputs: Mapping[str, str]) -> Stage:
+    def train(self, number: int, model: Model, inputs: Mapping[str, Ref]) -> Stage:
         """The model trained by the row's method on what ``data`` gave."""
         params: dict[str, Any] = {
             "method": self.entry.method,
@@ -176,22 +180,21 @@ class Chain:
         if "rollouts" in self.needs.responses:
             params["options"]["max_new_tokens"] = self.entry.sampling.max_new_tokens
         if self.needs.reference and self.entry.train.backend != "trl":  # TRL computes it as it trains
-            reads["reference"] = ref(self.reference(number, model, inputs))
+            reads["reference"] = self.reference(number, model, inputs).ref
         use = self.use(**roles)
         compute = self.builder.recipe.compute
         local = self.local(use, train=self.how(), launch=compute.launch, processes=compute.processes)
-        label = f"train {self.row}{self.of_round(number)} seed {self.seed}"
-        reads, gate = {**reads, **use.inputs}, self.builder.gate
-        stage = Stage("train", label, {**params, **use.params}, reads, local=local, after=gate)
+        reads, named = {**reads, **use.inputs}, self.named(number)
+        stage = Stage("train", {**params, **use.params}, reads, **named, local=local, after=self.builder.gate)
         return self.builder.add(stage, n=self.entry.sampling.n)
 
     def taught_by(self, teacher: str) -> Model:
         """The family's teacher, or the tuned one."""
         return Model("teacher", self.builder.tuned_teacher() if teacher == "tuned" else None)
 
-    def distributions(self, stored: Stored, inputs: Mapping[str, str]) -> dict[str, str]:
+    def distributions(self, stored: Stored, inputs: Mapping[str, Ref]) -> dict[str, Ref]:
         """A store of token distributions for each teacher that the method names; the first decides the tokens."""
-        found: dict[str, str] = {}
+        found: dict[str, Ref] = {}
         for teacher in self.needs.teachers:
             # Only the tokenizer of the student matters here, so the rows of all rounds and starts can share a store.
             params = {
@@ -204,19 +207,19 @@ class Chain:
             reads = {**inputs, **use.inputs} | ({"tokens": next(iter(found.values()))} if found else {})
             local = self.local(use, train=self.how())
             local["models"]["student"] = asdict(self.builder.models["student"])
-            label = f"distributions {self.row} {teacher} teacher seed {self.seed}"
             params |= use.params
-            stage = Stage("distributions", label, params, reads, local=local, after=self.builder.gate)
-            found[f"taught:{teacher}"] = ref(self.builder.add(stage, n=self.entry.sampling.n))
+            named = {"row": self.row, "seed": self.seed, "variant": f"{teacher} teacher"}
+            stage = Stage("distributions", params, reads, **named, local=local, after=self.builder.gate)
+            found[f"taught:{teacher}"] = self.builder.add(stage, n=self.entry.sampling.n).ref
         return found
 
-    def reference(self, number: int, model: Model, inputs: Mapping[str, str]) -> Stage:
+    def reference(self, number: int, model: Model, inputs: Mapping[str, Ref]) -> Stage:
         """Log-probabilities of the rows under the model that the round starts from, computed once."""
         use = self.use(student=model)
         params = {**self.rows_params(), **use.params}
-        label = f"reference {self.row}{self.of_round(number)} seed {self.seed}"
+        reads, named = {**inputs, **use.inputs}, self.named(number)
         local, after = self.local(use, train=self.how()), self.builder.gate
-        return self.builder.add(Stage("reference", label, params, {**inputs, **use.inputs}, local=local, after=after))
+        return self.builder.add(Stage("reference", params, reads, **named, local=local, after=after))
 
     def rows_params(self) -> dict[str, Any]:
         """What decides the rows of a method, and how a model reads them."""
@@ -247,7 +250,7 @@ class Chain:
         trained = {role: each.stage for role, each in roles.items() if each.stage is not None}
         return Use(
             params={role: checkpoint.fingerprint for role, checkpoint in at_hand.items()},
-            inputs={role: ref(stage) for role, stage in trained.items()},
+            inputs={role: stage.ref for role, stage in trained.items()},
             models={role: asdict(checkpoint) for role, checkpoint in at_hand.items()},
         )
 
@@ -259,12 +262,7 @@ class Chain:
         """A seed for one step of one round; the first round's is the same whether there are more rounds or not."""
         return seed_of(*names, self.seed) if number == 0 else seed_of(*names, self.seed, "round", number)
 
-    def of_round(self, number: int) -> str:
-        """For labels."""
-        return f" round {number + 1}" if self.entry.part.rounds > 1 else ""
-
-    def called(self, model: Model) -> str:
-        """For labels: the checkpoint's name, or how it was trained."""
-        if model.stage is None:
-            return model.name
-        return f"{model.name} of {model.stage.label.removeprefix('train ').rpartition(' seed ')[0]}"
+    def named(self, number: int, variant: str = "") -> dict[str, Any]:
+        """Row, round and seed of a stage."""
+        shown = number + 1 if self.entry.part.rounds > 1 else None
+        return {"row": self.row, "round": shown, "seed": self.seed, "variant": variant}

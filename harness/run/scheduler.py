@@ -135,7 +135,7 @@ def needed(plan: Plan, store: Store) -> list[Stage]:
             continue
         wanted.add(key)
         stage = by_key[key]
-        stack += [name.split("/")[1] for name in stage.inputs.values()] + list(stage.after)
+        stack += [ref.key for ref in stage.waits_for]
     return [stage for stage in plan.stages if stage.key in wanted]
 
 
@@ -172,7 +172,7 @@ def work(stages: Sequence[Stage], done: set[str], crew: Crew, outcome: Outcome) 
 
 def ready(stage: Stage, waiting: dict[str, Stage], running: dict[Future[Any], Stage], outcome: Outcome) -> bool:
     """Whether nothing that the stage reads or waits for is still to come (or has failed)."""
-    needs = {name.split("/")[1] for name in stage.inputs.values()} | set(stage.after)
+    needs = {ref.key for ref in stage.waits_for}
     busy = {other.key for other in running.values()}
     return not needs & (set(waiting) | busy | set(outcome.failed))
 

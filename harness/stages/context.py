@@ -45,8 +45,7 @@ class Work:
 
     def input(self, stage: Stage, role: str) -> Path:
         """Folder of the artifact that fills an input. Raises KeyError when the plan was wrong."""
-        kind, key = stage.inputs[role].split("/")
-        return self.store.path(kind, key)
+        return self.store.path(*stage.inputs[role])
 
     def records(self, stage: Stage, role: str, file: str, kind: type[T]) -> list[T]:
         """The records in one file of an input."""
@@ -62,7 +61,7 @@ class Work:
         """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""
         if what in stage.inputs:
             folder = self.input(stage, what) / "model"
-            return at(f"trained:{stage.inputs[what].split('/')[1][:8]}", folder)
+            return at(f"trained:{stage.inputs[what].key[:8]}", folder)
         return at_hand(Checkpoint(**stage.local["models"][what]), stage.local["trust_remote_code"])
 
     @staticmethod

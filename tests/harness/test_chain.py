@@ -32,7 +32,7 @@ def way(made: Plan) -> dict[str, Stage]:
 def read(made: Plan, stage: Stage) -> dict[str, str]:
     """Role to the label of what fills it."""
     labels = {each.key: each.label for each in made.stages}
-    return {role: labels[name.split("/")[1]] for role, name in stage.inputs.items()}
+    return {role: labels[ref.key] for role, ref in stage.inputs.items()}
 
 
 def test_each_round_samples_from_the_student_of_the_last(family: list[str]) -> None:
@@ -88,7 +88,7 @@ def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None
 def test_prices_follow_the_rows_own_sampling(family: list[str]) -> None:
     row = "methods.row={method: pad-ppd, sampling: {n: 2}}"
     made = way(plan(*family, "prompts.n=10", "train.batch_size=2", "train.micro_batch=1", row, rows=("pad-ppd", "row")))
-    assert made["sample student n 2 seed 0"].price.responses == 20
+    assert made["sample student n=2 seed 0"].price.responses == 20
     assert made["sample student seed 0"].price.responses == 40
     assert 2 * made["train row seed 0"].price.tokens == made["train pad-ppd seed 0"].price.tokens
 
@@ -97,13 +97,13 @@ def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> No
     made = plan(*family, "methods.adpa+={}", rows=("adpa+",))
     stages = way(made)
     assert read(made, stages["train adpa+ seed 0"]) == {
-        "prompts": "training prompts",
-        "samples": "sample student of dckd n 1 seed 0",
+        "prompts": "prompts",
+        "samples": "sample dckd n=1 seed 0",
         "student": "train dckd seed 0",
         "taught:tuned": "distributions adpa+ tuned teacher seed 0",
         "taught:family": "distributions adpa+ family teacher seed 0",
     }
-    drawn = stages["sample student of dckd n 1 seed 0"]
+    drawn = stages["sample dckd n=1 seed 0"]
     assert (drawn.params["n"], drawn.params["temperature"]) == (1, 0.0)
     assert read(made, stages["distributions adpa+ family teacher seed 0"])["tokens"] == (
         "distributions adpa+ tuned teacher seed 0"
@@ -129,14 +129,14 @@ def test_one_tuned_teacher_serves_all_rows_and_seeds(family: list[str]) -> None:
 
 def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_path: Path) -> None:
     made = plan(*family, "methods.adpa={}", rows=("adpa",))
-    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "chosen and rejected answers"
+    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "pairs"
     made = plan(*family, "methods.adpa={}", "tuned_teacher.pairs=samples", rows=("adpa",))
     assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "reward teacher seed 0"
     assert way(made)["sample teacher seed 0"].params["field"] == "samples"
     assert way(made)["sample teacher seed 0"].params["n"] == 4
     file = tmp_path / "prompts.jsonl"
     for line, expected in (
-        ('{"prompt": "a", "golden": "b", "rejected": "c"}', "chosen and rejected answers"),
+        ('{"prompt": "a", "golden": "b", "rejected": "c"}', "pairs"),
         ('{"prompt": "a", "golden": "b"}', "reward teacher seed 0"),
     ):
         file.write_text(f"{line}\n", encoding="utf-8")
@@ -174,7 +174,7 @@ def test_any_row_may_start_from_another(family: list[str]) -> None:
     made = plan(*family, "methods.row={method: dpo, start: seqkd}", rows=("row",))
     stages = way(made)
     assert read(made, stages["train row seed 0"])["student"] == "train seqkd seed 0"
-    assert read(made, stages["sample student of seqkd seed 0"])["model"] == "train seqkd seed 0"
+    assert read(made, stages["sample seqkd seed 0"])["model"] == "train seqkd seed 0"
     assert read(made, stages["reference row seed 0"])["student"] == "train seqkd seed 0"
 
 
@@ -184,7 +184,7 @@ def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: lis
     assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
     for stage in made.stages:
         if stage.kind == "train":
-            assert stage.inputs["taught:family"].endswith(store.key) and "teacher" not in stage.params
+            assert stage.inputs["taught:family"] == store.ref and "teacher" not in stage.params
     live = way(plan(*family, rows=("kd",)))["train kd seed 0"]
     assert "teacher" in live.params and "teacher" in live.local["models"]
 
@@ -225,7 +225,7 @@ def test_inputs_come_before_their_readers(family: list[str]) -> None:
     made = plan(*family, "methods.adpa+={}", ROUNDS, rows=("adpa+", "pad-ppd-2x4", "dpo"))
     place = {stage.key: number for number, stage in enumerate(made.stages)}
     for stage in made.stages:
-        for needed in [*(name.split("/")[1] for name in stage.inputs.values()), *stage.after]:
+        for _, needed in stage.waits_for:
             assert place[needed] < place[stage.key], stage.label
 
 

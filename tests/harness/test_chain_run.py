@@ -100,7 +100,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def test_each_round_goes_on_from_the_last(made: Made) -> None:
     first, second = made.folder("train two round 1 seed 0"), made.folder("train two round 2 seed 0")
     assert distance(first, second) > 0
-    drawn = [made.groups(label) for label in ("sample student n 2 seed 0", "sample student of two round 1 n 2 seed 0")]
+    drawn = [made.groups(label) for label in ("sample student n=2 seed 0", "sample two round 1 n=2 seed 0")]
     assert [g.prompt.id for g in drawn[0]] == [g.prompt.id for g in drawn[1]]
     texts = [[response.text for group in groups for response in group.samples] for groups in drawn]
     assert len(texts[0]) == len(texts[1]) == 12 and texts[0] != texts[1]
@@ -108,7 +108,7 @@ def test_each_round_goes_on_from_the_last(made: Made) -> None:
 
 def test_the_blocks_of_a_pool_are_the_pool(made: Made) -> None:
     pool = made.groups("sample student seed 0")  # 2 rounds of 2: as many as the recipe's n, so labelled without it
-    blocks = [made.groups(f"block {number} of 2, 2 each, seed 0") for number in (1, 2)]
+    blocks = [made.groups(f"block pool round {number} n=2 seed 0") for number in (1, 2)]
     for whole, first, second in zip(pool, *blocks, strict=True):
         assert len(first.samples) == len(second.samples) == 2
         together = sorted((*first.samples, *second.samples), key=lambda response: response.text)
@@ -133,12 +133,12 @@ def test_the_tuned_teacher_is_the_teacher_moved_by_the_pairs(made: Made) -> None
     assert 0 < max(float((moved[name] - before[name].float()).abs().max()) for name in moved) < 0.1
     assert curve(tuned)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)  # its reference is itself
     assert end_of_turn(load_tokenizer(tuned / "model")) == end_of_turn(load_tokenizer(own))
-    pairs = made.groups("chosen and rejected answers")
+    pairs = made.groups("pairs")
     assert all((group.samples[0].log_psel, group.samples[1].log_psel) == (0.0, math.log(FLOOR)) for group in pairs)
 
 
 def test_adpa_plus_trains_on_what_dckd_answered(made: Made) -> None:
-    drawn = made.groups("sample student of dckd n 1 seed 0")
+    drawn = made.groups("sample dckd n=1 seed 0")
     assert all(len(group.samples) == 1 for group in drawn)
     dckd, plus = made.folder("train dckd seed 0"), made.folder("train adpa+ seed 0")
     assert distance(dckd, plus) > 0

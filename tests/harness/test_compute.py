@@ -29,7 +29,7 @@ HUB = Checkpoint("owner/name", "owner/name", "c0ffee", "hub:x", "hub:x")
 
 def train_stage(device: str) -> Stage:
     local = {"device": device, "trust_remote_code": False, "train": {"micro_batch": 2}}
-    return Stage("train", "train", {"options": {"epochs": 1}}, local=local)
+    return Stage("train", {"options": {"epochs": 1}}, local=local)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
@@ -91,7 +91,7 @@ def test_code_is_fetched_and_run_only_where_it_is_trusted(
     made = tmp_path / "made"
     made.mkdir()
     prompts.run(
-        Stage("prompts", "prompts", params, local=local),
+        Stage("prompts", params, local=local),
         Work(nothing, nothing, tmp_path / "ledger", made, lambda done, total, info: None),
     )
     assert trusted == [trust]

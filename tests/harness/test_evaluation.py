@@ -321,7 +321,7 @@ def test_a_row_of_a_recipe_as_the_baseline_of_all_seeds() -> None:
     judged = [stage for stage in plan.stages if stage.kind == "judge" and stage.params["benchmark"] == "arena_hard"]
     assert [stage.label for stage in judged] == ["judge arena_hard teacher seed 4", "judge arena_hard teacher seed 5"]
     (baseline,) = {stage.inputs["baseline"] for stage in judged}
-    labels = {f"answer/{stage.key}": stage.label for stage in plan.stages}
+    labels = {stage.ref: stage.label for stage in plan.stages}
     assert labels[baseline] == "answer arena_hard student seed 4"
     (score,) = [stage for stage in plan.stages if stage.label == "score arena_hard"]
     assert score.inputs["baseline"] == baseline and score.params["entrants"] == ["teacher/4", "teacher/5"]

@@ -45,7 +45,7 @@ def test_memory() -> None:
 
 def bill(*prices: Price) -> Price:
     """The sum over stages with these prices."""
-    return total([Stage("train", str(number), {}, price=price) for number, price in enumerate(prices)])
+    return total([Stage("train", {}, price=price) for price in prices])
 
 
 def test_the_bill_of_a_plan_adds_hours_and_takes_the_largest_memory() -> None:

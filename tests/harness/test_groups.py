@@ -21,7 +21,7 @@ def given(*responses: Source) -> Group:
     """What a method with these needs is given, where everything lies ready."""
     lying = {"prompts": PROMPT, "samples": Group(PROMPT, SAMPLED, coverage=0.5), "responses": Group(PROMPT, (), TAUGHT)}
     work: Any = SimpleNamespace(records=lambda stage, role, file, kind: [lying[role]])
-    (group,) = training_groups(Stage("train", "train", {}), work, Needs(responses=responses))
+    (group,) = training_groups(Stage("train", {}), work, Needs(responses=responses))
     return group
 
 

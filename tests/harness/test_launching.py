@@ -62,7 +62,7 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, Work]:
     setup = functools.partial(set_up_worker, (), place / "store")
     registry, store = setup()
     groups = tiny_groups(13)
-    prompts, samples = Stage("prompts", "prompts", {}), Stage("reward", "reward", {})
+    prompts, samples = Stage("prompts", {}), Stage("reward", {})
     for stage, file, records in (
         (prompts, "prompts.jsonl", [group.prompt for group in groups]),
         (samples, "groups.jsonl", groups),
@@ -91,9 +91,9 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, Work]:
         params["teacher"] = "x"
         teacher = tiny_checkpoint(place / "teacher", seed=1)
         models["teacher"] = checkpoint | {"location": str(teacher)}
-    inputs = {"prompts": f"prompts/{prompts.key}", "samples": f"reward/{samples.key}"}
+    inputs = {"prompts": prompts.ref, "samples": samples.ref}
     local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
-    stage = Stage("train", f"train {method}", params, inputs, local=local)
+    stage = Stage("train", params, inputs, local=local)
     return stage, Work(registry, store, place / "ledger", place / "out", lambda *_: None, setup)
 
 

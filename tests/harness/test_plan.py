@@ -63,7 +63,7 @@ def test_inputs_come_before_their_readers(family: list[str]) -> None:
     made = plan("seeds=[0, 1]", *family)
     place = {stage.key: number for number, stage in enumerate(made.stages)}
     for stage in made.stages:
-        for needed in [*(name.split("/")[1] for name in stage.inputs.values()), *stage.after]:
+        for _, needed in stage.waits_for:
             assert place[needed] < place[stage.key], stage.label
     assert {stage.kind for stage in made.stages[-4:]} == {"score"}
 
@@ -143,7 +143,7 @@ def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
 
 def test_sampling_and_training_wait_for_the_overlap_check(family: list[str]) -> None:
     made = plan("seeds=[0]", *family)
-    (gate,) = [stage.key for stage in made.stages if stage.kind == "overlap"]
+    (gate,) = [stage.ref for stage in made.stages if stage.kind == "overlap"]
     assert all(gate in stage.after for stage in made.stages if stage.kind in {"sample", "train", "reference"})
 
 

@@ -128,7 +128,7 @@ def rewarded(model: FakeModel, groups: list[Group], folder: Path, **changes: Any
     """The stage with this teacher: its counts, and the records it wrote."""
     params = {"mcq": "cyclic", "floor": 1e-4, "max_response_tokens": 9, "shuffle": False, "seed": 0} | changes
     work: Any = SimpleNamespace(folder=folder, model=lambda *args: model, records=lambda *args: groups)
-    counts = reward.run(Stage("reward", "reward", params), work)
+    counts = reward.run(Stage("reward", params), work)
     return dict(counts), [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
 
 

@@ -20,8 +20,8 @@ from harness.run.scheduler import Failure, Outcome, needed, work
 
 
 def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
-    places = {str(number): f"{each.kind}/{each.key}" for number, each in enumerate(inputs)}
-    return Stage(kind, name, {"name": name}, places, after=tuple(each.key for each in after))
+    places = {str(number): each.ref for number, each in enumerate(inputs)}
+    return Stage(kind, {"name": name}, places, row=name.partition(" ")[2], after=tuple(each.ref for each in after))
 
 
 @dataclass
@@ -96,7 +96,12 @@ def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
     place = {label: number for number, label in enumerate(crew.ran)}
     assert len(crew.ran) == len(ALL)
     assert (
-        place["prompts"] < place["gate"] < place["samples"] < place["train dpo"] < place["answer dpo"] < place["score"]
+        place["prompts"]
+        < place["overlap"]
+        < place["sample"]
+        < place["train dpo"]
+        < place["answer dpo"]
+        < place["score"]
     )
     assert not outcome.failed and not outcome.blocked
 
@@ -110,9 +115,9 @@ def test_a_failure_stops_what_needs_it_and_nothing_else() -> None:
 
 
 def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
-    crew, outcome = Crew(broken={"gate"}), Outcome(0, 0)
+    crew, outcome = Crew(broken={"overlap"}), Outcome(0, 0)
     work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
-    assert crew.ran == ["prompts", "gate"]
+    assert crew.ran == ["prompts", "overlap"]
     assert len(outcome.blocked) == len(ALL) - 2
 
 
@@ -129,14 +134,14 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     """Two tables over two students; the second has a row and a score of its own, which its failed training stops."""
     third = stage("train", "train pro", SAMPLES)
     more = stage("judge", "judge pro", third)
-    other = stage("score", "other score", *JUDGED.values(), more)
+    other = stage("score", "score other", *JUDGED.values(), more)
     one = SimpleNamespace(compute=None)
     first = SimpleNamespace(recipe=one, stages=ALL, builder=SimpleNamespace(stages={each.key: each for each in ALL}))
     second_stages = (*ALL[:-1], third, more, other)
     builder = SimpleNamespace(stages={each.key: each for each in second_stages})
     second = SimpleNamespace(recipe=one, stages=second_stages, builder=builder)
     plans: Any = [first, second]
-    assert labels(run_module.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "other score"]
+    assert labels(run_module.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     crew = Crew(broken={"train pro"})
     monkeypatch.setattr(run_module, "Crew", lambda *_: nullcontext(crew))
     wanted = {id(first): [SCORE], id(second): []}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.contracts.benchmark import Card, Metric
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
 from harness.stages.context import questions_hash
 from harness.types import Answer, Judgment, Question, Score
@@ -59,21 +59,21 @@ def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds
 def _scored(
     store: ArtifactStore, book: Book, rows: Sequence[str], seeds: Sequence[int]
 ) -> tuple[str, dict[tuple[str, int], Score]]:
-    inputs: dict[str, str] = {}
+    inputs: dict[str, Ref] = {}
     made: dict[tuple[str, int], Score] = {}
     hashed = questions_hash(book.questions, whole=True)
     for row in rows:
         for seed in seeds:
-            answers = Stage("answer", f"answer {book.name} {row}", {"of": [book.name, row, seed]})
+            answers = Stage("answer", {"of": [book.name, row, seed]})
             found = [book.answer(question, row, seed) for question in book.questions]
             store.write(answers, lambda folder, found=found: {"n": write_records(folder / "answers.jsonl", found)})
             own = judged(store, book, answers, row, seed, "judge-a", book.judge)
             for model, judge in book.judges.items():
                 judged(store, book, answers, row, seed, model, judge)
-            inputs |= {f"answers:{row}/{seed}": ref(answers), f"judgments:{row}/{seed}": ref(own)}
+            inputs |= {f"answers:{row}/{seed}": answers.ref, f"judgments:{row}/{seed}": own.ref}
             made[row, seed] = score(book, row, seed)
     params = {"benchmark": book.name, "questions": hashed, "entrants": [f"{row}/{seed}" for row, seed in made]}
-    stage = Stage("score", f"score {book.name}", params, inputs)
+    stage = Stage("score", params, inputs)
     plain = {f"{row}/{seed}": [asdict(one)] for (row, seed), one in made.items()}
     store.write(stage, lambda folder: {"n": (folder / "scores.json").write_text(json.dumps(plain))})
     return stage.key, made
@@ -90,7 +90,7 @@ def judged(
 ) -> Stage:
     """The judge stage of one row."""
     params = {"benchmark": book.name, "judge": {"kind": "openai", "model": model}, "config": {"repeats": 1}}
-    stage = Stage("judge", f"judge {book.name} {row}", params, {"answers": ref(answers)})
+    stage = Stage("judge", params, {"answers": answers.ref})
     found = [replace(each, judge_model=model) for question in book.questions for each in judge(question, row, seed)]
 
     def fill(folder: Path) -> Mapping[str, int]:

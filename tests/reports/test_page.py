@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.types import Judgment, Question
 from reports.page import page, tables
@@ -407,10 +407,10 @@ def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     book = replace(books()[0], judges={})
     results = shelves.make(store, [book], ("student",), (0,))
     (trail,) = read_trails(results, store)
-    answers = f"answer/{trail.entries[0].answers}"
+    answers = Ref("answer", trail.entries[0].answers)
     for judge in ({"kind": "openai", "model": "judge-a", "temperature": 0.5}, {"kind": "pocket", "noise": 1.0}):
         params = {"benchmark": book.name, "judge": judge, "config": {"repeats": 1}}
-        stage = Stage("judge", "j", params, {"answers": answers})
+        stage = Stage("judge", params, {"answers": answers})
         store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
     (trail,) = read_trails(results, store)
     assert trail.judges[0] == "judge-a"
@@ -428,12 +428,12 @@ def test_a_judge_has_one_name_and_one_place_on_both_sides(tmp_path: Path) -> Non
     for entry in trail.entries:
         for value in (0.9, 0.1, 0.5, 0.7):
             params = {"benchmark": book.name, "judge": {"kind": "openai", "model": "judge-a", "temperature": value}}
-            stage = Stage("judge", "j", params, {"answers": f"answer/{entry.answers}"})
+            stage = Stage("judge", params, {"answers": Ref("answer", entry.answers)})
             store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
             names |= {stage.key: "warm"} if value > 0.6 else {}
         for seed in (1, 2):  # the same to a reader's eye: another kind's settings are not spelled out
             params = {"benchmark": book.name, "judge": {"kind": "pocket", "seed": seed}}
-            stage = Stage("judge", "j", params, {"answers": f"answer/{entry.answers}"})
+            stage = Stage("judge", params, {"answers": Ref("answer", entry.answers)})
             store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
     (trail,) = read_trails(results, store, names)
     said = [[each.judge for each in entry.judged] for entry in trail.entries]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.contracts.benchmark import Metric
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Stage
 from harness.hardware.memory import peak, reset_peak
 from harness.types import Score
 from reports.tables.summary import summarise
@@ -26,8 +26,8 @@ SECONDS = {"prompts": 100.0, "sample": 1.0, "reward": 20.0, "train": 300.0, "ans
 
 def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
     """An artifact whose provenance has the seconds of its kind, and a peak of 2 GiB (training: 3)."""
-    inputs = {f"in{number}": ref(stage) for number, stage in enumerate(reads)} | {r: ref(s) for r, s in roles.items()}
-    made = Stage(kind, name, {"name": name}, inputs)
+    inputs = {f"in{number}": stage.ref for number, stage in enumerate(reads)} | {r: s.ref for r, s in roles.items()}
+    made = Stage(kind, {"name": name}, inputs, row=name)
     folder = store.write(made, lambda _: {"peak_memory": int(3 * GIB)} if kind == "train" else {})
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
     meta |= {"wall_seconds": SECONDS[kind], "peak_memory_bytes": int(2 * GIB)}

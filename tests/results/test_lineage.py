@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from harness.contracts.benchmark import Metric
-from harness.contracts.stage import Stage, ref
+from harness.contracts.stage import Stage
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.training import trainings
 from results.store.store import ArtifactStore
 
-PROMPTS = Stage("prompts", "prompts", {})
-SAMPLE = Stage("sample", "sample", {}, {"prompts": ref(PROMPTS)})
-REFERENCE = Stage("reference", "reference", {}, {"samples": ref(SAMPLE)})
-FIRST = Stage("train", "round 1", {"round": 1}, {"samples": ref(SAMPLE), "reference": ref(REFERENCE)})
-SECOND = Stage("train", "round 2", {"round": 2}, {"samples": ref(SAMPLE), "student": ref(FIRST)})
-ANSWERS = Stage("answer", "answer", {}, {"model": ref(SECOND)})
-PLAIN = Stage("answer", "answer of the student", {"model": "student"})
-SCORE = Stage("score", "score", {}, {"answers:dpo/0": ref(ANSWERS), "answers:student/0": ref(PLAIN)})
+PROMPTS = Stage("prompts", {})
+SAMPLE = Stage("sample", {}, {"prompts": PROMPTS.ref})
+REFERENCE = Stage("reference", {}, {"samples": SAMPLE.ref})
+FIRST = Stage("train", {"round": 1}, {"samples": SAMPLE.ref, "reference": REFERENCE.ref})
+SECOND = Stage("train", {"round": 2}, {"samples": SAMPLE.ref, "student": FIRST.ref})
+ANSWERS = Stage("answer", {}, {"model": SECOND.ref})
+PLAIN = Stage("answer", {"model": "student"})
+SCORE = Stage("score", {}, {"answers:dpo/0": ANSWERS.ref, "answers:student/0": PLAIN.ref})
 STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, SCORE)
 RUN = Run(
     "r", {}, "", True, Family("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),

@@ -16,7 +16,7 @@ from results.run.record import Cell, Family, RowSpec, Run, read_run, read_scores
 from results.run.results import load_results
 from results.store.store import ArtifactStore
 
-STAGE = Stage("score", "score gsm8k", {"benchmark": "gsm8k"})
+STAGE = Stage("score", {"benchmark": "gsm8k"})
 SCORE = Score("gsm8k.acc", 62.5, 50.0, 75.0, 8, 0, replicates=(60.0, 65.0))
 RUN = Run(
     name="pocket",

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from results.store.locks import locked
 from results.store.store import ArtifactStore
 
-STAGE = Stage("sample", "sample 4 responses", {"n": 4, "seed": 0}, {"prompts": "ab" * 16})
+STAGE = Stage("sample", {"n": 4, "seed": 0}, {"prompts": Ref("prompts", "ab" * 16)})
 ROOT = Path(__file__).parents[2]
 # A writer that signs on in LOG when it starts filling, then takes its time.
 WRITER = """
 import sys, time
 from pathlib import Path
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Ref, Stage
 from results.store.store import ArtifactStore
 root, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 def fill(folder):
@@ -34,7 +34,7 @@ def fill(folder):
     time.sleep(seconds)
     (folder / "data.txt").write_text("whole")
     return {}
-stage = Stage("sample", "sample 4 responses", {"n": 4, "seed": 0}, {"prompts": "ab" * 16})
+stage = Stage("sample", {"n": 4, "seed": 0}, {"prompts": Ref("prompts", "ab" * 16)})
 ArtifactStore(root).write(stage, fill)
 """
 
@@ -63,7 +63,7 @@ def test_an_artifact_has_its_files_and_its_provenance(tmp_path: Path) -> None:
     assert store.done(STAGE)
     meta = store.meta("sample", STAGE.key)
     assert meta["params"] == {"n": 4, "seed": 0}
-    assert meta["inputs"] == {"prompts": "ab" * 16}
+    assert meta["inputs"] == {"prompts": "prompts/" + "ab" * 16}
     assert meta["measurements"] == {"tokens": 12, "loss": "nan"}  # kept as text: the work is not lost over a NaN
     assert meta["packages"]["numpy"]
     assert meta["pid"] == os.getpid()
