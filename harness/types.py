@@ -3,12 +3,14 @@
 Nothing here knows a method, a benchmark or a file. "Not scored" is ``None`` with a reason, never 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, str]
 """``{"role": "user" | "assistant" | "system", "content": text}``, as chat templates take it."""
+Messages = Sequence[Mapping[str, str]]
+"""A conversation: such messages in order."""
 
 
 @dataclass(frozen=True)

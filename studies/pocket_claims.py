@@ -34,7 +34,8 @@ from transformers import TrainerCallback
 
 from distilbench.plugins import load_registry
 from harness.contracts.method import log_probabilities
-from harness.contracts.model import Sampling, load_model
+from harness.contracts.model import Sampling
+from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
 from harness.recipe.recipe import Recipe, load_recipe

@@ -35,7 +35,8 @@ SEED = 1000
 
 def prepare(folder: Path) -> None:
     """Prompts, the student's samples with rewards, the teacher's answers, and the reference log-probabilities."""
-    from harness.contracts.model import Sampling, load_model
+    from harness.contracts.model import Sampling
+    from harness.models.backends import load_model
     from harness.records import write_records
     from harness.stages import reward
     from harness.stages.prompts import load_prompts
@@ -69,7 +70,7 @@ def prepare(folder: Path) -> None:
 def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
     """Train and score one trial."""
     folder, name, rate = job
-    from harness.contracts.model import load_model
+    from harness.models.backends import load_model
     from harness.models.checkpoint import resolve
     from harness.records import read_records
     from harness.training.fit import fit

@@ -56,7 +56,7 @@ class Trials:
 
     def trial(self, name: str, rate: float, *changes: str) -> float:
         """Train and score one trial."""
-        from harness.contracts.model import load_model
+        from harness.models.backends import load_model
 
         builder = self.builder(*changes)
         last = builder.tuned_teacher() if name == "tuned teacher" else builder.trained(name, SEED)

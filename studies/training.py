@@ -30,16 +30,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import TrainerCallback
 
-from harness.contracts.model import LoadOptions, Sampling
+from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.models.backends import LoadOptions, load_model
 from harness.models.prefix_cache import Reader
-from harness.models.transformers_model import LocalModel, load
+from harness.models.transformers_model import LocalModel
 from harness.multiple_choice import LETTERS, mcq_messages
 from harness.stages.reward import cyclic_orders
 from harness.training import Training, TrainOptions
+from harness.training import load as loading
 from harness.training.batches import Example, TokenRow, shapes
 from harness.training.fit import make_trainer
-from harness.training.load import host, load_model, load_tokenizer
+from harness.training.load import host, load_tokenizer
 from harness.training.packing import Layout, gain
 from harness.training.trainer import Job
 from harness.types import Response
@@ -143,7 +145,7 @@ class Trainers:
         self.path, self.sizes, self.place = model, sizes, place
         self.options = options_of(sizes, dtype)
         self.tokenizer = load_tokenizer(model)
-        self.student = host(load_model(model, self.tokenizer, torch.float32))
+        self.student = host(loading.load_model(model, self.tokenizer, torch.float32))
 
     def ours(self, method: str, n: int, packed: bool) -> Callable[[], float]:
         """Seconds of one step of our trainer."""
@@ -356,7 +358,7 @@ def main() -> None:
     if "memory" in args.only:
         results["memory"] = memory(args.model, replace(sizes, prompts=2, micro=2))
     if "rewarding" in args.only:
-        loaded = load(args.model, LoadOptions(dtype=args.dtype), None)
+        loaded = load_model(args.model, LoadOptions(dtype=args.dtype))
         results["rewarding"] = rewarding(loaded, sizes)
         del loaded
     if "training" in args.only:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
-from harness.models.endpoint_model import Endpoint
+from harness.models.server_model import ServerOptions
 from harness.plan.evaluation import PLACEHOLDER, Candidate
 from harness.recipe.recipe import Recipe, check_tree
 from harness.recipe.yaml_source import Override, merge, named, read_overrides
@@ -74,7 +74,9 @@ def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
     if name in taken:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
     unique = next(each for n in range(1, len(taken) + 2) if (each := base if n == 1 else f"{base}-{n}") not in taken)
-    return Candidate(unique, endpoint=Endpoint("openai", config)) if config else Candidate(unique, checkpoint=model)
+    return (
+        Candidate(unique, endpoint=ServerOptions("openai", config)) if config else Candidate(unique, checkpoint=model)
+    )
 
 
 def read_answers(name: str, text: str, taken: Sequence[str]) -> Candidate:

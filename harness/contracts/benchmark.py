@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from harness.contracts.model import GeneratesText
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
-
-if TYPE_CHECKING:
-    from harness.contracts.model import ChatModel
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Benchmark(Protocol):
     def questions(self, config: Any) -> list[Question]:
         """Load the questions (``config.questions`` names the set). Raises UserError with what to pull, from where."""
 
-    def answer(self, model: ChatModel, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
+    def answer(self, model: GeneratesText, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""
 
     def requests(self, question: Question, answer: Answer, config: Any) -> list[Request]:

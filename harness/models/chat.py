@@ -15,11 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError
+from harness.types import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Messages = Sequence[Mapping[str, str]]
 
 TODAY = date(2024, 7, 26)
 """What templates that ask for the date are told: the day that Llama-3's own template falls back to."""

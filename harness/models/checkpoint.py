@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.models.checkpoint_files import check_folder
 
@@ -23,24 +23,6 @@ CODE = ("*.py",)
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
 HASH_WHOLE = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model that can be loaded, and the fingerprint of its content."""
-
-    name: str
-    """As people write it: ``pocket:teacher``, ``HuggingFaceTB/SmolLM2-135M-Instruct``."""
-    location: str
-    """What ``from_pretrained`` takes: a folder, or a hub id."""
-    revision: str | None
-    fingerprint: str
-    """Of weights, configuration and tokenizer."""
-    tokenizer: str
-    """Of the tokenizer and its chat template alone: what decides how long a prompt is."""
-    absent: str = ""
-    """Why it is not here, where a plan goes on without it (``harness.models.published_sizes.planned``): nothing can run
-    on it."""
 
 
 def at(name: str, folder: Path) -> Checkpoint:

@@ -13,8 +13,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.model import Checkpoint
 from harness.errors import UserError
-from harness.models.checkpoint import Checkpoint, hub_folder, resolve
+from harness.models.checkpoint import hub_folder, resolve
 from harness.models.checkpoint_files import read_object
 from harness.types import Question
 

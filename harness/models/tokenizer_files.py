@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.models.checkpoint import Checkpoint
+from harness.contracts.model import Checkpoint
 from harness.models.checkpoint_files import token_ids
 from harness.models.published_sizes import tokens_of
 

@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.model import LoadOptions, Progress, Sampling, check_lengths
+from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
-from harness.models.chat import Messages, encode, encode_prompt, end_of_turn, prompt_text
-from harness.models.checkpoint import Checkpoint, resolve
+from harness.models.chat import encode, encode_prompt, end_of_turn, prompt_text
 from harness.models.prefix_cache import Reader, Row, prefill, shares
 from harness.models.token_sampling import Known, RowSampler, streams
-from harness.types import Response
+from harness.types import Messages, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +37,10 @@ def pick_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None) -> LocalModel:
-    """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read right."""
+def load(
+    spec: Checkpoint, dtype: str, device: str, batch_tokens: int, trust: bool, progress: Progress | None = None
+) -> LocalModel:
+    """Load a checkpoint, in evaluation mode. Raises UserError when it cannot be read right."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -48,22 +49,21 @@ def load(name: str | Checkpoint, options: LoadOptions, progress: Progress | None
 
     # One bar per weight tensor would drown the bars of the run.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    spec = resolve(name) if isinstance(name, str) else name
-    shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": options.trust_remote_code}
+    shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": trust}
     start = time.perf_counter()
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.location, **shared)
         model = AutoModelForCausalLM.from_pretrained(
-            spec.location, dtype=getattr(torch, options.dtype), **attention(spec.location, shared), **shared
+            spec.location, dtype=getattr(torch, dtype), **attention(spec.location, shared), **shared
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model {spec.name!r} could not be loaded from {spec.location!r}: {error}") from error
     placed: Any = model
-    device = pick_device(options.device)
+    device = pick_device(device)
     placed.to(device).eval()
     check_head(placed, tokenizer)
-    log.info("loaded %s to %s: %s, %.1f s", spec.name, device, options.dtype, time.perf_counter() - start)
-    return LocalModel(spec.name, placed, tokenizer, options.batch_tokens, progress)
+    log.info("loaded %s to %s: %s, %.1f s", spec.name, device, dtype, time.perf_counter() - start)
+    return LocalModel(spec.name, placed, tokenizer, batch_tokens, progress)
 
 
 def attention(location: str, shared: dict[str, Any]) -> dict[str, str]:
@@ -101,16 +101,26 @@ class LocalModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """See ``ChatModel.generate``. Each response is drawn with numbers of its own: see
+        """See ``GeneratesText.generate``."""
+        drawn = self.generate_tokens(self.encode_prompts(conversations), sampling, seed, n)
+        return [[self._decode(response) for response in responses] for responses in drawn]
+
+    def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
+        """See ``GeneratesTokens.encode_prompts``."""
+        return [encode_prompt(self.tokenizer, messages) for messages in conversations]
+
+    def generate_tokens(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
+    ) -> list[list[TokenResponse]]:
+        """See ``GeneratesTokens.generate_tokens``. Each response is drawn with random numbers of its own: see
         ``harness/models/token_sampling.py``."""
-        prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
-        out: list[list[Response]] = [[] for _ in prompts]
+        out: list[list[TokenResponse]] = [[] for _ in prompts]
         for batch in self._batches(lengths):
             numbers = streams(seed, batch, n, sampling.max_new_tokens) if sampling.temperature > 0 else None
-            rows = self._generate_batch([prompts[i] for i in batch], sampling, n, numbers)
+            rows = self._generate_batch([list(prompts[i]) for i in batch], sampling, n, numbers)
             for place, index in enumerate(batch):
-                out[index] = [self._response(row) for row in rows[place * n : (place + 1) * n]]
+                out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
         return out
 
     def _generate_batch(
@@ -145,14 +155,17 @@ class LocalModel:
             rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         return [row[width:].tolist() for row in rows.cpu()]
 
-    def _response(self, ids: list[int]) -> Response:
+    def _cut_at_stop(self, ids: list[int]) -> TokenResponse:
         end = next((place for place, token in enumerate(ids) if token in self.stops), None)
-        body = ids if end is None else ids[:end]
-        text = self.tokenizer.decode(body, skip_special_tokens=True)
-        return Response(text=text, finished=end is not None, tokens=len(body) + (end is not None))
+        return TokenResponse(tuple(ids), "length") if end is None else TokenResponse(tuple(ids[:end]), "stop")
+
+    def _decode(self, response: TokenResponse) -> Response:
+        finished = response.finish_reason == "stop"
+        text = self.tokenizer.decode(list(response.ids), skip_special_tokens=True)
+        return Response(text=text, finished=finished, tokens=len(response.ids) + finished)
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """See ``ChatModel.mean_logps``. Raises ValueError for an empty, unfinished response, and TooLong."""
+        """See ``ReadsLogps.mean_logps``. Raises ValueError for an empty, unfinished response, and TooLong."""
         rows = [
             encode(self.tokenizer, messages, response.text, response.finished)
             for messages, response in zip(conversations, responses, strict=True)
@@ -215,14 +228,14 @@ class LocalModel:
         for index, hidden in self._hidden([Row(prompt, len(prompt) - 1) for prompt in prompts]):
             yield index, self._log_softmax(hidden)[0]
 
-    def cut(self, text: str, max_tokens: int) -> str:
-        """See ``ChatModel.cut``."""
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """See ``GeneratesTokens.truncate``."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         places = encoded["offset_mapping"]
         return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
-        """See ``ChatModel.choice_logps``. Raises TooLong, and UserError when a choice has no token of its own."""
+        """See ``ReadsChoices.choice_logps``. Raises TooLong, and UserError when a choice has no token of its own."""
         if not conversations:
             return []
         import torch
@@ -234,7 +247,7 @@ class LocalModel:
         return out
 
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
-        """See ``ChatModel.first_token``. Tokens that decode to the same text are added up."""
+        """See ``ReadsChoices.first_token``. Tokens that decode to the same text are added up."""
         out: list[dict[str, float]] = [{} for _ in conversations]
         for index, logps in self._next_logps(conversations):
             top = logps.topk(min(k, len(logps)))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 
+from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Ref, Stage
-from harness.models.checkpoint import Checkpoint, hub_folder
+from harness.models.checkpoint import hub_folder
 from harness.models.published_sizes import model_facts
 from harness.plan.cost import PROMPT_TOKENS
 from harness.plan.plan import Plan

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
 from harness.hardware.gpu import flops, training_bytes, training_factor
-from harness.models.checkpoint import Checkpoint
 from harness.models.published_sizes import Size, question_facts, size
 from harness.recipe.sections import Train
 from harness.stages.context import build

@@ -15,7 +15,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
-from harness.models.endpoint_model import Endpoint
+from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan
 from harness.plan.stage_graph import Builder, Entrant
 from harness.recipe.recipe import Recipe
@@ -34,7 +34,7 @@ class Candidate:
     """Its name in tables and stages."""
     checkpoint: str | None = None
     """``pocket:NAME``, a folder, or a hub id; ``None``: it is behind a server."""
-    endpoint: Endpoint | None = None
+    endpoint: ServerOptions | None = None
     answers: Mapping[str, Path] = field(default_factory=dict)
     """Benchmark to a file of answers made elsewhere (``Answer`` records); then there is no model."""
 
@@ -43,7 +43,7 @@ class Candidate:
         """Where it is from, for people."""
         if self.answers:
             return f"answers of {self.row}"
-        return self.checkpoint or str((self.endpoint or Endpoint("", {})).config.get("model", ""))
+        return self.checkpoint or (self.endpoint.model if self.endpoint else "")
 
 
 class EvaluationBuilder(Builder):
@@ -51,7 +51,7 @@ class EvaluationBuilder(Builder):
 
     def __init__(self, recipe: Recipe, registry: Registry, candidates: Sequence[Candidate]) -> None:
         super().__init__(recipe, registry)
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: dict[str, ServerOptions] = {}
         self.given: dict[str, Mapping[str, Path]] = {each.row: each.answers for each in candidates if each.answers}
         for each in candidates:
             if each.answers:
@@ -74,21 +74,22 @@ class EvaluationBuilder(Builder):
         if row not in self.endpoints:
             return super().answer(row, None, benchmark, seed)
         endpoint = self.endpoints[row]
+        kind = self.registry.judges[endpoint.kind]
+        config = build(kind.config, endpoint.config)
         adapter, values = self.registry.benchmarks[benchmark], asdict(self.configs[benchmark])
         params = {
             "benchmark": benchmark,
             "benchmark_version": adapter.version,
             "config": {name: values[name] for name in adapter.answer_fields},
             "questions": self.asked(benchmark, whole=False),
-            "endpoint": endpoint.identity(self.registry),
+            "endpoint": {"kind": endpoint.kind, **kind.identity(config)},
             "seed": seed_of("answer", seed),
         }
         local = {"config": self.recipe.benchmarks[benchmark].config, "ask": self.recipe.ask.options()}
         local["endpoint"] = {"kind": endpoint.kind, "config": dict(endpoint.config)}
         stage = self.add(Stage("answer", params, row=row, seed=seed, local=local))
-        kind = self.registry.judges[endpoint.kind]
         half = stage.price.tokens // 2
-        dollars = kind.price(build(kind.config, endpoint.config), half, stage.price.tokens - half)
+        dollars = kind.price(config, half, stage.price.tokens - half)
         self.stages[stage.key] = replace(stage, price=replace(stage.price, dollars=dollars))
         return self.stages[stage.key]
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.models.checkpoint import Checkpoint, hub_folder
+from harness.models.checkpoint import hub_folder
 from harness.plan import context_length as context
 from harness.plan.cost import total
 from harness.plan.plan import Plan

@@ -15,10 +15,10 @@ from typing import Any
 
 from harness.contracts.baseline import pairwise
 from harness.contracts.benchmark import Benchmark
+from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
-from harness.models.checkpoint import Checkpoint
 from harness.models.published_sizes import planned, stand_ins
 from harness.models.tokenizer_files import difference
 from harness.plan.cost import Pricer

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.judge import AskOptions
-from harness.contracts.model import ChatModel
+from harness.contracts.backend import Services
+from harness.contracts.model import GeneratesText
 from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.models.backends import BACKENDS
+from harness.models.server_model import ServerOptions
 from harness.plural import counted
 from harness.records import read_records, write_records
 from harness.stages.context import Work, build
@@ -67,14 +69,9 @@ def given(file: Path, questions: Sequence[Question]) -> list[Answer]:
     return [by_question[name] for name in known]
 
 
-def answering(stage: Stage, work: Work) -> ChatModel:
+def answering(stage: Stage, work: Work) -> GeneratesText:
     """The model that answers: a checkpoint in this process, or one behind a server."""
     if "endpoint" not in stage.local:
         return work.model(stage, "model")
-    from harness.models.endpoint_model import Endpoint, EndpointModel  # which builds configs as stages do
-
-    options = AskOptions(**stage.local["ask"], started=work.started)
-    endpoint = Endpoint(**stage.local["endpoint"])
-    return EndpointModel(
-        endpoint, work.registry, work.ledger, options, lambda done, total: work.progress(done, total, "answers")
-    )
+    services = Services(lambda done, total: work.progress(done, total, "answers"), work.asking(stage))
+    return BACKENDS["openai"].load(None, ServerOptions(**stage.local["endpoint"]), services)

@@ -6,20 +6,23 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from harness.contracts.model import ChatModel, LoadOptions, load_model
+from harness.contracts.backend import AskServer
+from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.model import ChatModel, Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.models.checkpoint import CODE, WEIGHTS, Checkpoint, at
+from harness.models.backends import LoadOptions, load_model
+from harness.models.checkpoint import CODE, WEIGHTS, at
 from harness.records import read_records
 from harness.training.options import TrainOptions
-from harness.types import Question
+from harness.types import Question, Reply, Request
 
 T = TypeVar("T")
 
@@ -56,6 +59,23 @@ class Work:
         return load_model(
             self.checkpoint(stage, what), self.load_options(stage), lambda d, t: self.progress(d, t, "rows")
         )
+
+    def asking(self, stage: Stage) -> AskServer:
+        """How a backend reaches a server on behalf of this stage: the ledger, the budgets and the client of judges."""
+        base = AskOptions(**stage.local["ask"], started=self.started)
+
+        def ask(
+            kind: str,
+            options: Mapping[str, Any],
+            requests: Sequence[Request],
+            progress: Callable[[int], None] | None = None,
+        ) -> list[Reply | JudgeError]:
+            judge = self.registry.judges[kind]
+            config = build(judge.config, options)
+            priced = replace(base, price=partial(judge.price, config), thinking=judge.thinking(config))
+            return self.registry.ask(judge.make(config), requests, self.ledger, priced, progress)
+
+        return ask
 
     def checkpoint(self, stage: Stage, what: str) -> Checkpoint:
         """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""

@@ -170,7 +170,7 @@ def naming(ids: Sequence[str], what: str) -> Iterator[None]:
 
 def visible(model: ChatModel, response: Response, max_tokens: int) -> str:
     """A response as the teacher sees it: whole, or its first tokens (the teacher's) with a visible mark."""
-    kept = model.cut(response.text, max_tokens)
+    kept = model.truncate(response.text, max_tokens)
     return kept if kept == response.text else kept + TRUNCATED
 
 

@@ -17,7 +17,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.benchmark import Entrant
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Message, Question, Request, Response, Score
 from judges.benchmarks.injection import hostile_counts
@@ -137,7 +137,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def ask(
-    model: ChatModel, questions: Sequence[Question], sampling: Callable[[Question], Sampling], seed: int
+    model: GeneratesText, questions: Sequence[Question], sampling: Callable[[Question], Sampling], seed: int
 ) -> list[Answer]:
     """Ask all turns of all questions, one call per turn and sampling; later turns see the model's earlier answers."""
     said: list[list[Response]] = [[] for _ in questions]

@@ -134,7 +134,7 @@ class PocketJudge:
 
     def _own_style(self, pair: Pair) -> float:
         """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
-        from harness.contracts.model import load_model
+        from harness.models.backends import load_model
 
         if self._favoured is None:
             self._favoured = load_model(self.config.favours)

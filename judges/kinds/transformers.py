@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.judge import JudgeError, JudgeKind
-from harness.contracts.model import LoadOptions, Sampling, load_model
-from harness.models.chat import encode_prompt
+from harness.contracts.model import Sampling
+from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request
 from judges.ledger.ledger import request_key
@@ -125,14 +125,12 @@ class TransformersJudge:
 
 def too_long(model: ChatModel, request: Request) -> JudgeError | None:
     """The failure of a prompt that leaves no room in the model's context: read past it, a model writes nonsense."""
-    inner, tokenizer = getattr(model, "model", None), getattr(model, "tokenizer", None)
-    context = getattr(getattr(inner, "config", None), "max_position_embeddings", None)
-    if tokenizer is None or not isinstance(context, int):
+    if model.context is None:
         return None
-    tokens = len(encode_prompt(tokenizer, request.messages))
-    if tokens < context:
+    (prompt,) = model.encode_prompts([request.messages])
+    if len(prompt) < model.context:
         return None
-    return JudgeError("context", f"the judge prompt has {tokens:,} tokens, the model reads {context:,}")
+    return JudgeError("context", f"the judge prompt has {len(prompt):,} tokens, the model reads {model.context:,}")
 
 
 def _empty() -> JudgeError:

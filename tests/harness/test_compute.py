@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import AutoTokenizer, TrainingArguments
 
-from harness.contracts.model import LoadOptions, load_model
+from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models.checkpoint import Checkpoint, at
+from harness.models.backends import LoadOptions, load_model
+from harness.models.checkpoint import at
 from harness.stages import prompts
 from harness.stages.context import Work, train_options
 from harness.training import TrainOptions

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts.model import LoadOptions, TooLong, check_lengths
-from harness.models.checkpoint import Checkpoint, at
+from harness.contracts.model import Checkpoint, TooLong, check_lengths
+from harness.models.backends import LoadOptions, load_model
+from harness.models.checkpoint import at
 from harness.plan import context_length as context
 from harness.plan.context_length import context_of
 from harness.plan.plan import Plan
@@ -110,7 +111,6 @@ def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -
     """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from harness.models.transformers_model import load
     from harness.types import Response
     from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -121,7 +121,7 @@ def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -
         GPT2LMHeadModel(
             GPT2Config(**size, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=4)
         ).save_pretrained(folder)
-    model = load(str(folder), LoadOptions(device="cpu"), None)
+    model = load_model(str(folder), LoadOptions(device="cpu"))
     short, long = ([{"role": "user", "content": " ".join(["ba"] * count)}] for count in (3, 250))
     answer = Response("be bi bo", True, 4)  # with the template's three tokens: 7 more
     assert len(model.mean_logps([short], [answer])) == 1

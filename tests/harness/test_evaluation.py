@@ -18,17 +18,20 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
+from harness.contracts.backend import Services
 from harness.contracts.baseline import against, labelled, pairwise
-from harness.contracts.judge import AskOptions
-from harness.contracts.model import Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.option_errors import RecipeError
+from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models.endpoint_model import Endpoint, EndpointModel
+from harness.models.backends import BACKENDS
+from harness.models.server_model import ServerOptions
 from harness.plan.evaluation import Candidate, make_evaluation
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import write_records
 from harness.stages.answer import given
+from harness.stages.context import Work
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench.benchmark import MTBenchConfig
@@ -99,7 +102,7 @@ def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
     recipe = recipe_of(student, None, {"benchmarks": ["gsm8k"], "limit": 3}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config["questions"] == "pocket"
     assert recipe.benchmarks["gsm8k"].config["limit"] == 3
-    server = [Candidate("m", endpoint=Endpoint("openai", {"model": "m"}))]
+    server = [Candidate("m", endpoint=ServerOptions("openai", {"model": "m"}))]
     recipe = recipe_of(server, None, {"benchmarks": ["gsm8k"]}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config["questions"] == "official"
 
@@ -186,9 +189,11 @@ def say(request: object) -> Reply:
     return Reply(f"It is {len(request.messages[-1]['content'])}.", "stop", "fake", 20, 5)  # type: ignore[attr-defined]
 
 
-def endpoint(server: FakeServer, path: Path, **options: object) -> EndpointModel:
-    there = Endpoint("openai", {"model": "fake", "base_url": server.base_url})
-    return EndpointModel(there, REGISTRY, path, AskOptions(retries=0, **options))  # type: ignore[arg-type]
+def endpoint(server: FakeServer, path: Path, **options: object) -> GeneratesText:
+    there = ServerOptions("openai", {"model": "fake", "base_url": server.base_url})
+    stage = Stage("answer", {}, local={"ask": {"retries": 0, **options}})
+    work = Work(REGISTRY, None, path, path, lambda done, total, what: None)  # type: ignore[arg-type]
+    return BACKENDS["openai"].load(None, there, Services(ask=work.asking(stage)))
 
 
 TALKS = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
@@ -218,10 +223,6 @@ def test_missing_answers_stop_the_stage_and_refusals_are_empty_answers(tmp_path:
         model = endpoint(server, tmp_path / "m.sqlite", concurrency=1, max_concurrency=1)
         answers = model.generate(TALKS, Sampling(9), 0)
         assert (answers[0][0].text, answers[1][0].text) == ("", "It is 2.")
-        with pytest.raises(UserError, match="gives answers only"):
-            model.first_token(TALKS, 5)
-        with pytest.raises(UserError, match="not tokens of a text"):
-            model.cut("one two", 1)
 
 
 def respond(request: object) -> Reply:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts.model import Checkpoint
 from harness.errors import UserError
-from harness.models.checkpoint import Checkpoint, resolve
+from harness.models.checkpoint import resolve
 from harness.models.published_sizes import model_facts, planned, question_facts, size, stand_ins
 from harness.models.tokenizer_files import difference
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from harness.contracts.model import FakeModel, LoadOptions, Sampling, load_model
+from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.models.backends import LoadOptions, load_model
 from harness.models.chat import prompt_text
+from harness.models.fake import FakeModel
 from harness.models.prefix_cache import Reader
 from harness.types import Response
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -116,11 +118,11 @@ def test_columns_that_only_pad_the_vocabulary_are_no_tokens(tmp_path: Path) -> N
     wide = load_model(str(tiny_checkpoint(tmp_path / "wide", seed=3, extra_columns=60)))
     with torch.no_grad():  # greedily, the padding would always win
         wide.model.get_output_embeddings().weight[len(wide.tokenizer) :] *= 50
-    drawn: list[list[int]] = []
-    wide._response = lambda ids: drawn.append(ids) or Response("", True, 1)
+    prompts = wide.encode_prompts(ASK)
     for temperature in (1.0, 0.0):
-        wide.generate(ASK, Sampling(6, temperature), seed=0, n=8)
-    assert len(drawn) == 48 and max(map(max, drawn)) < len(wide.tokenizer)
+        drawn = wide.generate_tokens(prompts, Sampling(6, temperature), seed=0, n=8)
+        ids = [token for responses in drawn for response in responses for token in response.ids]
+        assert len(ids) > 24 and max(ids) < len(wide.tokenizer)
     (total,) = [logps.logsumexp(0) for _, logps in wide._next_logps(ASK[:1])]
     assert float(total) == pytest.approx(0, abs=1e-5)
 
@@ -144,8 +146,8 @@ def test_a_prompt_is_computed_once_for_all_its_responses(model: Any) -> None:
 
 def test_text_is_cut_after_its_tokens_as_it_stands(model: Any) -> None:
     """Two spaces stay two spaces: the text is cut, not decoded again."""
-    assert model.cut("ba  be bi", 2) == "ba  be"
-    assert model.cut("ba  be bi", 3) == model.cut("ba  be bi", 9) == "ba  be bi"
+    assert model.truncate("ba  be bi", 2) == "ba  be"
+    assert model.truncate("ba  be bi", 3) == model.truncate("ba  be bi", 9) == "ba  be bi"
 
 
 def test_reading_says_what_it_took(model: Any) -> None:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contracts.model import FakeModel, TooLong
+from harness.contracts.model import TooLong
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models.chat import Messages
+from harness.models.fake import FakeModel
 from harness.multiple_choice import mcq_messages
 from harness.stages import reward
-from harness.types import Group, Prompt, Response
+from harness.types import Group, Messages, Prompt, Response
 
 MESSAGES = ({"role": "user", "content": "Name a fruit."},)
 

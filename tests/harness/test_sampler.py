@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="draws from logits")
 
-from harness.contracts.model import LoadOptions, Sampling, load_model  # noqa: E402
+from harness.contracts.model import Sampling  # noqa: E402
+from harness.models.backends import LoadOptions, load_model  # noqa: E402
 from harness.models.token_sampling import RowSampler, draw, streams  # noqa: E402
 from harness.pocket.world import train_prompts  # noqa: E402
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.contracts.model import Sampling, load_model
+from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.models.backends import load_model
 from harness.training import Training, TrainOptions, lora
 from harness.training import load as loading
 from harness.training.fit import fit, make_job, make_trainer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.contracts.benchmark import Benchmark, Entrant
-from harness.contracts.model import FakeModel
+from harness.models.fake import FakeModel
 from harness.types import Answer, Judgment, Reply
 from judges import BENCHMARKS
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt

@@ -5,16 +5,19 @@ import math
 import statistics
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.contracts.model import FakeModel
+from harness.models.backends import load_model
+from harness.models.fake import FakeModel
 from harness.pocket.world import score, test_questions
 from harness.types import Request, Response
 from judges.benchmarks.pocket_prompts import Pair, pair_label, pair_token, single_grade
 from judges.kinds.pocket import NO_VERDICT, PocketConfig, PocketJudge, identity
-from judges.kinds.transformers import TransformersConfig, TransformersJudge
+from judges.kinds.transformers import TransformersConfig, TransformersJudge, too_long
 from tests.harness.test_plan import checkpoint
+from tests.tiny import tiny_checkpoint
 
 TURNS = ("sort these numbers: 3 1 2.",)
 GOOD = ("1, 2, 3.",)
@@ -213,3 +216,14 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path):
     before = judge.endpoint
     (Path(folder) / "model.safetensors").write_bytes(b"other weights")
     assert TransformersJudge(TransformersConfig(folder), load).endpoint != before
+
+
+def test_a_judge_with_a_nested_text_config_is_length_checked(tmp_path, monkeypatch):
+    """Multimodal checkpoints keep the context in ``text_config``; a prompt that fills it leaves no room."""
+    model = load_model(str(tiny_checkpoint(tmp_path)))  # reads 256 tokens
+    text_config = model.model.config
+    monkeypatch.setattr(model.model, "config", SimpleNamespace(get_text_config=lambda: text_config))
+    short, long = (Request("q", "g", ({"role": "user", "content": " ".join(["ba"] * words)},), 4) for words in (5, 253))
+    assert too_long(model, short) is None
+    error = too_long(model, long)
+    assert error.kind == "context" and "256 tokens, the model reads 256" in str(error)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -182,7 +182,7 @@ class ArenaHard:
         return against(take(found, self.name, config.limit), config.baseline, self.name)
 
     def answer(
-        self, model: ChatModel, questions: Sequence[Question], config: ArenaHardConfig, seed: int
+        self, model: GeneratesText, questions: Sequence[Question], config: ArenaHardConfig, seed: int
     ) -> list[Answer]:
         """One answer per question."""
         sampling = sampling_of(config, _OFFICIAL)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.errors import UserError
 from harness.plural import counted
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
@@ -178,7 +178,9 @@ class GSM8K:
         rows = official_rows(config.source, "train")
         return [{"question": row["question"], "answer": row["answer"]} for row in rows]
 
-    def answer(self, model: ChatModel, questions: Sequence[Question], config: GSM8KConfig, seed: int) -> list[Answer]:
+    def answer(
+        self, model: GeneratesText, questions: Sequence[Question], config: GSM8KConfig, seed: int
+    ) -> list[Answer]:
         """Answers through lm-eval; ``meta`` holds what each filter extracted and the task's version."""
         if not questions:
             return []

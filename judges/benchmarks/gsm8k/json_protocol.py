@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Metric
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.gsm8k.benchmark import GSM8K, JSON_PART, GSM8KConfig
 from judges.benchmarks.shared import ask, text_hash
@@ -34,7 +34,7 @@ _MOST_DIGITS = 3  # of an exponent: 1e999999999 has a billion digits
 _MOST_STARTS = 200  # opening braces tried in one reply: a reply of braces must not cost quadratic time
 
 
-def answer_json(model: ChatModel, questions: Sequence[Question], sampling: Sampling, seed: int) -> list[Answer]:
+def answer_json(model: GeneratesText, questions: Sequence[Question], sampling: Sampling, seed: int) -> list[Answer]:
     """Ask every problem once, in the words of ``PROMPT``."""
     asked = [Question(each.id, (PROMPT.replace("{question}", each.turns[0]),)) for each in questions]
     return ask(model, asked, lambda question: sampling, seed)

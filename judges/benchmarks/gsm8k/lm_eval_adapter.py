@@ -1,4 +1,4 @@
-"""lm-eval drives our models: a subclass of its ``LM`` over any ``ChatModel``, and the GSM8K task it runs, offline.
+"""lm-eval drives our models: a subclass of its ``LM`` over any ``GeneratesText``, and the GSM8K task it runs, offline.
 
 Imported inside functions only (lm-eval is heavy). lm-eval hands the chat history to ``apply_chat_template``; the reply
 here is the history itself as JSON, and ``generate_until`` decodes it and asks the model with its own chat template, so
@@ -21,7 +21,7 @@ from datasets import Dataset
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.types import Response
 
 FEWSHOT_SEED = 1234
@@ -37,11 +37,11 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
-    """lm-eval's model interface over a ``ChatModel``; keeps every response, in the order asked."""
+    """lm-eval's model interface over a ``GeneratesText``; keeps every response, in the order asked."""
 
     tokenizer_name = "distilbench-chat"
 
-    def __init__(self, model: ChatModel, sampling: Sampling, seed: int) -> None:
+    def __init__(self, model: GeneratesText, sampling: Sampling, seed: int) -> None:
         super().__init__()
         self.model = model
         self.sampling = sampling
@@ -130,7 +130,7 @@ def _quiet() -> Iterator[None]:
         lm_eval.api.task.tqdm = bar
 
 
-def run_gsm8k(model: ChatModel, config: dict[str, Any], sampling: Sampling, seed: int) -> list[dict[str, Any]]:
+def run_gsm8k(model: GeneratesText, config: dict[str, Any], sampling: Sampling, seed: int) -> list[dict[str, Any]]:
     """Let lm-eval ask, filter and mark. One row per question: response, both extracted answers, both marks."""
     from lm_eval.evaluator import evaluate
 

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
-from harness.contracts.model import ChatModel, Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -173,7 +173,9 @@ class MTBench:
             config.top_p,
         )
 
-    def answer(self, model: ChatModel, questions: Sequence[Question], config: MTBenchConfig, seed: int) -> list[Answer]:
+    def answer(
+        self, model: GeneratesText, questions: Sequence[Question], config: MTBenchConfig, seed: int
+    ) -> list[Answer]:
         """Both turns; the second is asked after the model's own first answer."""
         return ask(model, questions, lambda question: self._sampling(question, config), seed)
 

@@ -1,0 +1,105 @@
+"""Backend ``openai``: a model behind a server that generates text, through the same client and ledger as judges.
+
+So answers that were paid for survive a crash, an interrupted run asks only for the rest, and budgets hold. The seed
+enters the ledger's key as the repeat index: another seed asks anew, the same one never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.contracts.backend import AskServer, Backend, Services
+from harness.contracts.judge import JudgeError
+from harness.contracts.model import Checkpoint, Progress, Sampling
+from harness.errors import UserError
+from harness.types import Messages, Reply, Request, Response
+
+NO_TEXT = frozenset({"refused", "empty"})
+"""Kinds of failure that are answers without text: the endpoint's filter, or the model's silence."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to reach the server: a kind of judge and its options (model, address, price)."""
+
+    kind: str = "openai"
+    """A kind of judge: its client is used."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Options of that kind."""
+
+    @property
+    def model(self) -> str:
+        """The model's name at the server."""
+        return str(self.config.get("model", self.kind))
+
+
+class ServerModel:
+    """``GeneratesText`` over a server."""
+
+    def __init__(self, options: ServerOptions, ask: AskServer, progress: Progress | None = None) -> None:
+        self.options, self.ask, self.progress = options, ask, progress
+        self.name = options.model
+
+    def generate(
+        self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
+    ) -> list[list[Response]]:
+        """n answers to each conversation, in order. Raises UserError when calls failed; the others are kept."""
+        requests = [
+            Request(
+                str(number), "answer", tuple(dict(message) for message in talk), sampling.max_new_tokens,
+                sampling.temperature, repeat=seed + draw,
+            )
+            for number, talk in enumerate(conversations)
+            for draw in range(n)
+        ]  # fmt: skip
+        config = dict(self.options.config)
+        if sampling.top_p < 1:
+            config["extra_body"] = {**config.get("extra_body", {}), "top_p": sampling.top_p}
+        done = 0
+
+        def answered(more: int) -> None:
+            nonlocal done
+            done += more
+            if self.progress:
+                self.progress(done, len(requests))
+
+        outcomes = self.ask(self.options.kind, config, requests, answered)
+        refuse_failures(self.name, outcomes)
+        responses = [response(outcome) for outcome in outcomes]
+        return [responses[start : start + n] for start in range(0, len(responses), n)]
+
+
+def response(outcome: Reply | JudgeError) -> Response:
+    """A reply as an answer; a failure without text is an empty answer, and judged as one."""
+    if isinstance(outcome, JudgeError):
+        return Response("", finished=True, tokens=0)
+    return Response(outcome.text, finished=outcome.finish_reason != "length", tokens=outcome.completion_tokens)
+
+
+def refuse_failures(name: str, outcomes: Sequence[Reply | JudgeError]) -> None:
+    """Raise UserError for answers that did not come: the next run asks only for them."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in NO_TEXT]
+    if not failed:
+        return
+    if all(error.kind == "pending" for error in failed):
+        raise UserError(
+            f"{len(failed)} of {len(outcomes)} answers of {name} are in batch jobs ({failed[0]}). Run the same command "
+            "again later to collect them."
+        )
+    raise UserError(
+        f"{len(failed)} of {len(outcomes)} answers of {name} did not come (the first: {failed[0].kind}, {failed[0]}). "
+        f"{len(outcomes) - len(failed)} are kept; run the same command again to ask only for the rest."
+    )
+
+
+def _load(checkpoint: Checkpoint | None, options: ServerOptions, services: Services) -> ServerModel:
+    if services.ask is None:
+        raise UserError(f"backend openai asks {options.model} through a run's ledger; there is none here.")
+    return ServerModel(options, services.ask, services.progress)
+
+
+SERVER = Backend(
+    "openai", "an OpenAI-compatible server, asked for text alone", frozenset({"generate"}), ServerOptions, _load
+)
