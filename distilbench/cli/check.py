@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,16 +25,15 @@ def check_method(
 ) -> None:
     """Check a method against its contract: trains it on tiny random models, in seconds, and prints a line per check.
 
-    Options and their docstrings; rows; whether what it needs is what it declares; two steps of training; splits into
-    micro-batches; the same seed twice; killed and resumed. Exit code 1 if a check failed. Options of the method are set
-    by --set beta=0.05.
+    Options of the method are set by --set beta=0.05. Exit code 1 if a check failed.
     """
-    from harness.checks.method import check_method as check
+    from distilbench.workflows.specs import read_options
+    from harness.checks.method import check_method as run_checks
 
     failed = 0
     for method in chosen(what, plugins or []):
         typer.echo(f"{method.name}: {method.paper}")
-        for finding in check(method, options(method, overrides or [])):
+        for finding in run_checks(method, read_options(method.config, overrides or [])):
             failed += finding.problem is not None
             state = "ok    " if finding.problem is None else "FAILED"
             typer.echo(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
@@ -54,21 +53,7 @@ def chosen(what: str, plugins: Sequence[str]) -> list[Method]:
             raise unknown("method", what, methods, "Or give the path of a Python file that ends in .py.")
         return [methods[what]]
     before = load_registry(plugins).methods
-    brought = [method for name, method in load_registry([*plugins, what]).methods.items() if name not in before]
-    if not brought:
+    new = [method for name, method in load_registry([*plugins, what]).methods.items() if name not in before]
+    if not new:
         raise UserError(f"the plug-in {what!r} brings no method: define METHOD (or METHODS) in it.")
-    return brought
-
-
-def options(method: Method, overrides: Sequence[str]) -> Any:
-    """The method's config with ``option=value`` texts applied. Raises RecipeError that lists what is wrong."""
-    from harness.contracts.option_errors import RecipeError
-    from harness.contracts.options import read_config
-    from harness.recipe.yaml_source import read_overrides
-    from harness.stages.context import build
-
-    values, problems = read_overrides(list(overrides))
-    plain, more = read_config(method.config, values, ())
-    if problems + more:
-        raise RecipeError(problems + more, "--set")
-    return build(method.config, plain)
+    return new

@@ -200,16 +200,10 @@ def pocket_judge(
     In a recipe: judges: {main: {kind: openai, base_url: "http://127.0.0.1:8000/v1", model: pocket-judge}}.
     Its biases can be set: --set position_bias=1.0.
     """
-    from harness.contracts.option_errors import RecipeError
-    from harness.contracts.options import read_config
-    from harness.recipe.yaml_source import read_overrides
-    from harness.stages.context import build
+    from distilbench.workflows.specs import read_options
     from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
     from judges.kinds.pocket_server import serve
 
-    values, problems = read_overrides(overrides or [])
-    plain, more = read_config(PocketConfig, values, ())
-    if problems + more:
-        raise RecipeError(problems + more, "--set")
+    judge = PocketJudge(read_options(PocketConfig, overrides or []))
     typer.echo(f"serving {MODEL} on http://{host}:{port}/v1 (Ctrl-C stops it)", err=True)
-    serve(PocketJudge(build(PocketConfig, plain)), host, port)
+    serve(judge, host, port)

@@ -6,18 +6,24 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar
 
 from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import read_config
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
 from harness.models.server_model import ServerOptions
 from harness.plan.evaluation import PLACEHOLDER, Candidate
 from harness.recipe.recipe import Recipe, check_tree
 from harness.recipe.yaml_source import Override, merge, named, read_overrides
+from harness.stages.context import build
 
+T = TypeVar("T")
 ANSWERS = "answers:"
 """Opens the folder of answers that were made elsewhere."""
+IMPORT_NOTE = "import.json"
+"""What ``import_answers`` says of itself, beside ``answers.jsonl`` and ``judgments.jsonl``."""
 JUDGE = "main"
 """The judge's name in the recipe that is made."""
 _SERVED = re.compile(r"(?P<model>[^@\s]+)@(?P<place>https?://\S+|openai)")
@@ -88,7 +94,7 @@ def read_answers(name: str, text: str, taken: Sequence[str]) -> Candidate:
     for folder in (Path(each).expanduser() for each in text.removeprefix(ANSWERS).split(",")):
         if not folder.is_dir():
             raise UserError(f"--model {text}: {folder} is no folder of answers.")
-        imported = folder / "import.json"
+        imported = folder / IMPORT_NOTE
         if imported.is_file() and (folder / "answers.jsonl").is_file():
             files[imported_benchmark(imported)] = folder / "answers.jsonl"
         else:
@@ -173,6 +179,17 @@ def recipe_of(
 def overrides_of(changes: Mapping[str, Any] | Sequence[str]) -> list[Override]:
     """The argument ``set`` of a workflow, as the recipe reader takes it."""
     return list(changes.items()) if isinstance(changes, Mapping) else list(changes)
+
+
+def read_options(
+    kind: type[T], changes: Mapping[str, Any] | Sequence[str], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> T:
+    """A config with these options. Raises RecipeError that lists everything that is wrong."""
+    values, problems = read_overrides(overrides_of(changes))
+    plain, more = read_config(kind, {**defaults, **values}, ())
+    if problems or more:
+        raise RecipeError([*problems, *more], "--set")
+    return build(kind, plain)
 
 
 def benchmark_entry(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.answers import _from_run
 from distilbench.plugins import load_registry
+from distilbench.workflows.answers import answers_of_row
 from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
-from distilbench.workflows.reproduce import execute
+from distilbench.workflows.reproduce import execute, load
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
 from harness.contracts.backend import Services
 from harness.contracts.baseline import against, labelled, pairwise
@@ -347,5 +347,5 @@ def test_imported_answers_head_to_head_and_out_again(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "not official: against the answers of theirs" in done.stdout
     assert "MT-Bench (pairwise): 3 questions, 0 unscored" in done.stdout
-    found = _from_run(str(tmp_path / "runs/both"), "mine", 0, None, tmp_path / "runs")
-    assert found.baseline == "theirs" and [answer.turns[0] for answer in found.theirs] == ["theirs 1"] * 3
+    found = answers_of_row(load(tmp_path / "runs/both"), "mine")
+    assert found.baseline == "theirs" and [answer.turns[0] for answer in found.baseline_answers] == ["theirs 1"] * 3

@@ -51,11 +51,9 @@ def test_in_scored_and_out_again(annotations: Path, tmp_path: Path, capsys: pyte
 def test_rows_that_do_not_fit_stop_the_import(annotations: Path, tmp_path: Path, capsys) -> None:
     rows = json.loads(annotations.read_text())
     annotations.write_text(json.dumps([*rows[:4], rows[0], {**rows[5], "instruction": "another"}]))
-    with pytest.raises(
-        UserError, match="4 problems with these rows"
-    ):  # doubled, foreign, and two questions without a row
+    with pytest.raises(UserError, match="4 problems with these rows") as error:
         import_([annotations], "alpaca_eval", tmp_path / "mine", overrides=SET)
-    listed = capsys.readouterr().err
+    listed = str(error.value)  # doubled, foreign, and two questions without a row
     assert "row 5: a second row" in listed and "row 6: annotations for a question" in listed
     assert listed.count("missing for question") == 2 and not (tmp_path / "mine").exists()
     import_([annotations], "alpaca_eval", tmp_path / "mine", partial=True, replicates=0, overrides=SET)

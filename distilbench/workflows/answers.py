@@ -1,0 +1,202 @@
+"""Answers and judgments of the official tools, in and out. What comes in is checked, scored and stored in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.specs import IMPORT_NOTE, read_options
+from harness.contracts.baseline import against
+from harness.contracts.benchmark import Benchmark, Card, Entrant
+from harness.contracts.options import config_values
+from harness.errors import UserError, unknown
+from harness.plural import counted
+from harness.records import read_records, write_records
+from harness.stats import seed_of
+from harness.types import Answer, Judgment, Question, Score
+from judges.formats import Exported, export_files, import_files
+from results.run.judging import read_trails
+
+if TYPE_CHECKING:
+    from distilbench.workflows.finished_run import FinishedRun
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """One model's answers to a benchmark, and the judgments on them."""
+
+    benchmark: str
+    options: Mapping[str, Any]
+    """The benchmark's own."""
+    model: str
+    answers: Sequence[Answer]
+    judgments: Sequence[Judgment]
+    judge: str = ""
+    baseline: str = ""
+    """Who the answers were compared with; empty: as the questions say."""
+    baseline_answers: Sequence[Answer] = ()
+    """Where a run took the baseline from one of its rows."""
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import found."""
+
+    answers: AnswerSet
+    questions: int
+    problems: Sequence[str]
+    """Rows that do not fit the questions, and questions without a row."""
+    scores: Sequence[Score]
+    card: Card
+
+
+def import_answers(
+    files: Sequence[Path],
+    benchmark: str,
+    out: Path,
+    *,
+    model: str | None = None,
+    partial: bool = False,
+    replicates: int = 1000,
+    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002, as in the other workflows
+    plugins: Sequence[str] = (),
+) -> ImportReport:
+    """Read answers and judgments made elsewhere, check them against the questions, score the judgments, store both.
+
+    Args:
+        files: of alpaca_eval, arena-hard-auto, FastChat or lm-eval.
+        out: folder of ``answers.jsonl``, ``judgments.jsonl`` and a note.
+        model: which model, where the files hold several.
+        partial: accept missing, doubled and foreign rows.
+        replicates: bootstrap resamples behind each interval.
+        set: options of the benchmark; its questions are the official ones unless ``questions=pocket``.
+
+    Raises:
+        UserError: rows do not fit, and ``partial`` is not set; all of them are listed.
+    """
+    adapter = find_benchmark(benchmark, plugins)
+    config = read_options(adapter.config, set, {"questions": "official"})
+    questions = adapter.questions(config)
+    found = import_files(files, benchmark, questions, model)
+    if not found.answers and not found.judgments:
+        raise UserError("\n".join(["nothing in these files belongs to the questions:", *found.problems]))
+    if found.problems and not partial:
+        count = counted(len(found.problems), "problem")
+        listed = "\n".join(found.problems)
+        raise UserError(f"{count} with these rows; --partial takes the rest all the same:\n{listed}")
+    judgments = found.judgments or tuple(graded_by_rule(adapter, questions, found.answers, config))
+    name = found.model or out.name
+    options = config_values(config)
+    out.mkdir(parents=True, exist_ok=True)
+    for file, records in (("answers.jsonl", found.answers), ("judgments.jsonl", judgments)):
+        if records:
+            write_records(out / file, records)
+    note = {
+        "benchmark": benchmark,
+        "config": options,
+        "model": name,
+        "baseline": found.baseline,
+        "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "problems": list(found.problems),
+    }
+    (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    entrants = {name: Entrant(found.answers, judgments)} if judgments else {}
+    scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
+    answers = AnswerSet(benchmark, options, name, found.answers, judgments, baseline=found.baseline)
+    return ImportReport(answers, len(questions), found.problems, scores.get(name, ()), adapter.card(config))
+
+
+def read_import(folder: Path) -> AnswerSet:
+    """What ``import_answers`` stored. Raises UserError for a folder that it did not write."""
+    try:
+        note = json.loads((folder / IMPORT_NOTE).read_text(encoding="utf-8"))
+        benchmark, options, model = str(note["benchmark"]), dict(note["config"]), str(note["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is no folder that `distilbench import` wrote ({error}).") from error
+    files = folder / "answers.jsonl", folder / "judgments.jsonl"
+    answers = read_records(files[0], Answer) if files[0].is_file() else []
+    judgments = read_records(files[1], Judgment) if files[1].is_file() else []
+    judge = next((each.judge_model for each in judgments if each.judge_model), "")
+    return AnswerSet(benchmark, options, model, answers, judgments, judge, note.get("baseline", ""))
+
+
+def answers_of_row(
+    run: FinishedRun,
+    row: str | None = None,
+    benchmark: str | None = None,
+    *,
+    seed: int = 0,
+    target: str | None = None,
+) -> AnswerSet:
+    """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
+    results = run.results(target)
+    judged = [(trail, entry) for trail in read_trails(results, run.store) for entry in trail.entries]
+    chosen = [
+        (trail, entry)
+        for trail, entry in judged
+        if entry.seed == seed and row in (None, entry.row) and benchmark in (None, trail.benchmark)
+    ]
+    if len(chosen) != 1:
+        there = ", ".join(f"{entry.row} {trail.benchmark} seed {entry.seed}" for trail, entry in judged)
+        raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {there or 'no score yet'}.")
+    trail, entry = chosen[0]
+    settings = results.run.recipe["benchmarks"][trail.benchmark]
+    judgments = [each for judge in entry.judged if judge.own for each in trail.judgments(judge.key).values()]
+    return AnswerSet(
+        trail.benchmark,
+        {name: value for name, value in settings.items() if name != "judge"},
+        f"{results.run.name}-{entry.row}-{entry.seed}",
+        list(trail.answers(entry.answers).values()),
+        [judgment for of_question in judgments for judgment in of_question],
+        results.run.judges.get(trail.benchmark, ""),
+        trail.baseline_row,
+        list(trail.answers(trail.baseline).values()) if trail.baseline else (),
+    )
+
+
+def export_answers(
+    answers: AnswerSet,
+    out: Path,
+    *,
+    model: str | None = None,
+    judge: str | None = None,
+    plugins: Sequence[str] = (),
+) -> list[Path]:
+    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
+
+    Args:
+        model, judge: names that the files give them.
+    """
+    adapter = find_benchmark(answers.benchmark, plugins)
+    config = read_options(adapter.config, (), answers.options)
+    questions = adapter.questions(config)
+    if answers.baseline_answers:
+        questions = against(questions, answers.baseline_answers, answers.baseline)
+    baseline = answers.baseline or next(
+        (str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline"
+    )
+    judgments = answers.judgments if adapter.judged else ()
+    exported = Exported(model or answers.model, questions, answers.answers, judgments, judge or answers.judge, baseline)
+    return export_files(out, exported, answers.benchmark)
+
+
+def find_benchmark(name: str, plugins: Sequence[str]) -> Benchmark:
+    """The benchmark of this name. Raises UserError that names the choices."""
+    known = load_registry(plugins).benchmarks
+    if name not in known:
+        raise unknown("benchmark", name, known)
+    return known[name]
+
+
+def graded_by_rule(
+    adapter: Benchmark, questions: Sequence[Question], answers: Sequence[Answer], config: Any
+) -> list[Judgment]:
+    """Judgments of a benchmark that needs no judge; none for the others."""
+    known = {answer.question: answer for answer in answers}
+    present = [question for question in questions if question.id in known]
+    return [judgment for question in present for judgment in adapter.grade(question, known[question.id], config)]
