@@ -111,6 +111,8 @@ class Reply:
     completion_tokens: int
     first_token: Mapping[str, float] | None = None
     """Token text to log-probability at the first position; ``None`` where the endpoint gives none."""
+    request: str = ""
+    """The ledger's key of the request that it answers."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class Judgment:
     flags: tuple[str, ...] = ()
     reply: str = ""
     judge_model: str = ""
+    request: str = ""
+    """The ledger's key of the request (the last one, where the protocol asks twice); empty where rules decided."""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

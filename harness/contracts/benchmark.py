@@ -6,11 +6,14 @@ so a better parser re-scores stored replies for free. Variants are a few lines t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from harness.contracts.model import GeneratesText
+from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
 
@@ -48,6 +51,23 @@ class Card:
 
 
 @dataclass(frozen=True)
+class QuestionSetSize:
+    """How large a question set is, for a plan that is made where its files are not here."""
+
+    questions: int
+    turns: int
+    """User turns of each question."""
+    characters: int
+    """Mean length of a turn."""
+    requests: int
+    """Judge calls for each answered question."""
+    request_characters: int
+    """Mean length of a judge prompt with a blank answer."""
+    reply_tokens: int
+    """Most that a verdict is counted with."""
+
+
+@dataclass(frozen=True)
 class Entrant:
     """One model's answers to a benchmark and the judgments on them, as a scorer sees it."""
 
@@ -66,6 +86,8 @@ class Benchmark(Protocol):
     answers are compared with a baseline's, a tie lies half way."""
     judged: bool
     """Whether a judge model is needed (GSM8K is graded by rule)."""
+    pairwise: bool
+    """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int
     """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
     answer_fields: tuple[str, ...]
@@ -75,6 +97,9 @@ class Benchmark(Protocol):
 
     def questions(self, config: Any) -> list[Question]:
         """Load the questions (``config.questions`` names the set). Raises UserError with what to pull, from where."""
+
+    def size(self, config: Any) -> QuestionSetSize | None:
+        """Size of the set that ``questions`` would load; ``None``: not known without its files."""
 
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""
@@ -106,3 +131,65 @@ class AsksAgain(Protocol):
 
         It is asked once. ``parse`` then reads both replies, joined by a line break.
         """
+
+
+def questions_hash(questions: Sequence[Question], whole: bool) -> str:
+    """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
+    plain = [
+        [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
+        for q in questions
+    ]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class ConfiguredBenchmark:
+    """A benchmark with its options and questions: what answer, judge and score stages are made from."""
+
+    benchmark: Benchmark
+    config: Any
+    questions: Sequence[Question]
+    absent: str = ""
+    """Why the files of the questions are not here. ``questions`` are then placeholders to plan with."""
+
+    @classmethod
+    def load(cls, benchmark: Benchmark, config: Any) -> Self:
+        """Load the questions, or placeholders of the known size. Raises UserError where neither can be had."""
+        try:
+            return cls(benchmark, config, benchmark.questions(config))
+        except UserError as error:
+            size = benchmark.size(config)
+            if size is None:
+                raise
+            turns = (" " * size.characters,) * size.turns
+            return cls(benchmark, config, [Question(f"absent/{n}", turns) for n in range(size.questions)], str(error))
+
+    @property
+    def name(self) -> str:
+        """Name of the benchmark."""
+        return self.benchmark.name
+
+    @cached_property
+    def asked_hash(self) -> str:
+        """Of what models are asked."""
+        return questions_hash(self.questions, whole=False)
+
+    @cached_property
+    def judged_hash(self) -> str:
+        """Of what judges may see: references and the baseline's answers too."""
+        return questions_hash(self.questions, whole=True)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """All options, as plain JSON values."""
+        return asdict(self.config)
+
+    @property
+    def answer_options(self) -> dict[str, Any]:
+        """The options that decide the answers."""
+        return {name: self.options[name] for name in self.benchmark.answer_fields}
+
+    @property
+    def judge_options(self) -> dict[str, Any]:
+        """The options that decide what judges are asked, and how their replies are read."""
+        return {name: self.options[name] for name in self.benchmark.judge_fields}

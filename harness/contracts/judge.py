@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -80,6 +80,22 @@ class JudgeKind(ABC, Generic[C]):
     def thinking(self, config: C) -> int:
         """Tokens that a reply may take for thinking, on top of the protocol's limit. Estimates count half of them."""
         return 0
+
+
+@dataclass(frozen=True)
+class ConfiguredJudge(Generic[C]):
+    """A kind of judge with its options."""
+
+    kind: JudgeKind[C]
+    config: C
+
+    def identity(self) -> dict[str, Any]:
+        """Plain JSON values that decide verdicts."""
+        return {"kind": self.kind.name, **self.kind.identity(self.config)}
+
+    def plain(self) -> dict[str, Any]:
+        """What another process makes it from again."""
+        return {"kind": self.kind.name, "config": asdict(self.config)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)

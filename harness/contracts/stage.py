@@ -78,6 +78,13 @@ class Stage:
     """What must be done first though nothing of it is read (a check before expensive work); not in the key."""
     price: Price = Price()
 
+    @classmethod
+    def of(cls, marker: Mapping[str, Any]) -> Self:
+        """The stage that made an artifact, from the artifact's marker (``meta.json``)."""
+        inputs = {role: Ref.parse(text) for role, text in marker["inputs"].items()}
+        named = {name: marker[name] for name in ("row", "round", "seed")}
+        return cls(marker["kind"], marker["params"], inputs, marker["version"], **named)
+
     @cached_property
     def key(self) -> str:
         """Hex sha256 over kind, version, params and inputs (16 bytes of it)."""

@@ -115,6 +115,7 @@ def read(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) 
         flags=verdict.flags,
         reply=outcome.text,
         judge_model=outcome.model,
+        request=outcome.request,
         **shared,
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.benchmark import Entrant
+from harness.contracts.benchmark import Entrant, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Message, Question, Request, Response, Score
@@ -85,6 +85,13 @@ def _pocket_questions(benchmark: str, split: Split) -> tuple[Question, ...]:
         )
         for each in source(benchmark)
     )  # fmt: skip
+
+
+def official_size(config: Any, size: QuestionSetSize | None) -> QuestionSetSize | None:
+    """``size`` of the official questions, up to the limit; ``None`` for pocket's, and with a baseline of the user's."""
+    if size is None or config.questions != "official" or getattr(config, "baseline", None) is not None:
+        return None
+    return size if config.limit is None else replace(size, questions=min(config.limit, size.questions))
 
 
 def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:

@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from harness.contracts.judge import AskOptions, Judge
-from harness.types import Request
+from harness.types import Reply, Request
 from judges.client.batch_jobs import JobJudge, ask_jobs
 from judges.client.budget import Budget
 from judges.client.workers import Asking, Outcome, Pace
@@ -110,7 +111,12 @@ async def _ask(
                         next(iter(missing))
                     )  # jitter differs between sets of requests, not between runs
                     outcomes.update(await Asking(judge, ledger, options, pace, rng, settled).work(missing))
-    return [outcomes[key] for key in keys]
+    return [_keyed(outcomes[key], key) for key in keys]
+
+
+def _keyed(outcome: Outcome, key: str) -> Outcome:
+    """The outcome with its ledger key, so that a judgment can name the request behind it."""
+    return replace(outcome, request=key) if isinstance(outcome, Reply) else outcome
 
 
 @asynccontextmanager

@@ -297,7 +297,9 @@ def _alive(process: int) -> bool:
 
 
 def _text(reply: Reply) -> str:
-    return json.dumps(vars(reply), separators=(",", ":"), default=dict)  # ``default``: first_token may be any Mapping
+    # ``request`` is the key of the row itself.
+    content = {name: value for name, value in vars(reply).items() if name != "request"}
+    return json.dumps(content, separators=(",", ":"), default=dict)  # ``default``: first_token may be any Mapping
 
 
 def _remedy(message: str) -> str:

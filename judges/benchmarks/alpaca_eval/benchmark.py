@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
@@ -31,6 +31,7 @@ from judges.benchmarks.shared import (
     ask,
     check_common,
     fill,
+    official_size,
     pocket_questions,
     repeated,
     sampling_of,
@@ -46,6 +47,11 @@ PROMPT_FILES = {
 }
 TOP_LOGPROBS = 5
 _OFFICIAL = Sampling(max_new_tokens=2048, temperature=0.7)
+
+
+OFFICIAL_SIZE = QuestionSetSize(
+    questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
+)
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,7 @@ class AlpacaEval:
     config = AlpacaEvalConfig
     verdicts: tuple[float, float] = (0.0, 1.0)
     judged = True
+    pairwise = True
     version = 1
     answer_fields = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "order_seed", "judge_temperature", "repeats")
@@ -193,6 +200,10 @@ class AlpacaEval:
             for index, row in enumerate(rows)
         ]  # fmt: skip
         return against(take(found, self.name, config.limit), config.baseline, self.name)
+
+    def size(self, config: AlpacaEvalConfig) -> QuestionSetSize | None:
+        """Of the official questions with the protocol's baseline."""
+        return official_size(config, OFFICIAL_SIZE)
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: AlpacaEvalConfig, seed: int

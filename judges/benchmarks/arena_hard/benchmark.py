@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
@@ -29,6 +29,7 @@ from judges.benchmarks.shared import (
     ask,
     check_common,
     fill,
+    official_size,
     pocket_questions,
     read_jsonl,
     repeated,
@@ -113,6 +114,8 @@ class ArenaSet:
     """Its system prompt, made from that of v0.1."""
     prompt_hash: str = ""
     """Of the prompt, where it is not that of v0.1."""
+    size: QuestionSetSize | None = None
+    """To plan with where its files are not here."""
 
 
 V01 = ArenaSet(
@@ -121,6 +124,7 @@ V01 = ArenaSet(
     "gpt-4-0314",
     "arena_hard_v0.1/model_answer/gpt-4-0314.jsonl",
     "gpt-4-1106-preview",
+    size=QuestionSetSize(questions=500, turns=1, characters=406, requests=2, request_characters=4160, reply_tokens=512),
 )
 
 
@@ -171,6 +175,7 @@ class ArenaHard:
     official: ArenaSet = V01
     verdicts: tuple[float, float] = (-2.0, 2.0)
     judged: bool = True
+    pairwise: bool = True
     version: int = 1
     answer_fields: tuple[str, ...] = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
@@ -180,6 +185,10 @@ class ArenaHard:
         pocket = config.questions == "pocket"
         found = pocket_questions(self.name, config.split) if pocket else load_set(self.official)
         return against(take(found, self.name, config.limit), config.baseline, self.name)
+
+    def size(self, config: ArenaHardConfig) -> QuestionSetSize | None:
+        """Of the official questions with the protocol's baseline."""
+        return official_size(config, self.official.size)
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: ArenaHardConfig, seed: int

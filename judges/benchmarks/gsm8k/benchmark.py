@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.errors import UserError
 from harness.plural import counted
@@ -27,6 +27,7 @@ from judges.benchmarks.shared import (
     Split,
     answer_detail,
     check_common,
+    official_size,
     pocket_questions,
     ratio_score,
     read_jsonl,
@@ -44,6 +45,11 @@ _OFFICIAL = {
     "lm-eval": Sampling(max_new_tokens=256, temperature=0.0),
     "json": Sampling(max_new_tokens=4096, temperature=0.0),
 }
+
+
+OFFICIAL_SIZE = QuestionSetSize(
+    questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ class GSM8K:
     config: type[GSM8KConfig] = GSM8KConfig
     verdicts: tuple[float, float] = (0.0, 1.0)
     judged = False
+    pairwise = False
     version = 1
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     judge_fields: tuple[str, ...] = ()
@@ -177,6 +184,10 @@ class GSM8K:
             return [{"question": each.messages[-1]["content"], "answer": each.golden} for each in stories]
         rows = official_rows(config.source, "train")
         return [{"question": row["question"], "answer": row["answer"]} for row in rows]
+
+    def size(self, config: GSM8KConfig) -> QuestionSetSize | None:
+        """Of the official questions with the protocol's baseline."""
+        return official_size(config, OFFICIAL_SIZE)
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: GSM8KConfig, seed: int

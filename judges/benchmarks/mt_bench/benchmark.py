@@ -14,7 +14,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Literal
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.plural import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
@@ -30,6 +30,7 @@ from judges.benchmarks.shared import (
     ask,
     check_common,
     fill,
+    official_size,
     pocket_questions,
     ratio_score,
     read_jsonl,
@@ -143,6 +144,10 @@ class MTBench:
     config: type[MTBenchConfig] = MTBenchConfig
     verdicts: tuple[float, float] = (1.0, 10.0)
     judged = True
+    pairwise: bool = False
+    official_size: QuestionSetSize | None = QuestionSetSize(
+        questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
+    )
     version = 1
     answer_fields = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")
@@ -172,6 +177,10 @@ class MTBench:
             temperature if config.temperature is None else config.temperature,
             config.top_p,
         )
+
+    def size(self, config: MTBenchConfig) -> QuestionSetSize | None:
+        """Of the official questions with the protocol's baseline."""
+        return official_size(config, self.official_size)
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: MTBenchConfig, seed: int

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric
+from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -88,6 +88,8 @@ class MTBenchPairwise(MTBench):
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
     config: type[MTBenchConfig] = MTBenchPairwiseConfig
     verdicts: tuple[float, float] = (-1.0, 1.0)
+    pairwise: bool = True
+    official_size: QuestionSetSize | None = None
 
     def questions(self, config: MTBenchConfig) -> list[Question]:
         """The two-turn questions with the baseline's answers."""
