@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
+from harness.contracts.model import GeneratesText
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.contracts.baseline import pairwise
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import Benchmark, questions_hash
 from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
@@ -26,7 +26,7 @@ from harness.plan.training_stages import Chain
 from harness.prompts.resolve import planned_source
 from harness.recipe.recipe import Recipe
 from harness.recipe.rows import MODELS
-from harness.stages.context import build, questions_hash
+from harness.stages.context import build
 from harness.stats import seed_of
 from harness.types import Question
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -22,7 +20,7 @@ from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import CODE, WEIGHTS, at
 from harness.records import read_records
 from harness.training.options import TrainOptions
-from harness.types import Question, Reply, Request
+from harness.types import Reply, Request
 
 T = TypeVar("T")
 
@@ -124,15 +122,6 @@ def build(config: type[T], values: Mapping[str, Any]) -> T:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Making one takes milliseconds, and a plan builds hundreds of configs."""
     return TypeAdapter(kind)
-
-
-def questions_hash(questions: Sequence[Question], whole: bool) -> str:
-    """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
-    plain = [
-        [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
-        for q in questions
-    ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def train_options(stage: Stage) -> TrainOptions:

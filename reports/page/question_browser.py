@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from harness.contracts.benchmark import questions_hash
 from harness.errors import UserError
-from harness.stages.context import questions_hash
 from harness.types import Answer, Judgment, Question
 from reports.page.verdict_help import reading
 from reports.page.widgets import Section, pack, render

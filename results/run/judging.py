@@ -60,7 +60,7 @@ class Trail:
 
     benchmark: str
     questions: str
-    """Hash of the questions and all that a judge may see of them (``harness.stages.context.questions_hash``, whole)."""
+    """Hash of the questions and all that a judge may see of them (``questions_hash(..., whole=True)``)."""
     entries: tuple[Entry, ...]
     store: ArtifactStore
     baseline: str | None = None

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts.benchmark import Card, Metric
+from harness.contracts.benchmark import Card, Metric, questions_hash
 from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
-from harness.stages.context import questions_hash
 from harness.types import Answer, Judgment, Question, Score
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
