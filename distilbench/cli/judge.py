@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from judges.kinds.openai.catalogue import JudgeModel
     from judges.ledger.ledger import Ledger
 
-judges = typer.Typer(help="Judges: the models known by name, what the ledger holds of them, whether they changed.")
+judges = typer.Typer(help="Judges: models known by name, what the ledger holds of them, whether they changed.")
 LedgerFile = Annotated[
     Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; default: ledger.sqlite under --runs.")
 ]
@@ -29,11 +29,12 @@ def register(app: typer.Typer) -> None:
 
 @judges.command("list")
 def list_models() -> None:
-    """The judge models known by name: price and where it was read, context, quirks, retirement and substitute."""
+    """List the judge models known by name: price, context, quirks, retirement and substitute."""
     from distilbench.cli.screen import show_rows
     from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
 
-    show_rows("models at OpenAI (dollars per million prompt / completion tokens)", [_line(m) for m in MODELS.values()])
+    rows = [model_row(model) for model in MODELS.values()]
+    show_rows("models at OpenAI (dollars per million prompt / completion tokens)", rows)
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
@@ -42,36 +43,38 @@ def list_models() -> None:
     )
 
 
-def _line(model: JudgeModel) -> tuple[str, ...]:
+def model_row(model: JudgeModel) -> tuple[str, ...]:
     """One row of ``judge list``."""
     from judges.kinds.openai.catalogue import today
 
-    price = model.price
+    price, quirks = model.price, model.quirks
     cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
-    quirks = model.quirks
-    said = [] if quirks.logprobs else ["no log-probabilities"]
-    said += [quirks.max_tokens_field] if quirks.max_tokens_field != "max_tokens" else []
-    said += [f"temperature {quirks.temperature:g} only"] if quirks.temperature is not None else []
-    said += [f"{quirks.thinking_tokens} tokens for thinking"] if quirks.thinking_tokens else []
+    texts = {
+        "no log-probabilities": not quirks.logprobs,
+        quirks.max_tokens_field: quirks.max_tokens_field != "max_tokens",
+        f"temperature {quirks.temperature} only": quirks.temperature is not None,
+        f"{quirks.thinking_tokens} tokens for thinking": quirks.thinking_tokens,
+    }
     verb = "retired" if model.retired and model.retired < today() else "until"
     end = f"{verb} {model.retired}" if model.retired else ""
     end += f", then {model.substitute}" if model.substitute else ""
-    return model.id, cost, f"{model.context:,} tokens", ", ".join(said), end, model.note
+    special = ", ".join(text for text, applies in texts.items() if applies)
+    return model.id, cost, f"{model.context:,} tokens", special, end, model.note
 
 
 @judges.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
-    """What a ledger holds: coverage, failures by kind, cost so far, open batch jobs; what has no verdict, and why."""
+    """What a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
     from judges.ledger.ledger import Ledger
 
-    path = ledger or runs / "ledger.sqlite"
-    with Ledger(path, create=False) as opened:
-        _show_replies(opened)
-        _show_owed(opened)
-    _show_judgments(runs)
+    with Ledger(ledger or runs / "ledger.sqlite", create=False) as opened:
+        show_replies(opened)
+        show_requests(opened)
+    show_judgments(runs)
 
 
-def _show_replies(ledger: Ledger) -> None:
+def show_replies(ledger: Ledger) -> None:
+    """What was served, and what it cost."""
     from distilbench.cli.screen import show_rows
 
     rows, total, unpriced = [], 0.0, 0
@@ -85,20 +88,18 @@ def _show_replies(ledger: Ledger) -> None:
         total, unpriced = total + line.dollars, unpriced + line.unpriced
     show_rows("replies", rows or [("none",)])
     dollars, calls = ledger.lost()
-    typer.echo(
-        f"cost so far: ${total + dollars:.4f}"
-        + (f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else "")
-        + (f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else "")
-        + "\n"
-    )
+    without_reply = f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else ""
+    unknown = f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else ""
+    typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown}\n")
 
 
-def _show_owed(ledger: Ledger) -> None:
+def show_requests(ledger: Ledger) -> None:
     """Coverage, failures and batch jobs."""
     from distilbench.cli.screen import show_rows
 
     covered = [
-        (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({_percent(have, wanted)})")
+        # Rounded down: what is not complete is never 100%.
+        (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({100 * have // wanted}%)")
         for (endpoint, model), (have, wanted) in ledger.coverage().items()
     ]
     show_rows("coverage", covered or [("nothing asked yet",)])
@@ -109,12 +110,7 @@ def _show_owed(ledger: Ledger) -> None:
         show_rows("open batch jobs", jobs)
 
 
-def _percent(part: int, whole: int) -> str:
-    """Rounded down: what is not complete is never 100%."""
-    return f"{100 * part // whole}%"
-
-
-def _show_judgments(runs: Path) -> None:
+def show_judgments(runs: Path) -> None:
     """Finished judge stages: how many judgments, and why some have no verdict."""
     from distilbench.cli.screen import show_rows
     from results.store.store import ArtifactStore
@@ -123,17 +119,12 @@ def _show_judgments(runs: Path) -> None:
     rows = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
-        measured: dict[str, Any] = meta.get("measurements", {})
+        measured = meta.get("measurements", {})
         missing: dict[str, int] = measured.get("unscored", {})
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:5])
         count = int(measured.get("judgments", 0))
-        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", _plain(why)))
+        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", why))
     show_rows("finished stages", sorted(rows) or [("none",)])
-
-
-def _plain(text: str) -> str:
-    """Judge text without what could rewrite a terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 @judges.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")
@@ -144,47 +135,28 @@ def canary(
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds per call.")] = 120.0,
     plugins: Plugins = None,
 ) -> None:
-    """Put 16 fixed questions to a judge once more, and show how far it agrees with its earlier self.
+    """Put 16 fixed questions to a judge once more, and compare with its earlier replies and served model ids.
 
-    Exit code 1 when calls failed. Served model ids are compared as well.
+    Exit code 1 when calls failed.
     """
-    from functools import partial
+    from distilbench.workflows.canary import ask_canary
+    from judges.client.canary import agreement
 
-    from distilbench.plugins import load_registry
-    from distilbench.workflows.specs import JUDGE, judge_entry
-    from harness.contracts.judge import AskOptions, JudgeError
-    from harness.contracts.option_errors import RecipeError
-    from harness.errors import UserError
-    from harness.recipe.entries import read_judges
-    from harness.stages.context import build
-    from judges.client.canary import agreement, rounds, sing
-
-    registry = load_registry(plugins or ())
-    entries, problems = read_judges({JUDGE: judge_entry(judge, registry)}, registry)
-    if problems:
-        raise RecipeError(problems, "--judge")
-    kind = registry.judges[entries[JUDGE].kind]
-    config = build(kind.config, entries[JUDGE].config)
-    asked, path = kind.make(config), ledger or runs / "ledger.sqlite"
-    if problem := asked.check():
-        raise UserError(problem)
-    before = rounds(asked, path) if path.is_file() else []
-    options = AskOptions(timeout=timeout, price=partial(kind.price, config), thinking=kind.thinking(config))
-    now, outcomes = sing(asked, path, options, registry.ask)
+    found = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
+    now = found.now
     answered = sum(value is not None for value in now.verdicts)
-    served = ", ".join(now.served) or "no model"
     logprobs = "with" if now.logprobs else "without"
     typer.echo(
-        f"round {now.number + 1} of {asked.model} at {asked.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
-        f"{logprobs} log-probabilities, served by {served}"
+        f"round {now.number + 1} of {found.model} at {found.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
+        f"{logprobs} log-probabilities, served by {', '.join(now.served) or 'no model'}"
     )
-    for name, old in {"the first round": before[:1], "the round before": before[1:][-1:]}.items():
+    for name, old in {"the first round": found.before[:1], "the round before": found.before[1:][-1:]}.items():
         for each in old:
             changed = "" if each.served == now.served else f"; then served by {', '.join(each.served)}"
             typer.echo(f"against {name} ({each.number + 1}): {agreement(each, now)}{changed}")
-    failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-    if failed:
-        typer.echo(f"{counted(len(failed), 'call')} failed, the first: {failed[0].kind}, {failed[0]}", err=True)
+    if found.errors:
+        first = found.errors[0]
+        typer.echo(f"{counted(len(found.errors), 'call')} failed, the first: {first.kind}, {first}", err=True)
         raise typer.Exit(1)
 
 

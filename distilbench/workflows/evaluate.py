@@ -11,12 +11,11 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import PlannedRun, WorkPlan, check_runs
 from distilbench.workflows.reproduce import execute
-from distilbench.workflows.specs import EvaluationOptions, candidate, recipe_of
+from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
 from harness.run.scheduler import Listener
-from harness.stages.context import build
 from reports.targets import EVAL
 from results.run.record import Family, Run
 from results.store.store import ArtifactStore
@@ -82,8 +81,7 @@ def refuse_unreachable(work: WorkPlan) -> None:
     }
     problems = []
     for model, endpoint in endpoints.items():
-        kind = registry.judges[endpoint["kind"]]
-        problem = kind.make(build(kind.config, endpoint["config"])).check()
+        problem = judge_problem(endpoint["kind"], endpoint["config"], registry)
         problems += [f"  - {model}: {problem}"] if problem else []
     if problems:
         raise UserError("nothing was started, because of:\n" + "\n".join(problems))

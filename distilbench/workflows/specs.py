@@ -141,6 +141,15 @@ def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
     raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
 
 
+def judge_problem(kind: str, options: Mapping[str, Any], registry: Registry) -> str | None:
+    """Why a judge cannot be asked (it is asked for one token); ``None``: it answers."""
+    entry = registry.judges[kind]
+    try:
+        return entry.make(build(entry.config, options)).check()
+    except UserError as error:
+        return str(error)
+
+
 def recipe_of(
     candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
 ) -> Recipe:
