@@ -44,7 +44,7 @@ def doctor(
 
     console = console_of()
     failed = False
-    for finding in examine(recipe, set=overrides or [], plugins=plugins or [], runs=runs):
+    for finding in examine(recipe, changes=overrides or [], plugins=plugins or [], runs=runs):
         failed = failed or finding.state == "fail"
         console.print(Text.assemble((f"{finding.state:<5}", STYLES[finding.state]), finding.text), soft_wrap=True)
         if finding.remedy:

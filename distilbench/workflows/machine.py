@@ -36,7 +36,7 @@ class MachineFinding:
 
 
 def examine(
-    recipe: str = "pocket", *, set: Sequence[str] = (), plugins: Sequence[str] = (), runs: Path = Path("runs")
+    recipe: str = "pocket", *, changes: Sequence[str] = (), plugins: Sequence[str] = (), runs: Path = Path("runs")
 ) -> Iterator[MachineFinding]:
     """Check Python, packages, PyTorch, disk, memory, question files, hub and judges, one after the other.
 
@@ -49,7 +49,7 @@ def examine(
         yield from check()
     try:
         registry = load_registry(plugins)
-        loaded = load_recipe(recipe, set, registry)
+        loaded = load_recipe(recipe, changes, registry)
     except (UserError, ImportError) as error:
         yield MachineFinding("fail", f"recipe {recipe}: {error}", "Fix the recipe; see `distilbench recipe check`.")
         return
