@@ -58,6 +58,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
     from harness.prompts import SOURCES
+    from harness.run import EXECUTORS
     from judges import BENCHMARKS, JUDGES
     from judges.client.ask import ask
     from methods import METHODS
@@ -80,9 +81,8 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         if not sum(gathered.absorb(kind, module, f"the plug-in {plugin!r}") for kind in KINDS):
             names = ", ".join(name for pair in NAMES.values() for name in pair)
             raise UserError(f"the plug-in {plugin!r} defines none of {names}: nothing of it can be used.")
-    return Registry(
-        gathered.items["methods"], gathered.items["benchmarks"], gathered.items["judges"], SOURCES, ask, TARGETS
-    )
+    items = gathered.items
+    return Registry(items["methods"], items["benchmarks"], items["judges"], SOURCES, EXECUTORS, ask, TARGETS)
 
 
 class Gathered:

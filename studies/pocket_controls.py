@@ -26,7 +26,7 @@ from harness.plan.plan import Plan, make_plan
 from harness.pocket.world import score, test_questions
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records
-from harness.run.scheduler import run
+from harness.run.scheduler import run_plans
 from harness.stats import percentile_interval, resamples, seed_of
 from harness.types import Answer
 from results.store.store import ArtifactStore
@@ -67,7 +67,8 @@ def control(row: str, changes: tuple[str, ...], seeds: list[int], runs: Path) ->
     plan = make_plan(load_recipe("pocket", overrides, registry), registry, ("student", row))
     store = ArtifactStore(runs / "store")
     with Display() as display:
-        run(plan, store, runs / "ledger.sqlite", partial(set_up_worker, (PLUGIN,), runs / "store"), display)
+        setup = partial(set_up_worker, (PLUGIN,), runs / "store")
+        run_plans([plan], registry, store, runs / "ledger.sqlite", setup, display)
     return [compare(plan, store, row, seed) for seed in seeds]
 
 

@@ -239,10 +239,11 @@ def test_v_says_what_is_in_the_store_what_runs_and_no_secret(copy: Place) -> Non
     # a key that happens to be a word of the stages' labels: the parent and its workers must blank it
     done = distilbench("-v", *WORDS, *settings("judges.main.noise=1.25"), cwd=copy.folder, SOME_API_KEY="mt_bench")
     assert done.returncode == 0, done.stderr
-    lines = [line.strip() for line in done.stderr.splitlines() if "harness.run.scheduler: " in line]
+    lines = [line.strip() for line in done.stderr.splitlines() if "harness.run." in line]
     stored = [line for line in lines if "harness.run.scheduler: in the store: " in line]
-    begun = {line.split("begin ")[1] for line in lines if "harness.run.scheduler: begin " in line}
-    ended = {line.split("end ")[1].rsplit(":", 1)[0]: line for line in lines if "harness.run.scheduler: end " in line}
+    runner = "harness.run.stage_runner: "
+    begun = {line.split("begin ")[1] for line in lines if runner + "begin " in line}
+    ended = {line.split("end ")[1].rsplit(":", 1)[0]: line for line in lines if runner + "end " in line}
     # 12 = 4 rows on the 3 benchmarks that have a judge, and a score for each of these; the other 29 of 44 are there
     assert (len(stored), len(begun)) == (29, 15)
     assert begun == set(ended)

@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from harness.contracts.executor import RunListener
+
 QUIET = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -62,8 +64,8 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
 
 
-class Display:
-    """A ``harness.run.scheduler.Listener`` that draws bars on a terminal, and elsewhere prints a line now and then.
+class Display(RunListener):
+    """Draws bars on a terminal, and elsewhere prints a line now and then.
 
     It is told from several threads. A context manager: the bars go when it is left.
     """

@@ -12,10 +12,10 @@ from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import PlannedRun, WorkPlan, check_runs
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
+from harness.contracts.executor import RunListener
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
-from harness.run.scheduler import Listener
 from reports.targets import EVAL
 from results.run.record import Family, Run
 from results.store.store import ArtifactStore
@@ -30,7 +30,7 @@ def evaluate(
     *,
     min_coverage: float | None = None,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> FinishedRun:
     """Evaluate models without training, and write the table under ``runs/NAME/report``.

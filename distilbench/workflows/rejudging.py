@@ -183,22 +183,21 @@ def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: Artifact
     from distilbench.cli.screen import Display
     from distilbench.workflows.workers import set_up_worker, verbosity
     from harness.recipe.sections import Compute
-    from harness.run.scheduler import Crew, Outcome, work
+    from harness.run.scheduler import Outcome, run_stages, start_executor
 
     stages = [stage for each in tasks for stage in each.stages.values() if not store.done(stage)]
     scores = [each.score for each in tasks if not store.done(each.score)]
     outcome = Outcome(len(stages) + len(scores), 0)
-    if not stages and not scores:
-        return 0
     compute = Compute.model_validate(run.recipe.get("compute", {}))
     setup = partial(set_up_worker, plugins, store.root, verbosity())
+
+    def scores_of_the_judged() -> list[Stage]:
+        judged = [each.score for each in tasks if all(store.done(stage) for stage in each.stages.values())]
+        return [score for score in judged if not store.done(score)]
+
     with Display() as display:
-        display.plan(outcome.total, 0)
-        with Crew(compute, store.root.parent / "ledger.sqlite", setup, display) as crew:
-            work(list({stage.key: stage for stage in stages}.values()), set(), crew, outcome)
-            able = [each.score for each in tasks if all(store.done(stage) for stage in each.stages.values())]
-            work([each for each in able if not store.done(each)], set(), crew, outcome)
-    return len(outcome.failed)
+        start = partial(start_executor, compute, registry, store.root.parent / "ledger.sqlite", setup, display)
+        return len(run_stages(stages, scores_of_the_judged, outcome, start, display).failed)
 
 
 def describe(

@@ -16,29 +16,11 @@ from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import RunOptions, WorkPlan, plan
 from distilbench.workflows.record import describe
 from distilbench.workflows.workers import set_up_worker, verbosity
+from harness.contracts.executor import RunListener
 from harness.errors import UserError
-from harness.run.scheduler import Listener, Outcome, run_all
+from harness.run.scheduler import Outcome, run_plans
 from results.run.record import Run, described, read_run, write_run
 from results.store.store import ArtifactStore
-
-
-class Silent:
-    """A listener that shows nothing."""
-
-    def plan(self, total: int, cached: int) -> None:
-        pass
-
-    def started(self, label: str) -> None:
-        pass
-
-    def advanced(self, label: str, done: int, total: int, info: str) -> None:
-        pass
-
-    def finished(self, label: str, seconds: float) -> None:
-        pass
-
-    def failed(self, label: str, error: str) -> None:
-        pass
 
 
 def reproduce(
@@ -47,7 +29,7 @@ def reproduce(
     *,
     min_coverage: float | None = None,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     **options: Unpack[RunOptions],
 ) -> FinishedRun:
     """Run what tables and figures of the paper are missing, and write them under ``runs/NAME/report``.
@@ -73,7 +55,7 @@ def run(
     recipe: str = "pocket",
     *,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     **options: Unpack[RunOptions],
 ) -> FinishedRun:
     """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
@@ -104,7 +86,7 @@ def execute(
     work: WorkPlan,
     *,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: RunListener | None = None,
     edit: Callable[[Run], Run] = lambda record: record,
 ) -> FinishedRun:
     """Run the missing stages of a plan, and record each of its runs in its ``run.json``.
@@ -122,7 +104,8 @@ def execute(
             write_run(each.record, edit(describe(each.plan, each.registry, each.store)))
     setup = partial(set_up_worker, first.plugins, first.store.root, verbosity())
     ledger = first.runs / "ledger.sqlite"
-    outcome: Outcome = run_all([each.plan for each in work.runs], first.store, ledger, setup, listener or Silent())
+    plans = [each.plan for each in work.runs]
+    outcome: Outcome = run_plans(plans, first.registry, first.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}
     for each in work.runs:
         record = edit(describe(each.plan, each.registry, each.store, outcome.of(each.plan)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contracts.benchmark import Benchmark
+from harness.contracts.executor import ExecutorKind
 from harness.contracts.judge import Ask, JudgeKind
 from harness.contracts.method import Method
 from harness.contracts.source import PromptSource
@@ -24,5 +25,6 @@ class Registry:
     benchmarks: Mapping[str, Benchmark]
     judges: Mapping[str, JudgeKind[Any]]
     sources: Mapping[str, PromptSource[Any]]
+    executors: Mapping[str, ExecutorKind[Any]]
     ask: Ask
     targets: Mapping[str, Target] = field(default_factory=dict)

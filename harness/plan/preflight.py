@@ -53,7 +53,11 @@ def check(plan: Plan, registry: Registry, pending: Collection[Stage], place: Pat
     findings += rows(plan)
     findings += judges(plan, registry, pending)
     if kinds & {"train", "sample"}:
-        findings += disk(plan, pending, place) + memory(plan, pending)
+        executor = registry.executors[plan.recipe.compute.executor]
+        workers = executor.concurrency(plan.recipe.compute.workers)
+        findings += disk(plan, pending, place, workers)
+        if executor.this_machine:
+            findings += memory(plan, pending, workers)
     findings += [Finding(problem, text) for problem, text in context.findings(plan, pending)]
     if kinds & {"overlap"}:
         findings += overlaps(plan)
@@ -161,7 +165,7 @@ def trained_model(plan: Plan, stage: Stage) -> Checkpoint:
 UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
 
 
-def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
+def disk(plan: Plan, pending: Collection[Stage], place: Path, workers: int) -> list[Finding]:
     """Room for the student of each training stage, for checkpoints of those that run at once, and for stored
     distributions."""
     students, resume = [], []
@@ -173,7 +177,7 @@ def disk(plan: Plan, pending: Collection[Stage], place: Path) -> list[Finding]:
             students.append(sizes[0])
             resume.append(sizes[1])
     stores = sum(store_bytes(plan, stage) for stage in pending if stage.kind == "distributions")
-    scratch = sum(sorted(resume)[-plan.recipe.compute.workers :])
+    scratch = sum(sorted(resume)[-workers:])
     needed = sum(students) + scratch + stores + (1 << 25)
     while not place.exists():
         place = place.parent
@@ -209,7 +213,7 @@ def store_bytes(plan: Plan, stage: Stage) -> int:
     return int(rows * plan.builder.pricer.response_tokens * (8 * stage.params["top_k"] + 4))
 
 
-def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
+def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[Finding]:
     """Weights in float32, gradients and AdamW's two moments of those that are trained, and the teacher if beside it."""
     teacher = weights(plan.builder.models["teacher"])
     needs = []
@@ -223,7 +227,6 @@ def memory(plan: Plan, pending: Collection[Stage]) -> list[Finding]:
             live = "teacher" in stage.inputs or "teacher" in stage.params
             beside = teacher.numbers * (4 if options["dtype"] == "float32" else 2)
             needs.append(own + (beside if live else 0))
-    workers = plan.recipe.compute.workers
     needed = workers * max(needs, default=0)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     device = plan.recipe.compute.device

@@ -16,7 +16,7 @@ from harness.contracts.option_errors import FieldNames, Problem, from_pydantic, 
 from harness.contracts.options import Strict, read_config
 from harness.contracts.registry import Registry
 from harness.contracts.source import PromptSource
-from harness.recipe.sections import Prompts
+from harness.recipe.sections import Compute, Prompts
 
 S = TypeVar("S", bound=Strict)
 
@@ -105,6 +105,20 @@ def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Pr
     if section is None or problems or wrong:
         return None, problems + wrong
     return section.model_copy(update={"config": config}), []
+
+
+def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]:
+    """The section ``compute``, the options of its executor filled in; all defaults where something is wrong."""
+    compute, problems = read_part(Compute, tree, ("compute",))
+    if compute is None:
+        return Compute(), problems
+    kind = registry.executors.get(compute.executor)
+    if kind is None:
+        remedy = PLUGIN.format("executor")
+        wrong = unknown_name("compute.executor", "executor", compute.executor, registry.executors, remedy)
+        return Compute(), [wrong]
+    options, problems = read_config(kind.config, compute.executor_options, ("compute", "executor_options"))
+    return compute.model_copy(update={"executor_options": options}), problems
 
 
 def _fallback(name: object, sources: Mapping[str, PromptSource[Any]]) -> list[Problem]:

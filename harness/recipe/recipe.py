@@ -22,6 +22,7 @@ from harness.recipe.entries import (
     JudgeEntry,
     field_tree,
     read_benchmarks,
+    read_compute,
     read_judges,
     read_part,
     read_prompts,
@@ -157,8 +158,9 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     problems += wrong
     train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
     drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
-    compute, _ = read_part(Compute, tree.get("compute"), ("compute",))
-    rows = Rows(registry, train or Train(), drawn or SamplingPart(), (compute or Compute()).launch)
+    compute, wrong = read_compute(tree.get("compute"), registry)
+    problems += wrong
+    rows = Rows(registry, train or Train(), drawn or SamplingPart(), compute.launch)
     methods, tuned = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
     problems += rows.problems
     benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
@@ -166,6 +168,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     whole = {
         **tree,
         "prompts": prompts or Prompts(),
+        "compute": compute,
         "methods": methods,
         "benchmarks": benchmarks,
         "judges": judges,

@@ -215,6 +215,10 @@ class Statistics(Strict):
 class Compute(Strict):
     """What to compute on. Changes no result key."""
 
+    executor: str = "processes"
+    """What runs the stages: a name in EXECUTORS."""
+    executor_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that executor."""
     workers: Count = 2
     """Stages that run at once."""
     threads: Count = 1

@@ -36,7 +36,7 @@ class Work:
     progress: Callable[[int, int, str], None]
     """(done, total, what) within this stage."""
     setup: Any = None
-    """Makes registry and store again in a process that this stage starts (``harness.run.scheduler.Setup``)."""
+    """Makes registry and store again in a process that this stage starts (``harness.run.stage_runner.Setup``)."""
     started: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 

@@ -26,7 +26,7 @@ class Task:
     """What each process makes the stage from."""
 
     setup: Any
-    """Makes registry and store (``harness.run.scheduler.Setup``)."""
+    """Makes registry and store (``harness.run.stage_runner.Setup``)."""
     stage: Stage
     ledger: Path
     folder: Path

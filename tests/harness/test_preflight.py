@@ -46,7 +46,7 @@ def room_for(made: Plan, place: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda where: free)
     for size in range(200):
         free.free = size * MIB
-        if not preflight.disk(made, made.stages, place):
+        if not preflight.disk(made, made.stages, place, made.recipe.compute.workers):
             return size
     raise AssertionError("200 MiB are not enough")
 
@@ -68,7 +68,7 @@ def test_the_tuned_teacher_needs_room_of_its_own(made: Plan, monkeypatch: pytest
     """
     assert room_for(made, tmp_path, monkeypatch) == 44 + 48 + 1
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
-    (finding,) = preflight.disk(made, made.stages, tmp_path)
+    (finding,) = preflight.disk(made, made.stages, tmp_path, made.recipe.compute.workers)
     assert finding.problem and "teachers' distributions" in finding.text
     assert "to resume from" in finding.text and "train.checkpoint_minutes=null" in finding.text
 
@@ -113,14 +113,14 @@ def test_adapters_are_small(targets: str, numbers: int, tmp_path: Path, monkeypa
     assert preflight.checkpoint_bytes(made, stage) == (left, 2 * (left + 8 * adapter))
     machine = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * MIB + 16 * adapter}
     monkeypatch.setattr(preflight.os, "sysconf", machine.__getitem__)
-    assert preflight.memory(made, made.stages) == []
+    assert preflight.memory(made, made.stages, made.recipe.compute.workers) == []
     machine["SC_PHYS_PAGES"] -= 1
-    assert len(preflight.memory(made, made.stages)) == 1
+    assert len(preflight.memory(made, made.stages, made.recipe.compute.workers)) == 1
 
 
 def test_a_file_that_cannot_be_read_has_no_known_size(made: Plan, tmp_path: Path) -> None:
     (tmp_path / "student" / "model.safetensors").write_bytes(b"no weights")
-    (finding,) = preflight.disk(made, made.stages, tmp_path)
+    (finding,) = preflight.disk(made, made.stages, tmp_path, made.recipe.compute.workers)
     assert not finding.problem and "size is not known" in finding.text
 
 
@@ -128,10 +128,10 @@ def test_memory_is_that_of_the_largest_training(made: Plan, monkeypatch: pytest.
     """Tuning the teacher: 4 * 8 MiB. The students: 4 * 2 MiB, with no teacher beside, because it is stored."""
     machine = {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 31}
     monkeypatch.setattr(preflight.os, "sysconf", machine.__getitem__)
-    (finding,) = preflight.memory(made, made.stages)
+    (finding,) = preflight.memory(made, made.stages, made.recipe.compute.workers)
     assert "memory" in finding.text
     machine["SC_PHYS_PAGES"] = 32
-    assert preflight.memory(made, made.stages) == []
+    assert preflight.memory(made, made.stages, made.recipe.compute.workers) == []
     machine["SC_PHYS_PAGES"] = 8
     students = [stage for stage in stages(made, "train") if "tuned" not in stage.label]
-    assert preflight.memory(made, students) == []
+    assert preflight.memory(made, students, made.recipe.compute.workers) == []

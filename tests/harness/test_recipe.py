@@ -16,6 +16,7 @@ from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.prompts import SOURCES
 from harness.recipe.recipe import Recipe, load_recipe
+from harness.run import EXECUTORS
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ REGISTRY = Registry(
     },
     judges={"pocket": fake(config=PocketJudge), "openai": fake(config=Endpoint)},
     sources=SOURCES,
+    executors=EXECUTORS,
     ask=fake(),
 )
 
@@ -239,6 +241,8 @@ def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) ->
         ("prompts.source=jsonnl", ("prompts.source", "Did you mean 'jsonl'", "gsm8k-train")),
         ("prompts.revision=v2", ("prompts.revision: is an unknown key",)),
         ("prompts={source: ultrafeedback, revison: v2}", ("prompts.revison", "Did you mean 'revision'")),
+        ("compute.executor=process", ("compute.executor", "Did you mean 'processes'", "inline")),
+        ("compute.executor_options={gpus: 3}", ("compute.executor_options.gpus", "is an unknown key")),
         ("prompts.fallback=jsonl", ("prompts.fallback", "needs no network and no options")),
         ("train.learning_rate=.nan", ("train.learning_rate", "finite")),
         ("train.learning_rate=true", ("train.learning_rate", "must be a number")),

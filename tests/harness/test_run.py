@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
-from contextlib import nullcontext
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-import harness.run.scheduler as run_module
+from harness.contracts.executor import Executor, Resources, RunListener, StageResult
 from harness.contracts.stage import Stage
-from harness.recipe.sections import Compute
-from harness.run.scheduler import Failure, Outcome, needed, work
+from harness.run import scheduler
+from harness.run.processes import WorkerPool
+from harness.run.scheduler import Outcome, needed, run_ready
 
 
 def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
@@ -35,20 +35,32 @@ class Done:
 
 
 @dataclass
-class Crew:
+class Fake(Executor):
     """Runs at once, in the order of submission; stages named in ``broken`` fail."""
 
     broken: set[str] = field(default_factory=set)
     ran: list[str] = field(default_factory=list)
+    waiting: deque[Stage] = field(default_factory=deque)
 
-    def submit(self, each: Stage) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.ran.append(each.label)
-        future.set_result(Failure("boom", ours=False) if each.label in self.broken else 0.1)
-        return future
+    def submit(self, stage: Stage) -> None:
+        self.ran.append(stage.label)
+        self.waiting.append(stage)
 
-    def result(self, future: Future[Any], each: Stage) -> Any:
-        return future.result()
+    def results(self) -> list[StageResult]:
+        stage = self.waiting.popleft()
+        return [StageResult(stage, 0.1, "boom" if stage.label in self.broken else None)]
+
+    def shutdown(self, abort: bool) -> None:
+        pass
+
+
+class Counts(RunListener):
+    """A listener that remembers how much there was."""
+
+    counts: tuple[int, int] = (0, 0)
+
+    def plan(self, total: int, cached: int) -> None:
+        self.counts = total, cached
 
 
 PROMPTS = stage("prompts", "prompts")
@@ -91,10 +103,10 @@ def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> N
 
 
 def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
-    crew, outcome = Crew(), Outcome(0, 0)
-    work(list(reversed(ALL)), set(), crew, outcome)  # type: ignore[arg-type]
-    place = {label: number for number, label in enumerate(crew.ran)}
-    assert len(crew.ran) == len(ALL)
+    executor, outcome = Fake(), Outcome(0, 0)
+    run_ready(list(reversed(ALL)), executor, RunListener(), outcome)
+    place = {label: number for number, label in enumerate(executor.ran)}
+    assert len(executor.ran) == len(ALL)
     assert (
         place["prompts"]
         < place["overlap"]
@@ -107,27 +119,18 @@ def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
 
 
 def test_a_failure_stops_what_needs_it_and_nothing_else() -> None:
-    crew, outcome = Crew(broken={"train kd"}), Outcome(0, 0)
-    work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
-    assert "judge dpo" in crew.ran and "answer kd" not in crew.ran
+    executor, outcome = Fake(broken={"train kd"}), Outcome(0, 0)
+    run_ready(list(ALL), executor, RunListener(), outcome)
+    assert "judge dpo" in executor.ran and "answer kd" not in executor.ran
     assert outcome.failed == {TRAIN["kd"].key: "boom"}
     assert set(outcome.blocked) == {ANSWERS["kd"].key, JUDGED["kd"].key, SCORE.key}
 
 
 def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
-    crew, outcome = Crew(broken={"overlap"}), Outcome(0, 0)
-    work(list(ALL), set(), crew, outcome)  # type: ignore[arg-type]
-    assert crew.ran == ["prompts", "overlap"]
+    executor, outcome = Fake(broken={"overlap"}), Outcome(0, 0)
+    run_ready(list(ALL), executor, RunListener(), outcome)
+    assert executor.ran == ["prompts", "overlap"]
     assert len(outcome.blocked) == len(ALL) - 2
-
-
-class Silent:
-    """A listener that remembers how much there was."""
-
-    said: tuple[int, int] = (0, 0)
-
-    def plan(self, total: int, cached: int) -> None:
-        self.said = total, cached
 
 
 def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,30 +144,29 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     builder = SimpleNamespace(stages={each.key: each for each in second_stages})
     second = SimpleNamespace(recipe=one, stages=second_stages, builder=builder)
     plans: Any = [first, second]
-    assert labels(run_module.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
-    crew = Crew(broken={"train pro"})
-    monkeypatch.setattr(run_module, "Crew", lambda *_: nullcontext(crew))
+    assert labels(scheduler.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
+    executor = Fake(broken={"train pro"})
+    monkeypatch.setattr(scheduler, "start_executor", lambda *_: executor)
     wanted = {id(first): [SCORE], id(second): []}
-    monkeypatch.setattr(run_module, "scores", lambda plan, store: wanted[id(plan)])
-    listener: Any = Silent()
-    outcome = run_module.run_all(plans, Done(), Path("l"), lambda: None, listener)  # type: ignore[arg-type,return-value]
-    assert listener.said == (len(ALL) + 3, 0)
-    assert sorted(crew.ran) == sorted(set(crew.ran)), "a shared stage runs once"
+    monkeypatch.setattr(scheduler, "score_stages", lambda plan, store: wanted[id(plan)])
+    listener, nothing = Counts(), cast(Any, None)
+    outcome = scheduler.run_plans(plans, nothing, cast(Any, Done()), Path("l"), nothing, listener)
+    assert listener.counts == (len(ALL) + 3, 0)
+    assert sorted(executor.ran) == sorted(set(executor.ran)), "a shared stage runs once"
     ours, theirs = outcome.of(plans[0]), outcome.of(plans[1])
     assert not ours.failed and not ours.blocked and len(ours.ran) == len(ALL)
     assert list(theirs.failed) == [third.key] and theirs.blocked == [more.key]
 
 
 def test_a_worker_stopped_while_it_sends_does_not_hold_up_the_end() -> None:
-    """It dies with the queue's lock in its hands: leaving the crew must not wait for that lock."""
-    compute = Compute(workers=1)
-    crew = run_module.Crew(compute, Path("l"), lambda: None, Silent())  # type: ignore[arg-type,return-value]
-    lock: Any = crew.queue._wlock  # type: ignore[attr-defined]
+    """It dies with the queue's lock in its hands: leaving the pool must not wait for that lock."""
+    pool = WorkerPool(Resources(workers=1, threads=1), cast(Any, None), RunListener())
+    lock: Any = pool.queue._wlock  # type: ignore[attr-defined]
     assert lock.acquire(timeout=5)
     timer = threading.Timer(20, lock.release)  # a hang becomes a failure by time
     timer.start()
     before = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), crew:
+    with pytest.raises(KeyboardInterrupt), pool:
         raise KeyboardInterrupt
     took = time.monotonic() - before
     timer.cancel()

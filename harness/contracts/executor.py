@@ -1,0 +1,108 @@
+"""The contract of an executor: what runs the stages of a plan, one after the other or many at once, here or elsewhere.
+
+The scheduler (``harness.run.scheduler``) decides what is ready; an executor only runs what it is given and reports how
+it ended. It never reads a plan and never looks into the store: artifacts travel through the store that its workers
+share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+from harness.contracts.stage import Stage
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage ended."""
+
+    stage: Stage
+    seconds: float
+    error: str | None = None
+    """Why it gave nothing: a message that says what to fix, or the traceback of a fault of ours. Text, because it
+    crosses the border of a process. ``None``: its artifact is in the store."""
+
+
+class RunListener:
+    """Hears what happens during a run, in the process that started it; this one shows nothing."""
+
+    def plan(self, total: int, cached: int) -> None:
+        """How many stages there are, and how many are in the store already."""
+
+    def started(self, label: str) -> None:
+        """A stage began."""
+
+    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+        """A stage did ``done`` of ``total`` items."""
+
+    def finished(self, label: str, seconds: float) -> None:
+        """A stage is in the store."""
+
+    def failed(self, label: str, error: str) -> None:
+        """A stage gave nothing."""
+
+
+RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]
+"""Runs one stage into the store, calling its second argument with (done, total, what). Never raises an Exception."""
+
+MakeRunStage = Callable[[], RunStage]
+"""Picklable; called once in each worker, which may be another process or another machine with the same store."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What ``compute`` in the recipe grants; what one stage needs is in ``Stage.kind`` and ``Stage.price``."""
+
+    workers: int
+    """Stages that may run at once."""
+    threads: int
+    """CPU threads per stage. Fixed, because the results of floating-point sums differ between thread counts."""
+
+
+class Executor(ABC):
+    """Runs stages until it is shut down. Used from one thread, as a context manager."""
+
+    @abstractmethod
+    def submit(self, stage: Stage) -> None:
+        """Accept a stage whose inputs are in the store. An executor that retries does so before it reports a result."""
+
+    @abstractmethod
+    def results(self) -> Sequence[StageResult]:
+        """Wait until a submitted stage has ended; every stage that has, each reported once.
+
+        Raises UserError where the executor itself broke down (a worker was killed), so that nothing more can run.
+        """
+
+    @abstractmethod
+    def shutdown(self, abort: bool) -> None:
+        """End. ``abort``: stop the stages that run; else none does."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.shutdown(abort=kind is not None)
+
+
+class ExecutorKind(ABC, Generic[C]):
+    """An entry of EXECUTORS. ``C`` is the frozen dataclass of its options, ``compute.executor_options`` in a recipe."""
+
+    name: str
+    summary: str
+    config: type[C]
+    this_machine: bool = True
+    """Whether stages run on this machine, so that its memory is what limits them."""
+
+    def concurrency(self, workers: int) -> int:
+        """How many stages run at once under ``compute.workers``."""
+        return workers
+
+    @abstractmethod
+    def start(self, config: C, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> Executor:
+        """An executor that is ready for stages. It calls ``listener.started`` and ``listener.advanced``; the scheduler
+        calls the rest."""

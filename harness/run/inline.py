@@ -1,0 +1,64 @@
+"""Executor ``inline``: stages in this process, one after the other. For debuggers, profilers and notebooks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, RunListener, StageResult
+from harness.contracts.stage import Stage
+
+
+@dataclass(frozen=True)
+class InlineOptions:
+    """None."""
+
+
+class InlineExecutor(Executor):
+    """Runs a stage when its result is asked for. Ctrl-C reaches the stage itself, and the store removes what is half
+    made."""
+
+    def __init__(self, threads: int, make_run_stage: MakeRunStage, listener: RunListener) -> None:
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        # Worker processes set the thread count by the environment before anything is imported. Here libraries may be
+        # loaded already: each must be told, or a sum is split differently and the last digits of a result change.
+        self.limits = threadpool_limits(limits=threads)
+        self.torch_threads = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        self.run_stage, self.listener = make_run_stage(), listener
+        self.waiting: deque[Stage] = deque()
+
+    def submit(self, stage: Stage) -> None:
+        self.waiting.append(stage)
+
+    def results(self) -> list[StageResult]:
+        stage = self.waiting.popleft()
+        self.listener.started(stage.label)
+        return [self.run_stage(stage, lambda done, total, info: self.listener.advanced(stage.label, done, total, info))]
+
+    def shutdown(self, abort: bool) -> None:
+        import torch
+
+        self.limits.restore_original_limits()
+        torch.set_num_threads(self.torch_threads)
+
+
+class InlineKind(ExecutorKind[InlineOptions]):
+    """The entry ``inline`` of EXECUTORS."""
+
+    name = "inline"
+    summary = "in this process, one stage at a time: for debugging and notebooks"
+    config = InlineOptions
+
+    def concurrency(self, workers: int) -> int:
+        return 1
+
+    def start(
+        self, config: InlineOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
+    ) -> InlineExecutor:
+        return InlineExecutor(resources.threads, make_run_stage, listener)
+
+
+EXECUTOR = InlineKind()

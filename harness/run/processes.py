@@ -1,0 +1,167 @@
+"""Executor ``processes``: a pool of worker processes on this machine.
+
+The parent imports no torch: it listens, and survives its workers. Each worker keeps a fixed number of threads, ignores
+Ctrl-C (the parent stops it), and leaves when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contracts.executor import (
+    Executor,
+    ExecutorKind,
+    MakeRunStage,
+    Resources,
+    RunListener,
+    RunStage,
+    StageResult,
+)
+from harness.contracts.stage import Stage
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class ProcessesOptions:
+    """None: ``compute.workers`` and ``compute.threads`` say it all."""
+
+
+class WorkerPool(Executor):
+    """The worker processes, and the thread that hears from them."""
+
+    def __init__(self, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> None:
+        # Not fork: a child of a process with threads (this one has) may inherit a lock that nobody will release.
+        context = multiprocessing.get_context("spawn")
+        self.listener = listener
+        self.queue = context.SimpleQueue()
+        self.aborted = False
+        self.running: dict[Future[StageResult], Stage] = {}
+        self.pool = ProcessPoolExecutor(
+            max_workers=resources.workers,
+            mp_context=context,
+            initializer=start_worker,
+            initargs=(make_run_stage, resources.threads, self.queue),
+        )
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def submit(self, stage: Stage) -> None:
+        with interrupts_blocked():  # a worker may be started here
+            self.running[self.pool.submit(run_in_worker, stage)] = stage
+
+    def results(self) -> list[StageResult]:
+        ended = wait(self.running, return_when=FIRST_COMPLETED).done
+        return [self._result(future, self.running.pop(future)) for future in ended]
+
+    def _result(self, future: Future[StageResult], stage: Stage) -> StageResult:
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"a worker process died during {stage.label!r}, most likely because memory ran out. What was finished "
+                "is kept; run the same command again with compute.workers=1, or a smaller train.micro_batch or "
+                "compute.batch_tokens."
+            ) from error
+
+    def shutdown(self, abort: bool) -> None:
+        if not abort:
+            self.pool.shutdown()
+            self.queue.put(None)
+            self.thread.join(timeout=5)
+            return
+        # A worker that is stopped while it sends keeps the queue's lock for good, so nothing is sent from here on, not
+        # even the end of the queue. The listening thread is a daemon and ends with the process.
+        self.aborted = True
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+    def _listen(self) -> None:
+        while (message := self.queue.get()) is not None and not self.aborted:
+            label, done, total, info = message
+            if total:
+                self.listener.advanced(label, done, total, info)
+            else:
+                self.listener.started(label)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C kept back for the moment in which a process is started, and delivered right after.
+
+    It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
+    process that is started while the signal is blocked has it blocked too.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker process keeps between stages."""
+
+    run_stage: RunStage
+    queue: Any
+    """To the parent: (label, done, total, info); ``total`` 0 says that the stage begins."""
+
+
+WORKER: Worker | None = None
+"""Set in worker processes."""
+
+
+def start_worker(make_run_stage: MakeRunStage, threads: int, queue: Any) -> None:
+    """Once per worker: fixed threads, no Ctrl-C of its own, gone when the parent is gone."""
+    global WORKER  # noqa: PLW0603, the only way by which a pool's initializer can hand something to its tasks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    # Fast tokenizers start threads of their own, and warn about each process that is made afterwards.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    WORKER = Worker(make_run_stage(), queue)
+
+
+def _leave_with(parent: int) -> None:
+    """A parent that was killed outright cannot stop its workers; they notice within a second."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def run_in_worker(stage: Stage) -> StageResult:
+    """In a worker: run one stage, its progress sent to the parent."""
+    if WORKER is None:
+        raise RuntimeError("run_in_worker was called in a process that start_worker has not prepared")
+    queue = WORKER.queue
+    queue.put((stage.label, 0, 0, ""))
+    return WORKER.run_stage(stage, lambda done, total, info: queue.put((stage.label, done, total, info)))
+
+
+class ProcessesKind(ExecutorKind[ProcessesOptions]):
+    """The entry ``processes`` of EXECUTORS."""
+
+    name = "processes"
+    summary = "worker processes on this machine (compute.workers, compute.threads)"
+    config = ProcessesOptions
+
+    def start(
+        self, config: ProcessesOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
+    ) -> WorkerPool:
+        return WorkerPool(resources, make_run_stage, listener)
+
+
+EXECUTOR = ProcessesKind()

@@ -1,0 +1,75 @@
+"""Executors: stages end up in the store, byte for byte the same whichever ran them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.workers import set_up_worker
+from harness.contracts.executor import Resources, RunListener
+from harness.contracts.stage import Stage
+from harness.plan.plan import make_plan
+from harness.recipe.recipe import load_recipe
+from harness.run import EXECUTORS
+from harness.run.scheduler import Outcome, run_plans
+from harness.run.stage_runner import StageRunner
+from results.store.store import MARKER, ArtifactStore
+
+SMALL = (
+    "prompts.n=8",
+    "seeds=[0]",
+    "train.batch_size=4",
+    "train.micro_batch=2",
+    "benchmarks={gsm8k: {limit: 4}, mt_bench: {limit: 4}}",
+    "statistics.replicates=100",
+)
+
+
+def run(folder: Path, executor: str) -> Outcome:
+    registry = load_registry()
+    recipe = load_recipe("pocket", [*SMALL, f"compute.executor={executor}"], registry)
+    store = ArtifactStore(folder / "store")
+    setup = partial(set_up_worker, (), folder / "store")
+    plan = make_plan(recipe, registry, ("student", "dpo"))
+    return run_plans([plan], registry, store, folder / "ledger.sqlite", setup, RunListener())
+
+
+def contents(store: Path) -> dict[str, str]:
+    """File to sha256, the markers apart: they hold times."""
+    files = [file for file in store.rglob("*") if file.is_file() and file.name != MARKER and "locks" not in file.parts]
+    return {file.relative_to(store).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.mark.slow
+def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None:
+    outcomes = {name: run(tmp_path / name, name) for name in EXECUTORS}
+    assert all(outcome.ran and not outcome.failed for outcome in outcomes.values()), outcomes
+    first, *others = (contents(tmp_path / name / "store") for name in EXECUTORS)
+    assert len(first) > 20
+    assert all(other == first for other in others)
+
+
+def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:
+    """No registry, so that every stage that needs one fails; picklable, as executors ask for."""
+    return None, ArtifactStore(store)
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_fault_is_a_result_and_the_next_stage_runs(name: str, tmp_path: Path) -> None:
+    kind = EXECUTORS[name]
+    make_run_stage = partial(StageRunner, partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
+    stages = [Stage("prompts", {"n": n}, row=str(n)) for n in range(3)]
+    with kind.start(kind.config(), Resources(workers=2, threads=1), make_run_stage, RunListener()) as executor:
+        for stage in stages:
+            executor.submit(stage)
+        results = []
+        while len(results) < len(stages):
+            results += executor.results()
+    assert sorted(result.stage.label for result in results) == [stage.label for stage in stages]
+    assert all("KeyError: 'trust_remote_code'" in str(result.error) for result in results)
