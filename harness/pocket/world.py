@@ -9,9 +9,12 @@ It is to preference distillation what CartPole is to reinforcement learning: min
     score(prompt.messages, prompt.rejected)    # clearly less
 """
 
+import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from harness.pocket.answers import golden_answer, graded_answer
@@ -20,9 +23,23 @@ from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction, messages_of_text, recognise
 
 __all__ = [
-    "BENCHMARKS", "KINDS", "TRAIN_KINDS", "PocketPrompt", "PocketQuestion", "UnknownInstruction", "dev_questions",
-    "golden_answer", "graded_answer", "messages_of_text", "recognise", "score", "split_of", "test_questions",
+    "BENCHMARKS",
+    "KINDS",
+    "TRAIN_KINDS",
+    "PocketPrompt",
+    "PocketQuestion",
+    "UnknownInstruction",
+    "dev_questions",
+    "golden_answer",
+    "graded_answer",
+    "make_questions",
+    "messages_of_text",
+    "recognise",
+    "score",
+    "split_of",
+    "test_questions",
     "train_prompts",
+    "write_test_questions",
 ]  # fmt: skip
 
 TRAIN_KINDS: Final = (*KINDS, "story", "followup", "followup")  # word problems and follow-ups twice as often
@@ -48,6 +65,7 @@ BENCHMARKS: Final[dict[str, QuestionSet]] = {
     "mt_bench": QuestionSet(48, 24, two_turns=True),
     "gsm8k": QuestionSet(150, 75, kinds=("story",), numbered=True),
 }
+QUESTIONS: Final = Path(__file__).with_name("questions.json")
 _MARGIN = 0.3  # a rejected answer scores at least this much less than the golden one
 _BASELINE_QUALITY = 0.77  # gives the baseline a mean score of about 0.7
 
@@ -145,21 +163,18 @@ def _question(name: str, form: QuestionSet, kind: str, first: str, rng: random.R
     return PocketQuestion(name, kind, tuple(turns), tuple(baseline), tuple(reference), value)
 
 
-def _questions(benchmark: str, split: Split) -> list[PocketQuestion]:
-    if benchmark not in BENCHMARKS:
-        raise ValueError(f"unknown pocket benchmark {benchmark!r}; choose one of {', '.join(BENCHMARKS)}")
+def make_questions(split: Split) -> dict[str, list[PocketQuestion]]:
+    """The questions of every benchmark, made by the rules of this world."""
     taken: set[str] = set()
-    questions: list[PocketQuestion] = []
+    questions: dict[str, list[PocketQuestion]] = {}
     for name, form in BENCHMARKS.items():
         rng = random.Random(f"pocket-{name}-{split}")
         size = form.test if split == "test" else form.dev
-        questions = [
+        questions[name] = [
             _question(f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, taken, hard=form.hard), rng)
             for number in range(size)
             for kind in [form.kinds[number % len(form.kinds)]]
         ]
-        if name == benchmark:
-            break
     return questions
 
 
@@ -169,7 +184,7 @@ def dev_questions(benchmark: str) -> list[PocketQuestion]:
     Raises:
         ValueError: not one of ``BENCHMARKS``.
     """
-    return _questions(benchmark, "dev")
+    return _of_benchmark(make_questions("dev"), benchmark)
 
 
 def test_questions(benchmark: str) -> list[PocketQuestion]:
@@ -179,7 +194,30 @@ def test_questions(benchmark: str) -> list[PocketQuestion]:
     Raises:
         ValueError: not one of ``BENCHMARKS``.
     """
-    return _questions(benchmark, "test")
+    return _of_benchmark(_stored_questions(), benchmark)
 
 
 test_questions.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+
+
+@cache
+def _stored_questions() -> dict[str, list[PocketQuestion]]:
+    """``make_questions("test")``, from a file: every plan needs them, and making them costs 80,000 calls."""
+    stored = json.loads(QUESTIONS.read_bytes())
+    return {
+        name: [PocketQuestion(*[tuple(field) if isinstance(field, list) else field for field in row]) for row in rows]
+        for name, rows in stored.items()
+    }
+
+
+def write_test_questions() -> None:
+    """Write the file of the test questions again, after a change of the rules."""
+    made = {name: [list(asdict(each).values()) for each in rows] for name, rows in make_questions("test").items()}
+    lines = (f'"{name}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for name, rows in made.items())
+    QUESTIONS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _of_benchmark(questions: dict[str, list[PocketQuestion]], benchmark: str) -> list[PocketQuestion]:
+    if benchmark not in questions:
+        raise ValueError(f"unknown pocket benchmark {benchmark!r}; choose one of {', '.join(BENCHMARKS)}")
+    return questions[benchmark]

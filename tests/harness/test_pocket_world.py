@@ -24,6 +24,7 @@ from harness.pocket.world import (
     dev_questions,
     golden_answer,
     graded_answer,
+    make_questions,
     messages_of_text,
     score,
     split_of,
@@ -179,6 +180,11 @@ def test_quality_raises_the_mean_score() -> None:
     assert means[-1] >= 0.95
     with pytest.raises(ValueError, match="quality"):
         graded_answer(prompts[0].messages, 1.5, rng)
+
+
+def test_the_stored_test_questions_are_what_the_rules_make() -> None:
+    """Changed rules: run ``harness.pocket.world.write_test_questions()``, and expect other numbers in every table."""
+    assert {name: test_questions(name) for name in BENCHMARKS} == make_questions("test")
 
 
 @pytest.mark.parametrize("benchmark", list(BENCHMARKS))
