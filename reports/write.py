@@ -1,4 +1,7 @@
-"""One call from results to files: ``write_report(results, "table1", Path("runs/pocket/report"))``.
+"""From results to a table, and from a table to files.
+
+    table = make_table(results, "table1")
+    write_table(table, Path("runs/pocket/report"))      # table1.md .tex .csv .json, and the figures
 
 The files depend on what is in the store only: an unchanged run writes the same bytes again. The tables do not depend
 on when or how fast it was made; the figure of training costs is about that.
@@ -6,70 +9,103 @@ on when or how fast it was made; the figure of training costs is about that.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from harness.contracts.target import Target
+from reports.figures import bar_drawings, sweep_drawings
+from reports.formats.data import to_csv, to_json
+from reports.formats.latex import latex
+from reports.formats.markdown import markdown
+from reports.tables.hyperparameters import hyperparameter_table
+from reports.tables.score_table import score_table
 from reports.tables.summary import MIN_COVERAGE, summarise
-from reports.tables.view import TableView, build
+from reports.tables.table import Table
 from reports.targets import find_target
+from results.run.costs import with_costs
 from results.run.results import Results
 from results.store.locks import write_atomic
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+FIGURE_FORMATS = ("png", "pdf")
+
+Builder = Callable[[Results, Target, float], Table]
+"""Results, target and the smallest coverage (0..1) of a cell to the table."""
 
 
-def write_report(
-    results: Results, target: str = "table1", out_dir: Path = Path(), min_coverage: float = MIN_COVERAGE
-) -> list[Path]:
-    """Write a target's table and figures under ``out_dir``, each file whole or not at all, and return their paths.
+def bars_table(results: Results, target: Target, min_coverage: float) -> Table:
+    """Scores, with a figure of bars."""
+    summary = summarise(results, target, min_coverage)
+    return replace(score_table(summary, results), drawings=bar_drawings(summary, results))
 
-    The table: ``<target>.md .tex .csv .json``. Figures as ``.png .svg .pdf``: ``<target>`` (bars or curves), and where
-    the data are there ``-length``, ``-cost``, ``-categories-<benchmark>``, ``-training``; not drawn again where nothing
-    changed.
-    ``min_coverage`` (0..1) is the share of scored questions below which a cell is refused; below the default the
-    coverage of incomplete cells is printed, with the worst and the best that their value could be. Raises UserError
-    for an unknown target and for scores that do not fit together.
+
+def cost_table(results: Results, target: Target, min_coverage: float) -> Table:
+    """The same with measured training time and memory beside the scores."""
+    return bars_table(with_costs(results), target, min_coverage)
+
+
+def sweep_table(results: Results, target: Target, min_coverage: float) -> Table:
+    """Scores, with a figure of curves."""
+    summary = summarise(results, target, min_coverage)
+    return replace(score_table(summary, results), drawings=sweep_drawings(summary, results))
+
+
+def settings_table(results: Results, target: Target, min_coverage: float) -> Table:
+    """Hyperparameters: no scores, so no coverage either."""
+    return hyperparameter_table(target, results.run)
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "table": bars_table,
+    "costs": cost_table,
+    "curves": sweep_table,
+    "settings": settings_table,
+}
+"""By ``Target.layout``. A new kind of table is a function and a line here."""
+
+
+def make_table(results: Results, target: str = "table1", min_coverage: float | None = None) -> Table:
+    """A target's table, to be printed or written in any format.
+
+    Args:
+        min_coverage: share of scored questions (0..1) below which a cell is refused; by default the recipe's. Below
+            98% the coverage of incomplete cells is printed, with the worst and the best that their value could be.
+
+    Raises UserError for an unknown target and for scores that do not fit together.
     """
-    from reports.figures.cache import drawn_from, keep, kept
-    from reports.formats.data import to_json
-    from reports.formats.latex import latex
-    from reports.formats.markdown_csv import markdown, tidy_csv
-
     wanted = find_target(target)
-    view = view_of(results, target, min_coverage)
-    if wanted.layout == "settings":
-        from reports.tables.hyperparameters import settings_csv, settings_json
-
-        made = {"md": markdown(view), "tex": latex(view), "csv": settings_csv(wanted, results.run)}
-        made["json"] = settings_json(wanted, view, results.run)
-        return [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in made.items()]
-    summary = summarise(results, wanted, min_coverage)
-    data = to_json(summary, view, results.run)
-    contents = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run), "json": data}
-    paths = [write_atomic(out_dir / f"{target}.{kind}", content.encode()) for kind, content in contents.items()]
-    source = drawn_from(data, results)
-    figures = kept(out_dir, target, source)
-    if figures is None:
-        from reports.figures import all_figures
-
-        drawn = all_figures(summary, results)
-        figures = keep(out_dir, target, source, {f"{target}{name}": content for name, content in drawn.items()})
-    return [*paths, *figures]
+    if min_coverage is None:
+        min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)
+    return BUILDERS[wanted.layout](results, wanted, min_coverage)
 
 
-def view_of(results: Results, target: str, min_coverage: float = MIN_COVERAGE) -> TableView:
-    """The laid-out table of a target, whatever its layout."""
-    wanted = find_target(target)
-    if wanted.layout == "settings":
-        from reports.tables.hyperparameters import settings_view
+def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
+    """Write a table and its figures, each file whole or not at all, and return their paths.
 
-        return settings_view(wanted, results.run)
-    return build(summarise(results, wanted, min_coverage), results.run)
+    Figures are ``.png`` and ``.pdf``. They are drawn only where the table's JSON has changed, or a figure is missing or
+    older than the scores: drawing takes longer than all the rest of a report.
+    """
+    json = to_json(table).encode()
+    place = folder / f"{table.name}.json"
+    unchanged = place.is_file() and place.read_bytes() == json
+    contents = {
+        "md": markdown(table, notes=notes).encode(),
+        "tex": latex(table, notes=notes).encode(),
+        "csv": to_csv(table).encode(),
+    }
+    paths = [write_atomic(folder / f"{table.name}.{kind}", content) for kind, content in contents.items()]
+    figures = [folder / f"{table.name}{one.suffix}.{kind}" for one in table.drawings for kind in FIGURE_FORMATS]
+    if not unchanged or not all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures):
+        _draw(table, folder)
+    # last: a JSON whose figures were never finished must not pass for an unchanged one
+    return [*paths, write_atomic(place, json), *figures]
 
 
-def terminal(results: Results, target: str = "table1", min_coverage: float = MIN_COVERAGE) -> RenderableType:
-    """The same table for ``rich.console.Console.print``. Raises as ``write_report`` does."""
-    from reports.formats.terminal import TerminalTable
+def _draw(table: Table, folder: Path) -> None:
+    from reports.figures.style import drawn, styled
 
-    return TerminalTable(view_of(results, target, min_coverage))
+    with styled():
+        for drawing in table.drawings:
+            figure = drawing.draw()
+            for kind in FIGURE_FORMATS:
+                write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", drawn(figure, kind))

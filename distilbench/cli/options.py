@@ -75,6 +75,12 @@ Methods = Annotated[
 Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Training seeds, separated by commas; default: the recipe's.")
 ]
+Notes = Annotated[
+    bool,
+    typer.Option(
+        "--notes", help="Print all that the table's JSON has to say too: other tests, power, variance, protocols."
+    ),
+]
 MinCoverage = Annotated[
     float | None,
     typer.Option(

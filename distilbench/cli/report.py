@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import MinCoverage, Plugins, RecipeName, Runs, Target
+from distilbench.cli.options import MinCoverage, Notes, Plugins, RecipeName, Runs, Target
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -27,6 +27,7 @@ def report(
         bool,
         typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers."),
     ] = False,
+    notes: Notes = False,
     plugins: Plugins = None,
 ) -> None:
     """Make tables again from what is in the store. Nothing is run.
@@ -35,11 +36,11 @@ def report(
     """
     from distilbench.workflows.report import report as make
 
-    finished = make(target, recipe, runs=runs, min_coverage=min_coverage, html=html, plugins=plugins or ())
-    show_tables(finished, min_coverage, page=html)
+    finished = make(target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or ())
+    show_tables(finished, min_coverage, notes, page=html)
 
 
-def show_tables(finished: FinishedRun, min_coverage: float | None, page: bool = False) -> None:
+def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
     """Print every table, and one line on stderr with where the files are."""
     from distilbench.cli.screen import console_of
     from reports.formats.terminal import TerminalTable
@@ -53,6 +54,6 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, page: bool = 
 
             write_judges(finished.folder / name, finished.store, folder)
         else:
-            console.print(TerminalTable(finished.table(name, min_coverage)))
+            console.print(TerminalTable(finished.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")
     typer.echo(f"files: {folder}/ ({files})", err=True)

@@ -14,6 +14,7 @@ from distilbench.cli.options import (
     MaxCost,
     Methods,
     MinCoverage,
+    Notes,
     Overrides,
     Plugins,
     RecipeName,
@@ -105,6 +106,7 @@ def reproduce(
     max_cost: MaxCost = None,
     baseline: Baseline = None,
     force: Force = False,
+    notes: Notes = False,
 ) -> None:
     """Reproduce tables and figures of the paper: run what is missing, print them, write them to runs/NAME/report.
 
@@ -117,9 +119,9 @@ def reproduce(
     options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline)
     with Display() as display:
         finished = reproduce_targets(
-            target, recipe, min_coverage=min_coverage, force=force, listener=display, **options
+            target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
-    finish(finished, lambda: show_tables(finished, min_coverage))
+    finish(finished, lambda: show_tables(finished, min_coverage, notes))
 
 
 def show_stages(work: WorkPlan) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError, unknown
 from reports.targets import find_target
-from results.run.costs import with_costs
+from reports.write import make_table, write_table
+from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run
 from results.run.results import Results, join
 from results.store.store import ArtifactStore
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from distilbench.workflows.plan import WorkPlan
     from harness.run.scheduler import Outcome
-    from reports.tables.view import TableView
+    from reports.tables.table import Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class FinishedRun:
     work: WorkPlan | None = None
     """The plan that was run; ``None`` for a run that was loaded."""
     _results: dict[str, Results] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str, float], Table] = field(default_factory=dict, repr=False)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -48,32 +50,30 @@ class FinishedRun:
         """Scores of a target joined with its record. Raises UserError for a score that is gone from the store."""
         name = self._choose(target)
         if name not in self._results:
-            results = join(self.records[name], self.store, self.folder / name / "run.json")
-            self._results[name] = with_costs(results) if find_target(name).measured else results
+            self._results[name] = join(self.records[name], self.store, self.folder / name / "run.json")
         return self._results[name]
 
     def frame(self, target: str | None = None) -> pd.DataFrame:
         """Tidy scores: one line per row, metric and seed, with its 95% interval, n and coverage."""
         return self.results(target).frame()
 
-    def table(self, target: str | None = None, min_coverage: float | None = None) -> TableView:
-        """The table as its files print it."""
-        from reports.write import view_of
-
+    def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
+        """The table as its files print it, made once."""
         name = self._choose(target)
-        return view_of(self.results(name), name, self.coverage(name, min_coverage))
+        key = name, self.coverage(name, min_coverage)
+        if key not in self._tables:
+            self._tables[key] = make_table(self.results(name), *key)
+        return self._tables[key]
 
     def answers(self, target: str | None = None) -> pd.DataFrame:
         """One line per row, seed, benchmark, question and turn (from 0), with the text that the model wrote."""
         import pandas as pd
 
-        from results.run.judging import read_trails
-
+        lineage = Lineage(self.store)
         lines = [
-            (entry.row, entry.seed, trail.benchmark, answer.question, turn, text)
-            for trail in read_trails(self.results(target), self.store)
-            for entry in trail.entries
-            for answer in trail.answers(entry.answers).values()
+            (row, seed, source.benchmark, answer.question, turn, text)
+            for (row, seed), source in self._sources(target)
+            for answer in lineage.answers(source.answers).values()
             for turn, text in enumerate(answer.turns)
         ]
         return pd.DataFrame(lines, columns=["row", "seed", "benchmark", "question", "turn", "answer"])
@@ -86,31 +86,24 @@ class FinishedRun:
         """
         import pandas as pd
 
-        from results.run.judging import read_trails
-
+        lineage = Lineage(self.store)
         lines = [
-            (entry.row, entry.seed, trail.benchmark, judgment.question, judgment.part, judgment.repeat,
+            (row, seed, source.benchmark, judgment.question, judgment.part, judgment.repeat,
              judgment.verdict, judgment.reason, judgment.reply)
-            for trail in read_trails(self.results(target), self.store)
-            for entry in trail.entries
-            for judge in entry.judged if judge.own
-            for judgments in trail.judgments(judge.key).values()
+            for (row, seed), source in self._sources(target)
+            for judgments in lineage.judgments(source.judgments).values()
             for judgment in judgments
         ]  # fmt: skip
         names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply"]
         return pd.DataFrame(lines, columns=names)
 
-    def write(self, min_coverage: float | None = None) -> list[Path]:
+    def write(self, min_coverage: float | None = None, notes: bool = False) -> list[Path]:
         """Write every target's table and figures under ``folder/report``; their paths."""
-        from reports.write import write_report
-
         return [
             path
             for name in self.targets
             if find_target(name).layout != "judges"
-            for path in write_report(
-                self.results(name), name, self.folder / "report", self.coverage(name, min_coverage)
-            )
+            for path in write_table(self.table(name, min_coverage), self.folder / "report", notes)
         ]
 
     def coverage(self, target: str, min_coverage: float | None = None) -> float:
@@ -118,6 +111,11 @@ class FinishedRun:
         if min_coverage is not None:
             return min_coverage
         return float(self.records[target].recipe["statistics"]["min_coverage"])
+
+    def _sources(self, target: str | None) -> list[tuple[tuple[str, int], ScoreSource]]:
+        """Row and seed with what its scores were made from, once for each benchmark."""
+        places = {(source, row, seed): None for (row, _, seed), source in self.results(target).sources.items()}
+        return [((row, seed), source) for source, row, seed in places]
 
     def _choose(self, target: str | None) -> str:
         if target is not None and target not in self.records:

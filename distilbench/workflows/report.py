@@ -16,7 +16,7 @@ from harness.recipe.yaml_source import read_source
 from harness.stages.context import build
 from reports.judge_comparison.load_run import judge_names
 from reports.page import page
-from reports.page.page import Part
+from reports.page.page import PagePart
 from reports.targets import ALL, find_target, find_targets
 from results.run.record import described
 
@@ -35,6 +35,7 @@ def report(
     runs: str | Path = "runs",
     min_coverage: float | None = None,
     html: bool = False,
+    notes: bool = False,
     plugins: Sequence[str] = (),
 ) -> FinishedRun:
     """Make tables again from what is in the store, without running anything.
@@ -43,6 +44,7 @@ def report(
         targets: ``table1``, several with commas, or ``all`` that the run has.
         recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
         html: write the page ``report.html`` too.
+        notes: as ``reproduce`` has it.
 
     Raises:
         UserError: a target that was not run, or scores that are gone.
@@ -56,7 +58,7 @@ def report(
         there = described(folder)
         names = [name for name in names if name in there] or names[:1]
     finished = load(folder, names)
-    finished.write(min_coverage)
+    finished.write(min_coverage, notes)
     if html:
         write_page(finished, min_coverage, plugins)
     return finished
@@ -74,7 +76,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
             continue
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), prices(results.run, registry)
-        parts.append(Part(name, results, finished.coverage(name, min_coverage), questions, price))
+        parts.append(PagePart(finished.table(name, min_coverage), results, questions, price))
     compared = [finished.folder / name for name in described(finished.folder)]
     sections = [section for folder in compared if (section := judges_of(folder, finished.store))]
     names = {key: name for folder in compared for key, name in judge_names(folder / FOLDER, finished.store).items()}

@@ -28,6 +28,7 @@ def reproduce(
     recipe: str = "pocket",
     *,
     min_coverage: float | None = None,
+    notes: bool = False,
     force: bool = False,
     listener: RunListener | None = None,
     **options: Unpack[RunOptions],
@@ -40,6 +41,7 @@ def reproduce(
         targets: ``table1``, several with commas, or ``all``.
         recipe: a shipped recipe's name, or the path of a YAML file.
         min_coverage: refuse cells with a smaller share of scored questions; default: the recipe's.
+        notes: write what the table's JSON has to say under it too: other tests, power, variance, protocols.
         force: run although the checks before it found problems.
         listener: is told of progress.
 
@@ -47,7 +49,7 @@ def reproduce(
         UserError: before anything runs, with everything that is wrong.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
-    finished.write(min_coverage)
+    finished.write(min_coverage, notes)
     return finished
 
 

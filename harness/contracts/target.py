@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-Layout = Literal["table", "curves", "settings", "judges"]
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,10 @@ class Target:
     always has them."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
     """Those of ``rows`` that no recipe has."""
-    layout: Layout = "table"
-    """``curves``: a table too, and a figure of lines. ``settings``: no scores; the recipe beside the paper's.
-    ``judges``: other judges on the answers of these rows."""
+    layout: str = "table"
+    """A name in ``reports.write.BUILDERS``, which makes the table of this target: ``costs``: training time and memory
+    beside the scores. ``curves``: a table too, and a figure of lines. ``settings``: no scores; the recipe beside the
+    paper's. ``judges``: other judges on the answers of these rows."""
     points: Mapping[str, Point] = field(default_factory=dict)
     """Of ``curves``: row id to its place."""
     axis: str = ""
@@ -69,7 +68,5 @@ class Target:
     """Whether it is about another teacher or student than the recipe's main table: the recipe must then list it."""
     unless_listed: str = ""
     """Why a recipe must list this target in its section ``targets`` for it to fit; empty: it need not."""
-    measured: bool = False
-    """Whether measured training time and memory stand beside the scores."""
     notes: tuple[str, ...] = ()
     """What the paper leaves open and how it is read here; printed under the table."""

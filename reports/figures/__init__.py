@@ -1,40 +1,40 @@
-"""Every figure that goes with a table. The same inputs give the same bytes, on the same machine."""
+"""The figures that go with a table. The same inputs give the same bytes, on the same machine.
+
+Nothing is drawn here yet: a ``Drawing`` is what can be drawn from the data, so that a report that finds its figures
+unchanged never loads matplotlib.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-from reports.figures.bars import bar_chart, bars
-from reports.figures.palette import COLOURS, colour
-from reports.figures.radar import radars
-from reports.figures.scatter import costs, lengths
-from reports.figures.style import FORMATS, STYLE, drawn, styled
+from reports.figures.bars import bars
+from reports.figures.scatter import cost_points, costs, length_columns, lengths
 from reports.figures.sweep import sweeps
-from reports.figures.training_curves import curves
+from reports.figures.training_curves import curves, losses
 from reports.tables.summary import Summary
+from reports.tables.table import Drawing
 from results.run.results import Results
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "FORMATS", "STYLE", "all_figures", "bar_chart", "bars", "colour", "drawn", "styled"]
+def bar_drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
+    """Bars for every metric, and what else the data are there for."""
+    main = Drawing("", "values with 95% intervals", partial(bars, summary, results.run))
+    return (main, *_further(summary, results))
 
 
-def all_figures(summary: Summary, results: Results, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """File name after the target's (``.png``, ``-length.pdf``) to content; those without data are left out."""
-    run = results.run
-    with styled():
-        sweep = summary.target.layout == "curves"
-        made: dict[str, Figure | None] = {"": sweeps(summary, run) if sweep else bars(summary, run)}
-        made |= {"-length": lengths(summary, run), "-cost": costs(summary, results)}
-        shown = [(column, radars(summary, run, column)) for column in summary.columns]
-        benchmarks = {column.metric.id.split(".")[0]: figure for column, figure in shown if figure is not None}
-        made |= {f"-categories-{name}": figure for name, figure in benchmarks.items()}
-        made["-training"] = curves(summary, results)
-        return {
-            f"{name}.{kind}": drawn(figure, kind)
-            for name, figure in made.items()
-            if figure is not None
-            for kind in formats
-        }
+def sweep_drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
+    """Curves over the target's axis, and what else the data are there for."""
+    main = Drawing("", f"score over {summary.target.axis}", partial(sweeps, summary, results.run))
+    return (main, *_further(summary, results))
+
+
+def _further(summary: Summary, results: Results) -> list[Drawing]:
+    drawings = []
+    if length_columns(summary):
+        drawings.append(Drawing("-length", "score against mean answer length", partial(lengths, summary, results.run)))
+    if cost_points(summary, results):
+        drawings.append(Drawing("-cost", "score against training cost", partial(costs, summary, results)))
+    if losses(summary, results):
+        drawings.append(Drawing("-training", "training curves", partial(curves, summary, results)))
+    return drawings

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from reports.figures.palette import colour
-from reports.figures.style import FORMATS, drawn, headed, margins, short, styled
-from reports.tables.legend import clean
+from reports.figures.style import CLEAR, headed, margins, short
+from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
-from reports.tables.view import metric_title
+from reports.text import clean
 from results.run.record import RowSpec, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}  # lines end at numbers
-
-
-def bar_chart(summary: Summary, run: Run, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """Format to file content."""
-    with styled():
-        figure = bars(summary, run)
-        return {kind: drawn(figure, kind) for kind in formats}
 
 
 def bars(summary: Summary, run: Run) -> Figure:
@@ -41,7 +32,7 @@ def bars(summary: Summary, run: Run) -> Figure:
             _panel(axis, summary, column)
         _names(axes[0], summary.rows)
     reference = short(summary.title(summary.target.reference))
-    note = f"Lines: 95% intervals. Dashed: {reference}. *: differs from it (Holm-adjusted p < 0.05)."
+    note = f"Lines: 95% intervals. Dashed: {reference}. *: significantly different from it (Holm-adjusted p < 0.05)."
     if any(_papers(summary, column) for column in summary.columns):
         note += " Diamonds: the paper. Numbers: ours."
     headed(figure, summary, run, summary.target.title, note)
@@ -52,12 +43,12 @@ def bars(summary: Summary, run: Run) -> Figure:
 
 def _papers(summary: Summary, column: ColumnSummary) -> dict[str, float]:
     """Published values that can be compared, by row."""
-    found = {}
+    papers = {}
     for row in summary.rows:
-        beside = summary.cells[row.id, column.metric.id].beside
-        if beside is not None and not beside.why:
-            found[row.id] = beside.value
-    return found
+        paper = summary.cells[row.id, column.metric.id].published
+        if paper is not None and not paper.why:
+            papers[row.id] = paper.value
+    return papers
 
 
 def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
@@ -72,7 +63,7 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
         if cell.row in papers:
             axis.plot(papers[cell.row], place, "D", markersize=4.5, color="white", markeredgecolor="black", zorder=6)
         if cell.value is None:
-            words = "refused" if cell.refused else "n/a"
+            words = "refused" if cell.own.refused else "n/a"
             axis.text(reach * 0.02, place, words, va="center", color="#777777", style="italic", fontsize=8)
             continue
         axis.barh(place, cell.value, height=0.72, color=colour(cell.row), edgecolor="#333333", linewidth=0.5, zorder=2)
@@ -80,8 +71,8 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
             ends = ([cell.low, cell.high], [place, place])
             axis.plot(*ends, color="white", linewidth=2.6, zorder=3)  # keeps the line readable on dark bars
             axis.plot(*ends, "|-", color="black", linewidth=1.1, markersize=5, zorder=4)
-        label = f"{cell.value:.{column.metric.digits}f}{'*' if cell.significant else ''}"
-        weight = "bold" if cell.row in column.best else "normal"
+        label = f"{cell.value:.{column.metric.digits}f}{'*' if cell.change.significant else ''}"
+        weight = "bold" if cell.best else "normal"
         axis.text(
             reach * 1.33 if papers else max(cell.value, cell.high or 0.0) + reach * 0.03,
             place,
@@ -90,7 +81,7 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
             va="center",
             fontsize=8,
             weight=weight,
-            bbox=_CLEAR,
+            bbox=CLEAR,
             zorder=5,
         )
     axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from reports.figures.style import headed, key, margins, scatter, short
-from reports.tables.legend import clean
+from reports.figures.style import CLEAR, headed, key, margins, scatter, short
+from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
-from reports.tables.view import metric_title
+from reports.text import clean
 from results.run.record import Run
 from results.run.results import Results
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 _KEY = 1.75  # inches for the names on the right
 _UNITS = (("seconds", 3600.0, 1 / 20), ("minutes", 60.0, 2.0), ("hours", 1.0, float("inf")))
 """Unit of the cost axis, how many of it make an hour, and up to how many hours it is used."""
-_CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 _SPREAD = 30.0
 """Costs that differ by more than this factor stand on a logarithmic axis."""
 
 
-def lengths(summary: Summary, run: Run) -> Figure | None:
-    """Score against mean answer length, a panel per metric that compares answers with a baseline's; else ``None``.
+def length_columns(summary: Summary) -> list[ColumnSummary]:
+    """The metrics that compare answers with a baseline's, and so have lengths."""
+    return [column for column in summary.columns if _measured(summary, column)]
+
+
+def lengths(summary: Summary, run: Run) -> Figure:
+    """Score against mean answer length, a panel per metric that compares answers with a baseline's.
 
     A judge that likes long answers shows as points on a rising line.
     """
     from matplotlib.figure import Figure
 
-    columns = [column for column in summary.columns if _measured(summary, column)]
-    if not columns:
-        return None
+    columns = length_columns(summary)
     figure = Figure(figsize=(0.9 + 3.3 * len(columns) + _KEY, 3.6))
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for axis, column in zip(axes, columns, strict=True):
@@ -64,16 +66,11 @@ def _dress(axis: Axes, below: str, column: ColumnSummary) -> None:
     axis.margins(x=0.12)
 
 
-def costs(summary: Summary, results: Results) -> Figure | None:
-    """Score of the first column against measured training cost; the Pareto front is joined. ``None`` without costs."""
+def costs(summary: Summary, results: Results) -> Figure:
+    """Score of the first column against measured training cost; the Pareto front is joined."""
     from matplotlib.figure import Figure
 
-    if not summary.columns:
-        return None
-    column = summary.columns[0]
-    points = _points(summary, results, column)
-    if not points:
-        return None
+    column, points = summary.columns[0], cost_points(summary, results)
     figure = Figure(figsize=(6.2 + _KEY, 4.0))
     axis = figure.subplots()
     most, least = max(x for x, _ in points.values()), min(x for x, _ in points.values())
@@ -87,7 +84,7 @@ def costs(summary: Summary, results: Results) -> Figure | None:
             name = short(row.title)
             place = axis.get_yaxis_transform()  # left of the points, where the Pareto line does not reach
             axis.text(
-                0.005, cell.value, name, transform=place, fontsize=8, ha="left", va="bottom", bbox=_CLEAR, zorder=2.2
+                0.005, cell.value, name, transform=place, fontsize=8, ha="left", va="bottom", bbox=CLEAR, zorder=2.2
             )
     if least > 0 and most / least > _SPREAD:
         axis.set_xscale("log")
@@ -106,25 +103,25 @@ def costs(summary: Summary, results: Results) -> Figure | None:
     return figure
 
 
-def _points(summary: Summary, results: Results, column: ColumnSummary) -> dict[str, tuple[float, float]]:
-    """Row to hours (mean over seeds) and score."""
-    found = {}
-    for row in summary.rows:
-        value = summary.cells[row.id, column.metric.id].value
+def cost_points(summary: Summary, results: Results) -> dict[str, tuple[float, float]]:
+    """Row to hours (mean over seeds) and score in the first column; empty without costs."""
+    points: dict[str, tuple[float, float]] = {}
+    for row in summary.rows if summary.columns else ():
+        value = summary.cells[row.id, summary.columns[0].metric.id].value
         hours = [one.hours for (name, _), one in results.trained.items() if name == row.id and one.complete]
         if hours and value is not None:
-            found[row.id] = (sum(hours) / len(hours), value)
-    return found
+            points[row.id] = (sum(hours) / len(hours), value)
+    return points
 
 
 def front(points: dict[str, tuple[float, float]]) -> list[str]:
     """Rows that no other row beats in both: none costs at most as much and scores higher. By rising cost."""
     ordered = sorted(points, key=lambda row: (points[row][0], -points[row][1]))
-    kept: list[str] = []
+    undominated: list[str] = []
     for row in ordered:
-        if not kept or points[row][1] > points[kept[-1]][1]:
-            kept.append(row)
-    return kept
+        if not undominated or points[row][1] > points[undominated[-1]][1]:
+            undominated.append(row)
+    return undominated
 
 
 def _cost_note(results: Results) -> str:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from reports.figures.palette import look
-from reports.tables.legend import clean
 from reports.tables.summary import Summary
+from reports.text import clean
 from results.run.record import RowSpec, Run
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-FORMATS: Final = ("png", "svg", "pdf")
 STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 9,
@@ -36,6 +35,8 @@ METADATA: Final[Mapping[str, dict[str, None]]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 GREY: Final = "#444444"
+CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+"""A box behind a text that stands on lines."""
 
 
 @contextmanager

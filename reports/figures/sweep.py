@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reports.figures.palette import look
-from reports.figures.style import FORMATS, drawn, mark, styled
+from reports.figures.style import mark
 from reports.tables.cell import CellSummary
-from reports.tables.legend import clean
+from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
-from reports.tables.view import metric_title
+from reports.text import clean
 from results.run.record import Run
 
 if TYPE_CHECKING:
@@ -59,13 +59,6 @@ def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[Curve]:
 def _common(title: str) -> str:
     """The part of a point's title that its line shares: all before the comma."""
     return title.partition(",")[0]
-
-
-def curve_chart(summary: Summary, run: Run, formats: Sequence[str] = FORMATS) -> dict[str, bytes]:
-    """Format to file content."""
-    with styled():
-        figure = sweeps(summary, run)
-        return {name: drawn(figure, name) for name in formats}
 
 
 def sweeps(summary: Summary, run: Run) -> Figure:

@@ -55,31 +55,35 @@ class _Line:
         return [sum(values) / len(values) for values in zip(*self.seeds, strict=True)]
 
 
-def curves(summary: Summary, results: Results) -> Figure | None:
-    """``None`` where no training curve is known."""
+def losses(summary: Summary, results: Results) -> list[RowSpec]:
+    """The rows of which a training curve is known."""
+    logged = {row for (row, _), training in results.trained.items() if training.curve}
+    return [row for row in summary.rows if row.id in logged]
+
+
+def curves(summary: Summary, results: Results) -> Figure:
+    """The figure, of at least one row with a training curve."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in summary.rows if any(name == row.id for name, _ in results.trained)]
-    losses = {row.id: line for row in rows if (line := _line(results, row.id, "loss")) is not None}
-    if not losses:
-        return None
+    rows = losses(summary, results)
+    by_row = {row.id: line for row in rows if (line := _line(results, row.id, "loss")) is not None}
     others = {
         name: found
         for name in _quantities(results)
-        if (found := _lines(results, rows, name)) and any(not _same(line, losses[line.row]) for line in found)
+        if (found := _lines(results, rows, name)) and any(not _same(line, by_row[line.row]) for line in found)
     }
-    sole = {row: name for name in LOSSES for row, line in losses.items() if _same(_line(results, row, name), line)}
-    count = len(losses) + len(others)
+    sole = {row: name for name in LOSSES for row, line in by_row.items() if _same(_line(results, row, name), line)}
+    count = len(by_row) + len(others)
     lines = ceil(count / _ACROSS)
     once = max((len(found) for found in others.values()), default=0) > _MOST
     beside = _KEY if once else 0.15
     figure = Figure(figsize=(0.45 + _WIDE * min(_ACROSS, count) + beside, 1.35 + (_TALL + 0.45) * lines))
     axes = figure.subplots(lines, min(_ACROSS, count), squeeze=False).ravel()
-    for axis, row in zip(axes, [row for row in rows if row.id in losses], strict=False):
-        _draw(axis, losses[row.id])
+    for axis, row in zip(axes, [row for row in rows if row.id in by_row], strict=False):
+        _draw(axis, by_row[row.id])
         what = f"loss ({LOSSES[sole[row.id]]})" if row.id in sole else "loss"
         _dress(axis, f"{short(row.title, 20)}: {what}")
-    for axis, (name, found) in zip(axes[len(losses) :], others.items(), strict=False):
+    for axis, (name, found) in zip(axes[len(by_row) :], others.items(), strict=False):
         for line in found:
             _draw(axis, line)
         if not once:
@@ -92,7 +96,7 @@ def curves(summary: Summary, results: Results) -> Figure | None:
     note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
     headed(figure, summary, results.run, "training curves", note)
     if once:  # so many names would hide the lines of their panel
-        handles = _handles([row for row in rows if row.id in losses], 22)
+        handles = _handles([row for row in rows if row.id in by_row], 22)
         figure.legend(handles=handles, loc="center right", frameon=False, fontsize=8, handlelength=3.0)
     margins(figure, 0.55, beside, 0.85, 0.72, hspace=0.5, wspace=0.3)
     return figure

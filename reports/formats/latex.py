@@ -1,4 +1,4 @@
-"""A laid-out table as LaTeX: booktabs, nothing else beyond a plain article.
+"""Tables as LaTeX: booktabs, nothing else beyond a plain article.
 
 \\usepackage{booktabs}
 \\input{table1.tex}
@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from itertools import groupby
 
-from reports.tables.view import CellView, Marks, TableView
+from reports.tables.table import Marks, Table, TableCell, TableRow
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -54,55 +54,53 @@ def _letter(char: str) -> str:
     return _SPECIAL.get(accent, accent) if accent else f"[U+{ord(char):04X}]"
 
 
-def latex(view: TableView) -> str:
-    """A ``table`` float and its notes. Needs ``\\usepackage{booktabs}``."""
+def latex(*tables: Table, notes: bool = False) -> str:
+    """A ``table`` float for each, with its notes after it. Needs ``\\usepackage{booktabs}``."""
+    made = [line for table in tables for line in _float(table, notes)]
+    return "\n".join(["% Made by distilbench. Needs \\usepackage{booktabs}.", *made]) + "\n"
+
+
+def _float(table: Table, notes: bool) -> list[str]:
+    columns = len(table.columns) - 1
     lines = [
-        "% Made by distilbench. Needs \\usepackage{booktabs}.",
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{escape_latex(view.caption)}}}",
-        rf"\label{{tab:{view.name}}}",
-        rf"\smallskip\footnotesize\setlength{{\tabcolsep}}{{{1 if len(view.columns) >= _MANY else 3}pt}}",
-        rf"\begin{{tabular}}{{@{{}}l{'l' * len(view.columns)}@{{}}}}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\smallskip\footnotesize\setlength{{\tabcolsep}}{{{1 if columns >= _MANY else 3}pt}}",
+        rf"\begin{{tabular}}{{@{{}}l{'l' * columns}@{{}}}}",
         r"\toprule",
-        *_head(view),
+        *_head(table),
         r"\midrule",
     ]
-    for index, row in enumerate(view.rows):
-        if index and view.rows[index - 1].baseline and not row.baseline:
+    rows = table.all_rows(notes)
+    for index, row in enumerate(rows):
+        if index and ((rows[index - 1].untrained and not row.untrained) or index == len(table.rows)):
             lines.append(r"\midrule")
         elif index:
             lines.append(r"\addlinespace[2pt]")
-        lines.append(_line([escape_latex(row.title) + _raised(row.marks), *map(_value, row.cells)]))
-        lines += _below(row.cells)
-    if any(column.detectable for column in view.columns):
-        lines += [r"\midrule", _line(["Detectable", *(column.detectable or "--" for column in view.columns)])]
-    if any(column.variance for column in view.columns):
-        shares = (escape_latex(column.variance or "--") for column in view.columns)
-        lines += [_line(["Variance", *shares])]
-    lines += [
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        r"% The notes stand outside of the float: with it they can be longer than a page.",
-        r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par",
-    ]
-    lines += [rf"{escape_latex(text)}\par" for text in view.legend]
-    lines += [rf"{_raised((letter,))}\,{escape_latex(text)}\par" for letter, text in view.footnotes]
-    return "\n".join([*lines, "}"]) + "\n"
+        lines += _row(row, notes)
+    # The notes stand outside of the float: with them it could be longer than a page, which LaTeX never places.
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    below = [rf"{escape_latex(text)}\par" for text in table.below(notes)]
+    if table.footnotes:
+        notes_in_one = [rf"{_raised((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
+        below.append("; ".join(notes_in_one) + r"\par")
+    return [*lines, r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *below, "}"] if below else lines
 
 
-def _head(view: TableView) -> list[str]:
-    """Two lines: benchmarks with a rule under those of several columns, then metrics."""
-    groups = [(group, len(list(members))) for group, members in groupby(view.columns, lambda column: column.group)]
+def _head(table: Table) -> list[str]:
+    """Benchmarks with a rule under those of several columns, where there are groups; then metrics."""
+    names = _line([escape_latex(column.title) + _raised(column.marks) for column in table.columns])
+    groups = [(group, len(list(members))) for group, members in groupby(table.columns, lambda column: column.group)]
+    if len(groups) == 1:
+        return [names]
     over = [rf"\multicolumn{{{size}}}{{l}}{{{escape_latex(group)}}}" for group, size in groups]
-    rules, start = [], 2
-    for _, size in groups:
-        rules += [rf"\cmidrule(r){{{start}-{start + size - 1}}}"] if size > 1 else []
+    rules, start = [], 1
+    for group, size in groups:
+        rules += [rf"\cmidrule(r){{{start}-{start + size - 1}}}"] if group and size > 1 else []
         start += size
-    names = [escape_latex(column.title) + _raised(column.marks) for column in view.columns]
-    first = _line([escape_latex(view.family), *over])
-    return [first, *([" ".join(rules)] if rules else []), _line([escape_latex(view.head), *names])]
+    return [_line(over), *([" ".join(rules)] if rules else []), names]
 
 
 def _line(cells: list[str]) -> str:
@@ -110,22 +108,22 @@ def _line(cells: list[str]) -> str:
     return "{} " + " & ".join(cells) + r" \\"
 
 
-def _value(cell: CellView) -> str:
-    value = escape_latex(cell.value)
-    text = rf"\textbf{{{value}}}" if cell.best else value
+def _row(row: TableRow, notes: bool) -> list[str]:
+    """The values, and small lines under them: intervals, then whatever else the cells have."""
+    deepest = max((len(cell.below) for cell in row.cells), default=0)
+    padded = [[*cell.below, *([""] * (deepest - len(cell.below)))] for cell in row.cells]
+    below = [_line([_small(part) for part in line]) for line in zip(*padded, strict=True)]
+    return [_line([_value(cell, notes) for cell in row.cells]), *below]
+
+
+def _value(cell: TableCell, notes: bool) -> str:
+    text = escape_latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.best else text
     if cell.change:
         change = escape_latex(cell.change.strip("()")).replace(" ", "")  # brackets would not fit on a page
         text += rf"{{\scriptsize\,{change}}}"
-    signs = rf"\textsuperscript{{{escape_latex(cell.signs)}}}" if cell.signs else ""
-    return text + signs + _raised(cell.marks)
-
-
-def _below(cells: tuple[CellView, ...]) -> list[str]:
-    """The small lines under a row's values: intervals, then whatever else its cells have."""
-    stacks = [[part for part in (cell.interval, *cell.extra) if part] for cell in cells]
-    deepest = max((len(stack) for stack in stacks), default=0)
-    padded = [stack + [""] * (deepest - len(stack)) for stack in stacks]
-    return [_line(["", *(_small(part) for part in line)]) for line in zip(*padded, strict=True)]
+    signs = cell.signs(notes)
+    return text + (rf"\textsuperscript{{{escape_latex(signs)}}}" if signs else "") + _raised(cell.marks)
 
 
 def _small(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A laid-out table on the terminal, through ``rich``: 120 columns for the paper's five metrics, 80 where it must."""
+"""Tables on the terminal, through ``rich``: as few lines per row as the width allows."""
 
 from __future__ import annotations
 
@@ -6,60 +6,77 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.formats.markdown_csv import raised
-from reports.tables.view import CellView, TableView
+from reports.formats.markdown import raised
+from reports.tables.table import Table, TableCell
 
-_FIRST, _WIDE = 14, 20  # columns of the first column and of the others that hold value and change on one line
+_TONES = {"good": "green", "bad": "red", "faint": "dim"}
 
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """Value and change on one line where the terminal is wide enough, below each other where it is not.
+    """Value, change and interval on one line if all columns then fit, else the interval below, else the change too.
 
-    No text of the view is read as ``rich`` markup.
+    No text of the table is read as ``rich`` markup.
     """
 
-    view: TableView
+    table: Table
+    notes: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The protocol by which ``rich`` asks what to print."""
-        narrow = options.max_width < _FIRST + _WIDE * len(self.view.columns)
-        yield Text(self.view.title, "bold")
-        yield _table(self.view, narrow)
-        for line in self.view.legend:
+        per_row = self._lines_per_row(options.max_width)
+        yield Text(self.table.title, "bold")
+        yield self._grid(per_row)
+        for line in self.table.below(self.notes):
             yield Text(line, "dim")
-        for letter, text in self.view.footnotes:
-            yield Text(f"{raised((letter,))} {text}")
+        if self.table.footnotes:
+            yield Text("  ".join(f"{raised((letter,))} {text}" for letter, text in self.table.footnotes), "dim")
+
+    def _lines_per_row(self, width: int) -> int:
+        """1, 2 or 3: the least with which the widest cells of all columns fit side by side."""
+        rows = self.table.all_rows(self.notes)
+        for per_row in (1, 2):
+            widest = [_width(column.title, *column.marks) for column in self.table.columns]
+            for row in rows:
+                widths = [_width(_cell(cell, per_row, self.notes).plain) for cell in row.cells]
+                widest = [max(pair) for pair in zip(widest, widths, strict=True)]
+            if sum(widest) + 2 * len(widest) <= width:
+                return per_row
+        return 3
+
+    def _grid(self, per_row: int) -> RichTable:
+        apart = (0, 2 if per_row < 3 else 1, 0, 0)
+        grid = RichTable(box=box.SIMPLE_HEAD, padding=apart, pad_edge=False, show_edge=False)
+        groups = ["", *(column.group for column in self.table.columns)]
+        grouped = any(groups)
+        for place, ((left, group), column) in enumerate(zip(pairwise(groups), self.table.columns, strict=True)):
+            over = "" if left == group else group  # a heading over several columns stands over the first
+            title = f"{column.title}{raised(column.marks)}"
+            # where a terminal is too narrow, a row's name is broken and no number is
+            grid.add_column(Text(f"{over}\n{title}" if grouped else title), no_wrap=place > 0 and column.numeric)
+        for row in self.table.all_rows(self.notes):
+            grid.add_row(*(_cell(cell, per_row, self.notes) for cell in row.cells))
+        return grid
 
 
-def _table(view: TableView, narrow: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1), pad_edge=False)
-    table.add_column(Text(f"{view.family}\n{view.head}"))
-    groups = ["", *(column.group for column in view.columns)]
-    for (left, group), column in zip(pairwise(groups), view.columns, strict=True):
-        over = "" if left == group else group  # a heading over two columns stands over the first
-        table.add_column(Text(f"{over}\n{column.title}{raised(column.marks)}"))
-    for index, row in enumerate(view.rows):
-        last = index + 1 == len(view.rows) or row.baseline != view.rows[index + 1].baseline
-        title = Text(row.title + raised(row.marks), "" if row.baseline else "bold")
-        table.add_row(title, *(_cell(cell, narrow) for cell in row.cells), end_section=last)
-    if any(column.detectable for column in view.columns):
-        table.add_row(Text("Detectable", "dim"), *(Text(column.detectable or "-", "dim") for column in view.columns))
-    if any(column.variance for column in view.columns):
-        table.add_row(Text("Variance", "dim"), *(Text(column.variance or "-", "dim") for column in view.columns))
-    return table
+def _width(*texts: str) -> int:
+    """Columns that the longest line takes."""
+    return max(cell_len(line) for line in "".join(texts).split("\n"))
 
 
-def _cell(cell: CellView, narrow: bool) -> Text:
-    text = Text(cell.value, "bold" if cell.best else "")
+def _cell(cell: TableCell, per_row: int, notes: bool) -> Text:
+    text = Text(cell.text, "bold" if cell.best else "dim" if cell.tone == "faint" else "")
     if cell.change:
-        colour = ("green" if cell.rises else "red") if cell.significant else ""
-        text.append(f"{chr(10) if narrow else ' '}{cell.change}", colour)
-    text.append(cell.signs + raised(cell.marks))
-    for line in (cell.interval, *cell.extra):
-        text.append(f"\n{line}" if line else "", "dim")
+        text.append(f"{chr(10) if per_row > 2 else ' '}{cell.change}", _TONES.get(cell.tone, ""))
+    text.append(cell.signs(notes) + raised(cell.marks))
+    beside = cell.below[:1] if per_row == 1 else ()
+    for part in beside:
+        text.append(f" {part}", "dim")
+    for part in cell.below[len(beside) :]:
+        text.append(f"\n{part}", "dim")
     return text

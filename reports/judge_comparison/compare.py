@@ -38,8 +38,8 @@ from reports.judge_comparison.recommendation import (
     yardstick,
 )
 from reports.judge_comparison.reliability import Reliability, reliability
-from reports.tables.legend import clean
 from reports.tables.published import plain_name
+from reports.text import clean
 
 REPLICATES = 1000
 

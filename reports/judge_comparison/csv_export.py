@@ -11,7 +11,7 @@ import numpy as np
 from harness.stats import Interval
 from reports.judge_comparison.compare import BenchmarkPart, Comparison, MetricPart
 from reports.judge_comparison.reliability import Share
-from reports.tables.legend import clean
+from reports.text import clean
 
 CSV_COLUMNS = ("source", "benchmark", "judge", "other", "quantity", "value", "low", "high", "n", "note")
 """``benchmark`` is a metric where rows are ranked."""

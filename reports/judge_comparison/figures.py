@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from reports.judge_comparison.compare import BenchmarkPart, Comparison
-from reports.tables.legend import clean
+from reports.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from harness.records import read_records
 from harness.stats import Draws
 from harness.types import Judgment, Score
 from reports.judge_comparison.panel import FEATURES, Estimate, Facts, Panel, frame
-from reports.tables.cell import share
+from reports.tables.cell import scored_share
 from reports.targets import EVAL, TARGETS
 from results.run.record import read_scores
 from results.store.store import ArtifactStore
@@ -141,6 +141,6 @@ def estimates(scores: Mapping[str, Sequence[Score]], baselines: Sequence[str] = 
             draws = None if grid is None else Draws(values, grid, trained=row not in baselines)
             found.setdefault(metric, {})[row] = Estimate(
                 float(values.mean()), np.empty(0) if draws is None else draws.centre,
-                min(score.n for score in several), draws, share(every) or 0.0,
+                min(score.n for score in several), draws, scored_share(every) or 0.0,
             )  # fmt: skip
     return found

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from markupsafe import Markup
 
-from reports.judge_comparison import render
 from reports.judge_comparison.compare import Comparison
 from reports.judge_comparison.figures import heat_map, pareto
 from reports.judge_comparison.tables import grids
 from reports.judge_comparison.write import plain
-from reports.page.widgets import Grid, GridCell, GridColumn, Picture, Section, figure, pack, table
-
-_NUMBER = re.compile(r"\s*([-+]?\d[\d,]*\.?\d*)")
+from reports.page.widgets import Picture, Section, figure, pack, table
+from reports.tables.table import text_table
 
 
 def judges_section(comparison: Comparison, of: str) -> Section:
@@ -27,20 +23,7 @@ def judges_section(comparison: Comparison, of: str) -> Section:
         for name, made in figures
         if made
     ]
-    parts += [table(_grid(each)) for each in grids(comparison)]
+    parts += [
+        table(text_table(each.name, each.title, each.header, each.rows, each.notes)) for each in grids(comparison)
+    ]
     return Section(f"Judges compared, {of}", Markup("\n").join(parts), {"comparison": pack(plain(comparison))})
-
-
-def _grid(made: render.Grid) -> Grid:
-    first, *others = made.header
-    columns = (GridColumn(first, numeric=False), *(GridColumn(name) for name in others))
-    rows = tuple((GridCell(row[0]), *(GridCell(text, sort=_value(text)) for text in row[1:])) for row in made.rows)
-    return Grid(made.title, columns, rows, notes=tuple(("", note) for note in made.notes))
-
-
-def _value(text: str) -> float | str | None:
-    """What a cell is sorted by: the number that it begins with, else its text; a dash is nothing."""
-    if text.strip() in ("", "-"):
-        return None
-    found = _NUMBER.match(text)
-    return float(found[1].replace(",", "")) if found else text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.stats import Interval
 from reports.formats.latex import escape_latex
-from reports.formats.markdown_csv import escape_markdown
+from reports.formats.markdown import escape_markdown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,8 +15,8 @@ from reports.judge_comparison.compare import Comparison
 from reports.judge_comparison.csv_export import inert, number
 from reports.judge_comparison.humans import HUMANS
 from reports.judge_comparison.render import Grid, latex, markdown, span
-from reports.tables.legend import clean
 from reports.tables.published import NOT_COMPARABLE
+from reports.text import clean
 from results.published import Published, published_table
 from results.store.locks import write_atomic
 

@@ -13,7 +13,7 @@ from reports.judge_comparison.ranking import Ranking
 from reports.judge_comparison.reliability import Reliability, Share
 from reports.judge_comparison.render import Grid, span
 from reports.judge_comparison.table5 import table5
-from reports.tables.legend import clean
+from reports.text import clean
 
 NONE = "-"
 

@@ -18,12 +18,12 @@ from typing import Final
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.page.question_browser import Questions, Source, questions_section
+from reports.page.question_browser import Questions, RunView, questions_section
 from reports.page.run_card import Price, cards_section, run_card, unknown
-from reports.page.tables import target_section
+from reports.page.tables import table_section
 from reports.page.widgets import FOLDER, Section, render, slug
-from reports.targets import find_target
-from results.run.judging import read_trails, stages_behind
+from reports.tables.table import Table
+from results.run.judging import judged_benchmarks, stages_behind
 from results.run.results import Results
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
@@ -33,19 +33,18 @@ SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.j
 
 
 @dataclass(frozen=True)
-class Part:
-    """One target to show."""
+class PagePart:
+    """One target to show: its table, and the run that it was made from."""
 
-    target: str
+    table: Table
     results: Results
-    min_coverage: float
     questions: Questions = field(default_factory=dict)
     price: Price = unknown
 
 
 def write_page(
     path: Path,
-    parts: Sequence[Part],
+    parts: Sequence[PagePart],
     store: ArtifactStore,
     further: Sequence[Section] = (),
     names: Mapping[str, str] | None = None,
@@ -54,27 +53,27 @@ def write_page(
 
     ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
     their artifacts (``reports.judge_comparison.load_run.judge_names``). Answers and judgments that are gone or damaged
-    are said in their place. Raises UserError without a part, for an unknown target, and for damaged scores.
+    are said in their place. Raises UserError without a part.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
-    tables, sources, cards = [], [], []
+    tables, runs, cards = [], [], []
     for part in parts:
-        target, results = find_target(part.target), part.results
-        tables.append(target_section(results, target, part.min_coverage))
-        sources.append(Source(target.label, results, read_trails(results, store, names), part.questions))
-        cards.append((target.label, run_card(results.run, stages_behind(results, store), part.price)))
-    sections = [*tables, *further, questions_section(sources), cards_section(cards)]
+        tables.append(table_section(part.table))
+        judged = judged_benchmarks(part.results, store, names)
+        runs.append(RunView(part.table.label, part.results, judged, part.questions))
+        cards.append((part.table.label, run_card(part.results.run, stages_behind(part.results, store), part.price)))
+    sections = [*tables, *further, questions_section(runs), cards_section(cards)]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
     """The whole document. Raises UserError where two sections have one title."""
     ids = [section.id for section in sections]
-    twice = sorted({name for name in ids if ids.count(name) > 1})
-    if twice:
-        raise UserError(f"a page cannot have two sections with one title: {', '.join(twice)}")
-    script, style = joined(), (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
+    repeated = sorted({name for name in ids if ids.count(name) > 1})
+    if repeated:
+        raise UserError(f"a page cannot have two sections with one title: {', '.join(repeated)}")
+    script, style = joined_scripts(), (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
     chunks = [
         (f"{section.id}-{slug(name)}", _packed(content))
         for section in sections
@@ -101,7 +100,7 @@ def _packed(content: str) -> Markup:
     return Markup(content)  # noqa: S704
 
 
-def joined() -> str:
+def joined_scripts() -> str:
     """Our scripts as one, out of the reach of the page's other names."""
     texts = [(FOLDER / "static" / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from reports.page.widgets import Grid, GridCell, GridColumn, Section, render, table
-from results.run.judging import Marker
+from reports.page.widgets import Section, render, table
+from reports.tables.table import Table, TableCell, TableColumn, TableRow
+from results.run.lineage import Marker
 from results.run.record import Run
 
 Price = Callable[[str, int, int], float | None]
@@ -19,7 +20,7 @@ Price = Callable[[str, int, int], float | None]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ProtocolCard:
     """One benchmark's protocol for people: name, its judge, and lines of (what, value)."""
 
     name: str
@@ -61,24 +62,24 @@ def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
     return facts + [("Note", note) for note in run.notes]
 
 
-def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> Protocol:
+def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> ProtocolCard:
     card = next(card for card in run.cards if card.benchmark == benchmark)
     groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
     lines += [("Official judge", card.official_judge)] if card.official_judge else []
     lines += [("Judge prompt", card.prompt_hash)]
-    lines += [(name.replace("_", " "), said(value)) for name, value in card.parameters.items()]
+    lines += [(name.replace("_", " "), readable(value)) for name, value in card.parameters.items()]
     scored = [each for each in markers if each["kind"] == "score" and each["params"]["benchmark"] == benchmark]
     lines += [("Questions (hash)", str(each["params"]["questions"])) for each in scored]
     lines += [("Score (key)", str(each["key"])) for each in scored]
-    return Protocol(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
+    return ProtocolCard(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
 
 
-def said(value: Any) -> str:
+def readable(value: Any) -> str:
     """A protocol's value as a reader writes it, not as Python does."""
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "none"}[value]
-    return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(readable, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
@@ -93,45 +94,46 @@ def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
     return [(name, ", ".join(versions)) for name, versions in found.items()]
 
 
-def costs(markers: Sequence[Marker], price: Price) -> Grid:
+def costs(markers: Sequence[Marker], price: Price) -> Table:
     """What each kind of stage took, each artifact counted once however many rows share it."""
     kinds = list(dict.fromkeys(marker["kind"] for marker in markers))
     rows = [_costs([each for each in markers if each["kind"] == kind], kind, price) for kind in kinds]
     total = _costs(markers, "all", price)
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
-    columns = (GridColumn("Stage", numeric=False), *(GridColumn(name) for name in names))
-    told = (
+    columns = (TableColumn("Stage", numeric=False), *(TableColumn(name) for name in names))
+    notes = (
         "Wall time is summed over stages, which may have run side by side.",
         "What was in the store already is counted with what it took when it was made.",
         "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing.",
     )
-    return Grid("What the run took", columns, tuple(rows), (total,), tuple(("", text) for text in told))
+    return Table("costs", "What the run took", columns, tuple(rows), notes, detail_rows=(total,))
 
 
-def _costs(markers: Sequence[Marker], name: str, price: Price) -> tuple[GridCell, ...]:
+def _costs(markers: Sequence[Marker], name: str, price: Price) -> TableRow:
     seconds = sum(float(each["wall_seconds"]) for each in markers)
     memory = max(int(each["peak_memory_bytes"]) for each in markers) if markers else 0
     measured = [_measured(each) for each in markers]
     tokens = sum(int(each.get("tokens") or 0) for each in measured)
     calls = sum(int(each.get("calls") or 0) for each in measured)
     judged = sum(int(each.get("prompt_tokens") or 0) + int(each.get("completion_tokens") or 0) for each in measured)
-    return (
-        GridCell(name, sort=name),
-        GridCell(str(len(markers)), sort=len(markers)),
-        GridCell(duration(seconds), sort=seconds),
-        GridCell(size(memory), sort=memory),
+    cells = (
+        TableCell(name, sort=name),
+        TableCell(str(len(markers)), sort=len(markers)),
+        TableCell(duration(seconds), sort=seconds),
+        TableCell(size(memory), sort=memory),
         _count(tokens),
         _count(calls),
         _count(judged),
-        _dollars(markers, price) if calls else GridCell("-"),
+        _dollars(markers, price) if calls else TableCell("-"),
     )
+    return TableRow(cells)
 
 
-def _count(number: int) -> GridCell:
-    return GridCell(f"{number:,}", sort=number) if number else GridCell("-")
+def _count(number: int) -> TableCell:
+    return TableCell(f"{number:,}", sort=number) if number else TableCell("-")
 
 
-def _dollars(markers: Sequence[Marker], price: Price) -> GridCell:
+def _dollars(markers: Sequence[Marker], price: Price) -> TableCell:
     amounts = []
     for marker in markers:
         measured = _measured(marker)
@@ -140,8 +142,8 @@ def _dollars(markers: Sequence[Marker], price: Price) -> GridCell:
             amounts.append(price(str(marker["params"]["benchmark"]), *spent))
     known = sum(amount for amount in amounts if amount is not None)
     if any(amount is None for amount in amounts):
-        return GridCell(f"${known:,.2f} + unknown" if known else "unknown", sort=known or None)
-    return GridCell(f"${known:,.2f}", sort=known)
+        return TableCell(f"${known:,.2f} + unknown" if known else "unknown", sort=known or None)
+    return TableCell(f"${known:,.2f}", sort=known)
 
 
 def _measured(marker: Marker) -> Mapping[str, Any]:
@@ -149,22 +151,20 @@ def _measured(marker: Marker) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def stages(markers: Sequence[Marker]) -> Grid:
+def stages(markers: Sequence[Marker]) -> Table:
     """Every artifact with its key."""
-    rows = [
-        (
-            GridCell(str(each["label"]), sort=str(each["label"])),
-            GridCell(str(each["kind"]), sort=str(each["kind"])),
-            GridCell(duration(float(each["wall_seconds"])), sort=float(each["wall_seconds"])),
-            GridCell(size(int(each["peak_memory_bytes"])), sort=int(each["peak_memory_bytes"])),
-            GridCell(_time(each), sort=str(each["started"])),
-            GridCell(str(each["key"]), sort=str(each["key"])),
-        )
-        for each in markers
-    ]
+    rows = [TableRow(tuple(TableCell(text, sort=sort) for text, sort in _stage(marker))) for marker in markers]
     names = (("Stage", False), ("Kind", False), ("Wall time", True), ("Peak memory", True), ("Began (UTC)", False))
-    columns = (*(GridColumn(name, numeric=numeric) for name, numeric in names), GridColumn("Key", numeric=False))
-    return Grid("All artifacts behind the scores", columns, tuple(rows))
+    columns = (*(TableColumn(name, numeric=numeric) for name, numeric in names), TableColumn("Key", numeric=False))
+    return Table("stages", "All artifacts behind the scores", columns, tuple(rows))
+
+
+def _stage(marker: Marker) -> list[tuple[str, float | str]]:
+    """What is shown of an artifact, and what that is sorted by."""
+    label, kind, started, key = (str(marker[name]) for name in ("label", "kind", "started", "key"))
+    seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
+    times = [(duration(seconds), seconds), (size(memory), float(memory)), (_time(marker), started)]
+    return [(label, label), (kind, kind), *times, (key, key)]
 
 
 def _time(marker: Marker) -> str:

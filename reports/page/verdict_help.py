@@ -29,12 +29,12 @@ SHARE: Final = (
 )
 
 
-def reading(judgments: Iterable[Judgment], shares: bool) -> list[str]:
+def verdict_help(judgments: Iterable[Judgment], shares: bool) -> list[str]:
     """The sentences that fit. ``shares``: whether questions can be compared by a metric's share too."""
     found = list(judgments)
     parts = {each.part for each in found}
-    said = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
-    said += [
+    help_lines = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
+    help_lines += [
         f"{names}: the same two answers, shown to the judge in either order."
         for pattern, names in ORDERS
         if any(re.search(pattern, part) for part in parts)
@@ -42,5 +42,5 @@ def reading(judgments: Iterable[Judgment], shares: bool) -> list[str]:
     if any(FIRST in each.meta for each in found):
         letters = any(each.reply.strip() in ("m", "M") for each in found)
         also = " A reply of m picks the answer shown first, M the second." if letters else ""
-        said.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{also}")
-    return [*said, *([SHARE] if shares else [])]
+        help_lines.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{also}")
+    return [*help_lines, *([SHARE] if shares else [])]

@@ -1,6 +1,6 @@
 """What a page is made of: sections, and in them tables that sort and filter, figures, and packed data.
 
-    Section("Judges compared", table(grid) + figure(Picture("Agreement", svg, "Heat map of ...")))
+    Section("Judges compared", table(text_table(...)) + figure(Picture("Agreement", svg, "Heat map of ...")))
 
 A section's ``html`` is ``Markup``: a plain string is escaped, so that text from a model can never become markup. Data
 is packed by ``pack`` and read by the page's script on demand, with ``load("<section id>-<name>")``.
@@ -22,6 +22,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.tables.table import Table, TableColumn
+
 FOLDER: Final = Path(__file__).parent
 _LEVEL: Final = 6  # of gzip: 9 takes three times as long for one per cent
 
@@ -39,47 +41,6 @@ class Section:
     def id(self) -> str:
         """Its anchor, from the title: ``judges-compared``."""
         return slug(self.title)
-
-
-@dataclass(frozen=True)
-class GridColumn:
-    """A column's heading."""
-
-    title: str
-    group: str = ""
-    """The heading above; neighbours of one group share it."""
-    numeric: bool = True
-    """Whether a first click sorts large values to the top."""
-    mark: str = ""
-    """Footnote letters."""
-
-
-@dataclass(frozen=True)
-class GridCell:
-    """A cell: its main text, smaller ones beside and below it, and what it is sorted by."""
-
-    text: str
-    beside: str = ""
-    below: tuple[str, ...] = ()
-    sort: float | str | None = None
-    """``None`` is sorted last, whichever way."""
-    strong: bool = False
-    tone: str = ""
-    """``good``, ``bad`` or ``faint``; colour never says anything that the text does not."""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table. Every row has one cell per column; the first column names the row."""
-
-    caption: str
-    columns: tuple[GridColumn, ...]
-    rows: tuple[tuple[GridCell, ...], ...]
-    foot: tuple[tuple[GridCell, ...], ...] = ()
-    """Rows that stay at the bottom and are neither sorted nor filtered."""
-    notes: tuple[tuple[str, str], ...] = ()
-    """Footnote letter (or nothing) and text."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +86,9 @@ def unpack(text: str) -> Any:
     return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
 
 
-def table(grid: Grid) -> Markup:
-    """A table that can be sorted and filtered, and is complete without a script."""
-    return render("table.html.jinja", grid=grid, spans=_spans(grid.columns))
+def table(made: Table) -> Markup:
+    """A table, with everything that it says only with notes; it sorts and filters, and is complete without a script."""
+    return render("table.html.jinja", table=made, spans=_spans(made.columns))
 
 
 def figure(picture: Picture) -> Markup:
@@ -157,7 +118,7 @@ def _finalize(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _spans(columns: tuple[GridColumn, ...]) -> list[tuple[str, int]]:
+def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
     """Headings above the columns with the number of columns under each; empty where no column has one."""
     if not any(column.group for column in columns):
         return []

@@ -1,36 +1,42 @@
-"""One cell of a table from its scores: seeds combined, interval, coverage. Pure functions.
+"""One row and metric: its scores under all seeds combined, and what the tests and the paper say of the result.
 
-The estimate of a cell is the mean over its seeds. Its 95% interval is ``stats.contrast``'s (seeds and questions) where
-the column has trained rows of several seeds, and else the score's own over questions.
+The value is the mean over seeds. Its 95% interval is ``stats.contrast``'s (seeds and questions) where the column has
+trained rows of several seeds, and else the score's own over questions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from harness.contracts.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise, contrast
 from harness.types import Score
-from reports.tables.published import Beside
+from reports.tables.published import PublishedComparison
+from results.run.record import RowSpec
 from results.run.results import Results
 
 ALPHA = 0.05
+CATEGORY = "category:"
+"""Before the name of a category in a score's ``detail``."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One row against another on the same questions, in the metric's unit."""
 
-    delta: float
+    delta: float | None
     """This row minus the other."""
-    low: float
-    high: float
-    p: float | None
-    """``None``: not tested (too few questions)."""
-    p_holm: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    """``None``: not tested (too few questions, or no replicates)."""
+    p_holm: float | None = None
     """After Holm's correction over the comparisons of its family."""
 
     @property
@@ -39,159 +45,212 @@ class Comparison:
         return self.p_holm is not None and self.p_holm < ALPHA
 
 
-@dataclass(frozen=True)
-class Split:
-    """Where the variance of a trained row's value comes from: shares that add up to 1."""
+NOT_COMPARED = Comparison(None)
 
-    seed: float
-    """Training seeds."""
-    question: float
-    """Which questions were asked."""
-    answer: float
-    """Answers drawn anew under each seed; with one judgment per answer the judge's noise too."""
-    judge: float | None = None
-    """The judge's own noise; ``None`` where each answer was judged once, so that it cannot be told apart."""
+
+@dataclass(frozen=True)
+class SeedScores:
+    """The scores of one row and metric, one per training seed."""
+
+    row: RowSpec
+    metric: Metric
+    scores: Mapping[int, Score]
+    """By seed, also those without a value."""
+    missing: tuple[str, ...]
+    """Why there is no score, for the seeds that have none."""
+    expected: int
+    """Seeds that the run has for this row; 0: the row is not in this run."""
+    min_coverage: float
+
+    @cached_property
+    def values(self) -> dict[int, float]:
+        """By seed, whatever the coverage."""
+        return {seed: score.value for seed, score in self.scores.items() if score.value is not None}
+
+    @cached_property
+    def valued(self) -> list[Score]:
+        """The scores that have a value."""
+        return [score for score in self.scores.values() if score.value is not None]
+
+    @cached_property
+    def n(self) -> int:
+        """Questions that count, in the seed that has fewest."""
+        return min((score.n for score in self.valued), default=0)
+
+    @cached_property
+    def coverage(self) -> float | None:
+        """Scored share of all questions of all seeds, 0..1; a partly judged question counts by that part."""
+        return scored_share(list(self.scores.values()))
+
+    @cached_property
+    def refused(self) -> bool:
+        """Whether too few questions are scored for the value to be shown."""
+        return bool(self.values) and self.coverage is not None and self.coverage < self.min_coverage
+
+    @cached_property
+    def value(self) -> float | None:
+        """The mean over seeds; ``None`` where there is none, or it is refused."""
+        return float(np.mean(list(self.values.values()))) if self.values and not self.refused else None
+
+    @cached_property
+    def draws(self) -> Draws | None:
+        """Values and bootstrap replicates for paired tests; ``None`` where the row must not be compared.
+
+        Raises UserError where seeds have different numbers of replicates.
+        """
+        scores = self.valued
+        # n = 0: measured once per seed (training time), not asked of questions, so there is nothing to resample
+        if self.value is None or all(score.n == 0 for score in scores) or not all(s.replicates for s in scores):
+            return None
+        same_length(f"{self.row.id}, {self.metric.id}", [len(score.replicates) for score in scores])
+        grid = np.array([score.replicates for score in scores])
+        return Draws(np.array(list(self.values.values()), dtype=float), grid, not self.row.baseline)
+
+    def interval(self, noise: SeedNoise | None) -> tuple[float | None, float | None]:
+        """The 95% interval of the value, clipped to the metric's scale."""
+        low: float | None = None
+        high: float | None = None
+        if self.draws is not None and (self.draws.seeds > 1 or self.pooled(noise)):
+            estimate = contrast(self.draws, None, self.n, noise)
+            low, high = estimate.low, estimate.high
+        elif self.value is not None and len(self.valued) == 1:
+            low, high = self.valued[0].low, self.valued[0].high
+        ends = scale(self.metric)
+        if ends is None or low is None or high is None:
+            return low, high
+        return max(low, ends[0]), min(high, ends[1])  # with two seeds Student's t reaches far beyond the scale
+
+    def pooled(self, noise: SeedNoise | None) -> bool:
+        """Whether the interval has the seeds' variance, pooled over trained rows; then a single seed has it too."""
+        return noise is not None and self.draws is not None and self.draws.trained
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of this value: reasons for gaps, fallbacks, reconstructions."""
+        notes = [*self.missing, *(score.note for score in self.scores.values())]
+        if not self.expected:
+            notes = ["not in this run"]
+        elif not self.values and not any(notes):
+            notes = ["no score, and the run does not say why"]
+        elif self.values and len(self.values) < self.expected:
+            notes.append(f"{len(self.values)} of {self.expected} seeds")
+        if self.value is not None and len(self.valued) > 1 and self.draws is None and self.n:
+            notes.append("no interval: these scores carry no bootstrap replicates")
+        return tuple(dict.fromkeys(note for note in notes if note))
+
+
+def seed_scores(results: Results, row: RowSpec, metric: Metric, min_coverage: float) -> SeedScores:
+    """One row's scores of one metric."""
+    places = [
+        (cell.row, cell.metric, cell.seed)
+        for cell in results.run.cells
+        if cell.row == row.id and cell.metric == metric.id
+    ]
+    scores = {place[2]: results.scores[place] for place in places if place in results.scores}
+    missing = tuple(results.missing[place] for place in places if place in results.missing)
+    return SeedScores(row, metric, scores, missing, len(places), min_coverage)
 
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One cell. Numbers in the metric's unit; ``None`` where there is nothing to say, and ``notes`` say why."""
+    """Everything a table says of one cell. Numbers are in the metric's unit."""
 
-    row: str
-    metric: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    """Questions that count, in the seed that has fewest."""
-    unscored: int = 0
-    """Questions that do not, over all seeds."""
-    coverage: float | None = None
-    """Scored share of all questions of all seeds, 0..1; a question of which a part was judged counts by that part."""
-    verdicts: int = 0
-    """Verdicts that were asked for, over all seeds; 0 where the scores do not say."""
-    missing: int = 0
-    """Of these, verdicts that are missing."""
-    seeds: int = 0
-    """Seeds that have a value."""
-    by_seed: Mapping[int, float] = field(default_factory=dict)
-    """Value under each training seed; empty where the cell is refused."""
-    refused: bool = False
-    """Coverage is below the minimum: ``value`` is withheld."""
-    bounds: tuple[float, float] | None = None
-    """What the value would be if each missing verdict were the worst, and the best; ``None`` when none is missing."""
-    delta: float | None = None
-    """Value minus the reference row's."""
-    delta_low: float | None = None
-    delta_high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    focus: Comparison | None = None
+    own: SeedScores
+    low: float | None
+    high: float | None
+    pooled: bool
+    """Whether the interval has the seeds' pooled variance."""
+    best: bool
+    """Whether no trained row of the column prints a higher value."""
+    tied: bool
+    """Not significantly different from the best trained row, and not that row itself."""
+    change: Comparison = NOT_COMPARED
+    """Against the reference row."""
+    focus: Comparison = NOT_COMPARED
     """The target's focus row against this one: positive when the focus row is higher."""
-    tied: bool = False
-    """Not shown to be below the best trained row of its column (and not that row itself)."""
-    pooled: bool = False
-    """Whether the interval holds the seeds' variance, pooled over the trained rows: also of a row with one seed."""
-    beside: Beside | None = None
-    """The published value for this cell, and what it says of ours."""
-    notes: tuple[str, ...] = ()
-    lengths: tuple[float, float, float] | None = None
-    """Of scores against a baseline: mean answer length and the baseline's (characters), share of answers cut short."""
-    injected: int = 0
-    """Answers that hold text directed at a judge, over all seeds."""
-    categories: Mapping[str, float] = field(default_factory=dict)
-    """Mean by category of question, where the benchmark has them."""
+    published: PublishedComparison | None = None
 
     @property
-    def significant(self) -> bool:
-        """Whether the Holm-adjusted p-value of the change is below 0.05."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+    def row(self) -> str:
+        """Row id."""
+        return self.own.row.id
+
+    @property
+    def value(self) -> float | None:
+        """The mean over seeds; ``None``: no score, or refused."""
+        return self.own.value
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The value if each missing verdict were the worst, and the best; ``None`` where none is missing.
+
+        Means over the seeds of the scores' own bounds. A seed without gaps has its value for both; one without any
+        verdict has no value, but bounds: it could be anything.
+        """
+        scores = list(self.own.scores.values())
+        if self.value is None or not any("lowest" in score.detail for score in scores):
+            return None
+        ends = [[score.detail.get(name, score.value) for score in scores] for name in ("lowest", "highest")]
+        low, high = (float(np.mean([float(end) for end in values if end is not None])) for values in ends)
+        return low, high
+
+    def total(self, detail: str) -> int:
+        """The sum over seeds of a count in the scores' details (``verdicts``, ``injection``)."""
+        return sum(int(score.detail.get(detail, 0)) for score in self.own.scores.values())
+
+    @property
+    def unscored(self) -> int:
+        """Questions that do not count, over all seeds."""
+        return sum(score.unscored for score in self.own.scores.values())
+
+    @cached_property
+    def lengths(self) -> tuple[float, float, float] | None:
+        """Of scores against a baseline: mean answer length and the baseline's (characters), share cut short."""
+        names = ("mean_length", "baseline_length", "truncated")
+        details = [score.detail for score in self.own.scores.values()]
+        known = [detail for detail in details if all(isinstance(detail.get(name), float) for name in names)]
+        if not known:
+            return None
+        ours, theirs, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
+        return ours, theirs, cut
+
+    @cached_property
+    def categories(self) -> dict[str, float]:
+        """Mean over seeds by category of question, where the benchmark has them; empty for a refused cell."""
+        details = [score.detail for score in self.own.valued] if self.value is not None else []
+        names = [name for name in (details[0] if details else {}) if name.startswith(CATEGORY)]
+        return {
+            name.removeprefix(CATEGORY): float(np.mean([float(detail[name]) for detail in details]))
+            for name in names
+            if all(name in detail for detail in details)
+        }
+
+    def numbers(self) -> dict[str, float | int | bool | None]:
+        """The cell's numbers under the names that they have in the CSV and the JSON, in that order."""
+        own, (lowest, highest), paper = self.own, self.bounds or (None, None), self.published
+        return {
+            "value": own.value, "low": self.low, "high": self.high, "n": own.n, "unscored": self.unscored,
+            "coverage": own.coverage, "lowest": lowest, "highest": highest, "delta": self.change.delta,
+            "delta_low": self.change.low, "delta_high": self.change.high, "p": self.change.p,
+            "p_holm": self.change.p_holm, "focus_delta": self.focus.delta, "focus_low": self.focus.low,
+            "focus_high": self.focus.high, "focus_p": self.focus.p, "focus_p_holm": self.focus.p_holm,
+            "best": self.best, "tied_with_best": self.tied, "seeds": len(own.values),
+            "published": paper.value if paper else None, "difference": paper.difference if paper else None,
+            "difference_low": paper.low if paper else None, "difference_high": paper.high if paper else None,
+        }  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison with the published value says of a cell that has a value; else empty."""
+        return self.published.verdict if self.published is not None and self.value is not None else ""
 
 
-def cell_of(results: Results, row: str, metric: str, min_coverage: float) -> tuple[CellSummary, Draws | None]:
-    """The cell without its comparisons, and its draws (``None`` when it must not be compared)."""
-    places = [cell for cell in results.run.cells if cell.row == row and cell.metric == metric]
-    scores = {
-        cell.seed: results.scores[row, metric, cell.seed]
-        for cell in places
-        if (row, metric, cell.seed) in results.scores
-    }
-    keys = [(cell.row, cell.metric, cell.seed) for cell in places]
-    notes = [results.missing[key] for key in keys if key in results.missing] + [s.note for s in scores.values()]
-    valued = {seed: score for seed, score in scores.items() if score.value is not None}
-    cell = CellSummary(
-        row, metric,
-        n=min((score.n for score in valued.values()), default=0),
-        unscored=sum(score.unscored for score in scores.values()),
-        coverage=share(list(scores.values())),
-        verdicts=sum(int(score.detail.get("verdicts", 0)) for score in scores.values()),
-        missing=sum(int(score.detail.get("verdicts_missing", 0)) for score in scores.values()),
-        seeds=len(valued),
-        bounds=_bounds(list(scores.values())),
-        notes=_unique(notes if places else ["not in this run"]),
-        lengths=_lengths(list(scores.values())),
-        injected=sum(int(score.detail.get("injection", 0)) for score in scores.values()),
-        categories=_categories(list(valued.values())),
-    )  # fmt: skip
-    if not valued:
-        return replace(cell, notes=cell.notes or ("no score, and the run does not say why",)), None
-    if len(valued) < len(places):
-        cell = replace(cell, notes=(*cell.notes, f"{len(valued)} of {len(places)} seeds"))
-    if cell.coverage is not None and cell.coverage < min_coverage:
-        return replace(cell, refused=True, bounds=None, categories={}), None
-    by_seed = {seed: score.value for seed, score in valued.items() if score.value is not None}
-    cell = replace(cell, by_seed=by_seed, value=float(np.mean(list(by_seed.values()))))
-    return _with_draws(cell, list(valued.values()), not results.run.row(row).baseline)
-
-
-def _with_draws(cell: CellSummary, scores: Sequence[Score], trained: bool) -> tuple[CellSummary, Draws | None]:
-    """With the score's own interval where there is one seed; ``spanned`` makes that of several."""
-    if len(scores) == 1:
-        cell = replace(cell, low=scores[0].low, high=scores[0].high)
-    if all(score.n == 0 for score in scores):  # measured once per seed, not asked of questions
-        return cell, None
-    if not all(score.replicates for score in scores):
-        note = "no interval: these scores carry no bootstrap replicates"
-        return cell if len(scores) == 1 else replace(cell, notes=(*cell.notes, note)), None
-    same_length(f"{cell.row}, {cell.metric}", [len(score.replicates) for score in scores])
-    values, grid = [score.value for score in scores], [score.replicates for score in scores]
-    return cell, Draws(np.array(values, dtype=float), np.array(grid), trained)
-
-
-def spanned(cell: CellSummary, draws: Draws | None, noise: SeedNoise | None) -> CellSummary:
-    """The cell with its interval over seeds and questions; one seed of an untrained model keeps its score's."""
-    if draws is None or (draws.seeds == 1 and (noise is None or not draws.trained)):
-        return cell
-    found = contrast(draws, None, cell.n, noise)
-    return replace(cell, low=found.low, high=found.high, pooled=noise is not None and draws.trained)
-
-
-def split(noise: SeedNoise | None, draws: Sequence[Draws], scores: Sequence[Score]) -> Split | None:
-    """Shares of the variance of a trained row's mean, for the trained rows of a column together; with one seed none."""
-    several = [each for each in draws if each.trained and each.seeds > 1]
-    if noise is None or not several:
-        return None
-    seeds = float(np.mean([each.seeds for each in several]))
-    rest = noise.rest / seeds
-    question = max(0.0, float(np.mean([each.centre.var(ddof=1) for each in several])) - rest)
-    whole = noise.seed / seeds + question + rest
-    if whole == 0:
-        return None
-    judge = _judge_noise(scores)
-    if judge is None:
-        return Split(noise.seed / seeds / whole, question / whole, rest / whole)
-    judge = min(rest, judge / seeds)
-    return Split(noise.seed / seeds / whole, question / whole, (rest - judge) / whole, judge / whole)
-
-
-def _judge_noise(scores: Sequence[Score]) -> float | None:
-    """Variance that the judge's noise gives to one seed's score; ``None`` where answers were judged once."""
-    found = []
-    for score in scores:
-        repeats, each = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
-        if isinstance(repeats, float) and isinstance(each, float) and score.n:
-            found.append(each / repeats / score.n)
-    return float(np.mean(found)) if found else None
+def scale(metric: Metric) -> tuple[float, float] | None:
+    """The ends of a metric's scale, as its unit has them (``%``, ``1-10``); ``None`` where it names none."""
+    if metric.unit == "%":
+        return 0.0, 100.0
+    ends = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
+    return (float(ends[1]), float(ends[2])) if ends else None
 
 
 def same_length(what: str, lengths: Sequence[int]) -> None:
@@ -201,47 +260,7 @@ def same_length(what: str, lengths: Sequence[int]) -> None:
         raise UserError(f"{what}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")
 
 
-def share(scores: Sequence[Score]) -> float | None:
+def scored_share(scores: Sequence[Score]) -> float | None:
     """Scored questions of all questions, 0..1, each by the share of its verdicts that its score uses."""
     asked = sum(score.n + score.unscored for score in scores)
     return sum(score.covered for score in scores) / asked if asked else None
-
-
-def _bounds(scores: Sequence[Score]) -> tuple[float, float] | None:
-    """Means over the seeds of the scores' own bounds; a seed without gaps has its value for both.
-
-    A seed that has no verdict at all has no value, but bounds: it could be anything.
-    """
-    if not any("lowest" in score.detail for score in scores):
-        return None
-    ends = [[score.detail.get(name, score.value) for score in scores] for name in _ENDS]
-    low, high = (float(np.mean([float(end) for end in each if end is not None])) for each in ends)
-    return low, high
-
-
-_ENDS = ("lowest", "highest")
-
-
-def _lengths(scores: Sequence[Score]) -> tuple[float, float, float] | None:
-    """Means over the seeds; ``None`` where nothing is compared with a baseline."""
-    names = ("mean_length", "baseline_length", "truncated")
-    known = [score.detail for score in scores if all(isinstance(score.detail.get(name), float) for name in names)]
-    if not known:
-        return None
-    ours, theirs, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
-    return ours, theirs, cut
-
-
-def _categories(scores: Sequence[Score]) -> dict[str, float]:
-    """Means over the seeds of what the benchmark says of each category, in its order."""
-    mark = "category:"
-    names = [name for name in (scores[0].detail if scores else {}) if name.startswith(mark)]
-    return {
-        name.removeprefix(mark): float(np.mean([float(score.detail[name]) for score in scores]))
-        for name in names
-        if all(name in score.detail for score in scores)
-    }
-
-
-def _unique(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for note in notes if note))

@@ -1,88 +1,132 @@
-"""A recipe's hyperparameters beside the paper's (its Table 4): used here, published, and searched.
+"""The hyperparameters that the paper states (its Table 4, section 5.1) beside those that a recipe trains with.
 
-Nothing is measured here; the values are those of the run's resolved recipe.
+Nothing is measured here. The same comparison tells whether a row of another table was trained as the paper says.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isclose
+from typing import Any, Final
 
 from harness.contracts.target import Target
-from reports.formats.markdown_csv import inert
-from reports.tables.legend import clean
-from reports.tables.view import CellView, ColumnView, RowView, TableView
-from reports.targets.table4 import ROW, SETTINGS
+from reports.tables.table import Table, TableCell, TableColumn, TableRow
+from reports.text import clean
 from results.published import Published, published_table
 from results.run.record import Run
+
+ROW: Final = "pad-ppd"
+"""The row whose settings are shown."""
+PAD: Final = frozenset({"pad-vpd", "pad-ppd"})
+SAMPLED: Final = PAD | {"dpo", "simpo", "pro"}
+"""Methods that the paper trains on the student's responses (section 5.1, appendix B.3)."""
 
 
 @dataclass(frozen=True)
 class Setting:
+    """One hyperparameter: how it is called, and where a resolved recipe has it."""
+
+    title: str
+    section: str
+    """``train`` or ``sampling``; empty: an option of the row's method."""
+    name: str
+    methods: frozenset[str] | None = None
+    """The methods for which the paper states it; ``None``: all."""
+
+    def read(self, recipe: Mapping[str, Any], row: str) -> Any:
+        """What a row is trained with, its own value before the recipe's; ``None`` where it has none."""
+        entry = recipe["methods"].get(row) or {}
+        if not self.section:
+            return entry.get(self.name)
+        own, shared = entry.get(self.section) or {}, recipe.get(self.section) or {}
+        return own.get(self.name, shared.get(self.name))
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "beta": Setting("beta", "", "beta", PAD),
+    "alpha": Setting("alpha", "", "alpha", PAD),
+    "learning_rate": Setting("learning rate", "train", "learning_rate", PAD),
+    "batch_size": Setting("batch size (prompts)", "train", "batch_size"),
+    "warmup_ratio": Setting("warm-up ratio", "train", "warmup_ratio"),
+    "epochs": Setting("epochs", "train", "epochs"),
+    "n": Setting("responses per prompt", "sampling", "n", SAMPLED),
+    "sampling_temperature": Setting("sampling temperature", "sampling", "temperature", SAMPLED),
+}
+"""By row of the paper's table (``results/published/table4.csv``)."""
+
+
+@dataclass(frozen=True)
+class SettingComparison:
     """One line: a hyperparameter here and in the paper."""
 
     name: str
-    title: str
     used: float | None
     """``None``: the recipe has no such row, so nothing is trained with it."""
-    published: tuple[tuple[str, Published], ...]
-    """Family (``any``: every one) and what the paper states for it; several where this run's family is none of them."""
+    published: Mapping[str, Published]
+    """Family (``any``: every one) to what the paper states; several where this run's family is none of them."""
 
     @property
     def same(self) -> bool | None:
         """Whether the run uses a published value; ``None`` where it has none."""
-        return None if self.used is None else any(self.used == each.value for _, each in self.published)
+        return None if self.used is None else any(self.used == paper.value for paper in self.published.values())
 
 
-def settings(run: Run) -> list[Setting]:
+def compare_settings(run: Run) -> list[SettingComparison]:
     """Every hyperparameter that the paper states, in its order."""
     paper = published_table("table4")
-    names = list(dict.fromkeys(row for _, row, _ in paper))
-    found = []
-    for name in names:
+    lines = []
+    for name in dict.fromkeys(row for _, row, _ in paper):
         stated = {family: number for (family, row, _), number in paper.items() if row == name}
         ours = {family: number for family, number in stated.items() if family in (run.family.name, "any")} or stated
-        title, value = SETTINGS[name]
-        used = value(run.recipe, ROW) if ROW in run.recipe["methods"] else None
-        found.append(Setting(name, title, used, tuple(ours.items())))
-    return found
+        used = SETTINGS[name].read(run.recipe, ROW) if ROW in run.recipe["methods"] else None
+        lines.append(SettingComparison(name, used, ours))
+    return lines
 
 
-def settings_view(target: Target, run: Run) -> TableView:
+def hyperparameter_table(target: Target, run: Run) -> Table:
     """The table, for every format."""
     notes: list[tuple[str, str]] = []
-    rows = []
-    for each in settings(run):
+    rows, records, data = [], [], []
+    for line in compare_settings(run):
         marks = []
-        for _, number in each.published:
+        for number in line.published.values():
             if number.note:
                 notes.append((chr(ord("a") + len(notes)), f"paper: {clean(number.note)}"))
                 marks.append(notes[-1][0])
+        several = len(line.published) > 1
         paper = ", ".join(
-            f"{number.value:g}" + (f" ({family})" if len(each.published) > 1 else "")
-            for family, number in each.published
+            f"{number.value:g}" + (f" ({family})" if several else "") for family, number in line.published.items()
         )
-        searched = [clean(number.protocol).removeprefix("searched: ") for _, number in each.published[:1]]
-        cells = (
-            CellView("n/a" if each.used is None else f"{each.used:g}"),
-            CellView(paper, marks=tuple(marks)),
-            CellView({True: "yes", False: "no", None: "-"}[each.same]),
-            CellView(searched[0]),
-        )
-        rows.append(RowView(each.title, False, cells))
+        searched = next(clean(number.protocol).removeprefix("searched: ") for number in line.published.values())
+        texts = (SETTINGS[line.name].title, "n/a" if line.used is None else f"{line.used:g}")
+        same = {True: "yes", False: "no", None: "-"}[line.same]
+        cells = [*map(TableCell, texts), TableCell(paper, marks=tuple(marks)), TableCell(same), TableCell(searched)]
+        rows.append(TableRow(tuple(cells)))
+        stated = [
+            {"family": family, "value": number.value, "searched": number.protocol, "note": number.note}
+            for family, number in line.published.items()
+        ]
+        data.append({"setting": line.name, "used": line.used, "same": line.same, "published": stated})
+        place = {"target": target.name, "run": run.name, "family": run.family.name, "setting": line.name}
+        records += [
+            {**place, "used": line.used, "published_family": one["family"], "published": one["value"],
+             "searched": one["searched"], "note": one["note"]}
+            for one in stated
+        ]  # fmt: skip
     caption = f"{target.title}, row {ROW}. Run {clean(run.name)}: {clean(run.family.teacher)} teaches "
-    titles = ("this run", "paper", "the same", "searched by the paper")
-    return TableView(
-        target.name, target.label, f"{caption}{clean(run.family.student)}.", clean(run.family.name),
-        tuple(ColumnView("", title, "") for title in titles), tuple(rows), legend(run), tuple(notes), head="Setting",
+    caption += f"{clean(run.family.student)}."
+    titles = (f"Setting ({clean(run.family.name)})", "this run", "paper", "the same", "searched by the paper")
+    whole = {"format": 1, "target": target.name, "title": f"{target.label}: {caption}", "run": {"name": run.name}}
+    return Table(
+        target.name, caption, tuple(TableColumn(title, numeric=False) for title in titles), tuple(rows),
+        _lines(run), tuple(notes), target.label, data={**whole, "rows": data, "lines": list(_lines(run))},
+        records=records,
     )  # fmt: skip
 
 
-def legend(run: Run) -> tuple[str, ...]:
-    """How to read it."""
+def _lines(run: Run) -> tuple[str, ...]:
     lines = [
         "Values that the run trains with, from its resolved recipe; the paper's from its Table 4, sections 4.1 and 5.1."
     ]
@@ -91,35 +135,35 @@ def legend(run: Run) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def settings_csv(target: Target, run: Run) -> str:
-    """One line per hyperparameter and published value."""
-    out = io.StringIO()
-    names = ("target", "run", "family", "setting", "used", "published_family", "published", "searched", "note")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for each in settings(run):
-        lines: Sequence[tuple[str, Published]] = each.published
-        for family, number in lines:
-            used = "" if each.used is None else repr(each.used)
-            texts = (run.name, run.family.name, number.protocol, number.note)
-            name, ours, searched, note = (inert(clean(text)) for text in texts)
-            writer.writerow((target.name, name, ours, each.name, used, family, repr(number.value), searched, note))
-    return out.getvalue()
+def other_settings(recipe: Mapping[str, Any], row: str, name: str, family: str) -> list[str]:
+    """What a row was trained with that the paper states otherwise: ``alpha 0 (the paper: 0.8)``.
 
+    Only what the paper states for a method is looked at: a learning rate, alpha and beta for PAD, how the student's
+    responses are sampled for the methods that learn from them; epochs, batch and warm-up for all.
 
-def settings_json(target: Target, view: TableView, run: Run) -> str:
-    """One object: the run, and every hyperparameter with what was used and what the paper states."""
-    rows = [
-        {
-            "setting": each.name,
-            "used": each.used,
-            "same": each.same,
-            "published": [
-                {"family": family, "value": number.value, "searched": number.protocol, "note": number.note}
-                for family, number in each.published
-            ],
-        }
-        for each in settings(run)
-    ]
-    whole = {"format": 1, "target": target.name, "title": view.title, "run": {"name": clean(run.name)}, "rows": rows}
-    return json.dumps({**whole, "legend": list(view.legend)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    Args:
+        recipe: resolved.
+        row: its id in the recipe.
+        name: what the published table calls it. ``pad-ppd-2x4`` says how many rounds and responses there are.
+        family: whose learning rate the paper states.
+    """
+    methods = recipe.get("methods") or {}
+    if row not in methods:
+        return []
+    entry, others = methods[row] or {}, []
+    method = entry.get("method") or row
+    by_name = re.search(r"-\d+x\d+$", name) is not None
+    for (of, key, _), number in published_table("table4").items():
+        setting = SETTINGS[key]
+        stated = setting.methods is None or method in setting.methods
+        if of not in (family, "any") or not stated or (by_name and key == "n"):
+            continue
+        used = setting.read(recipe, row)
+        if used is not None and not isclose(used, number.value):
+            others.append(f"{setting.title} {used:g} (the paper: {number.value:g})")
+    rounds = entry.get("rounds") or 1
+    if not by_name and rounds != 1:
+        others.append(f"rounds {rounds} (the paper: 1)")
+    if Setting("adapters", "train", "lora").read(recipe, row):
+        others.append("adapters (the paper: all weights)")
+    return others

@@ -15,7 +15,7 @@ from harness.contracts.benchmark import Card, Metric
 from harness.plural import counted
 from harness.prompts import ultrafeedback
 from harness.stats import FEW_QUESTIONS
-from reports.tables.paper_settings import other_settings
+from reports.tables.hyperparameters import other_settings
 from results.published import Published, in_paper, published_table
 from results.run.record import RowSpec, Run
 
@@ -37,7 +37,7 @@ _TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedComparison:
     """One published value, in the metric's unit, and what it says of ours."""
 
     value: float
@@ -68,7 +68,9 @@ def verdict(low: float, high: float, margin: float | None) -> str:
     return DIFFERS if low > 0 or high < 0 else INCONCLUSIVE
 
 
-def published_values(run: Run, table: str | None, metrics: Sequence[Metric]) -> dict[tuple[str, str], Beside]:
+def published_values(
+    run: Run, table: str | None, metrics: Sequence[Metric]
+) -> dict[tuple[str, str], PublishedComparison]:
     """By row and metric id: what the paper's table has for this family, and why it may not be compared with ours."""
     if table is None or not in_paper(table, run.family.name):
         return {}
@@ -84,16 +86,18 @@ def published_values(run: Run, table: str | None, metrics: Sequence[Metric]) -> 
             if metric.id == "cost.time":
                 found[row.id, metric.id] = _time(one, metric)
             else:
-                why, doubts = tuple(reasons(run, row, metric, one)), _settings(run, row, name)
-                found[row.id, metric.id] = Beside(one.value, one.protocol, one.source, one.note, why=why, doubts=doubts)
+                why, doubts = tuple(why_not_comparable(run, row, metric, one)), _settings(run, row, name)
+                found[row.id, metric.id] = PublishedComparison(
+                    one.value, one.protocol, one.source, one.note, why=why, doubts=doubts
+                )
     return found
 
 
-def _time(one: Published, metric: Metric) -> Beside:
+def _time(one: Published, metric: Metric) -> PublishedComparison:
     """The paper's GPU hours in the unit of our column (s or h), never compared: it does not say what they include."""
     value = one.value if metric.unit == "h" else one.value * 3600
     why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
-    return Beside(value, one.protocol, one.source, one.note, why=(why,), shown=f"{one.value:g} h (A800)")
+    return PublishedComparison(value, one.protocol, one.source, one.note, why=(why,), shown=f"{one.value:g} h (A800)")
 
 
 def paper_row(row: str, run: Run, names: set[str]) -> str:
@@ -111,29 +115,34 @@ def _settings(run: Run, row: RowSpec, name: str) -> tuple[str, ...]:
 
 
 def compared(
-    beside: Beside, value: float | None, ends: tuple[float | None, float | None], metric: Metric, n: int = FEW_QUESTIONS
-) -> Beside:
+    paper: PublishedComparison,
+    value: float | None,
+    ends: tuple[float | None, float | None],
+    metric: Metric,
+    n: int = FEW_QUESTIONS,
+    notes: Sequence[str] = (),
+) -> PublishedComparison:
     """With the difference to our value and its interval, unless there is a reason against it, or no value.
 
     An interval from few questions (``n``) is too narrow for a verdict, and a row that was trained otherwise cannot
-    agree: both are inconclusive, and ``doubts`` say why.
+    agree: both are inconclusive, and ``doubts`` say why. A score whose ``notes`` call it reconstructed is not compared.
     """
-    if beside.why or value is None:
-        return beside
-    difference = value - beside.value
-    low, high = ends
+    paper = replace(paper, why=(*paper.why, *reconstructed(notes)))
+    if paper.why or value is None:
+        return paper
+    difference, (low, high) = value - paper.value, ends
     if low is None or high is None:
-        return replace(beside, difference=difference, verdict=INCONCLUSIVE, doubts=(*beside.doubts, "no interval"))
-    low, high = low - beside.value, high - beside.value
-    found, doubts = verdict(low, high, metric.margin), beside.doubts
+        return replace(paper, difference=difference, verdict=INCONCLUSIVE, doubts=(*paper.doubts, "no interval"))
+    low, high = low - paper.value, high - paper.value
+    result, doubts = verdict(low, high, metric.margin), paper.doubts
     if n < FEW_QUESTIONS:
-        found, doubts = INCONCLUSIVE, (*doubts, f"only {counted(n, 'question')}: too few for a verdict")
-    elif doubts and found == AGREES:
-        found = INCONCLUSIVE
-    return replace(beside, difference=difference, low=low, high=high, verdict=found, doubts=doubts)
+        result, doubts = INCONCLUSIVE, (*doubts, f"only {counted(n, 'question')}: too few for a verdict")
+    elif doubts and result == AGREES:
+        result = INCONCLUSIVE
+    return replace(paper, difference=difference, low=low, high=high, verdict=result, doubts=doubts)
 
 
-def reasons(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
+def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
     """Why a cell of this run says nothing of the published number; what its score's notes say comes on top."""
     benchmark = metric.id.split(".")[0]
     card = next((card for card in run.cards if card.benchmark == benchmark), None)
@@ -161,39 +170,39 @@ def _other_training(run: Run, row: RowSpec) -> list[str]:
         return []
     prompts = _section(run.recipe, "prompts")
     source, count = prompts.get("source"), prompts.get("n")
-    said = [] if source == ultrafeedback.SOURCE.name else [f"other training prompts ({source})"]
+    reasons = [] if source == ultrafeedback.SOURCE.name else [f"other training prompts ({source})"]
     if isinstance(count, int) and count < PROMPTS:
-        said.append(f"trained on {count:,} prompts, the paper on about 60,000")
+        reasons.append(f"trained on {count:,} prompts, the paper on about 60,000")
     if _section(run.recipe, "reward").get("shuffle"):
-        said.append("a control: rewards dealt out at random")
-    return said
+        reasons.append("a control: rewards shuffled among the responses")
+    return reasons
 
 
 def _other_judging(run: Run, benchmark: str, card: Card | None, one: Published) -> list[str]:
-    said = []
+    reasons: list[str] = []
     if card is None or card.parameters.get("questions") != "official":
-        said.append("other questions")
-    said += [] if card is None else _other_protocol(card, one)
+        reasons.append("other questions")
+    reasons += [] if card is None else _other_protocol(card, one)
     if card is not None and any("head-to-head" in line for line in card.deviations):
-        said.append("another baseline")
+        reasons.append("another baseline")
     theirs, ours = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
     if theirs is not None and not same_judge(ours, theirs):
-        said.append(f"another judge ({ours}, the paper's is {theirs})")
-    return said
+        reasons.append(f"another judge ({ours}, the paper's is {theirs})")
+    return reasons
 
 
 def _other_protocol(card: Card, one: Published) -> list[str]:
     """What the benchmark's options make of the number, where the paper's is another."""
     options = card.parameters
-    said = []
+    reasons: list[str] = []
     limit, asked = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
     if isinstance(limit, int) and (asked is None or limit < int(asked[1].replace(",", ""))):
-        said.append(f"only {counted(limit, 'question')}")
+        reasons.append(f"only {counted(limit, 'question')}")
     if options.get("style_control"):
-        said.append("style-controlled, the paper's is the plain win rate")
+        reasons.append("style-controlled, the paper's is the plain win rate")
     if options.get("scorer", SCORER) != SCORER:
-        said.append(f"scorer {options['scorer']}, the paper's is {SCORER}")
-    return said
+        reasons.append(f"scorer {options['scorer']}, the paper's is {SCORER}")
+    return reasons
 
 
 def judge_of(protocol: str) -> str | None:

@@ -2,15 +2,14 @@
 
 Three families of tests per column, each with Holm's correction of its own: every trained row against the reference,
 the target's focus row against every other trained row, and every trained row against the best one. All are paired:
-``stats.contrast`` on the same resamples of the same questions. Pure functions; a cell's own numbers are made in
+``stats.contrast`` on the same resamples of the same questions. Pure functions; a row's own numbers are made in
 ``reports/tables/cell.py``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from harness.contracts.benchmark import Metric
@@ -18,16 +17,24 @@ from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.plural import counted
 from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
-from harness.types import Score
-from reports.tables.cell import ALPHA, CellSummary, Comparison, Split, cell_of, same_length, spanned, split
-from reports.tables.published import Beside, compared, published_values, reconstructed
+from reports.tables.cell import (
+    ALPHA,
+    NOT_COMPARED,
+    CellSummary,
+    Comparison,
+    SeedScores,
+    same_length,
+    scale,
+    seed_scores,
+)
+from reports.tables.published import PublishedComparison, compared, published_values
+from reports.tables.variance import VarianceShares, variance_shares
 from results.run.record import RowSpec
 from results.run.results import Results
 
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
 _T = TypeVar("_T")
-Cells = Mapping[str, CellSummary]
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class ColumnSummary:
 
     metric: Metric
     detectable: float | None
-    """Smallest true change that 80% of such runs would find in every row (5% test, before Holm); ``None``: unknown."""
+    """Minimum detectable effect (80% power, alpha 0.05, before Holm) in the row with the largest error; ``None``: not
+    known, or more than the metric's whole scale."""
     comparisons: int
     """Tests against the reference row: a family of Holm's correction."""
     best: tuple[str, ...]
@@ -46,8 +54,8 @@ class ColumnSummary:
     """Tests of the focus row against the other trained rows: another family."""
     best_comparisons: int = 0
     """Tests against the best trained row: the third family."""
-    split: Split | None = None
-    """Where the variance of a trained row's value comes from, over the trained rows together."""
+    shares: VarianceShares | None = None
+    """Of the trained rows together."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Summary:
 
     def title(self, row: str) -> str:
         """A row's title; the id itself where the run does not have that row."""
-        return next((each.title for each in self.rows if each.id == row), row)
+        return next((spec.title for spec in self.rows if spec.id == row), row)
 
 
 def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERAGE) -> Summary:
@@ -79,23 +87,23 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
-    beside = published_values(run, target.published, metrics)
+    papers = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
     for metric in metrics:
-        column, filled = _column(results, target, rows, metric, min_coverage)
-        columns.append(column)
-        for row, cell in filled.items():
-            cells[row, metric.id] = _beside(_in_range(cell, metric), beside.get((row, metric.id)), metric)
+        scores = {row.id: seed_scores(results, row, metric, min_coverage) for row in rows}
+        column = _Column(metric, scores, target)
+        columns.append(column.summary())
+        cells |= {(row.id, metric.id): column.cell(row.id, papers.get((row.id, metric.id))) for row in rows}
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), _steps(results))
 
 
 def _steps(results: Results) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for (row, _), one in results.trained.items():
-        if one.curve:
-            found[row] = min(len(one.curve), found.get(row, len(one.curve)))
-    return found
+    steps: dict[str, int] = {}
+    for (row, _), training in results.trained.items():
+        if training.curve:
+            steps[row] = min(len(training.curve), steps.get(row, len(training.curve)))
+    return steps
 
 
 def _in_order(have: Mapping[str, _T], wanted: Sequence[str], more: bool) -> list[_T]:
@@ -103,148 +111,112 @@ def _in_order(have: Mapping[str, _T], wanted: Sequence[str], more: bool) -> list
     return first + [item for name, item in have.items() if more and name not in wanted]
 
 
-def _column(
-    results: Results, target: Target, rows: Sequence[RowSpec], metric: Metric, min_coverage: float
-) -> tuple[ColumnSummary, dict[str, CellSummary]]:
-    cells: dict[str, CellSummary] = {}
-    draws: dict[str, Draws] = {}
-    for row in rows:
-        cells[row.id], found = cell_of(results, row.id, metric.id, min_coverage)
-        if found is not None:
-            draws[row.id] = found
-    same_length(metric.id, [each.grid.shape[1] for each in draws.values()])
-    trained = [row.id for row in rows if not row.baseline]
-    noise = seed_noise(list(draws.values()))
-    cells = {name: spanned(cell, draws.get(name), noise) for name, cell in cells.items()}
-    changes = _against(target.reference, trained, cells, draws, noise)
-    tests = _tested(changes, cells, target.reference)
-    for name in trained:  # without replicates a change is still a change, only untested
-        cells[name] = replace(cells[name], delta=_delta(cells, name, target.reference))
-    for name, test in tests.items():
-        low, high = test.low, test.high
-        cells[name] = replace(cells[name], delta_low=low, delta_high=high, p=test.p, p_holm=test.p_holm)
-    focus = _focus(target.focus, trained, cells, draws, noise)
-    for name, test in focus.items():
-        cells[name] = replace(cells[name], focus=test)
-    best = () if metric.measured else _best(cells, trained, metric.digits)
-    below = _below_best(trained, cells, draws, noise)
-    for name, test in below.items():
-        cells[name] = replace(cells[name], tied=name not in best and test.p is not None and not test.significant)
-    replicates = max((each.grid.shape[1] for each in draws.values()), default=0)
-    column = ColumnSummary(
-        metric, _detectable(changes, tests), _count(tests), best, _warnings(cells, tests, changes, replicates),
-        _count(focus), _count(below), split(noise, list(draws.values()), _scores(results, trained, metric)),
-    )  # fmt: skip
-    return column, cells
+class _Column:
+    """One metric: the draws of all its rows, and the three families of tests between them."""
 
+    def __init__(self, metric: Metric, scores: Mapping[str, SeedScores], target: Target) -> None:
+        self.metric, self.scores = metric, scores
+        self.draws: dict[str, Draws] = {name: own.draws for name, own in scores.items() if own.draws is not None}
+        same_length(metric.id, [draws.grid.shape[1] for draws in self.draws.values()])
+        self.trained = [name for name, own in scores.items() if not own.row.baseline]
+        self.noise: SeedNoise | None = seed_noise(list(self.draws.values()))
+        self.reference = target.reference
+        self.changes = self._against(target.reference)
+        self.tests = self._tested(self.changes, target.reference)
+        focus = target.focus if target.focus in self.trained else None
+        self.focus = self._tested(self._against(focus), focus) if focus is not None else {}
+        values = {name: own.value for name in self.trained if (own := scores[name]).value is not None}
+        printed = {name: round(value, metric.digits) for name, value in values.items() if value is not None}
+        most = max(printed.values(), default=None)
+        several = len(printed) > 1 and not metric.measured
+        self.best = tuple(name for name, value in printed.items() if several and value == most)
+        drawn = {name: value for name, value in values.items() if name in self.draws and value is not None}
+        top = max(drawn, key=lambda name: drawn[name]) if drawn else None
+        self.below_best = self._tested(self._against(top), top) if top is not None else {}
 
-def _scores(results: Results, rows: Sequence[str], metric: Metric) -> list[Score]:
-    return [score for (row, name, _), score in results.scores.items() if row in rows and name == metric.id]
+    def _against(self, other: str) -> dict[str, Estimate]:
+        """Each trained row minus the other one, paired; rows without draws are left out."""
+        if other not in self.draws:
+            return {}
+        return {
+            name: contrast(
+                self.draws[name], self.draws[other], min(self.scores[name].n, self.scores[other].n), self.noise
+            )
+            for name in self.trained
+            if name in self.draws and name != other
+        }
 
+    def _tested(self, changes: Mapping[str, Estimate], other: str) -> dict[str, Comparison]:
+        """The changes as one family of tests. From few questions none is tested."""
+        fewest = {name: min(self.scores[name].n, self.scores[other].n) for name in changes}
+        raw = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
+        adjusted = holm(raw)
+        return {
+            name: Comparison(change.value, change.low, change.high, raw.get(name), adjusted.get(name))
+            for name, change in changes.items()
+        }
 
-def _against(
-    other: str, names: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
-) -> dict[str, Estimate]:
-    """Each row minus the other one, paired; rows without draws are left out."""
-    if other not in draws:
-        return {}
-    return {
-        name: contrast(draws[name], draws[other], min(cells[name].n, cells[other].n), noise)
-        for name in names
-        if name in draws and name != other
-    }
+    def cell(self, name: str, paper: PublishedComparison | None) -> CellSummary:
+        """One row's cell, composed once from its own numbers, the tests and the published value."""
+        own, below = self.scores[name], self.below_best.get(name, NOT_COMPARED)
+        low, high = own.interval(self.noise)
+        if paper is not None:
+            paper = compared(paper, own.value, (low, high), self.metric, own.n, own.notes)
+        tied = name not in self.best and below.p is not None and not below.significant
+        change, focus = self._change(name), self._focus(name)
+        return CellSummary(own, low, high, own.pooled(self.noise), name in self.best, tied, change, focus, paper)
 
+    def _change(self, name: str) -> Comparison:
+        """Without replicates a change is still a change, only untested."""
+        if name in self.tests or name not in self.trained or self.reference not in self.scores:
+            return self.tests.get(name, NOT_COMPARED)
+        value, base = self.scores[name].value, self.scores[self.reference].value
+        known = value is not None and base is not None and name != self.reference
+        return Comparison(value - base) if known and value is not None and base is not None else NOT_COMPARED
 
-def _tested(changes: Mapping[str, Estimate], cells: Cells, other: str) -> dict[str, Comparison]:
-    """The changes as one family of tests. From few questions none is tested."""
-    raw = {name: each.p for name, each in changes.items() if min(cells[name].n, cells[other].n) >= FEW_QUESTIONS}
-    adjusted = holm(raw)
-    return {
-        name: Comparison(each.value, each.low, each.high, raw.get(name), adjusted.get(name))
-        for name, each in changes.items()
-    }
+    def _focus(self, name: str) -> Comparison:
+        """The focus row minus this one: the test is of this one minus the focus row, so its ends change places."""
+        test = self.focus.get(name, NOT_COMPARED)
+        if test.delta is None or test.low is None or test.high is None:
+            return NOT_COMPARED
+        return Comparison(-test.delta, -test.high, -test.low, test.p, test.p_holm)
 
+    def summary(self) -> ColumnSummary:
+        """What holds for the whole column."""
+        scores = [score for name in self.trained for score in self.scores[name].scores.values()]
+        shares = variance_shares(self.noise, list(self.draws.values()), scores)
+        return ColumnSummary(
+            self.metric, self._detectable(), _count(self.tests), self.best, self._warnings(), _count(self.focus),
+            _count(self.below_best), shares,
+        )  # fmt: skip
 
-def _focus(
-    focus: str | None, trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
-) -> dict[str, Comparison]:
-    """The focus row minus every other trained row."""
-    if focus is None or focus not in trained:
-        return {}
-    tests = _tested(_against(focus, trained, cells, draws, noise), cells, focus)
-    return {name: replace(test, delta=-test.delta, low=-test.high, high=-test.low) for name, test in tests.items()}
+    def _detectable(self) -> float | None:
+        tested = [each for name, each in self.changes.items() if self.tests[name].p is not None and each.error > 0]
+        effect = max((detectable(each.error, each.freedom) for each in tested), default=None)
+        ends = scale(self.metric)
+        # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing
+        return None if effect is None or (ends is not None and effect > ends[1] - ends[0]) else effect
 
-
-def _below_best(
-    trained: Sequence[str], cells: Cells, draws: Mapping[str, Draws], noise: SeedNoise | None
-) -> dict[str, Comparison]:
-    """Every trained row against the one with the highest value."""
-    values = {name: value for name in trained if name in draws and (value := cells[name].value) is not None}
-    if not values:
-        return {}
-    top = max(values, key=lambda name: values[name])
-    return _tested(_against(top, trained, cells, draws, noise), cells, top)
-
-
-def _beside(cell: CellSummary, beside: Beside | None, metric: Metric) -> CellSummary:
-    if beside is None:
-        return cell
-    beside = replace(beside, why=(*beside.why, *reconstructed(cell.notes)))
-    return replace(cell, beside=compared(beside, cell.value, (cell.low, cell.high), metric, cell.n))
-
-
-def scale(metric: Metric) -> tuple[float, float] | None:
-    """The ends of a metric's scale, as its unit has them (``%``, ``1-10``); ``None`` where it names none."""
-    if metric.unit == "%":
-        return 0.0, 100.0
-    ends = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
-    return (float(ends[1]), float(ends[2])) if ends else None
-
-
-def _in_range(cell: CellSummary, metric: Metric) -> CellSummary:
-    """An interval ends where its scale does: with two seeds Student's t reaches far beyond."""
-    ends = scale(metric)
-    if ends is None or cell.low is None or cell.high is None:
-        return cell
-    return replace(cell, low=max(cell.low, ends[0]), high=min(cell.high, ends[1]))
-
-
-def _detectable(changes: Mapping[str, Estimate], tests: Mapping[str, Comparison]) -> float | None:
-    """Of the row with the largest error; ``None`` where nothing is tested."""
-    tested = [each for name, each in changes.items() if tests[name].p is not None and each.error > 0]
-    return max((detectable(each.error, each.freedom) for each in tested), default=None)
+    def _warnings(self) -> tuple[str, ...]:
+        warnings = []
+        # n = 0: measured, not asked of questions
+        counts = [own.n for own in self.scores.values() if own.value is not None and own.n]
+        if counts and min(counts) < FEW_QUESTIONS:
+            warnings.append(
+                f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not "
+                "tested"
+            )
+        replicates = max((draws.grid.shape[1] for draws in self.draws.values()), default=0)
+        tested = [name for name, test in self.tests.items() if test.p is not None]
+        by_bootstrap = [name for name in tested if self.changes[name].freedom == float("inf")]
+        # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
+        if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
+            warnings.append(
+                f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
+                "significant"
+            )
+        return tuple(warnings)
 
 
 def _count(tests: Mapping[str, Comparison]) -> int:
     return sum(test.p is not None for test in tests.values())
-
-
-def _delta(cells: Cells, row: str, reference: str) -> float | None:
-    value = cells[row].value
-    base = cells[reference].value if reference in cells and reference != row else None
-    return None if value is None or base is None else value - base
-
-
-def _best(cells: Cells, trained: Sequence[str], digits: int) -> tuple[str, ...]:
-    printed = {row: round(value, digits) for row in trained if (value := cells[row].value) is not None}
-    return tuple(row for row, value in printed.items() if len(printed) > 1 and value == max(printed.values()))
-
-
-def _warnings(
-    cells: Cells, tests: Mapping[str, Comparison], changes: Mapping[str, Estimate], replicates: int
-) -> tuple[str, ...]:
-    warnings = []
-    counts = [cell.n for cell in cells.values() if cell.value is not None and cell.n]  # 0: measured, not asked
-    if counts and min(counts) < FEW_QUESTIONS:
-        warnings.append(
-            f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not tested"
-        )
-    tested = [name for name, test in tests.items() if test.p is not None]
-    by_bootstrap = [name for name in tested if changes[name].freedom == float("inf")]
-    # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
-    if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
-        warnings.append(
-            f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
-            "significant"
-        )
-    return tuple(warnings)

@@ -23,5 +23,5 @@ TARGET = Target(
         )
         for rounds, n in GRID
     },
-    measured=True,
+    layout="costs",
 )

@@ -21,6 +21,10 @@ from harness.types import Score
 from results.store.locks import write_atomic
 
 FORMAT = 1
+MAIN_TARGET = "table1"
+"""Which target of a run is meant where none is named."""
+BY_RULE = "by rule"
+"""The judge of a benchmark that no model judges."""
 _SHOWN = 5  # mistakes in one message
 _STRICT = ConfigDict(extra="forbid")
 
@@ -111,6 +115,25 @@ def place(folder: Path, target: str) -> Path:
 def described(folder: Path) -> list[str]:
     """The targets whose runs lie under the folder of a recipe, by name."""
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
+
+
+def run_folder(folder: Path, target: str | None = None) -> Path:
+    """The folder with ``run.json``: ``folder`` itself, or that of the one target that is meant.
+
+    Raises UserError where there is no run, or several of which none is named and none is the main one.
+    """
+    if target is not None:
+        return folder if folder.name == target and (folder / "run.json").is_file() else place(folder, target)
+    if (folder / "run.json").is_file():
+        return folder
+    targets = described(folder)
+    if MAIN_TARGET in targets or len(targets) == 1:
+        return place(folder, MAIN_TARGET if MAIN_TARGET in targets else targets[0])
+    if targets:
+        raise UserError(f"{folder} has several targets, name one of them: {', '.join(targets)}.")
+    known = sorted({path.parent.parent.name for path in folder.parent.glob("*/*/run.json")})
+    others = f" The runs beside it: {', '.join(known)}." if known else ""
+    raise UserError(f"{folder / 'run.json'} is not there: run the recipe first (distilbench run).{others}")
 
 
 def shared(runs: Path, here: Path) -> dict[str, int]:

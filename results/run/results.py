@@ -1,8 +1,9 @@
 """A run with its scores: what every table and figure is made from.
 
-results = load_results(Path("runs/pocket"), ArtifactStore(Path("runs/store")))
-results.frame()                                 # one line per row, metric and seed
+results = load_results(Path("runs/pocket"))          # its main table; or load_results(..., target="table2")
+results.frame()                                      # one line per row, metric and seed
 results.scores["pad-ppd", "gsm8k.acc", 0].value
+results.sources["pad-ppd", "gsm8k.acc", 0].judgments # the artifact with the judge's replies behind it
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 from harness.contracts.stage import Store
 from harness.errors import UserError
 from harness.types import Score
-from results.run.record import Cell, Run, read_run, read_scores
-from results.run.training import Training, trainings
+from results.run.lineage import Lineage, ScoreSource, Training, trainings
+from results.run.record import Cell, Run, read_run, read_scores, run_folder
+from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,10 @@ class Results:
     """Why there is no score here: ``needs a shared vocabulary``, ``not run yet``."""
     trained: Mapping[tuple[str, int], Training] = field(default_factory=dict)
     """By row and seed: what training the student took, and its curves; no entry for an untrained row."""
+    sources: Mapping[Place, ScoreSource] = field(default_factory=dict)
+    """What each score was made from."""
+    newest: float = 0.0
+    """When the newest of the scores was written (seconds since 1970); 0: not from a store."""
 
     def frame(self) -> pd.DataFrame:
         """Tidy: one line per row, metric and seed; ``value`` in the metric's unit, ``coverage`` 0..1, missing as NaN.
@@ -49,22 +55,28 @@ class Results:
         return pd.DataFrame(lines, columns=names)
 
     def _line(self, cell: Cell) -> dict[str, object]:
-        place = (cell.row, cell.metric, cell.seed)
         spec = self.run.row(cell.row)
         line: dict[str, object] = {"row": cell.row, "title": spec.title, "baseline": spec.baseline}
         line |= {"metric": cell.metric, "seed": cell.seed}
-        score = self.scores.get(place)
+        score = self.scores.get((cell.row, cell.metric, cell.seed))
         if score is None:
-            return line | {"n": 0, "unscored": 0, "note": self.missing.get(place, "")}
+            return line | {"n": 0, "unscored": 0, "note": self.missing.get((cell.row, cell.metric, cell.seed), "")}
         asked = score.n + score.unscored
         line |= {"value": score.value, "low": score.low, "high": score.high, "n": score.n, "unscored": score.unscored}
         return line | {"coverage": score.covered / asked if asked else None, "note": score.note}
 
 
-def load_results(run_dir: Path, store: Store) -> Results:
-    """``join`` for the run that ``run_dir/run.json`` describes."""
-    path = run_dir / "run.json"
-    return join(read_run(path), store, path)
+def load_results(folder: Path, store: Store | None = None, target: str | None = None) -> Results:
+    """``join`` for a run that was made before.
+
+    Args:
+        folder: of one target (``runs/pocket/table1``), or of a run (``runs/pocket``): then ``target`` says which of its
+            targets; by default the main table, or the only target that there is.
+        store: by default the one beside the run, ``runs/store``.
+    """
+    place = run_folder(folder, target)
+    path = place / "run.json"
+    return join(read_run(path), store or ArtifactStore(place.parent.parent / "store"), path)
 
 
 def join(run: Run, store: Store, path: Path) -> Results:
@@ -73,17 +85,20 @@ def join(run: Run, store: Store, path: Path) -> Results:
     In an unfinished run a score that is not in the store is ``missing`` ("not run yet"); in a finished one it is a
     UserError, as is an entrant or metric that the artifact does not have.
     """
-    read: dict[str, dict[str, dict[str, Score]] | None] = {}
+    lineage = Lineage(store)
+    artifacts = {
+        key: _artifact(store, key)
+        for key in dict.fromkeys(cell.score for cell in run.cells if cell.unavailable is None)
+    }
     scores: dict[Place, Score] = {}
     missing: dict[Place, str] = {}
+    sources: dict[Place, ScoreSource] = {}
     for cell in run.cells:
         place = (cell.row, cell.metric, cell.seed)
         if cell.unavailable is not None:
             missing[place] = cell.unavailable
             continue
-        if cell.score not in read:
-            read[cell.score] = _artifact(store, cell.score)
-        artifact = read[cell.score]
+        artifact = artifacts[cell.score]
         if artifact is None and run.finished:
             raise UserError(
                 f"{path} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
@@ -91,9 +106,13 @@ def join(run: Run, store: Store, path: Path) -> Results:
             )
         if artifact is None:
             missing[place] = "not run yet"
-        else:
-            scores[place] = _pick(artifact, cell)
-    return Results(run, scores, missing, trainings(run, store))
+            continue
+        scores[place] = _pick(artifact, cell)
+        source = lineage.source(cell.score, cell.entrant)
+        if source is not None:
+            sources[place] = source
+    newest = max((_written(store, key) for key, artifact in artifacts.items() if artifact), default=0.0)
+    return Results(run, scores, missing, trainings(sources, lineage), sources, newest)
 
 
 def _artifact(store: Store, key: str) -> dict[str, dict[str, Score]] | None:
@@ -103,6 +122,10 @@ def _artifact(store: Store, key: str) -> dict[str, dict[str, Score]] | None:
         return None
     entrants = read_scores(folder / "scores.json")
     return {entrant: {score.metric: score for score in scores} for entrant, scores in entrants.items()}
+
+
+def _written(store: Store, key: str) -> float:
+    return (store.path("score", key) / "scores.json").stat().st_mtime
 
 
 def _pick(artifact: Mapping[str, Mapping[str, Score]], cell: Cell) -> Score:

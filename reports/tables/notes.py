@@ -1,0 +1,209 @@
+"""The lines under a table of scores: ``short_lines`` (printed with the footnotes at most eight where nothing is
+missing), and ``detail_lines`` for ``--notes``, the page and the JSON. The same words in every format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.contracts.benchmark import Card, Metric
+from harness.plural import counted
+from harness.stats import FEW_QUESTIONS
+from reports.tables.cell import CellSummary, scale
+from reports.tables.summary import MIN_COVERAGE, ColumnSummary, Summary
+from reports.text import clean
+from results.published import PAPER
+from results.run.record import BY_RULE, Run
+
+FEW_STEPS = 5
+"""Optimiser steps below which a table says how few they are."""
+
+
+def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
+    """How to read a cell, seeds, questions and judges, and what the numbers must not be taken for."""
+    lines = []
+    if not run.finished:
+        lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
+    lines.append(_reading(summary, run))
+    lines += _few_steps(summary)
+    if benchmarks := _benchmarks(summary):
+        lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
+    absent = [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
+    if last := " ".join([*_paper(summary, run), *absent]):
+        lines.append(last)
+    return (*lines, *summary.target.notes, *(clean(note) for note in run.notes))
+
+
+def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
+    """The other tests, what could have been detected, where variance comes from, protocols, verdicts on the paper."""
+    lines = [*_other_tests(summary), *_power(summary, run)]
+    cards = {card.benchmark: card for card in run.cards}
+    for benchmark, columns in _benchmarks(summary).items():
+        cells = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
+        judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
+        line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}"
+        papers = [row[0].published.protocol for row in cells if row[0].published is not None]
+        lines.append(line + (f" Paper: {clean(papers[0])}." if papers else ""))
+    return (*lines, *_verdicts(summary))
+
+
+def _reading(summary: Summary, run: Run) -> str:
+    """What the parts of a cell are, what its interval is over, and its one sign."""
+    reference = clean(summary.title(summary.target.reference))
+    changed = any(cell.change.delta is not None for cell in summary.cells.values())
+    seeds = ", ".join(str(seed) for seed in run.seeds)
+    over = f"questions, seed {seeds} only" if len(run.seeds) == 1 else f"questions and seeds {seeds}"
+    ends = {column.metric.id: scale(column.metric) or () for column in summary.columns}
+    clipped = any({cell.low, cell.high} & set(ends[metric]) for (_, metric), cell in summary.cells.items())
+    parts = f"Value{f' (change from {reference})' if changed else ''} [95% interval over {over}"
+    parts += ", clipped to the scale]" if clipped else "]"
+    parts += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
+    if tests := max((column.comparisons for column in summary.columns), default=0):
+        test = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
+        parts += (
+            f" *: significantly different from {reference} ({test}, p < 0.05 after Holm over "
+            f"{counted(tests, 'row')}); no mark: no significant difference."
+        )
+    if summary.target.lengths or run.recipe.get("baseline"):
+        parts += " chars: mean answer length; cut: share of answers that ended at the token limit."
+    if summary.min_coverage < MIN_COVERAGE and any(cell.bounds is not None for cell in summary.cells.values()):
+        parts += " could be: the value if each missing verdict were the worst, and the best."
+    return parts
+
+
+def _few_steps(summary: Summary) -> list[str]:
+    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
+    if not few:
+        return []
+    counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
+    names = ", ".join(clean(summary.title(row)) for row in few)
+    steps = "step" if counts == "1" else "steps"
+    return [f"Only {counts} optimiser {steps} ({names}): too few for the options of a loss to matter."]
+
+
+def _benchmarks(summary: Summary) -> dict[str, list[ColumnSummary]]:
+    """Benchmark to its columns; measured columns (training time) have none."""
+    groups: dict[str, list[ColumnSummary]] = {}
+    for column in summary.columns:
+        if not column.metric.measured:
+            groups.setdefault(column.metric.id.partition(".")[0], []).append(column)
+    return groups
+
+
+def _questions(summary: Summary, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
+    """How many questions each benchmark has, and how many of them have no verdict."""
+    parts, total = [], 0
+    for columns in benchmarks.values():
+        # metrics of one benchmark share its judgments: count each model's questions once
+        cells = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
+        counts = sorted({cell.own.n for row in cells for cell in row if cell.own.values})
+        n = "none" if not counts else f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+        unscored = _once(cells, lambda cell: cell.unscored)
+        total += unscored
+        gaps = [f"{unscored:,} unscored"] if unscored else []
+        if missing := _once(cells, lambda cell: cell.total("verdicts_missing")):
+            asked = _once(cells, lambda cell: cell.total("verdicts"))
+            gaps.append(f"{missing:,} of {counted(asked, 'verdict')} missing")
+        if injected := _once(cells, lambda cell: cell.total("injection")):
+            gaps.append(f"{counted(injected, 'answer')} with text directed at a judge")
+        in_part = f" ({', '.join(gaps)})" if gaps else ""
+        parts.append(f"{clean(columns[0].metric.group)} {n}{in_part}")
+    return f"Questions: {', '.join(parts)}; {total:,} unscored."
+
+
+def _once(cells: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:
+    """A count summed over rows, where the columns of a row count the same things."""
+    return sum(max(count(cell) for cell in row) for row in cells)
+
+
+def _judges(run: Run, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
+    """Who judged, and which benchmarks do not follow the official protocol."""
+    groups = {name: clean(columns[0].metric.group) for name, columns in benchmarks.items()}
+    judges = {name: clean(run.judges.get(name, "not stated")) for name in groups}
+    most = max(dict.fromkeys(judges.values()), key=list(judges.values()).count)
+    others = [f"{groups[name]}: {judge}" for name, judge in judges.items() if judge != most]
+    line = f"Judge: {'; '.join([most, *others])}."
+    differ = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
+    if differ:
+        which = "" if len(differ) == len(groups) else f" in {', '.join(differ)}"
+        line += f" Not the official protocol{which} (--notes says how)."
+    return line
+
+
+def _paper(summary: Summary, run: Run) -> list[str]:
+    """How the published values are compared; or, in one line, why they are not."""
+    target = summary.target
+    known = [cell.published for cell in summary.cells.values() if cell.published is not None]
+    if target.published and not known:
+        judges = ", ".join(sorted({clean(judge) for judge in run.judges.values()} - {BY_RULE}))
+        models = f"{clean(run.family.teacher)} and {clean(run.family.student)}"
+        return [f"Not comparable with the paper's {target.label}: models {models}, judge {judges or BY_RULE}."]
+    if not known:
+        return []
+    compared = any(paper.difference is not None for paper in known)
+    below = "; below it ours minus the paper's, and the verdict (--notes says how)" if compared else ""
+    return [f"paper: the value in {PAPER}, {known[0].source.split(', ', 1)[1]}{below}."]
+
+
+def _other_tests(summary: Summary) -> list[str]:
+    """What the signs beside * mean, and the family of tests behind each."""
+    lines = []
+    others = max((column.focus_comparisons for column in summary.columns), default=0)
+    if others and summary.target.focus is not None:
+        focus = clean(summary.title(summary.target.focus))
+        lines.append(
+            f"†: {focus} is significantly better than this row; ‡: worse (Holm over the "
+            f"{counted(others, 'comparison')} of {focus} with other trained rows of a column)."
+        )
+    if any(cell.tied for cell in summary.cells.values()):
+        best = max(column.best_comparisons for column in summary.columns)
+        lines.append(
+            f"≈: not significantly different from the best row of its column (Holm over {counted(best, 'comparison')})."
+        )
+    return lines
+
+
+def _power(summary: Summary, run: Run) -> list[str]:
+    lines = []
+    if len(run.seeds) > 1:
+        lines.append("The seeds' variance is pooled over the trained rows of a column.")
+    else:
+        lines.append("With one seed, intervals and tests are over questions only: another seed may differ by more.")
+    if any(column.detectable is not None for column in summary.columns):
+        only = "; of this seed's students only" if len(run.seeds) == 1 else ""
+        lines.append(f"Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm{only}).")
+    shares = [column.shares for column in summary.columns if column.shares is not None]
+    if shares:
+        judged = any(share.judge is not None for share in shares)
+        last = "answers drawn anew / the judge's noise" if judged else "answers drawn anew with the judge's noise"
+        lines.append(f"Variance: shares of the variance of a trained row's value: training seeds / questions / {last}.")
+    return lines
+
+
+def _protocol(card: Card | None) -> str:
+    if card is None:
+        return "."
+    prompt = "" if card.prompt_hash in ("", "none") else f", prompt {clean(card.prompt_hash)}"
+    deviations = "; ".join(clean(one).rstrip(".") for one in card.deviations)
+    differs = f" Differs from the official protocol: {deviations}." if deviations else ""
+    return f"; protocol {clean(card.version)}{prompt}.{differs}"
+
+
+def _verdicts(summary: Summary) -> list[str]:
+    """What agrees, differs and inconclusive mean, where a value is compared with the paper's."""
+    papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
+    if not any(paper.difference is not None for paper in papers):
+        return []
+    margins = {column.metric: column.metric.margin for column in summary.columns}
+    stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
+    line = (
+        "agrees: the 95% interval of ours minus the paper's lies within the margin "
+        f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
+        "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
+        "intervals: the interval is ours alone, the paper's value taken as exact."
+    )
+    return [line]
+
+
+def _name(metric: Metric) -> str:
+    return clean(f"{metric.group} {metric.title}")

@@ -1,0 +1,134 @@
+"""A table before it has a format: every string that the terminal, Markdown, LaTeX and the page print, decided once.
+
+Each format file prints a ``Table``; nothing else here knows a format. The short form is the default. What only a
+careful reader needs (``other_signs``, ``detail_rows``, ``detail_lines``) is printed with notes, and on the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Marks = tuple[str, ...]
+"""Footnote letters."""
+_LEADING_NUMBER = re.compile(r"\s*([-+]?\d[\d,]*\.?\d*)")
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """One cell in parts; an empty part is not there."""
+
+    text: str
+    """``45.87``, ``n/a`` or ``refused:``."""
+    change: str = ""
+    """``(↑ 6.4)``."""
+    sign: str = ""
+    """``*``: significantly different from the reference row."""
+    other_signs: str = ""
+    """What the other tests say, with notes only: ``†≈``."""
+    below: tuple[str, ...] = ()
+    """Further lines: ``[43.1, 48.6]``, ``coverage 97%``, ``paper 45.87``."""
+    sort: float | str | None = None
+    """What the page sorts by; ``None`` comes last in either direction."""
+    best: bool = False
+    tone: str = ""
+    """``good``, ``bad`` or ``faint``. Colour never says anything that the text does not."""
+    marks: Marks = ()
+
+    def signs(self, notes: bool) -> str:
+        """``*``, and with notes the other signs too."""
+        return self.sign + (self.other_signs if notes else "")
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column's heading."""
+
+    title: str
+    group: str = ""
+    """The heading above; neighbours of one group share it."""
+    numeric: bool = True
+    """Whether the page's first click sorts large values to the top."""
+    marks: Marks = ()
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line; the first cell names it."""
+
+    cells: tuple[TableCell, ...]
+    untrained: bool = False
+    """A baseline: LaTeX rules it off from the trained rows."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that goes with a table, not yet drawn (drawing loads matplotlib and takes most of a report's time)."""
+
+    suffix: str
+    """What its file name has after the table's name: ``-length``; empty for the main figure."""
+    title: str
+    """``score against training cost``."""
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table. Every row has one cell per column."""
+
+    name: str
+    """For file names and LaTeX labels: ``table1``."""
+    caption: str
+    columns: tuple[TableColumn, ...]
+    """The first one is the heading of the rows' names."""
+    rows: tuple[TableRow, ...]
+    lines: tuple[str, ...] = ()
+    """How to read it: questions, judges, seeds, sign."""
+    footnotes: tuple[tuple[str, str], ...] = ()
+    """Letter and text."""
+    label: str = ""
+    """``Table 1``. LaTeX puts its own number there."""
+    detail_rows: tuple[TableRow, ...] = ()
+    """At the bottom, neither sorted nor filtered."""
+    detail_lines: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The JSON file: every number behind the table."""
+    records: Sequence[Mapping[str, object]] = ()
+    """The CSV file: one line per cell, all with the same names in the same order."""
+    drawings: tuple[Drawing, ...] = ()
+    newest: float = 0.0
+    """When the newest score behind the table was written (seconds since 1970): figures older than it are stale."""
+
+    @property
+    def title(self) -> str:
+        """Label and caption, for formats that do not number tables."""
+        return f"{self.label}: {self.caption}" if self.label else self.caption
+
+    def below(self, notes: bool) -> tuple[str, ...]:
+        """The lines under the table."""
+        return (*self.lines, *self.detail_lines) if notes else self.lines
+
+    def all_rows(self, notes: bool) -> tuple[TableRow, ...]:
+        """The rows to print, with notes the detail rows too."""
+        return (*self.rows, *self.detail_rows) if notes else self.rows
+
+
+def text_table(
+    name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], lines: Sequence[str] = ()
+) -> Table:
+    """A table of plain text. The page sorts a cell by the number that it begins with, else by its text."""
+    columns = tuple(TableColumn(title, numeric=place > 0) for place, title in enumerate(header))
+    made = tuple(TableRow(tuple(TableCell(text, sort=_sort_value(text)) for text in row)) for row in rows)
+    return Table(name, caption, columns, made, tuple(lines))
+
+
+def _sort_value(text: str) -> float | str | None:
+    if text.strip() in ("", "-"):
+        return None
+    number = _LEADING_NUMBER.match(text)
+    return float(number[1].replace(",", "")) if number else text

@@ -1,0 +1,185 @@
+"""From a number back to what made it: score, judgments, answers, student, training. One walk over the store.
+
+    lineage = Lineage(ArtifactStore(Path("runs/store")))
+    source = lineage.source(cell.score, cell.entrant)
+    source.judgments                               # Ref(kind="judge", key="0671...")
+    lineage.judgments(source.judgments)["q12"]     # the judge's replies to that question
+    lineage.training(source.student).seconds       # {"sample": 8.1, "reward": 21.0, "train": 9.6}
+
+An artifact's marker (``meta.json``) names its inputs; everything here follows them. No benchmark or recipe is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.contracts.stage import Ref, Store
+from harness.errors import UserError
+from harness.records import read_records
+from harness.types import Answer, Judgment, Score
+from results.run.record import read_scores
+
+Marker = Mapping[str, Any]
+"""The ``meta.json`` of an artifact."""
+NO_MODEL = frozenset({"prompts", "overlap", "pairs", "block", "split_pool"})
+"""Kinds of stages behind a student that run no model: their seconds are not training cost."""
+MARKER, CURVE = "meta.json", "training.jsonl"
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """What one model's scores on one benchmark were made from."""
+
+    score: Ref
+    entrant: str
+    """The model's name inside the score artifact: ``dpo/0``."""
+    benchmark: str
+    answers: Ref
+    judgments: Ref
+    student: Ref | None
+    """The train artifact whose model answered; ``None`` for an untrained model."""
+    baseline: Ref | None
+    """Answers that stand in for the questions' own baseline answers."""
+    baseline_row: str
+    questions: str
+    """Hash of the questions and all that a judge may see of them (``questions_hash``, whole)."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trained student."""
+
+    seconds: Mapping[str, float]
+    """Wall time by kind of stage, of every stage behind the student that ran a model, as measured when it ran. A
+    stage that several rows share counts in full for each: what this student alone would have taken."""
+    peak_memory: int
+    """Bytes, of the stage that needed most: the GPU's where it ran on one, else the process's resident memory."""
+    curve: tuple[Mapping[str, Any], ...]
+    """One record per optimiser step, all rounds one after the other with steps counted on."""
+    torch: str = ""
+    """Its version, which names CPU and CUDA builds."""
+    complete: bool = True
+    """False where a stage is no longer in the store: then ``seconds`` is less than it took."""
+
+    @property
+    def hours(self) -> float:
+        """All of ``seconds``, in hours."""
+        return sum(self.seconds.values()) / 3600
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The artifacts of a store, and what each was made from."""
+
+    store: Store
+    _markers: dict[Ref, Marker | None] = field(default_factory=dict, compare=False, repr=False)
+    # rows share most of their stages: each marker is read once
+
+    def marker(self, ref: Ref) -> Marker | None:
+        """An artifact's marker; ``None`` where it was cleared away or is damaged."""
+        if ref not in self._markers:
+            try:
+                self._markers[ref] = json.loads((self.store.path(*ref) / MARKER).read_bytes())
+            except (KeyError, OSError, ValueError):
+                self._markers[ref] = None
+        return self._markers[ref]
+
+    def inputs(self, ref: Ref) -> dict[str, Ref]:
+        """What an artifact was made from, by role; empty where nothing is known of it."""
+        marker = self.marker(ref) or {}
+        return {role: Ref.parse(text) for role, text in (marker.get("inputs") or {}).items()}
+
+    def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
+        """These artifacts and all that they were made from, each once, inputs first."""
+        seen: set[Ref] = set()
+
+        def walk(ref: Ref) -> Iterator[tuple[Ref, Marker | None]]:
+            if ref not in seen:
+                seen.add(ref)
+                for made_from in self.inputs(ref).values():
+                    yield from walk(made_from)
+                yield ref, self.marker(ref)
+
+        for ref in refs:
+            yield from walk(ref)
+
+    def source(self, score: str, entrant: str) -> ScoreSource | None:
+        """What an entrant's scores in a ``score`` artifact were made from; ``None`` where that is not known."""
+        ref = Ref("score", score)
+        marker, inputs = self.marker(ref), self.inputs(ref)
+        answers, judgments = inputs.get(f"answers:{entrant}"), inputs.get(f"judgments:{entrant}")
+        if marker is None or answers is None or judgments is None:
+            return None
+        student, params = self.inputs(answers).get("model"), marker["params"]
+        return ScoreSource(
+            ref, entrant, str(params["benchmark"]), answers, judgments,
+            student if student is not None and self.marker(student) is not None else None,
+            inputs.get("baseline"), str(params.get("baseline", "")), str(params.get("questions", "")),
+        )  # fmt: skip
+
+    def scores(self, ref: Ref) -> dict[str, tuple[Score, ...]]:
+        """Scores by entrant. Raises UserError where they are gone or damaged."""
+        return read_scores(self.folder(ref) / "scores.json")
+
+    def answers(self, ref: Ref) -> dict[str, Answer]:
+        """Answers by question. Raises UserError where they are gone or damaged."""
+        return {answer.question: answer for answer in read_records(self.folder(ref) / "answers.jsonl", Answer)}
+
+    def judgments(self, ref: Ref) -> dict[str, list[Judgment]]:
+        """Judgments by question, in the order in which they were asked for. Raises as ``answers`` does."""
+        by_question: dict[str, list[Judgment]] = {}
+        for judgment in read_records(self.folder(ref) / "judgments.jsonl", Judgment):
+            by_question.setdefault(judgment.question, []).append(judgment)
+        return by_question
+
+    def folder(self, ref: Ref) -> Path:
+        """Where an artifact lies. Raises UserError where it was cleared away."""
+        try:
+            return self.store.path(*ref)
+        except KeyError as error:
+            raise UserError(
+                f"{error.args[0]}, though a score was made from it. Run the recipe again: only what is missing is made."
+            ) from error
+
+    def training(self, student: Ref) -> Training:
+        """What a student took, and its training curve."""
+        seconds: dict[str, float] = {}
+        peak, torch, complete = 0, "", True
+        for ref, marker in self.behind(student):
+            if ref.kind in NO_MODEL:
+                continue
+            if marker is None:
+                complete = False
+                continue
+            seconds[ref.kind] = seconds.get(ref.kind, 0.0) + float(marker["wall_seconds"])
+            measured = marker.get("measurements") or {}
+            peak = max(peak, int(measured.get("peak_memory") or marker["peak_memory_bytes"]))
+            torch = str(marker.get("packages", {}).get("torch", ""))
+        return Training(seconds, peak, tuple(self._curve(student)), torch, complete)
+
+    def _curve(self, student: Ref) -> list[Mapping[str, Any]]:
+        """The steps of a train stage, after those of the rounds before it."""
+        if self.marker(student) is None:
+            return []
+        before = self.inputs(student).get("student")
+        earlier = self._curve(before) if before else []
+        path = self.store.path(*student) / "model" / CURVE
+        if not path.is_file():  # trained elsewhere, by a backend that keeps no curve
+            return earlier
+        done = int(earlier[-1]["step"]) if earlier else 0
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [*earlier, *({**line, "step": done + int(line["step"])} for line in lines)]
+
+
+def trainings(sources: Mapping[tuple[str, str, int], ScoreSource], lineage: Lineage) -> dict[tuple[str, int], Training]:
+    """By row and seed: every trained student of which the store still has the stages.
+
+    Args:
+        sources: by row, metric and seed. The metrics of a row and seed are of one student.
+    """
+    students = {(row, seed): source.student for (row, _, seed), source in sources.items() if source.student}
+    return {place: lineage.training(student) for place, student in students.items()}
