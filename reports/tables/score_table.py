@@ -217,7 +217,8 @@ def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
     ``lowest`` and ``highest``: what the value would be if every missing verdict were the worst, and the best.
     ``focus_``: the target's focus row minus this one. ``difference``: value minus published.
     """
-    run, records = results.run, []
+    run = results.run
+    records: list[dict[str, object]] = []
     for row in summary.rows:
         for column in summary.columns:
             cell = summary.cells[row.id, column.metric.id]

@@ -125,12 +125,12 @@ class _Column:
         self.tests = self._tested(self.changes, target.reference)
         focus = target.focus if target.focus in self.trained else None
         self.focus = self._tested(self._against(focus), focus) if focus is not None else {}
-        values = {name: own.value for name in self.trained if (own := scores[name]).value is not None}
-        printed = {name: round(value, metric.digits) for name, value in values.items() if value is not None}
+        values = {name: value for name in self.trained if (value := scores[name].value) is not None}
+        printed = {name: round(value, metric.digits) for name, value in values.items()}
         most = max(printed.values(), default=None)
         several = len(printed) > 1 and not metric.measured
         self.best = tuple(name for name, value in printed.items() if several and value == most)
-        drawn = {name: value for name, value in values.items() if name in self.draws and value is not None}
+        drawn = {name: value for name, value in values.items() if name in self.draws}
         top = max(drawn, key=lambda name: drawn[name]) if drawn else None
         self.below_best = self._tested(self._against(top), top) if top is not None else {}
 
