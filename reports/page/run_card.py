@@ -163,7 +163,11 @@ def _stage(marker: Marker) -> list[tuple[str, float | str]]:
     """What is shown of an artifact, and what that is sorted by."""
     label, kind, started, key = (str(marker[name]) for name in ("label", "kind", "started", "key"))
     seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
-    times: list[tuple[str, float | str]] = [(duration(seconds), seconds), (size(memory), float(memory)), (_time(marker), started)]
+    times: list[tuple[str, float | str]] = [
+        (duration(seconds), seconds),
+        (size(memory), float(memory)),
+        (_time(marker), started),
+    ]
     return [(label, label), (kind, kind), *times, (key, key)]
 
 
