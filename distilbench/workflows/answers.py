@@ -20,7 +20,7 @@ from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question, Score
 from judges.formats import Exported, export_files, import_files
-from results.run.judging import read_trails
+from results.run.lineage import Lineage
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -134,28 +134,27 @@ def answers_of_row(
     target: str | None = None,
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
-    results = run.results(target)
-    judged = [(trail, entry) for trail in read_trails(results, run.store) for entry in trail.entries]
+    results, lineage = run.results(target), Lineage(run.store)
+    every = run.sources(target)
     chosen = [
-        (trail, entry)
-        for trail, entry in judged
-        if entry.seed == seed and row in (None, entry.row) and benchmark in (None, trail.benchmark)
+        (own, source)
+        for own, of, source in every
+        if of == seed and row in (None, own) and benchmark in (None, source.benchmark)
     ]
     if len(chosen) != 1:
-        there = ", ".join(f"{entry.row} {trail.benchmark} seed {entry.seed}" for trail, entry in judged)
+        there = ", ".join(f"{own} {source.benchmark} seed {of}" for own, of, source in every)
         raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {there or 'no score yet'}.")
-    trail, entry = chosen[0]
-    settings = results.run.recipe["benchmarks"][trail.benchmark]
-    judgments = [each for judge in entry.judged if judge.own for each in trail.judgments(judge.key).values()]
+    own, source = chosen[0]
+    settings = results.run.recipe["benchmarks"][source.benchmark]
     return AnswerSet(
-        trail.benchmark,
+        source.benchmark,
         {name: value for name, value in settings.items() if name != "judge"},
-        f"{results.run.name}-{entry.row}-{entry.seed}",
-        list(trail.answers(entry.answers).values()),
-        [judgment for of_question in judgments for judgment in of_question],
-        results.run.judges.get(trail.benchmark, ""),
-        trail.baseline_row,
-        list(trail.answers(trail.baseline).values()) if trail.baseline else (),
+        f"{results.run.name}-{own}-{seed}",
+        list(lineage.answers(source.answers).values()),
+        [judgment for of_question in lineage.judgments(source.judgments).values() for judgment in of_question],
+        results.run.judges.get(source.benchmark, ""),
+        source.baseline_row,
+        list(lineage.answers(source.baseline).values()) if source.baseline else (),
     )
 
 

@@ -65,6 +65,11 @@ class FinishedRun:
             self._tables[key] = make_table(self.results(name), *key)
         return self._tables[key]
 
+    def sources(self, target: str | None = None) -> list[tuple[str, int, ScoreSource]]:
+        """Row, seed, and what its scores on a benchmark were made from, once for each benchmark."""
+        places = {(row, seed, source): None for (row, _, seed), source in self.results(target).sources.items()}
+        return list(places)
+
     def answers(self, target: str | None = None) -> pd.DataFrame:
         """One line per row, seed, benchmark, question and turn (from 0), with the text that the model wrote."""
         import pandas as pd
@@ -72,7 +77,7 @@ class FinishedRun:
         lineage = Lineage(self.store)
         lines = [
             (row, seed, source.benchmark, answer.question, turn, text)
-            for (row, seed), source in self._sources(target)
+            for row, seed, source in self.sources(target)
             for answer in lineage.answers(source.answers).values()
             for turn, text in enumerate(answer.turns)
         ]
@@ -90,7 +95,7 @@ class FinishedRun:
         lines = [
             (row, seed, source.benchmark, judgment.question, judgment.part, judgment.repeat,
              judgment.verdict, judgment.reason, judgment.reply)
-            for (row, seed), source in self._sources(target)
+            for row, seed, source in self.sources(target)
             for judgments in lineage.judgments(source.judgments).values()
             for judgment in judgments
         ]  # fmt: skip
@@ -111,11 +116,6 @@ class FinishedRun:
         if min_coverage is not None:
             return min_coverage
         return float(self.records[target].recipe["statistics"]["min_coverage"])
-
-    def _sources(self, target: str | None) -> list[tuple[tuple[str, int], ScoreSource]]:
-        """Row and seed with what its scores were made from, once for each benchmark."""
-        places = {(source, row, seed): None for (row, _, seed), source in self.results(target).sources.items()}
-        return [((row, seed), source) for source, row, seed in places]
 
     def _choose(self, target: str | None) -> str:
         if target is not None and target not in self.records:
