@@ -10,7 +10,6 @@ from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.arena_hard import v2 as arena_hard_v2
 from judges.benchmarks.gsm8k import benchmark as gsm8k
-from judges.benchmarks.gsm8k import json_protocol as gsm8k_json
 from judges.benchmarks.mt_bench import benchmark as mt_bench
 from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
 from judges.kinds import pocket as pocket_judge
@@ -28,7 +27,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         arena_hard_v2.BENCHMARK,
         arena_hard_v2.WRITING_BENCHMARK,
         mt_bench_pairwise.BENCHMARK,
-        gsm8k_json.BENCHMARK,
+        gsm8k.JSON_BENCHMARK,
     )
 }
 

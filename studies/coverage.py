@@ -27,17 +27,23 @@ from harness import stats
 from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Judgment, Question, Score
-from judges.benchmarks import glm as glm_solver
-from judges.benchmarks import shared as common
+from judges.benchmarks import logistic as glm_solver
+from judges.benchmarks import scoring
+from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.alpaca_eval import length_control
-from judges.benchmarks.alpaca_eval import score as alpaca_score
-from judges.benchmarks.alpaca_eval.length_control import NO_GAMED, Gamed, length_feature
-from judges.benchmarks.alpaca_eval.score import Column, LengthData, length_controlled, raw_score
+from judges.benchmarks.alpaca_eval.length_control import (
+    NO_GAMED,
+    Column,
+    Gamed,
+    LengthData,
+    length_controlled,
+    length_feature,
+)
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.arena_hard import score as arena_score
-from judges.benchmarks.arena_hard.labels import GAMES
-from judges.benchmarks.glm import sigmoid
+from judges.benchmarks.arena_hard.protocol import GAMES
 from judges.benchmarks.gsm8k import benchmark as gsm8k
+from judges.benchmarks.logistic import sigmoid
 from judges.benchmarks.mt_bench import benchmark as mt_bench
 from judges.benchmarks.mt_bench.benchmark import TURNS
 
@@ -81,7 +87,9 @@ def win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Si
     for row in range(n):
         pair = [j.verdict for j in judgments[2 * row : 2 * row + 2] if j.verdict is not None]
         mean[row] = np.mean(pair) if pair else np.nan
-    return raw_score(questions, Entrant((), judgments), Column(mean, np.zeros(n), False), seed, replicates), {}
+    return alpaca_eval.win_rate(
+        questions, Entrant((), judgments), Column(mean, np.zeros(n), False), seed, replicates
+    ), {}
 
 
 def lengths(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -194,7 +202,7 @@ SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]
 
 def code() -> str:
     """Hash of the files that decide an interval or simulate: results of other code are not gone on with."""
-    modules = (alpaca_score, arena_score, common, glm_solver, length_control, stats)
+    modules = (alpaca_eval, arena_score, scoring, glm_solver, length_control, stats)
     files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

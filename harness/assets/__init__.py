@@ -83,7 +83,7 @@ def asset(name: str, pins: Manifest | None = None) -> Asset:
 
 
 def cache_folder() -> Path:
-    """Where ``pull`` and ``rebuild`` put files: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``distilbench/assets``."""
+    """Where ``pull`` puts files: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``distilbench/assets``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "distilbench" / "assets"
 
@@ -123,7 +123,7 @@ def _remedy(pin: Asset) -> str:
     if pin.kind == "recovered":
         first, more = pin.made_from[0], len(pin.made_from) - 1
         made = f"computed from {first} and {more} more pinned sources"
-        return f"run `distilbench assets rebuild --fetch` ({made}), {place}."
+        return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({made}), {place}."
     if pin.url is None:
         return f"it has no public source; {place[3:]}."
     return (

@@ -1,6 +1,6 @@
 """Answers that try to reach the judge: how many hold verdict labels, delimiters, chat marks or orders to a judge.
 
-Answers are put into prompts by cutting the template at its own names (``judges.benchmarks.shared.fill``), and parsers
+Answers are put into prompts by cutting the template at its own names (``judges.benchmarks.base.fill``), and parsers
 read the judge's reply only, so such text breaks nothing. It may still sway a judge (Zheng et al. 2024, arXiv
 2410.07137: a null model with a crafted answer wins), so every score says how many answers hold it. A hit is a hint, not
 a proof of intent.

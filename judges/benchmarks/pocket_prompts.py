@@ -119,7 +119,7 @@ def single_grade(turns: Sequence[str], answers: Sequence[str], references: Seque
 
 def _unfence(body: str) -> dict[str, tuple[str, ...]] | None:
     """Fence name -> texts by turn, if ``body`` is whole fences only and each is what its digest says."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     at = 0
     while at < len(body):
         opening = _OPEN.match(body, at)
@@ -128,12 +128,13 @@ def _unfence(body: str) -> dict[str, tuple[str, ...]] | None:
         name, turn = opening[1], int(opening[2])
         text = body[opening.end() : opening.end() + int(opening[3])]
         whole = _fence(name, turn, text)
-        texts = found.setdefault(name, [])
+        texts = by_name.setdefault(name, [])
+        # the fence written anew must be the text itself: a changed length, digest or end shows here
         if body[at : at + len(whole)] != whole or turn != len(texts) + 1:
             return None
         texts.append(text)
         at += len(whole)
-    return {name: tuple(texts) for name, texts in found.items()}
+    return {name: tuple(texts) for name, texts in by_name.items()}
 
 
 def read_prompt(messages: Sequence[Mapping[str, str]]) -> Pair | Grade | None:
@@ -159,21 +160,3 @@ def _shape(kind: str, parts: Mapping[str, tuple[str, ...]]) -> Pair | Grade | No
         references = parts.get("reference", ())
         return Grade(turns, parts["answer"], references) if len(references) in (0, len(turns)) else None
     return Pair("token" if kind == "token" else "label", turns, parts[names[0]], parts[names[1]])
-
-
-def read_pair_token(messages: Sequence[Mapping[str, str]]) -> Pair | None:
-    """The inverse of ``pair_token``; ``None`` for anything else."""
-    read = read_prompt(messages)
-    return read if isinstance(read, Pair) and read.kind == "token" else None
-
-
-def read_pair_label(messages: Sequence[Mapping[str, str]]) -> Pair | None:
-    """The inverse of ``pair_label``; ``None`` for anything else."""
-    read = read_prompt(messages)
-    return read if isinstance(read, Pair) and read.kind == "label" else None
-
-
-def read_single_grade(messages: Sequence[Mapping[str, str]]) -> Grade | None:
-    """The inverse of ``single_grade``; ``None`` for anything else."""
-    read = read_prompt(messages)
-    return read if isinstance(read, Grade) else None

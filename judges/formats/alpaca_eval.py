@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.benchmarks.shared import verdicts
+from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.scoring import verdicts
 from judges.formats.base import (
     Exported,
     Format,
     Imported,
-    Matched,
-    Row,
-    answered,
+    answered_questions,
     file_name,
-    located,
-    need,
-    one_model,
-    short,
+    only,
+    read_rows_of_model,
     write_json,
 )
 
@@ -33,44 +32,34 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Outputs and annotations of one model. Annotations hold the answers too."""
-    ids = {question.turns[0]: question.id for question in questions}
     rows = located(files)
-    outputs = [each for each in rows if "preference" not in each[1]]
-    annotations = [each for each in rows if "preference" in each[1]]
-    names = [str(row["generator"]) for _, row in outputs if "generator" in row]
-    names += [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
-    chosen = one_model(names, model, files)
-    answers, judgments = Matched(questions, "answers"), Matched(questions, "annotations")
-    for where, row in outputs:
-        if row.get("generator", chosen) == chosen:
-            asked = need(row, "instruction", str, where)
-            answers.offer(ids.get(asked), asked, where, need(row, "output", str, where))
+    annotations = [(where, row) for where, row in rows if "preference" in row]
+    names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
+    form = AlpacaEval.answer_format
+    chosen, outputs = read_rows_of_model(rows, form, names, model, files, questions)
+    ids = form.ids(questions)
+    matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
     for where, row in annotations:
         if row.get("generator_2", chosen) == chosen:
-            asked = need(row, "instruction", str, where)
-            judgments.offer(ids.get(asked), asked, where, (row, where))
-    problems = answers.problems + judgments.problems
-    if outputs:
-        problems += answers.miss()
-    if annotations:
-        problems += judgments.miss()
-    found, given = [], []
+            instruction = need(row, "instruction", str, where)
+            matched.offer(ids.get(instruction), instruction, where, (row, where))
+    problems = outputs.problems + matched.problems
+    problems += outputs.missing() if len(annotations) < len(rows) else []
+    problems += matched.missing() if annotations else []
+    answers, judgments = [], []
     for question in questions:
-        text = answers.get(question.id)
-        if held := judgments.get(question.id):
-            row, where = held
-            text = _agreed(text, need(row, "output_2", str, where), question.id)
-            given.append(_judgment(row, question, where))
-        if text is not None:
-            found.append(Answer(question.id, (text,), (), ()))
+        answer = outputs.get(question.id)
+        if (annotation := matched.get(question.id)) is not None:
+            row, where = annotation
+            text = need(row, "output_2", str, where)
+            if answer is not None and answer.turns[0] != text:
+                raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
+            answer = Answer(question.id, (text,), (), ())
+            judgments.append(_judgment(row, question, where))
+        if answer is not None:
+            answers.append(answer)
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
-    return Imported(chosen, tuple(found), tuple(given), tuple(problems), baselines.pop() if len(baselines) == 1 else "")
-
-
-def _agreed(output: str | None, annotated: str, question: str) -> str:
-    if output is not None and output != annotated:
-        raise UserError(f"question {question}: the annotations judge another answer than the outputs hold.")
-    return annotated
+    return Imported(chosen, tuple(answers), tuple(judgments), tuple(problems), only(baselines))
 
 
 def _judgment(row: Row, question: Question, where: str) -> Judgment:
@@ -79,21 +68,17 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
             f"{where}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
             "baseline need that baseline: --set baseline=ITS_OUTPUTS."
         )
-    preference, judge = row["preference"], str(row.get("annotator", ""))
+    preference, raw = row["preference"], row.get("raw_completion")
+    blank = Judgment(question.id, "preference", None, judge_model=str(row.get("annotator", "")))
     if preference is None or (isinstance(preference, float) and math.isnan(preference)):
-        return Judgment(question.id, "preference", None, "no preference in the annotations", judge_model=judge)
+        return replace(blank, reason="no preference in the annotations")
     if isinstance(preference, bool) or not isinstance(preference, int | float):
         raise UserError(f"{where}: preference must be a number, got {short(preference)}")
     if preference == 0:  # how alpaca_eval wrote a tie before 0.3
-        return Judgment(question.id, "preference", 0.5, judge_model=judge)
+        return replace(blank, verdict=0.5)
     if not 1 <= preference <= 2:
         raise UserError(f"{where}: preference must lie between 1 and 2, got {short(preference)}")
-    return Judgment(question.id, "preference", float(preference) - 1.0, reply=_raw(row), judge_model=judge)
-
-
-def _raw(row: Row) -> str:
-    raw = row.get("raw_completion")
-    return raw if isinstance(raw, str) else ""
+    return replace(blank, verdict=float(preference) - 1.0, reply=raw if isinstance(raw, str) else "")
 
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
@@ -101,7 +86,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
 
     Several verdicts on one answer (both orders, repeats) are averaged; questions without a verdict have a null.
     """
-    rows = answered(exported)
+    rows = answered_questions(exported)
     place = folder / file_name(exported.model)
     outputs = [
         {
@@ -115,11 +100,11 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     written = [write_json(place / "model_outputs.json", outputs)]
     if exported.judgments:
         annotator = exported.judge or ANNOTATOR
-        read_back = verdicts(exported.judgments)
+        by_question = verdicts(exported.judgments)
         replies = {judgment.question: judgment.reply for judgment in reversed(exported.judgments)}
         annotations = []
         for question, answer in rows:
-            parts = read_back.get(question.id)
+            parts = by_question.get(question.id)
             annotations.append(
                 {
                     "instruction": question.turns[0],

@@ -6,75 +6,71 @@ first of which ``model_1`` is assistant A. In a pairwise file of many models the
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.types import Answer, Judgment, Question
+from harness.types import Judgment, Question
+from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.arena_hard.protocol import GAMES
 from judges.benchmarks.mt_bench.benchmark import TURNS, WITH_REFERENCE
-from judges.benchmarks.shared import verdicts
+from judges.benchmarks.mt_bench.pairwise import MTBenchPairwise
+from judges.benchmarks.scoring import verdicts
 from judges.formats.base import (
     Exported,
     Format,
     Imported,
-    Matched,
-    Row,
-    answered,
+    answered_questions,
     file_name,
-    located,
-    need,
-    need_texts,
-    one_model,
-    short,
+    read_rows_of_model,
+    short_id,
     write_lines,
 )
 
 _PLACE = Path("data") / "mt_bench"
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}
-_GAMES = ("game1", "game2")
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Answers and judgments of one model, single or pairwise."""
     rows = located(files)
-    names = [str(row.get("model_id", row.get("model", row.get("model_1", "")))) for _, row in rows]
-    if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
-        names += [str(row["model_2"]) for _, row in rows if "model_2" in row]
-    chosen = one_model([name for name in names if name], model, files)
-    answers, judgments = Matched(questions, "answers"), Matched(questions, "judgments")
-    known = {question.id for question in questions}
-    opponents = set()
     for where, row in rows:
-        uid = str(need(row, "question_id", int, where)) if "question_id" in row else None
-        if uid is None:
-            raise UserError(f"{where}: no field 'question_id'")
-        place = uid if uid in known else None
-        if "choices" in row:
-            if row.get("model_id") == chosen:
-                answers.offer(place, uid, where, _answer(uid, row, where))
-        elif "g1_winner" in row:
+        need(row, "question_id", int, where)
+    judged = [(where, row) for where, row in rows if "choices" not in row]
+    names = [str(row.get("model", row.get("model_1", ""))) for _, row in judged]
+    if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
+        names += [str(row["model_2"]) for _, row in judged if "model_2" in row]
+    form = MTBenchPairwise.answer_format
+    chosen, answers = read_rows_of_model(rows, form, [name for name in names if name], model, files, questions)
+    matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
+    ids, opponents = form.ids(questions), set()
+    for where, row in judged:
+        if "g1_winner" in row:
             pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
-            if chosen in pair:
-                opponents.add(pair[1] if pair[0] == chosen else pair[0])
-                judgments.offer(place, uid, where, (row, where), _turn(row, where))
-        elif row.get("model") == chosen:
-            judgments.offer(place, uid, where, (row, where), _turn(row, where))
-    problems = answers.problems + judgments.problems
-    problems += answers.miss() if answers.found or answers.problems else []
-    problems += judgments.miss(TURNS) if judgments.found or judgments.problems else []
+            if chosen not in pair:
+                continue
+            opponents.add(pair[1] if pair[0] == chosen else pair[0])
+        elif row.get("model") != chosen:
+            continue
+        uid = str(row["question_id"])
+        matched.offer(ids.get(uid), uid, where, (row, where), _turn(row, where))
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
-    given = [
-        judgment
-        for question in questions
-        for turn in TURNS
-        if (held := judgments.get(question.id, turn)) is not None
-        for judgment in _given(question.id, turn, held[0], held[1], chosen)
-    ]
-    found = [answers.get(question.id) for question in questions if answers.get(question.id) is not None]
-    return Imported(chosen, tuple(found), tuple(given), tuple(problems), next(iter(opponents), ""))
+    problems = answers.problems + matched.problems
+    problems += answers.missing() if answers.rows or answers.problems else []
+    problems += matched.missing(TURNS) if matched.rows or matched.problems else []
+    judgments = []
+    for question in questions:
+        for turn in TURNS:
+            if (located_row := matched.get(question.id, turn)) is not None:
+                row, where = located_row
+                if "g1_winner" in row:
+                    judgments += _games(question.id, turn, row, chosen, where)
+                else:
+                    judgments.append(_rating(question.id, turn, row, where))
+    opponent = next(iter(opponents), "")
+    return Imported(chosen, tuple(answers.in_order()), tuple(judgments), tuple(problems), opponent)
 
 
 def _turn(row: Row, where: str) -> str:
@@ -84,21 +80,9 @@ def _turn(row: Row, where: str) -> str:
     return _SLOTS[turn]
 
 
-def _answer(uid: str, row: Row, where: str) -> Answer:
-    choices: Any = need(row, "choices", list, where)
-    if not choices or not isinstance(choices[0], Mapping):
-        raise UserError(f"{where}: choices must hold an object with turns")
-    turns = need_texts(choices[0].get("turns"), "choices[0].turns", where)
-    return Answer(uid, turns, (), ())
-
-
 def _judge(row: Row) -> str:
     judge = row.get("judge", "")
     return str(judge[0]) if isinstance(judge, list | tuple) and judge else str(judge)
-
-
-def _given(question: str, turn: str, row: Row, where: str, model: str) -> list[Judgment]:
-    return _games(question, turn, row, model, where) if "g1_winner" in row else [_rating(question, turn, row, where)]
 
 
 def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
@@ -115,8 +99,8 @@ def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
 
 def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[Judgment]:
     first = row.get("model_1") == model
-    found = []
-    for number, game in enumerate(_GAMES, 1):
+    judgments = []
+    for number, game in enumerate(GAMES, 1):
         winner = row.get(f"g{number}_winner")
         text = row.get(f"g{number}_judgment")
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
@@ -125,18 +109,18 @@ def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[J
         value = values.get(winner)
         reason = "no verdict in the file" if value is None else None
         reply = text if isinstance(text, str) else ""
-        found.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))
-    return found
+        judgments.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))
+    return judgments
 
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``data/mt_bench/model_answer/MODEL.jsonl``, with judgments also a file under ``model_judgment``."""
-    rows = answered(exported)
+    rows = answered_questions(exported)
     stem = file_name(exported.model)
     lines = [
         {
             "question_id": _number(question),
-            "answer_id": hashlib.sha256(f"{exported.model}\0{question.id}".encode()).hexdigest()[:22],
+            "answer_id": short_id(exported.model, question.id),
             "model_id": exported.model,
             "choices": [{"index": 0, "turns": list(answer.turns)}],
             "tstamp": 0.0,
@@ -186,7 +170,7 @@ def _singles(question: Question, exported: Exported, judge: str) -> list[Row]:
 
 def _pairs(question: Question, exported: Exported, judge: str) -> list[Row]:
     own = [judgment for judgment in exported.judgments if judgment.question == question.id]
-    read_back = verdicts(own, "median").get(question.id, {})
+    by_part = verdicts(own, "median").get(question.id, {})
     replies = {judgment.part: judgment.reply for judgment in reversed(own)}
     name = "pair-math-v1" if question.category in WITH_REFERENCE else "pair-v2"
     lines: list[Row] = []
@@ -199,8 +183,8 @@ def _pairs(question: Question, exported: Exported, judge: str) -> list[Row]:
             "turn": turn,
             "tstamp": 0.0,
         }
-        for number, game in enumerate(_GAMES, 1):
-            value = read_back.get(f"{part}:{game}")
+        for number, game in enumerate(GAMES, 1):
+            value = by_part.get(f"{part}:{game}")
             line[f"g{number}_winner"] = _winner(value)
             line[f"g{number}_user_prompt"] = ""
             line[f"g{number}_judgment"] = replies.get(f"{part}:{game}", "")

@@ -14,21 +14,17 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Question
-from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
-from judges.benchmarks.gsm8k.benchmark import JSON_PART
-from judges.formats.base import (
-    Exported,
-    Format,
-    Imported,
-    Matched,
-    Row,
-    answered,
-    file_name,
-    located,
-    need,
-    short,
-    write_lines,
+from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.gsm8k.answer_extraction import (
+    FILTERS,
+    INVALID,
+    JSON_PART,
+    extract,
+    extract_answer,
+    mark_json,
+    marked,
 )
+from judges.formats.base import Exported, Format, Imported, answered_questions, file_name, write_lines
 
 KNOWN = (*FILTERS, JSON_PART)
 
@@ -36,32 +32,27 @@ KNOWN = (*FILTERS, JSON_PART)
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Responses of one run of lm-eval; the file does not name its model."""
     ids = {question.turns[0]: question.id for question in questions}
-    responses, matched = Matched(questions, "responses"), Matched(questions, "responses")
+    matched: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
     filters: list[str] = []
     for where, row in located(files):
         doc: Any = need(row, "doc", dict, where)
-        asked = need(doc, "question", str, where)
+        problem = need(doc, "question", str, where)
         name = str(row.get("filter", FILTERS[0]))
         if name not in KNOWN:
             raise UserError(f"{where}: filter {short(name)} is none of {', '.join(KNOWN)}")
         filters += [] if name in filters else [name]
-        text, taken = _first(row.get("resps"), where), _first(row.get("filtered_resps"), where)
-        matched.offer(ids.get(asked), asked, where, (text, taken), name)
+        response, number = _first(row.get("resps"), where), _first(row.get("filtered_resps"), where)
+        matched.offer(ids.get(problem), problem, where, (response, number), name)
+    answers = []
     for question in questions:
-        for name in filters:
-            held = matched.get(question.id, name)
-            if held is not None:
-                before = responses.get(question.id)
-                if before is not None and before[0] != held[0]:
-                    raise UserError(f"question {question.id}: the filters' rows hold different responses.")
-                values = {**(before[1] if before else {}), **({name: held[1]} if name in FILTERS else {})}
-                responses.found[f"{question.id}\0"] = (held[0], values)
-    answers = [
-        Answer(question.id, (held[0],), (), (), held[1])
-        for question in questions
-        if (held := responses.get(question.id)) is not None
-    ]
-    return Imported(model or "", tuple(answers), (), tuple(matched.problems + matched.miss(filters)))
+        rows = {name: row for name in filters if (row := matched.get(question.id, name)) is not None}
+        responses = {response for response, _ in rows.values()}
+        if len(responses) > 1:
+            raise UserError(f"question {question.id}: the filters' rows hold different responses.")
+        if responses:
+            numbers = {name: number for name, (_, number) in rows.items() if name in FILTERS}
+            answers.append(Answer(question.id, (responses.pop(),), (), (), numbers))
+    return Imported(model or "", tuple(answers), (), tuple(matched.problems + matched.missing(filters)))
 
 
 def _first(value: object, where: str) -> str:
@@ -80,26 +71,24 @@ def _hash(value: object) -> str:
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
-    from judges.benchmarks.gsm8k.json_protocol import extract_answer, mark_json
-
     lines: list[Row] = []
-    for number, (question, answer) in enumerate(answered(exported)):
+    for place, (question, answer) in enumerate(answered_questions(exported)):
         text, gold = answer.turns[0], question.reference[0]
         doc = {"question": question.turns[0], "answer": gold}
         parts: Mapping[str, tuple[str, float]]
         if benchmark == "gsm8k_json":
             parts = {JSON_PART: (extract_answer(text)[0] or INVALID, float(mark_json(question, answer).verdict or 0.0))}
         else:
-            taken = {name: str(answer.meta.get(name, "")) or extract(text, name) for name in FILTERS}
-            parts = {name: (found, marked(found, gold)) for name, found in taken.items()}
+            numbers = {name: str(answer.meta.get(name, "")) or extract(text, name) for name in FILTERS}
+            parts = {name: (number, marked(number, gold)) for name, number in numbers.items()}
         lines += [
             {
-                "doc_id": number,
+                "doc_id": place,
                 "doc": doc,
                 "target": gold,
                 "arguments": {"gen_args_0": {"arg_0": question.turns[0], "arg_1": {}}},
                 "resps": [[text]],
-                "filtered_resps": [found],
+                "filtered_resps": [number],
                 "filter": name,
                 "metrics": ["exact_match"],
                 "doc_hash": _hash(doc),
@@ -107,7 +96,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
                 "target_hash": _hash(gold),
                 "exact_match": mark,
             }
-            for name, (found, mark) in parts.items()
+            for name, (number, mark) in parts.items()
         ]
     return [write_lines(folder / file_name(exported.model) / "samples_gsm8k_distilbench.jsonl", lines)]
 

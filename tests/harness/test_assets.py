@@ -112,7 +112,7 @@ def test_unknown_names_are_answered_with_the_nearest(folder: Path) -> None:
 
 
 def test_recovered_files_name_their_sources(folder: Path) -> None:
-    with pytest.raises(UserError, match="assets rebuild") as caught:
+    with pytest.raises(UserError, match="recover_length_difficulties") as caught:
         assets.locate("alpaca_eval/df_gamed_recovered.csv")
     assert "sources/alpaca_eval/gpt4_1106_preview_verbose/model_outputs.json" in str(caught.value)
     assert "29 more pinned sources" in str(caught.value)

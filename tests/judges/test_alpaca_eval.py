@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Reply, Score
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
-from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig, read_ranking, read_token, switched
-from judges.benchmarks.alpaca_eval.length_control import Gamed
-from judges.benchmarks.alpaca_eval.score import Column, LengthData, length_controlled, raw_metrics
-from judges.benchmarks.pocket_prompts import read_pair_token
+from judges.benchmarks.alpaca_eval.benchmark import (
+    BENCHMARK,
+    AlpacaEvalConfig,
+    raw_metrics,
+    read_ranking,
+    read_token,
+    switched,
+)
+from judges.benchmarks.alpaca_eval.length_control import Column, Gamed, LengthData, length_controlled
+from judges.benchmarks.pocket_prompts import read_prompt
 
 CONFIG = AlpacaEvalConfig()
 
@@ -56,7 +62,7 @@ def test_the_order_is_drawn_from_the_instruction_and_undone() -> None:
     for number in (drawn.index(False), drawn.index(True)):
         question = Question("q", (f"instruction {number}",), baseline=("BASE",))
         (request,) = BENCHMARK.requests(question, Answer("q", ("MINE",), (True,), (1,)), CONFIG)
-        pair = read_pair_token(request.messages)
+        pair = read_prompt(request.messages)
         assert pair is not None and pair.first == (("MINE",) if drawn[number] else ("BASE",))
         assert (request.max_tokens, request.top_logprobs) == (1, 5)
         expected = 0.75 if drawn[number] else 0.25

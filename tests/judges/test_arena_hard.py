@@ -14,13 +14,13 @@ from harness.contracts.judge import JudgeError
 from harness.errors import UserError
 from harness.stages import judge
 from harness.types import Answer, Judgment, Question, Reply, Request
+from judges.benchmarks.answer_files import read_jsonl
 from judges.benchmarks.arena_hard import v2 as arena_hard_v2
 from judges.benchmarks.arena_hard.benchmark import BENCHMARK, ArenaHardConfig
-from judges.benchmarks.arena_hard.labels import LABELS, read_label, read_last_label
+from judges.benchmarks.arena_hard.protocol import LABELS, read_label, read_last_label
 from judges.benchmarks.arena_hard.score import battle, official_interval
 from judges.benchmarks.arena_hard.style_control import markdown_counts
 from judges.benchmarks.arena_hard.v2 import V20, WRITING, ArenaHardV2Config, writing_prompt
-from judges.benchmarks.shared import read_jsonl
 
 
 def reply(text: str) -> Reply:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from harness.contracts.model import Sampling
 from harness.types import Judgment, Question
-from judges.benchmarks.shared import Ratio, ask, fill, ratio_score, resample_counts, take, verdicts
+from judges.benchmarks.base import ask, fill, take
+from judges.benchmarks.scoring import Ratio, ratio_score, resample_counts, verdicts
 
 
 @given(st.text(), st.text(), st.text())

@@ -6,7 +6,7 @@ import pytest
 from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question, Score
 from judges import BENCHMARKS
-from judges.benchmarks.coverage import given
+from judges.benchmarks.scoring import count_verdicts
 
 
 def scores(name: str, verdicts: dict[str, float | None], n: int = 20, **options: object) -> tuple[Score, ...]:
@@ -57,8 +57,8 @@ def test_verdicts_by_hand() -> None:
         *(Judgment("b", part, None) for part in "xy"),
         Judgment("c", "z", 1.0),
     ]  # fmt: skip
-    found = given(questions, judgments, ["x", "y"])
-    assert found.read.tolist() == [3, 0, 0] and found.asked.tolist() == [4, 4, 4]
+    found = count_verdicts(questions, judgments, ["x", "y"])
+    assert found.received.tolist() == [3, 0, 0] and found.expected.tolist() == [4, 4, 4]
     assert found.share.tolist() == [0.75, 0, 0]
     assert found.detail(found.share) == {"verdicts": 12, "verdicts_missing": 9, "questions_covered": 0.75}
 

@@ -11,11 +11,17 @@ from harness.contracts.benchmark import Entrant
 from harness.contracts.model import Sampling
 from harness.errors import UserError
 from harness.types import Answer, Question, Response
-from judges.benchmarks.gsm8k import json_protocol as gsm8k_json
-from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
-from judges.benchmarks.gsm8k.benchmark import BENCHMARK, GSM8KConfig
-from judges.benchmarks.gsm8k.json_protocol import extract_answer, number_in
-from judges.benchmarks.shared import read_jsonl
+from judges.benchmarks.answer_files import read_jsonl
+from judges.benchmarks.gsm8k.answer_extraction import (
+    FILTERS,
+    INVALID,
+    extract,
+    extract_answer,
+    mark_json,
+    marked,
+    number_in,
+)
+from judges.benchmarks.gsm8k.benchmark import BENCHMARK, JSON_BENCHMARK, GSM8KConfig, GSM8KJsonConfig
 
 
 @pytest.mark.parametrize(
@@ -186,13 +192,13 @@ def test_numbers_are_compared_as_numbers(text: str, number: float | None) -> Non
 def test_a_number_of_thousands_of_digits_is_wrong_not_an_error() -> None:
     """Python refuses to read integers of more than 4,300 digits."""
     text = '{"reasoning": "r", "answer": ' + "9" * 5000 + "}"
-    judgment = gsm8k_json.mark_json(Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)))
+    judgment = mark_json(Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)))
     assert judgment.verdict == 0.0 and judgment.flags == ("broken-json", "no-number")
 
 
 @given(st.text(alphabet='{}[]":,answer0123456789./-$ \n\\', max_size=80))
 def test_any_json_reply_is_marked_without_raising(text: str) -> None:
-    (judgment,) = gsm8k_json.BENCHMARK.grade(
+    (judgment,) = JSON_BENCHMARK.grade(
         Question("q", ("?",), reference=("#### 4",)), Answer("q", (text,), (True,), (1,)), GSM8KConfig(protocol="json")
     )
     assert judgment.verdict in (0.0, 1.0)
@@ -200,8 +206,8 @@ def test_any_json_reply_is_marked_without_raising(text: str) -> None:
 
 def test_the_json_protocol_from_prompt_to_score(scripted) -> None:
     """Four problems: right, right as 4.0, wrong, no JSON at all: 2 of 4, one flagged."""
-    config = gsm8k_json.GSM8KJsonConfig(limit=4)
-    benchmark = gsm8k_json.BENCHMARK
+    config = GSM8KJsonConfig(limit=4)
+    benchmark = JSON_BENCHMARK
     questions = benchmark.questions(config)
     gold = [str(question.meta["number"]) for question in questions]
     said = [f'{{"answer": "{gold[0]}"}}', f'{{"answer": "{gold[1]}.0"}}', '{"answer": "-77"}', f"it is {gold[3]}"]
@@ -229,7 +235,7 @@ def test_wrong_combinations_of_protocol_are_refused() -> None:
     with pytest.raises(ValueError, match="no worked examples"):
         GSM8KConfig(protocol="json", fewshot=5)
     with pytest.raises(ValueError, match="must be json"):
-        gsm8k_json.GSM8KJsonConfig(protocol="lm-eval")
+        GSM8KJsonConfig(protocol="lm-eval")
 
 
 def test_problems_from_a_folder_or_the_hub(tmp_path, monkeypatch) -> None:

@@ -55,7 +55,7 @@ def test_the_score_says_how_many(name: str) -> None:
 @given(st.text(alphabet="[]<>|{}ABCm_0123456789 =\n'\"", max_size=60))
 def test_no_answer_escapes_its_place_in_an_official_template(text: str) -> None:
     """The template is cut at its own names before any answer goes in: what stands around the answer never changes."""
-    from judges.benchmarks.shared import fill
+    from judges.benchmarks.base import fill
 
     template = "before {answer_1} between {answer_2} after {other}"
     assert fill(template, {"answer_1": text, "answer_2": "B"}) == f"before {text} between B after {{other}}"

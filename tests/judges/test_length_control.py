@@ -18,9 +18,9 @@ from judges.benchmarks.alpaca_eval.length_control import (
     fit_official,
     fit_plain,
     length_feature,
+    read_length_files,
 )
-from judges.benchmarks.alpaca_eval.score import read_length_files
-from judges.benchmarks.glm import joint_difficulty, sigmoid, solve
+from judges.benchmarks.logistic import joint_difficulty, sigmoid, solve
 
 
 def simulated(n: int, seed: int) -> Rows:

@@ -12,7 +12,7 @@ from harness.types import Answer, Judgment, Question, Reply
 from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
 from judges.benchmarks.mt_bench.benchmark import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
 from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig, outcome, read_winner
-from judges.benchmarks.pocket_prompts import read_pair_label, read_single_grade
+from judges.benchmarks.pocket_prompts import read_prompt
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_pocket_requests_show_one_turn_then_both() -> None:
     assert [(request.part, request.repeat) for request in requests] == [
         ("turn1", 0), ("turn1", 1), ("turn2", 0), ("turn2", 1),
     ]  # fmt: skip
-    first, second = read_single_grade(requests[0].messages), read_single_grade(requests[2].messages)
+    first, second = read_prompt(requests[0].messages), read_prompt(requests[2].messages)
     assert first is not None and (first.turns, first.answers, first.references) == (("add 1 and 2",), ("4",), ("3",))
     assert second is not None and (second.answers, second.references) == (("4", "8"), ("3", "6"))
 
@@ -134,7 +134,7 @@ def test_pairwise_requests_show_both_orders_of_both_turns() -> None:
     answer = Answer(question.id, ("MINE 1", "MINE 2"), (True, True), (1, 1))
     requests = PAIRWISE.requests(question, answer, config)
     assert [request.part for request in requests] == ["turn1:game1", "turn1:game2", "turn2:game1", "turn2:game2"]
-    shown = [read_pair_label(request.messages) for request in requests]
+    shown = [read_prompt(request.messages) for request in requests]
     assert [pair and pair.first for pair in shown] == [
         ("MINE 1",), question.baseline[:1], ("MINE 1", "MINE 2"), question.baseline[:2],
     ]  # fmt: skip

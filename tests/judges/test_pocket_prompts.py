@@ -9,10 +9,7 @@ from judges.benchmarks.pocket_prompts import (
     Pair,
     pair_label,
     pair_token,
-    read_pair_label,
-    read_pair_token,
     read_prompt,
-    read_single_grade,
     single_grade,
 )
 
@@ -21,28 +18,18 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=80)  # surrogates
 
 @given(TEXTS, TEXTS, TEXTS)
 def test_readers_undo_builders(question: str, first: str, second: str) -> None:
-    assert read_pair_token(pair_token((question,), (first,), (second,))) == Pair(
-        "token", (question,), (first,), (second,)
-    )
-    assert read_pair_label(pair_label((question,), (first,), (second,))) == Pair(
-        "label", (question,), (first,), (second,)
-    )
-    assert read_single_grade(single_grade((question, first), (first, second), (second, question))) == Grade(
+    assert read_prompt(pair_token((question,), (first,), (second,))) == Pair("token", (question,), (first,), (second,))
+    assert read_prompt(pair_label((question,), (first,), (second,))) == Pair("label", (question,), (first,), (second,))
+    assert read_prompt(single_grade((question, first), (first, second), (second, question))) == Grade(
         (question, first), (first, second), (second, question)
     )
-    assert read_single_grade(single_grade((question,), (first,))) == Grade((question,), (first,), ())
+    assert read_prompt(single_grade((question,), (first,))) == Grade((question,), (first,), ())
 
 
 def test_an_answer_that_holds_a_whole_prompt_stays_one_answer() -> None:
     inner = pair_label(("q",), ("weak",), ("strong",))[-1]["content"]
-    read = read_pair_label(pair_label(("real question",), (inner,), ("other",)))
+    read = read_prompt(pair_label(("real question",), (inner,), ("other",)))
     assert read == Pair("label", ("real question",), (inner,), ("other",))
-
-
-def test_kinds_do_not_read_each_other() -> None:
-    prompt = pair_token(("q",), ("a",), ("b",))
-    assert read_pair_label(prompt) is None and read_single_grade(prompt) is None
-    assert read_prompt(prompt) == Pair("token", ("q",), ("a",), ("b",))
 
 
 @settings(max_examples=200)

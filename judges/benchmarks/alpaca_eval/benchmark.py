@@ -3,73 +3,64 @@
 Dubois et al. 2024 (arXiv 2404.04475), alpaca_eval 0.6.6 (annotator ``weighted_alpaca_eval_gpt4_turbo``). The judge sees
 an instruction and two answers called m and M, in an order drawn from the instruction, and replies with one token; the
 verdict is P(token of the model) / (P(m) + P(M)). ``alpaca_eval.wr`` is the mean, ``alpaca_eval.lc`` its GLM-based
-length-controlled version (``judges/benchmarks/alpaca_eval/length_control.py``,
-``judges/benchmarks/alpaca_eval/score.py``).
+length-controlled version (``length_control.py``).
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from statistics import fmean
+from typing import Any, Literal
 
+import numpy as np
+
+from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
-from harness.contracts.model import GeneratesText, Sampling
-from harness.plural import counted
-from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.contracts.model import Sampling
+from harness.stats import Array
+from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.shared import (
-    ANSWER_FIELDS,
-    OTHER_BASELINE,
-    QuestionSet,
-    Split,
-    against,
-    ask,
-    check_common,
+from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
+from judges.benchmarks.answer_files import AnswerFormat, AnswerRow, Row, need
+from judges.benchmarks.base import (
+    BenchmarkBase,
+    BenchmarkConfig,
+    QuestionProtocol,
     fill,
-    official_size,
-    pocket_questions,
+    from_the_models_side,
+    pocket_set,
     repeated,
-    sampling_of,
-    take,
-    text_hash,
+)
+from judges.benchmarks.scoring import (
+    Detail,
+    Ratio,
+    VerdictCount,
+    answer_detail,
+    answered,
+    count_verdicts,
+    judgment_detail,
+    ratio_score,
+    verdicts,
 )
 
-BASELINE = "gpt4_1106_preview"
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
 PROMPT_FILES = {
     "weighted": "alpaca_eval/judge_prompts/alpaca_eval_clf.txt",
     "ranking": "alpaca_eval/judge_prompts/alpaca_eval_llama3_70b_fn.txt",
 }
 TOP_LOGPROBS = 5
-_OFFICIAL = Sampling(max_new_tokens=2048, temperature=0.7)
-
-
-OFFICIAL_SIZE = QuestionSetSize(
-    questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
-)
 
 
 @dataclass(frozen=True)
-class AlpacaEvalConfig:
-    """Options of AlpacaEval in a recipe."""
+class AlpacaEvalConfig(BenchmarkConfig):
+    """Options of AlpacaEval in a recipe. Pocket has 200 questions, official 805 (2048 tokens, temperature 0.7)."""
 
-    questions: QuestionSet = "pocket"
-    """``pocket``: the embedded world (200). ``official``: the 805 instructions, read from the assets."""
-    split: Split = "test"
-    """``dev``: pocket questions to choose hyperparameters on."""
-    limit: int | None = None
-    """Use only this many questions: those whose hashed ids come first."""
-    max_new_tokens: int | None = None
-    """Longest answer, tokens; null: 64 for pocket, 2048 for official."""
-    temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, else 0.7. Official: up to the model."""
-    top_p: float = 1.0
-    """Nucleus of the answers' sampling."""
     judge_prompt: Literal["weighted", "ranking"] = "weighted"
     """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator."""
     order: Literal["seeded", "both"] = "seeded"
@@ -82,14 +73,58 @@ class AlpacaEvalConfig:
     """Ask the judge this often and average."""
     compat_leaderboard: bool = False
     """Look difficulties up by row position after dropped rows, as the leaderboard did, not by instruction."""
-
     baseline: str | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
     def __post_init__(self) -> None:
-        check_common(self)
+        super().__post_init__()
         if self.questions == "pocket" and self.judge_prompt == "ranking":
             raise ValueError("judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
+
+
+Prompt = Callable[[Question, str, str, AlpacaEvalConfig], tuple[Message, ...]]
+"""(question, answer called m, answer called M, config) -> messages."""
+
+
+def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
+    rows = json.loads(locate(BASELINE_FILE).read_text(encoding="utf-8"))
+    return [
+        Question(
+            str(index), (row["instruction"],), row["dataset"], (row["output"],),
+            meta={"index": index, "baseline": OFFICIAL_BASELINE},
+        )
+        for index, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _official_template(name: str) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    # Cut at its chat marks before any answer is put in: an answer may hold such marks.
+    for piece in locate(PROMPT_FILES[name]).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
+        role, _, rest = piece.partition("\n")
+        messages.append({"role": role.strip(), "content": rest.split("<|im_end|>", 1)[0].strip()})
+    return tuple(messages)
+
+
+def _official_prompt(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
+    values = {"instruction": question.turns[0], "output_1": first, "output_2": second}
+    return tuple(
+        {"role": message["role"], "content": fill(message["content"], values)}
+        for message in _official_template(config.judge_prompt)
+    )
+
+
+def _pocket_prompt(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
+    return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
+
+
+def _read_output(row: Row, where: str) -> AnswerRow | None:
+    """A row of ``model_outputs.json``; annotations, which hold two answers, are not one."""
+    if "preference" in row:
+        return None
+    model = str(row.get("generator", ""))
+    return AnswerRow(need(row, "instruction", str, where), (need(row, "output", str, where),), model)
 
 
 def switched(instruction: str, seed: int) -> bool:
@@ -97,34 +132,12 @@ def switched(instruction: str, seed: int) -> bool:
     return random.Random("is_switched_outputs" + instruction + str(seed)).choices([False, True], k=1)[0]
 
 
-@lru_cache(maxsize=2)
-def _official_template(name: str) -> tuple[Message, ...]:
-    """The official prompt file, cut at its chat marks before any answer is put in."""
-    from harness.assets import locate
-
-    messages: list[Message] = []
-    for piece in locate(PROMPT_FILES[name]).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
-        role, _, rest = piece.partition("\n")
-        messages.append({"role": role.strip(), "content": rest.split("<|im_end|>", 1)[0].strip()})
-    return tuple(messages)
-
-
-def drawn(question: Question, answer: Answer) -> bool:
+def equals_baseline(question: Question, answer: Answer) -> bool:
     """Whether the answer is the baseline's, word for word: a draw by the official code, and no judge is asked.
 
     Pocket answers are so short that equal ones are common: there the judge is asked all the same.
     """
     return "index" in question.meta and answer.turns[0] == question.baseline[0]
-
-
-def _messages(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
-    if config.questions == "pocket":
-        return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
-    values = {"instruction": question.turns[0], "output_1": first, "output_2": second}
-    return tuple(
-        {"role": message["role"], "content": fill(message["content"], values)}
-        for message in _official_template(config.judge_prompt)
-    )
 
 
 def _token_weights(first_token: Mapping[str, float]) -> tuple[float, float, bool] | None:
@@ -148,9 +161,9 @@ def read_token(reply: Reply) -> Verdict:
             shown = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
             return Verdict(None, f"neither m nor M among the first tokens ({shown})")
         return Verdict(weights[0] / (weights[0] + weights[1]), None, ("stripped-token",) if weights[2] else ())
-    said = reply.text.strip().strip("\"'`.*").strip()
-    if said in ("m", "M"):
-        return Verdict(float(said == "m"), None, ("no-logprobs",))
+    letter = reply.text.strip().strip("\"'`.*").strip()
+    if letter in ("m", "M"):
+        return Verdict(float(letter == "m"), None, ("no-logprobs",))
     return Verdict(None, f"the reply is neither m nor M: {reply.text[:40]!r}", ("no-logprobs",))
 
 
@@ -166,7 +179,7 @@ def read_ranking(reply: Reply) -> Verdict:
     return Verdict(float(ranks[0] == 1))
 
 
-class AlpacaEval:
+class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     """The benchmark; see the head of this file."""
 
     name = "alpaca_eval"
@@ -175,77 +188,57 @@ class AlpacaEval:
         Metric("alpaca_eval.wr", "WR (%)", "AlpacaEval 2", margin=2.0),
     )
     config = AlpacaEvalConfig
-    verdicts: tuple[float, float] = (0.0, 1.0)
-    judged = True
+    verdicts = (0.0, 1.0)
     pairwise = True
-    version = 1
-    answer_fields = ANSWER_FIELDS
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "order_seed", "judge_temperature", "repeats")
-
-    def questions(self, config: AlpacaEvalConfig) -> list[Question]:
-        """The instructions with the baseline's answers."""
-        if config.questions == "pocket":
-            found = take(pocket_questions(self.name, config.split), self.name, config.limit)
-            return against(found, config.baseline, self.name)
-        import json
-
-        from harness.assets import locate
-
-        rows = json.loads(locate(BASELINE_FILE).read_text(encoding="utf-8"))
-        found = [
-            Question(
-                str(index), (row["instruction"],), row["dataset"], (row["output"],),
-                meta={"index": index, "baseline": BASELINE},
-            )
-            for index, row in enumerate(rows)
-        ]  # fmt: skip
-        return against(take(found, self.name, config.limit), config.baseline, self.name)
-
-    def size(self, config: AlpacaEvalConfig) -> QuestionSetSize | None:
-        """Of the official questions with the protocol's baseline."""
-        return official_size(config, OFFICIAL_SIZE)
-
-    def answer(
-        self, model: GeneratesText, questions: Sequence[Question], config: AlpacaEvalConfig, seed: int
-    ) -> list[Answer]:
-        """One answer per instruction."""
-        sampling = sampling_of(config, _OFFICIAL)
-        return ask(model, questions, lambda question: sampling, seed)
+    answer_format = AnswerFormat(_read_output, by_text=True)
+    sets = {  # noqa: RUF012, a table of contents
+        "pocket": pocket_set(
+            "alpaca_eval", "AlpacaEval 2", _pocket_prompt, "token",
+            (
+                "Pocket instructions, baseline answers and judge prompt of distilbench's own wording.",
+                "LC (pocket): difficulties fitted jointly over all entrants, no gamed baselines.",
+            ),
+        ),
+        "official": QuestionProtocol(
+            _official_questions,
+            _official_prompt,
+            Sampling(max_new_tokens=2048, temperature=0.7),
+            lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
+            lambda config: asset(PROMPT_FILES[config.judge_prompt]).sha256[:12],
+            QuestionSetSize(
+                questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
+            ),
+        ),
+    }  # fmt: skip
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
-        if drawn(question, answer):
+        if equals_baseline(question, answer):
             return []
-        model_first = switched(question.turns[0], config.order_seed)
-        orders = (model_first,) if config.order == "seeded" else (False, True)
-        asked = []
-        for model_first in orders:
+        both = config.order == "both"
+        weighted = config.judge_prompt == "weighted"
+        requests = []
+        for model_first in (False, True) if both else (switched(question.turns[0], config.order_seed),):
             texts = (answer.turns[0], question.baseline[0])
             first, second = texts if model_first else texts[::-1]
-            weighted = config.judge_prompt == "weighted"
-            asked.append(
+            requests.append(
                 Request(
                     question.id,
-                    "preference" if config.order == "seeded" else f"order{1 + model_first}",
-                    _messages(question, first, second, config),
+                    f"order{1 + model_first}" if both else "preference",
+                    self.sets[config.questions].prompt(question, first, second, config),
                     max_tokens=1 if weighted else 100,
                     temperature=config.judge_temperature if weighted else 0.0,
                     top_logprobs=TOP_LOGPROBS if weighted else 0,
                     meta={"model_first": model_first},
                 )
             )
-        return repeated(asked, config.repeats)
+        return repeated(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
         """Probability that the model beats the baseline, 0..1."""
-        read = read_token(reply) if config.judge_prompt == "weighted" else read_ranking(reply)
-        if read.value is None or request.meta.get("model_first", False):
-            return read
-        return Verdict(1.0 - read.value, read.reason, read.flags)
-
-    def grade(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Judgment]:
-        """Nothing is graded by rule."""
-        return []
+        verdict = read_token(reply) if config.judge_prompt == "weighted" else read_ranking(reply)
+        return from_the_models_side(verdict, request, lambda value: 1.0 - value)
 
     def score(
         self,
@@ -255,36 +248,92 @@ class AlpacaEval:
         seed: int,
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
-        """LC and WR of every entrant."""
-        from judges.benchmarks.alpaca_eval.score import score
+        """LC and WR of every entrant, on the same resamples. Pure but for reading (and caching) the length files."""
+        columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
+        compat = config.compat_leaderboard
+        data = length_data(questions, columns, compat) if questions else "no questions"
+        scores: dict[str, tuple[Score, ...]] = {}
+        for key, entrant in entrants.items():
+            lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
+            wr = win_rate(questions, entrant, columns[key], seed, replicates)
+            coverage = _coverage(questions, entrant, columns[key])
+            scores[key] = (replace(lc, detail={**lc.detail, **coverage}), replace(wr, detail={**wr.detail, **coverage}))
+        return scores
 
-        return score(questions, entrants, config.compat_leaderboard, seed, replicates)
+    def deviations(self, config: AlpacaEvalConfig) -> list[str]:
+        by_instruction = config.questions == "official" and not config.compat_leaderboard
+        return [
+            *(["Difficulties are looked up by instruction; the leaderboard did by row position."] * by_instruction),
+            *(["Both orders are asked and averaged; official asks one."] * (config.order == "both")),
+        ]
+
+    def parameters(self, config: AlpacaEvalConfig) -> dict[str, Any]:
+        return {"judge_max_tokens": 1 if config.judge_prompt == "weighted" else 100}
 
     def card(self, config: AlpacaEvalConfig) -> Card:
-        """The protocol."""
-        sampling = sampling_of(config, _OFFICIAL)
-        parameters = {**asdict(config), "max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
-        parameters["judge_max_tokens"] = 1 if config.judge_prompt == "weighted" else 100
-        if config.questions == "pocket":
-            texts = pocket_prompts.PROMPT_TEXTS["token"]
-            deviations = ["Pocket instructions, baseline answers and judge prompt of distilbench's own wording."]
-            version, prompt_hash = "pocket 1 (AlpacaEval 2 protocol)", text_hash(texts)
-            deviations.append("LC (pocket): difficulties fitted jointly over all entrants, no gamed baselines.")
-        else:
-            from harness.assets import asset
-
-            prompt_hash = asset(PROMPT_FILES[config.judge_prompt]).sha256[:12]
-            version, deviations = f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6", []
-            if not config.compat_leaderboard:
-                deviations.append("Difficulties are looked up by instruction; the leaderboard did by row position.")
-        if config.baseline is not None:
-            deviations.append(OTHER_BASELINE)
-        if config.order == "both":
-            deviations.append("Both orders are asked and averaged; official asks one.")
-        if config.limit is not None:
-            deviations.append(f"At most {counted(config.limit, 'question')}.")
+        """Each annotator prompt has an official judge of its own."""
         judge = "gpt-4-1106-preview" if config.judge_prompt == "weighted" else "meta-llama/Llama-3-70b-chat-hf"
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), judge)
+        return replace(super().card(config), official_judge=judge)
+
+
+def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
+    """One entrant's preferences and length differences, in the order of the questions."""
+    by_question = verdicts(entrant.judgments)
+    answers = {question.id: answer for question, answer in answered(questions, entrant)}
+    preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
+    identical = True
+    for index, question in enumerate(questions):
+        parts, answer = by_question.get(question.id), answers.get(question.id)
+        if answer and equals_baseline(question, answer):
+            parts = {"identical": 0.5}
+        if parts and answer:
+            preference[index] = fmean(parts.values())
+            delta[index] = len(question.baseline[0]) - len(answer.turns[0])
+            identical = identical and answer.turns[0] == question.baseline[0]
+    return Column(preference, delta, identical)
+
+
+def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -> dict[str, float]:
+    """Details on missing verdicts; a draw without a judge lacks none."""
+    parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
+    count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
+    expected = np.where(scored & (count.received == 0), 0.0, count.expected)
+    count = VerdictCount(count.received, expected)
+    return count.detail(np.where(scored, count.share, 0.0))
+
+
+def raw_metrics(preference: Array) -> dict[str, float]:
+    """The official raw metrics of preferences in 0..1 without nan: percent, and counts."""
+    n = preference.size
+    wins, losses = int((preference > 0.5).sum()), int((preference < 0.5).sum())
+    draws = n - wins - losses
+    spread = float(preference.std(ddof=1)) / np.sqrt(n) if n > 1 else float("nan")
+    return {
+        "win_rate": 100 * float(preference.mean()),
+        "standard_error": 100 * float(spread),
+        "n_wins": float(wins),
+        "n_wins_base": float(losses),
+        "n_draws": float(draws),
+        "n_total": float(n),
+        "discrete_win_rate": 100 * (wins + 0.5 * draws) / n,
+    }
+
+
+def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, seed: int, replicates: int) -> Score:
+    """Mean preference, with the official raw metrics in its details."""
+    scored = ~np.isnan(column.preference)
+    ids = tuple(question.id for question in questions)
+    ratio = Ratio(ids, np.where(scored, column.preference, 0.0), scored.astype(float))
+    judged = judgment_detail(entrant.judgments)
+    note = ""
+    if "flag:no-logprobs" in judged:
+        note = f"{judged['flag:no-logprobs']:.0f} of {judged['judgments']:.0f} verdicts from text: no-logprobs"
+    detail: Detail = {**answer_detail(questions, entrant), **judged}
+    detail["identical"] = float(sum(equals_baseline(*pair) for pair in answered(questions, entrant)))
+    if scored.any():
+        detail.update(raw_metrics(column.preference[scored]))
+    detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
+    return ratio_score("alpaca_eval.wr", ratio, replicates, seed, note, detail)
 
 
 BENCHMARK: Benchmark = AlpacaEval()

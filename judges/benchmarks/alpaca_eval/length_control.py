@@ -13,16 +13,31 @@ Here instructions are resampled and the GLM is refitted each time, C held, by a 
 
 from __future__ import annotations
 
+import csv
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats import Array
-from judges.benchmarks.glm import sigmoid, solve
+from harness.assets import locate, present
+from harness.errors import UserError
+from harness.stats import Array, percentile_interval
+from harness.types import Question, Score
+from judges.benchmarks.logistic import joint_difficulty, sigmoid, solve
+from judges.benchmarks.scoring import resample_counts
 
+METRIC = "alpaca_eval.lc"
+
+HUB_FILE = "alpaca_eval/df_gamed.csv"
+RECOVERED_GAMED = "alpaca_eval/df_gamed_recovered.csv"
+RECOVERED_DIFFICULTY = "alpaca_eval/instruction_difficulty_recovered.csv"
+OFFICIAL_BASELINE = "gpt4_1106_preview"
+MIN_ENTRANTS = 3
+"""Fewer entrants cannot tell a hard instruction from a bad model: then there is no difficulty term."""
 COST_GRID = np.logspace(-4, 4, 10)
 """Candidates for C, the inverse strength of the L1 penalty."""
 FOLDS = 5
@@ -226,3 +241,146 @@ def contributions(rows: Rows, gamed: Gamed, fit: Fit) -> Array:
     gradient = np.array([0.0, (q * (1 - q) * rows.difficulty).mean(), (q * (1 - q)).mean()])
     influence: Array = fit.predictions - fit.value + 100 * n * (moved @ gradient)
     return np.asarray(fit.value + influence - influence.mean())
+
+
+@dataclass(frozen=True)
+class LengthData:
+    """What the length control reads besides the verdicts."""
+
+    difficulty: Array
+    """One per question, in the order of the questions."""
+    gamed: Gamed
+    label: str
+    """Printed with every LC made from it."""
+    official: bool
+    """Whether the official liblinear loop makes the point estimate."""
+
+
+@lru_cache(maxsize=4)
+def read_length_files(gamed: str, difficulty: str | None) -> tuple[Gamed, Array]:
+    """Gamed rows, and difficulties by instruction index. Paths of CSV files.
+
+    Args:
+        difficulty: ``None`` where the file of gamed rows holds the difficulties too, as the hub's does.
+    """
+    with open(gamed, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = {
+        name: np.array([float(row[name]) for row in rows])
+        for name in ("preference", "std_delta_len", "instruction_difficulty")
+    }
+    source = rows
+    if difficulty is not None:
+        with open(difficulty, encoding="utf-8", newline="") as file:
+            source = list(csv.DictReader(file))
+    by_index = {int(row["index"]): float(row["instruction_difficulty"]) for row in source}
+    ordered = np.array([by_index[index] for index in range(len(by_index))])
+    return Gamed(columns["preference"], np.tanh(columns["std_delta_len"]), columns["instruction_difficulty"]), ordered
+
+
+def official_files() -> tuple[Gamed, Array, str]:
+    """(gamed rows, difficulties by index, label). Raises UserError when neither source is among the assets."""
+    if present(HUB_FILE):
+        return *read_length_files(str(locate(HUB_FILE)), None), "LC (official)"
+    gamed, difficulty = str(locate(RECOVERED_GAMED)), str(locate(RECOVERED_DIFFICULTY))
+    return *read_length_files(gamed, difficulty), "LC reconstructed, +-0.15"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One entrant's preferences and lengths, in the order of the questions; nan where there is none."""
+
+    preference: Array
+    delta: Array
+    """Baseline length minus model length, characters."""
+    identical: bool
+    """Every answer is the baseline's own: 50% by construction."""
+
+
+def length_data(
+    questions: Sequence[Question], columns: Mapping[str, Column], compat_leaderboard: bool
+) -> LengthData | str:
+    """The data for this call, or why there is none."""
+    # Another baseline than the official one has no published difficulties: below they are fitted over the entrants.
+    if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
+        try:
+            gamed, by_index, label = official_files()
+        except UserError as error:
+            return f"no LC: {error}"
+        difficulty = by_index[[int(question.meta["index"]) for question in questions]]
+        if compat_leaderboard:
+            difficulty, label = by_index[: len(questions)], label + ", difficulties by row position"
+        return LengthData(difficulty, gamed, label, True)
+    official = any("index" in question.meta for question in questions)
+    label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
+    full = [column for column in columns.values() if (~np.isnan(column.preference)).sum() > 1]
+    if len(full) < MIN_ENTRANTS:
+        label += f", no difficulty term below {MIN_ENTRANTS} entrants"
+        return LengthData(np.zeros(len(questions)), NO_GAMED, label, False)
+    length = np.zeros((len(full), len(questions)))
+    for row, column in zip(length, full, strict=True):
+        here = ~np.isnan(column.preference)
+        row[here] = length_feature(column.delta[here])
+    preference = np.stack([column.preference for column in full])
+    return LengthData(joint_difficulty(preference, length), NO_GAMED, label, False)
+
+
+def length_controlled(
+    questions: Sequence[Question], column: Column, data: LengthData | str, compat: bool, seed: int, replicates: int
+) -> Score:
+    """LC of one entrant with its interval, or ``None`` with the reason for which there is none.
+
+    Args:
+        data: a text says why there is none.
+        compat: the leaderboard's row-index bug: difficulties by position among the annotated rows.
+    """
+    scored = ~np.isnan(column.preference)
+    n, missing = int(scored.sum()), int((~scored).sum())
+
+    def unscored(note: str) -> Score:
+        return Score(METRIC, None, None, None, n, missing, note)
+
+    if isinstance(data, str):
+        return unscored(data)
+    if n < MIN_QUESTIONS:
+        note = f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
+        return unscored(note)
+    ids = [question.id for question, counted in zip(questions, scored, strict=True) if counted]
+    if column.identical:
+        note = f"{data.label}; the baseline's own answers: 50 by construction"
+        shares = dict.fromkeys(ids, 50.0)
+        return Score(METRIC, 50.0, 50.0, 50.0, n, missing, note, shares, (50.0,) * replicates)
+    if not data.official and confounded(column.delta[scored]):
+        return unscored(
+            "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
+            "from ability"
+        )
+    difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[scored]
+    rows = Rows(column.preference[scored], column.delta[scored], difficulty)
+    fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)
+    exact = converged(rows, data.gamed, fit) if data.official else fit
+    if data.official and not (fit.coef.any() and exact.coef.any()):
+        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
+        note += ", which gives 50 whatever the verdicts"
+        return Score(METRIC, fit.value, None, None, n, missing, note, detail=_fit_detail(fit, rows))
+    # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
+    early_stop = fit.value - exact.value
+    draws: Array = np.zeros(0)
+    if replicates:
+        counts = resample_counts(len(questions), replicates, seed)[:, scored]
+        draws = bootstrap(rows, data.gamed, exact, counts) + early_stop
+    low, high = percentile_interval(draws, n) if replicates else (None, None)
+    shares = dict(zip(ids, (contributions(rows, data.gamed, exact) + early_stop).tolist(), strict=True))
+    detail = _fit_detail(fit, rows)
+    return Score(METRIC, fit.value, low, high, n, missing, data.label, shares, tuple(draws.tolist()), detail)
+
+
+def _fit_detail(fit: Fit, rows: Rows) -> dict[str, float | str]:
+    return {
+        "lc_standard_error": fit.official_error,
+        "C": fit.cost,
+        "coef_length": float(fit.coef[0]),
+        "coef_difficulty": float(fit.coef[1]),
+        "coef_bias": float(fit.coef[2]),
+        "raw_minus_lc": 100 * float(rows.preference.mean()) - fit.value,
+    }

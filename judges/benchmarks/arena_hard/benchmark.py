@@ -2,65 +2,53 @@
 
 Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
 A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3. Labels:
-``judges/benchmarks/arena_hard/labels.py``. Scores, style control and intervals:
-``judges/benchmarks/arena_hard/score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
-``judges/benchmarks/arena_hard/v2.py`` is v2.0.
+``protocol.py``. Scores, style control and intervals: ``score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
+``v2.py`` is v2.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
+import yaml
+
+from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
-from harness.contracts.model import GeneratesText, Sampling
-from harness.plural import counted
-from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.contracts.model import Sampling
+from harness.errors import UserError
+from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.arena_hard.labels import GAMES, GO_ON, LABEL, read_label
-from judges.benchmarks.shared import (
-    ANSWER_FIELDS,
-    OTHER_BASELINE,
-    QuestionSet,
-    Split,
-    against,
-    ask,
-    check_common,
+from judges.benchmarks.answer_files import AnswerFormat, AnswerRow, Row, need, read_jsonl, short
+from judges.benchmarks.arena_hard.protocol import (
+    CONTINUE,
+    GAMES,
+    LABEL,
+    SCORERS,
+    STRONG_WEIGHT,
+    Scorer,
+    read_label,
+)
+from judges.benchmarks.arena_hard.score import score
+from judges.benchmarks.base import (
+    BenchmarkBase,
+    BenchmarkConfig,
+    QuestionProtocol,
     fill,
-    official_size,
-    pocket_questions,
-    read_jsonl,
+    from_the_models_side,
+    pocket_set,
     repeated,
-    sampling_of,
-    take,
-    text_hash,
 )
 
-Scorer = Literal["v0.1", "2025-06"]
-SCORERS: tuple[Scorer, ...] = ("v0.1", "2025-06")
-STRONG_WEIGHT = 3.0
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
-_OFFICIAL = Sampling(max_new_tokens=4096, temperature=0.0)
 
 
 @dataclass(frozen=True)
-class ArenaHardConfig:
-    """Options of Arena-Hard in a recipe."""
+class ArenaHardConfig(BenchmarkConfig):
+    """Options of Arena-Hard in a recipe. Pocket has 120 questions, official 500 (4096 tokens, temperature 0)."""
 
-    questions: QuestionSet = "pocket"
-    """``pocket``: the embedded world's hard questions (120). ``official``: the 500 of v0.1, read from the assets."""
-    split: Split = "test"
-    """``dev``: pocket questions to choose hyperparameters on."""
-    limit: int | None = None
-    """Use only this many questions: those whose hashed ids come first."""
-    max_new_tokens: int | None = None
-    """Longest answer, tokens; null: 64 for pocket, 4096 for official."""
-    temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, 0 for official."""
-    top_p: float = 1.0
-    """Nucleus of the answers' sampling."""
     scorer: Scorer = "v0.1"
     """Which official script: they differ in what is dropped when a game has no verdict."""
     style_control: bool = False
@@ -73,31 +61,24 @@ class ArenaHardConfig:
     """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
     repeats: int = 1
     """Play each game this often and average its margin."""
-
     baseline: str | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
     def __post_init__(self) -> None:
-        check_common(self)
+        super().__post_init__()
         if self.scorer not in SCORERS:
             raise ValueError(f"scorer must be {' or '.join(SCORERS)}, got {self.scorer!r}")
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How one call scores."""
-
-    scorer: Scorer
-    style: bool
-    """Whether the table's number is the style-controlled win rate."""
-    metric: str
+Prompt = Callable[[Question, str, str], tuple[Message, ...]]
+"""(question, answer of assistant A, answer of assistant B) -> messages."""
 
 
 @dataclass(frozen=True)
-class ArenaSet:
-    """An official set of questions: where it is and what its baseline is."""
+class ArenaHardVersion:
+    """An official version: its questions, its baseline and how its script asks and reads."""
 
-    version: str
+    name: str
     questions: str
     """Asset with the questions, one JSON object a line: uid, category, prompt."""
     baseline: str
@@ -117,8 +98,39 @@ class ArenaSet:
     size: QuestionSetSize | None = None
     """To plan with where its files are not here."""
 
+    def load(self, config: ArenaHardConfig) -> list[Question]:
+        """The questions with the baseline's answers. Raises UserError when a file is missing."""
+        rows = read_jsonl(locate(self.questions))
+        answers = {row["uid"]: read_answer(row, self.answers) for row in read_jsonl(locate(self.answers))}
+        questions = []
+        for row in rows:
+            if self.category is None or row["category"] == self.category:
+                answer = answers[row["uid"]]
+                meta: dict[str, Any] = {"baseline": self.baseline}
+                meta |= {} if answer.tokens is None else {"baseline_token_len": answer.tokens}
+                category = row.get("cluster") or row.get("subcategory") or row["category"]
+                questions.append(Question(row["uid"], (row["prompt"],), category, answer.turns, meta=meta))
+        return questions
 
-V01 = ArenaSet(
+    def prompt(self, question: Question, first: str, second: str) -> tuple[Message, ...]:
+        """The official judge prompt of v0.1, with this version's system text."""
+        system, template = _official_prompt()
+        user = fill(template, {"question_1": question.turns[0], "answer_1": first, "answer_2": second})
+        return ({"role": "system", "content": self.system(system)}, {"role": "user", "content": user})
+
+    def as_set(self) -> QuestionProtocol[ArenaHardConfig, Prompt]:
+        """This version as a benchmark's official questions."""
+        return QuestionProtocol(
+            self.load,
+            self.prompt,
+            Sampling(max_new_tokens=4096, temperature=0.0),
+            lambda config: f"{self.name}, baseline {self.baseline}",
+            lambda config: self.prompt_hash or asset(PROMPT_FILE).sha256[:12],
+            self.size,
+        )
+
+
+V01 = ArenaHardVersion(
     "Arena-Hard v0.1",
     "arena_hard_v0.1/question.jsonl",
     "gpt-4-0314",
@@ -131,71 +143,58 @@ V01 = ArenaSet(
 @lru_cache(maxsize=1)
 def _official_prompt() -> tuple[str, str]:
     """(system text, user template) of the official judge configuration of v0.1."""
-    import yaml
-
-    from harness.assets import locate
-
     settings = yaml.safe_load(locate(PROMPT_FILE).read_text(encoding="utf-8"))
     return str(settings["system_prompt"]), str(settings["prompt_template"][0])
 
 
-def read_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, int | None]]:
-    """uid to (answer, length in the official tokeniser's tokens where the file says it) of a ``model_answer`` file."""
-    found = {}
-    for row in rows:
-        content = row["messages"][-1]["content"]
-        counted = (row.get("metadata") or row.get("conv_metadata") or {}).get("token_len")
-        found[row["uid"]] = (content["answer"] if isinstance(content, Mapping) else content, counted)
-    return found
+def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message, ...]:
+    return pocket_prompts.pair_label(question.turns[:1], (first,), (second,))
 
 
-def load_set(official: ArenaSet) -> list[Question]:
-    """The questions of an official set with the baseline's answers. Raises UserError when a file is missing."""
-    from harness.assets import locate
+def read_answer(row: Row, where: str) -> AnswerRow:
+    """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
+    uid = str(row.get("uid", row.get("question_id")))
+    model = need(row, "model" if "model" in row else "model_id", str, where)
+    content: Any
+    if "messages" in row:
+        last: Any = need(row, "messages", list, where)[-1:]
+        content = last[0].get("content") if last and isinstance(last[0], Mapping) else None
+        text = content.get("answer") if isinstance(content, Mapping) else content
+        metadata = row.get("metadata") or row.get("conv_metadata") or {}
+        if not isinstance(metadata, Mapping):
+            raise UserError(f"{where}: metadata must be an object, got {short(metadata)}")
+        tokens = metadata.get("token_len")
+    else:
+        choices: Any = need(row, "choices", list, where)
+        turns: Any = choices[0].get("turns") if choices and isinstance(choices[0], Mapping) else None
+        turn: Any = turns[0] if turns and isinstance(turns, list) else None
+        text, tokens = (turn.get("content"), turn.get("token_len")) if isinstance(turn, Mapping) else (None, None)
+    if not isinstance(text, str):
+        raise UserError(f"{where}: no answer text in this row")
+    counted = isinstance(tokens, int) and not isinstance(tokens, bool)
+    return AnswerRow(uid, (text,), model, tokens if counted else None)
 
-    asked = read_jsonl(locate(official.questions))
-    baseline = read_answers(read_jsonl(locate(official.answers)))
-    questions = []
-    for row in asked:
-        if official.category is None or row["category"] == official.category:
-            text, tokens = baseline[row["uid"]]
-            meta = {"baseline": official.baseline} | ({} if tokens is None else {"baseline_token_len": tokens})
-            category = row.get("cluster") or row.get("subcategory") or row["category"]
-            questions.append(Question(row["uid"], (row["prompt"],), category, (text,), meta=meta))
-    return questions
 
-
-@dataclass(eq=False)
-class ArenaHard:
+class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     """The benchmark; see the head of this file."""
 
-    name: str = "arena_hard"
-    metrics: tuple[Metric, ...] = (Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0),)
-    config: type[ArenaHardConfig] = ArenaHardConfig
-    official: ArenaSet = V01
-    verdicts: tuple[float, float] = (-2.0, 2.0)
-    judged: bool = True
-    pairwise: bool = True
-    version: int = 1
-    answer_fields: tuple[str, ...] = ANSWER_FIELDS
+    verdicts = (-2.0, 2.0)
+    pairwise = True
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
+    answer_format = AnswerFormat(lambda row, where: None if "games" in row else read_answer(row, where))
 
-    def questions(self, config: ArenaHardConfig) -> list[Question]:
-        """The questions with the baseline's answers."""
-        pocket = config.questions == "pocket"
-        found = pocket_questions(self.name, config.split) if pocket else load_set(self.official)
-        return against(take(found, self.name, config.limit), config.baseline, self.name)
-
-    def size(self, config: ArenaHardConfig) -> QuestionSetSize | None:
-        """Of the official questions with the protocol's baseline."""
-        return official_size(config, self.official.size)
-
-    def answer(
-        self, model: GeneratesText, questions: Sequence[Question], config: ArenaHardConfig, seed: int
-    ) -> list[Answer]:
-        """One answer per question."""
-        sampling = sampling_of(config, _OFFICIAL)
-        return ask(model, questions, lambda question: sampling, seed)
+    def __init__(
+        self,
+        metric: Metric,
+        config: type[ArenaHardConfig],
+        official: ArenaHardVersion,
+        pocket: QuestionProtocol[ArenaHardConfig, Prompt] | None = None,
+        version: int = 1,
+    ) -> None:
+        self.name = metric.id.partition(".")[0]
+        self.metrics, self.config, self.official, self.version = (metric,), config, official, version
+        self.official_judge = official.judge
+        self.sets = {"official": official.as_set()} | ({} if pocket is None else {"pocket": pocket})
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         """Both games; the model is assistant B in the first and A in the second."""
@@ -205,39 +204,26 @@ class ArenaHard:
             first, second = texts if model_first else texts[::-1]
             games.append(
                 Request(
-                    question.id, part, self._messages(question, first, second, config),
+                    question.id, part, self.sets[config.questions].prompt(question, first, second),
                     config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
                 )
             )  # fmt: skip
         return repeated(games, config.repeats)
 
-    def _messages(self, question: Question, first: str, second: str, config: ArenaHardConfig) -> tuple[Message, ...]:
-        if config.questions == "pocket":
-            return pocket_prompts.pair_label(question.turns[:1], (first,), (second,))
-        system, template = _official_prompt()
-        user = fill(template, {"question_1": question.turns[0], "answer_1": first, "answer_2": second})
-        return ({"role": "system", "content": self.official.system(system)}, {"role": "user", "content": user})
-
     def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
         if not config.ask_again or config.questions == "pocket" or LABEL.search(reply.text):
             return None
-        said: tuple[Message, ...] = (
+        second: tuple[Message, ...] = (
             {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": GO_ON},
+            {"role": "user", "content": CONTINUE},
         )
-        return replace(request, messages=request.messages + said)
+        return replace(request, messages=request.messages + second)
 
     def parse(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Verdict:
         """The model's margin, -2 to 2."""
-        read = self.official.read(reply.text)
-        if read.value is None or request.meta.get("model_first", False):
-            return read
-        return Verdict(0.0 - read.value, read.reason, read.flags)  # 0.0 - 0.0 is 0.0, -0.0 is not
-
-    def grade(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Judgment]:
-        """Nothing is graded by rule."""
-        return []
+        # 0.0 - 0.0 is 0.0, where -0.0 would be stored as another number
+        return from_the_models_side(self.official.read(reply.text), request, lambda margin: 0.0 - margin)
 
     def score(
         self,
@@ -248,36 +234,30 @@ class ArenaHard:
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
         """Win rate of every entrant, questions resampled with both their games."""
-        from judges.benchmarks.arena_hard.score import score
+        metric = self.metrics[0].id
+        return score(questions, entrants, metric, config.scorer, config.style_control, seed, replicates)
 
-        rules = Rules(config.scorer, config.style_control, self.metrics[0].id)
-        return score(questions, entrants, rules, seed, replicates)
+    def deviations(self, config: ArenaHardConfig) -> list[str]:
+        found = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
+        if config.questions == "official" and config.ask_again != self.config.ask_again:
+            found.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
+        if config.style_control:
+            found.append("Style-controlled: not the plain win rate.")
+        return found
 
     def card(self, config: ArenaHardConfig) -> Card:
-        """The protocol."""
-        sampling = sampling_of(config, _OFFICIAL)
-        parameters = {**asdict(config), "max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
-        parameters["strong_weight"] = STRONG_WEIGHT
-        deviations = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
-        if config.questions == "pocket":
-            version = "pocket 1 (Arena-Hard v0.1 protocol)"
-            prompt_hash = text_hash(pocket_prompts.PROMPT_TEXTS["label"])
-            deviations.insert(0, "Pocket questions, baseline answers and judge prompt of distilbench's own wording.")
-        else:
-            from harness.assets import asset
+        """The scorer is part of the version: the two scripts give different numbers."""
+        card = super().card(config)
+        return replace(card, version=f"{card.version}, scorer {config.scorer}")
 
-            version = f"{self.official.version}, baseline {self.official.baseline}"
-            prompt_hash = self.official.prompt_hash or asset(PROMPT_FILE).sha256[:12]
-            if config.ask_again != self.config.ask_again:
-                deviations.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
-        if config.baseline is not None:
-            deviations.append(OTHER_BASELINE)
-        if config.style_control:
-            deviations.append("Style-controlled: not the plain win rate.")
-        if config.limit is not None:
-            deviations.append(f"At most {counted(config.limit, 'question')}.")
-        version = f"{version}, scorer {config.scorer}"
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), self.official.judge)
+    def parameters(self, config: ArenaHardConfig) -> dict[str, Any]:
+        return {"strong_weight": STRONG_WEIGHT}
 
 
-BENCHMARK: Benchmark = ArenaHard()
+POCKET: QuestionProtocol[Any, Prompt] = pocket_set(
+    "arena_hard", "Arena-Hard v0.1", _pocket_prompt, "label",
+    ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",),
+)  # fmt: skip
+BENCHMARK: Benchmark = ArenaHard(
+    Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET
+)

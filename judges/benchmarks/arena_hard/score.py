@@ -19,13 +19,19 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.contracts.benchmark import Entrant
-from harness.stats import Array, percentile_interval
+from harness.stats import percentile_interval
 from harness.types import Judgment, Question, Score
-from judges.benchmarks.arena_hard.benchmark import STRONG_WEIGHT, Rules, Scorer
-from judges.benchmarks.arena_hard.labels import GAMES, MIRRORED_FLAG
-from judges.benchmarks.arena_hard.style_control import Battles, StyleFit, gather, style_control
-from judges.benchmarks.coverage import given
-from judges.benchmarks.shared import Ratio, answer_detail, ratio_score, reasons, verdicts
+from judges.benchmarks.arena_hard.protocol import GAMES, MIRRORED_FLAG, STRONG_WEIGHT, Scorer
+from judges.benchmarks.arena_hard.style_control import StyleFit, gather, style_control
+from judges.benchmarks.scoring import (
+    Detail,
+    Ratio,
+    answer_detail,
+    count_verdicts,
+    judgment_detail,
+    ratio_score,
+    verdicts,
+)
 
 _OFFICIAL_ROUNDS = 1000
 """Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""
@@ -54,31 +60,18 @@ def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
     return Battle(wins, weight)
 
 
-def _known(judgments: Sequence[Judgment], scorer: str) -> Sequence[Judgment]:
+def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     """The judgments as the script reads them. That of v0.1 knows five labels only: a mirrored one is no verdict."""
     if scorer != "v0.1":
         return judgments
     return [replace(each, verdict=None) if MIRRORED_FLAG in each.flags else each for each in judgments]
 
 
-def _read(judgments: Sequence[Judgment], scorer: str) -> dict[str, dict[str, float]]:
-    """Question to game to margin."""
-    return verdicts(_known(judgments, scorer))
-
-
-def _coverage(
-    questions: Sequence[Question], judgments: Sequence[Judgment], ratio: Ratio, scorer: str
-) -> dict[str, float]:
-    """Games without a verdict; a question that the script drops covers nothing, one with one game covers half."""
-    found = given(questions, _known(judgments, scorer), GAMES)
-    return found.detail(np.where(ratio.denominator > 0, found.share, 0.0))
-
-
-def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: str, strong: float) -> Ratio:
-    read = _read(judgments, scorer)
+def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, strong: float) -> Ratio:
+    margins = verdicts(_known(judgments, scorer))
     battles = []
     for question in questions:
-        games = [read[question.id][game] for game in GAMES if game in read.get(question.id, {})]
+        games = [margins[question.id][game] for game in GAMES if game in margins.get(question.id, {})]
         dropped = scorer == "2025-06" and len(games) < len(GAMES)
         battles.append(battle([] if dropped else games, strong))
     wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
@@ -92,10 +85,10 @@ def official_interval(
 
     Rows are exchangeable, so drawing how many of them are wins, ties and losses is the same as drawing rows.
     """
-    read = _read(judgments, scorer)
+    by_question = verdicts(_known(judgments, scorer))
     rows = np.zeros(3, dtype=np.int64)  # losses, ties, wins
     for question in questions:
-        margins = [read.get(question.id, {}).get(game) for game in GAMES]
+        margins = [by_question.get(question.id, {}).get(game) for game in GAMES]
         if scorer == "2025-06" and None in margins:
             continue
         for margin in margins:
@@ -109,43 +102,48 @@ def official_interval(
     return float(low), float(high)
 
 
-def _game_detail(read: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Win rate in each game alone, and how often the games disagree: what position does to this judge."""
+def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Win rate in each game alone, and how often the games disagree: how much position sways this judge."""
     detail = {}
     for game in GAMES:
-        battles = [battle([parts[game]]) for parts in read.values() if game in parts]
+        battles = [battle([parts[game]]) for parts in margins.values() if game in parts]
         if battles:
             detail[game] = 100 * sum(each.wins for each in battles) / sum(each.weight for each in battles)
-    both = [parts for parts in read.values() if len(parts) == len(GAMES)]
+    both = [parts for parts in margins.values() if len(parts) == len(GAMES)]
     if both:
         detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in both)
     return detail
 
 
-def _detail(questions: Sequence[Question], entrant: Entrant, scorer: Scorer, seed: int) -> dict[str, float | str]:
-    detail: dict[str, float | str] = {
+def _detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
+    judgments = entrant.judgments
+    detail: Detail = {
         **answer_detail(questions, entrant),
-        **reasons(entrant.judgments),
-        **_game_detail(verdicts(entrant.judgments)),
+        **judgment_detail(judgments),
+        **_game_detail(verdicts(judgments)),
     }
-    for name, script, strong in (
+    # the same verdicts under the other rules, so that a reader sees what the choice of a script does
+    others: tuple[tuple[str, Scorer, float], ...] = (
         ("weight_1", scorer, 1.0),
         ("scorer_v0.1", "v0.1", STRONG_WEIGHT),
         ("scorer_2025-06", "2025-06", STRONG_WEIGHT),
-    ):
-        other = _ratio(questions, entrant.judgments, script, strong).value
-        if other is not None:
-            detail[name] = other
-    official = official_interval(questions, entrant.judgments, scorer, seed)
+    )
+    for name, script, strong in others:
+        value = _ratio(questions, judgments, script, strong).value
+        if value is not None:
+            detail[name] = value
+    official = official_interval(questions, judgments, scorer, seed)
     if official is not None:
         detail["official_low"], detail["official_high"] = official
     if questions:
         detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
-    return detail
+    # a question that the script drops covers nothing, one with one game covers half
+    count = count_verdicts(questions, _known(judgments, scorer), GAMES)
+    return detail | count.detail(np.where(ratio.denominator > 0, count.share, 0.0))
 
 
-def _style_detail(fit: StyleFit, scored: int) -> dict[str, float | str]:
-    detail: dict[str, float | str] = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
+def _style_detail(fit: StyleFit, scored: int) -> Detail:
+    detail: Detail = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
     if fit.replicates:
         interval = percentile_interval(fit.replicates, scored)
         detail |= {"style_controlled_low": interval.low, "style_controlled_high": interval.high}
@@ -153,49 +151,49 @@ def _style_detail(fit: StyleFit, scored: int) -> dict[str, float | str]:
     return detail | {f"style:{name}": value for name, value in fit.coefficients.items()}
 
 
-def _styled(rules: Rules, ratio: Ratio, fit: StyleFit, detail: Mapping[str, float | str]) -> Score:
+def _style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None, detail: Detail) -> Score:
     """The style-controlled win rate as the score."""
+    unscored = len(ratio.ids) - ratio.scored
+    if fit is None:
+        note = "no style control: no answers, or no question has a verdict"
+        return Score(metric, None, None, None, ratio.scored, unscored, note, detail=detail)
     low, high = percentile_interval(fit.replicates, ratio.scored) if fit.replicates else (None, None)
     counted = ratio.denominator > 0
     shares = fit.official + fit.influence[counted] - fit.influence[counted].mean()
     ids = [name for name, here in zip(ratio.ids, counted, strict=True) if here]
     unit = "tokens" if fit.by_tokens else "characters"
-    note = f"scorer {rules.scorer}, style-controlled (length in {unit} and markdown)"
+    note = f"scorer {scorer}, style-controlled (length in {unit} and markdown)"
     return Score(
-        rules.metric, fit.official, low, high, ratio.scored, len(ratio.ids) - ratio.scored, note,
-        dict(zip(ids, shares.tolist(), strict=True)), fit.replicates, dict(detail),
+        metric, fit.official, low, high, ratio.scored, unscored, note,
+        dict(zip(ids, shares.tolist(), strict=True)), fit.replicates, detail,
     )  # fmt: skip
 
 
 def score(
-    questions: Sequence[Question], entrants: Mapping[str, Entrant], rules: Rules, seed: int, replicates: int
+    questions: Sequence[Question],
+    entrants: Mapping[str, Entrant],
+    metric: str,
+    scorer: Scorer,
+    style: bool,
+    seed: int,
+    replicates: int,
 ) -> dict[str, tuple[Score, ...]]:
-    """Win rate of every entrant, questions resampled with both their games; style control from one joint fit. Pure."""
-    ratios = {
-        name: _ratio(questions, entrant.judgments, rules.scorer, STRONG_WEIGHT) for name, entrant in entrants.items()
-    }
-    fits = _fits(questions, entrants, ratios, replicates, seed)
-    scored: dict[str, tuple[Score, ...]] = {}
+    """Win rate of every entrant, questions resampled with both their games. Pure.
+
+    Args:
+        style: whether the score is the style-controlled win rate, which comes from one fit of all entrants.
+    """
+    ratios = {name: _ratio(questions, entrant.judgments, scorer, STRONG_WEIGHT) for name, entrant in entrants.items()}
+    games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
+    fits = style_control(gather(questions, entrants, games), replicates, seed)
+    scores: dict[str, tuple[Score, ...]] = {}
     for name, entrant in entrants.items():
-        detail = _detail(questions, entrant, rules.scorer, seed)
-        detail |= _coverage(questions, entrant.judgments, ratios[name], rules.scorer)
-        if name in fits:
-            detail |= _style_detail(fits[name], ratios[name].scored)
-        if rules.style and name in fits:
-            scored[name] = (_styled(rules, ratios[name], fits[name], detail),)
-        elif rules.style:
-            unscored = len(questions) - ratios[name].scored
-            note = "no style control: no answers, or no question has a verdict"
-            scored[name] = (Score(rules.metric, None, None, None, ratios[name].scored, unscored, note, detail=detail),)
+        ratio, fit = ratios[name], fits.get(name)
+        detail = _detail(questions, entrant, ratio, scorer, seed)
+        if fit is not None:
+            detail |= _style_detail(fit, ratio.scored)
+        if style:
+            scores[name] = (_style_score(metric, scorer, ratio, fit, detail),)
         else:
-            note = f"scorer {rules.scorer}"
-            scored[name] = (ratio_score(rules.metric, ratios[name], replicates, seed, note, detail),)
-    return scored
-
-
-def _fits(
-    questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio], count: int, seed: int
-) -> dict[str, StyleFit]:
-    games: dict[str, Array] = {name: np.stack([each.numerator, each.denominator]) for name, each in ratios.items()}
-    battles: Battles = gather(questions, entrants, games)
-    return style_control(battles, count, seed)
+            scores[name] = (ratio_score(metric, ratio, replicates, seed, f"scorer {scorer}", detail),)
+    return scores

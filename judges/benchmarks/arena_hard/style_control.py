@@ -20,8 +20,8 @@ import numpy as np
 from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Question
-from judges.benchmarks.glm import sigmoid
-from judges.benchmarks.shared import pairs, resample_counts
+from judges.benchmarks.logistic import sigmoid
+from judges.benchmarks.scoring import answered, resample_counts
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
@@ -100,15 +100,15 @@ def gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], games
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
     places = {question.id: place for place, question in enumerate(questions)}
-    answered = {name: list(pairs(questions, entrants[name])) for name in names}
+    with_answers = {name: list(answered(questions, entrants[name])) for name in names}
     by_tokens = bool(names) and all(
         isinstance(answer.meta.get("token_len"), int) and isinstance(question.meta.get("baseline_token_len"), int)
         for name in names
-        for question, answer in answered[name]
+        for question, answer in with_answers[name]
     )
     base = [_style(q.baseline[0], q.meta.get("baseline_token_len") if by_tokens else None) for q in questions]
     for row, name in enumerate(names):
-        for question, answer in answered[name]:
+        for question, answer in with_answers[name]:
             place = places[question.id]
             own = _style(answer.turns[0], answer.meta.get("token_len") if by_tokens else None)
             features[row, place] = (base[place] - own) / (base[place] + own + 1)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Metric
 from harness.errors import UserError
-from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaSet, Scorer
-from judges.benchmarks.arena_hard.labels import read_last_label
-from judges.benchmarks.shared import QuestionSet
+from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaHardVersion
+from judges.benchmarks.arena_hard.protocol import Scorer, read_last_label
 
 _QUESTIONS = "arena_hard_v2.0/question.jsonl"
 _WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa358"
@@ -29,13 +29,13 @@ def writing_prompt(system: str) -> str:
     Raises UserError when the result is not the published text, because ``system`` is not the prompt of v0.1.
     """
     paragraphs = [each for each in system.split("\n\n") if not each.startswith("Begin your evaluation by")]
-    made = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
-    if hashlib.sha256(made.encode()).hexdigest() != _WRITING_PROMPT:
+    writing = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
+    if hashlib.sha256(writing.encode()).hexdigest() != _WRITING_PROMPT:
         raise UserError(f"{PROMPT_FILE} does not hold the system prompt of Arena-Hard v0.1: pull it again.")
-    return made
+    return writing
 
 
-V20 = ArenaSet(
+V20 = ArenaHardVersion(
     "Arena-Hard v2.0, hard prompts",
     _QUESTIONS,
     "o3-mini-2025-01-31",
@@ -44,7 +44,7 @@ V20 = ArenaSet(
     "hard_prompt",
     read_last_label,
 )
-WRITING = ArenaSet(
+WRITING = ArenaHardVersion(
     "Arena-Hard v2.0, creative writing",
     _QUESTIONS,
     "gemini-2.0-flash-001",
@@ -61,7 +61,7 @@ WRITING = ArenaSet(
 class ArenaHardV2Config(ArenaHardConfig):
     """Options of Arena-Hard v2.0 in a recipe."""
 
-    questions: QuestionSet = "official"
+    questions: Literal["pocket", "official"] = "official"
     """Only ``official``: the questions of v2.0, read from the assets."""
     scorer: Scorer = "2025-06"
     """Which official script: they differ in what is dropped when a game has no verdict."""
@@ -77,15 +77,8 @@ class ArenaHardV2Config(ArenaHardConfig):
 
 
 BENCHMARK: Benchmark = ArenaHard(
-    "arena_hard_v2",
-    (Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0),),
-    ArenaHardV2Config,
-    V20,
-    version=2,
+    Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0), ArenaHardV2Config, V20, version=2
 )
 WRITING_BENCHMARK: Benchmark = ArenaHard(
-    "arena_hard_v2_writing",
-    (Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"),),
-    ArenaHardV2Config,
-    WRITING,
+    Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"), ArenaHardV2Config, WRITING
 )

@@ -1,67 +1,58 @@
 """GSM8K: grade-school word problems, asked and extracted by lm-eval's own task, marked by rule.
 
-Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model
-(``judges/benchmarks/gsm8k/lm_eval_adapter.py``), so the answers are artifacts like any other and carry what each filter
-extracted: ``strict-match`` wants ``#### N``, ``flexible-extract`` takes the last number. Marking is a pure function
-(``judges/benchmarks/gsm8k/answer_extraction.py``), so answers made elsewhere are marked alike. ``protocol: json`` asks
-without examples for a JSON object instead (``judges/benchmarks/gsm8k/json_protocol.py``).
+Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``lm_eval_adapter.py``), so the
+answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
+``flexible-extract`` takes the last number. Marking is a pure function (``answer_extraction.py``), so answers made
+elsewhere are marked alike.
+
+``protocol: json`` is the zero-shot protocol of the PAD authors (Lin 2024, ZeroEval): the answer comes in a JSON object.
+The prompt is in our own words, so its numbers are close to ZeroEval's, not equal. As ``gsm8k_json`` it stands in a
+column of its own beside lm-eval's; ``gsm8k: {protocol: json}`` puts it into the column that the paper's numbers stand
+in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from harness.assets import locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.errors import UserError
-from harness.plural import counted
-from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
-from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, extract, marked
-from judges.benchmarks.shared import (
+from harness.pocket.world import train_prompts
+from harness.types import Answer, Judgment, Question, Score
+from judges.benchmarks.answer_files import read_jsonl
+from judges.benchmarks.base import (
     ANSWER_FIELDS,
-    QuestionSet,
-    Ratio,
-    Split,
-    answer_detail,
-    check_common,
-    official_size,
-    pocket_questions,
-    ratio_score,
-    read_jsonl,
-    reasons,
-    sampling_of,
-    take,
-    verdicts,
+    BenchmarkBase,
+    BenchmarkConfig,
+    QuestionProtocol,
+    ask,
+    pocket_set,
+    text_hash,
 )
+from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, JSON_PART, extract, mark_json, marked
+from judges.benchmarks.scoring import Detail, Ratio, answer_detail, judgment_detail, ratio_score, verdicts
 
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
-JSON_PART = "json-answer"
 HUB = "openai/gsm8k"
-_OFFICIAL = {
-    "lm-eval": Sampling(max_new_tokens=256, temperature=0.0),
-    "json": Sampling(max_new_tokens=4096, temperature=0.0),
-}
-
-
-OFFICIAL_SIZE = QuestionSetSize(
-    questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
+JSON_PROMPT = (
+    "Solve the problem below. Work it out step by step, then reply with one JSON object and nothing else. It has two "
+    'keys: "reasoning", a string with your steps, and "answer", the final number alone, without a unit.\n\n'
+    "Problem:\n{question}"
 )
+_JSON_TOKENS = 4096  # a reply of reasoning inside of a JSON object is far longer than lm-eval's 256
 
 
 @dataclass(frozen=True)
-class GSM8KConfig:
-    """Options of GSM8K in a recipe."""
+class GSM8KConfig(BenchmarkConfig):
+    """Options of GSM8K in a recipe. Pocket has 150 problems, official 1,319 (256 tokens, 4096 for json; greedy)."""
 
-    questions: QuestionSet = "pocket"
-    """``pocket``: the embedded world's word problems (150). ``official``: the 1,319 test problems, from the assets."""
-    split: Split = "test"
-    """``dev``: pocket questions to choose hyperparameters on."""
-    limit: int | None = None
-    """Use only this many questions: those whose hashed ids come first."""
     protocol: Literal["lm-eval", "json"] = "lm-eval"
     """``lm-eval``: its task. ``json``: zero-shot with a JSON answer, as the PAD authors did, in our own words."""
     source: str = "assets"
@@ -70,15 +61,9 @@ class GSM8KConfig:
     """Worked examples shown as earlier turns; null: 0 for pocket and json, else 5 (from the training problems)."""
     filter: Literal["strict-match", "flexible-extract"] = "flexible-extract"
     """Which of lm-eval's filters makes the table's number; the other stands in the details."""
-    max_new_tokens: int | None = None
-    """Longest answer, tokens; null: 64 for pocket, 256 for official (lm-eval's default), 4096 for json."""
-    temperature: float | None = None
-    """Sampling temperature of the answers, 0 is greedy; null: 1 for pocket, 0 for official."""
-    top_p: float = 1.0
-    """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        check_common(self)
+        super().__post_init__()
         if not self.source.strip():
             raise ValueError("source must be assets, hub, or a folder with test.jsonl and train.jsonl; it is empty")
         if self.filter not in FILTERS:
@@ -101,9 +86,22 @@ class GSM8KConfig:
         return (JSON_PART,) if self.protocol == "json" else FILTERS
 
     @property
-    def chosen(self) -> str:
+    def main_part(self) -> str:
         """The mark that makes the table's number."""
         return JSON_PART if self.protocol == "json" else self.filter
+
+
+@dataclass(frozen=True)
+class GSM8KJsonConfig(GSM8KConfig):
+    """Options of GSM8K with JSON answers in a recipe."""
+
+    protocol: Literal["lm-eval", "json"] = "json"
+    """Only ``json``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol != "json":
+            raise ValueError("protocol must be json: the benchmark gsm8k has lm-eval's")
 
 
 def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str, str]]:
@@ -115,8 +113,6 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str
     Raises:
         UserError: there is no such file, or the hub cannot be reached.
     """
-    from harness.assets import locate
-
     if source == "assets":
         rows = read_jsonl(locate(TEST_FILE if split == "test" else TRAIN_FILE))
     elif source == "hub":
@@ -139,55 +135,76 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str
     return rows
 
 
-def asked_officially(row: Mapping[str, str]) -> str:
+def official_turn(row: Mapping[str, str]) -> str:
     """The user turn of lm-eval's task."""
     return f"Question: {row['question']}\nAnswer:"
 
 
-def asked_plainly(row: Mapping[str, str]) -> str:
-    """The user turn of a pocket problem."""
+def plain_turn(row: Mapping[str, str]) -> str:
+    """The user turn of a pocket problem: the problem as it is."""
     return row["question"]
 
 
-class GSM8K:
+def _official_questions(config: GSM8KConfig) -> list[Question]:
+    """``reference`` is the worked gold answer, which ends in ``#### N``."""
+    rows = official_rows(config.source, "test")
+    if config.shots:
+        official_rows(config.source, "train")  # missing examples must show before anything is generated
+    return [
+        Question(str(index), (row["question"],), "math", reference=(row["answer"],)) for index, row in enumerate(rows)
+    ]
+
+
+def _official_examples(config: GSM8KConfig) -> list[dict[str, str]]:
+    rows = official_rows(config.source, "train")
+    return [{"question": row["question"], "answer": row["answer"]} for row in rows]
+
+
+def _pocket_examples(config: GSM8KConfig) -> list[dict[str, str]]:
+    stories = [each for each in train_prompts(400, seed=0) if each.kind == "story"]
+    return [{"question": each.messages[-1]["content"], "answer": each.golden} for each in stories]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a set of problems is put to the model."""
+
+    turn: Callable[[Mapping[str, str]], str]
+    examples: Callable[[GSM8KConfig], list[dict[str, str]]]
+    """Problems with worked answers that may be shown."""
+
+
+class GSM8K(BenchmarkBase[GSM8KConfig, Prompt]):
     """The benchmark; see the head of this file."""
 
-    name: str = "gsm8k"
+    name = "gsm8k"
     metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K", margin=2.0),)
-    config: type[GSM8KConfig] = GSM8KConfig
-    verdicts: tuple[float, float] = (0.0, 1.0)
+    config = GSM8KConfig
+    verdicts = (0.0, 1.0)
     judged = False
-    pairwise = False
-    version = 1
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
-    judge_fields: tuple[str, ...] = ()
+    sets = {  # noqa: RUF012, a table of contents
+        "pocket": pocket_set(
+            "gsm8k", "GSM8K", Prompt(plain_turn, _pocket_examples), None,
+            ("Pocket word problems of distilbench's own wording, asked as they are.",),
+        ),
+        "official": QuestionProtocol(
+            _official_questions,
+            Prompt(official_turn, _official_examples),
+            Sampling(max_new_tokens=256, temperature=0.0),
+            lambda config: "",
+            lambda config: "none",
+            QuestionSetSize(
+                questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
+            ),
+        ),
+    }  # fmt: skip
 
-    def questions(self, config: GSM8KConfig) -> list[Question]:
-        """The problems; ``reference`` is the worked gold answer, which ends in ``#### N``."""
-        if config.questions == "pocket":
-            return take(pocket_questions("gsm8k", config.split), "gsm8k", config.limit)
-        found = [
-            Question(str(index), (row["question"],), "math", reference=(row["answer"],))
-            for index, row in enumerate(official_rows(config.source, "test"))
-        ]
-        if config.shots:
-            official_rows(config.source, "train")  # missing examples must show before anything is generated
-        return take(found, "gsm8k", config.limit)
-
-    def _train(self, config: GSM8KConfig) -> list[dict[str, str]]:
-        if not config.shots:
-            return []
-        if config.questions == "pocket":
-            from harness.pocket.world import train_prompts
-
-            stories = [each for each in train_prompts(400, seed=0) if each.kind == "story"]
-            return [{"question": each.messages[-1]["content"], "answer": each.golden} for each in stories]
-        rows = official_rows(config.source, "train")
-        return [{"question": row["question"], "answer": row["answer"]} for row in rows]
-
-    def size(self, config: GSM8KConfig) -> QuestionSetSize | None:
-        """Of the official questions with the protocol's baseline."""
-        return official_size(config, OFFICIAL_SIZE)
+    def sampling(self, config: GSM8KConfig, category: str = "") -> Sampling:
+        """The JSON protocol is longer than lm-eval's on the official problems."""
+        sampling = super().sampling(config, category)
+        longer = config.protocol == "json" and config.questions == "official" and config.max_new_tokens is None
+        return replace(sampling, max_new_tokens=_JSON_TOKENS) if longer else sampling
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: GSM8KConfig, seed: int
@@ -195,20 +212,21 @@ class GSM8K:
         """Answers through lm-eval; ``meta`` holds what each filter extracted and the task's version."""
         if not questions:
             return []
-        sampling = sampling_of(config, _OFFICIAL[config.protocol])
+        sampling = self.sampling(config)
         if config.protocol == "json":
-            from judges.benchmarks.gsm8k.json_protocol import answer_json
-
-            return answer_json(model, questions, sampling, seed)
+            turns = [replace(each, turns=(JSON_PROMPT.replace("{question}", each.turns[0]),)) for each in questions]
+            return ask(model, turns, lambda question: sampling, seed)
         from judges.benchmarks.gsm8k.lm_eval_adapter import run_gsm8k, task_config
 
+        prompt = self.sets[config.questions].prompt
         rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
-        asked = asked_plainly if config.questions == "pocket" else asked_officially
-        task = task_config(rows, self._train(config), asked, config.shots, sampling)
+        examples = prompt.examples(config) if config.shots else []
+        task = task_config(rows, examples, prompt.turn, config.shots, sampling)
         return [
             Answer(
                 question.id,
                 (row["text"],),
+                # a text that lm-eval cut at a stop string ended there, however long the model went on
                 (row["response"].finished or row["text"] != row["response"].text,),
                 (row["response"].tokens,),
                 {**{name: row[name] for name in FILTERS}, "task": row["version"]},
@@ -216,25 +234,15 @@ class GSM8K:
             for question, row in zip(questions, run_gsm8k(model, task, sampling, seed), strict=True)
         ]
 
-    def requests(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Request]:
-        """No judge is asked."""
-        return []
-
-    def parse(self, request: Request, reply: Reply, config: GSM8KConfig) -> Verdict:
-        """No judge is asked."""
-        return Verdict(None, "gsm8k is marked by rule")
-
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         """One mark per filter. A response without a number is wrong, and flagged."""
         if config.protocol == "json":
-            from judges.benchmarks.gsm8k.json_protocol import mark_json
-
             return [mark_json(question, answer)]
         judgments = []
         for name in FILTERS:
-            found = str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
-            flags = ("no-number",) if found == INVALID else ()
-            mark = marked(found, question.reference[0])
+            number = str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
+            flags = ("no-number",) if number == INVALID else ()
+            mark = marked(number, question.reference[0])
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments
 
@@ -252,62 +260,61 @@ class GSM8K:
             key: (_score(metric, questions, entrant, config, seed, replicates),) for key, entrant in entrants.items()
         }
 
-    def card(self, config: GSM8KConfig) -> Card:
-        """The protocol."""
-        from importlib.metadata import version
-
-        sampling = sampling_of(config, _OFFICIAL[config.protocol])
-        parameters = {**asdict(config), "max_new_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
-        parameters["fewshot"] = config.shots
-        parameters["lm_eval"] = version("lm_eval")
-        deviations = []
-        if config.questions == "pocket":
-            deviations.append("Pocket word problems of distilbench's own wording, asked as they are.")
-        if sampling.temperature > 0:
-            deviations.append(
-                f"Answers are sampled at temperature {sampling.temperature}; the official ones are greedy."
-            )
-        if config.limit is not None:
-            deviations.append(f"At most {counted(config.limit, 'question')}.")
+    def deviations(self, config: GSM8KConfig) -> list[str]:
+        found = []
+        temperature = self.sampling(config).temperature
+        if temperature > 0:
+            found.append(f"Answers are sampled at temperature {temperature}; the official ones are greedy.")
         if config.questions == "official" and config.source != "assets":
-            deviations.append("Problems from another source than the pinned files.")
+            found.append("Problems from another source than the pinned files.")
         if config.protocol == "json":
-            from judges.benchmarks.gsm8k.json_protocol import PROMPT_HASH
+            found.append("The prompt is distilbench's own wording of ZeroEval's.")
+        elif config.questions == "official" and config.shots != 5:
+            found.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
+        return found
 
-            deviations.append("The prompt is distilbench's own wording of ZeroEval's.")
-            return Card(self.name, "zero-shot JSON answer (ZeroEval-style)", PROMPT_HASH, parameters, tuple(deviations))
-        if config.questions == "official" and config.shots != 5:
-            deviations.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
+    def parameters(self, config: GSM8KConfig) -> dict[str, Any]:
+        return {"fewshot": config.shots, "lm_eval": version("lm_eval")}
+
+    def card(self, config: GSM8KConfig) -> Card:
+        """The protocol is one of two, whatever the set of problems."""
+        card = super().card(config)
+        if config.protocol == "json":
+            name, digest = "zero-shot JSON answer (ZeroEval-style)", text_hash((JSON_PROMPT,))
+            return replace(card, version=name, prompt_hash=digest)
         name = f"lm-eval gsm8k v3, {config.shots}-shot as turns, chat template, {config.filter}"
-        return Card(self.name, name, "none", parameters, tuple(deviations))
+        return replace(card, version=name, prompt_hash="none")
 
 
-def _ratio(questions: Sequence[Question], read: Mapping[str, Mapping[str, float]], how: str) -> Ratio:
-    import numpy as np
+class GSM8KJson(GSM8K):
+    """GSM8K by the JSON protocol, in a column of its own."""
 
-    marks = [read.get(question.id, {}).get(how) for question in questions]
-    return Ratio(
-        tuple(question.id for question in questions),
-        np.array([mark or 0.0 for mark in marks], dtype=float),
-        np.array([float(mark is not None) for mark in marks], dtype=float),
-    )
+    name = "gsm8k_json"
+    metrics: tuple[Metric, ...] = (Metric("gsm8k_json.acc", "Acc. (%)", "GSM8K (JSON answer)", margin=2.0),)
+    config = GSM8KJsonConfig
 
 
 def _score(
     metric: str, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
 ) -> Score:
-    read = verdicts(entrant.judgments)
-    detail: dict[str, float | str] = {**answer_detail(questions, entrant, judged=False), **reasons(entrant.judgments)}
-    for name in config.parts:
-        value = _ratio(questions, read, name).value
+    by_question = verdicts(entrant.judgments)
+
+    def accuracy(part: str) -> Ratio:
+        marks = [by_question.get(question.id, {}).get(part) for question in questions]
+        return Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in marks])
+
+    detail: Detail = {**answer_detail(questions, entrant, judged=False), **judgment_detail(entrant.judgments)}
+    for part in config.parts:
+        value = accuracy(part).value
         if value is not None:
-            detail[name] = value
-    tasks = {str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta}
+            detail[part] = value
+    tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
     if tasks:
-        detail["task"] = ", ".join(sorted(tasks))
+        detail["task"] = ", ".join(tasks)
     how = "JSON answer" if config.protocol == "json" else config.filter
-    note = "; ".join([f"{how}, {config.shots}-shot", *sorted(tasks)])
-    return ratio_score(metric, _ratio(questions, read, config.chosen), replicates, seed, note, detail)
+    note = "; ".join([f"{how}, {config.shots}-shot", *tasks])
+    return ratio_score(metric, accuracy(config.main_part), replicates, seed, note, detail)
 
 
 BENCHMARK: Benchmark = GSM8K()
+JSON_BENCHMARK: Benchmark = GSM8KJson()

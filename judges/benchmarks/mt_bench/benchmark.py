@@ -8,36 +8,27 @@ score is the mean over all ratings; a reply without one is no verdict and is cou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
-from harness.contracts.model import GeneratesText, Sampling
-from harness.plural import counted
-from harness.types import Answer, Judgment, Message, Question, Reply, Request, Score, Verdict
+from harness.assets import asset, locate
+from harness.contracts.benchmark import Benchmark, Entrant, Metric, QuestionSetSize
+from harness.contracts.model import Sampling
+from harness.errors import UserError
+from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.shared import (
-    ANSWER_FIELDS,
-    POCKET_NEW_TOKENS,
-    POCKET_TEMPERATURE,
-    QuestionSet,
+from judges.benchmarks.answer_files import AnswerRow, Row, need, need_texts, read_jsonl
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.scoring import (
+    Detail,
     Ratio,
-    Split,
     answer_detail,
-    ask,
-    check_common,
-    fill,
-    official_size,
-    pocket_questions,
+    count_verdicts,
+    judgment_detail,
     ratio_score,
-    read_jsonl,
-    reasons,
-    repeated,
-    take,
-    text_hash,
     verdicts,
 )
 
@@ -62,26 +53,13 @@ TEMPERATURES = {
 """The protocol's sampling temperature of the answers, by category."""
 _RATING = re.compile(r"\[\[([0-9]+\.?[0-9]*)\]\]")
 _BACKUP = re.compile(r"\[([0-9]+\.?[0-9]*)\]")
-_MAX_NEW_TOKENS = 1024
 TURNS = ("turn1", "turn2")
 
 
 @dataclass(frozen=True)
-class MTBenchConfig:
-    """Options of MT-Bench in a recipe."""
+class MTBenchConfig(BenchmarkConfig):
+    """Options of MT-Bench in a recipe. Pocket has 48 questions, official 80 (1024 tokens, temperature by category)."""
 
-    questions: QuestionSet = "pocket"
-    """``pocket``: the embedded world's two-turn questions (48). ``official``: the 80, read from the assets."""
-    split: Split = "test"
-    """``dev``: pocket questions to choose hyperparameters on."""
-    limit: int | None = None
-    """Use only this many questions: those whose hashed ids come first."""
-    max_new_tokens: int | None = None
-    """Longest answer per turn, tokens; null: 64 for pocket, 1024 for official."""
-    temperature: float | None = None
-    """One sampling temperature for all answers; null: 1 for pocket, by category for official."""
-    top_p: float = 1.0
-    """Nucleus of the answers' sampling."""
     references: Literal["gpt-4", "gpt-4-1106-preview"] = "gpt-4"
     """Reference answers of the official questions: FastChat's (13 of 30 are wrong), or SimPO's newer ones."""
     judge_max_tokens: int = 2048
@@ -92,7 +70,7 @@ class MTBenchConfig:
     """Ask for each rating this often and take the median."""
 
     def __post_init__(self) -> None:
-        check_common(self)
+        super().__post_init__()
         if self.references not in REFERENCE_FILES:
             raise ValueError(f"references must be one of {', '.join(REFERENCE_FILES)}, got {self.references!r}")
 
@@ -105,21 +83,62 @@ def official_prompts() -> dict[str, tuple[str, str]]:
     return {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in read_jsonl(locate(PROMPT_FILE))}
 
 
-def _messages(question: Question, answers: Sequence[str], turn: int, config: MTBenchConfig) -> tuple[Message, ...]:
-    """The prompt that grades turn 1 or 2."""
-    if config.questions == "pocket":
-        shown = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
-        return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], shown)
+def _official_questions(config: MTBenchConfig) -> list[Question]:
+    rows = read_jsonl(locate(REFERENCE_FILES[config.references]))
+    references = {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
+    return [
+        Question(
+            str(row["question_id"]), tuple(row["turns"]), row["category"],
+            reference=references[row["question_id"]] if row["category"] in WITH_REFERENCE else (),
+        )
+        for row in read_jsonl(locate(QUESTION_FILE))
+    ]  # fmt: skip
+
+
+def official_prompt(
+    names: tuple[str, str], question: Question, answers: Mapping[str, Sequence[str]], turn: int
+) -> tuple[Message, ...]:
+    """FastChat's prompt on turn 1, or on both turns.
+
+    Args:
+        names: prompts without and with reference answers, as they are called for turn 1.
+        answers: placeholder (``answer``, ``answer_a``) to the answers of all turns.
+    """
     with_reference = question.category in WITH_REFERENCE
-    name = ("single-math-v1" if with_reference else "single-v1") + ("-multi-turn" if turn == 2 else "")
+    name = names[with_reference] + ("-multi-turn" if turn == 2 else "")
     system, template = official_prompts()[name]
-    values = {"question": question.turns[0], "answer": answers[0]}
+    # the prompts on one turn name it without a number
+    values = {"question": question.turns[0], **{place: texts[0] for place, texts in answers.items()}}
     for number in range(turn):
         values[f"question_{number + 1}"] = question.turns[number]
-        values[f"answer_{number + 1}"] = answers[number]
+        values |= {f"{place}_{number + 1}": texts[number] for place, texts in answers.items()}
         if with_reference:
             values[f"ref_answer_{number + 1}"] = question.reference[number]
     return ({"role": "system", "content": system}, {"role": "user", "content": fill(template, values)})
+
+
+Prompt = Callable[..., tuple[Message, ...]]
+"""(question, answers of all turns, of each model that is shown, turn 1 or 2) -> messages."""
+
+
+def _official_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
+    return official_prompt(("single-v1", "single-math-v1"), question, {"answer": answers}, turn)
+
+
+def _pocket_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
+    shown = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
+    return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], shown)
+
+
+def read_answer(row: Row, where: str) -> AnswerRow | None:
+    """A row of FastChat's ``model_answer``; judgments are not one."""
+    if "choices" not in row:
+        return None
+    choices: Any = need(row, "choices", list, where)
+    if not choices or not isinstance(choices[0], Mapping):
+        raise UserError(f"{where}: choices must hold an object with turns")
+    turns = need_texts(choices[0].get("turns"), "choices[0].turns", where)
+    return AnswerRow(str(need(row, "question_id", int, where)), turns, str(row.get("model_id", "")))
 
 
 def read_rating(text: str) -> Verdict:
@@ -136,76 +155,48 @@ def read_rating(text: str) -> Verdict:
     return Verdict(rating, None, flags)
 
 
-class MTBench:
+class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     """The benchmark; see the head of this file."""
 
-    name: str = "mt_bench"
+    name = "mt_bench"
     metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10", margin=0.2),)
-    config: type[MTBenchConfig] = MTBenchConfig
-    verdicts: tuple[float, float] = (1.0, 10.0)
-    judged = True
-    pairwise: bool = False
-    official_size: QuestionSetSize | None = QuestionSetSize(
-        questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
-    )
-    version = 1
-    answer_fields = ANSWER_FIELDS
+    config = MTBenchConfig
+    verdicts = (1.0, 10.0)
     judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")
-
-    def questions(self, config: MTBenchConfig) -> list[Question]:
-        """The two-turn questions, with references where the protocol has them."""
-        if config.questions == "pocket":
-            return take(pocket_questions("mt_bench", config.split), "mt_bench", config.limit)
-        from harness.assets import locate
-
-        rows = read_jsonl(locate(REFERENCE_FILES[config.references]))
-        references = {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
-        found = [
-            Question(
-                str(row["question_id"]), tuple(row["turns"]), row["category"],
-                reference=references[row["question_id"]] if row["category"] in WITH_REFERENCE else (),
-            )
-            for row in read_jsonl(locate(QUESTION_FILE))
-        ]  # fmt: skip
-        return take(found, "mt_bench", config.limit)
-
-    def _sampling(self, question: Question, config: MTBenchConfig) -> Sampling:
-        official = config.questions == "official"
-        temperature = TEMPERATURES.get(question.category, POCKET_TEMPERATURE) if official else POCKET_TEMPERATURE
-        return Sampling(
-            config.max_new_tokens or (_MAX_NEW_TOKENS if official else POCKET_NEW_TOKENS),
-            temperature if config.temperature is None else config.temperature,
-            config.top_p,
-        )
-
-    def size(self, config: MTBenchConfig) -> QuestionSetSize | None:
-        """Of the official questions with the protocol's baseline."""
-        return official_size(config, self.official_size)
-
-    def answer(
-        self, model: GeneratesText, questions: Sequence[Question], config: MTBenchConfig, seed: int
-    ) -> list[Answer]:
-        """Both turns; the second is asked after the model's own first answer."""
-        return ask(model, questions, lambda question: self._sampling(question, config), seed)
+    official_judge = "gpt-4"
+    sets = {  # noqa: RUF012, a table of contents
+        "pocket": pocket_set(
+            "mt_bench", "MT-Bench", _pocket_grade, "grade",
+            ("Pocket questions, references and judge prompt of distilbench's own wording.",),
+        ),
+        "official": QuestionProtocol(
+            _official_questions,
+            _official_grade,
+            Sampling(max_new_tokens=1024, temperature=1.0),
+            lambda config: f"MT-Bench, references {config.references}",
+            lambda config: asset(PROMPT_FILE).sha256[:12],
+            QuestionSetSize(
+                questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
+            ),
+            temperatures=TEMPERATURES,
+        ),
+    }  # fmt: skip
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """One rating per turn."""
-        asked = [
+        prompt = self.sets[config.questions].prompt
+        requests = [
             Request(
-                question.id, part, _messages(question, answer.turns, number, config),
+                question.id, part, prompt(question, answer.turns, number),
                 config.judge_max_tokens, config.judge_temperature,
             )
             for number, part in enumerate(TURNS[: len(answer.turns)], 1)
         ]  # fmt: skip
-        return repeated(asked, config.repeats)
+        return repeated(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: MTBenchConfig) -> Verdict:
         """A rating, 1 to 10."""
         return read_rating(reply.text)
-
-    def grade(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Judgment]:
-        """Nothing is graded by rule."""
-        return []
 
     def score(
         self,
@@ -218,56 +209,40 @@ class MTBench:
         """Mean rating of every entrant, questions resampled with both their turns."""
         return {key: (_score(questions, entrant, seed, replicates),) for key, entrant in entrants.items()}
 
-    def card(self, config: MTBenchConfig) -> Card:
-        """The protocol."""
-        parameters = asdict(config)
-        deviations = ["A rating outside 1..10 is no verdict."]
-        if config.repeats > 1:
-            deviations.append(f"Each rating is the median of {config.repeats} replies.")
-        if config.questions == "pocket":
-            version, prompt_hash = "pocket 1 (MT-Bench protocol)", text_hash(pocket_prompts.PROMPT_TEXTS["grade"])
-            parameters.update(max_new_tokens=config.max_new_tokens or POCKET_NEW_TOKENS)
-            parameters.update(temperature=POCKET_TEMPERATURE if config.temperature is None else config.temperature)
-            deviations.insert(0, "Pocket questions, references and judge prompt of distilbench's own wording.")
-        else:
-            from harness.assets import asset
+    def deviations(self, config: MTBenchConfig) -> list[str]:
+        by_category = self.sets[config.questions].temperatures
+        return [
+            "A rating outside 1..10 is no verdict.",
+            *([f"Each rating is the median of {config.repeats} replies."] * (config.repeats > 1)),
+            *temperature_note(config, by_category),
+        ]
 
-            version, prompt_hash = f"MT-Bench, references {config.references}", asset(PROMPT_FILE).sha256[:12]
-            parameters.update(max_new_tokens=config.max_new_tokens or _MAX_NEW_TOKENS)
-            parameters.update(temperature=TEMPERATURES if config.temperature is None else config.temperature)
-            if config.temperature is not None:
-                deviations.append(f"All answers at temperature {config.temperature}; official: by category.")
-        if config.limit is not None:
-            deviations.append(f"At most {counted(config.limit, 'question')}.")
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), "gpt-4")
+
+def temperature_note(config: MTBenchConfig, by_category: Mapping[str, float]) -> list[str]:
+    """The departure of one temperature for all answers, where the protocol has one by category."""
+    if not by_category or config.temperature is None:
+        return []
+    return [f"All answers at temperature {config.temperature}; official: by category."]
 
 
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
-    import numpy as np
-
-    from judges.benchmarks.coverage import given
-
-    read = verdicts(entrant.judgments, "median")
-    given_to = [read.get(question.id, {}) for question in questions]
-    ratings = [[parts[turn] for turn in TURNS if turn in parts] for parts in given_to]
-    ratio = Ratio(
-        tuple(question.id for question in questions),
-        np.array([sum(each) for each in ratings], dtype=float),
-        np.array([len(each) for each in ratings], dtype=float),
-        scale=1.0,
-    )
-    found = given(questions, entrant.judgments, TURNS)
-    detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
-    detail |= found.detail(found.share)
+    by_question = verdicts(entrant.judgments, "median")
+    ratings = [
+        [by_question[question.id][turn] for turn in TURNS if turn in by_question.get(question.id, {})]
+        for question in questions
+    ]
+    count = count_verdicts(questions, entrant.judgments, TURNS)
+    detail: Detail = {**answer_detail(questions, entrant), **judgment_detail(entrant.judgments)}
+    detail |= count.detail(count.share)
     for turn in TURNS:
-        rated = [parts[turn] for parts in read.values() if turn in parts]
+        rated = [parts[turn] for parts in by_question.values() if turn in parts]
         if rated:
             detail[turn] = fmean(rated)
     by_category: dict[str, list[float]] = {}
-    for question, each in zip(questions, ratings, strict=True):
-        by_category.setdefault(question.category, []).extend(each)
-    detail.update({f"category:{name}": fmean(each) for name, each in sorted(by_category.items()) if each})
-    return ratio_score("mt_bench.score", ratio, replicates, seed, "", detail)
+    for question, values in zip(questions, ratings, strict=True):
+        by_category.setdefault(question.category, []).extend(values)
+    detail.update({f"category:{name}": fmean(values) for name, values in sorted(by_category.items()) if values})
+    return ratio_score("mt_bench.score", Ratio.of_sums(questions, ratings, 1.0), replicates, seed, "", detail)
 
 
 BENCHMARK: Benchmark = MTBench()

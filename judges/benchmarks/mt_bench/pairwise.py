@@ -10,37 +10,35 @@ FastChat compares with gpt-3.5-turbo, whose answers come in no pinned file: ``ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
+import numpy as np
+
+from harness.contracts.benchmark import Benchmark, Entrant, Metric
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.arena_hard.labels import GAMES, LABELS, read_label
+from judges.benchmarks.answer_files import AnswerFormat
+from judges.benchmarks.arena_hard.protocol import GAMES, read_label
+from judges.benchmarks.base import from_the_models_side, pocket_set, repeated
 from judges.benchmarks.mt_bench.benchmark import (
-    PROMPT_FILE,
     TURNS,
-    WITH_REFERENCE,
     MTBench,
     MTBenchConfig,
-    official_prompts,
+    official_prompt,
+    read_answer,
+    temperature_note,
 )
-from judges.benchmarks.shared import (
+from judges.benchmarks.scoring import (
+    Detail,
     Ratio,
-    against,
     answer_detail,
-    fill,
+    count_verdicts,
+    judgment_detail,
     ratio_score,
-    reasons,
-    repeated,
-    text_hash,
     verdicts,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
 """Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
@@ -62,38 +60,50 @@ def read_winner(text: str) -> Verdict:
     return Verdict(WINNERS[present[0]], None, ("several-labels",) if len(present) > 1 else ())
 
 
-def _messages(
-    question: Question, first: Sequence[str], second: Sequence[str], turn: int, config: MTBenchConfig
-) -> tuple[Message, ...]:
-    """The prompt that compares two answers to turn 1, or two conversations of both turns."""
-    if config.questions == "pocket":
-        return pocket_prompts.pair_label(question.turns[:turn], first[:turn], second[:turn])
-    with_reference = question.category in WITH_REFERENCE
-    name = ("pair-math-v1" if with_reference else "pair-v2") + ("-multi-turn" if turn == 2 else "")
-    system, template = official_prompts()[name]
-    values = {"question": question.turns[0], "answer_a": first[0], "answer_b": second[0]}
-    for number in range(turn):
-        values[f"question_{number + 1}"] = question.turns[number]
-        values[f"answer_a_{number + 1}"] = first[number]
-        values[f"answer_b_{number + 1}"] = second[number]
-        if with_reference:
-            values[f"ref_answer_{number + 1}"] = question.reference[number]
-    return ({"role": "system", "content": system}, {"role": "user", "content": fill(template, values)})
+def read_sign(text: str) -> Verdict:
+    """1, 0 or -1 for assistant A: the sign of one of Arena-Hard's five labels, which the pocket prompt asks for."""
+    verdict = read_label(text)
+    return verdict if verdict.value is None else replace(verdict, value=float(_sign(verdict.value)))
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def _official_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
+    answers = {"answer_a": first, "answer_b": second}
+    return official_prompt(("pair-v2", "pair-math-v1"), question, answers, turn)
+
+
+def _pocket_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
+    return pocket_prompts.pair_label(question.turns[:turn], first[:turn], second[:turn])
 
 
 class MTBenchPairwise(MTBench):
     """The benchmark; see the head of this file."""
 
-    name: str = "mt_bench_pairwise"
+    name = "mt_bench_pairwise"
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
-    config: type[MTBenchConfig] = MTBenchPairwiseConfig
-    verdicts: tuple[float, float] = (-1.0, 1.0)
-    pairwise: bool = True
-    official_size: QuestionSetSize | None = None
-
-    def questions(self, config: MTBenchConfig) -> list[Question]:
-        """The two-turn questions with the baseline's answers."""
-        return against(super().questions(config), getattr(config, "baseline", None), self.name)
+    config = MTBenchPairwiseConfig
+    verdicts = (-1.0, 1.0)
+    pairwise = True
+    answer_format = AnswerFormat(read_answer)
+    sets = {  # noqa: RUF012, a table of contents
+        "pocket": pocket_set(
+            "mt_bench", "MT-Bench pairwise", _pocket_pair, "label",
+            (
+                "Pocket questions, references and judge prompt of distilbench's own wording.",
+                "Five labels are asked for and read as win, tie or loss; FastChat asks for three.",
+            ),
+        ),
+        "official": replace(
+            MTBench.sets["official"],
+            prompt=_official_pair,
+            version=lambda config: f"MT-Bench pairwise against a given baseline, references {config.references}",
+            size=None,  # official questions come without a baseline: they need a file anyway
+            deviations=("The baseline is a given one; FastChat's default is gpt-3.5-turbo.",),
+        ),
+    }  # fmt: skip
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """Two games per turn; the model is assistant A in the first, as FastChat's ``model_1``."""
@@ -107,26 +117,20 @@ class MTBenchPairwise(MTBench):
         return repeated(list(self._games(question, answer, config)), config.repeats)
 
     def _games(self, question: Question, answer: Answer, config: MTBenchConfig) -> Iterator[Request]:
+        prompt = self.sets[config.questions].prompt
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             for game, model_first in zip(GAMES, (True, False), strict=True):
                 texts = (answer.turns, question.baseline)
                 first, second = texts if model_first else texts[::-1]
                 yield Request(
-                    question.id, f"{turn}:{game}", _messages(question, first, second, number, config),
+                    question.id, f"{turn}:{game}", prompt(question, first, second, number),
                     config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
                 )  # fmt: skip
 
     def parse(self, request: Request, reply: Reply, config: MTBenchConfig) -> Verdict:
-        """1 the model won, 0 tie, -1 it lost. Pocket prompts ask for Arena-Hard's five labels, read by their sign."""
-        if config.questions == "pocket":
-            read = read_label(reply.text)
-            sign = {margin: (margin > 0) - (margin < 0) for margin in LABELS.values()}
-            read = read if read.value is None else Verdict(float(sign[read.value]), None, read.flags)
-        else:
-            read = read_winner(reply.text)
-        if read.value is None or request.meta.get("model_first", False):
-            return read
-        return Verdict(0.0 - read.value, read.reason, read.flags)
+        """1 the model won, 0 tie, -1 it lost."""
+        verdict = (read_sign if config.questions == "pocket" else read_winner)(reply.text)
+        return from_the_models_side(verdict, request, lambda value: 0.0 - value)
 
     def score(
         self,
@@ -139,66 +143,46 @@ class MTBenchPairwise(MTBench):
         """Adjusted win rate of every entrant, questions resampled with both their turns."""
         return {key: (_score(questions, entrant, seed, replicates),) for key, entrant in entrants.items()}
 
-    def card(self, config: MTBenchConfig) -> Card:
-        """The protocol."""
-        card = super().card(config)
-        texts = pocket_prompts.PROMPT_TEXTS["label"]
-        deviations = [each for each in card.deviations if "rating" not in each]
-        if config.questions == "pocket":
-            version, prompt_hash = "pocket 1 (MT-Bench pairwise protocol)", text_hash(texts)
-            deviations.append("Five labels are asked for and read as win, tie or loss; FastChat asks for three.")
-        else:
-            from harness.assets import asset
-
-            version = f"MT-Bench pairwise against a given baseline, references {config.references}"
-            prompt_hash = asset(PROMPT_FILE).sha256[:12]
-            deviations.append("The baseline is a given one; FastChat's default is gpt-3.5-turbo.")
-        if config.repeats > 1:
-            deviations.append(f"Each game is the majority of {config.repeats} replies.")
-        parameters = {**card.parameters, "baseline": asdict(config).get("baseline")}
-        return Card(self.name, version, prompt_hash, parameters, tuple(deviations), card.official_judge)
+    def deviations(self, config: MTBenchConfig) -> list[str]:
+        return [
+            *temperature_note(config, self.sets[config.questions].temperatures),
+            *([f"Each game is the majority of {config.repeats} replies."] * (config.repeats > 1)),
+        ]
 
 
 def outcome(games: Sequence[float]) -> float | None:
     """1, 0.5 or 0: a turn is decided when both orders agree, else a tie; ``None`` when either has no verdict."""
     if len(games) < len(GAMES):
         return None
-    signs = {(game > 0) - (game < 0) for game in games}
+    signs = {_sign(game) for game in games}
     return 0.5 + 0.5 * signs.pop() if len(signs) == 1 else 0.5
 
 
 def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
-    import numpy as np
-
-    from judges.benchmarks.coverage import given
-
-    read = verdicts(entrant.judgments, "median")
-    turns: dict[str, list[float]] = {}
+    by_question = verdicts(entrant.judgments, "median")
+    outcomes: list[list[float]] = []
     by_turn: dict[str, list[float]] = {turn: [] for turn in TURNS}
     flips = []
     for question in questions:
-        parts = read.get(question.id, {})
+        parts = by_question.get(question.id, {})
+        outcomes.append([])
         for turn in TURNS:
             games = [parts[f"{turn}:{game}"] for game in GAMES if f"{turn}:{game}" in parts]
             won = outcome(games)
             if won is not None:
-                turns.setdefault(question.id, []).append(won)
+                outcomes[-1].append(won)
                 by_turn[turn].append(won)
                 flips.append(float(games[0] * games[1] < 0))
-    values = [turns.get(question.id, []) for question in questions]
-    ratio = Ratio(
-        tuple(question.id for question in questions),
-        np.array([sum(each) for each in values], dtype=float),
-        np.array([len(each) for each in values], dtype=float),
-    )
-    found = given(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
-    detail: dict[str, float | str] = {**answer_detail(questions, entrant), **reasons(entrant.judgments)}
-    detail |= found.detail(np.minimum(found.share, ratio.denominator / len(TURNS)))
-    flat = [won for each in values for won in each]
-    if flat:
-        detail |= {"wins": float(flat.count(1.0)), "ties": float(flat.count(0.5)), "losses": float(flat.count(0.0))}
-        detail["flips"] = sum(flips) / len(flips)
-    detail |= {turn: 100 * sum(each) / len(each) for turn, each in by_turn.items() if each}
+    ratio = Ratio.of_sums(questions, outcomes)
+    count = count_verdicts(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
+    detail: Detail = {**answer_detail(questions, entrant), **judgment_detail(entrant.judgments)}
+    # a turn with one game of two is dropped, so its verdict that is there is not used either
+    detail |= count.detail(np.minimum(count.share, ratio.denominator / len(TURNS)))
+    decided = [won for turns in outcomes for won in turns]
+    if decided:
+        wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
+        detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": sum(flips) / len(flips)}
+    detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
     return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from judges.benchmarks.alpaca_eval import recover_difficulties as length_recovery
-from judges.benchmarks.alpaca_eval.recover_difficulties import GAMED, VICUNA, half_sample_mode, rebuild
+from scripts import recover_length_difficulties as length_recovery
+from scripts.recover_length_difficulties import GAMED, VICUNA, half_sample_mode, rebuild
 
 
 def test_half_sample_mode_finds_the_dense_spot() -> None:

@@ -10,15 +10,18 @@ hub cannot be reached both can be had from the public repository:
   sums; the mode over the development models is taken, and each gamed baseline's own row splits them. Soft labels with
   exactly these sums (a logistic model: maximum entropy) stand in for the annotations. They are pseudo labels.
 
-    for result in rebuild():
-        print(result)
+    python -m scripts.recover_length_difficulties --fetch
+
+The tables go into the user's folder of assets, where the length control of AlpacaEval looks for them.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +33,7 @@ from harness.assets import Progress, asset, cache_folder, digest_of, locate, pre
 from harness.errors import UserError
 from harness.stats import Array
 from judges.benchmarks.alpaca_eval.length_control import COST_GRID, GAMED_WEIGHT, length_feature
-from judges.benchmarks.glm import sigmoid
+from judges.benchmarks.logistic import sigmoid
 
 FOLDER = "alpaca_eval/"
 PREFERENCE_FILE = FOLDER + "vicuna_glm_preference.csv"
@@ -300,3 +303,19 @@ def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress 
         else:
             results.append(_compare(name, text, folder or cache_folder()))
     return results
+
+
+def main() -> int:
+    """Exit code 1 when a source is missing or a value differs from the pinned file."""
+    parser = argparse.ArgumentParser(description="Recover the files of AlpacaEval's length control.")
+    parser.add_argument("--fetch", action="store_true", help="pull missing sources first (some 110 MB)")
+    parser.add_argument("--folder", type=Path, help="where to write; default: the user's folder of assets")
+    options = parser.parse_args()
+    results = rebuild(options.folder, options.fetch)
+    for result in results:
+        print(f"{result.file}  {result.state}: {result.message}")
+    return int(any(result.state in ("different", "source missing") for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

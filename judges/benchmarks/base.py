@@ -1,0 +1,274 @@
+"""What all benchmarks share: common options, question sets, how a model is asked, the protocol card.
+
+``BenchmarkBase`` fills in the methods of ``harness.contracts.benchmark.Benchmark`` that most benchmarks have alike. A
+benchmark brings its question sets (``sets``): the pocket world's questions are one set, the official ones another, and
+a set knows its prompts, its sampling and how far it departs from the official protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from typing import Any, Generic, Literal, TypeVar
+
+from harness.contracts.benchmark import Card, Metric, QuestionSetSize
+from harness.contracts.model import GeneratesText, Sampling
+from harness.plural import counted
+from harness.pocket import world
+from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Verdict
+from judges.benchmarks.answer_files import AnswerFormat, with_baseline
+from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
+
+ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
+"""Options that decide the answers of a chat benchmark."""
+# Draws from the model's own distribution: a greedy student shows little of what preferences change.
+POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
+OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Options that every benchmark has."""
+
+    questions: Literal["pocket", "official"] = "pocket"
+    """``pocket``: questions of the embedded world. ``official``: the benchmark's own, read from the assets."""
+    split: Literal["test", "dev"] = "test"
+    """``dev``: pocket questions to choose hyperparameters on."""
+    limit: int | None = None
+    """Use only this many questions: those whose hashed ids come first."""
+    max_new_tokens: int | None = None
+    """Longest answer per turn, tokens; null: the protocol's limit (64 for pocket)."""
+    temperature: float | None = None
+    """Sampling temperature of the answers, 0 is greedy; null: the protocol's (1 for pocket)."""
+    top_p: float = 1.0
+    """Nucleus of the answers' sampling."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("questions", ("pocket", "official")), ("split", ("test", "dev"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
+        if self.questions == "official" and self.split == "dev":
+            raise ValueError("split: dev is for pocket questions; the official sets have no development split")
+        # getattr with a default: the judge's options exist only where a judge is asked
+        for name in ("temperature", "judge_temperature"):
+            value = getattr(self, name, None)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be a number of at least 0 (0 is greedy), got {value}")
+        for name in ("limit", "max_new_tokens", "judge_max_tokens", "repeats"):
+            value = getattr(self, name, None)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+
+C = TypeVar("C", bound=BenchmarkConfig)
+Prompt = TypeVar("Prompt")
+
+
+@dataclass(frozen=True)
+class QuestionProtocol(Generic[C, Prompt]):
+    """One set of questions with the part of the protocol that depends on it."""
+
+    load: Callable[[C], Sequence[Question]]
+    """All questions. Raises UserError with what to pull, from where."""
+    prompt: Prompt
+    """Builds the judge's messages; its arguments are the benchmark's own."""
+    sampling: Sampling
+    """How answers are sampled where the options do not say."""
+    version: Callable[[C], str]
+    """Name and version of the protocol, for the card."""
+    prompt_hash: Callable[[C], str]
+    """First 12 hex digits of the sha256 of the judge prompt."""
+    size: QuestionSetSize | None = None
+    """To plan with where the files are not here; ``None`` where they always are."""
+    deviations: tuple[str, ...] = ()
+    """Where the set departs from the official protocol, one sentence each."""
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    """Sampling temperature by category of the question, where the protocol has one each."""
+
+
+def pocket_set(
+    benchmark: str, title: str, prompt: Prompt, kind: str | None, deviations: tuple[str, ...]
+) -> QuestionProtocol[Any, Prompt]:
+    """The pocket world's questions of a benchmark.
+
+    Args:
+        kind: the pocket prompt that the judge reads (a key of ``PROMPT_TEXTS``); ``None`` where no judge is asked.
+    """
+
+    def load(config: BenchmarkConfig) -> Sequence[Question]:
+        return pocket_questions(benchmark, config.split)
+
+    digest = "none" if kind is None else text_hash(PROMPT_TEXTS[kind])
+    version = f"pocket 1 ({title} protocol)"
+    return QuestionProtocol(
+        load, prompt, POCKET_SAMPLING, lambda config: version, lambda config: digest, None, deviations
+    )
+
+
+@cache
+def pocket_questions(benchmark: str, split: Literal["test", "dev"]) -> tuple[Question, ...]:
+    """The pocket world's questions as ours. Cached: drawing them takes longer than scoring them."""
+    source = world.test_questions if split == "test" else world.dev_questions
+    return tuple(
+        Question(
+            each.id, each.turns, each.category, each.baseline, each.reference,
+            {} if each.number is None else {"number": each.number},
+        )
+        for each in source(benchmark)
+    )  # fmt: skip
+
+
+class BenchmarkBase(Generic[C, Prompt]):
+    """A benchmark whose answers a judge reads; one that is marked by rule overrides ``grade`` instead of ``parse``."""
+
+    name: str
+    metrics: tuple[Metric, ...]
+    config: type[C]
+    verdicts: tuple[float, float]
+    judged: bool = True
+    pairwise: bool = False
+    version: int = 1
+    answer_fields: tuple[str, ...] = ANSWER_FIELDS
+    judge_fields: tuple[str, ...] = ()
+    official_judge: str = ""
+    sets: Mapping[str, QuestionProtocol[C, Prompt]]
+    """By the value of the option ``questions``."""
+    answer_format: AnswerFormat | None = None
+    """How the official tool writes answers; with it the option ``baseline`` may name such a file."""
+
+    def questions(self, config: C) -> list[Question]:
+        """``limit`` questions, with another baseline's answers where the option ``baseline`` names a file."""
+        found = take(self.sets[config.questions].load(config), self.name, config.limit)
+        baseline = getattr(config, "baseline", None)
+        if baseline is None or self.answer_format is None:
+            return found
+        return with_baseline(found, baseline, self.name, self.answer_format)
+
+    def size(self, config: C) -> QuestionSetSize | None:
+        """Size of the set up to the limit; ``None`` where it needs no files, or those of a baseline of the user's."""
+        size = self.sets[config.questions].size
+        if size is None or getattr(config, "baseline", None) is not None:
+            return None
+        return size if config.limit is None else replace(size, questions=min(config.limit, size.questions))
+
+    def sampling(self, config: C, category: str = "") -> Sampling:
+        """How to sample answers: the config's own values, else the protocol's for this category of question."""
+        questions = self.sets[config.questions]
+        default = questions.temperatures.get(category, questions.sampling.temperature)
+        return Sampling(
+            questions.sampling.max_new_tokens if config.max_new_tokens is None else config.max_new_tokens,
+            default if config.temperature is None else config.temperature,
+            config.top_p,
+        )
+
+    def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
+        """All turns of all questions; a later turn is asked after the model's own earlier answers."""
+        return ask(model, questions, lambda question: self.sampling(config, question.category), seed)
+
+    def requests(self, question: Question, answer: Answer, config: C) -> list[Request]:
+        return []
+
+    def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
+        return Verdict(None, f"{self.name} is marked by rule")
+
+    def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
+        return []
+
+    def deviations(self, config: C) -> list[str]:
+        """Where these options depart from the official protocol, beyond what the set of questions does."""
+        return []
+
+    def parameters(self, config: C) -> dict[str, Any]:
+        """What the card states besides the options."""
+        return {}
+
+    def card(self, config: C) -> Card:
+        """The protocol, with every departure from the official one."""
+        questions, sampling = self.sets[config.questions], self.sampling(config)
+        parameters: dict[str, Any] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
+        by_category = config.temperature is None and questions.temperatures
+        parameters["temperature"] = dict(questions.temperatures) if by_category else sampling.temperature
+        deviations = [*questions.deviations, *self.deviations(config)]
+        if parameters.get("baseline") is not None:
+            deviations.append(OTHER_BASELINE)
+        if config.limit is not None:
+            deviations.append(f"At most {counted(config.limit, 'question')}.")
+        return Card(
+            self.name, questions.version(config), questions.prompt_hash(config),
+            parameters | self.parameters(config), tuple(deviations), self.official_judge,
+        )  # fmt: skip
+
+
+def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:
+    """``limit`` questions in their own order: those whose ids hash lowest, so a larger limit holds a smaller one."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+
+    def rank(question: Question) -> str:
+        return hashlib.sha256(f"{benchmark}/{question.id}".encode()).hexdigest()
+
+    kept = {question.id for question in sorted(questions, key=rank)[:limit]}
+    return [question for question in questions if question.id in kept]
+
+
+def ask(
+    model: GeneratesText, questions: Sequence[Question], sampling: Callable[[Question], Sampling], seed: int
+) -> list[Answer]:
+    """Ask all turns of all questions, one call per turn and sampling; later turns see the model's earlier answers."""
+    responses: list[list[Response]] = [[] for _ in questions]
+    conversations: list[list[Message]] = [[] for _ in questions]
+    for turn in range(max((len(question.turns) for question in questions), default=0)):
+        groups: dict[Sampling, list[int]] = {}
+        for index, question in enumerate(questions):
+            if turn < len(question.turns):
+                groups.setdefault(sampling(question), []).append(index)
+                conversations[index].append({"role": "user", "content": question.turns[turn]})
+        for number, (how, members) in enumerate(groups.items()):
+            # a seed of its own per call: equal prompts of two turns or groups must not draw equal answers
+            call_seed = seed + 1000 * turn + number
+            replies = model.generate([conversations[index] for index in members], how, call_seed)
+            for index, (reply, *_) in zip(members, replies, strict=True):
+                responses[index].append(reply)
+                conversations[index].append({"role": "assistant", "content": reply.text})
+    return [
+        Answer(
+            question.id,
+            tuple(response.text for response in turns),
+            tuple(response.finished for response in turns),
+            tuple(response.tokens for response in turns),
+        )
+        for question, turns in zip(questions, responses, strict=True)
+    ]
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """``template`` with each ``{name}`` replaced by its value. Values are never read as templates.
+
+    An official template holds other braces, and an answer may hold ``{answer_2}``: the template is cut at its own
+    names and joined once, so no value is looked at again.
+    """
+    pieces = re.split("(" + "|".join(re.escape("{" + name + "}") for name in values) + ")", template)
+    return "".join(values[piece[1:-1]] if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def repeated(requests: Sequence[Request], repeats: int) -> list[Request]:
+    """Each request ``repeats`` times, keyed apart by its repeat index."""
+    return [replace(request, repeat=number) for request in requests for number in range(repeats)]
+
+
+def from_the_models_side(verdict: Verdict, request: Request, mirrored: Callable[[float], float]) -> Verdict:
+    """A verdict on the answer shown first as one on the model's answer, which ``meta.model_first`` places."""
+    if verdict.value is None or request.meta.get("model_first", False):
+        return verdict
+    return Verdict(mirrored(verdict.value), verdict.reason, verdict.flags)
+
+
+def text_hash(texts: Sequence[str]) -> str:
+    """First 12 hex digits of the sha256 over texts, each closed by a zero byte."""
+    return hashlib.sha256("".join(text + "\0" for text in texts).encode()).hexdigest()[:12]

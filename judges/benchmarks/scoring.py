@@ -1,0 +1,199 @@
+"""From verdicts to scores: verdicts collected, counted and averaged, questions resampled.
+
+The question is the unit of every interval (Miller 2024, arXiv 2411.00640): a benchmark turns its verdicts into one
+numerator and one denominator per question, and everything here is the ratio of their sums. A question without a
+verdict has denominator 0: it is counted, and neither 0 nor 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, median
+from typing import Literal
+
+import numpy as np
+
+from harness.contracts.benchmark import Entrant
+from harness.stats import Array, percentile_interval, resamples
+from harness.types import Answer, Judgment, Question, Score
+from judges.benchmarks.injection import hostile_counts
+
+Detail = dict[str, float | str]
+
+
+def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] = "mean") -> dict[str, dict[str, float]]:
+    """Question to part to verdict, repeats combined; parts without a verdict are left out."""
+    by_part: dict[str, dict[str, dict[int, float]]] = {}
+    for judgment in judgments:
+        if judgment.verdict is not None:
+            parts = by_part.setdefault(judgment.question, {})
+            parts.setdefault(judgment.part, {})[judgment.repeat] = judgment.verdict
+    join = fmean if combine == "mean" else median
+    return {
+        question: {part: float(join(values.values())) for part, values in parts.items()}
+        for question, parts in by_part.items()
+    }
+
+
+@dataclass(frozen=True)
+class VerdictCount:
+    """Counts the verdicts received for each question, out of those expected.
+
+    The official scripts score a question of which only one game, turn or order could be read. Such a question counts
+    in a score's ``n``; in its coverage it counts by the share of its verdicts that the score uses, so that a table
+    refuses a score of questions that are half judged.
+    """
+
+    received: Array
+    """[questions]"""
+    expected: Array
+    """[questions]; 0 where no judge was needed."""
+
+    @property
+    def share(self) -> Array:
+        """[questions] of 0..1."""
+        return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
+
+    def detail(self, used: Array) -> dict[str, float]:
+        """Details of a score: verdicts, how many are missing, and what ``Score.covered`` reads.
+
+        Args:
+            used: [questions] the share of a question's verdicts that the score uses, 0..1.
+        """
+        return {
+            "verdicts": float(self.expected.sum()),
+            "verdicts_missing": float((self.expected - self.received).sum()),
+            "questions_covered": float(used.sum()),
+        }
+
+
+def count_verdicts(questions: Sequence[Question], judgments: Sequence[Judgment], parts: Sequence[str]) -> VerdictCount:
+    """One verdict is expected per question, part and repeat; an answer that nobody judged lacks all of them."""
+    repeats = 1 + max((judgment.repeat for judgment in judgments), default=0)
+    # a set: a judgment that is there twice (imported beside our own) is still one verdict
+    there = {(each.question, each.part, each.repeat) for each in judgments if each.verdict is not None}
+    received = Counter(question for question, part, _ in there if part in parts)
+    return VerdictCount(
+        np.array([received[question.id] for question in questions], dtype=float),
+        np.full(len(questions), float(len(parts) * repeats)),
+    )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``scale`` times sum(numerator) / sum(denominator) over questions, ready to be resampled."""
+
+    ids: tuple[str, ...]
+    numerator: Array
+    """One per question; 0 where there is no verdict."""
+    denominator: Array
+    """Weight of the question; 0 where there is no verdict."""
+    scale: float = 100.0
+
+    @classmethod
+    def of_sums(cls, questions: Sequence[Question], values: Sequence[Sequence[float]], scale: float = 100.0) -> Ratio:
+        """The mean over all values, some number of them per question."""
+        return cls(
+            tuple(question.id for question in questions),
+            np.array([sum(each) for each in values], dtype=float),
+            np.array([len(each) for each in values], dtype=float),
+            scale,
+        )
+
+    @property
+    def value(self) -> float | None:
+        """The estimate; ``None`` when no question counts."""
+        total = float(self.denominator.sum())
+        return None if total == 0 else self.scale * float(self.numerator.sum()) / total
+
+    @property
+    def scored(self) -> int:
+        """Questions that count."""
+        return int((self.denominator > 0).sum())
+
+    def replicates(self, count: int, seed: int) -> tuple[float, ...]:
+        """The estimate on resampled questions; empty when some resample would hold no scored question."""
+        if count == 0 or not self.scored:
+            return ()
+        weights = resample_counts(len(self.ids), count, seed)
+        below = weights @ self.denominator
+        if (below == 0).any():
+            return ()
+        return tuple((self.scale * (weights @ self.numerator) / below).tolist())
+
+    def contributions(self) -> dict[str, float]:
+        """Per scored question its linearised contribution: their mean is the estimate, their spread its error.
+
+        For equal weights this is the question's own score; else estimate + (num - estimate * den) / mean(den).
+        """
+        value = self.value
+        if value is None:
+            return {}
+        counted = self.denominator > 0
+        centre = float(self.denominator[counted].mean())
+        ratio = value / self.scale
+        linear = value + self.scale * (self.numerator - ratio * self.denominator) / centre
+        return {name: float(each) for name, each, here in zip(self.ids, linear, counted, strict=True) if here}
+
+
+@lru_cache(maxsize=4)
+def resample_counts(n: int, replicates: int, seed: int) -> Array:
+    """[replicates, n] how often each question is drawn: ``stats.resamples`` as weights, shared by all models."""
+    picks = resamples(n, replicates, seed) + n * np.arange(replicates)[:, None]
+    counts: Array = np.bincount(picks.ravel(), minlength=n * replicates).reshape(replicates, n).astype(float)
+    counts.setflags(write=False)  # the cached array is handed to every model
+    return counts
+
+
+def ratio_score(
+    metric: str, ratio: Ratio, replicates: int, seed: int, note: str, detail: Mapping[str, float | str]
+) -> Score:
+    """A Score of a ratio with its percentile interval over questions."""
+    draws = ratio.replicates(replicates, seed)
+    low, high = percentile_interval(draws, ratio.scored) if draws else (None, None)
+    notes = [note] if note else []
+    if ratio.value is None:
+        notes.append("no question has a verdict")
+    elif replicates and not draws:
+        notes.append("no interval: so few questions have a verdict that some resamples hold none")
+    return Score(
+        metric, ratio.value, low, high, ratio.scored, len(ratio.ids) - ratio.scored, "; ".join(notes),
+        ratio.contributions(), draws, dict(detail),
+    )  # fmt: skip
+
+
+def answer_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
+    """Number of answers, their mean length (characters, all turns), the share cut at the token limit.
+
+    Where a model judges, also how many answers speak to it (``judges.benchmarks.injection``).
+    """
+    answers = [answer for _, answer in answered(questions, entrant)]
+    if not answers:
+        return {"answers": 0.0}
+    detail: Detail = {
+        "answers": float(len(answers)),
+        "mean_length": fmean(sum(map(len, answer.turns)) for answer in answers),
+    }
+    if all(answer.tokens for answer in answers):  # imported answers come without
+        detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
+    if all(answer.finished for answer in answers):
+        detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
+    return detail | (hostile_counts(answers) if judged else {})
+
+
+def judgment_detail(judgments: Sequence[Judgment]) -> Detail:
+    """How many judgments gave no verdict, and how many were read in a weaker way, by flag."""
+    missing = [judgment for judgment in judgments if judgment.verdict is None]
+    detail: Detail = {"judgments": float(len(judgments)), "judgments_missing": float(len(missing))}
+    for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
+        detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
+    return detail
+
+
+def answered(questions: Sequence[Question], entrant: Entrant) -> Iterator[tuple[Question, Answer]]:
+    """Questions with this entrant's answer, for those that have one."""
+    answers = {answer.question: answer for answer in entrant.answers}
+    return ((question, answers[question.id]) for question in questions if question.id in answers)
