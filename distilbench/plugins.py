@@ -1,51 +1,51 @@
-"""Ties the folders together: methods, benchmarks and judges of ours, of entry points, and of ``--plugin`` files."""
+"""Ties the packages together: the six tables of ours, of entry points, and of ``--plugin`` files."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import entry_points, packages_distributions
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from harness.contracts.backend import Backend
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.executor import ExecutorKind
 from harness.contracts.judge import JudgeKind
 from harness.contracts.method import Method
 from harness.contracts.registry import Registry
-from harness.errors import UserError
+from harness.contracts.source import PromptSource
+from harness.errors import UserError, unknown
+from harness.models.backends import BACKENDS
+from harness.prompts import SOURCES
+from harness.run import EXECUTORS
+from judges import BENCHMARKS, JUDGES
+from judges.client.ask import ask
+from methods import METHODS
+from reports.targets import TARGETS
 
-if TYPE_CHECKING:
-    from harness.contracts.benchmark import Benchmark
-
-FOLDERS = ("methods", "judges", "results", "reports", "recipes")
-KINDS = ("methods", "benchmarks", "judges")
-NAMES = {
-    "methods": ("METHOD", "METHODS"),
-    "benchmarks": ("BENCHMARK", "BENCHMARKS"),
-    "judges": ("JUDGE", "JUDGES"),
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "methods": METHODS,
+    "benchmarks": BENCHMARKS,
+    "judges": JUDGES,
+    "sources": SOURCES,
+    "backends": BACKENDS,
+    "executors": EXECUTORS,
 }
-"""What a plug-in module may define: one of a kind, or a dict or sequence of several."""
-
-
-def check_folders(folders: Iterable[str] = FOLDERS) -> None:
-    """These top-level names are generic. Raises UserError when one of them is another distribution's, or missing."""
-    home = Path(__file__).resolve().parents[1]
-    for name in folders:
-        spec = importlib.util.find_spec(name)
-        places = [Path(place).resolve() for place in spec.submodule_search_locations or ()] if spec else []
-        if spec is not None and home / name in places:
-            continue
-        if spec is None:
-            raise UserError(f"the package {name!r} of distilbench is missing beside {home}: install distilbench again.")
-        owners = [owner for owner in packages_distributions().get(name, []) if owner != "distilbench"]
-        owner = f"the distribution {' and '.join(map(repr, owners))}" if owners else "something that is no distribution"
-        found = spec.origin or ", ".join(map(str, places))
-        raise UserError(
-            f"the top-level package {name!r} is not distilbench's: Python finds {found}, of {owner}. distilbench's is "
-            f"{home / name}. Install distilbench into a virtual environment of its own, or run it from another folder."
-        )
+"""The six tables. The entry-point group of ``methods`` is ``distilbench.methods``, and a plug-in file defines METHOD
+(one entry) or METHODS (a dict or sequence of several)."""
+CONTRACTS: Mapping[str, type[Any]] = {
+    "methods": Method,
+    "benchmarks": Benchmark,
+    "judges": JudgeKind,
+    "sources": PromptSource,
+    "backends": Backend,
+    "executors": ExecutorKind,
+}
 
 
 def load_registry(plugins: Sequence[str] = ()) -> Registry:
@@ -57,62 +57,82 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     Raises:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
-    from harness.prompts import SOURCES
-    from harness.run import EXECUTORS
-    from judges import BENCHMARKS, JUDGES
-    from judges.client.ask import ask
-    from methods import METHODS
-    from reports.targets import TARGETS
-
-    gathered = Gathered()
-    gathered.add("methods", METHODS, "distilbench")
-    gathered.add("benchmarks", BENCHMARKS, "distilbench")
-    gathered.add("judges", JUDGES, "distilbench")
-    for kind in KINDS:
-        for point in entry_points(group=f"distilbench.{kind}"):
+    tables = {table: Table(table, CONTRACTS[table], entries) for table, entries in OURS.items()}
+    for table in tables.values():
+        for point in entry_points(group=f"distilbench.{table.name}"):
             origin = f"the entry point {point.name!r} of {point.dist.name if point.dist else point.value!r}"
             try:
-                found = point.load()
+                value = point.load()
             except Exception as error:  # whatever a foreign module raises while it is imported
                 raise _broken(origin, error) from error
-            gathered.absorb(kind, found, origin)
+            table.add(value if isinstance(value, ModuleType) else [value], origin)
     for plugin in plugins:
         module = import_plugin(plugin)
-        if not sum(gathered.absorb(kind, module, f"the plug-in {plugin!r}") for kind in KINDS):
-            names = ", ".join(name for pair in NAMES.values() for name in pair)
+        # Not any(): a file may bring entries of several tables.
+        if not sum(table.add(module, f"the plug-in {plugin!r}") for table in tables.values()):
+            names = ", ".join(name for table in tables.values() for name in table.variables)
             raise UserError(f"the plug-in {plugin!r} defines none of {names}: nothing of it can be used.")
-    items = gathered.items
-    return Registry(items["methods"], items["benchmarks"], items["judges"], SOURCES, EXECUTORS, ask, TARGETS)
+    return Registry(**{table.name: table.entries for table in tables.values()}, ask=ask, targets=TARGETS)
 
 
-class Gathered:
-    """Named things by kind; remembers who brought each, so that a name cannot be taken twice."""
+def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:
+    """The entry of this name, or all that a Python file brings. Raises UserError where there is none."""
+    before: Mapping[str, Any] = getattr(load_registry(plugins), table)
+    if not name_or_file.endswith(".py"):
+        if name_or_file not in before:
+            remedy = "Or give the path of a Python file that ends in .py."
+            raise unknown(table[:-1], name_or_file, before, remedy)
+        return [before[name_or_file]]
+    after: Mapping[str, Any] = getattr(load_registry([*plugins, name_or_file]), table)
+    new = [entry for name, entry in after.items() if name not in before]
+    if not new:
+        one, several = variables(table)
+        raise UserError(f"the plug-in {name_or_file!r} brings no {table[:-1]}: define {one} (or {several}) in it.")
+    return new
 
-    def __init__(self) -> None:
-        self.items: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-        self.origins: dict[tuple[str, str], str] = {}
 
-    def absorb(self, kind: str, found: Any, origin: str) -> int:
-        """Add one thing, a collection, or what a module defines under the names in ``NAMES``; how many there were."""
-        if isinstance(found, ModuleType):
-            return sum(self.absorb(kind, getattr(found, n), origin) for n in NAMES[kind] if hasattr(found, n))
-        if isinstance(found, Mapping):
-            return self.add(kind, found, origin)
-        things = found if isinstance(found, list | tuple) else [found]
-        return self.add(kind, {getattr(thing, "name", repr(thing)): thing for thing in things}, origin)
+def variables(table: str) -> tuple[str, str]:
+    """What a plug-in file may define: METHOD, one entry, and METHODS, a dict or sequence of several."""
+    return table[:-1].upper(), table.upper()
 
-    def add(self, kind: str, items: Mapping[str, Any], origin: str) -> int:
-        """Add named things of one kind."""
-        for name, item in items.items():
-            _check_kind(kind, name, item, origin)
-            if name in self.items[kind]:
-                raise UserError(
-                    f"{origin} brings {kind[:-1]} {name!r}, but {self.origins[kind, name]} has one of that name. "
-                    "Rename yours: tables could not tell them apart."
-                )
-            self.items[kind][name] = item
-            self.origins[kind, name] = origin
-        return len(items)
+
+class Table:
+    """One of the six while plug-ins are added. It remembers who brought each entry: no name can be taken twice."""
+
+    def __init__(self, name: str, contract: type[Any], ours: Mapping[str, Any]) -> None:
+        self.name, self.contract = name, contract
+        self.variables = variables(name)
+        self.entries: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.add([ours], "distilbench")
+
+    def add(self, values: ModuleType | Sequence[Any], origin: str) -> int:
+        """Add entries, mappings and sequences of entries, or what a module defines of them; how many there were."""
+        if isinstance(values, ModuleType):
+            values = [getattr(values, name) for name in self.variables if hasattr(values, name)]
+        count = 0
+        for value in values:
+            entries = value if isinstance(value, list | tuple) else [value]
+            named = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
+            for name, entry in named.items():
+                self._check(name, entry, origin)
+                self.entries[name], self.origins[name] = entry, origin
+            count += len(named)
+        return count
+
+    def _check(self, name: str, entry: Any, origin: str) -> None:
+        """An entry of the wrong type would fail much later and far away; so would one whose name is not its key."""
+        what, contract = self.name[:-1], self.contract
+        if not isinstance(entry, contract):
+            rule = f"is a {type(entry).__name__}, not a {contract.__module__}.{contract.__name__}"
+            raise UserError(f"{origin}: the {what} {name!r} {rule}.")
+        if entry.name != name:
+            raise UserError(f"{origin}: the {what} listed as {name!r} calls itself {entry.name!r}; they must agree.")
+        if name in self.entries:
+            raise UserError(
+                f"{origin} brings {what} {name!r}, but {self.origins[name]} has one of that name. "
+                "Rename yours: tables could not tell them apart."
+            )
 
 
 def import_plugin(plugin: str) -> ModuleType:
@@ -139,46 +159,8 @@ def import_plugin(plugin: str) -> ModuleType:
     return module
 
 
-def _check_kind(kind: str, name: str, item: Any, origin: str) -> None:
-    """A thing of the wrong type would fail much later and far away; so would a name that differs from its key."""
-    fits = {
-        "methods": lambda: isinstance(item, Method),
-        "benchmarks": lambda: _is_benchmark(item),
-        "judges": lambda: isinstance(item, JudgeKind),
-    }
-    if not fits[kind]():
-        contract = {"methods": "method.Method", "benchmarks": "benchmark.Benchmark", "judges": "judge.JudgeKind"}
-        raise UserError(f"{origin}: {name!r} is a {type(item).__name__}, not a harness.contracts.{contract[kind]}.")
-    if item.name != name:
-        raise UserError(f"{origin}: the {kind[:-1]} listed as {name!r} calls itself {item.name!r}; they must agree.")
-
-
-def _is_benchmark(item: Benchmark | Any) -> bool:
-    needed = (
-        "name",
-        "metrics",
-        "verdicts",
-        "config",
-        "judged",
-        "questions",
-        "answer",
-        "requests",
-        "parse",
-        "grade",
-        "score",
-        "card",
-    )
-    return all(hasattr(item, each) for each in needed)
-
-
 def _broken(origin: str, error: Exception) -> UserError:
-    """The error for a foreign module that raised: what, and in which of its lines."""
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    where = next((frame for frame in reversed(frames) if "importlib" not in frame), "")
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename}:{error.lineno}"
-    return UserError(f"{origin} cannot be imported: {type(error).__name__}: {error} ({where}).")
+    """The error for a foreign module that raised: what, and in which line of a file."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    where = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}:{frames[-1].lineno})"
+    return UserError(f"{origin} cannot be imported: {type(error).__name__}: {error}{where}.")

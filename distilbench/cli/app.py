@@ -57,7 +57,7 @@ def distilbench(
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""
-    from distilbench.plugins import check_folders
+    from distilbench.installation import check_folders
     from distilbench.workflows.workers import start_logging
 
     start_logging(verbose)

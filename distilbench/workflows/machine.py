@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from distilbench.plugins import check_folders, load_registry
+from distilbench.installation import check_folders
+from distilbench.plugins import load_registry
 from distilbench.workflows.specs import judge_problem
 from harness import assets
 from harness.contracts.registry import Registry

@@ -76,6 +76,7 @@ class Entrant:
     judgments: Sequence[Judgment]
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """What the stages ``answer``, ``judge`` and ``score`` call. ``config`` is the benchmark's own frozen dataclass."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.contracts.backend import Backend
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.executor import ExecutorKind
 from harness.contracts.judge import Ask, JudgeKind
@@ -25,6 +26,7 @@ class Registry:
     benchmarks: Mapping[str, Benchmark]
     judges: Mapping[str, JudgeKind[Any]]
     sources: Mapping[str, PromptSource[Any]]
+    backends: Mapping[str, Backend[Any]]
     executors: Mapping[str, ExecutorKind[Any]]
     ask: Ask
     targets: Mapping[str, Target] = field(default_factory=dict)

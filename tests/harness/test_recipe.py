@@ -14,6 +14,7 @@ from harness.contracts.method import Needs, any_number
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry
 from harness.errors import UserError
+from harness.models.backends import BACKENDS
 from harness.prompts import SOURCES
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.run import EXECUTORS
@@ -74,6 +75,7 @@ REGISTRY = Registry(
     },
     judges={"pocket": fake(config=PocketJudge), "openai": fake(config=Endpoint)},
     sources=SOURCES,
+    backends=BACKENDS,
     executors=EXECUTORS,
     ask=fake(),
 )

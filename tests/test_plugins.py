@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distilbench import plugins as wiring
+from distilbench import installation, plugins
 from harness.errors import UserError
 
 PLUGIN = """
@@ -28,7 +28,7 @@ def write(folder: Path, text: str, name: str = "my_method.py") -> str:
 
 
 def test_a_plugin_file_joins(tmp_path: Path) -> None:
-    registry = wiring.load_registry([write(tmp_path, PLUGIN.format(name="mine"))])
+    registry = plugins.load_registry([write(tmp_path, PLUGIN.format(name="mine"))])
     assert list(registry.methods)[-1] == "mine"
     assert "dpo" in registry.methods
 
@@ -38,7 +38,7 @@ def test_a_plugin_file_joins(tmp_path: Path) -> None:
     [
         (PLUGIN.format(name="dpo"), ("my_method.py", "'dpo'", "distilbench has one", "Rename")),
         ("import nothing_of_this_name\n", ("my_method.py", "ModuleNotFoundError", "my_method.py:1")),
-        ("def f(:\n", ("SyntaxError", "my_method.py:1")),
+        ("def f(:\n", ("SyntaxError", "my_method.py, line 1")),
         ("x = 1\n", ("defines none of METHOD, METHODS",)),
         ("METHOD = 3\n", ("is a int, not a harness.contracts.method.Method",)),
         (PLUGIN.format(name="a") + "METHODS = {'b': METHOD}\ndel METHOD\n", ("'b'", "calls itself 'a'")),
@@ -46,15 +46,15 @@ def test_a_plugin_file_joins(tmp_path: Path) -> None:
 )
 def test_a_plugin_that_does_not_fit_is_named_with_the_reason(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        wiring.load_registry([write(tmp_path, text)])
+        plugins.load_registry([write(tmp_path, text)])
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
 def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
-        wiring.load_registry([str(tmp_path / "none.py")])
+        plugins.load_registry([str(tmp_path / "none.py")])
     with pytest.raises(UserError, match="ModuleNotFoundError"):
-        wiring.load_registry(["no_such_module_of_mine"])
+        plugins.load_registry(["no_such_module_of_mine"])
 
 
 def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.Monk
     def found(group: str) -> list[EntryPoint]:
         return [point for point in points if point.group == group]
 
-    monkeypatch.setattr(wiring, "entry_points", found)
-    assert "theirs" in wiring.load_registry().methods
+    monkeypatch.setattr(plugins, "entry_points", found)
+    assert "theirs" in plugins.load_registry().methods
     points.append(EntryPoint("gone", "their_methods:NOTHING", "distilbench.judges"))
     with pytest.raises(UserError, match=r"entry point 'gone'.*AttributeError"):
-        wiring.load_registry()
+        plugins.load_registry()
 
 
 def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPa
         return spec
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
-    monkeypatch.setattr(wiring, "packages_distributions", lambda: {"judges": ["trial-by-jury"]})
+    monkeypatch.setattr(installation, "packages_distributions", lambda: {"judges": ["trial-by-jury"]})
     with pytest.raises(UserError, match=r"'judges' is not distilbench's.*trial-by-jury.*virtual environment"):
-        wiring.check_folders()
+        installation.check_folders()
 
 
 def test_our_own_folders_are_ours() -> None:
-    wiring.check_folders()
+    installation.check_folders()
