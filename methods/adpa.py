@@ -20,10 +20,10 @@ advantage is not clamped to [0, 1] unless ``clip_advantage="unit"``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ UNIT = (1e-8, 1 - 1e-8)
 """The bounds of the released code: negative advantages become 0, positive ones saturate at 1."""
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of ADPA."""
 

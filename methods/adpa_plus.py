@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from harness.contracts.options import options
 from methods import adpa
 
 
-@dataclasses.dataclass(frozen=True)
+@options
 class Config(adpa.Config):
     """The options of ADPA."""
 

@@ -10,10 +10,10 @@ from the teacher's favourite alone; also known as rejection-sampling fine-tuning
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.options import options
 from harness.types import Group
 from methods import ranking
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Which of the student's answers count."""
 

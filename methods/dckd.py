@@ -14,17 +14,17 @@ rather than probabilities in float16, and the end-of-turn token is taught by the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of DCKD."""
 

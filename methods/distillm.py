@@ -11,17 +11,17 @@ steps trains on fresh answers, as in GKD, so that the two rows differ in the div
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term, require
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.options import options, require
 from methods import on_policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of DistiLLM."""
 

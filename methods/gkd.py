@@ -13,17 +13,17 @@ Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 230
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term, require
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.options import options, require
 from methods import on_policy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of GKD."""
 

@@ -11,10 +11,10 @@ equation as printed. Pairs: largest and smallest log p_sel of the n samples, as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.options import options, require
 from harness.types import Group
 from methods import ranking
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of IPO."""
 

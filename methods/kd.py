@@ -12,17 +12,17 @@ et al. 2024 (MiniLLM). Departure from PAD's released code, which computes the re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of Standard KD."""
 

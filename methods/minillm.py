@@ -16,17 +16,17 @@ instead of four, no pre-training loss, whitening over response tokens only (thei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of MiniLLM."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from harness.contracts.method import Dropped, Rollouts, Row, require
+from harness.contracts.method import Dropped, Rollouts, Row
+from harness.contracts.options import require
 from harness.types import Group
 
 

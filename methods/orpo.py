@@ -12,10 +12,10 @@ samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 from methods import ranking
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of ORPO."""
 

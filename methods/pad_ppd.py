@@ -13,10 +13,10 @@ Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, require
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.options import options, require
 from harness.types import Group
 from methods import ranking
 
@@ -29,7 +29,7 @@ BEYOND = {"cf": 14, "mc": 64}
 """Other numerics of the JSD to the largest n that they take."""
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Options of PAD-PPD."""
 

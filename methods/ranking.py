@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Dropped, Row, require
+from harness.contracts.method import Dropped, Row
+from harness.contracts.options import require
 from harness.types import Group, Response
 
 if TYPE_CHECKING:

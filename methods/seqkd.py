@@ -10,17 +10,17 @@ may differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.options import options
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Which of the teacher's answers count."""
 

@@ -35,12 +35,12 @@ from transformers import TrainerCallback
 from distilbench.plugins import load_registry
 from harness.contracts.method import log_probabilities
 from harness.contracts.model import Sampling
+from harness.contracts.options import options_from, plain
 from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages import reward
-from harness.stages.context import build
 from harness.stages.prompts import load_prompts
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
@@ -112,13 +112,13 @@ def training(name: str, recipe: Recipe, groups: Sequence[Group], seed: int) -> T
     """One row of the recipe on these groups, with its reference where the method needs one."""
     entry = recipe.methods[name]
     method = METHODS[entry.method]
-    values = entry.train.model_dump(exclude={"backend", "checkpoint_minutes", "schedule_over"})
+    values = plain(entry.train) | {"device": recipe.compute.device, "checkpoint_minutes": None}
     made = Training(
         method,
-        build(method.config, entry.config),
+        entry.config,
         groups,
         resolve(recipe.family.student).location,
-        build(TrainOptions, values | {"device": recipe.compute.device}),
+        options_from(TrainOptions, values),
         seed_of("claims-train", seed),
     )
     return replace(made, reference=reference_logps(made)) if method.needs.reference else made

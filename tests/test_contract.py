@@ -142,9 +142,9 @@ def test_the_papers_recipes_train_with_the_papers_settings(registry: Registry) -
         ppd = recipe.methods["pad-ppd"]
         assert ppd.train.learning_rate == rates[name.removesuffix("-as-released")], name
         assert (ppd.train.batch_size, ppd.train.warmup_ratio, ppd.train.epochs) == (128, 0.1, 1)
-        assert (ppd.config["beta"], ppd.sampling.n, ppd.train.max_length) == (10.0, 4, 2048)
+        assert (ppd.config.beta, ppd.sampling.n, ppd.train.max_length) == (10.0, 4, 2048)
         released = name.endswith("-as-released")
-        assert (ppd.config["alpha"], ppd.config["divergence"]) == ((1.0, "ag") if released else (0.8, "jsd"))
+        assert (ppd.config.alpha, ppd.config.divergence) == ((1.0, "ag") if released else (0.8, "jsd"))
         assert ppd.sampling.temperature == (1.0 if released else 0.8)
         assert in_paper("table1", recipe.family.name) or recipe.family.name in ("hetero", "scaling")
     for recipe, target, family in (("gemma2", "table3", "hetero"), ("gemma2", "table6", "scaling")):

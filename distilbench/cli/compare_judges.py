@@ -287,7 +287,7 @@ def unpriced(tasks: Sequence[Task], registry: Registry) -> str:
     config = registry.judges[made.entry.kind].config
     remedy = "leave them out, or --max-cost"
     if {"price_in", "price_out"} <= set(config.__dataclass_fields__):
-        named = {name: made.entry.config.get(name) for name in ("model", "base_url")}
+        named = {name: getattr(made.entry.config, name, None) for name in ("model", "base_url")}
         options = "".join(f"{name}: {value}, " for name, value in named.items() if value)
         remedy = (
             "give their dollars per million tokens (0 for a server of your own), as in "
@@ -298,12 +298,11 @@ def unpriced(tasks: Sequence[Task], registry: Registry) -> str:
 
 def _check(tasks: Sequence[Task], registry: Registry) -> None:
     """Raises UserError, before anything is asked, that lists the judges which do not answer."""
-    from harness.stages.context import build
 
     problems = []
     for name, entry in {made.judge: made.entry for made in tasks if made.asked}.items():
         kind = registry.judges[entry.kind]
-        problem = kind.make(build(kind.config, entry.config)).check()
+        problem = kind.make(entry.config).check()
         problems += [f"  - {name}: {problem}"] if problem else []
     if problems:
         raise UserError("nothing was asked, because of:\n" + "\n".join(problems))

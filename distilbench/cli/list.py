@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument
-from harness.contracts.options import config_values, explanations
+from harness.contracts.options import explanations, plain
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -68,7 +68,7 @@ def details(method: Method) -> list[tuple[str, str]]:
     """(what, text) lines: the paper, the needs, and every option with its default and its sentence."""
     lines = [("paper", method.paper), *zip(HEADS[2:], needs(method), strict=True)]
     told = explanations(method.config)
-    for name, value in config_values(method.config()).items():
+    for name, value in plain(method.config()).items():
         lines.append((f"{name} = {shown(value)}", told.get(name, "")))
     return lines
 

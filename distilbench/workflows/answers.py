@@ -13,7 +13,7 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, read_options
 from harness.contracts.baseline import against
 from harness.contracts.benchmark import Benchmark, Card, Entrant
-from harness.contracts.options import config_values
+from harness.contracts.options import plain
 from harness.errors import UserError, unknown
 from harness.plural import counted
 from harness.records import read_records, write_records
@@ -91,7 +91,7 @@ def import_answers(
         raise UserError(f"{count} with these rows; --partial takes the rest all the same:\n{listed}")
     judgments = found.judgments or tuple(graded_by_rule(adapter, questions, found.answers, config))
     name = found.model or out.name
-    options = config_values(config)
+    options = plain(config)
     out.mkdir(parents=True, exist_ok=True)
     for file, records in (("answers.jsonl", found.answers), ("judgments.jsonl", judgments)):
         if records:

@@ -13,7 +13,6 @@ from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
 from harness.recipe.entries import read_judges
-from harness.stages.context import build
 from judges.client.canary import Round, rounds, sing
 
 
@@ -41,7 +40,7 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
     if problems:
         raise RecipeError(problems, "--judge")
     kind = registry.judges[entries[JUDGE].kind]
-    config = build(kind.config, entries[JUDGE].config)
+    config = entries[JUDGE].config
     asked = kind.make(config)
     if problem := asked.check():
         raise UserError(problem)

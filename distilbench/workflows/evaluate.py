@@ -66,7 +66,7 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
         known = next((each.row for each in candidates if baseline in (each.row, each.text)), None)
         if known is None:
             candidates.append(candidate(baseline, rows))
-        recipe = recipe.model_copy(update={"baseline": known or candidates[-1].row})
+        recipe = replace(recipe, baseline=known or candidates[-1].row)
     plan = make_evaluation(recipe, registry, candidates, rows)
     return WorkPlan((PlannedRun(recipe, registry, plan, ArtifactStore(runs / "store"), runs, plugins, EVAL),))
 

@@ -15,6 +15,7 @@ from distilbench.installation import check_folders
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import judge_problem
 from harness import assets
+from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.recipe import load_recipe
@@ -192,7 +193,7 @@ def hub(recipe: Recipe, registry: Registry) -> Iterator[MachineFinding]:
 def judges(recipe: Recipe, registry: Registry) -> Iterator[MachineFinding]:
     """Whether the recipe's judges can be reached."""
     for name, entry in recipe.judges.items():
-        problem = judge_problem(entry.kind, entry.config, registry)
+        problem = judge_problem(entry.kind, plain(entry.config), registry)
         if problem:
             remedy = "Start it, or name another under judges."
             yield MachineFinding("fail", f"judge {name} ({entry.kind}): {problem}", remedy)

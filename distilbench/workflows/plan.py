@@ -156,7 +156,11 @@ def load_for(target: Target, recipe: str, options: RunOptions, registry: Registr
     if loaded.baseline is None:
         return loaded
     # Head-to-head is judged in both orders where a benchmark has that option, unless ``set`` says otherwise.
-    both = [(f"benchmarks.{name}.order", "both") for name, spec in loaded.benchmarks.items() if "order" in spec.config]
+    both = [
+        (f"benchmarks.{name}.order", "both")
+        for name, spec in loaded.benchmarks.items()
+        if hasattr(spec.config, "order")
+    ]
     return load_recipe(recipe, [*both, *changes], registry, target)
 
 
@@ -168,7 +172,7 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
     Raises UserError for a chosen row that the recipe has no settings for.
     """
     if not chosen or ALL in chosen:
-        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.part.optional]
+        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.row_options.optional]
         if not target.open:
             wanted = [name for name in recipe.methods if name in target.rows]
         rows = [row for row in target.rows if row in MODELS or row in wanted]

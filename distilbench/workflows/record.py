@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from harness.stages.context import build
-
 if TYPE_CHECKING:
     from harness.contracts.benchmark import Card
     from harness.contracts.registry import Registry
@@ -27,7 +25,7 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
     from results.run.record import Family, Run
 
     recipe = plan.recipe
-    configs = {name: build(registry.benchmarks[name].config, spec.config) for name, spec in recipe.benchmarks.items()}
+    configs = {name: spec.config for name, spec in recipe.benchmarks.items()}
     errors = failures(plan, outcome) if outcome else {}
     return Run(
         name=recipe.name,
@@ -57,7 +55,7 @@ def notes(plan: Plan) -> list[str]:
     if plan.recipe.reward.shuffle:
         said.append("control: the teacher's rewards were dealt out to the responses at random")
     if plan.recipe.tuned_teacher and plan.builder.tuned_on:
-        said.append(f"tuned teacher: {plan.recipe.tuned_teacher.row.method} on {plan.builder.tuned_on}")
+        said.append(f"tuned teacher: {plan.recipe.tuned_teacher.training.method} on {plan.builder.tuned_on}")
     return said
 
 
@@ -83,13 +81,13 @@ def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
     """A row's own title, or its method's with what sets the row apart: rounds/responses as in the paper's Table 2."""
     entry = recipe.methods[row]
     method = registry.methods[entry.method]
-    if entry.part.title:
-        return entry.part.title
+    if entry.row_options.title:
+        return entry.row_options.title
     if "samples" in method.needs.responses and (
-        entry.part.rounds > 1 or entry.sampling.n != method.needs.sampling.get("n", recipe.sampling.n)
+        entry.row_options.rounds > 1 or entry.sampling.n != method.needs.sampling.get("n", recipe.sampling.n)
     ):
-        pool = "" if entry.part.resample else ", one pool"
-        return f"{method.title} {entry.part.rounds}/{entry.sampling.n}{pool}"
+        pool = "" if entry.row_options.resample else ", one pool"
+        return f"{method.title} {entry.row_options.rounds}/{entry.sampling.n}{pool}"
     return method.title if row == entry.method else f"{method.title} ({row})"
 
 
@@ -108,9 +106,7 @@ def _judge(plan: Plan, registry: Registry, benchmark: str) -> str:
     if name is None:
         return "by rule"
     entry = plan.recipe.judges[name]
-    identity: Mapping[str, Any] = registry.judges[entry.kind].identity(
-        build(registry.judges[entry.kind].config, entry.config)
-    )
+    identity: Mapping[str, Any] = registry.judges[entry.kind].identity(entry.config)
     return str(identity.get("model", entry.kind))
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.baseline import against, pairwise
+from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
-from harness.stages.context import build
 from harness.types import Answer, Question, Request
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
     adapter = registry.benchmarks[name]
     values = dict(meta["params"]["config"])
     values |= {key: new for key, new in (("order", "both"), ("repeats", repeats)) if key in values}
-    config = build(adapter.config, values)
+    config = options_from(adapter.config, values)
     questions = adapter.questions(config)
     if "baseline" in meta["inputs"]:
         theirs = answers_in(store, Ref.parse(meta["inputs"]["baseline"]))
@@ -121,20 +121,20 @@ def answers_in(store: ArtifactStore, ref: Ref) -> list[Answer]:
 def task(name: str, entry: JudgeEntry, judged: Judged, registry: Registry, ask: Mapping[str, Any]) -> Task:
     """The stages of one judge on one benchmark. ``ask``: options of ``AskOptions``."""
     kind = registry.judges[entry.kind]
-    identity = {"kind": entry.kind, **kind.identity(build(kind.config, entry.config))}
-    plain = asdict(judged.config)
+    identity = {"kind": entry.kind, **kind.identity(entry.config)}
+    values = plain(judged.config)
     stages: dict[str, Stage] = {}
     for entrant, meta in judged.judges.items():
         params = {**meta["params"], "judge": identity}
-        params["config"] = {each: plain[each] for each in judged.adapter.judge_fields}
-        local = {"config": plain, "judge": {"kind": entry.kind, "config": dict(entry.config)}, "ask": dict(ask)}
+        params["config"] = {each: values[each] for each in judged.adapter.judge_fields}
+        local = {"config": values, "judge": {"kind": entry.kind, "config": plain(entry.config)}, "ask": dict(ask)}
         row, _, seed = entrant.rpartition("/")
         inputs = {role: Ref.parse(text) for role, text in meta["inputs"].items()}
         of = {"row": row, "seed": int(seed), "variant": f"by {name}"}
         stages[entrant] = Stage("judge", params, inputs, meta["version"], **of, local=local)
     inputs = {role: Ref.parse(text) for role, text in judged.score["inputs"].items()}
     inputs |= {f"judgments:{entrant}": stage.ref for entrant, stage in stages.items()}
-    params = {**judged.score["params"], "config": plain}
+    params = {**judged.score["params"], "config": values}
     score = Stage("score", params, inputs, judged.score["version"], variant=f"by {name}")
     return Task(name, entry, judged, stages, score)
 
@@ -149,7 +149,7 @@ def estimate(
     from judges.ledger.ledger import Ledger, request_key
 
     kind = registry.judges[made.entry.kind]
-    config = build(kind.config, made.entry.config)
+    config = made.entry.config
     judge = kind.make(config)
     prompt = written = 0
     for stage in made.stages.values():
@@ -188,7 +188,7 @@ def execute(tasks: Sequence[Task], run: Run, registry: Registry, store: Artifact
     stages = [stage for each in tasks for stage in each.stages.values() if not store.done(stage)]
     scores = [each.score for each in tasks if not store.done(each.score)]
     outcome = Outcome(len(stages) + len(scores), 0)
-    compute = Compute.model_validate(run.recipe.get("compute", {}))
+    compute = options_from(Compute, run.recipe.get("compute", {}))
     setup = partial(set_up_worker, plugins, store.root, verbosity())
 
     def scores_of_the_judged() -> list[Stage]:
@@ -229,7 +229,7 @@ def describe(
     for name, facts in judges.items():
         entry = next(each.entry for each in tasks if each.judge == name)
         kind = registry.judges[entry.kind]
-        config = build(kind.config, entry.config)
+        config = entry.config
         facts["length_words"] = kind.length_words(config)
         dollars = kind.price(config, facts.pop("prompt"), facts.pop("written"))
         facts["dollars"] = None if dollars is None else 1000 * dollars / max(facts["calls"], 1)

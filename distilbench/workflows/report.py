@@ -11,9 +11,9 @@ from distilbench.workflows.compared import FOLDER, compared_again
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import check_runs
 from distilbench.workflows.reproduce import load
+from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.recipe.yaml_source import read_source
-from harness.stages.context import build
 from reports.judge_comparison.load_run import judge_names
 from reports.page import page
 from reports.page.page import PagePart
@@ -102,7 +102,7 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
             continue
         adapter = registry.benchmarks[name]
         try:
-            found[name] = adapter.questions(build(adapter.config, settings(spec)))
+            found[name] = adapter.questions(options_from(adapter.config, settings(spec)))
         except UserError as error:
             found[name] = str(error)
     return found
@@ -123,7 +123,7 @@ def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | No
             return None
         kind = registry.judges[spec["kind"]]
         return kind.price(
-            build(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written
+            options_from(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written
         )
 
     return price

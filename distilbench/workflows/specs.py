@@ -9,15 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
+from harness.contracts import options as option_classes
 from harness.contracts.option_errors import RecipeError
-from harness.contracts.options import read_config
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
 from harness.models.server_model import ServerOptions
 from harness.plan.evaluation import PLACEHOLDER, Candidate
 from harness.recipe.recipe import Recipe, check_tree
 from harness.recipe.yaml_source import Override, merge, named, read_overrides
-from harness.stages.context import build
 
 T = TypeVar("T")
 ANSWERS = "answers:"
@@ -145,7 +144,7 @@ def judge_problem(kind: str, options: Mapping[str, Any], registry: Registry) -> 
     """Why a judge cannot be asked (it is asked for one token); ``None``: it answers."""
     entry = registry.judges[kind]
     try:
-        return entry.make(build(entry.config, options)).check()
+        return entry.make(option_classes.options_from(entry.config, options)).check()
     except UserError as error:
         return str(error)
 
@@ -195,10 +194,10 @@ def read_options(
 ) -> T:
     """A config with these options. Raises RecipeError that lists everything that is wrong."""
     values, problems = read_overrides(overrides_of(changes))
-    plain, more = read_config(kind, {**defaults, **values}, ())
-    if problems or more:
+    config, more = option_classes.read_options(kind, {**defaults, **values}, ())
+    if problems or config is None:
         raise RecipeError([*problems, *more], "--set")
-    return build(kind, plain)
+    return config
 
 
 def benchmark_entry(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 from harness.contracts.model import GeneratesText
+from harness.contracts.options import plain
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
@@ -184,7 +185,7 @@ class ConfiguredBenchmark:
     @cached_property
     def options(self) -> dict[str, Any]:
         """All options, as plain JSON values."""
-        return asdict(self.config)
+        return plain(self.config)
 
     @property
     def answer_options(self) -> dict[str, Any]:

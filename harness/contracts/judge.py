@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
+from pydantic import Field
+
+from harness.contracts.options import Count, NotNegative, Positive, options, plain
 from harness.types import Reply, Request
 
 C = TypeVar("C")
@@ -95,27 +98,36 @@ class ConfiguredJudge(Generic[C]):
 
     def plain(self) -> dict[str, Any]:
         """What another process makes it from again."""
-        return {"kind": self.kind.name, "config": asdict(self.config)}  # type: ignore[call-overload]
+        return {"kind": self.kind.name, "config": plain(self.config)}
 
 
-@dataclass(frozen=True)
-class AskOptions:
-    """How to ask; changes nothing about what is answered, so it is in no key."""
+@options
+class AskSettings:
+    """The section ``ask`` of a recipe: how judges are asked. In no stage key, ``accept_failures`` apart."""
 
-    concurrency: int = 16
+    concurrency: Count = 16
     """Requests in flight at the start."""
-    max_concurrency: int | None = None
-    """How far that may grow while the endpoint answers as fast as before; ``None``: four times ``concurrency``."""
-    timeout: float = 120.0
+    max_concurrency: Count | None = None
+    """How far that may grow while the endpoint answers as fast as before; ``null``: four times ``concurrency``."""
+    timeout: Positive = 120.0
     """Seconds per request."""
-    retries: int = 5
+    retries: Annotated[int, Field(ge=0)] = 5
     """Further tries of a request after a transient failure."""
-    max_cost: float | None = None
-    """Dollars that may be spent since ``started``, by all who write into this ledger; needs a known ``price``."""
-    max_calls: int | None = None
-    """Calls that may be made since ``started``, failed ones included."""
-    max_seconds: float | None = None
-    """No call begins later than this after ``started``; those under way may end."""
+    max_cost: NotNegative | None = None
+    """Dollars that one run may spend on judging, by all who write into its ledger; needs a known price."""
+    max_calls: Annotated[int, Field(ge=0)] | None = None
+    """Judge calls that one run may make, failed ones included."""
+    max_seconds: Positive | None = None
+    """No judge call begins later than this after the run began; those under way may end."""
+    accept_failures: bool = False
+    """Count calls that failed for good as not scored, instead of stopping so that the next run asks again. It decides
+    what the judgments hold, so it is part of the keys of judge stages (and of the scores made from them)."""
+
+
+@options
+class AskOptions(AskSettings):
+    """How one set of requests is asked: the recipe's settings, and what the run and the judge add."""
+
     started: float | None = None
     """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
     price: Callable[[int, int], float | None] | None = None

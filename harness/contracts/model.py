@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
+from pydantic import Field
+
+from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Messages, Response
 
@@ -35,13 +38,16 @@ class Checkpoint:
     (``harness.models.published_sizes.resolve_or_placeholder``); nothing can run on it."""
 
 
-@dataclass(frozen=True)
+@options
 class Sampling:
-    """How to draw responses. ``temperature`` 0 is greedy; nothing else (top-k, penalties) is applied."""
+    """How to draw responses. Nothing else (top-k, penalties) is applied."""
 
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
+    max_new_tokens: Count
+    """Responses are cut here, and marked unfinished."""
+    temperature: NotNegative = 1.0
+    """Divides the logits; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus: the smallest set of tokens with this probability mass."""
 
 
 class TokenResponse(NamedTuple):

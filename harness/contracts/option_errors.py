@@ -23,8 +23,8 @@ _NAMES = {
     "tuple_type": "a list",
     "dict_type": "a mapping (key: value lines)",
     "mapping_type": "a mapping (key: value lines)",
-    "model_type": "a mapping (key: value lines)",
-    "model_attributes_type": "a mapping (key: value lines)",
+    "dataclass_type": "a mapping (key: value lines)",
+    "finite_number": "a finite number",
     "none_required": "null",
 }
 """Pydantic's error types for a wrong type -> what was expected, in a user's words."""
@@ -144,7 +144,7 @@ def _problem(
     error = group[0]
     kind, value = error["type"], show(error.get("input"))
     where = dotted(path)
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         names = fields.at(loc[:-1])
         return Problem(where, "is an unknown key", choices=names, near=near(str(loc[-1]), names))
     if kind == "missing":

@@ -1,145 +1,126 @@
-"""Options of methods, benchmarks and judges: plain frozen dataclasses, filled from a recipe and checked strictly.
+"""Options from YAML to the loss: frozen dataclasses that pydantic checks when they are made.
 
-Third parties write only the dataclass. Rules beyond types live in its ``__post_init__`` (a ``ValueError`` there is
-reported with the option's path). The same reading of numbers serves the recipe itself.
+``@options`` is all that the config of a method, a benchmark or a judge needs, and all that the sections of a recipe
+need. Rules that types cannot express go into ``__post_init__``, through ``require``.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import itertools
-import math
-import operator
+import json
 import textwrap
-import types
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+from pydantic_core import to_jsonable_python
 
 from harness.contracts.option_errors import FieldNames, Problem, from_pydantic
 from harness.errors import UserError
+from harness.records import adapter
+
+T = TypeVar("T")
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _number(value: object) -> object:
-    """YAML 1.1 reads ``1e-6`` (no dot) as text; whoever writes it means the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
+def options(kind: type[T]) -> type[T]:
+    """Make a class a frozen dataclass that refuses unknown names, wrong types, nan and inf.
+
+    No type is converted, but a whole number fills a ``float``, and a list of YAML or JSON fills a tuple.
+    """
+    made: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
+    return made  # type: ignore[no-any-return]
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
+class InvalidOption(UserError, ValueError):
+    """An option that breaks a rule of its class."""
 
 
-Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite)]
-"""A float field of a recipe: whole numbers and ``1e-6`` are numbers; true, nan and inf are not."""
+def require(holds: bool, problem: str) -> None:
+    """For ``__post_init__``: raises InvalidOption with ``problem`` (the value and the rule) unless it ``holds``."""
+    if not holds:
+        raise InvalidOption(problem)
 
 
-class Strict(BaseModel):
-    """Base of everything a recipe holds: frozen, no unknown keys, no conversion of types."""
+def read_options(
+    kind: type[T], values: Mapping[str, Any], path: Sequence[object], other_names: Sequence[str] = ()
+) -> tuple[T | None, list[Problem]]:
+    """``kind(**values)`` for values from YAML or JSON; or ``None`` and everything that is wrong, under ``path``.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-Plain = dict[str, Any]
-
-
-def read_config(
-    kind: type[Any], values: Mapping[str, Any], path: Sequence[object], beside: Sequence[str] = ()
-) -> tuple[Plain, list[Problem]]:
-    """All options of ``kind(**values)`` as plain data, after strict checks; or ({}, what is wrong, under ``path``).
-
-    ``beside``: keys that may stand there too and were read already, for "did you mean".
+    ``other_names``: keys that the same mapping may have and that the caller reads, for "did you mean".
 
     Raises:
-        TypeError: ``kind`` is no dataclass (a mistake of the plug-in, not of the recipe).
+        UserError: ``kind`` is not made with ``@options`` (a mistake of the plug-in, not of the recipe).
     """
-    if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"the config of {path[-1] if path else '?'} must be a dataclass type, got {kind!r}")
-    model = _model(kind)
-    fields = FieldNames(dict.fromkeys((*(field.name for field in dataclasses.fields(kind)), *beside)))
+    if not is_pydantic_dataclass(kind):
+        raise UserError(
+            f"the options of {'.'.join(map(str, path)) or '?'} are a {kind!r}, which checks nothing: put @options "
+            "(from harness.contracts.options) above the class, in the place of @dataclass(frozen=True)"
+        )
     try:
-        checked = model.model_validate(dict(values))
+        # Through JSON, because pydantic's strict mode takes a list for a tuple from JSON but not from Python.
+        text = json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "replace")
+        return adapter(kind).validate_json(text), []
     except ValidationError as error:
-        return {}, from_pydantic(error.errors(), path, fields)
-    given = {name: getattr(checked, _safe(name)) for name in values}
-    try:
-        return config_values(kind(**given)), []
-    except (ValueError, UserError) as error:
-        return {}, from_pydantic([{"type": "value_error", "loc": (), "ctx": {"error": error}}], path, fields)
+        names = FieldNames(field_tree(kind) | dict.fromkeys(other_names))
+        return None, from_pydantic(error.errors(), path, names)
 
 
-def config_values(config: Any) -> dict[str, Any]:
-    """All options of a config with their values, as plain YAML and JSON data (tuples become lists)."""
-    plain: dict[str, Any] = _plain(dataclasses.asdict(config))
-    return plain
+def options_from(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Options that were stored as plain data (the parameters of a stage), read back. Raises UserError."""
+    config, problems = read_options(kind, values, ())
+    if config is None:
+        raise UserError(f"{kind.__qualname__}: {' '.join(map(str, problems))}")
+    return config
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """All options with their values as JSON data: what ``options_from`` reads back. Tuples become lists."""
+    values: dict[str, Any] = to_jsonable_python(config)
+    return values
+
+
+def field_tree(kind: type[Any]) -> dict[str, Any]:
+    """Option -> ``None``, or the tree of its own options where it is itself made with ``@options``."""
+    hints = get_type_hints(kind)
+    nested = {name: [each for each in _types(hints[name]) if is_pydantic_dataclass(each)] for name in _names(kind)}
+    return {name: field_tree(kinds[0]) if kinds else None for name, kinds in nested.items()}
 
 
 def explanations(kind: type[Any]) -> dict[str, str]:
-    """Option -> the docstring under it, in one line; options without one are left out. Inherited ones come first."""
-    found: dict[str, str] = {}
+    """Option -> the docstring under it, in one line; options without one are left out."""
+    texts: dict[str, str] = {}
+    # Read from the source only when somebody asks: pydantic's ``use_attribute_docstrings`` does it for every class at
+    # import, and forgets those of a base class.
     for part in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(part):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
-        statements = body.body if isinstance(body, ast.ClassDef) else []
-        for node, after in itertools.pairwise(statements):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                text = (
-                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-                )
-                found |= {node.target.id: " ".join(text.split())} if isinstance(text, str) else {}
-    return found
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        for field, below in itertools.pairwise(getattr(definition, "body", [])):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[name] = " ".join(text.split())
+    return texts
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if not isinstance(value, str | int | float | bool | None) else value
+def _names(kind: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
 
 
-@functools.lru_cache(maxsize=128)
-def _model(kind: type[Any]) -> type[Strict]:
-    """A strict pydantic model with the fields of a dataclass. Made once: making one takes milliseconds."""
-    hints = get_type_hints(kind, include_extras=True)
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        info = Field(default=None, alias=field.name) if optional else Field(alias=field.name)
-        fields[_safe(field.name)] = (_readable(hints[field.name]), info)
-    return create_model(kind.__name__, __base__=Strict, **fields)
-
-
-def _safe(name: str) -> str:
-    """Field names that pydantic keeps for itself (``model_``, ``copy``, ``json``) are free for the dataclass."""
-    return f"option_{name}"
-
-
-def _readable(hint: Any) -> Any:
-    """A type hint with every ``float`` lenient as in ``Number`` and every tuple readable from a YAML list."""
-    if hint is float:
-        return Number
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return Annotated[(_readable(arguments[0]), *arguments[1:])]
-    if origin in (Union, types.UnionType):
-        return functools.reduce(operator.or_, [_readable(each) for each in arguments])
-    if origin is tuple:
-        inner = tuple(each if each is Ellipsis else _readable(each) for each in arguments)
-        return Annotated[types.GenericAlias(tuple, inner), Field(strict=False)]
-    if isinstance(origin, type) and issubclass(origin, Mapping | Sequence):
-        return types.GenericAlias(origin, tuple(_readable(each) for each in arguments))
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _model(hint)
-    return hint
+def _types(hint: Any) -> Iterator[Any]:
+    """A type and, of a union, its members."""
+    yield hint
+    for part in get_args(hint):
+        yield from _types(part)

@@ -16,11 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
-
-if TYPE_CHECKING:
-    from harness.models.published_sizes import Size
-    from harness.recipe.sections import Train
+from typing import Final, Literal
 
 Doing = Literal["train", "read", "write"]
 
@@ -51,15 +47,25 @@ SHARE: Final[Mapping[Doing, float]] = {"train": 0.35, "read": 0.4, "write": 0.1}
 _WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a model is, as far as that is known."""
+
+    parameters: int
+    layers: int | None
+    hidden: int | None
+    stated: bool
+    """From ``facts.json``, not from the files."""
+
+
 def flops(doing: Doing, parameters: float, tokens: float, factor: float = 2.0) -> float:
     """FLOPs that the device could have done at its peak in the time that these tokens take."""
     return factor * parameters * tokens / SHARE[doing]
 
 
-def training_factor(train: Train) -> float:
-    """FLOPs per weight and trained token."""
-    forward_backward = 4.0 if train.lora is not None else 6.0
-    return forward_backward + (2.0 if train.gradient_checkpointing else 0.0)
+def training_factor(adapters: bool, checkpointing: bool) -> float:
+    """FLOPs per weight and trained token; ``checkpointing``: activations are recomputed in the backward pass."""
+    return (4.0 if adapters else 6.0) + (2.0 if checkpointing else 0.0)
 
 
 def hours(peak_flops: float, device: str) -> float:
@@ -67,12 +73,16 @@ def hours(peak_flops: float, device: str) -> float:
     return peak_flops / (DEVICES[device].tflops * 1e12 * 3600)
 
 
-def training_bytes(student: Size, train: Train, tokens: int, teacher: Size | None, dtype: str) -> float:
-    """Peak memory of training on micro-batches of so many tokens; ``teacher``: the one that is held beside it."""
-    weights = student.parameters * (4 if train.lora is not None else 16)
-    beside = 0 if teacher is None else teacher.parameters * _WEIGHT_BYTES[dtype]
+def weight_bytes(model: Size, dtype: str) -> float:
+    """Memory of a model that is only read."""
+    return model.parameters * _WEIGHT_BYTES[dtype]
+
+
+def training_bytes(student: Size, tokens: int, dtype: str, adapters: bool, checkpointing: bool) -> float:
+    """Peak memory of training on micro-batches of so many tokens, without a teacher beside it."""
+    weights = student.parameters * (4 if adapters else 16)
     if student.layers is None or student.hidden is None:
-        return weights + beside
-    whole = 34 * student.hidden * tokens * (2 if train.dtype == "float32" else 1)
-    kept = (2 * student.layers / 34 + 1) * whole if train.gradient_checkpointing else student.layers * whole
-    return weights + beside + kept
+        return weights
+    whole = 34 * student.hidden * tokens * (2 if dtype == "float32" else 1)
+    kept = (2 * student.layers / 34 + 1) * whole if checkpointing else student.layers * whole
+    return weights + kept

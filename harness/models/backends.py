@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint, Progress
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.server_model import SERVER
 
 
-@dataclass(frozen=True)
+@options
 class LoadOptions:
     """How to hold a checkpoint in this process's memory."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
+from harness.hardware.gpu import Size
 from harness.models.checkpoint import hub_folder, resolve
 from harness.models.checkpoint_files import read_object
 from harness.types import Question
@@ -54,17 +55,6 @@ class QuestionFacts:
     """Mean length of a judge prompt with a blank answer."""
     reply_tokens: int
     """Most that a verdict is counted with."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a model is, as far as that is known."""
-
-    parameters: int
-    layers: int | None
-    hidden: int | None
-    stated: bool
-    """From ``facts.json``, not from the files."""
 
 
 @cache

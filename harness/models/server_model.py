@@ -7,12 +7,13 @@ enters the ledger's key as the repeat index: another seed asks anew, the same on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from harness.contracts.backend import AskServer, Backend, Services
 from harness.contracts.judge import JudgeError
 from harness.contracts.model import Checkpoint, Progress, Sampling
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Messages, Reply, Request, Response
 
@@ -20,7 +21,7 @@ NO_TEXT = frozenset({"refused", "empty"})
 """Kinds of failure that are answers without text: the endpoint's filter, or the model's silence."""
 
 
-@dataclass(frozen=True)
+@options
 class ServerOptions:
     """How to reach the server: a kind of judge and its options (model, address, price)."""
 

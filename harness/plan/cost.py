@@ -11,12 +11,12 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.model import Checkpoint
+from harness.contracts.options import options_from
 from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
-from harness.hardware.gpu import flops, training_bytes, training_factor
-from harness.models.published_sizes import Size, question_facts, size
-from harness.recipe.sections import Train
-from harness.stages.context import build
+from harness.hardware.gpu import Size, flops, training_bytes, training_factor, weight_bytes
+from harness.models.published_sizes import question_facts, size
+from harness.training.options import TrainOptions
 from harness.types import Question
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Pricer:
         if kind != "train":
             reading = flops("read", own.parameters, price.tokens - written)
             return reading + flops("write", own.parameters, written)
-        factor = training_factor(self.row_train(stage))
+        train = self.row_train(stage)
+        factor = training_factor(train.lora is not None, train.gradient_checkpointing)
         beside = 0 if teacher is None else teacher.parameters
         training = flops("train", own.parameters, price.tokens, factor) + flops("read", beside, price.tokens)
         return training + flops("write", own.parameters + beside, written)
@@ -98,10 +99,10 @@ class Pricer:
         """Whether a stage trains with the teacher beside the student."""
         return stage.kind == "train" and ("teacher" in stage.inputs or "teacher" in stage.params)
 
-    def row_train(self, stage: Stage) -> Train:
+    def row_train(self, stage: Stage) -> TrainOptions:
         """The training settings of a train stage."""
         said = {**stage.params["options"], **stage.local["train"]}
-        return Train.model_validate({name: value for name, value in said.items() if name in Train.model_fields})
+        return options_from(TrainOptions, said)
 
     def peak_bytes(self, stage: Stage, n: int) -> float | None:
         """Memory of a train stage with n responses per prompt; 0 for other kinds, ``None``: a size is not known."""
@@ -113,7 +114,10 @@ class Pricer:
             return None
         train = self.row_train(stage)
         tokens = train.micro_batch * max(1, self.rows_of(stage, n)) * self.row_tokens
-        return training_bytes(student, train, tokens, teacher, train.dtype)
+        beside = 0.0 if teacher is None else weight_bytes(teacher, train.dtype)
+        return beside + training_bytes(
+            student, tokens, train.dtype, adapters=train.lora is not None, checkpointing=train.gradient_checkpointing
+        )
 
     @property
     def row_tokens(self) -> int:
@@ -185,7 +189,7 @@ class Pricer:
         read += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank here
         entry = self.recipe.judges[str(self.recipe.benchmarks[name].judge)]
         kind = self.registry.judges[entry.kind]
-        config = build(kind.config, entry.config)
+        config = entry.config
         written += calls * kind.thinking(config) // 2
         dollars = kind.price(config, read, written)
         return Price(judge_calls=calls, judge_tokens=read + written, dollars=dollars)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from harness.contracts.options import options_from, plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
@@ -19,7 +20,6 @@ from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan
 from harness.plan.stage_graph import Builder, Entrant
 from harness.recipe.recipe import Recipe
-from harness.stages.context import build
 from harness.stats import seed_of
 
 PLACEHOLDER = "pocket:student"
@@ -75,7 +75,7 @@ class EvaluationBuilder(Builder):
             return super().answer(row, None, benchmark, seed)
         endpoint = self.endpoints[row]
         kind = self.registry.judges[endpoint.kind]
-        config = build(kind.config, endpoint.config)
+        config = options_from(kind.config, endpoint.config)
         adapter, values = self.registry.benchmarks[benchmark], asdict(self.configs[benchmark])
         params = {
             "benchmark": benchmark,
@@ -85,7 +85,7 @@ class EvaluationBuilder(Builder):
             "endpoint": {"kind": endpoint.kind, **kind.identity(config)},
             "seed": seed_of("answer", seed),
         }
-        local = {"config": self.recipe.benchmarks[benchmark].config, "ask": self.recipe.ask.options()}
+        local = {"config": plain(self.configs[benchmark]), "ask": plain(self.recipe.ask)}
         local["endpoint"] = {"kind": endpoint.kind, "config": dict(endpoint.config)}
         stage = self.add(Stage("answer", params, row=row, seed=seed, local=local))
         half = stage.price.tokens // 2
@@ -104,7 +104,7 @@ class EvaluationBuilder(Builder):
             "given": hashlib.sha256(file.read_bytes()).hexdigest(),
             "config": {},
         }
-        local = {"config": self.recipe.benchmarks[benchmark].config, "given": str(file.absolute())}
+        local = {"config": plain(self.configs[benchmark]), "given": str(file.absolute())}
         stage = self.add(Stage("answer", params, row=row, seed=seed, local=local))
         self.stages[stage.key] = replace(stage, price=Price())
         return self.stages[stage.key]

@@ -25,7 +25,6 @@ from harness.plan.cost import total
 from harness.plan.plan import Plan
 from harness.prompts.contamination import Overlap, overlap
 from harness.prompts.resolve import load_prompts
-from harness.stages.context import build
 
 GIB = 1 << 30
 
@@ -87,7 +86,7 @@ def judges(plan: Plan, registry: Registry, pending: Collection[Stage]) -> list[F
     for name in sorted(names):
         entry = plan.recipe.judges[name]
         kind = registry.judges[entry.kind]
-        config = build(kind.config, entry.config)
+        config = entry.config
         try:
             wrong = kind.make(config).check()
         except UserError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from harness.contracts.baseline import pairwise
 from harness.contracts.benchmark import Benchmark, questions_hash
 from harness.contracts.model import Checkpoint
+from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
@@ -26,7 +27,6 @@ from harness.plan.training_stages import Chain
 from harness.prompts.resolve import planned_source
 from harness.recipe.recipe import Recipe
 from harness.recipe.rows import MODELS
-from harness.stages.context import build
 from harness.stats import seed_of
 from harness.types import Question
 
@@ -63,7 +63,7 @@ class Builder:
         }
         prompts, sources = recipe.prompts, registry.sources
         source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
-        self.source = planned_source(source, build(source.config, prompts.config), fallback)
+        self.source = planned_source(source, prompts.config, fallback)
         self.absent: dict[str, str] = {}
         """Benchmark to why its questions are not here; stand-ins of the stated number and length are planned with."""
         self.tuned_on: str | None = None
@@ -72,10 +72,7 @@ class Builder:
     @cached_property
     def configs(self) -> dict[str, Any]:
         """Benchmark id to its config."""
-        return {
-            name: build(self.registry.benchmarks[name].config, spec.config)
-            for name, spec in self.recipe.benchmarks.items()
-        }
+        return {name: spec.config for name, spec in self.recipe.benchmarks.items()}
 
     @cached_property
     def questions(self) -> dict[str, list[Question]]:
@@ -133,12 +130,12 @@ class Builder:
         spec, source = self.recipe.prompts, self.source
         params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
         params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": self.models["student"].tokenizer}
-        local = self.local("student", source=asdict(source.config))
+        local = self.local("student", source=plain(source.config))
         return self.add(Stage("prompts", params, local=local))
 
     def overlap(self) -> Stage:
         """The check of training prompts against test questions; sampling and training wait for it."""
-        benchmarks = {name: spec.config for name, spec in self.recipe.benchmarks.items()}
+        benchmarks = {name: plain(config) for name, config in self.configs.items()}
         hashes = {name: self.asked(name, whole=False) for name in self.questions}
         params = {"benchmarks": benchmarks, "questions": hashes, "allowed": self.recipe.prompts.allow_overlap}
         inputs = {"prompts": self.prompts().ref}
@@ -173,7 +170,7 @@ class Builder:
         from_dataset = spec.pairs == "dataset" or (spec.pairs == "auto" and self.source.pairs)
         dataset, own = "the prompts' chosen and rejected answers", "its own answers, ranked by it"
         self.tuned_on = dataset if from_dataset else own
-        return Chain(self, "tuned teacher", spec.row, seed=0).tuned(from_dataset)
+        return Chain(self, "tuned teacher", spec.training, seed=0).tuned(from_dataset)
 
     def obstacle(self, row: str) -> str | None:
         """Why a row cannot exist with this family and these prompts, or ``None``."""
@@ -183,7 +180,7 @@ class Builder:
             return f"needs a shared vocabulary ({self.vocabulary})"
         if "rejected" in needs.responses and not self.source.pairs:
             return f"needs rejected answers (prompts from {self.source.name!r} have none)"
-        start = entry.part.start or needs.start
+        start = entry.row_options.start or needs.start
         below = None if start is None else self.obstacle(start)
         return below and f"starts from {start}, which {below}"
 
@@ -226,7 +223,7 @@ class Builder:
             "dtype": self.recipe.family.dtype,
             "seed": seed_of("answer", seed),
         }
-        spec = self.recipe.benchmarks[benchmark].config
+        spec = plain(config)
         inputs: dict[str, Ref] = {}
         if trained is None:
             params["model"] = self.models[row].fingerprint
@@ -245,14 +242,14 @@ class Builder:
             "config": chosen(config, adapter.judge_fields),
             "questions": self.asked(benchmark, whole=True),
         }
-        local: dict[str, Any] = {"config": spec.config}
+        local: dict[str, Any] = {"config": plain(config)}
         if adapter.judged:
             judge = self.recipe.judges[str(spec.judge)]
             kind = self.registry.judges[judge.kind]
-            params["judge"] = {"kind": judge.kind, **kind.identity(build(kind.config, judge.config))}
+            params["judge"] = {"kind": judge.kind, **kind.identity(judge.config)}
             params["accept_failures"] = self.recipe.ask.accept_failures
-            local["judge"] = {"kind": judge.kind, "config": judge.config}
-            local["ask"] = self.recipe.ask.options()
+            local["judge"] = {"kind": judge.kind, "config": plain(judge.config)}
+            local["ask"] = plain(self.recipe.ask)
         baseline = self.baseline(benchmark)
         if baseline:
             params["baseline"] = self.recipe.baseline
@@ -265,7 +262,7 @@ class Builder:
         params = {
             "benchmark": benchmark,
             "benchmark_version": adapter.version,
-            "config": self.recipe.benchmarks[benchmark].config,
+            "config": plain(self.configs[benchmark]),
             "questions": self.asked(benchmark, whole=True),
             "entrants": [entrant.name for entrant in entrants],
             "replicates": self.recipe.statistics.replicates,
@@ -282,5 +279,5 @@ class Builder:
 
 def chosen(config: Any, fields: Sequence[str]) -> dict[str, Any]:
     """The named fields of a config dataclass, as plain values."""
-    values = asdict(config)
+    values = plain(config)
     return {name: values[name] for name in fields}

@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import Method, Needs, Stored
+from harness.contracts.options import plain
 from harness.contracts.stage import Ref, Stage
 from harness.recipe.rows import MethodEntry
-from harness.stages.context import build
 from harness.stats import seed_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Chain:
     def trained(self) -> Stage:
         """The train stage of the last round."""
         first = current = self.start()
-        for number in range(self.entry.part.rounds):
+        for number in range(self.entry.row_options.rounds):
             inputs = self.data(number, first, current)
             current = Model("student", self.train(number, current, inputs))
         if current.stage is None:
@@ -92,7 +92,7 @@ class Chain:
 
     def start(self) -> Model:
         """The model that the first round starts from."""
-        row = self.entry.part.start or self.needs.start
+        row = self.entry.row_options.start or self.needs.start
         return Model("student", None if row is None else self.builder.trained(row, self.seed))
 
     def data(self, number: int, first: Model, current: Model) -> dict[str, Ref]:
@@ -108,8 +108,8 @@ class Chain:
 
     def drawn(self, number: int, first: Model, current: Model) -> Stage:
         """The student's responses for one round: fresh ones, or its block of the pool."""
-        rounds, n = self.entry.part.rounds, self.entry.sampling.n
-        if self.entry.part.resample:
+        rounds, n = self.entry.row_options.rounds, self.entry.sampling.n
+        if self.entry.row_options.resample:
             return self.sample("samples", current, n, number)
         pool = self.sample("samples", first, rounds * n, 0)
         params = {"block": number, "blocks": rounds, "seed": seed_of("block", self.seed)}
@@ -143,7 +143,7 @@ class Chain:
         params = {
             **use.params,
             "dtype": self.builder.recipe.family.dtype,
-            **spec.model_dump(),
+            **plain(spec),
             "seed": self.numbered("reward", number=number),
         }
         same = {"row": samples.row, "round": samples.round, "seed": samples.seed, "variant": samples.variant}
@@ -165,14 +165,14 @@ class Chain:
         params: dict[str, Any] = {
             "method": self.entry.method,
             "method_version": self.method.version,
-            "config": self.entry.config,
+            "config": plain(self.entry.config),
             "options": self.options() | self.position(number),
             "seed": self.numbered("train", number=number),
         }
         roles = {"student": model}
         reads = dict(inputs)
         if self.needs.signal == "token":
-            stored = self.method.stored(build(self.method.config, self.entry.config))
+            stored = self.method.stored(self.entry.config)
             if stored is None:
                 roles["teacher"] = self.taught_by(self.needs.teachers[0])
             else:
@@ -233,16 +233,16 @@ class Chain:
 
     def options(self) -> dict[str, Any]:
         """The training settings that decide the student."""
-        return {key: value for key, value in self.entry.train.model_dump().items() if key not in HOW | ROUNDS}
+        return {key: value for key, value in plain(self.entry.train).items() if key not in HOW | ROUNDS}
 
     def position(self, number: int) -> dict[str, Any]:
         """Which part of the learning-rate schedule a round is, where one schedule spans all rounds."""
-        rounds = self.entry.part.rounds
-        return {"part": [number, rounds]} if rounds > 1 and self.entry.train.schedule_over == "run" else {}
+        rounds = self.entry.row_options.rounds
+        return {"schedule_segment": [number, rounds]} if rounds > 1 and self.entry.train.schedule_over == "run" else {}
 
     def how(self) -> dict[str, Any]:
         """The training settings that trade memory for time."""
-        return {key: value for key, value in self.entry.train.model_dump().items() if key in HOW}
+        return {key: value for key, value in plain(self.entry.train).items() if key in HOW}
 
     def use(self, **roles: Model) -> Use:
         """These models in these roles: a checkpoint by its fingerprint, a trained one as an input."""
@@ -264,5 +264,5 @@ class Chain:
 
     def named(self, number: int, variant: str = "") -> dict[str, Any]:
         """Row, round and seed of a stage."""
-        shown = number + 1 if self.entry.part.rounds > 1 else None
+        shown = number + 1 if self.entry.row_options.rounds > 1 else None
         return {"row": self.row, "round": shown, "seed": self.seed, "variant": variant}

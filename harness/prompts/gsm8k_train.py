@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from harness.assets import locate
+from harness.contracts.options import options
 from harness.contracts.source import PromptSource
 from harness.types import Prompt
 
 
-@dataclass(frozen=True)
+@options
 class Gsm8kTrainOptions:
     """None: the file is pinned by the asset manifest."""
 

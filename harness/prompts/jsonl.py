@@ -6,10 +6,10 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.options import options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.types import Message, Prompt
@@ -18,7 +18,7 @@ RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn),
 ROLES = ("system", "user", "assistant")
 
 
-@dataclass(frozen=True)
+@options
 class JsonlOptions:
     """Options of the source ``jsonl``."""
 

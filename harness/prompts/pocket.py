@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts.options import options
 from harness.contracts.source import PromptSource
 from harness.types import Prompt
 
 
-@dataclass(frozen=True)
+@options
 class PocketPromptOptions:
     """None: ``prompts.seed`` decides everything."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts.options import options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.models.checkpoint import hub_commit
 from harness.types import Prompt
 
 
-@dataclass(frozen=True)
+@options
 class UltraFeedbackOptions:
     """Options of the source ``ultrafeedback``."""
 

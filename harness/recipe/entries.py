@@ -7,36 +7,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from harness.contracts.benchmark import Benchmark
-from harness.contracts.option_errors import FieldNames, Problem, from_pydantic, near, show, unknown_name
-from harness.contracts.options import Strict, read_config
+from harness.contracts.option_errors import Problem, dotted, near, show, unknown_name
+from harness.contracts.options import plain, read_options
 from harness.contracts.registry import Registry
 from harness.contracts.source import PromptSource
 from harness.recipe.sections import Compute, Prompts
 
-S = TypeVar("S", bound=Strict)
+T = TypeVar("T")
 
 
-class BenchmarkEntry(Strict):
+@dataclass(frozen=True)
+class BenchmarkEntry:
     """A benchmark and who judges it."""
 
     judge: str | None
     """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
-    config: dict[str, Any]
-    """All options of the benchmark's config dataclass, as plain data."""
+    config: Any
+    """Of the type ``Benchmark.config``."""
 
 
-class JudgeEntry(Strict):
+@dataclass(frozen=True)
+class JudgeEntry:
     """A judge."""
 
     kind: str
     """A name in the registry's ``judges``."""
-    config: dict[str, Any]
-    """All options of the kind's config dataclass, as plain data."""
+    config: Any
+    """Of the type ``JudgeKind.config``."""
 
 
 def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[str, BenchmarkEntry], list[Problem]]:
@@ -52,7 +53,7 @@ def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[st
             problems.append(unknown_name(f"benchmarks.{name}", "benchmark", name, registry.benchmarks, remedy))
             continue
         judge, wrong = _judge_of(benchmark, options.pop("judge", None), names)
-        config, more = read_config(benchmark.config, options, path)
+        config, more = read_options(benchmark.config, options, path)
         problems += [*([wrong] if wrong else []), *more]
         if not wrong and not more:
             entries[name] = BenchmarkEntry(judge=judge, config=config)
@@ -74,20 +75,22 @@ def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], l
         if known is None:
             problems.append(unknown_name(path, "kind of judge", kind, registry.judges, PLUGIN.format("judge")))
             continue
-        config, wrong = read_config(known.config, options, ("judges", name))
+        config, wrong = read_options(known.config, options, ("judges", name))
         problems += wrong
         if not wrong:
             entries[name] = JudgeEntry(kind=kind, config=config)
     return entries, problems
 
 
+PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
+
+
 def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Problem]]:
     """The training prompts: the section's own fields, and beside them the options of the source that it names."""
     if not isinstance(tree, Mapping | None):
-        return read_part(Prompts, tree, ("prompts",))
-    fields = [name for name in Prompts.model_fields if name != "config"]
-    own = {key: value for key, value in (tree or {}).items() if key in fields}
-    section, problems = read_part(Prompts, own, ("prompts",))
+        return read_section(Prompts, tree, ("prompts",))
+    own = {key: value for key, value in (tree or {}).items() if key in PROMPT_KEYS}
+    section, problems = read_section(Prompts, own, ("prompts",))
     name = own.get("source", Prompts().source)
     source = registry.sources.get(name) if isinstance(name, str) else None
     if source is None:
@@ -99,17 +102,17 @@ def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Pr
         key: value
         for key, value in (tree or {}).items()
         # An option of another source at null undoes one that the recipe inherits.
-        if key not in fields and not (value is None and key in others - source.config.__dataclass_fields__.keys())
+        if key not in PROMPT_KEYS and not (value is None and key in others - source.config.__dataclass_fields__.keys())
     }
-    config, wrong = read_config(source.config, options, ("prompts",), fields)
-    if section is None or problems or wrong:
+    config, wrong = read_options(source.config, options, ("prompts",), PROMPT_KEYS)
+    if section is None or config is None or problems:
         return None, problems + wrong
-    return section.model_copy(update={"config": config}), []
+    return replace(section, config=config), []
 
 
 def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]:
     """The section ``compute``, the options of its executor filled in; all defaults where something is wrong."""
-    compute, problems = read_part(Compute, tree, ("compute",))
+    compute, problems = read_section(Compute, tree, ("compute",))
     if compute is None:
         return Compute(), problems
     kind = registry.executors.get(compute.executor)
@@ -117,43 +120,29 @@ def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]
         remedy = PLUGIN.format("executor")
         wrong = unknown_name("compute.executor", "executor", compute.executor, registry.executors, remedy)
         return Compute(), [wrong]
-    options, problems = read_config(kind.config, compute.executor_options, ("compute", "executor_options"))
-    return compute.model_copy(update={"executor_options": options}), problems
+    config, problems = read_options(kind.config, compute.executor_options, ("compute", "executor_options"))
+    return (compute if config is None else replace(compute, executor_options=plain(config))), problems
 
 
 def _fallback(name: object, sources: Mapping[str, PromptSource[Any]]) -> list[Problem]:
     """A fallback must be there when the network is not, with its default options."""
-    able = {}
-    for other, source in sources.items():
-        fields = dataclasses.fields(source.config)
-        required = [
-            field
-            for field in fields
-            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        ]
-        if source.hub is None and not required:
-            able[other] = source
+    able = {other: source for other, source in sources.items() if source.hub is None and not _required(source.config)}
     if name is None or (isinstance(name, str) and name in able):
         return []
     return [unknown_name("prompts.fallback", "source that needs no network and no options", name, able)]
 
 
-def read_part(kind: type[S], values: Any, path: Sequence[object]) -> tuple[S | None, list[Problem]]:
-    """One section of a recipe: (section, []) or (None, problems); ``None`` means all defaults."""
-    try:
-        return kind.model_validate({} if values is None else values), []
-    except ValidationError as error:
-        return None, from_pydantic(error.errors(), path, FieldNames(field_tree(kind)))
+def _required(kind: type[Any]) -> list[str]:
+    """Options without a default."""
+    nothing = dataclasses.MISSING
+    return [each.name for each in dataclasses.fields(kind) if each.default is nothing is each.default_factory]
 
 
-def field_tree(kind: type[Strict]) -> dict[str, Any]:
-    """The names of a model's fields, nested where a field is itself a section."""
-    return {
-        name: field_tree(field.annotation)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Strict)
-        else None
-        for name, field in kind.model_fields.items()
-    }
+def read_section(kind: type[T], values: Any, path: Sequence[object]) -> tuple[T | None, list[Problem]]:
+    """One section of a recipe; nothing (``null``) means all defaults."""
+    if values is not None and not isinstance(values, Mapping):
+        return None, [Problem(dotted(path), "must be a mapping (key: value lines)", show(values))]
+    return read_options(kind, values or {}, path)
 
 
 PLUGIN = "To use a {} of your own, add --plugin my_file.py."

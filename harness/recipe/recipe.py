@@ -6,110 +6,129 @@ and judges, and their options, are checked against the registry that is passed; 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Annotated, Any, Self
+from dataclasses import KW_ONLY, field, replace
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator
 
-from harness.contracts.option_errors import FieldNames, Problem, RecipeError, from_pydantic
-from harness.contracts.options import Strict
+from harness.contracts.judge import AskSettings
+from harness.contracts.option_errors import Problem, RecipeError
+from harness.contracts.options import Seed, options, plain, read_options, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
 from harness.recipe.entries import (
     BenchmarkEntry,
     JudgeEntry,
-    field_tree,
     read_benchmarks,
     read_compute,
     read_judges,
-    read_part,
     read_prompts,
+    read_section,
 )
 from harness.recipe.for_target import SECTION, Unfit, for_target, own_mistakes, said, section_problems
 from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
-from harness.recipe.sections import (
-    AskPart,
-    Compute,
-    Family,
-    Prompts,
-    RewardPart,
-    RunName,
-    SamplingPart,
-    Statistics,
-    Train,
-)
+from harness.recipe.sections import Compute, Family, FolderName, Prompts, RewardOptions, SamplingOptions, Statistics
 from harness.recipe.yaml_source import Override, Source, read_source
+from harness.training.options import Hyperparameters
 
 
-class Recipe(Strict):
-    """A whole experiment, checked, with every default filled in."""
+def _run_name(text: str) -> str:
+    taken = text.lower() == "store" or text.lower().startswith("ledger.sqlite")
+    require(not taken, "is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
+    return text
 
-    name: RunName
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    require(len(set(seeds)) == len(seeds) > 0, f"must be at least one, and differ, got {list(seeds)}")
+    return seeds
+
+
+@options
+class Heading:
+    """The keys of a recipe that are no sections."""
+
+    name: Annotated[FolderName, AfterValidator(_run_name)]
     """Folder under ``runs/``. Not inherited: a recipe that states none is named like its file."""
     title: str = ""
     """One line for the head of reports."""
-    family: Family
-    """Teacher and student."""
-    prompts: Prompts = Prompts()
-    """Training prompts."""
-    sampling: SamplingPart = SamplingPart()
-    """Responses to them."""
-    reward: RewardPart = RewardPart()
-    """The teacher's opinion of those."""
-    train: Train = Train()
-    """Optimisation settings of every method."""
-    tuned_teacher: TunedTeacher | None = None
-    """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``recipe_rows.TUNED``."""
-    methods: dict[str, MethodEntry] = Field(default_factory=dict)
-    """Rows, in order."""
-    benchmarks: Annotated[dict[str, BenchmarkEntry], Field(min_length=1)]
-    """What is measured."""
-    judges: dict[str, JudgeEntry] = Field(default_factory=dict)
-    """Judges by a name of your own."""
     baseline: str | None = None
     """A row whose answers replace the official baseline's in pairwise benchmarks: head-to-head, and not official."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(_distinct)] = (0,)
     """Training seeds; each is a repetition of training with everything random in it."""
+
+
+@options
+class Recipe(Heading):
+    """A whole experiment, checked, with every default filled in."""
+
+    _: KW_ONLY
+    family: Family
+    """Teacher and student."""
+    prompts: Prompts
+    """Training prompts."""
+    sampling: SamplingOptions = SamplingOptions()
+    """Responses to them."""
+    reward: RewardOptions = RewardOptions()
+    """The teacher's opinion of those."""
+    train: Hyperparameters = Hyperparameters()
+    """Optimisation settings of every method."""
+    tuned_teacher: TunedTeacher | None = None
+    """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``rows.TUNED``."""
+    methods: Mapping[str, MethodEntry] = field(default_factory=dict)
+    """Rows, in order."""
+    benchmarks: Mapping[str, BenchmarkEntry]
+    """What is measured."""
+    judges: Mapping[str, JudgeEntry] = field(default_factory=dict)
+    """Judges by a name of your own."""
     statistics: Statistics = Statistics()
     """Intervals and coverage."""
     compute: Compute = Compute()
     """Changes no result key."""
-    ask: AskPart = AskPart()
+    ask: AskSettings = AskSettings()
     """Changes no result key, ``accept_failures`` apart."""
-    targets: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``recipe_targets.py``)."""
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be at least one, and differ, got {list(self.seeds)}")
-        return self
+    targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``for_target.py``)."""
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
-        parts = ("name", "title", "family", "prompts", "sampling", "reward", "train")
-        plain: dict[str, Any] = self.model_dump(mode="json", include=set(parts))
-        plain = {part: plain[part] for part in parts} | {"prompts": self.prompts.plain()}
+        head: dict[str, Any] = {"name": self.name, "title": self.title}
+        for part in ("family", "prompts", "sampling", "reward", "train"):
+            head[part] = plain(getattr(self, part))
+        head["prompts"] |= head["prompts"].pop("config")
         if self.tuned_teacher is not None:
             tuned = self.tuned_teacher
-            said = {"method": tuned.row.method, "pairs": tuned.pairs}
-            written = tuned.row.plain(self.train, self.sampling)
+            row = tuned.training.resolved(self.train, self.sampling)
             # Its settings are written out whole: its defaults are not those of the recipe's ``train``.
-            plain["tuned_teacher"] = said | written | {"train": tuned.row.train.model_dump()}
-        plain["methods"] = {name: entry.plain(self.train, self.sampling) for name, entry in self.methods.items()}
-        plain["benchmarks"] = {
-            name: ({"judge": entry.judge} if entry.judge else {}) | entry.config
+            row |= {"train": plain(tuned.training.train)}
+            head["tuned_teacher"] = {"method": tuned.training.method, "pairs": tuned.pairs} | row
+        head["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
+        head["benchmarks"] = {
+            name: ({"judge": entry.judge} if entry.judge else {}) | plain(entry.config)
             for name, entry in self.benchmarks.items()
         }
-        plain["judges"] = {name: {"kind": entry.kind} | entry.config for name, entry in self.judges.items()}
-        tail = ["baseline", "seeds", "statistics", "compute", "ask", *([SECTION] if self.targets else [])]
-        return plain | {part: self.model_dump(mode="json", include={part})[part] for part in tail}
+        head["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
+        head |= {"baseline": self.baseline, "seeds": list(self.seeds)}
+        tail = {part: plain(getattr(self, part)) for part in ("statistics", "compute", "ask")}
+        return head | tail | ({SECTION: plain(self.targets)} if self.targets else {})
 
     def to_yaml(self) -> str:
         """``resolved()`` as YAML, sections in the order of the documentation."""
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "family": Family,
+    "sampling": SamplingOptions,
+    "reward": RewardOptions,
+    "train": Hyperparameters,
+    "statistics": Statistics,
+    "ask": AskSettings,
+}
+"""Sections that need no registry to be read."""
+HEADING = frozenset(field.name for field in dataclasses.fields(Heading))
 
 
 def load_recipe(
@@ -153,36 +172,33 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
-    judges, problems = read_judges(tree.get("judges"), registry)
-    prompts, wrong = read_prompts(tree.get("prompts"), registry)
+    read: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, kind in SECTIONS.items():
+        if name != "family" or name in tree:
+            read[name], wrong = read_section(kind, tree.get(name), (name,))
+            problems += wrong
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    own = {key: value for key, value in tree.items() if key in HEADING or key not in known}
+    missing = [key for key in ("family", "benchmarks") if not tree.get(key)]
+    problems += [Problem(key, "is required and missing", remedy=f"Add the line `{key}: ...`.") for key in missing]
+    heading, wrong = read_options(Heading, own, (), sorted(known))
     problems += wrong
-    train, _ = read_part(Train, tree.get("train"), ("train",))  # their mistakes are found with the whole, below
-    drawn, _ = read_part(SamplingPart, tree.get("sampling"), ("sampling",))
-    compute, wrong = read_compute(tree.get("compute"), registry)
+    read["prompts"], wrong = read_prompts(tree.get("prompts"), registry)
     problems += wrong
-    rows = Rows(registry, train or Train(), drawn or SamplingPart(), compute.launch)
-    methods, tuned = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
-    problems += rows.problems
-    benchmarks, wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
+    read["judges"], wrong = read_judges(tree.get("judges"), registry)
     problems += wrong
-    whole = {
-        **tree,
-        "prompts": prompts or Prompts(),
-        "compute": compute,
-        "methods": methods,
-        "benchmarks": benchmarks,
-        "judges": judges,
-        "tuned_teacher": tuned,
-    }
-    if not tree.get("benchmarks"):
-        del whole["benchmarks"]
-    try:
-        recipe = Recipe.model_validate(whole)
-    except ValidationError as error:
-        found = from_pydantic(error.errors(), (), FieldNames(field_tree(Recipe)))
-        known = {problem.path for problem in problems} | ({"benchmarks"} if wrong else set())
-        return None, problems + [problem for problem in found if problem.path not in known]
-    return (recipe, []) if not problems else (None, problems)
+    read["compute"], wrong = read_compute(tree.get("compute"), registry)
+    problems += wrong
+    train, drawn = (read[name] or SECTIONS[name]() for name in ("train", "sampling"))
+    rows = Rows(registry, train, drawn, read["compute"].launch)
+    read["methods"], read["tuned_teacher"] = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
+    read["benchmarks"], wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
+    problems += rows.problems + wrong
+    if problems or heading is None:
+        return None, problems
+    section = tree.get(SECTION)  # its mistakes are found by ``section_problems``
+    return Recipe(**vars(heading), **read, targets=section if isinstance(section, Mapping) else {}), []
 
 
 def _placed(problem: Problem, source: Source) -> Problem:

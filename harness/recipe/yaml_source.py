@@ -76,6 +76,11 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
+)  # YAML 1.1 takes ``1e-6`` for text
+
+
 def _load(text: str) -> tuple[Any, yaml.Node | None]:
     """The value of a YAML text, and its nodes, which know their lines (merged keys among them). Raises YAMLError."""
     loader = _Loader(text)

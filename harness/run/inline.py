@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, RunListener, StageResult
+from harness.contracts.options import options
 from harness.contracts.stage import Stage
 
 
-@dataclass(frozen=True)
+@options
 class InlineOptions:
     """None."""
 

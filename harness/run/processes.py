@@ -27,11 +27,12 @@ from harness.contracts.executor import (
     RunStage,
     StageResult,
 )
+from harness.contracts.options import options
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 
 
-@dataclass(frozen=True)
+@options
 class ProcessesOptions:
     """None: ``compute.workers`` and ``compute.threads`` say it all."""
 

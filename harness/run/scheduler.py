@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from harness.contracts.executor import Executor, Resources, RunListener
+from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute
 from harness.run.stage_runner import Setup, StageRunner
-from harness.stages.context import build
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Se
     kind = registry.executors[compute.executor]
     make_run_stage = partial(StageRunner, setup, ledger, time.time())
     resources = Resources(compute.workers, compute.threads)
-    return kind.start(build(kind.config, compute.executor_options), resources, make_run_stage, listener)
+    return kind.start(options_from(kind.config, compute.executor_options), resources, make_run_stage, listener)
 
 
 def run_stages(

@@ -9,20 +9,21 @@ from typing import Any
 
 from harness.contracts.backend import Services
 from harness.contracts.model import GeneratesText
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.backends import BACKENDS
 from harness.models.server_model import ServerOptions
 from harness.plural import counted
 from harness.records import read_records, write_records
-from harness.stages.context import Work, build
+from harness.stages.context import Work
 from harness.types import Answer, Question
 
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``answers.jsonl``."""
     benchmark = work.registry.benchmarks[stage.params["benchmark"]]
-    config = build(benchmark.config, stage.local["config"])
+    config = options_from(benchmark.config, stage.local["config"])
     questions = benchmark.questions(config)
     if "given" in stage.local:
         answers = given(Path(stage.local["given"]), questions)

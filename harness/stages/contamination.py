@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.prompts.contamination import overlap
-from harness.stages.context import Work, build
+from harness.stages.context import Work
 from harness.types import Prompt
 
 
@@ -20,7 +21,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     found = []
     for name, values in stage.params["benchmarks"].items():
         benchmark = work.registry.benchmarks[name]
-        found.append(overlap(prompts, name, benchmark.questions(build(benchmark.config, values))))
+        found.append(overlap(prompts, name, benchmark.questions(options_from(benchmark.config, values))))
     (work.folder / "overlap.json").write_text(json.dumps([asdict(row) for row in found], indent=1))
     exact = {row.benchmark: len(row.exact) for row in found if row.exact}
     if exact and not stage.params["allowed"]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import TypeAdapter
 
 from harness.contracts.backend import AskServer
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.model import ChatModel, Checkpoint
+from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
@@ -69,7 +68,7 @@ class Work:
             progress: Callable[[int], None] | None = None,
         ) -> list[Reply | JudgeError]:
             judge = self.registry.judges[kind]
-            config = build(judge.config, options)
+            config = options_from(judge.config, options)
             priced = replace(base, price=partial(judge.price, config), thinking=judge.thinking(config))
             return self.registry.ask(judge.make(config), requests, self.ledger, priced, progress)
 
@@ -111,22 +110,8 @@ def at_hand(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
     return replace(checkpoint, location=folder)
 
 
-def build(config: type[T], values: Mapping[str, Any]) -> T:
-    """A config dataclass from plain values, checked (they were checked before; this guards hand-made plans)."""
-    anything: Any = config
-    built: T = _adapter(anything).validate_python(dict(values))
-    return built
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Making one takes milliseconds, and a plan builds hundreds of configs."""
-    return TypeAdapter(kind)
-
-
 def train_options(stage: Stage) -> TrainOptions:
     """What the trainer takes: the settings in the key, and how this machine goes about them."""
     values = {**stage.params["options"], **stage.local["train"]}
-    values.pop("backend", None)
     trust = stage.local["trust_remote_code"]
-    return build(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})
+    return options_from(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})

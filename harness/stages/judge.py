@@ -17,10 +17,11 @@ from typing import Any
 from harness.contracts.baseline import against
 from harness.contracts.benchmark import AsksAgain, Benchmark
 from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.records import write_records
-from harness.stages.context import Work, build
+from harness.stages.context import Work
 from harness.types import Answer, Judgment, Reply, Request
 
 Outcome = Reply | JudgeError
@@ -31,7 +32,7 @@ FINAL = frozenset({"refused", "context"})
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``judgments.jsonl``."""
     benchmark = work.registry.benchmarks[stage.params["benchmark"]]
-    config = build(benchmark.config, stage.local["config"])
+    config = options_from(benchmark.config, stage.local["config"])
     questions = benchmark.questions(config)
     if "baseline" in stage.inputs:
         theirs = work.records(stage, "baseline", "answers.jsonl", Answer)
@@ -59,7 +60,7 @@ def ask_judge(stage: Stage, work: Work, requests: Sequence[Request]) -> list[Out
     """All requests through the ledger."""
     spec = stage.local["judge"]
     kind = work.registry.judges[spec["kind"]]
-    config = build(kind.config, spec["config"])
+    config = options_from(kind.config, spec["config"])
     judge = kind.make(config)
     price, thinking = partial(kind.price, config), kind.thinking(config)
     options = AskOptions(**stage.local["ask"], started=work.started, price=price, thinking=thinking)

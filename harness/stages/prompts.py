@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
 from harness.prompts.resolve import load_prompts
 from harness.records import write_records
-from harness.stages.context import Work, build
+from harness.stages.context import Work
 from harness.types import Prompt
 
 
@@ -18,7 +19,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     trust = stage.local["trust_remote_code"]
     keep = short_enough(work.checkpoint(stage, "student").location, params["max_prompt_tokens"], trust)
     source = work.registry.sources[params["source"]]
-    config = build(source.config, stage.local["source"])
+    config = options_from(source.config, stage.local["source"])
     prompts = load_prompts(source, config, params["identity"], params["seed"], params["n"], keep)
     count = write_records(work.folder / "prompts.jsonl", prompts)
     return {"prompts": count, "with_golden": sum(prompt.golden is not None for prompt in prompts)}

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
-from harness.stages.context import Work, build, train_options
+from harness.stages.context import Work, train_options
 from harness.stages.training_groups import training_groups
 from harness.training.options import Training
 
@@ -19,7 +20,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     method = work.registry.methods[stage.params["method"]]
     training = Training(
         method=method,
-        config=build(method.config, stage.params["rows"]),
+        config=options_from(method.config, stage.params["rows"]),
         groups=training_groups(stage, work, method.needs),
         student=work.checkpoint(stage, "student").location,
         options=train_options(stage),

@@ -15,8 +15,9 @@ from typing import Any
 
 from harness.contracts.baseline import against, labelled
 from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
-from harness.stages.context import Work, build
+from harness.stages.context import Work
 from harness.types import Answer, Judgment, Question, Score
 
 Entrants = Mapping[str, Entrant]
@@ -28,7 +29,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``scores.json``: entrant name to its list of scores."""
     params = stage.params
     benchmark = work.registry.benchmarks[params["benchmark"]]
-    config = build(benchmark.config, params["config"])
+    config = options_from(benchmark.config, params["config"])
     entrants = {
         name: Entrant(
             work.records(stage, f"answers:{name}", "answers.jsonl", Answer),

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.method import Stored
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
-from harness.stages.context import Work, build, train_options
+from harness.stages.context import Work, train_options
 from harness.stages.training_groups import training_groups
 from harness.training.options import Training
 
@@ -25,7 +26,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     method = work.registry.methods[params["method"]]
     training = Training(
         method=method,
-        config=build(method.config, params["rows"]),
+        config=options_from(method.config, params["rows"]),
         groups=training_groups(stage, work, method.needs),
         student=work.checkpoint(stage, "student").location,
         options=train_options(stage),

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
-from harness.stages.context import Work, build, train_options
+from harness.stages.context import Work, train_options
 from harness.stages.training_groups import training_groups
 from harness.training.options import Training, TrainReport
 
@@ -57,7 +58,7 @@ def training(stage: Stage, work: Work) -> Training:
         reference = json.loads((work.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
     return Training(
         method=method,
-        config=build(method.config, params["config"]),
+        config=options_from(method.config, params["config"]),
         groups=training_groups(stage, work, method.needs),
         student=work.checkpoint(stage, "student").location,
         options=train_options(stage),

@@ -6,116 +6,112 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from harness.contracts.method import Method
-from harness.errors import UserError
+from harness.contracts.options import Count, NotNegative, Positive, options, require
 from harness.types import Group
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """(steps done, steps in total, {"loss": ...}); called after each optimiser step."""
 
 
-@dataclass(frozen=True)
+def _device(text: str) -> str:
+    require(re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is not None, "must be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+DeviceName = Annotated[str, AfterValidator(_device)]
+"""``auto``: the GPU where there is one; or ``cpu``, ``mps``, ``cuda``, ``cuda:N``."""
+
+
+@options
 class Lora:
-    """Low-rank adapters in place of full fine-tuning; merged into the checkpoint that is left, and kept beside it."""
+    """Low-rank adapters in place of full fine-tuning; merged into the saved student, alone in ``adapter/``."""
 
-    r: int = 16
+    r: Count = 16
     """Rank of the update of each matrix."""
-    alpha: float = 32.0
+    alpha: Positive = 32.0
     """The update is scaled by alpha / r."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """On the adapters' inputs. Above 0 the loss of a step depends on its split into micro-batches."""
-    target_modules: str | tuple[str, ...] = "all-linear"
-    """Names of linear layers (``["q_proj", "v_proj"]``), or ``all-linear``: all but the output head."""
-
-    def __post_init__(self) -> None:
-        if self.r < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1 or not self.target_modules:
-            raise UserError(
-                f"train.lora: r = {self.r} must be at least 1, alpha = {self.alpha} above 0, dropout = {self.dropout} "
-                f"in [0, 1), target_modules = {self.target_modules!r} not empty"
-            )
+    target_modules: str | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Names of linear layers (``[q_proj, v_proj]``), or ``all-linear``: all but the output head."""
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Hyperparameters that every method shares, so that rows of a table differ in the method alone."""
+@options
+class Hyperparameters:
+    """The section ``train`` of a recipe: shared by all methods, so that rows of a table differ in the method alone.
 
-    epochs: int = 1
-    """Passes over the prompts."""
-    batch_size: int = 128
+    A method may override any of these under ``methods.NAME.train``.
+    """
+
+    epochs: Count = 1
+    """Passes over the training prompts."""
+    batch_size: Count = 128
     """Prompts per optimiser step, over all processes."""
-    micro_batch: int = 8
-    """Prompts per forward pass; changes speed and memory, not the result."""
-    learning_rate: float = 1e-6
-    """Peak learning rate."""
-    warmup_ratio: float = 0.1
+    micro_batch: Count = 4
+    """Prompts per forward pass; changes memory, not the loss."""
+    learning_rate: Positive = 1e-6
+    """Peak learning rate of AdamW (betas 0.9 and 0.999, epsilon 1e-8)."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps over which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after the warm-up."""
-    part: tuple[int, int] = (0, 1)
-    """This training is part i (from 0) of k equal ones that share one schedule: rounds with ``schedule_over: run``."""
-    weight_decay: float = 0.0
-    """AdamW's, on matrices only (no biases, no norms)."""
-    max_grad_norm: float = 1.0
+    schedule_over: Literal["round", "run"] = "round"
+    """What one warm-up and schedule span in a row with ``rounds``: each round, or all of them. The optimiser starts
+    afresh in each round either way."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's decoupled weight decay, on matrices only (no biases, no norms)."""
+    max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this norm; 0 leaves them alone."""
-    optimizer: Literal["adamw"] = "adamw"
-    """AdamW with betas (0.9, 0.999) and epsilon 1e-8."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16``: matrix products in bfloat16; weights, log-softmax and sums stay in float32 (updates of 1e-6
-    would vanish in bfloat16 weights)."""
-    max_length: int = 2048
+    would vanish in bfloat16 weights). No float16: it would need scaled losses, which the trainer does not have."""
+    max_length: Count = 2048
     """Tokens of prompt and response together; prompts with a longer row are dropped and counted, never cut."""
-    max_new_tokens: int = 512
-    """Longest live response (methods with rollouts)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Literal["auto", "always", "never"] = "auto"
     """Whether the responses to one prompt share one row (``harness.training.packing``): faster, the same numbers.
     ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
     lora: Lora | None = None
-    """Train low-rank adapters; ``None`` trains all weights."""
-    trust_remote_code: bool = False
-    """Whether code that comes with a checkpoint may run."""
-    checkpoint_minutes: float | None = None
-    """Minutes between checkpoints from which a killed run goes on (0: every step); ``None``: none are written."""
-    chunk: int = 0
-    """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
-    device: str = "auto"
-    """``auto``: the GPU where there is one; or ``cpu``, ``mps``, ``cuda``, ``cuda:N``."""
+    """Train low-rank adapters; ``null`` trains all weights."""
+    checkpoint_minutes: NotNegative | None = 20.0
+    """Minutes between checkpoints from which a killed training goes on (0: every step); ``null``: it starts again."""
+    backend: Literal["ours", "trl"] = "ours"
+    """``trl``: TRL's stable SFT and DPO trainers, as a yardstick for the methods that they have."""
 
     def __post_init__(self) -> None:
-        problems = [
-            *(f"{name} = {getattr(self, name)} must be at least 1" for name in POSITIVE if getattr(self, name) < 1),
-            *(
-                f"{name} = {getattr(self, name)} must not be negative"
-                for name in NON_NEGATIVE
-                if getattr(self, name) < 0
-            ),
-            *([] if 0 <= self.part[0] < self.part[1] else [f"part = {self.part} must be (i, k) with 0 <= i < k"]),
-            *(["checkpoint_minutes must not be negative"] if (self.checkpoint_minutes or 0) < 0 else []),
-            *([f"warmup_ratio = {self.warmup_ratio} must lie in [0, 1)"] if not 0 <= self.warmup_ratio < 1 else []),
-            *(
-                f"{name} = {getattr(self, name)!r}; choices: {', '.join(choices)}"
-                for name, choices in CHOICES.items()
-                if getattr(self, name) not in choices
-            ),
-            *([] if DEVICE.fullmatch(self.device) else [f"device = {self.device!r}; choices: {DEVICES}"]),
-        ]
-        if problems:
-            raise UserError("train: " + "; ".join(problems))
+        # Our trainer takes any split of a batch; TRL counts accumulation steps, all of one size.
+        even = self.backend != "trl" or self.batch_size % self.micro_batch == 0
+        require(
+            even,
+            f"backend trl: micro_batch = {self.micro_batch} must divide batch_size = {self.batch_size}, because "
+            "TRL averages micro-batches with equal weight",
+        )
 
 
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-DEVICES = "auto, cpu, mps, cuda, cuda:N"
-POSITIVE = ("epochs", "batch_size", "micro_batch", "max_length", "max_new_tokens")
-NON_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "chunk")
-CHOICES = {
-    "schedule": ("cosine", "linear", "constant"),
-    "optimizer": ("adamw",),
-    "dtype": ("float32", "bfloat16"),
-    "packing": ("auto", "always", "never"),
-}
+@options
+class TrainOptions(Hyperparameters):
+    """The hyperparameters of one training, and what the rest of the recipe decides for it."""
+
+    schedule_segment: tuple[int, int] = (0, 1)
+    """This training is segment i (from 0) of k equal ones under one schedule: rounds with ``schedule_over: run``."""
+    max_new_tokens: Count = 512
+    """Longest live response (methods with rollouts)."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+    chunk: Annotated[int, Field(ge=0)] = 0
+    """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
+    device: DeviceName = "auto"
+
+    def __post_init__(self) -> None:
+        Hyperparameters.__post_init__(self)
+        number, count = self.schedule_segment
+        require(0 <= number < count, f"schedule_segment = {self.schedule_segment} must be (i, k) with 0 <= i < k")
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ class TrainReport:
     adapter: str | None
     """What was adapted, in words; ``None`` for full fine-tuning."""
     seconds: float
-    """Wall time of training, loading and saving left out; of the last part alone where a killed run was resumed."""
+    """Wall time of training, without loading and saving; of the last part alone where a killed run was resumed."""
     resumed_at: int
     """Steps that were done before a killed run was resumed; 0 for a run in one go."""
     peak_memory: int

@@ -113,7 +113,7 @@ class DistilTrainer(Trainer):
 
         All parts count as equally long: as many steps as this one.
         """
-        number, parts = self.job.options.part
+        number, parts = self.job.options.schedule_segment
         whole: Any = super().create_scheduler(parts * num_training_steps, optimizer)
         if parts > 1:
             rates: list[Callable[[int], float]] = [

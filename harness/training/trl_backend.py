@@ -87,11 +87,6 @@ def translation(training: Training) -> Trl:
         raise UserError("backend trl trains all weights here; for train.lora use the default backend.")
     if options.packing == "always":
         raise UserError("backend trl trains on separate rows; for train.packing = always use the default backend.")
-    if options.batch_size % options.micro_batch:
-        raise UserError(
-            f"backend trl: micro_batch = {options.micro_batch} must divide batch_size = {options.batch_size}, because "
-            "TRL averages micro-batches with equal weight."
-        )
     return method.trl
 
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from harness.contracts.benchmark import Card, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
+from harness.contracts.options import options
 from harness.plural import counted
 from harness.pocket import world
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Verdict
@@ -30,7 +31,7 @@ POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
 OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
 
 
-@dataclass(frozen=True)
+@options
 class BenchmarkConfig:
     """Options that every benchmark has."""
 

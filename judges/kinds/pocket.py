@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.contracts.judge import JudgeKind
+from harness.contracts.options import options
 from harness.pocket.world import UnknownInstruction, score
 from harness.types import Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
@@ -34,7 +35,7 @@ NO_VERDICT: Final = "I cannot judge this."
 _SELDOM: Final = math.log(0.01)  # log-probability of a token besides the expected one when there is nothing to judge
 
 
-@dataclass(frozen=True)
+@options
 class PocketConfig:
     """How the pocket judge judges. Biases are log-odds: +1 turns a toss-up into 73% for the favoured answer."""
 

@@ -8,17 +8,17 @@ model are those the replies were stored under; ``distilbench judge status`` list
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.contracts.judge import JudgeError, JudgeKind
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, request_key
 
 
-@dataclass(frozen=True)
+@options
 class ReplayConfig:
     """Which stored replies to answer from."""
 

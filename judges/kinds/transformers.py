@@ -9,11 +9,11 @@ request, so that a reply does not depend on which others were asked with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.model import Sampling
+from harness.contracts.options import options
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.contracts.model import ChatModel
 
 
-@dataclass(frozen=True)
+@options
 class TransformersConfig:
     """Options of a judge model in this process."""
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
+from harness.records import adapter
 from harness.types import Score
 from results.store.locks import write_atomic
 
@@ -156,11 +156,6 @@ def _stages(folder: Path) -> list[str]:
         return []
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def write_run(path: Path, run: Run) -> Path:
     """Write ``run.json`` whole, replacing an earlier one. Raises UserError where the run contradicts itself."""
     _check(path, run)
@@ -200,7 +195,7 @@ def _refuse(constant: str) -> Any:
 
 def _validated(path: Path, kind: Any, raw: Any) -> Any:
     try:
-        return _adapter(kind).validate_python(raw)
+        return adapter(kind).validate_python(raw)
     except ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:_SHOWN]]
         raise UserError(f"{path} does not fit: {'; '.join(wrong)}") from error

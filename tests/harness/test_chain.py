@@ -248,7 +248,7 @@ def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
         "train whole round 2 seed 0": [1, 2],
     }
     (last,) = (stage for stage in made.stages if stage.label == "train whole round 2 seed 0")
-    assert train_options(last).part == (1, 2)
+    assert train_options(last).schedule_segment == (1, 2)
     common = plan(*family, "train.schedule_over=run", rows=("pad-ppd",))
     assert common.stages == plan(*family, rows=("pad-ppd",)).stages  # one round: the same student
 

@@ -100,17 +100,17 @@ def test_mistakes_are_named(judge: str | None, options: EvaluationOptions, part:
 def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
     student = [Candidate("student", "pocket:student")]
     recipe = recipe_of(student, None, {"benchmarks": ["gsm8k"], "limit": 3}, REGISTRY)
-    assert recipe.benchmarks["gsm8k"].config["questions"] == "pocket"
-    assert recipe.benchmarks["gsm8k"].config["limit"] == 3
+    assert recipe.benchmarks["gsm8k"].config.questions == "pocket"
+    assert recipe.benchmarks["gsm8k"].config.limit == 3
     server = [Candidate("m", endpoint=ServerOptions("openai", {"model": "m"}))]
     recipe = recipe_of(server, None, {"benchmarks": ["gsm8k"]}, REGISTRY)
-    assert recipe.benchmarks["gsm8k"].config["questions"] == "official"
+    assert recipe.benchmarks["gsm8k"].config.questions == "official"
 
 
 def plan_of(baseline: str | None, judge: str = "pocket") -> dict[str, object]:
     rows = [Candidate("student", "pocket:student"), Candidate("teacher2", "pocket:teacher")]
     recipe = recipe_of(rows, judge, {"baseline": baseline, "limit": 4}, REGISTRY)
-    recipe = recipe.model_copy(update={"baseline": baseline})
+    recipe = replace(recipe, baseline=baseline)
     return {"plan": make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"]), "recipe": recipe}
 
 

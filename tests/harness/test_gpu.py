@@ -6,41 +6,35 @@ import pytest
 
 from distilbench.plugins import load_registry
 from harness.contracts.stage import Price, Stage
-from harness.hardware.gpu import DEVICES, flops, hours, training_bytes, training_factor
-from harness.models.published_sizes import Size
+from harness.hardware.gpu import DEVICES, Size, flops, hours, training_bytes, training_factor, weight_bytes
 from harness.plan.cost import total
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
-from harness.recipe.sections import LoraPart, Train
 
 
 def test_hours() -> None:
     """10^9 weights, 10^9 tokens: 6 x 10^18 FLOPs at 35% of 312 x 10^12 a second are 54,945 s, 15.26 h."""
-    peak = flops("train", 1e9, 1e9, training_factor(Train()))
+    peak = flops("train", 1e9, 1e9, training_factor(adapters=False, checkpointing=False))
     assert hours(peak, "A800-80GB") == pytest.approx(6e18 / (0.35 * 312e12) / 3600)
     assert hours(peak, "A800-80GB") == pytest.approx(15.26, abs=0.01)
     assert hours(flops("write", 1e9, 1e6), "H200") == pytest.approx(2e15 / (0.1 * 989e12) / 3600)
 
 
 @pytest.mark.parametrize(
-    ("options", "factor"),
-    [({}, 6), ({"gradient_checkpointing": True}, 8), ({"lora": LoraPart()}, 4)],
+    ("adapters", "checkpointing", "factor"), [(False, False, 6), (False, True, 8), (True, False, 4), (True, True, 6)]
 )
-def test_factors(options: dict[str, object], factor: float) -> None:
-    assert training_factor(Train.model_validate(options)) == factor
+def test_factors(adapters: bool, checkpointing: bool, factor: float) -> None:
+    assert training_factor(adapters, checkpointing) == factor
 
 
 def test_memory() -> None:
     """1,000 weights at 16 bytes; 2 layers x 34 x 8 wide x 10 tokens = 5,440; a teacher of 500 weights at 2 bytes."""
-    size, half = Size(1000, 2, 8, stated=True), {"dtype": "bfloat16"}
-    assert training_bytes(size, Train.model_validate(half), 10, None, "bfloat16") == 16_000 + 5_440
-    teacher = Size(500, None, None, stated=True)
-    assert training_bytes(size, Train.model_validate(half), 10, teacher, "bfloat16") == 16_000 + 5_440 + 1_000
+    size = Size(1000, 2, 8, stated=True)
+    assert training_bytes(size, 10, "bfloat16", False, False) == 16_000 + 5_440
+    assert weight_bytes(Size(500, None, None, stated=True), "bfloat16") == 1_000
     # checkpointing keeps 2 bytes a layer, width and token (2 x 2 x 8 x 10 = 320) and one layer whole (2,720)
-    kept = Train.model_validate({**half, "gradient_checkpointing": True})
-    assert training_bytes(size, kept, 10, None, "bfloat16") == pytest.approx(16_000 + 320 + 2_720)
-    adapted = Train.model_validate({**half, "lora": LoraPart()})
-    assert training_bytes(size, adapted, 10, None, "bfloat16") == 4_000 + 5_440
+    assert training_bytes(size, 10, "bfloat16", False, True) == pytest.approx(16_000 + 320 + 2_720)
+    assert training_bytes(size, 10, "bfloat16", True, False) == 4_000 + 5_440
 
 
 def bill(*prices: Price) -> Price:

@@ -42,7 +42,7 @@ def gate(made: PlannedRun) -> Stage:
 def run_gate(made: PlannedRun) -> None:
     """The prompts as the first stage would write them, and the overlap stage itself."""
     (first,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
-    file = Path(made.recipe.prompts.config["path"])
+    file = Path(made.recipe.prompts.config.path)
     texts = [json.loads(line)["prompt"] for line in file.read_text(encoding="utf-8").splitlines()]
     prompts = [Prompt(text, ({"role": "user", "content": text},)) for text in texts]
     made.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})

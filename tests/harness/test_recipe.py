@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import yaml
 
 from harness.contracts.method import Needs, any_number
 from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import options
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.models.backends import BACKENDS
@@ -20,7 +21,7 @@ from harness.recipe.recipe import Recipe, load_recipe
 from harness.run import EXECUTORS
 
 
-@dataclass(frozen=True)
+@options
 class DpoConfig:
     beta: float = 0.1
     """Strength."""
@@ -32,23 +33,23 @@ class DpoConfig:
             raise ValueError(f"beta must be positive, got {self.beta}")
 
 
-@dataclass(frozen=True)
+@options
 class Empty:
     pass
 
 
-@dataclass(frozen=True)
+@options
 class Questions:
     questions: str = "pocket"
     limit: int | None = None
 
 
-@dataclass(frozen=True)
+@options
 class PocketJudge:
     noise: float = 0.0
 
 
-@dataclass(frozen=True)
+@options
 class Endpoint:
     base_url: str
     model: str = "m"
@@ -113,11 +114,7 @@ def test_a_good_recipe_is_read_with_every_default(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD)
     assert recipe.name == "mine"  # after its file
     assert list(recipe.methods) == ["dpo", "kd", "adpa+"]
-    assert recipe.methods["dpo"].config == {
-        "beta": 0.2,
-        "label": "plain",
-        "weights": [1.0, 0.2],
-    }  # 2e-1 is text to YAML 1.1
+    assert recipe.methods["dpo"].config == DpoConfig(0.2, "plain", (1.0, 0.2))  # 2e-1 is text to YAML 1.1
     assert recipe.methods["dpo"].row_config == {"label": "plain"}
     assert recipe.train.learning_rate == 1e-4
     assert recipe.methods["dpo"].train.learning_rate == 3e-5
@@ -125,7 +122,7 @@ def test_a_good_recipe_is_read_with_every_default(tmp_path: Path) -> None:
     assert recipe.methods["kd"].train == recipe.train
     assert recipe.benchmarks["alpaca_eval"].judge == "main"  # the only judge there is
     assert recipe.benchmarks["gsm8k"].judge is None
-    assert recipe.judges["main"].config == {"noise": 1.0}
+    assert recipe.judges["main"].config == PocketJudge(1.0)
     assert recipe.seeds == (0, 1)
 
 
@@ -210,7 +207,7 @@ def test_set_reads_numbers_as_people_write_them(tmp_path: Path, override: str, v
 
 def test_set_reaches_methods_judges_and_new_sections(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "methods.dpo.beta=3", "seeds=[7]", "prompts.n=8", "methods.kd.train.epochs=2")
-    assert recipe.methods["dpo"].config == {"beta": 3.0, "label": "plain", "weights": [1.0, 0.2]}
+    assert recipe.methods["dpo"].config == DpoConfig(3.0, "plain", (1.0, 0.2))
     assert recipe.seeds == (7,)
     assert recipe.prompts.n == 8
     assert recipe.methods["kd"].train.epochs == 2
@@ -219,12 +216,12 @@ def test_set_reaches_methods_judges_and_new_sections(tmp_path: Path) -> None:
 def test_a_list_of_methods_selects_and_keeps_their_options(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "methods=[kd, dpo]")
     assert list(recipe.methods) == ["kd", "dpo"]
-    assert recipe.methods["dpo"].config == {"beta": 0.2, "label": "plain", "weights": [1.0, 0.2]}
+    assert recipe.methods["dpo"].config == DpoConfig(0.2, "plain", (1.0, 0.2))
 
 
 def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "judges.main={kind: openai, base_url: 'http://127.0.0.1:8000/v1'}")
-    assert recipe.judges["main"].config == {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
+    assert recipe.judges["main"].config == Endpoint("http://127.0.0.1:8000/v1", "m")
 
 
 @pytest.mark.parametrize(
@@ -235,10 +232,13 @@ def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) ->
         ("train.learning_rte=3", ("train.learning_rte", "'learning_rate'", "--set")),
         ("train.epochs=many", ("train.epochs", "'many'", "a whole number", "[--set]")),
         ("seeds.0=3", ("seeds.0", "Set seeds whole")),
-        ("seeds=[1, 1]", ("seeds must be at least one, and differ",)),
-        ("seeds=[]", ("seeds must be at least one",)),
+        ("seeds=[1, 1]", ("seeds: must be at least one, and differ",)),
+        ("seeds=[]", ("seeds: must be at least one",)),
         ("train.epochs=[", ("train.epochs", "not valid YAML")),
-        ("train.micro_batch=5", ("batch_size (32) must be a multiple of micro_batch (5)",)),
+        (
+            "methods.dpo.train={backend: trl, micro_batch: 5}",
+            ("methods.dpo.train", "micro_batch = 5 must divide batch_size = 32"),
+        ),
         ("prompts.source=jsonl", ("prompts.path: is required and missing",)),
         ("prompts.source=jsonnl", ("prompts.source", "Did you mean 'jsonl'", "gsm8k-train")),
         ("prompts.revision=v2", ("prompts.revision: is an unknown key",)),
@@ -263,7 +263,7 @@ def test_a_wrong_override_names_its_path_and_rule(tmp_path: Path, override: str,
 def test_another_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
     row = "methods.row={method: dpo, beta: 4, train: {epochs: 2}}"
     recipe = load(tmp_path, GOOD, row, "methods.row={method: greedy}")
-    assert (recipe.methods["row"].config, recipe.methods["row"].train) == ({}, recipe.train)
+    assert (recipe.methods["row"].config, recipe.methods["row"].train) == (Empty(), recipe.train)
 
 
 def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
     assert recipe.name == "mine"
     assert recipe.seeds == (5,)
     assert (recipe.train.epochs, recipe.train.batch_size) == (2, 32)
-    assert recipe.methods["dpo"].config == {"beta": 9.0, "label": "plain", "weights": [1.0, 0.2]}
+    assert recipe.methods["dpo"].config == DpoConfig(9.0, "plain", (1.0, 0.2))
     assert list(recipe.methods) == ["dpo", "kd", "adpa+"]
 
 
@@ -299,10 +299,10 @@ def test_a_row_may_have_a_name_of_its_own(tmp_path: Path) -> None:
     rows = "methods.dpo-2x3={method: dpo, beta: 4, rounds: 2, sampling: {n: 3}, train: {epochs: 2}, title: T}"
     recipe = load(tmp_path, GOOD, rows)
     entry = recipe.methods["dpo-2x3"]
-    assert (entry.method, entry.config["beta"], entry.train.epochs) == ("dpo", 4.0, 2)
-    assert (entry.part.rounds, entry.part.resample, entry.part.title) == (2, True, "T")
+    assert (entry.method, entry.config.beta, entry.train.epochs) == ("dpo", 4.0, 2)
+    assert (entry.row_options.rounds, entry.row_options.resample, entry.row_options.title) == (2, True, "T")
     assert (entry.sampling.n, entry.sampling.temperature) == (3, recipe.sampling.temperature)
-    assert recipe.methods["dpo"].config["beta"] == 0.2  # untouched by its sibling
+    assert recipe.methods["dpo"].config.beta == 0.2  # untouched by its sibling
     again = load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml"), (), REGISTRY)
     assert again == recipe
 
@@ -318,19 +318,20 @@ def test_what_a_method_changes_in_sampling_a_row_may_change_back(tmp_path: Path)
 
 def test_a_row_that_another_starts_from_is_added_but_not_made(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "methods.plus={}")
-    assert recipe.methods["greedy"].part.optional and not recipe.methods["plus"].part.optional
+    assert recipe.methods["greedy"].row_options.optional and not recipe.methods["plus"].row_options.optional
     listed = load(tmp_path, GOOD, "methods.plus={}", "methods.greedy={train: {epochs: 3}}")
-    assert not listed.methods["greedy"].part.optional and listed.methods["greedy"].train.epochs == 3
+    assert not listed.methods["greedy"].row_options.optional and listed.methods["greedy"].train.epochs == 3
 
 
 def test_the_tuned_teacher_has_defaults_of_its_own(tmp_path: Path) -> None:
     tuned = load(tmp_path, GOOD).tuned_teacher
     assert tuned is not None
-    assert (tuned.pairs, tuned.row.method, tuned.row.config["beta"]) == ("auto", "dpo", 0.01)
-    assert (tuned.row.train.learning_rate, tuned.row.train.epochs, tuned.row.train.batch_size) == (5e-7, 1, 32)
+    assert (tuned.pairs, tuned.training.method, tuned.training.config.beta) == ("auto", "dpo", 0.01)
+    train = tuned.training.train
+    assert (train.learning_rate, train.epochs, train.batch_size) == (5e-7, 1, 32)
     tuned = load(tmp_path, GOOD, "tuned_teacher.train.learning_rate=1e-6", "tuned_teacher.pairs=samples").tuned_teacher
     assert tuned is not None
-    assert (tuned.pairs, tuned.row.train.learning_rate, tuned.row.config["beta"]) == ("samples", 1e-6, 0.01)
+    assert (tuned.pairs, tuned.training.train.learning_rate, tuned.training.config.beta) == ("samples", 1e-6, 0.01)
 
 
 @pytest.mark.parametrize(

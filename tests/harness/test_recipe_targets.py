@@ -37,8 +37,8 @@ def load(recipe: str, target: str, *overrides: str) -> Recipe:
 def test_a_variant_takes_over_its_row_and_changes_one_thing(tmp_path: Path) -> None:
     made = load(mine(tmp_path), "figure5").methods
     low, high, base = made["pad-ppd-alpha0.0"], made["pad-ppd-alpha1.0"], made["pad-ppd"]
-    assert (low.config["alpha"], high.config["alpha"], base.config["alpha"]) == (0.0, 1.0, 0.8)
-    assert {entry.config["beta"] for entry in (low, high, base)} == {5.0}
+    assert (low.config.alpha, high.config.alpha, base.config.alpha) == (0.0, 1.0, 0.8)
+    assert {entry.config.beta for entry in (low, high, base)} == {5.0}
     assert {entry.train.learning_rate for entry in (low, high, base)} == {2.0e-4}
     assert low.method == "pad-ppd"
 
@@ -48,7 +48,7 @@ def test_the_section_comes_after_the_recipe_and_before_set(tmp_path: Path) -> No
     assert recipe.seeds == (7,) and recipe.train.epochs == 2
     assert load(mine(tmp_path), "figure5", "seeds=[3]").seeds == (3,)
     assert load(mine(tmp_path), "figure5", "targets.figure5.seeds=[4]").seeds == (4,)
-    assert load(mine(tmp_path), "figure5", "methods.pad-ppd.beta=2").methods["pad-ppd-alpha0.0"].config["beta"] == 2.0
+    assert load(mine(tmp_path), "figure5", "methods.pad-ppd.beta=2").methods["pad-ppd-alpha0.0"].config.beta == 2.0
     assert load(mine(tmp_path), "figure6").seeds == (0,), "pocket's own section for figure6, inherited"
     assert load(mine(tmp_path), "table1").seeds == (0, 1, 2)
 
@@ -64,7 +64,7 @@ def test_rows_choose_and_only_the_benchmarks_of_the_columns_are_run(tmp_path: Pa
 def test_a_row_can_say_more_of_a_variant(tmp_path: Path) -> None:
     path = mine(tmp_path, MINE + "  table2: {methods: {pad-ppd-2x2: {beta: 3.0}}}\n")
     made = load(path, "table2").methods["pad-ppd-2x2"]
-    assert (made.config["beta"], made.part.rounds, made.sampling.n) == (3.0, 2, 2)
+    assert (made.config.beta, made.row_options.rounds, made.sampling.n) == (3.0, 2, 2)
 
 
 def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path) -> None:

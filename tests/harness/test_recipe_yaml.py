@@ -194,9 +194,9 @@ def test_numbers_of_responses_that_fit_are_read() -> None:
     pairs of the dataset are two whatever is sampled."""
     assert load("sampling.n=14", "methods.pad-ppd.numerics=cf").sampling.n == 14
     recipe = load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 10}}")
-    assert recipe.methods["x"].part.rounds == 2 and recipe.methods["x"].sampling.n == 10
+    assert recipe.methods["x"].row_options.rounds == 2 and recipe.methods["x"].sampling.n == 10
     tuned = load("tuned_teacher={pairs: dataset, sampling: {n: 1}}").tuned_teacher
-    assert tuned is not None and tuned.pairs == "dataset" and tuned.row.sampling.n == 1
+    assert tuned is not None and tuned.pairs == "dataset" and tuned.training.sampling.n == 1
 
 
 @pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])

@@ -431,7 +431,7 @@ def test_one_schedule_goes_on_through_two_parts(
 def test_a_part_that_is_none_is_refused() -> None:
     for part in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(UserError, match="with 0 <= i < k"):
-            TrainOptions(part=part)
+            TrainOptions(schedule_segment=part)
 
 
 def speakers(student: Path, teacher: Path, mix: float, temperature: float = 1.0) -> Speakers:

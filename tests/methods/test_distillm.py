@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.contracts.method import Dropped
-from harness.errors import UserError
 from methods import distillm, gkd, on_policy
 from tests.tiny import tiny_batch, tiny_group
 
@@ -63,5 +62,5 @@ def test_rows_and_share() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"divergence": "kl"}, {"skew": 1.0}, {"on_policy": 1.1}, {"sampling_temperature": 0.0}):
-        with pytest.raises(UserError, match="distillm: "):
+        with pytest.raises(ValueError, match="distillm: "):
             distillm.Config(**wrong)  # type: ignore[arg-type]

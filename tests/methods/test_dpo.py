@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped
-from harness.errors import UserError
 from methods import dpo
 from tests.tiny import tiny_batch, tiny_group
 
@@ -68,5 +67,5 @@ def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float |
 
 
 def test_config_refuses() -> None:
-    with pytest.raises(UserError, match="beta = 0"):
+    with pytest.raises(ValueError, match="beta = 0"):
         dpo.Config(beta=0)

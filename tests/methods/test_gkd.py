@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.contracts.method import Dropped
-from harness.errors import UserError
 from methods import gkd, minillm, on_policy
 from tests.tiny import tiny_batch, tiny_group
 
@@ -81,5 +80,5 @@ def test_rows_and_share() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"beta": 1.1}, {"on_policy": -0.1}, {"temperature": 0.0}, {"sampling_temperature": 0.0}):
-        with pytest.raises(UserError, match="gkd: "):
+        with pytest.raises(ValueError, match="gkd: "):
             gkd.Config(**wrong)

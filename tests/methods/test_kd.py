@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped, Stored, TopK
-from harness.errors import UserError
 from harness.training.teacher_distributions import rest_of
 from methods import kd
 from tests.tiny import tiny_batch, tiny_group
@@ -110,5 +109,5 @@ def test_rows() -> None:
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="kd: "):
+    with pytest.raises(ValueError, match="kd: "):
         kd.Config(**wrong)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
 from methods import orpo
 from tests.tiny import tiny_batch
 
@@ -56,5 +55,5 @@ def test_a_certain_response_has_finite_gradients() -> None:
 
 
 def test_config_refuses() -> None:
-    with pytest.raises(UserError, match="orpo: weight = 0"):
+    with pytest.raises(ValueError, match="orpo: weight = 0"):
         orpo.Config(weight=0)

@@ -104,5 +104,5 @@ def test_a_recipe_asks_before_anything_is_sampled() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"alpha": -0.1}, {"beta": 0.0}, {"divergence": "js"}, *OTHER):
-        with pytest.raises(UserError, match="pad-ppd: "):
+        with pytest.raises(ValueError, match="pad-ppd: "):
             pad_ppd.Config(**wrong)  # type: ignore[arg-type]

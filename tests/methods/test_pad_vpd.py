@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped
-from harness.errors import UserError
 from harness.types import Group, Prompt, Response
 from methods import pad_vpd
 from tests.tiny import tiny_batch, tiny_group
@@ -82,5 +81,5 @@ def test_a_score_without_weight_may_be_missing() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"alpha": 1.1}, {"beta": 0.0}):
-        with pytest.raises(UserError, match="pad-vpd: "):
+        with pytest.raises(ValueError, match="pad-vpd: "):
             pad_vpd.Config(**wrong)

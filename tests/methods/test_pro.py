@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped
-from harness.errors import UserError
 from methods import pad_vpd, pro
 from tests.tiny import tiny_batch, tiny_group
 
@@ -108,5 +107,5 @@ def test_rows_are_sorted_and_identical_responses_dropped() -> None:
     ],
 )
 def test_config_refuses(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="pro: "):
+    with pytest.raises(ValueError, match="pro: "):
         pro.Config(**wrong)

@@ -59,8 +59,8 @@ def test_rows_of_published_tables_have_our_names() -> None:
 
 def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
     for name, read in (
-        ("figure4", lambda entry: entry.part.rounds),
-        ("figure5", lambda entry: entry.config["alpha"]),
+        ("figure4", lambda entry: entry.row_options.rounds),
+        ("figure5", lambda entry: entry.config.alpha),
         ("figure6", lambda entry: entry.sampling.n),
     ):
         target = replace(TARGETS[name])

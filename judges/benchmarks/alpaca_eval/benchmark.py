@@ -13,7 +13,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal
@@ -23,6 +23,7 @@ import numpy as np
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
+from harness.contracts.options import options
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -57,7 +58,7 @@ PROMPT_FILES = {
 TOP_LOGPROBS = 5
 
 
-@dataclass(frozen=True)
+@options
 class AlpacaEvalConfig(BenchmarkConfig):
     """Options of AlpacaEval in a recipe. Pocket has 200 questions, official 805 (2048 tokens, temperature 0.7)."""
 

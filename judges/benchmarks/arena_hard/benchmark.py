@@ -18,6 +18,7 @@ import yaml
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -45,7 +46,7 @@ from judges.benchmarks.base import (
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
 
 
-@dataclass(frozen=True)
+@options
 class ArenaHardConfig(BenchmarkConfig):
     """Options of Arena-Hard in a recipe. Pocket has 120 questions, official 500 (4096 tokens, temperature 0)."""
 

@@ -10,10 +10,10 @@ creative ones, with the same prompt without the judge's own answer.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Metric
+from harness.contracts.options import options
 from harness.errors import UserError
 from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaHardVersion
 from judges.benchmarks.arena_hard.protocol import Scorer, read_last_label
@@ -57,7 +57,7 @@ WRITING = ArenaHardVersion(
 )
 
 
-@dataclass(frozen=True)
+@options
 class ArenaHardV2Config(ArenaHardConfig):
     """Options of Arena-Hard v2.0 in a recipe."""
 

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from harness.assets import locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.pocket.world import train_prompts
 from harness.types import Answer, Judgment, Question, Score
@@ -49,7 +50,7 @@ JSON_PROMPT = (
 _JSON_TOKENS = 4096  # a reply of reasoning inside of a JSON object is far longer than lm-eval's 256
 
 
-@dataclass(frozen=True)
+@options
 class GSM8KConfig(BenchmarkConfig):
     """Options of GSM8K in a recipe. Pocket has 150 problems, official 1,319 (256 tokens, 4096 for json; greedy)."""
 
@@ -91,7 +92,7 @@ class GSM8KConfig(BenchmarkConfig):
         return JSON_PART if self.protocol == "json" else self.filter
 
 
-@dataclass(frozen=True)
+@options
 class GSM8KJsonConfig(GSM8KConfig):
     """Options of GSM8K with JSON answers in a recipe."""
 

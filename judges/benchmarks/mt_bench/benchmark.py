@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -56,7 +56,7 @@ _BACKUP = re.compile(r"\[([0-9]+\.?[0-9]*)\]")
 TURNS = ("turn1", "turn2")
 
 
-@dataclass(frozen=True)
+@options
 class MTBenchConfig(BenchmarkConfig):
     """Options of MT-Bench in a recipe. Pocket has 48 questions, official 80 (1024 tokens, temperature by category)."""
 

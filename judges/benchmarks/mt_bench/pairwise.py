@@ -11,11 +11,12 @@ FastChat compares with gpt-3.5-turbo, whose answers come in no pinned file: ``ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from harness.contracts.benchmark import Benchmark, Entrant, Metric
+from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -44,7 +45,7 @@ WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
 """Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
 
 
-@dataclass(frozen=True)
+@options
 class MTBenchPairwiseConfig(MTBenchConfig):
     """Options of pairwise MT-Bench in a recipe."""
 

@@ -19,10 +19,11 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.contracts.judge import JudgeError, JudgeKind
+from harness.contracts.options import options
 from harness.types import Reply, Request
 from judges.client.batch_jobs import Jobs
 from judges.kinds.openai.batch_api import OpenAIJobs
@@ -38,7 +39,7 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
 
 
-@dataclass(frozen=True)
+@options
 class OpenAIConfig:
     """Options of a judge behind an OpenAI-compatible endpoint."""
 
