@@ -58,8 +58,9 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
     tables = {table: Table(table, CONTRACTS[table], entries) for table, entries in OURS.items()}
+    installed = entry_points()  # once: every call reads the metadata of all distributions
     for table in tables.values():
-        for point in entry_points(group=f"distilbench.{table.name}"):
+        for point in installed.select(group=f"distilbench.{table.name}"):
             origin = f"the entry point {point.name!r} of {point.dist.name if point.dist else point.value!r}"
             try:
                 value = point.load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,7 @@ def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     points = [EntryPoint("theirs", "their_methods:METHOD", "distilbench.methods")]
 
-    def found(group: str) -> list[EntryPoint]:
-        return [point for point in points if point.group == group]
-
-    monkeypatch.setattr(plugins, "entry_points", found)
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints(points))
     assert "theirs" in plugins.load_registry().methods
     points.append(EntryPoint("gone", "their_methods:NOTHING", "distilbench.judges"))
     with pytest.raises(UserError, match=r"entry point 'gone'.*AttributeError"):

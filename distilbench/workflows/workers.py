@@ -43,14 +43,13 @@ class Redaction(logging.Filter):
 
 
 def start_logging(verbose: int) -> None:
-    """Warnings only; with ``-v`` also information, with ``-vv`` everything."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    level = LEVELS[min(verbose, len(LEVELS) - 1)]
-    handler = RichHandler(console=Console(stderr=True), show_path=verbose > 1, log_time_format="%H:%M:%S")
+    """Log to stderr: warnings only; with ``-v`` information too, with ``-vv`` everything and where it comes from."""
+    handler = logging.StreamHandler()
     handler.addFilter(Redaction())
-    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler], force=True)
+    place = " (%(filename)s:%(lineno)d)" if verbose > 1 else ""
+    form = f"%(asctime)s %(levelname)s %(name)s: %(message)s{place}"
+    level = LEVELS[min(verbose, len(LEVELS) - 1)]
+    logging.basicConfig(level=level, format=form, datefmt="%H:%M:%S", handlers=[handler], force=True)
 
 
 def verbosity() -> int:

@@ -172,3 +172,19 @@ def test_detectable_difference() -> None:
 def test_seed_of_parts_is_stable_and_separates() -> None:
     assert stats.seed_of("sample", 0) == stats.seed_of("sample", 0)
     assert stats.seed_of("ab", "c") != stats.seed_of("a", "bc")
+
+
+def test_students_t_is_scipys() -> None:
+    """A quantile and a p-value over small and large degrees of freedom, and for n questions the tail of intervals."""
+    from scipy.special import ndtr, stdtr, stdtrit
+
+    for freedom in (1, 1.5, 2, 4.7, 10, 50, 199, 1318):
+        for level in (0.9, 0.975, 0.995):
+            assert stats.t_quantile(level, freedom) == pytest.approx(stdtrit(freedom, level), rel=1e-11)
+        for statistic in (0.0, 0.01, 1.0, 1.96, 5.0, 40.0):
+            assert stats.t_test(-statistic, freedom) == pytest.approx(2 * stdtr(freedom, -statistic), rel=1e-11)
+    assert stats.t_quantile(0.975, np.inf) == pytest.approx(1.959963984540054, rel=1e-14)
+    assert stats.t_test(1.959963984540054, np.inf) == pytest.approx(0.05, rel=1e-14)
+    for n in (2, 80, 1319):
+        tail = ndtr(-stdtrit(n - 1, 0.975) * np.sqrt(n / (n - 1)))
+        assert stats.expanded_tail(n) == pytest.approx(tail, rel=1e-11)
