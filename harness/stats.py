@@ -171,8 +171,8 @@ def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None)
     return Estimate(value, value + stretch * (low - middle), value + stretch * (high - middle), error, freedom, p)
 
 
-# Importing scipy.special for the next three functions would take a third of the time of making a table again. They agree
-# with it to 1e-11 (tests/harness/test_stats.py).
+# Importing scipy.special for the next three functions would take a fifth of the time of reading a finished run.
+# They agree with it to 1e-11 (tests/harness/test_stats.py).
 
 
 @cache
