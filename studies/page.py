@@ -32,7 +32,8 @@ import psutil
 from harness.contracts.benchmark import Metric
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question
-from reports.page.page import Part, write_page
+from reports.page.page import PagePart, write_page
+from reports.write import make_table
 from results.store.store import ArtifactStore
 from tests.reports.shelves import Book, make
 
@@ -109,7 +110,7 @@ def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
     stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
     began = time.perf_counter()
     texts = {each.name: each.questions for each in books}
-    path = write_page(folder / "page.html", [Part("table1", results, 0.0, texts)], store)
+    path = write_page(folder / "page.html", [PagePart(make_table(results, "table1", 0.0), results, texts)], store)
     written = time.perf_counter() - began
     counts = {each.name: len(each.questions) for each in books}
     sizes = {"stored_mb": round(stored / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}

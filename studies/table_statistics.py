@@ -132,17 +132,17 @@ def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
         summary = summarise(results, TARGET)
         cells = [summary.cells[row, METRIC.id] for row in ROWS]
         for place, cell in enumerate(cells):
-            if cell.low is None or cell.high is None or cell.delta_low is None or cell.delta_high is None:
+            if cell.low is None or cell.high is None or cell.change.low is None or cell.change.high is None:
                 raise SystemExit(f"run {run}: {cell.row} has no interval")
             hits[place] += cell.low <= 40.0 <= cell.high
-            changes[place] += cell.delta_low <= 0.0 <= cell.delta_high
-            wide += (cell.delta_high - cell.delta_low) / len(ROWS)
+            changes[place] += cell.change.low <= 0.0 <= cell.change.high
+            wide += (cell.change.high - cell.change.low) / len(ROWS)
         if setting.seeds > 1:
             low, high = unpooled(results, ROWS[run % len(ROWS)])
             alone += low <= 0.0 <= high
             wide_alone += high - low
         false += any(cell.significant for cell in cells)
-        false_focus += any(cell.focus is not None and cell.focus.significant for cell in cells)
+        false_focus += any(cell.focus.significant for cell in cells)
         best = summary.columns[0].best
         left_out += not (cells[run % len(ROWS)].tied or ROWS[run % len(ROWS)] in best)
         split = summary.columns[0].split
@@ -180,8 +180,8 @@ def half(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
     mixed, wrong, found = replace(setting, gains=gains), 0, 0.0
     for run in range(runs):
         cells = summarise(column(mixed, np.random.default_rng(10**6 + run), replicates), TARGET).cells
-        wrong += any(cells[row, METRIC.id].significant for row in ROWS[:4])
-        found += sum(cells[row, METRIC.id].significant for row in ROWS[4:]) / 4
+        wrong += any(cells[row, METRIC.id].change.significant for row in ROWS[:4])
+        found += sum(cells[row, METRIC.id].change.significant for row in ROWS[4:]) / 4
     return {"family_wise_error_half": share(wrong, runs), "power_of_6_points_after_holm": round(found / runs, 3)}
 
 
@@ -193,7 +193,7 @@ def power(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
     hits = 0
     for run in range(runs):
         cells = summarise(column(gained, np.random.default_rng(2 * 10**6 + run), replicates), TARGET).cells
-        hits += sum((cells[row, METRIC.id].p or 1.0) < 0.05 for row in ROWS)
+        hits += sum((cells[row, METRIC.id].change.p or 1.0) < 0.05 for row in ROWS)
     return {"detectable": round(size, 3), "power_at_detectable": share(hits, runs * len(ROWS))}
 
 

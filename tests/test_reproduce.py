@@ -293,7 +293,7 @@ def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path:
     assert "31 stages: 0 were done already, 31 ran now" in done.stderr
     assert len(place.artifacts()) == 31
     names = {path.name for path in place.report.iterdir()}
-    assert {"table2.md", "figure6.svg", "figure6.pdf", "table4.csv"} <= names
+    assert {"table2.md", "figure6.png", "figure6.pdf", "table4.csv"} <= names
     with open(place.report / "table2.csv", encoding="utf-8", newline="") as file:
         rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
     took = {row: float(rows[f"pad-ppd-{row}", "cost.time"]["value"]) for row in ("1x4", "2x2", "1x8", "2x4")}

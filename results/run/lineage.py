@@ -21,7 +21,7 @@ from harness.contracts.stage import Ref, Store
 from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Answer, Judgment, Score
-from results.run.record import read_scores
+from results.run.record import Run, read_scores
 
 Marker = Mapping[str, Any]
 """The ``meta.json`` of an artifact."""
@@ -116,7 +116,7 @@ class Lineage:
             return None
         student, params = self.inputs(answers).get("model"), marker["params"]
         return ScoreSource(
-            ref, entrant, str(params["benchmark"]), answers, judgments,
+            ref, entrant, str(params.get("benchmark", "")), answers, judgments,
             student if student is not None and self.marker(student) is not None else None,
             inputs.get("baseline"), str(params.get("baseline", "")), str(params.get("questions", "")),
         )  # fmt: skip
@@ -173,6 +173,13 @@ class Lineage:
         done = int(earlier[-1]["step"]) if earlier else 0
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [*earlier, *({**line, "step": done + int(line["step"])} for line in lines)]
+
+
+def sources_of(run: Run, lineage: Lineage) -> dict[tuple[str, str, int], ScoreSource]:
+    """By row, metric and seed: what each score of a run was made from; scores that are gone have no entry."""
+    cells = [cell for cell in run.cells if cell.unavailable is None]
+    sources = {(cell.row, cell.metric, cell.seed): lineage.source(cell.score, cell.entrant) for cell in cells}
+    return {place: source for place, source in sources.items() if source is not None}
 
 
 def trainings(sources: Mapping[tuple[str, str, int], ScoreSource], lineage: Lineage) -> dict[tuple[str, int], Training]:

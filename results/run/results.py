@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.stage import Store
 from harness.errors import UserError
 from harness.types import Score
-from results.run.lineage import Lineage, ScoreSource, Training, trainings
+from results.run.lineage import Lineage, ScoreSource, Training, sources_of, trainings
 from results.run.record import Cell, Run, read_run, read_scores, run_folder
 from results.store.store import ArtifactStore
 
@@ -92,7 +92,6 @@ def join(run: Run, store: Store, path: Path) -> Results:
     }
     scores: dict[Place, Score] = {}
     missing: dict[Place, str] = {}
-    sources: dict[Place, ScoreSource] = {}
     for cell in run.cells:
         place = (cell.row, cell.metric, cell.seed)
         if cell.unavailable is not None:
@@ -106,11 +105,9 @@ def join(run: Run, store: Store, path: Path) -> Results:
             )
         if artifact is None:
             missing[place] = "not run yet"
-            continue
-        scores[place] = _pick(artifact, cell)
-        source = lineage.source(cell.score, cell.entrant)
-        if source is not None:
-            sources[place] = source
+        else:
+            scores[place] = _pick(artifact, cell)
+    sources = sources_of(run, lineage)
     newest = max((_written(store, key) for key, artifact in artifacts.items() if artifact), default=0.0)
     return Results(run, scores, missing, trainings(sources, lineage), sources, newest)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.contracts.benchmark import Metric
 from harness.types import Answer, Judgment, Question
-from reports.page.page import Part, write_page
+from reports.page.page import PagePart, write_page
+from reports.write import make_table
 from results.run.results import Results
 from results.store.store import ArtifactStore
 from tests.reports import shelves
@@ -88,4 +89,5 @@ def write(
     """The page with Table 1; a note of the run is hostile."""
     run = replace(results.run, notes=(HOSTILE,), name=f"made-up {HOSTILE}")
     texts = {book.name: book.questions for book in books()} if questions is None else questions
-    return write_page(path, [Part("table1", Results(run, results.scores, results.missing), 0.0, texts)], store)
+    shown = replace(results, run=run)
+    return write_page(path, [PagePart(make_table(shown, "table1", 0.0), shown, texts)], store)

@@ -13,6 +13,7 @@ from harness.contracts.benchmark import Card, Metric, questions_hash
 from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
 from harness.types import Answer, Judgment, Question, Score
+from results.run.lineage import Lineage, sources_of
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
 from results.store.store import ArtifactStore
@@ -52,7 +53,7 @@ def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds
         "made-up", recipe, "2026-01-01T00:00:00+00:00", True, Family("pocket", "big", "small"), specs,
         tuple(book.metric for book in books), tuple(seeds), tuple(cells), cards, judges,
     )  # fmt: skip
-    return Results(run, scores)
+    return Results(run, scores, sources=sources_of(run, Lineage(store)))
 
 
 def _scored(

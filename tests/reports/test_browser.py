@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reports.page.widgets import FOLDER, visible
-from results.run.judging import read_trails
+from results.run.judging import judged_benchmarks
 from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -376,9 +376,9 @@ def test_damaged_data_is_said_and_breaks_nothing_else(browser: Any, path: Path, 
 
 def test_lost_answers_and_judgments_are_said_on_their_side(browser: Any, tmp_path: Path) -> None:
     _, results, store = the_page(tmp_path)
-    student = next(entry for entry in read_trails(results, store)[0].entries if entry.row == "student")
-    shutil.rmtree(store.path("answer", student.answers))
-    shutil.rmtree(store.path("judge", student.judged[0].key))
+    student = next(entry for entry in judged_benchmarks(results, store)[0].entrants if entry.row == "student")
+    shutil.rmtree(store.path(*student.answers))
+    shutil.rmtree(store.path(*student.judgments[0].ref))
     opened = Opened(browser, write(tmp_path / "lost.html", results, store).as_uri())
     detail = opened.page.inner_text("#q-detail")
     assert opened.title() == "q0 (lists)"

@@ -12,14 +12,16 @@ from harness.contracts.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise
 from harness.types import Score
-from reports.tables.cell import Split, split
-from reports.tables.summary import scale, summarise
-from reports.tables.view import build
+from reports.tables.cell import NOT_COMPARED, scale
+from reports.tables.score_table import score_table
+from reports.tables.summary import summarise
+from reports.tables.variance import VarianceShares, variance_shares
 from reports.targets import TARGETS, find_target
+from results.run.lineage import Training
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
-from results.run.training import Training
 from tests.reports import world
+from tests.reports.world import table_of
 
 TABLE1 = TARGETS["table1"]
 METRIC = Metric("gsm8k.acc", "Acc.", "GSM8K")
@@ -55,12 +57,12 @@ def test_one_seed_by_hand() -> None:
     summary = summarise(by_hand({"student": [one(40, base)], "kd": [one(46, base + difference)]}), TABLE1)
     cell = summary.cells["kd", "gsm8k.acc"]
     assert (cell.value, cell.low, cell.high) == (46, 41, 51)  # the score's own interval
-    assert cell.delta == 6
-    assert (cell.delta_low, cell.delta_high) == pytest.approx((5, 7))
-    assert cell.p == cell.p_holm == pytest.approx(2 / 206)
-    assert cell.significant
+    assert cell.change.delta == 6
+    assert (cell.change.low, cell.change.high) == pytest.approx((5, 7))
+    assert cell.change.p == cell.change.p_holm == pytest.approx(2 / 206)
+    assert cell.change.significant
     assert summary.columns[0].detectable == pytest.approx((1.959964 + 0.841621) * math.sqrt(0.5 * 205 / 204))
-    assert summary.cells["student", "gsm8k.acc"].delta is None
+    assert summary.cells["student", "gsm8k.acc"].change.delta is None
 
 
 def test_seeds_are_averaged_and_widen_the_interval() -> None:
@@ -74,10 +76,10 @@ def test_seeds_are_averaged_and_widen_the_interval() -> None:
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]
     assert cell.value == 50
     assert (cell.low, cell.high) == pytest.approx((47.5159, 52.4841), abs=1e-4)
-    assert (cell.n, cell.unscored, cell.seeds) == (90, 1, 3)
-    assert cell.by_seed == {0: 49, 1: 50, 2: 51}
-    assert cell.coverage == pytest.approx(290 / 291)
-    assert (cell.delta, cell.delta_low) == (20, pytest.approx(17.5159, abs=1e-4))
+    assert (cell.own.n, cell.unscored, len(cell.own.values)) == (90, 1, 3)
+    assert cell.own.values == {0: 49, 1: 50, 2: 51}
+    assert cell.own.coverage == pytest.approx(290 / 291)
+    assert (cell.change.delta, cell.change.low) == (20, pytest.approx(17.5159, abs=1e-4))
 
 
 def test_an_interval_of_percentages_stays_within_0_and_100() -> None:
@@ -94,9 +96,9 @@ def test_an_interval_of_points_stays_on_the_scale_of_its_unit() -> None:
     points = replace(results, run=replace(results.run, columns=(replace(METRIC, unit="1-10"),)))
     summary = summarise(points, TABLE1)  # 6.5 -+ 12.7 * 2.5
     assert (summary.cells["kd", METRIC.id].low, summary.cells["kd", METRIC.id].high) == (1, 10)
-    assert "They end where a scale does." in " ".join(build(summary, points.run).legend)
+    assert "clipped to the scale" in table_of(points).lines[0]
     inside = by_hand({"kd": [one(50, [50] * 400)]})
-    assert "where a scale does" not in " ".join(build(summarise(inside, TABLE1), inside.run).legend)
+    assert "clipped" not in table_of(inside).lines[0]
 
 
 def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
@@ -112,21 +114,21 @@ def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
     }
     summary = summarise(by_hand(rows), TABLE1)
     kd, dpo = summary.cells["kd", "gsm8k.acc"].focus, summary.cells["dpo", "gsm8k.acc"].focus
-    assert kd is not None and dpo is not None
     assert (kd.delta, kd.low, kd.high) == (5, 5, 5)
     assert (kd.p_holm, dpo.p_holm) == pytest.approx((0.01, 0.04))
     assert dpo.low == pytest.approx(1.0) and dpo.delta == 1
-    assert summary.cells["pad-ppd", "gsm8k.acc"].focus is summary.cells["student", "gsm8k.acc"].focus is None
+    assert {summary.cells[row, "gsm8k.acc"].focus for row in ("pad-ppd", "student")} == {NOT_COMPARED}
     assert (summary.columns[0].focus_comparisons, summary.columns[0].comparisons) == (2, 3)
-    view = build(summary, by_hand(rows).run)
-    signs = {row.title: row.cells[0].signs for row in view.rows}
-    assert signs == {"STUDENT": "", "KD": "*†", "DPO": "*†", "PAD-PPD": "*"}
+    table = table_of(by_hand(rows))
+    assert {row.cells[0].text: row.cells[1].signs(notes=True) for row in table.rows} == {
+        "STUDENT": "", "KD": "*†", "DPO": "*†", "PAD-PPD": "*",
+    }  # fmt: skip
+    assert [row.cells[1].signs(notes=False) for row in table.rows] == ["", "*", "*", "*"]  # one sign in the short form
 
 
 def test_a_focus_row_that_is_worse_says_so() -> None:
     rows: dict[str, list[Score | None]] = {"kd": [one(45, [45] * 399)], "pad-ppd": [one(40, [40] * 399)]}
-    view = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run)
-    assert [row.cells[0].against for row in view.rows] == ["‡", ""]
+    assert [row.cells[1].other_signs for row in table_of(by_hand(rows)).rows] == ["‡", ""]
 
 
 def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
@@ -136,7 +138,7 @@ def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
         "pad-ppd": [one(50, [50] * 999)],
     }
     focus = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].focus
-    assert focus is not None and (focus.delta, focus.low, focus.high) == (5, 1, 6)
+    assert (focus.delta, focus.low, focus.high) == (5, 1, 6)
 
 
 def test_rows_that_cannot_be_told_from_the_best_are_tied() -> None:
@@ -160,12 +162,12 @@ def test_variance_is_split_by_where_it_comes_from() -> None:
     """
     draws = [Draws(np.array([2.0, 2.0]), np.array([[0.0, 4.0], [0.0, 4.0]]))]
     noise = SeedNoise(5.0, 2.0, 1)
-    plain = split(noise, draws, [one(2, [0, 4])] * 2)
-    assert plain == Split(pytest.approx(1.5 / 9.5), pytest.approx(7 / 9.5), pytest.approx(1 / 9.5), None)
+    plain = variance_shares(noise, draws, [one(2, [0, 4])] * 2)
+    assert plain == VarianceShares(pytest.approx(1.5 / 9.5), pytest.approx(7 / 9.5), pytest.approx(1 / 9.5), None)
     judged = replace(one(2, [0, 4], n=20), detail={"judge_repeats": 2.0, "judge_variance": 40.0})
-    parts = split(noise, draws, [judged, judged])
-    assert parts == Split(*(pytest.approx(part / 9.5) for part in (1.5, 7, 0.5, 0.5)))
-    assert split(None, draws, []) is None
+    parts = variance_shares(noise, draws, [judged, judged])
+    assert parts == VarianceShares(*(pytest.approx(part / 9.5) for part in (1.5, 7, 0.5, 0.5)))
+    assert variance_shares(None, draws, []) is None
 
 
 def test_the_judges_noise_in_the_split_is_that_of_trained_rows() -> None:
@@ -175,10 +177,10 @@ def test_the_judges_noise_in_the_split_is_that_of_trained_rows() -> None:
         "student": [replace(one(30, [29, 31] * 200), detail=twice)] * 2,
         "kd": [one(40, [38, 42] * 200), one(44, [43, 45] * 200)],
     }
-    found = summarise(by_hand(rows), TABLE1).columns[0].split
+    found = summarise(by_hand(rows), TABLE1).columns[0].shares
     assert found is not None and found.judge is None
     rows["kd"] = [replace(each, detail=twice) for each in rows["kd"] if each]
-    found = summarise(by_hand(rows), TABLE1).columns[0].split
+    found = summarise(by_hand(rows), TABLE1).columns[0].shares
     assert found is not None and found.judge is not None
 
 
@@ -198,14 +200,15 @@ def test_one_seed_among_several_has_the_seeds_noise_in_its_interval() -> None:
     summary = summarise(results, TABLE1)
     cell = summary.cells["dpo", METRIC.id]
     assert (cell.low, cell.high) == pytest.approx((60 - 12.7062 * 8**0.5, 60 + 12.7062 * 8**0.5), abs=1e-3)
-    view = build(summary, results.run)
-    texts = dict(view.footnotes)
-    said = {row.title: [texts[mark] for mark in row.marks] for row in view.rows}
+    table = table_of(results)
+    texts = dict(table.footnotes)
+    notes = {row.cells[0].text: [texts[mark] for mark in row.cells[0].marks] for row in table.rows}
     only = "one seed: the interval is over questions only"
-    assert said == {"STUDENT": [only], "KD": [], "DPO": []}
+    assert notes == {"STUDENT": [only], "KD": [], "DPO": []}
     alone = by_hand({"student": rows["student"], "dpo": [*rows["dpo"]]})  # no row has several: then it is questions'
-    view = build(summarise(alone, TABLE1), alone.run)
-    assert [only in [dict(view.footnotes)[mark] for mark in row.marks] for row in view.rows] == [True, True]
+    table = table_of(alone)
+    texts = dict(table.footnotes)
+    assert [only in [texts[mark] for mark in row.cells[0].marks] for row in table.rows] == [True, True]
 
 
 def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
@@ -213,10 +216,9 @@ def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
     nothing = replace(one(None, [], n=0, unscored=100), detail={"lowest": 0.0, "highest": 100.0})
     rows: dict[str, list[Score | None]] = {"kd": [one(50, [50] * 99), nothing]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.4).cells["kd", METRIC.id]
-    assert (cell.value, cell.unscored, cell.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
-    view = build(summarise(by_hand(rows), TABLE1, min_coverage=0.4), by_hand(rows).run)
-    assert view.rows[0].cells[0].extra == ("coverage 50%", "could be 25.0-75.0")
-    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].refused
+    assert (cell.value, cell.unscored, cell.own.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
+    assert table_of(by_hand(rows), 0.4).rows[0].cells[1].below[-2:] == ("coverage 50%", "could be 25.0-75.0")
+    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].own.refused
 
 
 def test_what_missing_verdicts_could_make_of_a_value() -> None:
@@ -225,13 +227,11 @@ def test_what_missing_verdicts_could_make_of_a_value() -> None:
     rows: dict[str, list[Score | None]] = {"kd": [gap, one(50, [50] * 99)]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", METRIC.id]
     assert cell.bounds == (45, 55)
-    view = build(summarise(by_hand(rows), TABLE1, min_coverage=0.5), by_hand(rows).run)
-    assert view.rows[0].cells[0].extra == ("coverage 95%", "could be 45.0-55.0")
+    assert table_of(by_hand(rows), 0.5).rows[0].cells[1].below[1:] == ("coverage 95%", "could be 45.0-55.0")
     refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
-    assert refused.refused and refused.bounds is None
+    assert refused.own.refused and refused.bounds is None
     rows = {"kd": [replace(gap, n=99, unscored=1)]}  # enough to be shown unasked: then nothing is said beside it
-    view = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run)
-    assert view.rows[0].cells[0].extra == ()
+    assert table_of(by_hand(rows)).rows[0].cells[1].below == ("[45.0, 55.0]",)
 
 
 def test_few_optimiser_steps_are_said_below_the_table() -> None:
@@ -242,18 +242,16 @@ def test_few_optimiser_steps_are_said_below_the_table() -> None:
     trained = {place: Training({"train": 1.0}, 1, curve) for place, curve in curves.items()}
     summary = summarise(Results(results.run, results.scores, trained=trained), TARGETS["table1"])
     assert summary.steps == {"dpo": 2, "kd": 5}
-    (line,) = [line for line in build(summary, results.run).legend if "optimiser step" in line]
-    assert line == "2 optimiser steps (DPO): so few that the options of the loss hardly matter."
-    assert not any(
-        "optimiser step" in line for line in build(summarise(results, TARGETS["table1"]), results.run).legend
-    )
+    (line,) = [line for line in score_table(summary, results).lines if "optimiser step" in line]
+    assert line == "Only 2 optimiser steps (DPO): too few for the options of a loss to matter."
+    assert not any("optimiser step" in line for line in table_of(results).lines)
 
 
 def test_one_is_one_and_a_seed_is_said_to_be_one() -> None:
     results = world.make(("student", "dpo"), (0,), replicates=200)
-    text = " ".join(build(summarise(results, TARGETS["table1"]), results.run).legend)
-    assert "after Holm's correction for the 1 comparison of each column)" in text
-    assert "Detectable, for this seed only: the smallest" in text
+    text = " ".join(table_of(results).below(notes=True))
+    assert "after Holm over 1 row)" in text and "questions, seed 0 only]" in text
+    assert "Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm; of this seed's students" in text
 
 
 def test_holm_runs_over_the_methods_of_a_column() -> None:
@@ -270,12 +268,12 @@ def test_holm_runs_over_the_methods_of_a_column() -> None:
         "dpo": [one(45, [45] * 399)],
     }
     cells = summarise(by_hand(rows), TABLE1).cells
-    assert cells["dpo", "gsm8k.acc"].p_holm == pytest.approx(0.01)
-    assert cells["kd", "gsm8k.acc"].p_holm == pytest.approx(0.04)
+    assert cells["dpo", "gsm8k.acc"].change.p_holm == pytest.approx(0.01)
+    assert cells["kd", "gsm8k.acc"].change.p_holm == pytest.approx(0.04)
     summary = summarise(by_hand({**rows, "pro": [one(40, base)]}), TABLE1)
-    adjusted = [summary.cells[row, "gsm8k.acc"].p_holm for row in ("dpo", "kd", "pro")]
+    adjusted = [summary.cells[row, "gsm8k.acc"].change.p_holm for row in ("dpo", "kd", "pro")]
     assert adjusted == pytest.approx([0.015, 0.08, 1.0])
-    assert summary.cells["teacher", "gsm8k.acc"].p is None
+    assert summary.cells["teacher", "gsm8k.acc"].change.p is None
     assert summary.columns[0].comparisons == 3
     assert summary.columns[0].best == ("dpo",)
 
@@ -288,9 +286,9 @@ def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
     }
     summary = summarise(by_hand(rows), TABLE1)
     refused = summary.cells["kd", "gsm8k.acc"]
-    assert refused.refused
-    assert refused.value is refused.delta is refused.p is None
-    assert refused.coverage == pytest.approx(0.91)
+    assert refused.own.refused
+    assert refused.value is refused.change.delta is refused.change.p is None
+    assert refused.own.coverage == pytest.approx(0.91)
     assert summary.columns[0].comparisons == 1
     assert summary.cells["dpo", "gsm8k.acc"].value == 45  # exactly 98%
     assert summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", "gsm8k.acc"].value == 46
@@ -301,9 +299,9 @@ def test_half_judged_questions_are_refused_like_missing_ones() -> None:
     half = replace(one(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50})
     results = by_hand({"kd": [half], "dpo": [half, one(46, [46.0] * 99)]})
     cells = summarise(results, TABLE1).cells
-    assert cells["kd", METRIC.id].refused and cells["kd", METRIC.id].coverage == pytest.approx(0.5)
-    assert cells["dpo", METRIC.id].refused and cells["dpo", METRIC.id].coverage == pytest.approx(0.75)
-    assert (cells["kd", METRIC.id].verdicts, cells["kd", METRIC.id].missing) == (200, 100)
+    assert cells["kd", METRIC.id].own.refused and cells["kd", METRIC.id].own.coverage == pytest.approx(0.5)
+    assert cells["dpo", METRIC.id].own.refused and cells["dpo", METRIC.id].own.coverage == pytest.approx(0.75)
+    assert [cells["kd", METRIC.id].total(name) for name in ("verdicts", "verdicts_missing")] == [200, 100]
     assert results.frame().loc[lambda table: table.row == "kd", "coverage"].tolist()[0] == pytest.approx(0.5)
 
 
@@ -314,7 +312,7 @@ def test_a_refused_student_withholds_every_change() -> None:
     }
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]
     assert cell.value == 46
-    assert cell.delta is cell.p is None
+    assert cell.change.delta is cell.change.p is None
 
 
 def test_none_is_none_with_its_reasons() -> None:
@@ -324,14 +322,14 @@ def test_none_is_none_with_its_reasons() -> None:
     }
     cells = summarise(by_hand(rows), TABLE1).cells
     assert cells["kd", "gsm8k.acc"].value is None
-    assert cells["kd", "gsm8k.acc"].notes == ("why", "needs 100 questions")
+    assert cells["kd", "gsm8k.acc"].own.notes == ("why", "needs 100 questions")
     assert cells["student", "gsm8k.acc"].value == 40
-    assert "1 of 2 seeds" in cells["student", "gsm8k.acc"].notes
+    assert "1 of 2 seeds" in cells["student", "gsm8k.acc"].own.notes
 
 
 def test_scores_without_replicates_have_a_change_but_no_test() -> None:
     cell = summarise(by_hand({"student": [one(40, [])], "kd": [one(46, [])]}), TABLE1).cells["kd", "gsm8k.acc"]
-    assert (cell.delta, cell.p, cell.significant) == (6, None, False)
+    assert (cell.change.delta, cell.change.p, cell.change.significant) == (6, None, False)
 
 
 def test_what_cannot_be_paired_is_an_error() -> None:
@@ -349,16 +347,16 @@ def test_few_questions_and_few_replicates_are_said() -> None:
     summary = summarise(by_hand(rows), TABLE1)
     assert "only 3 questions" in summary.columns[0].warnings[0]
     cell = summary.cells["kd", "gsm8k.acc"]  # p would be 0.002
-    assert (cell.delta, cell.p, cell.significant) == (6, None, False)
+    assert (cell.change.delta, cell.change.p, cell.change.significant) == (6, None, False)
 
 
 def test_thirty_questions_are_tested_and_of_two_rows_the_fewer_count() -> None:
     base = [40.0] * 999
     rows: dict[str, list[Score | None]] = {"student": [one(40, base, n=30)], "kd": [one(46, [46.0] * 999, n=30)]}
-    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].p == pytest.approx(2 / 1000)
+    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].change.p == pytest.approx(2 / 1000)
     rows = {"student": [one(40, base, n=3)], "kd": [one(46, [46.0] * 999)], "dpo": [one(47, [47.0] * 999)]}
     summary = summarise(by_hand(rows), TABLE1)
-    assert summary.cells["kd", METRIC.id].p is None
+    assert summary.cells["kd", METRIC.id].change.p is None
     assert (summary.columns[0].comparisons, summary.columns[0].detectable) == (0, None)
     rows = {
         "student": [one(40, base)],
@@ -366,7 +364,7 @@ def test_thirty_questions_are_tested_and_of_two_rows_the_fewer_count() -> None:
         "dpo": [one(47, [45.0, 49.0] * 499 + [47])],
     }
     summary = summarise(by_hand(rows), TABLE1)
-    assert summary.cells["kd", METRIC.id].p is None and summary.cells["dpo", METRIC.id].p is not None
+    assert summary.cells["kd", METRIC.id].change.p is None and summary.cells["dpo", METRIC.id].change.p is not None
     assert summary.columns[0].detectable == pytest.approx(2.801584 * 2, rel=1e-3)  # of the row that is tested
 
 
@@ -377,7 +375,7 @@ def test_a_difference_is_as_sure_as_the_fewer_questions_are() -> None:
     """
     rows: dict[str, list[Score | None]] = {"student": [one(0, [0] * 999)], "kd": [one(500, range(1, 1000), n=40)]}
     cell = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
-    assert cell.delta_low == pytest.approx(20.26, abs=0.01)
+    assert cell.change.low == pytest.approx(20.26, abs=0.01)
 
 
 def test_detectable_is_that_of_the_row_that_varies_most() -> None:
@@ -407,14 +405,22 @@ def test_the_legend_stands_on_its_own_where_the_student_has_no_value() -> None:
         "dpo": [one(46, [46] * 399)],
         "pad-ppd": [one(50, [50] * 399)],
     }
-    lines = build(summarise(by_hand(rows), TABLE1), by_hand(rows).run).legend
-    assert lines[0] == "Cells: value [95% interval]. Bold: best trained row of its column."
-    assert "worse (paired bootstrap, p < 0.05 after Holm's correction for the 2 comparisons" in lines[1]
-    assert not any("same test" in line or line.startswith(("*", "Detectable")) for line in lines)
-    whole = by_hand({**rows, "student": [one(40, [40] * 399)]})
-    lines = build(summarise(whole, TABLE1), whole.run).legend
-    assert lines[0].startswith("Cells: value (change from STUDENT) [95% interval].")
-    assert sum("paired bootstrap" in line for line in lines) == sum("same test" in line for line in lines) == 1
+    table = table_of(by_hand(rows))
+    assert table.lines[0] == "Value [95% interval over questions, seed 0 only]; bold: best trained row."
+    assert "worse (Holm over the 2 comparisons" in table.detail_lines[0]
+    assert not any(line.startswith("Detectable") for line in table.detail_lines)
+    lines = table_of(by_hand({**rows, "student": [one(40, [40] * 399)]})).lines
+    assert lines[0].startswith("Value (change from STUDENT) [95% interval")
+    assert "*: significantly different from STUDENT (paired bootstrap, p < 0.05 after Holm over 3 rows)" in lines[0]
+
+
+def test_an_effect_beyond_the_scale_is_not_called_detectable() -> None:
+    """Two seeds far apart: with one degree of freedom t_0.975 = 12.7, and 100 points are all there is."""
+    rows: dict[str, list[Score | None]] = {
+        "student": [one(30, [29, 31] * 200)],
+        "kd": [one(10, [9, 11] * 200), one(90, [89, 91] * 200)],
+    }
+    assert summarise(by_hand(rows), TABLE1).columns[0].detectable is None
 
 
 def test_rows_come_in_the_targets_order_and_others_after() -> None:

@@ -12,10 +12,10 @@ from harness.contracts.target import Target
 from harness.recipe.for_target import Unfit
 from harness.recipe.recipe import load_recipe
 from harness.recipe.rows import MODELS
-from reports.tables.hyperparameters import settings, settings_csv
+from reports.formats.data import to_csv
+from reports.tables.hyperparameters import SETTINGS, compare_settings, hyperparameter_table
 from reports.targets import EVAL, TARGETS
-from reports.targets.table4 import SETTINGS
-from reports.write import view_of, write_report
+from reports.write import BUILDERS, make_table, write_table
 from results.published import TABLES, published_table
 from results.run.record import Family, Run
 from results.run.results import Results
@@ -34,7 +34,8 @@ def test_the_papers_tables_and_figures_are_there() -> None:
 @pytest.mark.parametrize("target", PAPERS, ids=lambda target: target.name)
 def test_a_target_names_what_there_is(target: Target) -> None:
     metrics = {metric.id for each in REGISTRY.benchmarks.values() for metric in each.metrics}
-    costs = {"cost.time", "cost.memory"} if target.measured else set()
+    costs = {"cost.time", "cost.memory"} if target.layout == "costs" else set()
+    assert target.layout in {*BUILDERS, "judges"}
     assert set(target.columns) <= metrics | costs
     made = {*MODELS, *REGISTRY.methods, *target.variants}
     assert set(target.rows) <= made and len(set(target.rows)) == len(target.rows)
@@ -79,23 +80,25 @@ def pocket(*overrides: str, family: str = "pocket") -> Run:
 def test_settings_are_those_that_the_run_trains_with() -> None:
     """The row's own values come before the recipe's; a setting of ours that the paper has is marked as the same."""
     run = pocket("train.learning_rate=1e-3", "methods.pad-ppd={beta: 2.0, train: {learning_rate: 8e-7}}")
-    found = {each.name: each for each in settings(run)}
+    found = {each.name: each for each in compare_settings(run)}
     assert set(found) == set(SETTINGS)
     assert (found["beta"].used, found["beta"].same) == (2.0, False)
     assert (found["learning_rate"].used, found["learning_rate"].same) == (8e-7, True)
-    assert [family for family, _ in found["learning_rate"].published] == ["gemma2", "llama3"]
-    gemma = {each.name: each for each in settings(replace(run, family=Family("llama3", "t", "s")))}
-    assert [number.value for _, number in gemma["learning_rate"].published] == [1e-6]
+    assert list(found["learning_rate"].published) == ["gemma2", "llama3"]
+    gemma = {each.name: each for each in compare_settings(replace(run, family=Family("llama3", "t", "s")))}
+    assert [number.value for number in gemma["learning_rate"].published.values()] == [1e-6]
     assert gemma["learning_rate"].same is False
     without = replace(run, recipe={**run.recipe, "methods": {}})
-    assert {each.used for each in settings(without)} == {None}
+    assert {each.used for each in compare_settings(without)} == {None}
 
 
 def test_a_rows_own_sampling_is_what_it_trains_with() -> None:
     """n and temperature of the row, not of the recipe: pocket's sampling, and pad-ppd's over it."""
-    found = {each.name: each.used for each in settings(pocket("methods.pad-ppd.sampling={n: 2, temperature: 0.5}"))}
+    found = {
+        each.name: each.used for each in compare_settings(pocket("methods.pad-ppd.sampling={n: 2, temperature: 0.5}"))
+    }
     assert (found["n"], found["sampling_temperature"]) == (2, 0.5)
-    common = {each.name: each.used for each in settings(pocket("sampling.n=3", "sampling.temperature=0.6"))}
+    common = {each.name: each.used for each in compare_settings(pocket("sampling.n=3", "sampling.temperature=0.6"))}
     assert (common["n"], common["sampling_temperature"]) == (3, 0.6)
 
 
@@ -113,11 +116,13 @@ def test_tables_of_another_family_are_not_made_of_any_recipe(name: str, recipe: 
 
 def test_table4_is_written_without_scores(tmp_path: Path) -> None:
     results = Results(pocket(), {})
-    files = {path.name for path in write_report(results, "table4", tmp_path)}
+    table = make_table(results, "table4")
+    files = {path.name for path in write_table(table, tmp_path)}
     assert files == {"table4.md", "table4.tex", "table4.csv", "table4.json"}
-    view = view_of(results, "table4")
-    rows = {row.title: [cell.value for cell in row.cells] for row in view.rows}
+    rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.rows}
     assert rows["alpha"] == ["0.8", "0.8", "yes", "no search stated"]
     assert rows["learning rate"][1] == "8e-07 (gemma2), 1e-06 (llama3)"
-    assert len(settings_csv(TARGETS["table4"], results.run).splitlines()) == 1 + 9  # nine published values
+    assert (
+        len(to_csv(hyperparameter_table(TARGETS["table4"], results.run)).splitlines()) == 1 + 9
+    )  # nine published values
     assert "Setting (pocket)" in (tmp_path / "table4.md").read_text(encoding="utf-8")

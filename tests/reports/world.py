@@ -9,6 +9,10 @@ import numpy as np
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import percentile_interval, resamples, seed_of
 from harness.types import Score
+from reports.tables.score_table import score_table
+from reports.tables.summary import MIN_COVERAGE, summarise
+from reports.tables.table import Table
+from reports.targets import TARGETS
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
 
@@ -86,13 +90,14 @@ def with_missing(results: Results, row: str, reason: str) -> Results:
     )
     scores = {place: one for place, one in results.scores.items() if place[0] != row}
     missing = {(c.row, c.metric, c.seed): reason for c in cells if c.row == row}
-    return Results(replace(results.run, cells=cells), scores, {**results.missing, **missing})
+    sources = {place: source for place, source in results.sources.items() if place[0] != row}
+    return Results(replace(results.run, cells=cells), scores, {**results.missing, **missing}, sources=sources)
 
 
 def with_score(results: Results, place: tuple[str, str, int], **changes: object) -> Results:
     """The same results with fields of one score changed."""
     changed = replace(results.scores[place], **changes)  # type: ignore[arg-type]
-    return Results(results.run, {**results.scores, place: changed}, results.missing)
+    return replace(results, scores={**results.scores, place: changed})
 
 
 def paper(rows: tuple[str, ...] = tuple(TRUTH), seeds: tuple[int, ...] = (0, 1, 2)) -> Results:
@@ -105,3 +110,8 @@ def paper(rows: tuple[str, ...] = tuple(TRUTH), seeds: tuple[int, ...] = (0, 1, 
     judges |= {"mt_bench": "gpt-4-1106-preview", "gsm8k": "by rule"}
     recipe = {"prompts": {"source": "ultrafeedback", "n": 60_000}}
     return Results(replace(results.run, recipe=recipe, cards=cards, judges=judges), results.scores)
+
+
+def table_of(results: Results, min_coverage: float = MIN_COVERAGE, target: str = "table1") -> Table:
+    """A table of scores without its figures."""
+    return score_table(summarise(results, TARGETS[target], min_coverage), results)

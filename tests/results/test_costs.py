@@ -16,12 +16,20 @@ from harness.types import Score
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.run.costs import GIB, with_costs
+from results.run.lineage import Lineage, sources_of, trainings
 from results.run.record import Cell, Family, RowSpec, Run, shared, write_run
 from results.run.results import Results
-from results.run.training import trainings
 from results.store.store import ArtifactStore
 
-SECONDS = {"prompts": 100.0, "sample": 1.0, "reward": 20.0, "train": 300.0, "answer": 5000.0, "score": 7000.0}
+SECONDS = {
+    "prompts": 100.0,
+    "sample": 1.0,
+    "reward": 20.0,
+    "train": 300.0,
+    "answer": 5000.0,
+    "judge": 6000.0,
+    "score": 7000.0,
+}
 
 
 def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
@@ -44,14 +52,17 @@ def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     second = put(store, "reward", "r2", put(store, "sample", "s2", prompts, model=first))
     last = put(store, "train", "t2", prompts, second, student=first)
     two, plain = put(store, "answer", "a2", model=last), put(store, "answer", "a0")
-    inputs = {"answers:two/0": two, "answers:student/0": plain}
+    judged = {f"judgments:{name}/0": put(store, "judge", name) for name in ("two", "student")}
+    inputs = {"answers:two/0": two, "answers:student/0": plain, **judged}
     score = put(store, "score", "sc", **inputs)
     metric = Metric("alpaca_eval.lc", "LC", "AlpacaEval 2")
     cells = tuple(Cell(row, metric.id, 0, score.key, f"{row}/0") for row in ("two", "student"))
     rows = (RowSpec("student", "Student", True), RowSpec("two", "Two rounds"))
     run = Run("r", {}, "2026-01-01", True, Family("f", "t", "s"), rows, (metric,), (0,), cells)
     scores = {(row, metric.id, 0): Score(metric.id, 50.0, 40.0, 60.0, 100, 0) for row in ("two", "student")}
-    return store, Results(run, scores, trained=trainings(run, store))
+    lineage = Lineage(store)
+    sources = sources_of(run, lineage)
+    return store, Results(run, scores, trained=trainings(sources, lineage), sources=sources)
 
 
 def test_every_round_counts_and_what_follows_does_not(made: tuple[ArtifactStore, Results]) -> None:
@@ -72,10 +83,12 @@ def test_costs_become_columns_that_are_neither_tested_nor_best(made: tuple[Artif
     summary = summarise(found, TARGETS["table2"])
     cell = summary.cells["two", "cost.time"]
     assert cell.value == pytest.approx(642.0)
-    assert (cell.low, cell.p, cell.refused) == (None, None, False)
+    assert (cell.low, cell.change.p, cell.own.refused) == (None, None, False)
     assert summary.cells["two", "cost.memory"].value == 3.0
     assert all(column.best == () and column.warnings == () for column in summary.columns if column.metric.measured)
-    assert summary.cells["student", "cost.time"].notes == ("not trained, or a stage of it is no longer in the store",)
+    assert summary.cells["student", "cost.time"].own.notes == (
+        "not trained, or a stage of it is no longer in the store",
+    )
     assert "sample, reward, train" in found.run.notes[-1]
 
 
@@ -98,7 +111,7 @@ def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results])
     store, results = made
     gone = next(each for each in store.list("reward"))
     (gone.path / "meta.json").unlink()
-    found = replace(results, trained=trainings(results.run, store))
+    found = replace(results, trained=trainings(results.sources, Lineage(store)))
     assert not found.trained["two", 0].complete
     assert ("two", "cost.time", 0) in with_costs(found).missing
 

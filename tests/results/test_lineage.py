@@ -11,8 +11,8 @@ import pytest
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Stage
+from results.run.lineage import Lineage, Training, sources_of, trainings
 from results.run.record import Cell, Family, RowSpec, Run
-from results.run.training import trainings
 from results.store.store import ArtifactStore
 
 PROMPTS = Stage("prompts", {})
@@ -22,8 +22,15 @@ FIRST = Stage("train", {"round": 1}, {"samples": SAMPLE.ref, "reference": REFERE
 SECOND = Stage("train", {"round": 2}, {"samples": SAMPLE.ref, "student": FIRST.ref})
 ANSWERS = Stage("answer", {}, {"model": SECOND.ref})
 PLAIN = Stage("answer", {"model": "student"})
-SCORE = Stage("score", {}, {"answers:dpo/0": ANSWERS.ref, "answers:student/0": PLAIN.ref})
-STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, SCORE)
+JUDGED = Stage("judge", {}, {"answers": ANSWERS.ref})
+INPUTS = {
+    "answers:dpo/0": ANSWERS,
+    "answers:student/0": PLAIN,
+    "judgments:dpo/0": JUDGED,
+    "judgments:student/0": JUDGED,
+}
+SCORE = Stage("score", {"benchmark": "m"}, {role: stage.ref for role, stage in INPUTS.items()})
+STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, JUDGED, SCORE)
 RUN = Run(
     "r", {}, "", True, Family("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
     (Metric("m.x", "X", "M"),), (0,),
@@ -37,6 +44,11 @@ def fill(folder: Path, stage: Stage) -> Mapping[str, object]:
         lines = [json.dumps({"step": step, "loss": 1.0 / step}) for step in (1, 2)]
         (folder / "model" / "training.jsonl").write_text("\n".join(lines) + "\n")
     return {}
+
+
+def trained(run: Run, store: ArtifactStore) -> dict[tuple[str, int], Training]:
+    lineage = Lineage(store)
+    return trainings(sources_of(run, lineage), lineage)
 
 
 @pytest.fixture
@@ -54,7 +66,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
     """Sample 10 s, reference log-probabilities 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second
     round go on after the first's."""
-    found = trainings(RUN, store)
+    found = trained(RUN, store)
     assert list(found) == [("dpo", 0)]  # nobody trained the student
     dpo = found["dpo", 0]
     assert dpo.seconds == {"sample": 10.0, "reference": 10.0, "train": 35.0}
@@ -65,6 +77,18 @@ def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
 
 def test_what_was_cleared_away_is_left_out(store: ArtifactStore) -> None:
     (store.path("train", SECOND.key) / "meta.json").unlink()
-    assert trainings(RUN, store) == {}
+    assert trained(RUN, store) == {}
     gone = replace(RUN, cells=(Cell("dpo", "m.x", 0, unavailable="failed"),))
-    assert trainings(gone, store) == {}
+    assert trained(gone, store) == {}
+
+
+def test_a_number_is_two_hops_from_the_judges_reply(store: ArtifactStore) -> None:
+    """Score to judgments artifact; that artifact holds the replies. What it was made from lies behind it."""
+    lineage = Lineage(store)
+    source = lineage.source(SCORE.key, "dpo/0")
+    assert source is not None
+    assert (source.benchmark, source.answers, source.judgments) == ("m", ANSWERS.ref, JUDGED.ref)
+    assert source.student == SECOND.ref
+    walked = [ref for ref, _ in lineage.behind(source.judgments)]
+    assert walked == [stage.ref for stage in (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, JUDGED)]
+    assert lineage.source(SCORE.key, "somebody/0") is None

@@ -133,3 +133,19 @@ def test_none_is_a_score_without_a_value(tmp_path: Path) -> None:
         '{"m": [{"metric": "a.b", "value": null, "low": null, "high": null, "n": 0, "unscored": 3}]}'
     )
     assert read_scores(tmp_path / "scores.json")["m"][0].value is None
+
+
+def test_a_run_is_found_by_its_own_folder(tmp_path: Path) -> None:
+    """``runs/pocket`` means its main table, or the only target that there is; the store lies beside it."""
+    put_scores(ArtifactStore(tmp_path / "store"), {"student 0": [SCORE]})
+    write_run(tmp_path / "pocket" / "table2" / "run.json", replace(RUN, name="second"))
+    assert load_results(tmp_path / "pocket").run.name == "second"
+    write_run(tmp_path / "pocket" / "table6" / "run.json", RUN)
+    with pytest.raises(UserError, match=r"several targets, name one of them: table2, table6"):
+        load_results(tmp_path / "pocket")
+    write_run(tmp_path / "pocket" / "table1" / "run.json", replace(RUN, name="main"))
+    assert load_results(tmp_path / "pocket").run.name == "main"
+    assert load_results(tmp_path / "pocket" / "table1").run.name == "main"
+    assert load_results(tmp_path / "pocket", target="table2").run.name == "second"
+    with pytest.raises(UserError, match="The runs beside it: pocket"):
+        load_results(tmp_path / "poket")

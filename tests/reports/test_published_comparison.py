@@ -14,16 +14,15 @@ from distilbench.plugins import load_registry
 from harness.contracts.benchmark import Metric
 from harness.recipe.recipe import load_recipe
 from harness.types import Score
-from reports.formats.data import to_json
-from reports.formats.markdown_csv import tidy_csv
-from reports.tables.paper_settings import SAMPLED, other_settings
+from reports.formats.data import to_csv, to_json
+from reports.tables.hyperparameters import SAMPLED, other_settings
 from reports.tables.published import (
     AGREES,
     DIFFERS,
     INCONCLUSIVE,
     MODELS,
     NOT_COMPARABLE,
-    Beside,
+    PublishedComparison,
     compared,
     judge_of,
     paper_row,
@@ -33,12 +32,12 @@ from reports.tables.published import (
     verdict,
 )
 from reports.tables.summary import summarise
-from reports.tables.view import build
 from reports.targets import TARGETS
 from results.published import TABLES, published_table
 from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
 from tests.reports import world
+from tests.reports.world import table_of
 
 LC = world.METRICS[0]
 
@@ -67,7 +66,7 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
 
     With [49.5, 51.5]: [-0.12, 1.88] lies within 2: agrees. Ours 60 [58, 62]: +10.38 [8.38, 12.38]: differs.
     """
-    paper = Beside(49.62, "p", "s")
+    paper = PublishedComparison(49.62, "p", "s")
     first = compared(paper, 50.5, (49.0, 52.0), LC)
     assert (first.difference, first.low, first.high) == pytest.approx((0.88, -0.62, 2.38))
     assert first.verdict == INCONCLUSIVE
@@ -75,13 +74,15 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
     assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
     assert compared(paper, 60.0, (None, None), LC).verdict == INCONCLUSIVE
     points = Metric("mt_bench.score", "Score", "MT-Bench", margin=0.2)
-    assert compared(Beside(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE  # +0.08 [-0.12, 0.28]
+    assert (
+        compared(PublishedComparison(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE
+    )  # +0.08 [-0.12, 0.28]
 
 
 def test_what_cannot_be_compared_has_no_difference() -> None:
-    other = compared(Beside(49.62, "p", "s", why=("another judge",)), 50.0, (49.0, 51.0), LC)
+    other = compared(PublishedComparison(49.62, "p", "s", why=("another judge",)), 50.0, (49.0, 51.0), LC)
     assert (other.difference, other.verdict) == (None, NOT_COMPARABLE)
-    assert compared(Beside(49.62, "p", "s"), None, (None, None), LC).difference is None
+    assert compared(PublishedComparison(49.62, "p", "s"), None, (None, None), LC).difference is None
 
 
 def why(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
@@ -102,7 +103,7 @@ def test_each_reason_is_found() -> None:
     assert why(fewer) == "trained on 512 prompts, the paper on about 60,000"
     assert why(fewer, row="teacher") == ""  # nobody trained it
     other = replace(run, recipe={"prompts": {"source": "gsm8k-train"}, "reward": {"shuffle": True}})
-    assert why(other) == "other training prompts (gsm8k-train); a control: rewards dealt out at random"
+    assert why(other) == "other training prompts (gsm8k-train); a control: rewards shuffled among the responses"
     cards = tuple(
         replace(card, deviations=("Not official: head-to-head against the answers of dpo.",)) for card in run.cards
     )
@@ -135,7 +136,7 @@ def test_another_protocol_is_not_comparable(benchmark: str, metric: str, options
 
 def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
     """One question has no width: 50 [50, 50] against 49.62 would agree, and 90 [90, 90] would differ."""
-    paper = Beside(49.62, "p", "s")
+    paper = PublishedComparison(49.62, "p", "s")
     for value in (50.0, 90.0):
         found = compared(paper, value, (value, value), LC, 1)
         assert (found.verdict, found.doubts) == (INCONCLUSIVE, ("only 1 question: too few for a verdict",))
@@ -148,32 +149,29 @@ def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
         results = world.with_score(results, place, value=59.3, replicates=(59.3,) * 400, n=3)
     summary = summarise(results, TARGETS["table1"])
     cell = summary.cells["pad-ppd", "gsm8k.acc"]
-    assert cell.beside is not None and cell.beside.verdict == INCONCLUSIVE
-    assert (
-        "against the paper: only 3 questions: too few for a verdict"
-        in dict(build(summary, results.run).footnotes).values()
-    )
+    assert cell.published is not None and cell.published.verdict == INCONCLUSIVE
+    assert "against the paper: only 3 questions: too few for a verdict" in dict(table_of(results).footnotes).values()
 
 
 def test_a_row_trained_otherwise_never_agrees() -> None:
     """50 [49.5, 50.5] lies within 2 of 49.62, and 60 [58, 62] differs from it, however it was trained."""
-    paper = Beside(49.62, "p", "s", doubts=("trained with other settings: alpha 0 (the paper: 0.8)",))
+    paper = PublishedComparison(49.62, "p", "s", doubts=("trained with other settings: alpha 0 (the paper: 0.8)",))
     assert compared(paper, 50.0, (49.5, 50.5), LC).verdict == INCONCLUSIVE
     assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
     results = world.paper()
     recipe = {**results.run.recipe, "methods": {"pad-ppd": {"alpha": 0.0}, "kd": {}}, "train": {"epochs": 5}}
     results = replace(results, run=replace(results.run, recipe=recipe))
-    summary = summarise(results, TARGETS["table1"])
-    said = dict(build(summary, results.run).footnotes).values()
+    table = table_of(results)
+    footnotes = dict(table.footnotes).values()
     other = "trained with other settings: epochs 5 (the paper: 1), alpha 0 (the paper: 0.8)"
-    assert f"against the paper: {other}" in said
-    assert "against the paper: trained with other settings: epochs 5 (the paper: 1)" in said
-    whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+    assert f"against the paper: {other}" in footnotes
+    assert "against the paper: trained with other settings: epochs 5 (the paper: 1)" in footnotes
+    whole = json.loads(to_json(table))
     cells = {row["id"]: row["cells"]["gsm8k.acc"] for row in whole["rows"]}
     assert cells["pad-ppd"]["doubts"] == [other]
     assert (cells["teacher"]["doubts"], cells["dpo"]["doubts"]) == ([], [])  # not trained; not in this recipe
     (line,) = (
-        line for line in csv.DictReader(io.StringIO(tidy_csv(summary, results.run)))
+        line for line in csv.DictReader(io.StringIO(to_csv(table)))
         if (line["row"], line["metric"]) == ("pad-ppd", "gsm8k.acc")
     )  # fmt: skip
     assert other in line["note"] and line["verdict"] != AGREES
@@ -247,14 +245,13 @@ def test_the_papers_gpu_hours_stand_beside_our_time_and_are_not_compared(unit: s
     cells = (Cell("pad-ppd-2x4", "cost.time", 0, score="measured"),)
     run = replace(base, rows=specs, columns=(time,), cells=cells, seeds=(0,))
     scores = {("pad-ppd-2x4", "cost.time", 0): Score("cost.time", 9.5, None, None, n=0, unscored=0)}
-    summary = summarise(Results(run, scores), TARGETS["table2"])
-    beside = summary.cells["pad-ppd-2x4", "cost.time"].beside
-    assert beside is not None and beside.value == pytest.approx(value)
-    assert (beside.difference, beside.verdict) == (None, NOT_COMPARABLE)
-    view = build(summary, run)
-    (cell,) = view.rows[0].cells
-    assert cell.extra == ("paper 27.98 h (A800)", "not comparable")
-    notes = " ".join(text for _, text in view.footnotes)
+    results = Results(run, scores)
+    paper = summarise(results, TARGETS["table2"]).cells["pad-ppd-2x4", "cost.time"].published
+    assert paper is not None and paper.value == pytest.approx(value)
+    assert (paper.difference, paper.verdict) == (None, NOT_COMPARABLE)
+    table = table_of(results, target="table2")
+    assert table.rows[0].cells[1].below == ("paper 27.98 h (A800)", "not comparable")
+    notes = " ".join(text for _, text in table.footnotes)
     assert "not comparable with the paper: another machine" in notes
     assert '"shortens the time by 12%"' in notes and "11.2% less" in notes
 

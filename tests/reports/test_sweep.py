@@ -10,7 +10,8 @@ import pytest
 
 from harness.contracts.target import Point, Target
 from reports.figures.palette import look
-from reports.figures.sweep import curve_chart, curves, sweeps
+from reports.figures.style import drawn, styled
+from reports.figures.sweep import curves, sweeps
 from reports.tables.summary import Summary, summarise
 from reports.targets import TARGETS
 from results.run.record import RowSpec
@@ -31,6 +32,11 @@ def results(**truth: float) -> Results:
         return world.make(rows=tuple(names), seeds=(0, 1))
     finally:
         del world.TRUTH["dpo-8"], world.TRUTH["pro-8"]
+
+
+def chart(whole: Summary, found: Results, kind: str) -> bytes:
+    with styled():
+        return drawn(sweeps(whole, found.run), kind)
 
 
 def summary(found: Results) -> Summary:
@@ -72,7 +78,7 @@ def test_a_line_without_its_own_row_is_named_by_its_points() -> None:
 
 def test_files_are_drawn_the_same_each_time_and_say_what_they_show() -> None:
     found = results()
-    first, second = (curve_chart(summary(found), found.run) for _ in range(2))
+    first, second = ({kind: chart(summary(found), found, kind) for kind in ("png", "pdf", "svg")} for _ in range(2))
     assert first == second
     assert first["png"].startswith(b"\x89PNG") and first["pdf"].startswith(b"%PDF")
     text = first["svg"].decode()
@@ -83,20 +89,20 @@ def test_a_method_looks_as_in_every_other_figure_whatever_else_is_drawn(monkeypa
     """By its name, not by its place: alone or after another, with the colour, marker and line of the palette."""
     from matplotlib.axes import Axes
 
-    drawn: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
     plot = Axes.plot
 
-    def kept(axis: Axes, *places: Any, **style: Any) -> Any:
-        drawn.append(style)
+    def recorded(axis: Axes, *places: Any, **style: Any) -> Any:
+        calls.append(style)
         return plot(axis, *places, **style)
 
-    monkeypatch.setattr(Axes, "plot", kept)
+    monkeypatch.setattr(Axes, "plot", recorded)
     found = results()
     for wanted in (("pro", "dpo"), ("dpo",), ("pro",)):
         points = {row: point for row, point in TARGET.points.items() if point.series in wanted}
-        drawn.clear()
+        calls.clear()
         sweeps(summarise(found, replace(TARGET, points=points)), found.run)
-        lines = [style for style in drawn if "label" in style]
+        lines = [style for style in calls if "label" in style]
         assert [style["label"] for style in lines] == [series.upper() for series in wanted]
         for series, style in zip(wanted, lines, strict=True):
             assert (style["color"], style["marker"], style["linestyle"]) == look(series)
@@ -109,7 +115,7 @@ def test_lines_differ_without_colour() -> None:
     import matplotlib.image
 
     found = results()
-    picture = matplotlib.image.imread(io.BytesIO(curve_chart(summary(found), found.run, ["png"])["png"]))
+    picture = matplotlib.image.imread(io.BytesIO(chart(summary(found), found, "png")))
     grey = picture[..., :3].mean(axis=2)
     assert (grey < 0.7).sum() > 500 and len(set((grey.ravel() * 20).astype(int))) > 5
 
@@ -119,7 +125,7 @@ def test_a_figure_without_any_value_says_so() -> None:
     for row in TARGET.points:
         found = world.with_missing(found, row, "not run yet")
     assert not curves(summary(found), found.run, summary(found).columns[0])
-    assert len(curve_chart(summary(found), found.run, ["png"])["png"]) > 1000
+    assert len(chart(summary(found), found, "png")) > 1000
 
 
 @pytest.mark.parametrize("columns", [("alpaca_eval.lc", "alpaca_eval.wr")])
@@ -128,6 +134,6 @@ def test_a_panel_for_each_metric(columns: tuple[str, ...]) -> None:
 
     found = results()
     wide = summarise(found, replace(TARGET, columns=columns))
-    one = matplotlib.image.imread(io.BytesIO(curve_chart(summary(found), found.run, ["png"])["png"]))
-    two = matplotlib.image.imread(io.BytesIO(curve_chart(wide, found.run, ["png"])["png"]))
+    one = matplotlib.image.imread(io.BytesIO(chart(summary(found), found, "png")))
+    two = matplotlib.image.imread(io.BytesIO(chart(wide, found, "png")))
     assert two.shape[1] > 1.5 * one.shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,41 +16,49 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.contracts.target import Target
 from harness.errors import UserError
-from reports.figures import bar_chart
+from reports.figures.bars import bars
 from reports.figures.palette import COLOURS, colour
-from reports.formats.data import to_json
+from reports.figures.style import drawn, styled
+from reports.formats.data import to_csv, to_json
 from reports.formats.latex import escape_latex, latex
-from reports.formats.markdown_csv import escape_markdown, inert, markdown, raised, tidy_csv
-from reports.tables import view as layout
-from reports.tables.hyperparameters import settings_csv
-from reports.tables.legend import clean, percent
+from reports.formats.markdown import escape_markdown, markdown, raised
+from reports.formats.terminal import TerminalTable
+from reports.tables.hyperparameters import hyperparameter_table
+from reports.tables.score_table import letter
 from reports.tables.summary import summarise
-from reports.tables.view import build
+from reports.tables.table import Table, text_table
 from reports.targets import TARGETS
-from reports.write import terminal, write_report
+from reports.text import clean, inert, percent
+from reports.write import make_table, write_table
 from results.run.record import Family
 from results.run.results import Results
 from tests.reports import world
+from tests.reports.world import table_of
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ ^ ~ {} 中 éßŁźîçạőřÅ"
 
 
-def written(results: Results, min_coverage: float = 0.98) -> dict[str, str]:
+def written(results: Results, min_coverage: float = 0.98, notes: bool = False) -> dict[str, str]:
     """The text formats, without the no-break spaces (drawing takes longer than all the rest)."""
-    summary = summarise(results, TARGETS["table1"], min_coverage)
-    view = build(summary, results.run)
-    texts = {"md": markdown(view), "tex": latex(view), "csv": tidy_csv(summary, results.run)}
+    table = table_of(results, min_coverage)
+    texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
     return {kind: text.replace("\xa0", " ") for kind, text in texts.items()}
 
 
-def on_terminal(results: Results, min_coverage: float = 0.98, width: int = 120) -> str:
+def on_terminal(results: Results, width: int = 120, notes: bool = False) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(terminal(results, min_coverage=min_coverage))
+    console.print(TerminalTable(table_of(results), notes))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
+
+
+def bar_chart(results: Results, kind: str, target: Target = TARGETS["table1"]) -> bytes:
+    with styled():
+        return drawn(bars(summarise(results, target), results.run), kind)
 
 
 def hostile() -> Results:
@@ -64,14 +73,14 @@ def test_the_table_reads_like_the_papers() -> None:
     lines = files["md"].splitlines()
     rows = [line for line in lines if line.startswith("|")]
     titles = [line.split("|")[1].strip() for line in rows]
-    assert titles[2:] == ["Teacherᵃ", *[title for _, title in world.TRUTH.values()][1:], "*Detectable*", "*Variance*"]
+    assert titles[2:] == ["Teacherᵃ", *[title for _, title in world.TRUTH.values()][1:]]
     assert "AlpacaEval 2 LC %" in rows[0]
     assert "MT-Bench Score (1\\~10)" in rows[0]
     ppd = next(line for line in rows if line.startswith("| PAD-PPD"))
     assert ppd.count("**") == 10  # best in each of five columns
     assert ppd.count("\\*") == 5  # and different from the student
-    assert "150 questions, 0 unscored" in files["md"]
-    assert "Seeds: 0, 1, 2." in files["md"]
+    assert "Questions: AlpacaEval 2 150, Arena-Hard 150, MT-Bench 150, GSM8K 150; 0 unscored." in files["md"]
+    assert "95% interval over questions and seeds 0, 1, 2" in files["md"]
     assert "Not comparable with the paper's Table 1" in files["md"]
     assert files["md"].count("one seed: the interval is over questions only") == 1
 
@@ -81,8 +90,7 @@ def test_answers_that_speak_to_the_judge_are_counted_under_the_table() -> None:
     results = world.make()
     for place, count in ((("dpo", "alpaca_eval.wr", 0), 2.0), (("kd", "alpaca_eval.wr", 1), 1.0)):
         results = world.with_score(results, place, detail={"injection": count})
-    lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
-    assert [line.count("3 answers with text directed at a judge") for line in lines] == [1, 0, 0, 0]
+    assert "AlpacaEval 2 150 (3 answers with text directed at a judge), Arena-Hard 150, " in written(results)["md"]
 
 
 def test_missing_verdicts_are_counted_under_the_table() -> None:
@@ -92,9 +100,7 @@ def test_missing_verdicts_are_counted_under_the_table() -> None:
         for row, missing in (("dpo", 3.0), ("kd", 0.0)):
             detail = {"verdicts": 400.0, "verdicts_missing": missing, "questions_covered": 200 - missing / 2}
             results = world.with_score(results, (row, metric, 0), detail=detail)
-    lines = [line for line in written(results)["md"].splitlines() if "0 unscored" in line]
-    said = "0 unscored in all rows and seeds, 3 of 800 verdicts missing; judge"
-    assert [line.count(said) for line in lines] == [1, 0, 0, 0]
+    assert "AlpacaEval 2 150 (3 of 800 verdicts missing), Arena-Hard 150, " in written(results)["md"]
 
 
 def test_unscored_questions_count_once_for_all_metrics_of_a_benchmark() -> None:
@@ -102,7 +108,7 @@ def test_unscored_questions_count_once_for_all_metrics_of_a_benchmark() -> None:
     results = world.make()
     for metric in ("alpaca_eval.lc", "alpaca_eval.wr"):
         results = world.with_score(results, ("dpo", metric, 0), n=148, unscored=2)
-    assert "AlpacaEval 2: 148 to 150 questions, 2 unscored in all rows and seeds;" in written(results)["md"]
+    assert "AlpacaEval 2 148 to 150 (2 unscored), Arena-Hard 150, " in written(results)["md"]
 
 
 def test_counts_have_their_thousands_parted_alike() -> None:
@@ -114,21 +120,20 @@ def test_counts_have_their_thousands_parted_alike() -> None:
     baseline = replace(results.run, recipe={**results.run.recipe, "baseline": "student"})
     text = written(replace(results, run=baseline), min_coverage=0.1)["md"]
     assert "2,043 chars (baseline 1,500)" in text
-    assert "1,000 to 1,319 questions, 2,400 unscored" in text
+    assert "1,000 to 1,319 (2,400 unscored)" in text
 
 
 def test_points_of_ten_keep_two_digits_and_percentages_one() -> None:
-    view = build(summarise(world.make(), TARGETS["table1"]), world.make().run)
-    ppd = next(row for row in view.rows if row.title == "PAD-PPD")
-    printed = [re.findall(r"\.(\d+)", cell.change + cell.interval) for cell in ppd.cells]
+    ppd = next(row for row in table_of(world.make()).rows if row.cells[0].text == "PAD-PPD")
+    printed = [re.findall(r"\.(\d+)", cell.change + cell.below[0]) for cell in ppd.cells[1:]]
     assert [[len(digits) for digits in cell] for cell in printed] == [[1] * 3] * 3 + [[2] * 3] + [[1] * 3]
 
 
 def test_footnote_letters_leave_out_q_which_cannot_be_raised() -> None:
     """25 letters, then aa, ab, ...; every one has a superscript form."""
-    letters = [layout._letter(number) for number in range(52)]
+    letters = [letter(number) for number in range(52)]
     assert letters[15:18] == ["p", "r", "s"] and letters[24:27] == ["z", "aa", "ab"] and letters[50] == "ba"
-    assert all(raised((letter,)) != letter for letter in letters)
+    assert all(raised((mark,)) != mark for mark in letters)
 
 
 def test_the_terminal_table_fits_120_columns() -> None:
@@ -136,9 +141,34 @@ def test_the_terminal_table_fits_120_columns() -> None:
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 120
     row = next(line for line in text.splitlines() if line.strip().startswith("PAD-PPD"))
     assert row.count("↑") == 5  # no cell was broken
+    assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 6  # title, heading, two lines per row, notes: no filler
+    wide = on_terminal(world.make(), width=170).splitlines()
+    assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide)  # all on one line
     narrow = on_terminal(world.make(), width=80).splitlines()
     assert max(len(line.rstrip()) for line in narrow) <= 80
     assert any(line.count("]") == 5 for line in narrow)
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_at_most_eight_lines_stand_under_the_table(width: int) -> None:
+    """Footnotes included; all else is in the JSON and comes with notes."""
+    lines = on_terminal(world.make(), width).splitlines()
+    last = max(place for place, line in enumerate(lines) if re.match(r"\s+\[", line))
+    assert 5 <= len(lines) - last - 1 <= 8
+    notes = on_terminal(world.make(), width, notes=True)
+    for word in ("Detectable", "Variance", "†", "minimum detectable effect", "prompt 0f3a9c77d2e1"):
+        assert word in notes and word not in "\n".join(lines)
+
+
+def test_a_table_of_text_is_written_in_every_format() -> None:
+    """Judges' tables, the run card: no cell has more than a text, and a dash sorts last."""
+    table = text_table("judges", "Judges", ("Judge", "Calls"), [("a|b", "1,200 of them"), ("c", "-")], ["a note"])
+    assert [[cell.sort for cell in row.cells] for row in table.rows] == [["a|b", 1200.0], ["c", None]]
+    assert markdown(table) == (
+        "**Judges**\n\n| Judge | Calls         |\n|-------|:--------------|\n| a\\|b  | 1,200 of them |\n"
+        "| c     | \\-            |\n\n- a note\n"
+    ).replace("\\-            ", "-             ")
+    assert r"Judge & Calls \\" in latex(table) and "a note" in latex(table)
 
 
 def test_a_row_that_cannot_be_is_na_with_one_footnote() -> None:
@@ -180,13 +210,13 @@ def test_refusal_and_forced_coverage() -> None:
 def test_the_papers_values_stand_beside_for_its_families() -> None:
     results = world.paper()
     files = written(results)
-    assert "paper 49.62, +" in files["md"]
+    assert "paper 49.62 +" in files["md"]
     assert "49.42" in files["md"]  # the conflict, as a footnote
     assert "paper 49.62" in files["tex"]
     assert ",49.62," in files["csv"]
     assert "paper 49.62" in on_terminal(results)
     assert "ot comparable" not in files["md"]
-    assert "within the margin (2 (AlpacaEval 2 LC)" in files["md"]
+    assert "within the margin (2 (AlpacaEval 2 LC)" in written(results, notes=True)["md"]
     verdicts = {line["verdict"] for line in csv.DictReader(io.StringIO(files["csv"]))}
     assert verdicts <= {"agrees", "differs", "inconclusive"} and "differs" in verdicts
 
@@ -197,7 +227,7 @@ def test_why_a_column_cannot_be_compared_stands_once_over_it() -> None:
     text = written(Results(replace(results.run, judges=judges), results.scores))["md"]
     reason = "not comparable with the paper: another judge (other-judge, the paper's is Llama-3.1-70B-Instruct)"
     assert text.count(reason) == 1
-    assert text.count("paper 60.00, not comparable") == 1
+    assert text.count("paper 60.00 not comparable") == 1
 
 
 def test_an_unfinished_run_says_so() -> None:
@@ -220,40 +250,48 @@ def test_csv_is_tidy() -> None:
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    kinds = ("md", "tex", "csv", "json", "png", "svg", "pdf")
+    kinds = ("md", "tex", "csv", "json", "png", "pdf")
+    results = world.make(("student", "kd"), seeds=(0,))
     for folder in ("a", "b"):
-        paths = write_report(world.make(("student", "kd"), seeds=(0,)), "table1", tmp_path / folder)
+        paths = write_table(make_table(results), tmp_path / folder)
         assert paths == [tmp_path / folder / f"table1.{kind}" for kind in kinds]
     for kind in kinds:
         assert (tmp_path / "a" / f"table1.{kind}").read_bytes() == (tmp_path / "b" / f"table1.{kind}").read_bytes()
-    assert len(list((tmp_path / "a").glob("[!.]*"))) == len(kinds)
-    again_draws_only_what_changed(tmp_path / "a")
+    assert len(list((tmp_path / "a").iterdir())) == len(kinds)
 
 
-def again_draws_only_what_changed(folder: Path) -> None:
-    """A mark in an unchanged file's time stamp survives; a figure that somebody changed is drawn anew."""
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("table1.[ps][ndv][gf]")}
-    results = world.make(("student", "kd"), seeds=(0,))
-    write_report(results, "table1", folder)
-    assert all(path.stat().st_mtime_ns == stamp for path, (stamp, _) in before.items()) and len(before) == 3
-    (folder / "table1.svg").write_text("changed by hand")
-    write_report(results, "table1", folder)
-    assert all(path.read_bytes() == content for path, (_, content) in before.items())
+def test_figures_are_drawn_again_only_where_they_are_stale(tmp_path: Path) -> None:
+    """A time stamp of 1970 survives an unchanged table. A changed one, a missing figure, and a newer score do not."""
+    table = make_table(world.make(("student", "kd"), seeds=(0,)))
+    pdf, png = tmp_path / "table1.pdf", tmp_path / "table1.png"
+
+    def redrawn(changed: Table) -> bool:
+        os.utime(pdf, (1, 1))
+        write_table(changed, tmp_path)
+        return pdf.stat().st_mtime != 1
+
+    write_table(table, tmp_path)
+    assert not redrawn(table)
+    assert redrawn(replace(table, newest=2.0))
+    assert redrawn(replace(table, data={**table.data, "title": "another"}))
+    assert redrawn(table)
+    png.unlink()
+    assert redrawn(table) and png.exists()
 
 
 def test_json_has_every_number_of_the_csv() -> None:
     results = world.paper()
-    summary = summarise(results, TARGETS["table1"])
-    whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+    table = table_of(results)
+    whole = json.loads(to_json(table))
     cells = {(row["id"], metric): cell for row in whole["rows"] for metric, cell in row["cells"].items()}
-    for line in csv.DictReader(io.StringIO(tidy_csv(summary, results.run))):
+    for line in csv.DictReader(io.StringIO(to_csv(table))):
         cell = cells[line["row"], line["metric"]]
         for name, number in cell.items():
             if name in line and isinstance(number, float):
                 assert float(line[name]) == number, name
     ppd = cells["pad-ppd", "gsm8k.acc"]
     assert ppd["published"] == 59.29
-    assert list(ppd["seeds"]) == ["0", "1", "2"]
+    assert list(ppd["by_seed"]) == ["0", "1", "2"] and ppd["seeds"] == 3
     assert ppd["difference"] == pytest.approx(ppd["value"] - 59.29, abs=1e-5)
     column = next(column for column in whole["columns"] if column["id"] == "gsm8k.acc")
     assert sum(share for share in column["variance"].values() if share is not None) == pytest.approx(1, abs=1e-5)
@@ -265,8 +303,7 @@ def test_json_counts_unscored_questions_and_withholds_what_is_refused() -> None:
     results = world.with_score(world.make(seeds=(0,)), ("pro", "mt_bench.score", 0), n=136, unscored=14)
     results = world.with_score(results, ("pro", "mt_bench.score", 0), detail=categories)
     for least, shown in ((0.98, {}), (0.5, {"math": 5.0, "writing": 7.0})):
-        summary = summarise(results, TARGETS["table1"], least)
-        whole = json.loads(to_json(summary, build(summary, results.run), results.run))
+        whole = json.loads(to_json(table_of(results, least)))
         cell = next(row for row in whole["rows"] if row["id"] == "pro")["cells"]["mt_bench.score"]
         assert (cell["unscored"], cell["refused"], cell["categories"]) == (14, not shown, shown)
 
@@ -277,7 +314,7 @@ def test_a_spreadsheet_runs_nothing() -> None:
     ]  # fmt: skip
     run = world.paper().run
     named = replace(run, name="=1+1", recipe={"methods": {}}, family=replace(run.family, name="@family"))
-    lines = list(csv.DictReader(io.StringIO(settings_csv(TARGETS["table4"], named))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(hyperparameter_table(TARGETS["table4"], named)))))
     assert {(line["run"], line["family"]) for line in lines} == {("'=1+1", "'@family")}
 
 
@@ -291,7 +328,7 @@ def test_a_latex_line_that_begins_with_a_bracket_is_no_argument() -> None:
 
 def test_hostile_names_change_nothing_but_themselves() -> None:
     files = written(hostile())
-    chart = bar_chart(summarise(hostile(), TARGETS["table1"]), hostile().run, ["svg"])["svg"]
+    chart = bar_chart(hostile(), "svg")
     assert b"<script" not in chart
     assert "<script" not in files["md"]
     assert all("\x1b" not in text for text in files.values())
@@ -325,8 +362,7 @@ def test_escapes() -> None:
 @pytest.mark.parametrize("which", ["plain", "hostile", "paper"])
 def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
     results = {"plain": world.make, "hostile": hostile, "paper": world.paper}[which]()
-    view = build(summarise(results, TARGETS["table1"], 0.5), results.run)
-    (tmp_path / "table1.tex").write_text(latex(view))
+    (tmp_path / "table1.tex").write_text(latex(table_of(results, 0.5), notes=True))
     article = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table1.tex}\\end{document}"
     (tmp_path / "article.tex").write_text(article)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
@@ -342,13 +378,13 @@ def test_colours_are_told_apart_and_stay() -> None:
     assert len(set(COLOURS.values())) == len(COLOURS) >= 12
     assert colour("pad-ppd") == "#0072b2"
     assert colour("my-method") == colour("my-method")
-    empty = summarise(world.make(rows=("student",), seeds=(0,)), replace(TARGETS["table1"], open=False, columns=()))
-    assert bar_chart(empty, world.make(seeds=(0,)).run)["png"].startswith(b"\x89PNG")
+    empty = replace(TARGETS["table1"], open=False, columns=())
+    assert bar_chart(world.make(rows=("student",), seeds=(0,)), "png", empty).startswith(b"\x89PNG")
 
 
-def test_an_unknown_target_names_the_choices(tmp_path: Path) -> None:
+def test_an_unknown_target_names_the_choices() -> None:
     with pytest.raises(UserError, match=r"unknown target 'table9'.*table1"):
-        write_report(world.make(seeds=(0,)), "table9", tmp_path)
+        make_table(world.make(seeds=(0,)), "table9")
 
 
 def test_reports_load_no_torch_and_start_light(tmp_path: Path) -> None:
@@ -359,7 +395,7 @@ def test_reports_load_no_torch_and_start_light(tmp_path: Path) -> None:
         "assert not heavy, heavy\n"
         "sys.path.insert(0, '.')\n"
         "from pathlib import Path; from tests.reports import world\n"
-        "reports.write.write_report(world.make(('student',), (0,)), 'table1', Path(sys.argv[1]))\n"
+        "reports.write.write_table(reports.write.make_table(world.make(('student',), (0,))), Path(sys.argv[1]))\n"
         "assert not {'torch', 'transformers', 'judges', 'methods'} & set(sys.modules)\n"
     )
     done = subprocess.run(
