@@ -141,12 +141,12 @@ def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
             low, high = unpooled(results, ROWS[run % len(ROWS)])
             alone += low <= 0.0 <= high
             wide_alone += high - low
-        false += any(cell.significant for cell in cells)
+        false += any(cell.change.significant for cell in cells)
         false_focus += any(cell.focus.significant for cell in cells)
         best = summary.columns[0].best
         left_out += not (cells[run % len(ROWS)].tied or ROWS[run % len(ROWS)] in best)
-        split = summary.columns[0].split
-        shares += [split.seed] if split is not None else []
+        variance = summary.columns[0].shares
+        shares += [variance.seed] if variance is not None else []
     found: dict[str, Any] = {
         "interval_of_value": share(hits.sum(), runs * len(ROWS)),
         "interval_of_change": share(changes.sum(), runs * len(ROWS)),
