@@ -35,6 +35,10 @@ class JudgeError(Exception):
         self.usage = usage
 
 
+Outcome = Reply | JudgeError
+"""What comes of one request."""
+
+
 class Judge(Protocol):
     """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business."""
 
@@ -146,7 +150,7 @@ class Ask(Protocol):
         ledger: Path,
         options: AskOptions,
         progress: Callable[[int], None] | None = None,
-    ) -> list[Reply | JudgeError]:
+    ) -> list[Outcome]:
         """One outcome per request, in order. Stored replies are not asked again; failures are never replies.
 
         ``progress`` is called with the number of further requests that have an outcome, not with the total.

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.contracts.baseline import against
 from harness.contracts.benchmark import AsksAgain, Benchmark
-from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.judge import AskOptions, JudgeError, Outcome
 from harness.contracts.options import options_from
 from harness.contracts.stage import Stage
 from harness.errors import UserError
@@ -24,7 +24,6 @@ from harness.records import write_records
 from harness.stages.context import Work
 from harness.types import Answer, Judgment, Reply, Request
 
-Outcome = Reply | JudgeError
 FINAL = frozenset({"refused", "context"})
 """Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
 

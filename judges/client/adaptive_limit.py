@@ -16,7 +16,7 @@ QUEUEING: Final = 2.0
 """Mean seconds per call, relative to the fastest window, from which on the limit no longer grows."""
 
 
-class Gate:
+class AdaptiveLimit:
     """Lets at most ``limit`` calls through at a time, none before ``resume_at``. For one event loop."""
 
     def __init__(self, start: int, ceiling: int | None = None) -> None:

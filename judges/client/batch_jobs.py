@@ -11,31 +11,28 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Final, Protocol, runtime_checkable
 
-from harness.contracts.judge import Judge, JudgeError
+from harness.contracts.judge import Judge, JudgeError, Outcome
 from harness.types import Reply, Request
 from judges.client.budget import Budget
-from judges.client.workers import Outcome
-from judges.ledger.ledger import Ledger
-from judges.ledger.records import StoredBatch
+from judges.ledger.ledger import Ledger, StoredBatch
 
 POLL_SECONDS: Final = 10.0
 _CLAIM_SECONDS: Final = 3600.0  # a job is made, and noted, within this time
-_THEIRS: Final = "another process is handing it over"
+_CLAIMED_ELSEWHERE: Final = "another process is handing it over"
 _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not become a loop
 
 
 @dataclass(frozen=True)
-class Job:
+class JobState:
     """What an endpoint says of a job."""
 
     done: bool
     """Nothing more will come."""
-    state: str
+    text: str
     """For people: ``in_progress, 120 of 805 done``."""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     """Key to reply or failure, once it is done; keys may be missing."""
@@ -43,7 +40,7 @@ class Job:
     """The endpoint refused the job as a whole: handing it over again would end alike."""
 
 
-class Jobs(Protocol):
+class BatchJobs(Protocol):
     """The endpoint's side. All methods raise JudgeError when a call does not get through."""
 
     most: int
@@ -59,41 +56,40 @@ class Jobs(Protocol):
     async def find(self, token: str) -> str | None:
         """The id of the job that was made with this token, or ``None`` where there is none."""
 
-    async def fetch(self, job: str) -> Job:
-        """How a job stands, with its outcomes when it is done."""
+    async def fetch(self, job: str) -> JobState:
+        """The state of a job, with its outcomes when it is done."""
 
 
 @runtime_checkable
-class JobJudge(Protocol):
+class BatchJobJudge(Protocol):
     """A judge that can be asked through batch jobs."""
 
-    jobs: Jobs | None
+    jobs: BatchJobs | None
     """``None``: this judge is asked call by call."""
 
 
-async def ask_jobs(
+async def ask_by_batch_jobs(
     judge: Judge,
-    jobs: Jobs,
+    jobs: BatchJobs,
     ledger: Ledger,
     missing: Mapping[str, Request],
     budget: Budget,
     settled: Callable[[str], Any],
 ) -> dict[str, Outcome]:
     """An outcome for every missing request; those in jobs that are not done are failures of kind ``pending``."""
-    asking = _JobAsking(judge, jobs, ledger, missing, budget, settled)
     try:
-        return await asking.work()
+        return await _BatchAsking(judge, jobs, ledger, missing, budget, settled).work()
     finally:
         ledger.flush()
 
 
-class _JobAsking:
+class _BatchAsking:
     """One run over the jobs of a judge."""
 
     def __init__(
         self,
         judge: Judge,
-        jobs: Jobs,
+        jobs: BatchJobs,
         ledger: Ledger,
         missing: Mapping[str, Request],
         budget: Budget,
@@ -138,7 +134,7 @@ class _JobAsking:
     async def look(self, stored: StoredBatch) -> None:
         """Take in the outcomes of a job that is done, or note that its keys wait."""
         if stored.id is None and not self.ledger.claim(stored.token, _CLAIM_SECONDS):
-            self.wait_for(stored, _THEIRS)
+            self.wait_for(stored, _CLAIMED_ELSEWHERE)
             return
         if stored.id is None:  # a run was killed while it made this job
             stored = replace(stored, id=await self.jobs.find(stored.token))
@@ -146,17 +142,17 @@ class _JobAsking:
                 self.ledger.close_batch(stored.token, "never made")
                 return
             self.ledger.open_batch(stored)
-        job = await self.jobs.fetch(str(stored.id))
-        if not job.done:
-            self.wait_for(stored, f"batch job {stored.id}: {job.state}")
+        state = await self.jobs.fetch(str(stored.id))
+        if not state.done:
+            self.wait_for(stored, f"batch job {stored.id}: {state.text}")
             return
         for key in stored.keys:
-            outcome = job.outcomes.get(key)
+            outcome = state.outcomes.get(key)
             if outcome is not None:
                 self.take(key, outcome)
-            elif job.refused:
-                self.fail([key], JudgeError("batch", f"batch job {stored.id}: {job.state}"))
-        self.ledger.close_batch(stored.token, f"{job.state}, {len(job.outcomes)} lines")
+            elif state.refused:
+                self.fail([key], JudgeError("batch", f"batch job {stored.id}: {state.text}"))
+        self.ledger.close_batch(stored.token, f"{state.text}, {len(state.outcomes)} lines")
 
     def wait_for(self, stored: StoredBatch, state: str) -> None:
         """Note what is known of the job that these keys lie in."""
@@ -179,7 +175,7 @@ class _JobAsking:
             self.finish(key, error)
 
     def finish(self, key: str, outcome: Outcome) -> None:
-        """An outcome counts if somebody waits for it; a reply outdoes a failure."""
+        """Record the outcome of a pending request; a reply replaces a failure."""
         if key in self.missing and not isinstance(self.outcomes.get(key), Reply):
             if key not in self.outcomes:
                 self.settled(key)
@@ -187,17 +183,19 @@ class _JobAsking:
 
     async def submit(self, requests: Mapping[str, Request]) -> None:
         """Make jobs of requests that are in none, as far as the budget goes."""
-        for part in _parts(requests, self.jobs.most):
+        items = list(requests.items())
+        for first in range(0, len(items), self.jobs.most):
+            part = dict(items[first : first + self.jobs.most])
             why = self.budget.refusal_of_all(list(part.values()), self.ledger.batches())
             if why is not None:
                 for key in part:  # no failed call: none was made
                     self.finish(key, JudgeError("budget", f"not asked, {why}"))
                 continue
             claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
-            # in this order: another process gives its claims back when its job is noted
-            made = {key for batch in self.ledger.batches() for key in batch.keys}
-            claimed = [key for key in claimed if key not in made]
-            self.states |= dict.fromkeys(part.keys() - claimed, _THEIRS)
+            # after claiming, not before: another process gives its claims back when its job is noted
+            in_jobs = {key for batch in self.ledger.batches() for key in batch.keys}
+            claimed = [key for key in claimed if key not in in_jobs]
+            self.states |= dict.fromkeys(part.keys() - claimed, _CLAIMED_ELSEWHERE)
             if claimed:
                 await self.hand_over({key: part[key] for key in claimed})
 
@@ -212,9 +210,3 @@ class _JobAsking:
         self.ledger.open_batch(stored)
         self.tries.update(part.keys())
         self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
-
-
-def _parts(requests: Mapping[str, Request], most: int) -> Iterator[dict[str, Request]]:
-    items = iter(requests.items())
-    while part := dict(islice(items, most)):
-        yield part

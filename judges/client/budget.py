@@ -15,8 +15,7 @@ from harness.contracts.judge import AskOptions, Judge, JudgeError
 from harness.errors import UserError
 from harness.plural import counted
 from harness.types import Reply, Request
-from judges.ledger.ledger import Ledger
-from judges.ledger.records import StoredBatch
+from judges.ledger.ledger import Ledger, StoredBatch
 
 _REFRESH: Final = 0.5  # seconds between two looks at what other processes spent
 _CHARS_PER_TOKEN: Final = 4

@@ -123,12 +123,15 @@ class PocketJudge:
         """
         config = self.config
         quality = _quality(pair.turns, pair.first) - _quality(pair.turns, pair.second)
-        words = _words(pair.first) - _words(pair.second)
+        words = sum(len(answer.split()) for answer in pair.first) - sum(len(answer.split()) for answer in pair.second)
         utility = config.sharpness * quality + config.position_bias
         utility += config.length_bias * math.tanh(words / config.length_scale)
         if config.signature_bias:
-            signed = [_signed(answers, config.signature) for answers in (pair.first, pair.second)]
-            utility += config.signature_bias * (signed[0] - signed[1])
+            first, second = (
+                any(config.signature.strip().lower() in answer.lower() for answer in answers)
+                for answers in (pair.first, pair.second)
+            )
+            utility += config.signature_bias * (first - second)
         if config.self_preference:
             utility += config.self_preference * self._own_style(pair)
         return utility
@@ -174,27 +177,18 @@ def _no_verdict(request: Request) -> Reply:
 def _conversations(turns: Sequence[str], answers: Sequence[str]) -> list[list[Message]]:
     """What stood before each answer: all turns up to its own, with the answers given so far."""
     talk: list[Message] = []
-    found: list[list[Message]] = []
+    before: list[list[Message]] = []
     for turn, answer in zip(turns, answers, strict=True):
         talk = [*talk, {"role": "user", "content": turn}]
-        found.append(talk)
+        before.append(talk)
         talk = [*talk, {"role": "assistant", "content": answer}]
-    return found
+    return before
 
 
 def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
     """Mean score of the answers, 0..1."""
     scores = [score(talk, answer) for talk, answer in zip(_conversations(turns, answers), answers, strict=True)]
     return sum(scores) / len(scores)
-
-
-def _words(answers: Sequence[str]) -> int:
-    return sum(len(answer.split()) for answer in answers)
-
-
-def _signed(answers: Sequence[str], signature: str) -> bool:
-    """Whether one of the answers carries the signature."""
-    return any(signature.strip().lower() in answer.lower() for answer in answers)
 
 
 def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:

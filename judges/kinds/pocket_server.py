@@ -3,20 +3,170 @@
     distilbench pocket-judge --port 8000
     curl http://127.0.0.1:8000/v1/models
 
-``POST /v1/chat/completions`` (log-probabilities included), ``GET /v1/models``, ``GET /health``. Standard library only;
-meant for this machine, so it listens on 127.0.0.1 unless told otherwise and asks for no key.
+``POST /v1/chat/completions`` (one reply, log-probabilities of the first token), ``GET /v1/models``, ``GET /health``.
+Standard library only; meant for this machine, so it listens on 127.0.0.1 unless another address is given and asks for
+no key. The test kit's server that fails on purpose builds on the same handler.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
 
 from harness.errors import UserError
-from harness.types import Request
-from judges.client.openai_server import Handler, RefusalError, Server, completion_body
+from harness.types import Message, Reply, Request
 from judges.kinds.pocket import MODEL, PocketJudge
+
+MAX_BODY: Final = 16_000_000  # bytes of a request that are read
+
+
+class RefusalError(Exception):
+    """A request that gets an error in OpenAI's form. ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+def request_of(body: object) -> Request:
+    """The request in a decoded body of ``POST /v1/chat/completions``. Raises RefusalError (400) on a bad field."""
+    if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list) or not body["messages"]:
+        raise RefusalError(400, "messages must be a list of at least one message", param="messages")
+    limit = body.get("max_completion_tokens", body.get("max_tokens", 1024))
+    temperature = body.get("temperature", 1.0)
+    top = body.get("top_logprobs", 0) if body.get("logprobs") else 0
+    for name, value, kind, low in (
+        ("max_tokens", limit, int, 1), ("temperature", temperature, int | float, 0), ("top_logprobs", top, int, 0)
+    ):  # fmt: skip
+        if not isinstance(value, kind) or isinstance(value, bool) or not value >= low:
+            raise RefusalError(400, f"{name} must be a number of at least {low}, got {value!r}", param=name)
+    messages: list[Message] = []
+    for message in body["messages"]:
+        role, content = (message.get(name) for name in ("role", "content")) if isinstance(message, Mapping) else (0, 0)
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise RefusalError(400, "each message needs a role and a text content", param="messages")
+        messages.append({"role": role, "content": content})
+    return Request("", "", tuple(messages), limit, float(temperature), top)
+
+
+def completion_body(reply: Reply) -> dict[str, Any]:
+    """A reply as ``chat.completion`` JSON. Log-probabilities stand at the first token only."""
+    logprobs = None
+    if reply.first_token is not None:
+        top = [
+            {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
+            for token, logprob in reply.first_token.items()
+        ]
+        sampled = next((entry for entry in top if reply.text.startswith(str(entry["token"]))), top[0] if top else {})
+        logprobs = {"content": [{**sampled, "top_logprobs": top}], "refusal": None}
+    return {
+        "id": "chatcmpl-local",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": reply.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": reply.text, "refusal": None},
+                "finish_reason": reply.finish_reason,
+                "logprobs": logprobs,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+        },
+    }
+
+
+def error_body(refusal: RefusalError) -> dict[str, Any]:
+    """An error as OpenAI writes it."""
+    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    return {"error": {"message": str(refusal), "type": kind, "param": refusal.param, "code": refusal.code}}
+
+
+class Server(ThreadingHTTPServer):
+    """A threading server with a longer queue: clients open all their connections at once."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; anything else is printed as always."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Routes of the protocol with kept-alive connections. Subclasses set ``models`` and ``chat``."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a reply waits 40 ms for the acknowledgement of its headers
+    wbufsize = -1  # buffered, so that headers and body leave in one packet
+    timeout = 300  # seconds that a silent connection is kept
+    models: tuple[str, ...] = ()
+
+    def chat(self, request: Request, model: str) -> None:
+        """Answer one request with ``send``. Raises RefusalError."""
+        raise NotImplementedError
+
+    @property
+    def route(self) -> str:
+        """The path without its query."""
+        return self.path.partition("?")[0].rstrip("/")
+
+    def do_GET(self) -> None:
+        if self.route == "/v1/models":
+            entries = [{"id": name, "object": "model", "created": 0, "owned_by": "distilbench"} for name in self.models]
+            self.send(200, {"object": "list", "data": entries})
+        elif self.route == "/health":
+            self.send(200, {"status": "ok"})
+        else:
+            self.send(404, error_body(RefusalError(404, f"no route GET {self.route}; try /v1/models", "not_found")))
+
+    def do_POST(self) -> None:
+        try:
+            body = self._decoded_body()
+            self.chat(request_of(body), str(body.get("model", "")))
+        except RefusalError as refusal:
+            self.send(refusal.status, error_body(refusal))
+
+    def _decoded_body(self) -> Any:
+        data = self.read_body()  # before anything is refused, so that the connection can go on
+        if self.route != "/v1/chat/completions":
+            raise RefusalError(404, f"no route POST {self.route}; try /v1/chat/completions", "not_found")
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise RefusalError(400, "the body is not valid JSON") from None
+
+    def send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """One JSON response."""
+        data = json.dumps(body).encode("ascii")
+        self.send_response(status)
+        fields = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing on the terminal: a server of thousands of requests is followed by its client."""
+
+    def read_body(self) -> bytes:
+        """The body as it came. Raises RefusalError where it is too long or its length is not known."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            self.close_connection = True  # the rest is not read, so the connection cannot go on
+            raise RefusalError(413, f"a Content-Length of at most {MAX_BODY} is needed, got {length!r}")
+        return self.rfile.read(int(length))
 
 
 def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -> Server:
@@ -28,13 +178,9 @@ def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -
 
         def chat(self, request: Request, model: str) -> None:
             if model != MODEL:
-                raise RefusalError(
-                    404, f"the model {model!r} does not exist here; ask for {MODEL!r}", "model_not_found", "model"
-                )
-            if judge.config.self_preference:
-                with lock:
-                    reply = judge.reply(request)
-            else:
+                message = f"the model {model!r} does not exist here; ask for {MODEL!r}"
+                raise RefusalError(404, message, "model_not_found", "model")
+            with lock:
                 reply = judge.reply(request)
             self.send(200, completion_body(reply))
 
@@ -50,16 +196,3 @@ def serve(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -> None
     """Serve until Ctrl-C. Raises UserError if the port is taken."""
     with make_server(judge, host, port) as server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-
-
-@contextlib.contextmanager
-def running(judge: PocketJudge) -> Iterator[str]:
-    """Serve on a free port in a thread for the length of a ``with`` block; gives the base URL."""
-    with make_server(judge, port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-        finally:
-            server.shutdown()
-            thread.join()

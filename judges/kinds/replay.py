@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.judge import JudgeError, JudgeKind
+from harness.contracts.judge import JudgeError, JudgeKind, Outcome
 from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Reply, Request
@@ -49,23 +49,23 @@ class ReplayJudge:
             raise outcome
         return outcome
 
-    def complete_many(self, requests: list[Request]) -> list[Reply | JudgeError]:
+    def complete_many(self, requests: list[Request]) -> list[Outcome]:
         """The stored replies, in order. Raises UserError when the ledger cannot be read."""
         keys = [request_key(self.endpoint, self.model, request) for request in requests]
         with Ledger(Path(self.config.ledger), create=False) as ledger:
-            found = ledger.get(keys)
-        return [found.get(key) or self._missing(request) for key, request in zip(keys, requests, strict=True)]
+            stored = ledger.get(keys)
+        return [stored.get(key) or self._missing(request) for key, request in zip(keys, requests, strict=True)]
 
     def check(self) -> str | None:
         """``None``, or that the ledger is not there or holds nothing of this endpoint and model."""
         try:
             with Ledger(Path(self.config.ledger), create=False) as ledger:
-                held = {(each.endpoint, each.model) for each in ledger.served()}
+                judges = {(each.endpoint, each.model) for each in ledger.served()}
         except UserError as error:
             return str(error)
-        if (self.endpoint, self.model) in held:
+        if (self.endpoint, self.model) in judges:
             return None
-        choices = "; ".join(f"{model} at {endpoint}" for endpoint, model in sorted(held)) or "nothing"
+        choices = "; ".join(f"{model} at {endpoint}" for endpoint, model in sorted(judges)) or "nothing"
         return f"{self.config.ledger} holds no reply of {self.model} at {self.endpoint}. It holds: {choices}."
 
     def _missing(self, request: Request) -> JudgeError:
@@ -74,11 +74,6 @@ class ReplayJudge:
             f"{self.config.ledger} holds no reply to {request.question!r} {request.part} (repeat {request.repeat}); "
             "the prompt, the answer or a parameter differs from the run that was judged, or it was never judged.",
         )
-
-
-def identity(config: ReplayConfig) -> dict[str, Any]:
-    """Endpoint and model of the original: replies are keyed by content, so where they are kept decides nothing."""
-    return {"endpoint": config.endpoint, "model": config.model}
 
 
 class ReplayKind(JudgeKind[ReplayConfig]):
@@ -92,7 +87,8 @@ class ReplayKind(JudgeKind[ReplayConfig]):
         return ReplayJudge(config)
 
     def identity(self, config: ReplayConfig) -> dict[str, Any]:
-        return identity(config)
+        """Endpoint and model of the original: replies are keyed by content, so their place decides nothing."""
+        return {"endpoint": config.endpoint, "model": config.model}
 
     def price(self, config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
         return 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.judge import JudgeError, JudgeKind
+from harness.contracts.judge import JudgeError, JudgeKind, Outcome
 from harness.contracts.model import Sampling
 from harness.contracts.options import options
 from harness.models.backends import LoadOptions, load_model
@@ -63,7 +63,7 @@ class TransformersJudge:
         self.model = config.path
         self.chunk = config.chunk
         # The fingerprint of the checkpoint is in it: other weights under the same path are another judge.
-        self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**identity(config))
+        self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**JUDGE.identity(config))
         self._load = load or _load
         self._loaded: ChatModel | None = None
 
@@ -74,11 +74,11 @@ class TransformersJudge:
             raise outcome
         return outcome
 
-    def complete_many(self, requests: Sequence[Request]) -> list[Reply | JudgeError]:
+    def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """One outcome per request, in order. Raises UserError when the model cannot be loaded."""
         if self._loaded is None:
             self._loaded = self._load(self.config)
-        outcomes: dict[int, Reply | JudgeError] = {}
+        outcomes: dict[int, Outcome] = {}
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
             if (error := too_long(self._loaded, request)) is not None:
@@ -96,7 +96,7 @@ class TransformersJudge:
         """Nothing to ask: the checkpoint was found when this judge was made, or UserError said why not."""
         return None
 
-    def _greedy(self, model: ChatModel, requests: Sequence[Request]) -> list[Reply | JudgeError]:
+    def _greedy(self, model: ChatModel, requests: Sequence[Request]) -> list[Outcome]:
         """Replies at temperature 0 to requests of one token limit and one number of log-probabilities."""
         limit, top = requests[0].max_tokens, requests[0].top_logprobs
         talks = [request.messages for request in requests]
@@ -111,13 +111,13 @@ class TransformersJudge:
             for row, first in zip(rows, firsts, strict=True)
         ]
 
-    def _drawn(self, model: ChatModel, request: Request) -> Reply | JudgeError:
+    def _drawn(self, model: ChatModel, request: Request) -> Outcome:
         seed = int(request_key("", "", request)[:8], 16)
         response = model.generate([request.messages], Sampling(request.max_tokens, request.temperature), seed)[0][0]
         first = model.first_token([request.messages], request.top_logprobs)[0] if request.top_logprobs else None
         return self._reply(response.text, response.finished, response.tokens, first)
 
-    def _reply(self, text: str, finished: bool, tokens: int, first: dict[str, float] | None) -> Reply | JudgeError:
+    def _reply(self, text: str, finished: bool, tokens: int, first: dict[str, float] | None) -> Outcome:
         if not text.strip() and not first:
             return _empty()
         return Reply(text, "stop" if finished else "length", self.model, 0, tokens, first)
@@ -143,11 +143,6 @@ def _load(config: TransformersConfig) -> ChatModel:
     )
 
 
-def identity(config: TransformersConfig) -> dict[str, Any]:
-    """The content of the checkpoint and the number type; not where it lies, nor device and batch size."""
-    return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
-
-
 class TransformersKind(JudgeKind[TransformersConfig]):
     """The entry ``transformers`` of JUDGES."""
 
@@ -159,7 +154,8 @@ class TransformersKind(JudgeKind[TransformersConfig]):
         return TransformersJudge(config)
 
     def identity(self, config: TransformersConfig) -> dict[str, Any]:
-        return identity(config)
+        """The content of the checkpoint and the number type; not where it lies, nor device and batch size."""
+        return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
 
     def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
         return 0.0

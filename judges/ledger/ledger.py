@@ -21,19 +21,40 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
+
+import psutil
 
 from harness.errors import UserError
 from harness.text import mend
 from harness.types import Reply, Request
-from judges.ledger.records import Served, StoredBatch
-from judges.ledger.schema import BUSY_SECONDS, prepare
 
 BATCH: Final = 64
 """Rows that are buffered at most before they are committed."""
+VERSION: Final = 3
+"""Of the tables and of the key; a file of any other version is refused."""
+APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
+BUSY_SECONDS: Final = 30.0
 
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
+    time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replies_time ON replies (time, dollars);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
+    message TEXT NOT NULL, time REAL NOT NULL, dollars REAL);
+CREATE INDEX IF NOT EXISTS failures_time ON failures (time);
+CREATE TABLE IF NOT EXISTS wanted (
+    key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
+    dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+"""
 _PUT: Final = """
 INSERT INTO replies (key, endpoint, model, served, time, reply, dollars) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO NOTHING"""
@@ -43,6 +64,45 @@ _CLAIM: Final = """
 INSERT INTO claims (key, owner, until) SELECT :key, :owner, :until
     WHERE NOT EXISTS (SELECT 1 FROM replies WHERE key = :key)
     ON CONFLICT (key) DO UPDATE SET owner = :owner, until = :until WHERE claims.until < :now OR claims.owner = :owner"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the ledger holds of one judge: a line of ``judge status``."""
+
+    endpoint: str
+    model: str
+    """The model id that was asked for."""
+    served: str
+    """The model id that the endpoint says it served."""
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    first: float
+    """Time of the first reply, seconds since 1970."""
+    last: float
+    dollars: float
+    """Sum over the replies whose cost is known."""
+    unpriced: int
+    """Replies whose cost is not known."""
+    estimated: int
+    """Replies whose cost is estimated from their texts, because the endpoint did not count tokens."""
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """A batch job handed to an endpoint: what was asked in it, and where to collect it."""
+
+    token: str
+    """Ours, written into the job, so that a job whose id was never noted can be found again."""
+    endpoint: str
+    model: str
+    id: str | None
+    """The endpoint's; ``None`` while it is not known that the job was made."""
+    keys: tuple[str, ...]
+    dollars: float | None
+    """Estimate."""
+    time: float
 
 
 def request_key(endpoint: str, model: str, request: Request) -> str:
@@ -77,11 +137,11 @@ class Ledger:
         self._claimed = False
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
-        with self._told():
+        with self._sqlite_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
-                prepare(self._db, path)
+                _prepare(self._db, path)
             except BaseException:
                 self._db.close()
                 raise
@@ -89,7 +149,7 @@ class Ledger:
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The stored replies of these keys; keys that have none are left out."""
         query = "SELECT key, reply FROM replies WHERE key IN (SELECT value FROM json_each(?))"
-        with self._told():
+        with self._sqlite_errors():
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
         return {key: self._read(key, text) for key, text in rows}
 
@@ -101,7 +161,7 @@ class Ledger:
 
     def want(self, keys: Iterable[str], endpoint: str, model: str) -> None:
         """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
-        with self._told():
+        with self._sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
             self._db.executemany(query, [(key, endpoint, model) for key in keys])
@@ -109,12 +169,10 @@ class Ledger:
 
     def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
-        self._commit()
-        query = """
+        rows = self._run("""
             SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
-            GROUP BY endpoint, model ORDER BY endpoint, model"""
-        with self._told():
-            return {(row[0], row[1]): (int(row[2]), int(row[3])) for row in self._db.execute(query)}
+            GROUP BY endpoint, model ORDER BY endpoint, model""")
+        return {(endpoint, model): (int(stored), int(wanted)) for endpoint, model, stored, wanted in rows}
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
         """Note a failed call and what it cost, for ``status`` and budgets only: ``get`` never returns it."""
@@ -130,18 +188,19 @@ class Ledger:
         self._claimed = True
         now = time.time()
         values = {"key": key, "owner": self._owner, "until": now + seconds, "now": now}
-        with self._told():
+        with self._sqlite_errors():
             if self._db.execute(_CLAIM, values).rowcount > 0:
                 return True
-            held = self._db.execute("SELECT owner FROM claims WHERE key = ?", [key]).fetchone()
-            if held is None or _alive(int(held[0].split()[0])):
+            row = self._db.execute("SELECT owner FROM claims WHERE key = ?", [key]).fetchone()
+            # A killed process cannot give its claims back; without this a rerun would wait for their time to end.
+            if row is None or psutil.pid_exists(int(row[0].split()[0])):
                 return False
-            self._db.execute("DELETE FROM claims WHERE owner = ?", [held[0]])
+            self._db.execute("DELETE FROM claims WHERE owner = ?", [row[0]])
             return self._db.execute(_CLAIM, values).rowcount > 0
 
     def claim_all(self, keys: Iterable[str], seconds: float) -> list[str]:
         """Those of the keys that we may ask: each one claimed, in one transaction."""
-        with self._told():
+        with self._sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             claimed = [key for key in keys if self.claim(key, seconds)]
             self._db.execute("COMMIT")
@@ -159,75 +218,64 @@ class Ledger:
 
     def served(self) -> list[Served]:
         """What is stored, per endpoint, model and served model id."""
-        self._commit()
-        query = """
+        rows = self._run("""
             SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
                 SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
                 TOTAL(dollars), COUNT(*) - COUNT(dollars), SUM(dollars > 0 AND
                     (json_extract(reply, '$.prompt_tokens') = 0 OR json_extract(reply, '$.completion_tokens') = 0))
-            FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served"""
-        with self._told():
-            return [Served(*row) for row in self._db.execute(query)]
+            FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served""")
+        return [Served(*row) for row in rows]
 
     def spent(self, since: float) -> tuple[float, int, int]:
         """(dollars of known cost, calls, calls of known cost) by everyone since a time, failed calls among them."""
-        self._commit()
-        query = """
-            SELECT TOTAL(dollars), COUNT(*), COUNT(dollars) FROM (SELECT dollars FROM replies WHERE time >= :since
-                UNION ALL SELECT dollars FROM failures WHERE time >= :since)"""
-        with self._told():
-            dollars, calls, priced = self._db.execute(query, {"since": since}).fetchone()
+        ((dollars, calls, priced),) = self._run(
+            """
+            SELECT TOTAL(dollars), COUNT(*), COUNT(dollars) FROM (SELECT dollars FROM replies WHERE time >= ?1
+                UNION ALL SELECT dollars FROM failures WHERE time >= ?1)""",
+            since,
+        )
         return float(dollars), int(calls), int(priced)
 
     def lost(self) -> tuple[float, int]:
         """(dollars, calls) that were charged for and gave nothing to read."""
-        self._commit()
-        with self._told():
-            query = "SELECT TOTAL(dollars), COUNT(dollars) FROM failures WHERE dollars > 0"
-            dollars, calls = self._db.execute(query).fetchone()
+        ((dollars, calls),) = self._run("SELECT TOTAL(dollars), COUNT(*) FROM failures WHERE dollars > 0")
         return float(dollars), int(calls)
 
     def failures(self) -> dict[str, int]:
         """Requests without a reply whose last call failed, counted by the kind of that last failure."""
-        self._commit()
-        query = """
+        return dict(
+            self._run("""
             SELECT kind, COUNT(*) FROM (SELECT kind, MAX(rowid) FROM failures
-                WHERE key NOT IN (SELECT key FROM replies) GROUP BY key) GROUP BY kind ORDER BY kind"""
-        with self._told():
-            return dict(self._db.execute(query).fetchall())
+                WHERE key NOT IN (SELECT key FROM replies) GROUP BY key) GROUP BY kind ORDER BY kind""")
+        )
 
     def open_batch(self, batch: StoredBatch) -> None:
         """Note, before it is made, that a batch job will be; or, with its id, that it was."""
         row = (batch.token, batch.endpoint, batch.model, batch.id, json.dumps(batch.keys), batch.dollars, batch.time)
-        with self._told():
-            self._db.execute(
-                "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+        self._run(
+            "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *row,
+        )
 
     def close_batch(self, token: str, how: str) -> None:
         """A batch job has nothing more to give: ``collected``, or why not."""
-        self._commit()
-        with self._told():
-            self._db.execute("UPDATE batches SET closed = ? WHERE token = ?", [how[:500], token])
+        # what it brought is committed first: a kill in between must not leave its replies behind
+        self._run("UPDATE batches SET closed = ? WHERE token = ?", how[:500], token)
 
     def batches(self) -> list[StoredBatch]:
         """The batch jobs that are not closed, oldest first."""
-        query = "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
-        with self._told():
-            rows = self._db.execute(query).fetchall()
-        return [
-            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, made)
-            for token, endpoint, model, job, keys, dollars, made in rows
-        ]
+        rows = self._run(
+            "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
+        )
+        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
 
     def close(self) -> None:
         """Flush, give back all claims, and close."""
         try:
             self._commit()
             if self._claimed:
-                with self._told():
+                with self._sqlite_errors():
                     self._db.execute("DELETE FROM claims WHERE owner = ?", [self._owner])
         finally:
             self._db.close()
@@ -246,7 +294,7 @@ class Ledger:
     def _commit(self) -> None:
         if not self._replies and not self._failures:
             return
-        with self._told():
+        with self._sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
@@ -260,12 +308,19 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+        # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
         written, self._replies = self._replies, {}
         self._failures = []
         if stored < len(written):
             for key, reply in self.get(written).items():
                 if _text(reply) != written[key][5]:
                     self._raced[key] = reply
+
+    def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement, what is buffered being committed first; its rows."""
+        self._commit()
+        with self._sqlite_errors():
+            return self._db.execute(statement, values).fetchall()
 
     def _read(self, key: str, text: str) -> Reply:
         try:
@@ -276,24 +331,52 @@ class Ledger:
             ) from error
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _sqlite_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"judge ledger {self.path}: {error}. {_remedy(str(error))}") from error
 
 
-def _alive(process: int) -> bool:
-    """Whether a process of this machine (on which everyone who shares a ledger is) still runs."""
-    if os.name != "posix":
-        return True  # signal 0 is no question elsewhere; the claim's time ends it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables in a new file, or see that the file is a ledger of this version. Raises UserError."""
+    db.execute("PRAGMA synchronous=NORMAL")
+    application, version = _stamp(db)
+    if (application, version) != (APPLICATION, VERSION):
+        if application == APPLICATION:
+            raise UserError(
+                f"{path} is a judge ledger of version {version}, this distilbench reads version {VERSION}; name a "
+                "new file."
+            )
+        if application or db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            raise UserError(f"{path} is an SQLite file of something else, not a judge ledger; name another file.")
+        _enter_wal(db)
+        db.execute("BEGIN IMMEDIATE")
+        if _stamp(db) != (APPLICATION, VERSION):  # again: another process may have been quicker
+            for statement in _TABLES.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id={APPLICATION}")
+            db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
+
+
+def _stamp(db: sqlite3.Connection) -> tuple[int, int]:
+    """(application, version) of a file."""
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    return int(application), int(version)
+
+
+def _enter_wal(db: sqlite3.Connection) -> None:
+    """Change to WAL, which SQLite refuses at once, without its busy timeout, while another process does it."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _text(reply: Reply) -> str:

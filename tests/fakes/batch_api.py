@@ -17,7 +17,7 @@ from email.parser import BytesParser
 from typing import Any, Final
 
 from harness.types import Reply, Request
-from judges.client.openai_server import Handler, RefusalError, completion_body, error_body, request_of
+from judges.kinds.pocket_server import Handler, RefusalError, completion_body, error_body, request_of
 
 LINE_FAULTS: Final = {
     "duplicate-line": "the same line twice",
@@ -169,4 +169,5 @@ class FakeBatches:
         handler.send_response(200)
         handler.send_header("Content-Type", "application/octet-stream")
         handler.send_header("Content-Length", str(len(content)))
-        handler.wfile.write(handler.finish_headers() + content)
+        handler.end_headers()
+        handler.wfile.write(content)

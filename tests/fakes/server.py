@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from harness.types import Reply, Request
-from judges.client.openai_server import Handler, RefusalError, Respond, Server, completion_body, error_body
+from judges.kinds.pocket_server import Handler, RefusalError, Server, completion_body, error_body
 from judges.ledger.ledger import request_key
 from tests.fakes.batch_api import LINE_FAULTS, FakeBatches
 
@@ -56,6 +56,7 @@ FAULTS: Final = {
 """Name of a fault to what it does."""
 COMPLETE: Final = frozenset({"wrong-label", "no-logprobs", "other-model"})
 """Faults that are nevertheless complete replies: stored by the ledger, judged by the parsers."""
+Respond = Callable[[Request], Reply]
 Choose = Callable[[str, int], str | None]
 """(content of the request, earlier visits of it) -> name of a fault or ``None``."""
 
@@ -184,9 +185,13 @@ class _FakeHandler(Handler):
 
     fake: ClassVar[FakeServer]
 
-    def served(self, method: str) -> bool:
-        """The routes of the Batch API."""
-        return self.fake.batches.get(self) if method == "GET" else self.fake.batches.post(self)
+    def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
+        if not self.fake.batches.get(self):
+            super().do_GET()
+
+    def do_POST(self) -> None:  # noqa: N802
+        if not self.fake.batches.post(self):
+            super().do_POST()
 
     def chat(self, request: Request, model: str) -> None:
         content, fault = self.fake._begin(request)
@@ -236,5 +241,6 @@ class _FakeHandler(Handler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(half) if declared_whole else len(data)))
-        self.wfile.write(self.finish_headers() + half)
+        self.end_headers()
+        self.wfile.write(half)
         self.close_connection = not declared_whole

@@ -15,8 +15,7 @@ from judges.client.ask import ask
 from judges.client.budget import Budget
 from judges.kinds.openai import catalogue
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.ledger.ledger import Ledger
-from judges.ledger.records import StoredBatch
+from judges.ledger.ledger import Ledger, StoredBatch
 
 
 class Judge:

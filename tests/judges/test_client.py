@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import random
 import signal
 import subprocess
 import sys
@@ -16,9 +15,9 @@ import pytest
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
-from judges.client.adaptive_limit import Gate
-from judges.client.ask import ask, ask_paced
-from judges.client.workers import Asking, Pace
+from judges.client.adaptive_limit import AdaptiveLimit
+from judges.client.ask import Asking, Pace, ask
+from judges.client.budget import Budget
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 from judges.kinds.replay import ReplayConfig, ReplayJudge
 from judges.ledger.ledger import Ledger, request_key
@@ -89,10 +88,10 @@ def test_stored_replies_are_not_asked_again(tmp_path):
 def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q1": [kind] * 3})
-    outcomes = ask_paced(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), None, QUICK)
+    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), None, QUICK)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
-    told = [record.getMessage() for record in caplog.records if record.name == "judges.client.workers"]
+    told = [record.getMessage() for record in caplog.records if record.name == "judges.client.ask"]
     assert [line.split(" in ")[0] for line in told] == [
         f"{judge.model}: scripted {kind}; asked again ({number})" for number in (1, 2, 3)
     ]
@@ -105,7 +104,7 @@ def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
 def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, calls):
     judge = ScriptedJudge({"q1": [kind] * 9})
     options = AskOptions(retries=2)
-    outcomes = ask_paced(judge, requests(3), tmp_path / "l.sqlite", options, None, QUICK)
+    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", options, None, QUICK)
     assert isinstance(outcomes[1], JudgeError)
     assert outcomes[1].kind == kind
     assert judge.calls == {"q0": 1, "q1": calls, "q2": 1}
@@ -130,7 +129,7 @@ def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["connection", "timeout", "rate-limit", "server"])
 def test_a_dead_judge_does_not_cost_hours(tmp_path, kind):
     judge = ScriptedJudge(always=kind)
-    outcomes = ask_paced(judge, requests(2000), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    outcomes = ask(judge, requests(2000), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
     assert {outcome.kind for outcome in outcomes} == {kind}
     assert judge.calls.total() < 400  # rounds of 16 with pauses between them, for 0.2 s
     assert "calls in a row failed" in str(outcomes[-1])
@@ -146,7 +145,7 @@ def test_an_outage_shorter_than_the_patience_loses_nothing(tmp_path):
             return await super().complete(request)
 
     pace = Pace(first=0.05, longest=0.2, patience=5)
-    outcomes = ask_paced(Restarting(), requests(300), tmp_path / "l.sqlite", AskOptions(retries=8), None, pace)
+    outcomes = ask(Restarting(), requests(300), tmp_path / "l.sqlite", AskOptions(retries=8), None, pace)
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
 
@@ -159,7 +158,7 @@ def test_a_quota_for_hours_stops_the_asking(tmp_path):
 def test_retry_after_is_honoured_by_all(tmp_path):
     judge = ScriptedJudge({"q0": [JudgeError("rate-limit", "slow down", retry_after=0.4)]})
     start = time.monotonic()
-    outcomes = ask_paced(judge, requests(40), tmp_path / "l.sqlite", AskOptions(concurrency=2), None, QUICK)
+    outcomes = ask(judge, requests(40), tmp_path / "l.sqlite", AskOptions(concurrency=2), None, QUICK)
     assert time.monotonic() - start >= 0.4
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
@@ -168,7 +167,7 @@ def test_retry_after_counts_for_the_request_itself(tmp_path, caplog):
     """The backoff is 0.01 s here; the endpoint asked for 0.3."""
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q0": [JudgeError("server", "busy", retry_after=0.3)]})
-    ask_paced(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    ask(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
     assert [line for line in caplog.messages if "asked again" in line] == ["scripted: busy; asked again (1) in 0.3 s"]
 
 
@@ -178,10 +177,10 @@ def test_only_too_many_requests_shrink_the_gate(tmp_path, kind, whole):
     asked = {str(number): request for number, request in enumerate(requests(8))}
     judge, options = ScriptedJudge({"q7": [kind]}), AskOptions(concurrency=8, max_concurrency=8)
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        asking = Asking(judge, ledger, options, QUICK, random.Random(0), lambda key: None)
+        asking = Asking(judge, ledger, Budget(judge, ledger, options), QUICK, lambda key: None)
         outcomes = asyncio.run(asking.work(asked))
     assert all(isinstance(outcome, Reply) for outcome in outcomes.values())
-    assert asking.gate.limit == 8 if whole else 4 <= asking.gate.limit <= 6
+    assert asking.limit.limit == 8 if whole else 4 <= asking.limit.limit <= 6
 
 
 def test_concurrency_is_bounded_and_used(tmp_path):
@@ -192,28 +191,28 @@ def test_concurrency_is_bounded_and_used(tmp_path):
 
 def test_the_gate_halves_once_per_burst_and_grows_by_one_per_window():
     async def play():
-        gate = Gate(16)
-        started = [await gate.enter() for _ in range(16)]
+        limit = AdaptiveLimit(16)
+        started = [await limit.enter() for _ in range(16)]
         await asyncio.sleep(0.001)
         for moment in started:
-            gate.throttled(moment)  # one burst: these calls all started before the first cut
-            gate.leave()
-        limits = [gate.limit]
+            limit.throttled(moment)  # one burst: these calls all started before the first cut
+            limit.leave()
+        limits = [limit.limit]
         for _ in range(8 + 9):  # a window of 8 successes, then one of 9
-            gate.succeeded(0.1)
-            limits.append(gate.limit)
-        gate.throttled(asyncio.get_running_loop().time() + 1)
-        return [limits[0], limits[7], limits[8], limits[16], limits[17], gate.limit]
+            limit.succeeded(0.1)
+            limits.append(limit.limit)
+        limit.throttled(asyncio.get_running_loop().time() + 1)
+        return [limits[0], limits[7], limits[8], limits[16], limits[17], limit.limit]
 
     assert asyncio.run(play()) == [8, 8, 9, 9, 10, 5]
 
 
 def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
-    gate = Gate(4, 20)
+    limit = AdaptiveLimit(4, 20)
     for _ in range(4 + 8 + 16):  # windows of 4, 8 and 16 calls at the same speed: 4 -> 8 -> 16 -> 20
-        gate.succeeded(0.1)
-    assert gate.limit == 20
-    slow = Gate(4, 100)
+        limit.succeeded(0.1)
+    assert limit.limit == 20
+    slow = AdaptiveLimit(4, 100)
     for _ in range(4):
         slow.succeeded(0.1)
     for _ in range(8):  # the second window is sent before anybody knows: it still grows, but for its last call
@@ -260,7 +259,7 @@ def test_batches_go_through_the_same_ledger_and_retries(tmp_path):
             return [JudgeError(fails[r.question].pop(), "x") if fails.get(r.question) else respond(r) for r in requests]
 
     judge = Batched({"q3": ["server"], "q9": ["refused"]})
-    outcomes = ask_paced(judge, requests(20), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
     assert sizes[:2] == [8, 8]
     assert sum(sizes) == 21  # one was tried twice
     assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, JudgeError)] == [9]
@@ -302,7 +301,7 @@ def test_two_who_ask_the_same_at_once_share_the_calls(tmp_path):
     options = AskOptions(concurrency=4, max_concurrency=4)
 
     def run(judge):
-        return ask_paced(judge, requests(40), tmp_path / "l.sqlite", options, None, QUICK)
+        return ask(judge, requests(40), tmp_path / "l.sqlite", options, None, QUICK)
 
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(run, judges)
@@ -332,6 +331,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the backg
 from pathlib import Path
 from harness.contracts.judge import AskOptions
 from harness.types import Request
+from judges.client.budget import Budget
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 texts = [({"role": "user", "content": f"question {n}"},) for n in range(120)]
@@ -386,7 +386,7 @@ def test_faults_on_half_of_the_calls_end_in_verdicts_or_named_failures(tmp_path)
     with FakeServer(respond, shares(dict.fromkeys(kinds, 0.04), seed=1), hang=0.3) as server:
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
         options = AskOptions(concurrency=16, timeout=5)
-        outcomes = ask_paced(judge, requests(300), tmp_path / "l.sqlite", options, None, QUICK)
+        outcomes = ask(judge, requests(300), tmp_path / "l.sqlite", options, None, QUICK)
         assert set(server.faults) == set(kinds)
         failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
         assert {error.kind for error in failures} == {"refused"}

@@ -10,8 +10,7 @@ from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.ledger.ledger import Ledger
-from judges.ledger.records import StoredBatch
+from judges.ledger.ledger import Ledger, StoredBatch
 from tests.fakes.server import FakeServer, shares
 
 

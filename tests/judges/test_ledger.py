@@ -192,37 +192,6 @@ def test_the_claims_of_a_killed_process_are_void(tmp_path):
         assert ledger.claim_all("ab", 600) == ["a", "b"]
 
 
-VERSION_2 = """
-CREATE TABLE replies (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
-    time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
-CREATE TABLE failures (key TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
-    message TEXT NOT NULL, time REAL NOT NULL);
-CREATE TABLE wanted (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE batches (token TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, id TEXT, keys TEXT NOT NULL,
-    dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
-INSERT INTO replies VALUES ('a', 'e', 'm', 'm', 1.0,
-    '{"text":"m","finish_reason":"stop","model":"m","prompt_tokens":1,"completion_tokens":1,"first_token":null}', 0.5);
-INSERT INTO failures VALUES ('b', 'e', 'm', 'server', 'HTTP 500', 2.0);
-PRAGMA application_id=1684171879;
-PRAGMA user_version=2;
-"""
-
-
-def test_a_ledger_of_version_2_is_brought_up_and_keeps_its_replies(tmp_path):
-    """Half a dollar for the reply that it holds, and a quarter for a failure that is noted now."""
-    with sqlite3.connect(tmp_path / "l.sqlite") as db:
-        db.executescript(VERSION_2)
-    db.close()
-    for _ in range(2):
-        with Ledger(tmp_path / "l.sqlite") as ledger:
-            assert ledger.get(["a"]) == {"a": Reply("m", "stop", "m", 1, 1)}
-            assert ledger.claim("b", 600)
-            assert ledger.failures()["server"] == 1
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.fail("b", "e", "m", "empty", "no text", 0.25)
-        assert ledger.spent(0) == (0.75, 3, 2)
-
-
 def test_another_version_is_refused(tmp_path):
     path = tmp_path / "l.sqlite"
     Ledger(path).close()

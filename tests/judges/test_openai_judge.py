@@ -1,8 +1,11 @@
 """The OpenAI judge: what goes over the wire, how each failure is named, the key that must never be stored."""
 
 import asyncio
+import contextlib
 import re
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,16 +16,18 @@ from harness.types import Reply, Request
 from judges import JUDGES
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
-from judges.kinds.openai import probe as openai_probe
-from judges.kinds.openai.errors import NoReplyError, _retry_after, read_body, read_completion, scrub
-from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge, identity, price
+from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
+from judges.kinds.openai.responses import NoReplyError, _retry_after, read_body, read_completion, scrub
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
-from judges.kinds.pocket_server import make_server, running
+from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger
 from tests.fakes.server import FAULTS, FakeServer, script, shares
 
 KEY = "sk-very-secret-0123456789"
 REQUEST = Request("q", "game1", ({"role": "user", "content": "m or M? \u2603"},), 1, top_logprobs=5)
+
+
+NO_LIST = JudgeError("server", "HTTP 500: no list")
 
 
 def respond(request):
@@ -132,12 +137,13 @@ def test_options_change_the_body_and_the_endpoint_of_the_ledger():
     assert not {"max_tokens", "logprobs", "top_logprobs"} & set(body)
     variants = [{"temperature": 1.0}, {"max_tokens_field": "max_completion_tokens"}, {"logprobs": False},
                 {"extra_body": {"a": 1}}, {"extra_body": {"a": 2}}, {}]  # fmt: skip
-    assert len({identity(OpenAIConfig(model="m", **options))["endpoint"] for options in variants}) == len(variants)
+    endpoints = {OpenAIJudge(OpenAIConfig(model="m", **options)).endpoint for options in variants}
+    assert len(endpoints) == len(variants)
     paid = OpenAIConfig(model="m", price_in=10.0, price_out=30.0, api_key_env="OTHER")
-    assert identity(paid) == identity(OpenAIConfig(model="m"))
+    assert JUDGE.identity(paid) == JUDGE.identity(OpenAIConfig(model="m"))
     # 2,000 prompt tokens at $10 and 100 completion tokens at $30 per million: 0.02 + 0.003
-    assert price(paid, 2000, 100) == pytest.approx(0.023)
-    assert price(OpenAIConfig(model="m"), 1, 1) is None
+    assert JUDGE.price(paid, 2000, 100) == pytest.approx(0.023)
+    assert JUDGE.price(OpenAIConfig(model="m"), 1, 1) is None
     with pytest.raises(ValueError, match="go together"):
         OpenAIConfig(model="m", price_in=10.0)
 
@@ -299,19 +305,53 @@ def test_check_says_what_is_wrong_and_the_remedy(key, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answers", "says"),
+    ("names", "token", "says"),
     [
-        ([(500, "no list"), (200, "{}")], None),
-        ([(500, "no list"), (503, "busy")], r"is failing \(HTTP 503: busy\)"),
-        ([(500, "no list"), (404, "no such model")], r"does not serve this model \(no such model\)\.$"),
-        ([(200, '{"data": [{"id": "x"}]}'), (None, "timed out")], r"did not answer one token \(timed out\)"),
+        (NO_LIST, None, None),
+        (
+            NO_LIST,
+            JudgeError("server", "HTTP 503: busy"),
+            r"is failing \(HTTP 503: busy",
+        ),
+        (
+            NO_LIST,
+            JudgeError("model", "no such model"),
+            r"serve this model \(no such m",
+        ),
+        (["x"], JudgeError("timeout", "timed out"), r"did not answer one token \(timed out\)"),
+        (["x"], JudgeError("model", "no such model"), r"It lists: x\.$"),
+        (["x"], JudgeError("rate-limit", "HTTP 429"), None),
+        (JudgeError("model", "HTTP 404"), JudgeError("model", "never asked"), None),
+        (JudgeError("auth", "HTTP 401"), None, "refused the key"),
+        ([], JudgeError("model", "never asked"), None),
     ],
 )
-def test_a_list_that_fails_does_not_hide_a_server_that_answers(answers, says, monkeypatch):
-    said = iter(answers)
-    monkeypatch.setattr(openai_probe, "_call", lambda *_: next(said))
-    found = openai_probe.probe("http://h/v1", "m", "", "max_tokens", "KEY")
-    assert found is None if says is None else re.search(says, str(found))
+def test_a_list_that_fails_does_not_hide_a_server_that_answers(names, token, says, monkeypatch):
+    def play(outcome):
+        def call(self):
+            if isinstance(outcome, JudgeError):
+                raise outcome
+            return outcome
+
+        return call
+
+    monkeypatch.setattr(OpenAIJudge, "_listed_models", play(names))
+    monkeypatch.setattr(OpenAIJudge, "_ask_one_token", play(token))
+    problem = OpenAIJudge(OpenAIConfig(model="m", base_url="http://h/v1")).check()
+    assert problem is None if says is None else re.search(says, str(problem))
+
+
+@contextlib.contextmanager
+def running(judge: PocketJudge) -> Iterator[str]:
+    """Serve on a free port in a thread for the length of a ``with`` block; gives the base URL."""
+    with make_server(judge, port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):
@@ -326,7 +366,8 @@ def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):
     with running(rule) as url:
         judge = OpenAIJudge(OpenAIConfig(model=MODEL, base_url=url))
         assert judge.check() is None
-        assert ask(judge, asked, tmp_path / "l.sqlite", AskOptions()) == [rule.reply(request) for request in asked]
+        outcomes = ask(judge, asked, tmp_path / "l.sqlite", AskOptions())
+        assert [replace(outcome, request="") for outcome in outcomes] == [rule.reply(request) for request in asked]
         wrong = OpenAIJudge(OpenAIConfig(model="gpt-4", base_url=url))
         assert f"It lists: {MODEL}" in str(wrong.check())
         with pytest.raises(JudgeError) as caught:

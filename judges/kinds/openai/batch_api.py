@@ -1,22 +1,20 @@
-"""OpenAI's Batch API as ``judges.client.batch_jobs.Jobs``: a JSONL file of requests, a job over it, files of replies
-and errors.
+"""OpenAI's Batch API: a JSONL file of requests, a job over it, files of replies and errors.
 
 Every line carries its key as ``custom_id``, so lines may come back in any order, twice, broken, or not at all; the
-first complete reply under a key counts. It is half the price (``judges.kinds.openai.catalogue.BATCH_DISCOUNT``), in 24
-hours.
+first complete reply under a key counts. It is half the price (``catalogue.BATCH_DISCOUNT``), within 24 hours.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.contracts.judge import JudgeError
+from harness.contracts.judge import JudgeError, Outcome
 from harness.types import Reply, Request
-from judges.client.batch_jobs import POLL_SECONDS, Job
-from judges.client.workers import Outcome
-from judges.kinds.openai.errors import judge_error, read_body, scrub, status_failure, whole_number
+from judges.client.batch_jobs import POLL_SECONDS, JobState
+from judges.kinds.openai.responses import judge_error, read_body, scrub, status_failure, whole_number
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -28,7 +26,7 @@ _TAG: Final = "distilbench"
 _LISTED: Final = 500  # jobs that are looked through for a token; newest first
 
 
-class OpenAIJobs:
+class OpenAIBatchJobs:
     """Jobs at one endpoint. ``client`` gives the SDK's client of the running event loop."""
 
     most = MOST_REQUESTS
@@ -45,6 +43,16 @@ class OpenAIJobs:
         self.wait = wait
         self.poll = POLL_SECONDS
 
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Errors of the SDK leave the block as JudgeError."""
+        from openai import OpenAIError
+
+        try:
+            yield
+        except OpenAIError as error:
+            raise judge_error(error, self._secret(), self._key_name) from None
+
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
         """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
         lines = [
@@ -54,13 +62,13 @@ class OpenAIJobs:
         data = ("\n".join(lines) + "\n").encode()
         if len(data) > MOST_BYTES:
             raise JudgeError("batch", f"the batch file has {len(data):,} bytes, {MOST_BYTES:,} are taken: set limits")
-        with _named(self._secret(), self._key_name):
+        with self._errors_named():
             client = self._client()
             file = await client.with_options(max_retries=4, timeout=300).files.create(
                 file=(f"{token}.jsonl", data), purpose="batch"
             )
         try:
-            with _named(self._secret(), self._key_name):
+            with self._errors_named():
                 batch = await client.with_options(timeout=60).batches.create(
                     input_file_id=file.id,
                     endpoint="/v1/chat/completions",
@@ -70,16 +78,16 @@ class OpenAIJobs:
         except JudgeError as error:
             if error.kind not in ("connection", "timeout", "truncated", "server"):
                 raise
-            found = await self.find(token)  # the call failed, but did the job come into being?
-            if found is None:
+            job = await self.find(token)  # the call failed, but did the job come into being?
+            if job is None:
                 raise
-            return found
+            return job
         return batch.id
 
     async def find(self, token: str) -> str | None:
         """The id of the job with this token in its metadata."""
         seen = 0
-        with _named(self._secret(), self._key_name):
+        with self._errors_named():
             async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
                 if (batch.metadata or {}).get(_TAG) == token:
                     return batch.id
@@ -87,22 +95,21 @@ class OpenAIJobs:
                     break
         return None
 
-    async def fetch(self, job: str) -> Job:
+    async def fetch(self, job: str) -> JobState:
         """The job's state; when it has ended, all lines of its two files."""
-        with _named(self._secret(), self._key_name):
+        with self._errors_named():
             client = self._client().with_options(max_retries=4, timeout=300)
             batch = await client.batches.retrieve(job)
             counts = batch.request_counts
             state = batch.status + (f", {counts.completed} of {counts.total} done" if counts else "")
             if batch.status not in _ENDED:
-                return Job(False, state)
+                return JobState(False, state)
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [(await client.files.content(file)).content.decode("utf-8", "replace") for file in files]
-            said = "; ".join(
-                scrub(str(each.message), self._secret()) for each in (batch.errors and batch.errors.data) or ()
-            )
-        state += f" ({said})" if said else ""
-        return Job(True, state, dict(self._outcomes(texts)), refused=batch.status == "failed")
+            errors = (batch.errors and batch.errors.data) or ()
+            reasons = "; ".join(scrub(str(error.message), self._secret()) for error in errors)
+        state += f" ({reasons})" if reasons else ""
+        return JobState(True, state, dict(self._outcomes(texts)), refused=batch.status == "failed")
 
     def _outcomes(self, texts: Iterable[str]) -> Iterator[tuple[str, Outcome]]:
         """Key and outcome of every line that can be read: failures first, so that in a dict a reply replaces them."""
@@ -133,24 +140,8 @@ class OpenAIJobs:
                 return key, read_body(body, self._secret(), self._key_name)
             except JudgeError as error:
                 return key, error
-        said: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
-        if isinstance(said, Mapping) and said.get("code") == "batch_expired":
+        error: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
+        failure = error if isinstance(error, Mapping) else {"message": str(error)}
+        if failure.get("code") == "batch_expired":
             return key, None  # it was not asked: the next job takes it
-        known = said if isinstance(said, Mapping) else {"message": str(said)}
-        return key, status_failure(whole_number(status) or 500, known, {}, self._secret(), self._key_name)
-
-
-class _named:  # noqa: N801, reads as a word: with _named(...)
-    """Errors of the SDK inside of the block leave it as JudgeError."""
-
-    def __init__(self, secret: str, key_name: str) -> None:
-        self.secret, self.key_name = secret, key_name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from openai import OpenAIError
-
-        if isinstance(error, OpenAIError):
-            raise judge_error(error, self.secret, self.key_name) from None
+        return key, status_failure(whole_number(status) or 500, failure, {}, self._secret(), self._key_name)

@@ -18,24 +18,24 @@ import json
 import os
 import urllib.parse
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import options
 from harness.types import Reply, Request
-from judges.client.batch_jobs import Jobs
-from judges.kinds.openai.batch_api import OpenAIJobs
+from judges.client.batch_jobs import BatchJobs
+from judges.kinds.openai.batch_api import OpenAIBatchJobs
 from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.kinds.openai.errors import judge_error, read_body, scrub
-from judges.kinds.openai.probe import probe
+from judges.kinds.openai.responses import judge_error, read_body
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 ROUTE: Final = "/chat/completions"
 OPENAI_URL: Final = "https://api.openai.com/v1"
+_CHECK_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
 _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
 
 
@@ -99,13 +99,13 @@ class OpenAIConfig:
         """The quirks in force: the options given, else the catalogue's, else none."""
         model = self.known
         base = model.quirks if model else Quirks()
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "max_tokens_field": self.max_tokens_field,
             "temperature": self.temperature,
             "logprobs": self.logprobs,
             "thinking_tokens": self.thinking_tokens,
         }
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
+        return replace(base, **{name: value for name, value in options.items() if value is not None})
 
 
 class OpenAIJudge:
@@ -120,16 +120,18 @@ class OpenAIJudge:
         self.quirks = config.quirks
         self.endpoint = self.base_url + _suffix(config)
         """The address and what else decides replies. Never the key."""
-        self.jobs: Jobs | None = None
+        self.jobs: BatchJobs | None = None
         if config.batch:
-            self.jobs = OpenAIJobs(self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait)
+            self.jobs = OpenAIBatchJobs(
+                self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait
+            )
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
     @property
     def _key(self) -> str:
         return os.environ.get(self.config.api_key_env, "").strip() or "none"
 
-    def _unfit(self) -> str | None:
+    def _key_problem(self) -> str | None:
         """Why the key cannot be sent, without a character of it: an HTTP library's own message would quote it."""
         if all("\x21" <= each <= "\x7e" for each in self._key):
             return None
@@ -164,23 +166,63 @@ class OpenAIJudge:
         return fields | dict(self.config.extra_body)
 
     def check(self) -> str | None:
-        """Ask the endpoint for its models (30 s at most): ``None``, or what is wrong and the remedy."""
-        if (unfit := self._unfit()) is not None:
-            return f"judge model {self.model!r}: {unfit}"
+        """``None`` if judging can start, or what is wrong and the remedy.
+
+        Asks for the list of models; where that fails or lacks the model, for one token, because many servers answer to
+        names that they do not list.
+        """
+        where = f"judge model {self.model!r} at {self.base_url}"
+        if (key_problem := self._key_problem()) is not None:
+            return f"judge model {self.model!r}: {key_problem}"
         if self.config.base_url is None and self._key == "none":
             return (
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
                 f"{self.config.api_key_env}, or give base_url for another endpoint."
             )
-        field = self.quirks.max_tokens_field
-        problem = probe(self.base_url, self.model, self._key, field, self.config.api_key_env)
+        problem, names = None, []
+        try:
+            names = self._listed_models()
+            if not names or self.model in names:
+                return None
+        except JudgeError as error:
+            if error.kind in ("model", "bad-reply"):
+                return None  # an endpoint without a list of models can still judge
+            problem = _unreachable(where, error)
+        if problem is None:
+            try:
+                self._ask_one_token()
+            except JudgeError as error:
+                problem = _no_token(where, error, names)
         if problem is None:
             return None
-        return " ".join([scrub(problem, self._key), *(f"Note: {note}." for note in notes(self.config))])
+        return " ".join([problem, *(f"Note: {note}." for note in notes(self.config))])
+
+    def _listed_models(self) -> list[str]:
+        """Ids of the models that the endpoint lists; none where it lists them in a form of its own."""
+        body = self._call_once("GET", "/models")
+        entries = body.get("data") if isinstance(body, Mapping) else None
+        return [str(each["id"]) for each in entries or () if isinstance(each, Mapping) and "id" in each]
+
+    def _ask_one_token(self) -> None:
+        question = Request("", "", ({"role": "user", "content": "m or M?"},), max_tokens=1)
+        fields = {"model": self.model, "messages": list(question.messages), self.quirks.max_tokens_field: 1}
+        self._call_once("POST", ROUTE, fields)
+
+    def _call_once(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> object:
+        """One call outside of any event loop, which waits as long as a busy small server may need."""
+        from openai import OpenAI, OpenAIError
+
+        try:
+            with OpenAI(api_key=self._key, base_url=self.base_url, max_retries=0, timeout=_CHECK_SECONDS) as client:
+                if method == "GET":
+                    return client.get(route, cast_to=object)
+                return client.post(route, cast_to=object, body=body)
+        except (OpenAIError, ValueError) as error:
+            raise judge_error(error, self._key, self.config.api_key_env) from None
 
     async def aopen(self) -> None:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
-        if self._unfit() is None:  # else every call says so
+        if self._key_problem() is None:  # else every call says so
             self._client()
 
     async def aclose(self) -> None:
@@ -193,8 +235,8 @@ class OpenAIJudge:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            if (unfit := self._unfit()) is not None:
-                raise JudgeError("auth", unfit)
+            if (problem := self._key_problem()) is not None:
+                raise JudgeError("auth", problem)
             from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
 
             # The type of the SDK's own limits: which HTTP library it stands on changed, and is its business.
@@ -210,6 +252,27 @@ class OpenAIJudge:
             )
             self._clients[loop] = client
         return client
+
+
+def _unreachable(where: str, error: JudgeError) -> str | None:
+    """What a failed list of models says; ``None``: try one token all the same."""
+    if error.kind == "timeout":
+        return f"{where} did not answer within {_CHECK_SECONDS:.0f} s. It may be busy with other calls: wait for them."
+    if error.kind == "auth":
+        return f"{where} refused the key: {error}."
+    if error.kind == "connection":
+        return f"{where} cannot be reached ({error}). Start the server, or correct base_url."
+    return None
+
+
+def _no_token(where: str, error: JudgeError, names: Sequence[str]) -> str | None:
+    """What a failed call for one token says; ``None`` where it says nothing against judging."""
+    if error.kind in ("timeout", "connection", "truncated"):
+        return f"{where} did not answer one token ({error}). It may be busy or still loading the model: try again."
+    if error.kind in ("model", "bad-reply"):
+        lists = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
+        return f"{where}: the endpoint does not serve this model ({error}).{lists}"
+    return None if error.kind != "server" else f"{where} is failing ({error}). Try again when it is well."
 
 
 def _suffix(config: OpenAIConfig) -> str:
@@ -230,26 +293,8 @@ def _suffix(config: OpenAIConfig) -> str:
     return "#" + ",".join(parts) if parts else ""
 
 
-def identity(config: OpenAIConfig) -> dict[str, Any]:
-    """What decides verdicts: endpoint (with the options that go into the request) and model."""
-    judge = OpenAIJudge(config)
-    return {"endpoint": judge.endpoint, "model": judge.model}
-
-
-def price(config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """Dollars for so many tokens, by the options or else the catalogue; ``None`` while the price is unknown."""
-    listed = config.known.price if config.known else None
-    per_prompt, per_completion = config.price_in, config.price_out
-    if per_prompt is None or per_completion is None:
-        if listed is None:
-            return None
-        per_prompt, per_completion = listed.prompt, listed.completion
-    share = BATCH_DISCOUNT if config.batch else 1.0
-    return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
-
-
 def notes(config: OpenAIConfig) -> list[str]:
-    """What to know before asking this model."""
+    """What to know before asking this model: an undated name, a retirement."""
     return remarks(config.model, today()) if config.known else []
 
 
@@ -264,10 +309,20 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
         return OpenAIJudge(config)
 
     def identity(self, config: OpenAIConfig) -> dict[str, Any]:
-        return identity(config)
+        """The endpoint, with the options that go into the request, and the model."""
+        judge = OpenAIJudge(config)
+        return {"endpoint": judge.endpoint, "model": judge.model}
 
     def price(self, config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
-        return price(config, prompt_tokens, completion_tokens)
+        """Dollars by the options or else the catalogue; ``None`` while the price is unknown."""
+        listed = config.known.price if config.known else None
+        per_prompt, per_completion = config.price_in, config.price_out
+        if per_prompt is None or per_completion is None:
+            if listed is None:
+                return None
+            per_prompt, per_completion = listed.prompt, listed.completion
+        share = BATCH_DISCOUNT if config.batch else 1.0
+        return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
 
     def notes(self, config: OpenAIConfig) -> list[str]:
         return notes(config)

@@ -1,6 +1,6 @@
 """Reading what an OpenAI-compatible endpoint sent: a complete reply, or the kind of failure it was.
 
-Kinds are those of ``harness.contracts.benchmark.JudgeError``. Endpoints differ, so the HTTP status decides first and
+Kinds are those of ``harness.contracts.judge.JudgeError``. Endpoints differ, so the HTTP status decides first and
 the error's code and words only where the status says too little. Messages never hold the API key.
 """
 
@@ -38,8 +38,6 @@ _UNSUPPORTED = re.compile(
 _NO_MODEL = re.compile(
     r"model.{0,80}(not (found|exist)|does not exist|unknown)|no such model|unknown model", re.IGNORECASE
 )
-
-
 _MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
 _NAMED_STATUS: Final = (
     (re.compile(r"rate.?limit|too many requests|quota|billing", re.IGNORECASE), 429),
@@ -77,12 +75,12 @@ def read_body(body: object, key: str, key_name: str) -> Reply:
 def _passed_on(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The error in a body, or in its first choice, that stands in the place of a reply."""
     choices = body.get("choices")
-    said = body.get("error") if not choices else None
+    error = body.get("error") if not choices else None
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        said = choices[0].get("error")
-    if not said:
+        error = choices[0].get("error")
+    if not error:
         return None
-    return said if isinstance(said, Mapping) else {"message": str(said)}
+    return error if isinstance(error, Mapping) else {"message": str(error)}
 
 
 def _status_of(failure: Mapping[str, Any]) -> int:
@@ -92,9 +90,9 @@ def _status_of(failure: Mapping[str, Any]) -> int:
         if 400 <= status <= 599:
             return status
     code, words = (str(failure.get("code") or failure.get("type") or ""), str(failure.get("message") or ""))
-    for said in (code, words):
+    for text in (code, words):  # a code is chosen from a list, words are free: they may mention anything
         for pattern, status in _NAMED_STATUS:
-            if pattern.search(said):
+            if pattern.search(text):
                 return status
     return 400 if any(each.search(words) for each in (_CONTEXT, _FILTER, _NO_MODEL, _UNSUPPORTED)) else 500
 
@@ -163,12 +161,13 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
     content = logprobs.get("content")
     if not content:
         return None
-    found: dict[str, float] = {}
+    logprobs_by_text: dict[str, float] = {}
     for entry in content[0].get("top_logprobs") or [content[0]]:
         token, logprob = mend(str(entry["token"])), float(entry["logprob"])
         logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
-        found[token] = logprob if token not in found else _log_add(found[token], logprob)
-    return found
+        before = logprobs_by_text.get(token)
+        logprobs_by_text[token] = logprob if before is None else _log_add(before, logprob)
+    return logprobs_by_text
 
 
 def _log_add(a: float, b: float) -> float:
@@ -184,7 +183,8 @@ def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
     if isinstance(error, openai.APITimeoutError):
         return JudgeError("timeout", "the endpoint did not answer in time")
     if isinstance(error, openai.APIStatusError):
-        return _status_error(error, key, key_name)
+        body = error.body if isinstance(error.body, Mapping) else {"message": error.message}
+        return status_failure(int(error.status_code), body, error.response.headers, key, key_name)
     if isinstance(error, UnicodeError):
         return JudgeError("bad-reply", f"the request holds text that is not valid Unicode: {error}")
     if isinstance(error, openai.APIConnectionError):
@@ -199,21 +199,16 @@ def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
     return JudgeError("bad-reply", scrub(f"{type(error).__name__}: {error}", key))
 
 
-def _status_error(error: Any, key: str, key_name: str) -> JudgeError:
-    body = error.body if isinstance(error.body, Mapping) else {"message": error.message}
-    return status_failure(int(error.status_code), body, error.response.headers, key, key_name)
-
-
 def status_failure(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str, told: str = ""
+    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str, where: str = ""
 ) -> JudgeError:
     """What an HTTP status with an error in OpenAI's form (``body``: its inner object) means.
 
-    ``told`` is how the status came to be known, where it was not the response's own.
+    ``where`` says how the status came to be known, where it was not the response's own.
     """
     code = str(body.get("code") or body.get("type") or "")
     words = scrub(str(body.get("message") or "no message"), key)[:300]
-    message = f"{told or f'HTTP {status}'}: {words}"
+    message = f"{where or f'HTTP {status}'}: {words}"
     if status == 402 or (status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached")):
         return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
     if status >= 500:
@@ -249,22 +244,17 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(value) * unit
         except ValueError:
-            seconds = _until(value)
+            try:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            except (TypeError, ValueError, OverflowError):  # no date, or one in no year that a clock has
+                continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
 
 
-def _until(date: str) -> float:
-    """Seconds from now to an HTTP date; not a number where it is none, or in no year that a clock has."""
-    try:
-        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
 def scrub(text: str, key: str) -> str:
-    """``text`` fit to be printed and stored: the key, should an endpoint echo it, out of sight; no lone surrogates."""
+    """``text`` fit to be printed and stored: without the key that an endpoint echoed, without lone surrogates."""
     if key and key != "none":
         for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
             text = text.replace(form, "[api key]")
