@@ -26,11 +26,12 @@ from transformers import PreTrainedModel, TrainerCallback
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped
 from harness.errors import UserError
+from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import fit
-from harness.training.load import host, load_model, load_tokenizer
-from harness.training.reference_logps import reference_logps
+from harness.training.stored_signals import reference_logps
+from harness.training.student import host
 from harness.training.token_terms import response_terms
 from harness.training.trl_backend import fit_trl, make_trainer
 from methods import METHODS
@@ -95,7 +96,7 @@ class Bench:
 
     def model(self, path: Path) -> PreTrainedModel:
         """Loaded as our trainer loads it."""
-        return host(load_model(path, load_tokenizer(path), torch.float32))
+        return host(load_weights(path, load_tokenizer(path), torch.float32))
 
 
 def short_prompts(examples: Sequence[Example]) -> list[Example]:
@@ -219,7 +220,7 @@ class _First(TrainerCallback):
 
 def trl_stable(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
     """One step of the whole stable trainer (SFT, DPO), its reference exchanged for ``other``."""
-    kind, student = training.method.trl, load_model(training.student, load_tokenizer(training.student), torch.float32)
+    kind, student = training.method.trl, load_weights(training.student, load_tokenizer(training.student), torch.float32)
     if kind is None:
         raise UserError(f"{training.method.name} has no stable trainer in TRL")
     with tempfile.TemporaryDirectory() as folder:

@@ -37,6 +37,7 @@ from harness.contracts.method import log_probabilities
 from harness.contracts.model import Sampling
 from harness.contracts.options import options_from, plain
 from harness.models.backends import load_model
+from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
 from harness.recipe.recipe import Recipe, load_recipe
@@ -45,11 +46,10 @@ from harness.stages.prompts import load_prompts
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import make_job, make_trainer, run
-from harness.training.load import pad_of
 from harness.training.options import Training, TrainOptions
-from harness.training.reference_logps import reference_logps
+from harness.training.stored_signals import reference_logps
 from harness.training.token_terms import response_terms
-from harness.training.trainer import Job
+from harness.training.trainer import TrainingJob
 from harness.types import Group, Prompt
 from methods import METHODS, ranking
 from scripts.pocket.measure import correlation, ranks
@@ -125,13 +125,13 @@ def training(name: str, recipe: Recipe, groups: Sequence[Group], seed: int) -> T
 
 
 @torch.no_grad()
-def student_rewards(job: Job, examples: Sequence[Example]) -> torch.Tensor:
+def student_rewards(job: TrainingJob, examples: Sequence[Example]) -> torch.Tensor:
     """[B, n] float64: the student's mean log-probability of every response of every held-out prompt."""
     student, found = job.student, []
     was_training = student.training
     student.train(False)
     for start in range(0, len(examples), 64):
-        micro = micro_batch(examples[start : start + 64], pad_of(job.tokenizer), student.device)
+        micro = micro_batch(examples[start : start + 64], pad_id(job.tokenizer), student.device)
         terms = response_terms(student, student, None, micro, log_probabilities, None, len(job.tokenizer))
         found.append(micro.batch.per_prompt(micro.batch.mean_rows(terms["logp"])).double().cpu())
     student.train(was_training)
@@ -141,7 +141,7 @@ def student_rewards(job: Job, examples: Sequence[Example]) -> torch.Tensor:
 class Watch(TrainerCallback):
     """Measures the student at ``points`` evenly spread steps, the start and the end included."""
 
-    def __init__(self, job: Job, examples: Sequence[Example], points: int, beta: float) -> None:
+    def __init__(self, job: TrainingJob, examples: Sequence[Example], points: int, beta: float) -> None:
         self.job, self.examples, self.points, self.beta = job, examples, points, beta
         self.scores = torch.tensor([[row.signals["score"] for row in each.rows] for each in examples]).double()
         self.steps: list[int] = []

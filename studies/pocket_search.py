@@ -75,7 +75,7 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
     from harness.records import read_records
     from harness.training.fit import fit
     from harness.training.options import Training, TrainOptions
-    from harness.training.reference_logps import reference_logps
+    from harness.training.stored_signals import reference_logps
     from harness.types import Group
     from methods import METHODS
 

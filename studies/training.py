@@ -32,18 +32,19 @@ from transformers import TrainerCallback
 
 from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.models import load as loading
 from harness.models.backends import LoadOptions, load_model
+from harness.models.load import load_tokenizer
 from harness.models.prefix_cache import Reader
-from harness.models.transformers_model import LocalModel
+from harness.models.transformers_model import TransformersModel
 from harness.multiple_choice import LETTERS, mcq_messages
 from harness.stages.reward import cyclic_orders
 from harness.training import Training, TrainOptions
-from harness.training import load as loading
 from harness.training.batches import Example, TokenRow, shapes
 from harness.training.fit import make_trainer
-from harness.training.load import host, load_tokenizer
 from harness.training.packing import Layout, gain
-from harness.training.trainer import Job
+from harness.training.student import host
+from harness.training.trainer import TrainingJob
 from harness.types import Response
 from methods import METHODS
 
@@ -145,7 +146,7 @@ class Trainers:
         self.path, self.sizes, self.place = model, sizes, place
         self.options = options_of(sizes, dtype)
         self.tokenizer = load_tokenizer(model)
-        self.student = host(loading.load_model(model, self.tokenizer, torch.float32))
+        self.student = host(loading.load_weights(model, self.tokenizer, torch.float32))
 
     def ours(self, method: str, n: int, packed: bool) -> Callable[[], float]:
         """Seconds of one step of our trainer."""
@@ -155,7 +156,7 @@ class Trainers:
         def run() -> float:
             own = METHODS[method]
             layout = Layout(packed, "chosen by the benchmark")
-            job = Job(own, own.config(), made, self.student, None, self.tokenizer, self.options, 0, layout)
+            job = TrainingJob(own, own.config(), made, self.student, None, self.tokenizer, self.options, 0, layout)
             trainer, clock = make_trainer(job, self.place / "ours"), Clock()
             trainer.add_callback(clock)
             trainer.train()
@@ -228,13 +229,13 @@ def loss_seconds(n: int) -> float:
     return min(run() for _ in range(10))
 
 
-def texts(model: LocalModel, size: int, rng: random.Random) -> str:
+def texts(model: TransformersModel, size: int, rng: random.Random) -> str:
     """Text of about ``size`` tokens."""
     ids = [rng.randrange(1000, len(model.tokenizer) // 2) for _ in range(size)]
     return str(model.tokenizer.decode(ids))
 
 
-def rewarding(model: LocalModel, sizes: Sizes) -> dict[str, Any]:
+def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
     """(c) log-likelihoods and multiple-choice questions, prompts shared against rows of their own; (f) sampling."""
     rng = random.Random(0)
     lengths = near(sizes.prompt, sizes.prompts, rng)

@@ -18,12 +18,11 @@ import torch
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
 from harness.contracts.options import explanations
+from harness.models.load import load_tokenizer
 from harness.plural import counted
 from harness.training.batches import describe, prepare
-from harness.training.load import load_tokenizer
 from harness.training.options import Training, TrainOptions
-from harness.training.reference_logps import reference_logps
-from harness.training.teacher_distributions import with_stores
+from harness.training.stored_signals import reference_logps, with_stores
 from harness.types import Group
 
 OPTIONS = TrainOptions(

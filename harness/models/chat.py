@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.types import Messages
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TODAY = date(2024, 7, 26)
 """What templates that ask for the date are told: the day that Llama-3's own template falls back to."""
@@ -104,6 +104,20 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
         return str(tokenizer.eos_token)
     first = min(specials, key=tail.index)
     return tail[: tail.index(first) + len(first)]
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+    """Ids that end a response: the template's end-of-turn token and the end-of-text ids of tokenizer and checkpoint."""
+    stops = {tokenizer(end_of_turn(tokenizer), add_special_tokens=False)["input_ids"][-1], tokenizer.eos_token_id}
+    own = getattr(model.generation_config, "eos_token_id", None)
+    stops.update(own if isinstance(own, list) else [own])
+    return sorted(token for token in stops if token is not None)
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id for padding. Padding is masked everywhere, so any token will do where the tokenizer names none."""
+    named = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(token) for token in named if token is not None)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:

@@ -1,31 +1,37 @@
-"""Where a model is, and what it is: resolving a recipe's model names without importing torch.
+"""Checkpoints on disk: where a model lies, whether its files can be loaded, and what they say. Imports no torch.
 
 A name is ``pocket:NAME`` (shipped with the package), a local folder, or a hub id (``owner/name`` or
-``owner/name@revision``). A stage's key holds the *fingerprint* of the content, never the place it lies in.
+``owner/name@revision``). A stage's key holds the *fingerprint* of the content, never the place where it lies.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
-from harness.models.checkpoint_files import check_folder
 
-WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model")
-CODE = ("*.py",)
+WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
+CODE: Final = ("*.py",)
 """Fetched, and run, only under ``family.trust_remote_code``."""
-TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
-HASH_WHOLE = 1 << 30
+TOKENIZER: Final = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
+HASH_WHOLE: Final = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
+POCKET: Final = Path(__file__).parents[1] / "pocket" / "checkpoints"
+SINGLE: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""PyTorch's own formats. Loading one runs whatever code its writer put in, so they are refused."""
 
 
-def at(name: str, folder: Path) -> Checkpoint:
+def from_folder(name: str, folder: Path) -> Checkpoint:
     """The checkpoint in a local folder."""
     return Checkpoint(name, str(folder), None, fingerprint(folder, (*WEIGHTS, *CODE)), fingerprint(folder, TOKENIZER))
 
@@ -33,17 +39,15 @@ def at(name: str, folder: Path) -> Checkpoint:
 def resolve(name: str) -> Checkpoint:
     """Find a model by its name in a recipe. Raises UserError naming the value, the choices and the remedy."""
     if name.startswith("pocket:"):
-        from harness.pocket import checkpoint
-
-        try:
-            folder = checkpoint(name.removeprefix("pocket:"))
-        except (ValueError, FileNotFoundError) as error:
-            raise UserError(f"model {name!r}: {error}") from error
-        return at(name, folder)
+        folder = POCKET / name.removeprefix("pocket:")
+        if not (folder / SINGLE).is_file():
+            choices = ", ".join(sorted(f"pocket:{file.parent.name}" for file in POCKET.glob(f"*/{SINGLE}")))
+            raise UserError(f"model {name!r}: unknown pocket checkpoint; choose one of {choices}.")
+        return from_folder(name, folder)
     path = Path(name).expanduser()
     if path.is_dir():
         check_folder(name, path)
-        return at(name, path)
+        return from_folder(name, path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
             f"model {name!r} is neither a folder, nor 'pocket:NAME', nor a hub id 'owner/name[@revision]'. "
@@ -54,14 +58,32 @@ def resolve(name: str) -> Checkpoint:
     return Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}", f"hub:{hub_id}@{commit}")
 
 
-def hub_folder(location: str, revision: str | None) -> Path:
+def download(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
+    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit.
+
+    ``trust``: with the code that comes with it; otherwise none is fetched. Raises UserError when it cannot be had.
+    """
+    if Path(checkpoint.location).is_dir():
+        return checkpoint
+    from huggingface_hub import snapshot_download
+
+    wanted = [*WEIGHTS, *(CODE if trust else ())]
+    try:
+        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=wanted)
+    except Exception as error:  # no network, gated, removed: the hub client has a class for each
+        raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
+    return replace(checkpoint, location=folder)
+
+
+def hub_folder(checkpoint: Checkpoint) -> Path:
     """Where a checkpoint's files lie: its folder, or its snapshot in the local hub cache (which may not exist)."""
-    folder = Path(location)
+    folder = Path(checkpoint.location)
     if folder.is_dir():
         return folder
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return Path(HF_HUB_CACHE) / ("models--" + location.replace("/", "--")) / "snapshots" / str(revision)
+    repository = Path(HF_HUB_CACHE) / ("models--" + checkpoint.location.replace("/", "--"))
+    return repository / "snapshots" / str(checkpoint.revision)
 
 
 @lru_cache(maxsize=64)
@@ -90,23 +112,128 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
 
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
     """Hex digest over the names and contents of the files that match."""
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
-    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _fingerprint(str(folder.resolve()), stats)
-
-
-@lru_cache(maxsize=256)
-def _fingerprint(folder: str, stats: tuple[tuple[str, int, int], ...]) -> str:
-    """Cached by name, size and time, so that a plan hashes each checkpoint once."""
     digest = hashlib.sha256()
-    for name, size, _ in stats:
-        digest.update(f"{name}\0{size}\0".encode())
-        with (Path(folder) / name).open("rb") as file:
-            if size <= HASH_WHOLE:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-            else:
-                digest.update(file.read(1 << 20))
-                file.seek(-(1 << 20), os.SEEK_END)
-                digest.update(file.read())
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+        status = file.stat()
+        digest.update(f"{file.name}\0{_digest(file.resolve(), status.st_size, status.st_mtime_ns)}\0".encode())
     return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=1024)
+def _digest(file: Path, size: int, modified: int) -> str:
+    # Size and time are in the cache's key, so a plan reads each file once and a changed file again.
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as opened:
+        if size <= HASH_WHOLE:
+            while block := opened.read(1 << 22):
+                digest.update(block)
+        else:
+            digest.update(opened.read(1 << 20))
+            opened.seek(-(1 << 20), os.SEEK_END)
+            digest.update(opened.read())
+    return digest.hexdigest()
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Raises UserError that lists everything that is missing or broken; ``name`` is what the recipe calls the model."""
+    problems = [
+        text for text in (_config_problem(folder), _weights_problem(folder), _tokenizer_problem(folder)) if text
+    ]
+    if problems:
+        raise UserError(
+            f"model folder {name!r} cannot be loaded: {'; '.join(problems)}. "
+            "Point to a checkpoint saved with save_pretrained, by the model and by its tokenizer."
+        )
+
+
+def _config_problem(folder: Path) -> str | None:
+    try:
+        model_type = read_object(folder / "config.json").get("model_type")
+    except UserError as error:
+        return str(error)
+    return None if isinstance(model_type, str) else "config.json names no model_type"
+
+
+def _weights_problem(folder: Path) -> str | None:
+    if (folder / SINGLE).is_file():
+        return None
+    if (folder / INDEX).is_file():
+        try:
+            shards = sorted(set(map(str, read_object(folder / INDEX)["weight_map"].values())))
+        except (KeyError, AttributeError):
+            return f"{folder / INDEX} has no weight_map"
+        except UserError as error:
+            return str(error)
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        return f"{INDEX} names {', '.join(missing)}, not there" if missing else None
+    # Trainer leaves training_args.bin beside good weights.
+    pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)} - {"training_args.bin"})
+    if pickles:
+        return f"no {SINGLE}; {', '.join(pickles)} is in a format that can run code when it is loaded, save it again"
+    return f"no weights ({SINGLE}, or {INDEX} with its shards)"
+
+
+def _tokenizer_problem(folder: Path) -> str | None:
+    try:
+        token_ids(folder / "tokenizer.json")
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def token_ids(file: Path) -> dict[str, int]:
+    """Token to id, added tokens included. Raises UserError when this is not a tokenizer of the tokenizers library."""
+    status = file.stat() if file.is_file() else None
+    return _token_ids(file, status and (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=16)
+def _token_ids(file: Path, stamp: tuple[int, int] | None) -> dict[str, int]:
+    content = read_object(file)
+    try:
+        vocabulary = content["model"]["vocab"]
+        if isinstance(vocabulary, list):  # Unigram: [token, score] pairs, the id is the position
+            vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+        return {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} holds no vocabulary (model.vocab)") from error
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError when the file is missing, unreadable or something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no {file.name}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is not a JSON object")
+    return content
+
+
+def text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """``config.json``, or the part of it for the language model (multimodal checkpoints). Empty where it is not here.
+
+    What ``PretrainedConfig.get_text_config`` gives for a loaded model.
+    """
+    try:
+        config = read_object(hub_folder(checkpoint) / "config.json")
+    except UserError:
+        return {}
+    nested = config.get("text_config")
+    return {**config, **nested} if isinstance(nested, dict) else config
+
+
+def weight_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the weights by name, from the files' headers; ``None`` where they are not here or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in hub_folder(checkpoint).glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return None
+    return shapes or None

@@ -1,8 +1,8 @@
 """Forward passes that compute a shared beginning once: rows that start alike share one key-value cache.
 
-The teacher reads n responses to one prompt, and n orders of the same answers after the same request. ``plan`` groups
-rows by what they begin with, wherever that saves tokens; ``cut`` sorts by length and cuts so that little is padding;
-``Reader`` runs the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
+The teacher reads n responses to one prompt, and n orders of the same answers after the same request.
+``group_by_prefix`` groups rows by what they begin with, wherever that saves tokens; ``length_batches`` keeps padding
+low; ``Reader`` runs the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import torch
+from torch import Tensor
+from transformers import DynamicCache
 
 LEAST_SHARED = 8
 """A shared beginning of fewer tokens is not worth a pass of its own."""
 DEEPEST = 100
 """Branchings in a row after which rows are taken one by one (texts that nest without end)."""
-MOST_WASTE = 0.1
+MOST_PADDING = 0.1
 """A batch is cut where more of it than this would be padding."""
 
 
-class Row(NamedTuple):
+class ReadRow(NamedTuple):
     """Token ids, and the first position whose hidden state is wanted (all later ones are too)."""
 
     ids: Sequence[int]
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Family:
+class PrefixGroup:
     """Rows with a common beginning of ``shared`` tokens (0: a row by itself)."""
 
     shared: int
@@ -40,8 +40,8 @@ class Family:
     """Indices."""
 
 
-def plan(rows: Sequence[Row]) -> list[Family]:
-    """Every row in one family, by the cheapest grouping of one level: shared tokens once, the rest of each row.
+def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
+    """Every row in one group, by the cheapest grouping of one level: shared tokens once, the rest of each row.
 
     A beginning ends before the first wanted position of its rows, so that each row has something of its own.
     """
@@ -49,9 +49,9 @@ def plan(rows: Sequence[Row]) -> list[Family]:
     return _split(rows, order, 0)[1]
 
 
-def _split(rows: Sequence[Row], order: Sequence[int], depth: int) -> tuple[int, list[Family]]:
-    """(tokens to compute, families) of rows in lexicographic order, by trying every branching of their common tree."""
-    alone = [Family(0, (index,)) for index in order]
+def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[int, list[PrefixGroup]]:
+    """(tokens to compute, groups) of rows in lexicographic order, by trying every branching of their common tree."""
+    alone = [PrefixGroup(0, (index,)) for index in order]
     if len(order) == 1 or depth > DEEPEST:
         return sum(len(rows[index].ids) for index in order), alone
     first, last = rows[order[0]].ids, rows[order[-1]].ids
@@ -63,22 +63,25 @@ def _split(rows: Sequence[Row], order: Sequence[int], depth: int) -> tuple[int, 
     for index in order:
         ended = len(rows[index].ids) <= common
         branches.setdefault((-1, index) if ended else (0, rows[index].ids[common]), []).append(index)
-    apart, families = 0, list[Family]()
+    apart, groups = 0, list[PrefixGroup]()
     for part in branches.values():
         tokens, found = _split(rows, part, depth + 1)
-        apart, families = apart + tokens, families + found
+        apart, groups = apart + tokens, groups + found
     if shared >= LEAST_SHARED and together < apart:
-        return together, [Family(shared, tuple(order))]
-    return apart, families
+        return together, [PrefixGroup(shared, tuple(order))]
+    return apart, groups
 
 
-def cut(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Indices sorted by length, cut where longest x count would exceed ``limit`` or too much would be padding."""
+def length_batches(lengths: Sequence[int], limit: int, most_padding: float = MOST_PADDING) -> Iterator[list[int]]:
+    """Indices sorted by length, cut where longest x count would exceed ``limit``, or padding its allowed share.
+
+    ``most_padding`` 1 allows any: fewer batches, for work whose cost per batch outweighs that of padding.
+    """
     batch: list[int] = []
     real = 0
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
         padded = lengths[index] * (len(batch) + 1)
-        if batch and (padded > limit or real + lengths[index] < (1 - MOST_WASTE) * padded):
+        if batch and (padded > limit or real + lengths[index] < (1 - most_padding) * padded):
             yield batch
             batch, real = [], 0
         batch.append(index)
@@ -99,50 +102,44 @@ class Reader:
         self.separate = 0
         """Tokens that separate rows would have had, without any padding."""
 
-    def hidden(self, rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
+    def hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``need`` on, H]) of every row, in the order of computation."""
-        import torch
-
-        families = plan(rows) if self.sharing else [Family(0, (index,)) for index in range(len(rows))]
+        groups = group_by_prefix(rows) if self.sharing else [PrefixGroup(0, (index,)) for index in range(len(rows))]
         self.separate += sum(len(row.ids) for row in rows)
         with torch.inference_mode():
-            alone = [family.rows[0] for family in families if not family.shared]
+            alone = [group.rows[0] for group in groups if not group.shared]
             yield from self._continued(rows, alone, [0] * len(alone), None, [])
-            sharing = [family for family in families if family.shared]
+            sharing = [group for group in groups if group.shared]
             # Room for the caches of a batch: what its rows would take.
-            for batch in cut([family.shared for family in sharing], self.batch_tokens):
-                yield from self._family_batch(rows, [sharing[place] for place in batch])
+            for batch in length_batches([group.shared for group in sharing], self.batch_tokens):
+                yield from self._group_batch(rows, [sharing[place] for place in batch])
 
-    def _family_batch(self, rows: Sequence[Row], families: Sequence[Family]) -> Iterator[tuple[int, Tensor]]:
+    def _group_batch(self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup]) -> Iterator[tuple[int, Tensor]]:
         """Beginnings together, then the rest of all their rows, sorted by length."""
-        import torch
-
-        starts = [list(rows[family.rows[0]].ids[: family.shared]) for family in families]
+        starts = [list(rows[group.rows[0]].ids[: group.shared]) for group in groups]
         width = max(map(len, starts))
         ids = torch.tensor([[self.pad] * (width - len(start)) + start for start in starts], device=self.model.device)
         mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts], device=self.model.device)
         cache = prefill(self.model, ids, mask)
         self.computed += ids.numel()
         self.real += sum(map(len, starts))
-        members = [index for family in families for index in family.rows]
-        owners = [place for place, family in enumerate(families) for _ in family.rows]
-        yield from self._continued(rows, members, owners, (cache, mask), [family.shared for family in families])
+        members = [index for group in groups for index in group.rows]
+        owners = [place for place, group in enumerate(groups) for _ in group.rows]
+        yield from self._continued(rows, members, owners, (cache, mask), [group.shared for group in groups])
 
     def _continued(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[ReadRow],
         members: Sequence[int],
         owners: Sequence[int],
         before: tuple[Any, Tensor] | None,
         shared: Sequence[int],
     ) -> Iterator[tuple[int, Tensor]]:
         """The rest of each member after its owner's beginning (``before``: their cache and mask)."""
-        import torch
-
         device = self.model.device
         starts = [shared[owner] if before else 0 for owner in owners]
         rests = [list(rows[index].ids[start:]) for index, start in zip(members, starts, strict=True)]
-        for batch in cut(list(map(len, rests)), self.batch_tokens):
+        for batch in length_batches(list(map(len, rests)), self.batch_tokens):
             width = max(len(rests[place]) for place in batch)
             ids = torch.tensor([rests[p] + [self.pad] * (width - len(rests[p])) for p in batch], device=device)
             mask = torch.tensor([[1] * len(rests[p]) + [0] * (width - len(rests[p])) for p in batch], device=device)
@@ -152,7 +149,7 @@ class Reader:
             if before is not None:
                 which = torch.tensor([owners[place] for place in batch], device=device)
                 mask = torch.cat([before[1][which], mask], 1)
-                more = {"use_cache": True, "past_key_values": picked(before[0], which)}
+                more = {"use_cache": True, "past_key_values": select_rows(before[0], which)}
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **more).last_hidden_state
             self.computed += ids.numel()
@@ -164,8 +161,6 @@ class Reader:
 
 def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
     """The key-value cache of left-padded rows [B, T]."""
-    from transformers import DynamicCache
-
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     cache = DynamicCache(config=model.config)
     model.get_decoder()(
@@ -174,7 +169,7 @@ def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
     return cache
 
 
-def picked(cache: Any, rows: torch.Tensor) -> Any:
+def select_rows(cache: Any, rows: torch.Tensor) -> Any:
     """A cache of the given rows; the one it comes from stays as it is."""
     fresh = copy.copy(cache)
     fresh.layers = [copy.copy(layer) for layer in cache.layers]
@@ -182,13 +177,11 @@ def picked(cache: Any, rows: torch.Tensor) -> Any:
     return fresh
 
 
-def shares(model: Any) -> bool:
+def supports_prefix_sharing(model: Any) -> bool:
     """Whether rows on a shared cache give the hidden states of separate rows: a trial on a few tokens."""
-    import torch
-
-    rows = [Row([*range(3, 3 + LEAST_SHARED + 2), *tail], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
+    rows = [ReadRow([*range(3, 3 + LEAST_SHARED + 2), *tail], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    rows = [Row([token % vocabulary for token in row.ids], row.need) for row in rows]
+    rows = [ReadRow([token % vocabulary for token in row.ids], row.need) for row in rows]
     try:
         found = dict(Reader(model, 0, 1024).hidden(rows))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):

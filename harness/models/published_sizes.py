@@ -1,12 +1,13 @@
-"""What is stated about public models and question sets (``facts.json``), for plans made where the files are not.
+"""Published sizes of public models and question sets (``published_sizes.json``), to plan with before files are here.
 
-A plan must say what an experiment needs before anything of it is downloaded. What comes from here is marked "stated" in
-what ``distilbench plan`` prints, and nothing is ever run on it: the files themselves are checked first.
+A plan must say what an experiment needs before anything of it is downloaded. Numbers from here are marked "stated" in
+what ``distilbench plan`` prints, and nothing ever runs on them: the files themselves are checked first.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -16,13 +17,15 @@ from typing import Any
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.hardware.gpu import Size
-from harness.models.checkpoint import hub_folder, resolve
-from harness.models.checkpoint_files import read_object
+from harness.models.checkpoint import resolve, text_config, weight_shapes
 from harness.types import Question
+
+CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
+"""The context in ``config.json``; the second: GPT-2 and its relatives."""
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class PublishedModel:
     """A public checkpoint."""
 
     parameters: int
@@ -41,7 +44,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class QuestionFacts:
+class PublishedQuestions:
     """An official question set."""
 
     questions: int
@@ -58,96 +61,65 @@ class QuestionFacts:
 
 
 @cache
-def _facts() -> Mapping[str, Any]:
-    return dict(json.loads(Path(__file__).with_name("published_sizes.json").read_text(encoding="utf-8")))
+def _published() -> Mapping[str, Any]:
+    return dict(json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
 
 
-def model_facts(hub_id: str) -> ModelFacts | None:
-    """What is stated of a model; ``None`` for one that is not listed."""
-    found = _facts()["models"].get(hub_id)
-    return None if found is None else ModelFacts(**found)
+def published_model(hub_id: str) -> PublishedModel | None:
+    """``None`` for a model that is not listed."""
+    entry = _published()["models"].get(hub_id)
+    return None if entry is None else PublishedModel(**entry)
 
 
-def question_facts(benchmark: str) -> QuestionFacts | None:
-    """What is stated of a benchmark's official questions."""
-    found = _facts()["benchmarks"].get(benchmark)
-    return None if found is None else QuestionFacts(**found)
+def published_questions(benchmark: str) -> PublishedQuestions | None:
+    """Of a benchmark's official questions; ``None`` where it is not listed."""
+    entry = _published()["benchmarks"].get(benchmark)
+    return None if entry is None else PublishedQuestions(**entry)
 
 
-def planned(name: str) -> Checkpoint:
-    """``resolve``, or for a listed model that cannot be had now a stand-in to plan with (``Checkpoint.absent``).
+def resolve_or_placeholder(name: str) -> Checkpoint:
+    """``resolve``, or for a listed model that is not here a placeholder to plan with (``Checkpoint.absent``).
 
-    Raises UserError for any other model that is not there.
+    Raises UserError for any other model that is not here.
     """
     try:
         return resolve(name)
     except UserError as error:
         hub_id = name.partition("@")[0]
-        facts = model_facts(hub_id)
-        if facts is None:
+        model = published_model(hub_id)
+        if model is None:
             raise
-        licence = f" It is gated: accept its licence ({facts.licence}) on the hub first." if facts.gated else ""
+        licence = f" It is gated: accept its licence ({model.licence}) on the hub first." if model.gated else ""
         stated = f"stated:{name}"
-        return Checkpoint(name, hub_id, None, stated, f"stated:{facts.tokens}", absent=f"{error}{licence}")
+        return Checkpoint(name, hub_id, None, stated, f"stated:{model.tokens}", absent=f"{error}{licence}")
 
 
-def stand_ins(benchmark: str, limit: int | None) -> list[Question] | None:
-    """As many blank questions of the stated length as the official set has; ``None`` where nothing is stated."""
-    facts = question_facts(benchmark)
-    if facts is None:
+def placeholder_questions(benchmark: str, limit: int | None) -> list[Question] | None:
+    """As many blank questions of the published length as the official set has; ``None`` where it is not listed."""
+    published = published_questions(benchmark)
+    if published is None:
         return None
-    count = facts.questions if limit is None else min(limit, facts.questions)
-    turns = (" " * facts.characters,) * facts.turns
+    count = published.questions if limit is None else min(limit, published.questions)
+    turns = (" " * published.characters,) * published.turns
     return [Question(f"stated/{number}", turns, meta={"stated": True}) for number in range(count)]
 
 
-def tokens_of(checkpoint: Checkpoint) -> str | None:
-    """The stated name of a checkpoint's tokenizer."""
-    facts = model_facts(checkpoint.location)
-    return None if facts is None else facts.tokens
-
-
-def size(checkpoint: Checkpoint) -> Size | None:
-    """How large a model is: from its files where they are here, else as stated, else ``None``."""
-    return _size(checkpoint.location, checkpoint.revision)
+def context_length(checkpoint: Checkpoint) -> int | None:
+    """Tokens that the model reads; ``None`` where its configuration does not say, or is neither here nor published."""
+    config = text_config(checkpoint)
+    if not config:
+        published = published_model(checkpoint.location)
+        return None if published is None else published.context
+    return next((config[name] for name in CONTEXT_FIELDS if isinstance(config.get(name), int)), None)
 
 
 @lru_cache(maxsize=64)
-def _size(location: str, revision: str | None) -> Size | None:
-    folder = hub_folder(location, revision)
-    files = list(folder.glob("*.safetensors"))
-    if files:
-        config = _config(folder)
-        shape = (config.get("num_hidden_layers"), config.get("hidden_size"))
-        count = sum(map(_parameters, files))
-        if count:
-            return Size(count, *shape, stated=False)
-    facts = model_facts(location)
-    return None if facts is None else Size(facts.parameters, facts.layers, facts.hidden, stated=True)
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        return read_object(folder / "config.json")
-    except UserError:  # a size without a shape is still a size
-        return {}
-
-
-def _parameters(file: Path) -> int:
-    """Numbers in a safetensors file, from its header (8 bytes of length, then JSON); 0 for anything else."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if not 0 < length < min(100_000_000, file.stat().st_size):
-            return 0
-        try:
-            header = json.loads(opened.read(length))
-        except ValueError:
-            return 0
-    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    total = 0
-    for shape in shapes:
-        count = 1
-        for side in shape:
-            count *= side
-        total += count
-    return total
+def size(checkpoint: Checkpoint) -> Size | None:
+    """From the checkpoint's files where they are here, else as published, else ``None``."""
+    shapes = weight_shapes(checkpoint)
+    if shapes:
+        config = text_config(checkpoint)
+        count = sum(math.prod(shape) for shape in shapes.values())
+        return Size(count, config.get("num_hidden_layers"), config.get("hidden_size"), stated=False)
+    published = published_model(checkpoint.location)
+    return None if published is None else Size(published.parameters, published.layers, published.hidden, True)

@@ -9,16 +9,14 @@ same response comes out unless a number falls within the rounding of a boundary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor
 
 
 def streams(seed: int, prompts: Sequence[int], n: int, length: int) -> list[list[float]]:
     """``n`` streams of ``length`` numbers in [0, 1) for each prompt number, in the order of the rows."""
-    import numpy as np
-
     return [
         np.random.default_rng([seed, prompt, response]).random(length).tolist()
         for prompt in prompts
@@ -38,17 +36,23 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> T
     Returns:
         [rows] int64.
     """
-    import torch
-
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p < 1.0:
         ordered, ids = torch.sort(probabilities, stable=True, dim=-1, descending=True)
         before = ordered.cumsum(-1) - ordered  # the mass of all more probable tokens
         probabilities = torch.zeros_like(probabilities).scatter(-1, ids, ordered * (before < top_p))
+    return invert(probabilities, numbers)
+
+
+def invert(probabilities: Tensor, numbers: Tensor) -> Tensor:
+    """Draw by inverting the cumulative distribution.
+
+    [rows, V] masses of any sum and [rows] numbers in [0, 1) -> [rows] int64. Sums in the type of ``probabilities``.
+    """
     cumulative = probabilities.cumsum(-1)
     # right=True: the first token whose cumulative mass exceeds the number, so a token of mass 0 is never drawn
     places = torch.searchsorted(cumulative, numbers[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    # rounding may leave the number at the very end: then the last token that has any mass
+    # Rounding may leave the number at the very end: then the last token that has any mass.
     last = probabilities.shape[-1] - 1 - probabilities.flip(-1).gt(0).int().argmax(-1)
     return torch.minimum(places, last)
 
@@ -76,8 +80,6 @@ class RowSampler:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """[rows, V] logits to the same with all but the drawn token at minus infinity."""
-        import torch
-
         step = input_ids.shape[1] - self.width
         numbers = torch.tensor([row[step] for row in self.numbers], device=scores.device)
         chosen = draw(scores, numbers, self.temperature, self.top_p)

@@ -1,80 +1,41 @@
 """Models in process: chat generation and log-probabilities through transformers, everything seeded.
 
-``LocalModel`` is the transformers model behind the protocol in ``harness/contracts/model.py``. Batches are sorted by
-length; a prompt is computed once for all its responses (``harness/models/prefix_cache.py``); logits only at positions
-that are read.
+Every capability of ``harness/contracts/model.py``. Batches are sorted by length; a prompt is computed once for all its
+responses (``harness/models/prefix_cache.py``); logits only at positions that are read.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
 
 from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
-from harness.models.chat import encode, encode_prompt, end_of_turn, prompt_text
-from harness.models.prefix_cache import Reader, Row, prefill, shares
+from harness.models.chat import encode, encode_prompt, pad_id, prompt_text, stop_ids
+from harness.models.load import load_tokenizer, load_weights, pick_device
+from harness.models.logits import logits_of
+from harness.models.prefix_cache import Reader, ReadRow, length_batches, prefill, supports_prefix_sharing
 from harness.models.token_sampling import Known, RowSampler, streams
 from harness.types import Messages, Response
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-log = logging.getLogger(__name__)
-
-
-def pick_device(device: str) -> str:
-    """``auto`` is the first CUDA device, else the CPU."""
-    import torch
-
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
 
 def load(
-    spec: Checkpoint, dtype: str, device: str, batch_tokens: int, trust: bool, progress: Progress | None = None
-) -> LocalModel:
+    checkpoint: Checkpoint, dtype: str, device: str, batch_tokens: int, trust: bool, progress: Progress | None = None
+) -> TransformersModel:
     """Load a checkpoint, in evaluation mode. Raises UserError when it cannot be read right."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    from harness.models.logits import check_head
-
-    # One bar per weight tensor would drown the bars of the run.
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    shared: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": trust}
-    start = time.perf_counter()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.location, **shared)
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.location, dtype=getattr(torch, dtype), **attention(spec.location, shared), **shared
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {spec.name!r} could not be loaded from {spec.location!r}: {error}") from error
-    placed: Any = model
-    device = pick_device(device)
-    placed.to(device).eval()
-    check_head(placed, tokenizer)
-    log.info("loaded %s to %s: %s, %.1f s", spec.name, device, dtype, time.perf_counter() - start)
-    return LocalModel(spec.name, placed, tokenizer, batch_tokens, progress)
+    tokenizer = load_tokenizer(checkpoint.location, trust, checkpoint.revision)
+    weights: Any = load_weights(checkpoint.location, tokenizer, getattr(torch, dtype), trust, checkpoint.revision)
+    weights.to(pick_device(device)).eval()
+    return TransformersModel(checkpoint.name, weights, tokenizer, batch_tokens, progress)
 
 
-def attention(location: str, shared: dict[str, Any]) -> dict[str, str]:
-    """Gemma-2 soft-caps its attention scores, which only the eager kernel does exactly (transformers #32390)."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(location, **shared)
-    return {"attn_implementation": "eager"} if getattr(config, "attn_logit_softcapping", None) else {}
-
-
-class LocalModel:
+class TransformersModel:
     """A transformers causal language model that answers chats."""
 
     def __init__(
@@ -86,17 +47,8 @@ class LocalModel:
         self.batch_tokens = batch_tokens
         self.progress = progress
         self._reader: Reader | None = None
-        # Padding is masked everywhere, so any token will do where a tokenizer names none.
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.stops = self._stop_ids()
-
-    def _stop_ids(self) -> list[int]:
-        """Ids that end a turn: the template's end-of-turn token and the checkpoint's own end-of-text ids."""
-        end = self.tokenizer(end_of_turn(self.tokenizer), add_special_tokens=False)["input_ids"]
-        stops = {end[-1], self.tokenizer.eos_token_id}
-        own = self.model.generation_config.eos_token_id
-        stops.update(own if isinstance(own, list) else [own])
-        return sorted(token for token in stops if token is not None)
+        self.pad = pad_id(tokenizer)
+        self.stops = stop_ids(tokenizer, model)
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -116,19 +68,21 @@ class LocalModel:
         ``harness/models/token_sampling.py``."""
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
         out: list[list[TokenResponse]] = [[] for _ in prompts]
-        for batch in self._batches(lengths):
+        done = 0
+        # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
+        for batch in length_batches(lengths, self.batch_tokens, most_padding=1.0):
             numbers = streams(seed, batch, n, sampling.max_new_tokens) if sampling.temperature > 0 else None
             rows = self._generate_batch([list(prompts[i]) for i in batch], sampling, n, numbers)
             for place, index in enumerate(batch):
                 out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
+            done += len(batch)
+            if self.progress:
+                self.progress(done, len(prompts))
         return out
 
     def _generate_batch(
         self, prompts: list[list[int]], sampling: Sampling, n: int, numbers: list[list[float]] | None
     ) -> list[list[int]]:
-        import torch
-        from transformers import GenerationConfig
-
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -175,7 +129,7 @@ class LocalModel:
                 raise ValueError("an empty, unfinished response has no tokens to average over")
         check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
-        fed = [Row([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
+        fed = [ReadRow([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
         out = [math.nan] * len(rows)
         for index, hidden in self._hidden(fed):
             logps = self._log_softmax(hidden)
@@ -193,7 +147,7 @@ class LocalModel:
     def reader(self) -> Reader:
         """Reads rows with shared beginnings, where a trial shows that this model's cache is exact."""
         if self._reader is None:
-            self._reader = Reader(self.model, self.pad, self.batch_tokens, sharing=shares(self.model))
+            self._reader = Reader(self.model, self.pad, self.batch_tokens, sharing=supports_prefix_sharing(self.model))
         self._reader.batch_tokens = self.batch_tokens
         return self._reader
 
@@ -205,7 +159,7 @@ class LocalModel:
             "computed_over_separate": reader.computed / max(1, reader.separate),
         }
 
-    def _hidden(self, rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
+    def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``need`` on, hidden]): the logits are computed later, only where they are needed."""
         for done, item in enumerate(self.reader.hidden(rows), 1):
             yield item
@@ -214,10 +168,6 @@ class LocalModel:
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:
         """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
-        import torch
-
-        from harness.models.logits import logits_of
-
         with torch.inference_mode():
             return torch.log_softmax(logits_of(self.model, hidden, len(self.tokenizer)), dim=-1)
 
@@ -225,7 +175,7 @@ class LocalModel:
         """(index, [vocabulary] log-probabilities of the first reply token), in batch order. Raises TooLong."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         check_lengths(self.name, [len(prompt) for prompt in prompts], self.context)
-        for index, hidden in self._hidden([Row(prompt, len(prompt) - 1) for prompt in prompts]):
+        for index, hidden in self._hidden([ReadRow(prompt, len(prompt) - 1) for prompt in prompts]):
             yield index, self._log_softmax(hidden)[0]
 
     def truncate(self, text: str, max_tokens: int) -> str:
@@ -238,8 +188,6 @@ class LocalModel:
         """See ``ReadsChoices.choice_logps``. Raises TooLong, and UserError when a choice has no token of its own."""
         if not conversations:
             return []
-        import torch
-
         groups = choice_ids(self.tokenizer, conversations[0], choices)
         out: list[list[float]] = [[] for _ in conversations]
         for index, logps in self._next_logps(conversations):
@@ -256,24 +204,6 @@ class LocalModel:
                 before = out[index].get(text)
                 out[index][text] = value if before is None else math.log(math.exp(before) + math.exp(value))
         return out
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices sorted by length, cut where longest x count would exceed ``batch_tokens``."""
-        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-        batch: list[int] = []
-        done = 0
-        for index in order:
-            if batch and lengths[index] * (len(batch) + 1) > self.batch_tokens:
-                yield batch
-                done += len(batch)
-                if self.progress:
-                    self.progress(done, len(order))
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
-            if self.progress:
-                self.progress(len(order), len(order))
 
 
 def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> list[list[int]]:

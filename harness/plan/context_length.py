@@ -7,40 +7,21 @@ answers nonsense without a word.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 
-from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Ref, Stage
-from harness.models.checkpoint import hub_folder
-from harness.models.published_sizes import model_facts
+from harness.models.published_sizes import context_length
 from harness.plan.cost import PROMPT_TOKENS
 from harness.plan.plan import Plan
 
-NAMES = ("max_position_embeddings", "n_positions")
-"""What ``config.json`` calls it; the second: GPT-2 and its relatives."""
 FRAME, LABELS = 80, 14
 """About how many tokens a multiple-choice question takes besides the request and the responses, and the labels around
 each response (``harness/multiple_choice.py``)."""
 
 
-def context_of(checkpoint: Checkpoint) -> int | None:
-    """Tokens that the model reads; ``None`` where its configuration does not say, or is neither here nor stated."""
-    try:
-        config = json.loads((hub_folder(checkpoint.location, checkpoint.revision) / "config.json").read_bytes())
-    except (OSError, ValueError):
-        stated = model_facts(checkpoint.location)
-        return None if stated is None else stated.context
-    for part in (config, config.get("text_config")):
-        for name in NAMES:
-            if isinstance(part, Mapping) and isinstance(part.get(name), int):
-                return int(part[name])
-    return None
-
-
 def findings(plan: Plan, pending: Collection[Stage]) -> Iterator[tuple[bool, str]]:
     """(whether it stops the run, text) for each thing that the pending stages ask beyond a model's context."""
-    contexts = {name: context_of(checkpoint) for name, checkpoint in plan.builder.models.items()}
+    contexts = {name: context_length(checkpoint) for name, checkpoint in plan.builder.models.items()}
     known = {stage.key: stage for stage in plan.stages}
     told: set[str] = set()
     for stage in pending:

@@ -15,7 +15,7 @@ from harness.contracts.options import options_from
 from harness.contracts.stage import Price, Stage
 from harness.errors import UserError
 from harness.hardware.gpu import Size, flops, training_bytes, training_factor, weight_bytes
-from harness.models.published_sizes import question_facts, size
+from harness.models.published_sizes import published_questions, size
 from harness.training.options import TrainOptions
 from harness.types import Question
 
@@ -207,7 +207,7 @@ class Pricer:
         try:
             asked = [r for question in questions for r in adapter.requests(question, blank(question), config)]
         except (UserError, IndexError):  # a stand-in has no baseline answer either
-            facts = question_facts(name)
+            facts = published_questions(name)
             if facts is None:
                 raise
             calls = facts.requests * len(questions) * getattr(config, "repeats", 1)

@@ -19,7 +19,7 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
-from harness.models.checkpoint import hub_folder
+from harness.models.checkpoint import weight_shapes
 from harness.plan import context_length as context
 from harness.plan.cost import total
 from harness.plan.plan import Plan
@@ -142,16 +142,7 @@ class Weights:
 
 def weights(checkpoint: Checkpoint) -> Weights | None:
     """What the headers of the weight files say; ``None`` where the checkpoint is not here yet, or cannot be read."""
-    from safetensors import SafetensorError, safe_open
-
-    folder = hub_folder(checkpoint.location, checkpoint.revision)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
-            return None
+    shapes = weight_shapes(checkpoint)
     return Weights(shapes) if shapes else None
 
 

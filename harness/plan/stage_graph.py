@@ -20,8 +20,8 @@ from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
-from harness.models.published_sizes import planned, stand_ins
-from harness.models.tokenizer_files import difference
+from harness.models.published_sizes import placeholder_questions, resolve_or_placeholder
+from harness.models.vocabulary import checkpoint_difference
 from harness.plan.cost import Pricer
 from harness.plan.training_stages import Chain
 from harness.prompts.resolve import planned_source
@@ -58,8 +58,8 @@ class Builder:
         self.stages: dict[str, Stage] = {}
         self.hashes: dict[tuple[str, bool], str] = {}
         self.models: dict[str, Checkpoint] = {
-            "teacher": planned(recipe.family.teacher),
-            "student": planned(recipe.family.student),
+            "teacher": resolve_or_placeholder(recipe.family.teacher),
+            "student": resolve_or_placeholder(recipe.family.student),
         }
         prompts, sources = recipe.prompts, registry.sources
         source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
@@ -85,7 +85,7 @@ class Builder:
                 official = (
                     getattr(config, "questions", None) == "official" and getattr(config, "baseline", None) is None
                 )
-                stated = stand_ins(name, getattr(config, "limit", None)) if official else None
+                stated = placeholder_questions(name, getattr(config, "limit", None)) if official else None
                 if stated is None:
                     raise
                 found[name], self.absent[name] = stated, str(error)
@@ -105,7 +105,7 @@ class Builder:
     @cached_property
     def vocabulary(self) -> str | None:
         """``None`` when teacher and student share their vocabulary, else what differs."""
-        return difference(self.models["teacher"], self.models["student"])
+        return checkpoint_difference(self.models["student"], self.models["teacher"])
 
     def add(self, stage: Stage, n: int | None = None) -> Stage:
         """The stage with this key, priced and remembered. ``n``: responses per prompt, where not the recipe's."""

@@ -14,9 +14,8 @@ from harness.contracts.model import ChatModel, Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
-from harness.errors import UserError
 from harness.models.backends import LoadOptions, load_model
-from harness.models.checkpoint import CODE, WEIGHTS, at
+from harness.models.checkpoint import download, from_folder
 from harness.records import read_records
 from harness.training.options import TrainOptions
 from harness.types import Reply, Request
@@ -78,8 +77,8 @@ class Work:
         """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""
         if what in stage.inputs:
             folder = self.input(stage, what) / "model"
-            return at(f"trained:{stage.inputs[what].key[:8]}", folder)
-        return at_hand(Checkpoint(**stage.local["models"][what]), stage.local["trust_remote_code"])
+            return from_folder(f"trained:{stage.inputs[what].key[:8]}", folder)
+        return download(Checkpoint(**stage.local["models"][what]), stage.local["trust_remote_code"])
 
     @staticmethod
     def load_options(stage: Stage) -> LoadOptions:
@@ -91,23 +90,6 @@ class Work:
             batch_tokens=local["batch_tokens"],
             trust_remote_code=local["trust_remote_code"],
         )
-
-
-def at_hand(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
-    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit.
-
-    ``trust``: with the code that comes with it; otherwise none is fetched.
-    """
-    if Path(checkpoint.location).is_dir():
-        return checkpoint
-    from huggingface_hub import snapshot_download
-
-    wanted = [*WEIGHTS, *(CODE if trust else ())]
-    try:
-        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=wanted)
-    except Exception as error:  # no network, gated, removed: the hub client has a class for each
-        raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
-    return replace(checkpoint, location=folder)
 
 
 def train_options(stage: Stage) -> TrainOptions:

@@ -15,7 +15,7 @@ from harness.training.options import Training
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``reference.json``: per group its rows' log-probabilities (empty where the group was dropped)."""
-    from harness.training.reference_logps import reference_logps
+    from harness.training.stored_signals import reference_logps
 
     method = work.registry.methods[stage.params["method"]]
     training = Training(

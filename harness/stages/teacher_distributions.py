@@ -20,7 +20,7 @@ from harness.training.options import Training
 
 def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     """Write ``index.json``, ``ids.npy``, ``logps.npy`` and ``rest.npy``."""
-    from harness.training.teacher_distributions import store_distributions
+    from harness.training.stored_signals import store_distributions
 
     params = stage.params
     method = work.registry.methods[params["method"]]

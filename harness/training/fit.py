@@ -13,19 +13,15 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from harness.errors import UserError
 from harness.hardware.memory import peak
-from harness.models.vocabulary import same_vocabulary
-from harness.training import lora
+from harness.models.load import load_tokenizer, load_weights, pick_device
+from harness.models.vocabulary import tokenizer_difference
 from harness.training.batches import Shuffled, prepare, shapes
-from harness.training.checkpoints import Checkpoints, newest, restore
-from harness.training.curve import Curve
-from harness.training.load import device_of, host, load_model, load_tokenizer, place, save
+from harness.training.callbacks import CURVE, Checkpoints, Curve, newest, restore
 from harness.training.options import Progress, Training, TrainOptions, TrainReport
 from harness.training.packing import choose
-from harness.training.teacher_distributions import StoredDistributions
-from harness.training.trainer import DistilTrainer, Job
-
-CURVE = "training.jsonl"
-"""The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
+from harness.training.stored_signals import StoredDistributions
+from harness.training.student import add_adapters, check_merged, host, merged_weights, save, save_adapter
+from harness.training.trainer import DistilTrainer, TrainingJob
 
 
 def fit(
@@ -44,27 +40,27 @@ def fit(
     return run(trainer, job, Path(out_dir), dropped, scratch)
 
 
-def make_job(training: Training) -> tuple[Job, Mapping[str, int]]:
+def make_job(training: Training) -> tuple[TrainingJob, Mapping[str, int]]:
     """Load the models and tokenise the rows. Returns the job and the reasons for dropped prompts."""
     method, config, options = training.method, training.config, training.options
     if method.needs.reference and training.reference is None:
-        raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.reference_logps)")
+        raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.stored_signals)")
     trust = options.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     live = method.needs.signal == "token" and not training.taught
     if live:
         check_teacher(training, tokenizer)
     examples, dropped = prepare(training, tokenizer)
-    student = host(load_model(training.student, tokenizer, torch.float32, trust))
+    student = host(load_weights(training.student, tokenizer, torch.float32, trust))
     teacher = None
     if live and training.teacher is not None:
-        teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
-        teacher = teacher.requires_grad_(False).train(False).to(device_of(options))
+        teacher = load_weights(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
+        teacher = teacher.requires_grad_(False).train(False).to(pick_device(options.device))
     taught = StoredDistributions(training.taught) if training.taught else None
     models = [student] if teacher is None else [student, teacher]
     layout = choose(options, shapes(examples), models, len(tokenizer))
-    adapter = None if options.lora is None else lora.add(student, options.lora, training.seed)
-    job = Job(
+    adapter = None if options.lora is None else add_adapters(student, options.lora, training.seed)
+    job = TrainingJob(
         method, config, examples, student, teacher, tokenizer, options, training.seed, layout, adapter, taught=taught
     )
     return job, dropped
@@ -74,20 +70,22 @@ def check_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> Non
     """Raises UserError where the live teacher's vocabulary is not the student's."""
     if training.teacher is None:
         raise ValueError(f"{training.method.name} needs a teacher checkpoint: its teacher is live")
-    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher, training.options.trust_remote_code))
+    reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, training.options.trust_remote_code))
     if reason:
         raise UserError(
             f"{training.method.name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family."
         )
 
 
-def make_trainer(job: Job, out: Path, progress: Progress | None = None, scratch: Path | None = None) -> DistilTrainer:
+def make_trainer(
+    job: TrainingJob, out: Path, progress: Progress | None = None, scratch: Path | None = None
+) -> DistilTrainer:
     """The trainer of a job, with its curve attached, and its checkpoints where ``scratch`` is given."""
     out.mkdir(parents=True, exist_ok=True)
     args = TrainingArguments(**training_arguments(job.options, scratch or out, job.seed))
     # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
     args._n_gpu = min(1, args.n_gpu)
-    place(args, device_of(job.options))
+    place(args, pick_device(job.options.device))
     args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
     curve = Curve(out / CURVE, progress)
     trainer = DistilTrainer(job, args, [curve])
@@ -99,6 +97,17 @@ def make_trainer(job: Job, out: Path, progress: Progress | None = None, scratch:
         saver.trainer = trainer
         trainer.add_callback(saver)
     return trainer
+
+
+def place(args: Any, device: torch.device) -> None:
+    """Let a trainer with these ``TrainingArguments`` work on ``device``, if it is the only process."""
+    if args.distributed_state.distributed_type.value != "NO" or str(device) in ("cpu", "cuda"):
+        return
+    # transformers knows the CPU and the first GPU only, and remembers its choice in the arguments.
+    vars(args)["_setup_devices"] = device
+    args.distributed_state.device = device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str, Any]:
@@ -117,9 +126,9 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
         "activation_checkpointing": options.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
         "ddp_find_unused_parameters": False,
-        "use_cpu": device_of(options).type == "cpu",
+        "use_cpu": pick_device(options.device).type == "cpu",
         "seed": seed % 2**31,
-        "save_strategy": "no",  # harness.training.checkpoints asks for checkpoints
+        "save_strategy": "no",  # harness.training.callbacks asks for checkpoints
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
@@ -129,7 +138,7 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
 
 
 def run(
-    trainer: DistilTrainer, job: Job, out: Path, dropped: Mapping[str, int], scratch: Path | None = None
+    trainer: DistilTrainer, job: TrainingJob, out: Path, dropped: Mapping[str, int], scratch: Path | None = None
 ) -> TrainReport:
     """Train (from the checkpoint in ``scratch``, if there is one), save, report."""
     checkpoint = None if scratch is None else newest(scratch)
@@ -169,15 +178,15 @@ def run(
     )
 
 
-def save_merged(job: Job, out: Path, state: Mapping[str, Any]) -> None:
+def save_merged(job: TrainingJob, out: Path, state: Mapping[str, Any]) -> None:
     """One plain checkpoint, adapters merged, loaded again and compared with the adapted model; adapters beside it."""
-    save(job.student, job.tokenizer, out, lora.merged(state, job.student))
+    save(job.student, job.tokenizer, out, merged_weights(state, job.student))
     if job.options.lora is not None:
-        lora.save_adapter(state, job.student, job.options.lora, out / "adapter")
+        save_adapter(state, job.student, job.options.lora, out / "adapter")
     whole = all(value.numel() for value in job.student.parameters())  # not split over processes
     if whole:
-        saved = load_model(out, job.tokenizer, torch.float32, job.options.trust_remote_code)
-        lora.check_merged(saved, job.student, len(job.tokenizer))
+        saved = load_weights(out, job.tokenizer, torch.float32, job.options.trust_remote_code)
+        check_merged(saved, job.student, len(job.tokenizer))
 
 
 def peak_memory() -> int:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.models.chat import end_of_turn
+from harness.models.chat import pad_id, stop_ids
 from harness.models.logits import logits_of
+from harness.models.token_sampling import invert
 from harness.stats import seed_of
 from harness.training.batches import Example, TokenRow, micro_batch
-from harness.training.load import pad_of
-from harness.training.lora import check_active
+from harness.training.student import check_adapters_active
 from harness.training.token_terms import states_of
 
 NAMES = ("behaviour", "student", "teacher")
@@ -53,14 +53,6 @@ class Speakers:
     scored: bool = True
     """Whether the teacher's log-probabilities are wanted although it did not draw along (``mix`` = 0)."""
 
-    def stops(self) -> list[int]:
-        """Ids that end a response: the chat template's end of turn and the model's own end tokens."""
-        ends = [self.tokenizer(end_of_turn(self.tokenizer), add_special_tokens=False)["input_ids"][-1]]
-        generation = getattr(self.student, "generation_config", None)
-        for own in (self.tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)):
-            ends += own if isinstance(own, list) else [] if own is None else [own]
-        return sorted(set(ends))
-
 
 class _Stepper:
     """One model with its key-value cache, fed left-padded prompts and then one token at a time."""
@@ -78,7 +70,7 @@ class _Stepper:
 
 def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
     """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
-    check_active(speakers.student)
+    check_adapters_active(speakers.student)
     drawn = []
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
@@ -95,7 +87,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     device = speakers.student.device
     vocabulary = len(speakers.tokenizer)
     width = max(map(len, prompts))
-    pad = pad_of(speakers.tokenizer)
+    pad = pad_id(speakers.tokenizer)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -103,7 +95,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
     student = _Stepper(speakers.student, vocabulary)
     teacher = _Stepper(speakers.teacher, vocabulary) if speakers.mix else None
-    stops = torch.tensor(speakers.stops(), device=device)
+    stops = torch.tensor(stop_ids(speakers.tokenizer, speakers.student), device=device)
     alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     columns: list[Tensor] = []
@@ -124,7 +116,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
 def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:
     """The rollouts with the teacher's log-probabilities, from one forward pass over whole responses."""
     rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
-    micro = micro_batch(rows, pad_of(speakers.tokenizer), speakers.student.device)
+    micro = micro_batch(rows, pad_id(speakers.tokenizer), speakers.student.device)
     lengths = [len(rollout.tokens) for rollout in drawn]
     both: list[Any] = [states_of(speakers.teacher, micro), micro.labels]
     found = []
@@ -147,9 +139,7 @@ def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: 
     mixture = (q / temperature).softmax(-1)
     if p is not None:
         mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * mixture
-    cumulative = mixture.double().cumsum(-1)
-    token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-    token = token.clamp_max(q.shape[1] - 1)
+    token = invert(mixture.double(), uniform)[:, None]
     models = (q,) if p is None else (q, p)
     logps = [mixture.gather(1, token).log(), *(each.log_softmax(-1).gather(1, token) for each in models)]
     return token[:, 0], torch.stack(logps)[..., 0]

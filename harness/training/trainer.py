@@ -26,18 +26,18 @@ from transformers.trainer_callback import PrinterCallback
 
 from harness.contracts.method import Loss, Method
 from harness.errors import UserError
+from harness.models.chat import pad_id
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, Shuffled, describe, micro_batch
-from harness.training.load import pad_of
 from harness.training.options import TrainOptions
 from harness.training.packing import Layout
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
-from harness.training.teacher_distributions import StoredDistributions
+from harness.training.stored_signals import StoredDistributions
 from harness.training.token_terms import response_terms
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What one training run is about."""
 
     method: Method
@@ -97,12 +97,14 @@ class DistilTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, job: Job, args: TrainingArguments, callbacks: list[TrainerCallback] | None = None) -> None:
+    def __init__(
+        self, job: TrainingJob, args: TrainingArguments, callbacks: list[TrainerCallback] | None = None
+    ) -> None:
         super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples), callbacks=callbacks)
         self.refuse_sharded_rollouts(job.method)
         self.remove_callback(PrinterCallback)
         self.job = job
-        self.pad = pad_of(job.tokenizer)
+        self.pad = pad_id(job.tokenizer)
         self.tally = Tally()
         self.curve: list[dict[str, Any]] = []
         self.tokens: Counter[str] = Counter()

@@ -28,10 +28,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from harness.contracts.method import Trl
 from harness.errors import UserError
+from harness.models.chat import pad_id
+from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Example, Shuffled, prepare
-from harness.training.fit import CURVE, peak_memory, training_arguments
-from harness.training.load import device_of, load_model, load_tokenizer, pad_of, place, save
+from harness.training.callbacks import CURVE
+from harness.training.fit import peak_memory, place, training_arguments
 from harness.training.options import Progress, Training, TrainOptions, TrainReport
+from harness.training.student import save
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
@@ -46,7 +49,7 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
     examples, dropped = prepare(training, tokenizer)
-    student = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code)
+    student = load_weights(training.student, tokenizer, torch.float32, options.trust_remote_code)
     trainer = make_trainer(training, kind, examples, student, out)
     trainer.add_callback(_Report(progress))
     start = time.perf_counter()
@@ -97,7 +100,7 @@ def make_trainer(
     options = training.options
     tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_of(tokenizer))
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id(tokenizer))
     arguments = training_arguments(options, out, training.seed) | {
         "gradient_accumulation_steps": options.batch_size // options.micro_batch,
         "logging_strategy": "steps",
@@ -112,7 +115,7 @@ def make_trainer(
         trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
     else:
         args = one_process(DPOConfig(**arguments), options)
-        reference = load_model(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
+        reference = load_weights(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
             False
         )
         trainer = _Dpo(student, reference, args, train_dataset=dpo_dataset(examples), processing_class=tokenizer)
@@ -133,7 +136,7 @@ def one_process(args: Any, options: TrainOptions) -> Any:
             "too large. Leave compute.launch at null, or use the default backend."
         )
     args._n_gpu = min(1, args.n_gpu)
-    place(args, device_of(options))
+    place(args, pick_device(options.device))
     return args
 
 

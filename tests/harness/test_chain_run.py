@@ -16,6 +16,7 @@ from distilbench.plugins import load_registry
 from harness.contracts.stage import Stage
 from harness.models.chat import end_of_turn
 from harness.models.checkpoint import resolve
+from harness.models.load import load_tokenizer
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records
@@ -23,7 +24,6 @@ from harness.stages import STAGES
 from harness.stages.context import Work
 from harness.stages.dataset_pairs import FLOOR, pair
 from harness.stages.split_pool import dealt
-from harness.training.load import load_tokenizer
 from harness.types import Group, Prompt, Response
 from results.store.store import ArtifactStore
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness.contracts.method import Row
 from harness.models.chat import encode, encode_prompt, end_of_turn, rendered
-from harness.models.transformers_model import LocalModel
+from harness.models.transformers_model import TransformersModel
 from harness.training.batches import tokenise
 from harness.types import Group, Prompt
 
@@ -142,9 +142,11 @@ def tokenizer(shape: Shape) -> Any:
 
 
 @pytest.fixture
-def model(tokenizer: Any) -> LocalModel:
+def model(tokenizer: Any) -> TransformersModel:
     """What answers and what the teacher's rewards are computed with; its weights are never asked for here."""
-    return LocalModel("tiny", SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)), tokenizer, 1024)
+    return TransformersModel(
+        "tiny", SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)), tokenizer, 1024
+    )
 
 
 def trained(tokenizer: Any, talk: Any, answer: str, finished: bool) -> tuple[list[int], list[int]]:
@@ -154,7 +156,7 @@ def trained(tokenizer: Any, talk: Any, answer: str, finished: bool) -> tuple[lis
     return list(example.prompt), list(example.rows[0].response)
 
 
-def test_the_end_of_a_turn_is_found(shape: Shape, tokenizer: Any, model: LocalModel) -> None:
+def test_the_end_of_a_turn_is_found(shape: Shape, tokenizer: Any, model: TransformersModel) -> None:
     assert end_of_turn(tokenizer) == shape.end
     assert set(model.stops) == {tokenizer.convert_tokens_to_ids(token) for token in (shape.end, shape.eos)}
 
@@ -178,7 +180,7 @@ def test_one_beginning(shape: Shape, tokenizer: Any, talk: Any) -> None:
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
 def test_training_ids_are_evaluation_ids(
-    shape: Shape, tokenizer: Any, model: LocalModel, talk: Any, answer: str, finished: bool
+    shape: Shape, tokenizer: Any, model: TransformersModel, talk: Any, answer: str, finished: bool
 ) -> None:
     """What the model is asked with, what it would generate and what it is trained on: one list of ids."""
     asked = encode_prompt(tokenizer, talk)
@@ -238,7 +240,7 @@ def test_only_the_first_end_is_the_end() -> None:
     tokenizer = tokenizer_of(phi)
     assert end_of_turn(tokenizer) == "<|end|>"
     silent = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
-    stops = LocalModel("tiny", silent, tokenizer, 1024).stops
+    stops = TransformersModel("tiny", silent, tokenizer, 1024).stops
     assert set(stops) == {tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|endoftext|>")}
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.models.checkpoint import resolve
-from harness.models.checkpoint_files import token_ids
+from harness.models.checkpoint import resolve, token_ids
 from tests.harness.test_plan import checkpoint, plan
 
 INDEX = "model.safetensors.index.json"

@@ -16,13 +16,14 @@ from transformers import AutoTokenizer, TrainingArguments
 from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.models import load as loading
 from harness.models.backends import LoadOptions, load_model
-from harness.models.checkpoint import at
+from harness.models.checkpoint import from_folder
+from harness.models.load import pick_device
 from harness.stages import prompts
 from harness.stages.context import Work, train_options
 from harness.training import TrainOptions
-from harness.training import load as loading
-from harness.training.load import device_of, place
+from harness.training.fit import place
 from tests.tiny import tiny_checkpoint
 
 HUB = Checkpoint("owner/name", "owner/name", "c0ffee", "hub:x", "hub:x")
@@ -41,15 +42,15 @@ def test_training_is_told_the_device_of_the_recipe(device: str) -> None:
 def test_a_device_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device_of(TrainOptions(device="cuda:1")) == torch.device("cuda:1")
-    assert device_of(TrainOptions(device="cpu")) == torch.device("cpu")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "0")  # one of several processes: each has its own
-    assert device_of(TrainOptions(device="cuda:1")) == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda")
     with pytest.raises(UserError, match="cuda:2, but there are 2 CUDA devices"):
-        device_of(TrainOptions(device="cuda:2"))
+        pick_device("cuda:2")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match="no such device"):
-        device_of(TrainOptions(device="mps"))
+        pick_device("mps")
     with pytest.raises(ValueError, match="must be auto, cpu, mps, cuda or cuda:N"):
         TrainOptions(device="gpu")
 
@@ -80,7 +81,7 @@ def test_code_is_fetched_and_run_only_where_it_is_trusted(
         fetched.extend(allow_patterns)
         return str(folder)
 
-    def load(place: str, trust_remote_code: bool = False) -> Any:
+    def load(place: str, trust_remote_code: bool = False, revision: str | None = None) -> Any:
         trusted.append(trust_remote_code)
         return read(place)
 
@@ -102,15 +103,15 @@ def test_code_is_fetched_and_run_only_where_it_is_trusted(
 def test_loading_a_model_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tiny_checkpoint(tmp_path / "model")
     caplog.set_level("INFO")
-    load_model(at("tiny", folder), LoadOptions(device="cpu"))
-    loading.load_model(folder, loading.load_tokenizer(folder), torch.float32)
+    load_model(from_folder("tiny", folder), LoadOptions(device="cpu"))
+    loading.load_weights(folder, loading.load_tokenizer(folder), torch.float32)
     told = [record.getMessage() for record in caplog.records if record.name.startswith("harness.")]
-    assert [line.split(":")[0] for line in told] == ["loaded tiny to cpu", f"loaded {folder} to train or to read it"]
+    assert [line.split(":")[0] for line in told] == [f"loaded {folder}", f"loaded {folder}"]
 
 
 def test_code_is_part_of_what_a_checkpoint_is(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "model")
-    before = at("model", folder)
+    before = from_folder("model", folder)
     (folder / "modeling_new.py").write_text("x = 1\n", encoding="utf-8")
-    after = at("model", folder)
+    after = from_folder("model", folder)
     assert after.fingerprint != before.fingerprint and after.tokenizer == before.tokenizer

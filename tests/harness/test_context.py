@@ -10,9 +10,9 @@ import pytest
 
 from harness.contracts.model import Checkpoint, TooLong, check_lengths
 from harness.models.backends import LoadOptions, load_model
-from harness.models.checkpoint import at
+from harness.models.checkpoint import from_folder
+from harness.models.published_sizes import context_length
 from harness.plan import context_length as context
-from harness.plan.context_length import context_of
 from harness.plan.plan import Plan
 from tests.harness.test_plan import checkpoint, plan
 
@@ -82,20 +82,20 @@ def test_rollouts_are_as_long_as_prompt_and_answer(tmp_path: Path) -> None:
 )
 def test_where_a_configuration_says_it(config: dict[str, object], length: int | None, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert context_of(at("model", tmp_path)) == length
+    assert context_length(from_folder("model", tmp_path)) == length
 
 
 def test_a_model_that_is_not_here_reads_what_is_stated(tmp_path: Path) -> None:
     """By its hub id, from ``facts.json``; its own configuration comes first."""
     absent = Checkpoint("m", "google/gemma-2-9b-it", None, "stated:m", "stated:gemma-2", absent="not here")
-    assert context_of(absent) == 8192
-    assert context_of(replace(absent, location="nobody/nothing")) is None
+    assert context_length(absent) == 8192
+    assert context_length(replace(absent, location="nobody/nothing")) is None
 
 
 def test_a_configuration_that_is_not_here_says_nothing(tmp_path: Path) -> None:
-    assert context_of(at("model", tmp_path)) is None
+    assert context_length(from_folder("model", tmp_path)) is None
     (tmp_path / "config.json").write_text("no JSON")
-    assert context_of(at("model", tmp_path)) is None
+    assert context_length(from_folder("model", tmp_path)) is None
 
 
 def test_lengths_above_the_context_are_named() -> None:

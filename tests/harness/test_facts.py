@@ -10,8 +10,14 @@ import pytest
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
-from harness.models.published_sizes import model_facts, planned, question_facts, size, stand_ins
-from harness.models.tokenizer_files import difference
+from harness.models.published_sizes import (
+    placeholder_questions,
+    published_model,
+    published_questions,
+    resolve_or_placeholder,
+    size,
+)
+from harness.models.vocabulary import checkpoint_difference
 
 
 def weights(vocabulary: int, hidden: int, layers: int, mlp: int, heads: tuple[int, int, int], more: str) -> int:
@@ -44,7 +50,7 @@ def weights(vocabulary: int, hidden: int, layers: int, mlp: int, heads: tuple[in
 def test_stated_sizes_follow_from_the_shapes(
     name: str, shape: tuple[int, int, int, int, tuple[int, int, int], str]
 ) -> None:
-    facts = model_facts(name)
+    facts = published_model(name)
     assert facts is not None
     assert (facts.vocabulary, facts.hidden, facts.layers) == shape[:3]
     assert facts.parameters == weights(*shape)
@@ -69,21 +75,26 @@ def test_a_model_that_is_here_is_counted_not_believed(tmp_path: Path) -> None:
 def test_a_listed_model_that_cannot_be_had_is_planned_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    teacher, student = planned("google/gemma-2-9b-it"), planned("meta-llama/Llama-3.2-3B-Instruct")
+    teacher, student = (
+        resolve_or_placeholder("google/gemma-2-9b-it"),
+        resolve_or_placeholder("meta-llama/Llama-3.2-3B-Instruct"),
+    )
     assert "not in the local hub cache" in teacher.absent and "accept its licence (gemma)" in teacher.absent
     found = size(teacher)
     assert found is not None and found.stated and found.parameters == 9241705984
-    assert difference(teacher, planned("google/gemma-2-2b-it")) is None
-    assert difference(teacher, student) == "as stated, the teacher's is gemma-2, the student's llama-3"
+    assert checkpoint_difference(teacher, resolve_or_placeholder("google/gemma-2-2b-it")) is None
+    assert checkpoint_difference(student, teacher) == (
+        "as published, the teacher's tokenizer is gemma-2, the student's llama-3"
+    )
     with pytest.raises(UserError, match="owner/unheard-of"):
-        planned("owner/unheard-of")
+        resolve_or_placeholder("owner/unheard-of")
 
 
 def test_stand_ins_have_the_stated_number_and_length() -> None:
-    facts = question_facts("mt_bench")
-    made = stand_ins("mt_bench", None)
+    facts = published_questions("mt_bench")
+    made = placeholder_questions("mt_bench", None)
     assert facts is not None and made is not None
     assert len(made) == 80 and {len(question.turns) for question in made} == {2}
     assert {len(turn) for question in made for turn in question.turns} == {facts.characters}
-    assert len(stand_ins("alpaca_eval", 7) or []) == 7
-    assert stand_ins("arena_hard_v2", None) is None
+    assert len(placeholder_questions("alpaca_eval", 7) or []) == 7
+    assert placeholder_questions("arena_hard_v2", None) is None

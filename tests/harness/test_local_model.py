@@ -8,10 +8,10 @@ import pytest
 
 from harness.contracts.model import Sampling
 from harness.errors import UserError
-from harness.models.backends import LoadOptions, load_model
+from harness.models.backends import load_model
 from harness.models.chat import prompt_text
 from harness.models.fake import FakeModel
-from harness.models.prefix_cache import Reader
+from harness.models.prefix_cache import Reader, length_batches
 from harness.types import Response
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -178,11 +178,9 @@ def test_a_letter_without_a_token_is_refused(model: Any) -> None:
         model.choice_logps(ASK, ["A", "C"])
 
 
-def test_batches_are_sorted_by_length_and_bounded(model: Any) -> None:
-    """batch_tokens = 10: lengths 9, 1, 2, 3 give [1, 2, 3] (3 rows x 3) and [9]; a row too long goes alone."""
-    model.batch_tokens = 10
-    assert list(model._batches([9, 1, 2, 3, 20])) == [[1, 2, 3], [0], [4]]
-    model.batch_tokens = LoadOptions().batch_tokens
+def test_batches_are_sorted_by_length_and_bounded() -> None:
+    """At most 10 tokens: lengths 9, 1, 2, 3 give [1, 2, 3] (3 rows x 3) and [9]; a row too long goes alone."""
+    assert list(length_batches([9, 1, 2, 3, 20], 10, most_padding=1.0)) == [[1, 2, 3], [0], [4]]
 
 
 def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from harness.contracts.method import log_probabilities
 from harness.errors import UserError
-from harness.models.prefix_cache import LEAST_SHARED, Family, Reader, Row, cut, plan
+from harness.models.prefix_cache import LEAST_SHARED, PrefixGroup, Reader, ReadRow, group_by_prefix, length_batches
 from harness.training.batches import Example, TokenRow, micro_batch, shapes
-from harness.training.load import host
 from harness.training.options import TrainOptions
 from harness.training.packing import Shape, choose, gain, packed_inputs
+from harness.training.student import host
 from harness.training.token_terms import response_terms
 
 SIZES = {
@@ -157,18 +157,23 @@ def test_rows_are_grouped_where_that_saves_tokens() -> None:
     """Ten common tokens, then two pairs with ten more: 10 + 4 x 14 = 66 together, 2 x (20 + 2 x 4) = 56 apart."""
     start, left, right = [9] * 10, [1] * 10, [2] * 10
     tails = [[5, 5, 5, 5], [6, 6, 6, 6]]
-    rows = [Row([*start, *middle, *tail], 22) for middle in (left, right) for tail in tails]
-    assert sorted(plan(rows), key=lambda f: f.rows) == [Family(20, (0, 1)), Family(20, (2, 3))]
+    rows = [ReadRow([*start, *middle, *tail], 22) for middle in (left, right) for tail in tails]
+    assert sorted(group_by_prefix(rows), key=lambda f: f.rows) == [PrefixGroup(20, (0, 1)), PrefixGroup(20, (2, 3))]
     early = [row._replace(need=12) for row in rows]
-    assert min(plan(early), key=lambda f: f.rows).shared <= 12, "every wanted position belongs to a row itself"
-    assert plan([Row([1] * 30, 29), Row([2] * 30, 29)]) == [Family(0, (0,)), Family(0, (1,))]
-    assert plan([Row([1] * 30, 29), Row([1] * 30, 29)]) == [Family(29, (0, 1))]
+    assert min(group_by_prefix(early), key=lambda f: f.rows).shared <= 12, (
+        "every wanted position belongs to a row itself"
+    )
+    assert group_by_prefix([ReadRow([1] * 30, 29), ReadRow([2] * 30, 29)]) == [
+        PrefixGroup(0, (0,)),
+        PrefixGroup(0, (1,)),
+    ]
+    assert group_by_prefix([ReadRow([1] * 30, 29), ReadRow([1] * 30, 29)]) == [PrefixGroup(29, (0, 1))]
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=30), min_size=1, max_size=20), st.randoms())
 def test_every_row_is_planned_once(texts: list[list[int]], rng: random.Random) -> None:
-    rows = [Row(ids, rng.randrange(len(ids))) for ids in texts]
-    families = plan(rows)
+    rows = [ReadRow(ids, rng.randrange(len(ids))) for ids in texts]
+    families = group_by_prefix(rows)
     assert sorted(index for family in families for index in family.rows) == list(range(len(rows)))
     for family in families:
         starts = {tuple(rows[index].ids[: family.shared]) for index in family.rows}
@@ -179,12 +184,12 @@ def test_every_row_is_planned_once(texts: list[list[int]], rng: random.Random) -
 
 def test_texts_that_nest_without_end_are_planned() -> None:
     """1, 1 1, 1 1 1, ...: a naive recursion over branchings would be 1500 deep."""
-    assert len(plan([Row([1] * length, length - 1) for length in range(1, 1500)])) > 1
+    assert len(group_by_prefix([ReadRow([1] * length, length - 1) for length in range(1, 1500)])) > 1
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60))
 def test_batches_waste_little(lengths: list[int]) -> None:
-    batches = list(cut(lengths, 1000))
+    batches = list(length_batches(lengths, 1000))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         width = max(lengths[index] for index in batch)
@@ -200,7 +205,7 @@ def test_shared_caches_give_the_hidden_states_of_separate_rows(family: str) -> N
     rows = []
     for length in (30, 33, 12, 11):
         prompt = rng.choices(range(5, 60), k=length)
-        rows += [Row(prompt + rng.choices(range(5, 60), k=rng.randint(1, 30)), length - 1) for _ in range(3)]
+        rows += [ReadRow(prompt + rng.choices(range(5, 60), k=rng.randint(1, 30)), length - 1) for _ in range(3)]
     together, apart = Reader(model, 0, 200), Reader(model, 0, 200, sharing=False)
     expected = dict(apart.hidden(rows))
     for index, hidden in together.hidden(rows):
@@ -216,7 +221,7 @@ def test_no_padding_waste_above_15_percent() -> None:
     rows = []
     for _ in range(40):
         prompt = rng.choices(range(5, 60), k=rng.randint(20, 200))
-        rows += [Row(prompt + rng.choices(range(5, 60), k=rng.randint(1, 120)), len(prompt) - 1) for _ in range(4)]
+        rows += [ReadRow(prompt + rng.choices(range(5, 60), k=rng.randint(1, 120)), len(prompt) - 1) for _ in range(4)]
     reader = Reader(model_of("Llama"), 0, 4096)
     assert len(list(reader.hidden(rows))) == 160
     assert 1 - reader.real / reader.computed < 0.15

@@ -11,7 +11,7 @@ import pytest
 from distilbench.plugins import load_registry
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.models.checkpoint_files import token_ids
+from harness.models.checkpoint import token_ids
 from harness.plan.cost import total
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe

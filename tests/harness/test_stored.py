@@ -13,11 +13,12 @@ import torch
 
 from harness.contracts.method import Method, Stored
 from harness.errors import UserError
+from harness.models.chat import pad_id
+from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training, TrainOptions
 from harness.training.batches import micro_batch, prepare
 from harness.training.fit import fit
-from harness.training.load import load_model, load_tokenizer, pad_of
-from harness.training.teacher_distributions import StoredDistributions, store_distributions, with_stores
+from harness.training.stored_signals import StoredDistributions, store_distributions, with_stores
 from harness.types import Group
 from methods import METHODS, kd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups
@@ -50,7 +51,7 @@ def said(teacher: Path, run: Training, group: int, row: int) -> torch.Tensor:
     example = next(e for e in prepare(run, tokenizer)[0] if e.group == group)
     prompt, response = list(example.prompt), list(example.rows[row].response)
     with torch.no_grad():
-        logits = load_model(teacher, tokenizer, torch.float32)(input_ids=torch.tensor([prompt + response])).logits[0]
+        logits = load_weights(teacher, tokenizer, torch.float32)(input_ids=torch.tensor([prompt + response])).logits[0]
     return logits[len(prompt) - 1 : -1, : len(tokenizer)].log_softmax(-1)
 
 
@@ -108,7 +109,7 @@ def test_columns_that_pad_the_teachers_vocabulary_are_not_stored(student: Path, 
     """The student's weights with 7 more embedding rows, the new logits made large: the store must not see them."""
     wide = tiny_checkpoint(tmp_path / "wide", seed=0, extra_columns=7)
     tokenizer = load_tokenizer(student)
-    narrow, model = load_model(student, tokenizer, torch.float32), load_model(wide, tokenizer, torch.float32)
+    narrow, model = load_weights(student, tokenizer, torch.float32), load_weights(wide, tokenizer, torch.float32)
     with torch.no_grad():
         for (key, value), (_, own) in zip(model.named_parameters(), narrow.named_parameters(), strict=True):
             value.fill_(3.0)
@@ -149,7 +150,7 @@ def test_batching_changes_nothing(student: Path, teacher: Path, tmp_path: Path) 
     examples, _ = prepare(run, load_tokenizer(student))
     first, second = (store.of(examples, CPU)["tuned"] for store in stores)
     torch.testing.assert_close(first.logps, second.logps, atol=1e-5, rtol=1e-5)
-    assert len(first.ids) == len(micro_batch(examples, pad_of(load_tokenizer(student)), CPU).labels)
+    assert len(first.ids) == len(micro_batch(examples, pad_id(load_tokenizer(student)), CPU).labels)
 
 
 def test_a_foreign_vocabulary_is_refused(student: Path, tmp_path: Path) -> None:

@@ -19,18 +19,18 @@ from transformers import TrainerCallback
 
 from harness.contracts.method import Batch, Loss, Method, Row, Term, log_probabilities
 from harness.errors import UserError
-from harness.models.chat import encode
+from harness.models import load as loading
+from harness.models.chat import encode, pad_id
+from harness.models.load import load_tokenizer, load_weights
 from harness.models.logits import logits_of
-from harness.models.vocabulary import same_vocabulary
+from harness.models.vocabulary import tokenizer_difference
 from harness.training import Training, TrainOptions
-from harness.training import load as loading
 from harness.training import trainer as trainer_module
 from harness.training.batches import Shuffled, micro_batch, prepare, tokenise
 from harness.training.fit import fit, make_job, make_trainer
-from harness.training.load import host, load_model, load_tokenizer, pad_of
-from harness.training.reference_logps import reference_logps
 from harness.training.rollouts import Speakers, answer, draw, pick
-from harness.training.teacher_distributions import with_stores
+from harness.training.stored_signals import reference_logps, with_stores
+from harness.training.student import host
 from harness.training.token_terms import response_terms
 from methods import METHODS, kd, seqkd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
@@ -144,13 +144,13 @@ def test_kd_from_itself_loses_nothing(student: Path, tmp_path: Path) -> None:
 def test_padding_changes_nothing(student: Path) -> None:
     """Log-probabilities of a row alone, beside longer rows, and on a tokenizer-wide slice of a wider embedding."""
     tokenizer = load_tokenizer(student)
-    model = host(load_model(student, tokenizer, torch.float32)).train(False)
+    model = host(load_weights(student, tokenizer, torch.float32)).train(False)
     examples, _ = prepare(
         Training(METHODS["pad-vpd"], METHODS["pad-vpd"].config(), GROUPS, student, OPTIONS), tokenizer
     )
 
     def logps(part: list[Any]) -> torch.Tensor:
-        micro = micro_batch(part, pad_of(tokenizer), torch.device("cpu"))
+        micro = micro_batch(part, pad_id(tokenizer), torch.device("cpu"))
         return response_terms(model, model, None, micro, log_probabilities, None, len(tokenizer))["logp"].detach()
 
     together = logps(list(examples))
@@ -167,7 +167,7 @@ def test_padding_changes_nothing(student: Path) -> None:
 def test_columns_that_pad_the_vocabulary_change_nothing(student: Path, tmp_path: Path) -> None:
     wide = tiny_checkpoint(tmp_path / "wide", seed=0, extra_columns=7)
     narrow, own = weights(student), weights(wide)
-    model = load_model(wide, load_tokenizer(wide), torch.float32)
+    model = load_weights(wide, load_tokenizer(wide), torch.float32)
     with torch.no_grad():
         for key, value in model.named_parameters():
             value.copy_(own[key])
@@ -245,7 +245,7 @@ def test_heads_of_other_families(family: str, tmp_path: Path) -> None:
     config = getattr(transformers, family + "Config")(vocab_size=60, **own, **ids)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model = host(load_model(tmp_path, tokenizer, torch.float32)).train(False)
+    model = host(load_weights(tmp_path, tokenizer, torch.float32)).train(False)
     assert (model.config._attn_implementation == "eager") == (family == "Gemma2")
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
@@ -270,9 +270,9 @@ def test_a_head_that_is_too_narrow_is_refused(tmp_path: Path) -> None:
         pad_token_id=0,
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    load_model(tmp_path, tiny_tokenizer(), torch.float32)
+    load_weights(tmp_path, tiny_tokenizer(), torch.float32)
     with pytest.raises(UserError, match="has 53 output embeddings for 54 tokens"):
-        load_model(tmp_path, tiny_tokenizer((*WORDS, "za")), torch.float32)
+        load_weights(tmp_path, tiny_tokenizer((*WORDS, "za")), torch.float32)
 
 
 def nan_loss(batch: Batch, terms: Any, config: Any) -> Loss:
@@ -314,7 +314,7 @@ def test_references_belong_to_groups(student: Path) -> None:
     logps = reference_logps(run)
     assert [len(rows) for rows in logps] == [2, 0, 2]
     tokenizer = load_tokenizer(student)
-    model = load_model(student, tokenizer, torch.float32).train(False)
+    model = load_weights(student, tokenizer, torch.float32).train(False)
     rows = METHODS["dpo"].rows(GROUPS[2], run.config)
     assert isinstance(rows, tuple)
     for row, logp in zip(rows, logps[2], strict=True):
@@ -337,8 +337,8 @@ def test_vocabularies_must_agree_for_a_live_teacher(student: Path, tmp_path: Pat
     foreign = tiny_checkpoint(tmp_path / "foreign", words=WORDS[::-1])
     with pytest.raises(UserError, match=r"kd needs a shared vocabulary: .*48 tokens have other ids"):
         fit(training(METHODS["kd"], student, foreign), tmp_path / "out")
-    assert same_vocabulary(tiny_tokenizer(), tiny_tokenizer()) is None
-    assert "exist in one only" in str(same_vocabulary(tiny_tokenizer(), tiny_tokenizer(WORDS[1:])))
+    assert tokenizer_difference(tiny_tokenizer(), tiny_tokenizer()) is None
+    assert "exist in one only" in str(tokenizer_difference(tiny_tokenizer(), tiny_tokenizer(WORDS[1:])))
 
 
 @pytest.mark.parametrize("trust", [True, False])
@@ -436,7 +436,7 @@ def test_a_part_that_is_none_is_refused() -> None:
 
 def speakers(student: Path, teacher: Path, mix: float, temperature: float = 1.0) -> Speakers:
     tokenizer = load_tokenizer(student)
-    models = [host(load_model(path, tokenizer, torch.float32)) for path in (student, teacher)]
+    models = [host(load_weights(path, tokenizer, torch.float32)) for path in (student, teacher)]
     return Speakers(models[0], models[1], tokenizer, temperature, mix, 6)
 
 

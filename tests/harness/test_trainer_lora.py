@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 
 from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.models import load as loading
 from harness.models.backends import load_model
-from harness.training import Training, TrainOptions, lora
-from harness.training import load as loading
+from harness.training import Training, TrainOptions
+from harness.training import student as student_module
 from harness.training.fit import fit, make_job, make_trainer
 from harness.training.options import Lora
-from harness.training.reference_logps import reference_logps
 from harness.training.rollouts import Speakers, answer
-from harness.training.teacher_distributions import with_stores
+from harness.training.stored_signals import reference_logps, with_stores
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
@@ -85,12 +85,12 @@ def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Pa
     run(trainer, job, tmp_path, dropped)
     tokens = len(job.tokenizer)
     for folder, same in ((tmp_path, True), (student, False)):
-        saved = loading.load_model(folder, job.tokenizer, torch.float32)
+        saved = loading.load_weights(folder, job.tokenizer, torch.float32)
         if same:
-            lora.check_merged(saved, job.student, tokens)
+            student_module.check_merged(saved, job.student, tokens)
         else:
             with pytest.raises(AssertionError, match="does not answer as the adapted model does"):
-                lora.check_merged(saved, job.student, tokens)
+                student_module.check_merged(saved, job.student, tokens)
     ask = [[{"role": "user", "content": "ba"}]]
     first, second = (
         load_model(str(folder)).generate(ask, Sampling(8, 1.0), seed=0, n=8) for folder in (student, tmp_path)
@@ -123,7 +123,7 @@ def test_a_switched_off_adapter_does_not_answer(student: Path) -> None:
     job, _ = make_job(training("minillm", student))
     speakers = Speakers(job.student, job.student, job.tokenizer, 1.0, 0.0, 3)
     assert len(answer(job.examples[:2], speakers, 0, 0)) == 2
-    for _, layer in lora.layers(job.student):
+    for _, layer in student_module.adapted_layers(job.student):
         layer.enable_adapters(False)
     with pytest.raises(AssertionError, match=r"the adapter of model\.layers\.0.* is not active while answers"):
         answer(job.examples[:2], speakers, 0, 0)
@@ -149,10 +149,10 @@ def test_layers_that_cannot_be_merged_are_refused_before_training(student: Path)
     with pytest.raises(
         UserError, match=r"'all-linear' takes in transformer\.h\.0\.attn\.c_attn, a Conv1D: .*lora=null"
     ):
-        lora.add(gpt2, Lora(r=2), 0)
+        student_module.add_adapters(gpt2, Lora(r=2), 0)
     llama = AutoModelForCausalLM.from_pretrained(student)
     with pytest.raises(UserError, match=r"takes in model\.embed_tokens, a Embedding: "):
-        lora.add(llama, Lora(r=2, target_modules=("embed_tokens",)), 0)
+        student_module.add_adapters(llama, Lora(r=2, target_modules=("embed_tokens",)), 0)
 
 
 def test_a_tied_model_is_saved_whole(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from harness.training import Training, TrainOptions
-from harness.training.checkpoints import MARKER, checkpoints, newest
+from harness.training.callbacks import MARKER, checkpoints, newest
 from harness.training.fit import fit
 from harness.training.options import Lora
-from harness.training.reference_logps import reference_logps
+from harness.training.stored_signals import reference_logps
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 

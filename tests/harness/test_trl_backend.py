@@ -16,7 +16,7 @@ from harness.contracts.method import Dropped
 from harness.errors import UserError
 from harness.training import Training, TrainOptions
 from harness.training.fit import fit
-from harness.training.reference_logps import reference_logps
+from harness.training.stored_signals import reference_logps
 from harness.training.trl_backend import fit_trl, one_process
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from harness.contracts.method import Dropped, TopK
 from harness.contracts.option_errors import Problem
-from harness.training.teacher_distributions import rest_of
+from harness.training.stored_signals import rest_of
 from harness.types import Group, Prompt, Response
 from methods import adpa, adpa_plus
 from tests.methods.test_folded import top

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness.contracts.method import TopK
-from harness.training.teacher_distributions import rest_of
+from harness.training.stored_signals import rest_of
 from methods.folded import FLOOR, bins, fold, forward_kl
 
 Q = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped, Stored, TopK
-from harness.training.teacher_distributions import rest_of
+from harness.training.stored_signals import rest_of
 from methods import kd
 from tests.tiny import tiny_batch, tiny_group
 

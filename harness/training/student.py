@@ -1,16 +1,16 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through peft: put in, checked, merged into what is saved.
+"""The student in training: how loss terms enter its forward call, its low-rank adapters, and what is saved of it.
 
-The layers are injected into the model itself, without peft's wrapper, so that everything that works on a full model
-works on an adapted one. A reference or a starting point is the same model before any adapter; it is computed from the
-checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
-answers with it cannot forget them. ``check_merged`` proves that on the saved files. The adapters alone are kept beside
-it, as peft reads them.
+Adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) come from peft. They are injected into the model itself, without
+peft's wrapper, so that everything that works on a full model works on an adapted one. A reference or a starting point
+is the same model before any adapter; it is computed from the checkpoint, never by switching adapters off. What is saved
+is one plain checkpoint, adapters merged in float32: whoever answers with it cannot forget them. ``check_merged`` proves
+that on the saved files. The adapters alone are kept beside it, as peft reads them.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,53 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.errors import UserError
 from harness.training.options import Lora
 
+Then = Callable[[Tensor], Any]
+"""Last hidden states [R, T, H] -> whatever the forward call is to return."""
 BASE = ".base_layer."
 """What injection puts into the names of the weights that it wraps."""
 
 
-def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
+def host(model: PreTrainedModel) -> PreTrainedModel:
+    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(hidden states)``.
+
+    Loss terms must be computed inside the forward call: that is where wrappers (DDP, FSDP, peft) gather parameters and
+    hook gradients.
+    """
+    original = model.forward
+
+    def forward(*args: Any, then: Then | None = None, **kwargs: Any) -> Any:
+        if then is None:
+            return original(*args, **kwargs)
+        present = {name: value for name, value in kwargs.items() if value is not None}
+        return then(model.base_model(*args, **present, use_cache=False).last_hidden_state)
+
+    model.forward = forward
+    return model
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, state: Any = None) -> None:
+    """Weights (safetensors), the config as it was loaded, tokenizer and chat template.
+
+    ``state``: a state dict gathered from a sharded model; default, the model's own.
+    """
+    attached: Any = model
+    attached.config = attached.distilbench_config
+    model.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+
+
+def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
     """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line on it.
 
     Raises:
         UserError: a module name that the model does not have, or a module that is no plain linear layer.
     """
-    targets, config = options.target_modules, config_of(options)
+    targets, config = options.target_modules, peft_config(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:
@@ -43,7 +74,7 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
                 inject_adapter_in_model(config, model)
         except ValueError as error:
             raise UserError(f"train.lora.target_modules = {targets!r}: {error}") from error
-    for name, layer in layers(model):
+    for name, layer in adapted_layers(model):
         if not isinstance(layer.base_layer, torch.nn.Linear):
             kind = type(layer.base_layer).__name__
             raise UserError(
@@ -51,14 +82,14 @@ def add(model: PreTrainedModel, options: Lora, seed: int) -> str:
                 "linear layers (nn.Linear) alone. Name such layers, or train all weights (train.lora=null)."
             )
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if any(layer is head for _, layer in layers(model)):
+    if any(layer is head for _, layer in adapted_layers(model)):
         raise UserError("train.lora.target_modules must not name the output head, which may be tied to the embeddings.")
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     whole = sum(value.numel() for value in model.parameters())
     return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trained} of {whole} parameters, merged"
 
 
-def config_of(options: Lora) -> LoraConfig:
+def peft_config(options: Lora) -> LoraConfig:
     """The adapters in peft's words."""
     targets: Any = options.target_modules
     return LoraConfig(
@@ -70,7 +101,7 @@ def config_of(options: Lora) -> LoraConfig:
     )
 
 
-def layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
     """(name, layer) of every adapted layer."""
     modules: Any = model.named_modules()
     for name, module in modules:
@@ -78,17 +109,17 @@ def layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def check_active(model: PreTrainedModel) -> None:
+def check_adapters_active(model: PreTrainedModel) -> None:
     """Raises AssertionError where the model answers without one of its adapters. For models without any: nothing."""
-    for name, layer in layers(model):
+    for name, layer in adapted_layers(model):
         if layer.disable_adapters or layer.merged or not layer.active_adapters:
             raise AssertionError(f"the adapter of {name} is not active while answers are generated")
 
 
-def merged(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
     """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model."""
     plain = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
-    for name, layer in layers(model):
+    for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
         a, b = (state[f"{name}.lora_{part}.{adapter}.weight"] for part in "AB")
         key = f"{name}.weight"
@@ -101,12 +132,12 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
     """The adapters alone, for ``PeftModel.from_pretrained(the starting student, folder)``: megabytes, where the merged
     checkpoint is as large as the model. ``state``: a whole state dict."""
     tensors = {}
-    for name, layer in layers(model):
+    for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
         for part in "AB":
             value = state[f"{name}.lora_{part}.{adapter}.weight"]
             tensors[f"base_model.model.{name}.lora_{part}.weight"] = value.detach().cpu().contiguous()
-    config = config_of(options)
+    config = peft_config(options)
     config.inference_mode = True
     targets: Any = config.target_modules
     if isinstance(targets, set):  # a set is written in an order that changes from run to run
@@ -118,7 +149,7 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
 @torch.no_grad()
 def check_merged(saved: PreTrainedModel, adapted: PreTrainedModel, vocabulary: int) -> None:
     """Raises AssertionError unless the saved checkpoint answers as the model did with its adapters active."""
-    check_active(adapted)
+    check_adapters_active(adapted)
     ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapted.device)[None]
     both: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
     for model in both:

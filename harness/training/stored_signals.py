@@ -1,9 +1,10 @@
-"""Teachers' next-token distributions on disk: written once by a stage, read position by position while training.
+"""What frozen models say about a method's rows, computed once by a stage and read while training.
 
-A folder holds ``index.json`` (per group the number of stored positions of each of its rows; a group that drops out has
-none), and three arrays over all stored positions, group by group and row by row: ``ids.npy`` [N, k] int32,
-``logps.npy`` [N, k] float32 and ``rest.npy`` [N] float32 (the log of all other tokens' mass). They are memory-mapped on
-both sides: 60 thousand prompts at k = 50 are tens of GB on disk and next to nothing in memory.
+``reference_logps``: log-probabilities under the starting student. ``store_distributions``: teachers' next-token
+distributions on disk. A folder of those holds ``index.json`` (per group the number of stored positions of each of its
+rows; a group that drops out has none), and three arrays over all stored positions, group by group and row by row:
+``ids.npy`` [N, k] int32, ``logps.npy`` [N, k] float32 and ``rest.npy`` [N] float32 (the log of all other tokens' mass).
+They are memory-mapped on both sides: 60 thousand prompts at k = 50 are tens of GB on disk, next to nothing in memory.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts.method import Stored, TopK
+from harness.contracts.method import Stored, TopK, log_probabilities
 from harness.errors import UserError
+from harness.models.chat import pad_id
+from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.models.logits import logits_of
-from harness.models.vocabulary import same_vocabulary
-from harness.training.batches import Example, MicroBatch, micro_batch, prepare
-from harness.training.load import device_of, load_model, load_tokenizer, pad_of
+from harness.models.vocabulary import tokenizer_difference
+from harness.training.batches import Example, MicroBatch, micro_batch, prepare, shapes
 from harness.training.options import Progress, Training
-from harness.training.token_terms import CHUNK_NUMBERS, states_of
+from harness.training.packing import choose
+from harness.training.student import host
+from harness.training.token_terms import CHUNK_NUMBERS, response_terms, states_of
 
 REST_FLOOR = 1e-7
 """Smallest mass that the other tokens can have: what float32 can tell from nothing."""
@@ -114,18 +118,18 @@ def store_distributions(
     tokenizer = load_tokenizer(training.student, trust)
     if training.teacher is None:
         raise ValueError("a store of distributions needs a teacher")
-    reason = same_vocabulary(tokenizer, load_tokenizer(training.teacher, trust))
+    reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, trust))
     if reason:
         raise UserError(f"{training.method.name} needs a shared vocabulary: {reason}.")
     examples, _ = prepare(training, tokenizer)
-    device = device_of(options)
-    teacher = load_model(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
+    device = pick_device(options.device)
+    teacher = load_weights(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
     teacher = teacher.train(False).to(device)
     writer = _Writer(training, examples, out, min(stored.top_k, len(tokenizer)))
     tokens = None if like is None else StoredDistributions({"like": like})
-    parts = _by_length(writer.kept(examples), options.micro_batch)
+    parts = by_length(writer.kept(examples), options.micro_batch)
     for done, part in enumerate(parts, 1):
-        micro = micro_batch(part, pad_of(tokenizer), device)
+        micro = micro_batch(part, pad_id(tokenizer), device)
         given = None if tokens is None else tokens.of(part, device)["like"].ids
         writer.write(part, *_top(teacher, micro, len(tokenizer), stored.temperature, writer.k, given))
         if progress is not None:
@@ -133,8 +137,8 @@ def store_distributions(
     return writer.finish()
 
 
-def _by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
-    """Batches of prompts of similar length: they pad little."""
+def by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
+    """Batches of ``size`` prompts of similar length: they pad little."""
     ordered = sorted(examples, key=lambda example: example.longest)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
@@ -225,3 +229,34 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
         folders[name] = folder
         like = like or folder
     return replace(training, taught=folders)
+
+
+@torch.no_grad()
+def reference_logps(training: Training, progress: Progress | None = None) -> list[list[float]]:
+    """Summed log-probability, nats, of each row of each group, in order; an empty list for a group that drops out.
+
+    The same rows, forward pass and precision as in training, so that a loss against the reference starts where it must
+    (DPO: log 2).
+
+    ``progress`` counts forward passes. Raises UserError where no group can be used.
+    """
+    options = training.options
+    trust = options.trust_remote_code
+    tokenizer = load_tokenizer(training.student, trust)
+    examples, _ = prepare(training, tokenizer)
+    device = pick_device(options.device)
+    student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
+    pad, vocabulary = pad_id(tokenizer), len(tokenizer)
+    layout = choose(options, shapes(examples), [student], vocabulary)
+    result: list[list[float]] = [[] for _ in training.groups]
+    parts = by_length(examples, options.micro_batch)
+    for done, part in enumerate(parts, 1):
+        micro = micro_batch(part, pad, device, packed=layout.packed)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
+            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary, options.chunk)
+        sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
+        for example in part:
+            result[example.group] = [next(sums) for _ in example.rows]
+        if progress is not None:
+            progress(done, len(parts), {})
+    return result

@@ -1,7 +1,8 @@
-"""Checkpoints inside a training stage: a stage that was killed goes on from its last one, to the same bytes on a CPU.
+"""What training writes on the way: its curve, one record per optimiser step, and checkpoints to resume from.
 
-transformers' Trainer writes weights, optimiser, schedule, random states and step count. What it does not know (the
-training curve and token counts so far) is written last, in one move, and marks the checkpoint as whole.
+A stage that was killed goes on from its last checkpoint, to the same bytes on a CPU. transformers' Trainer writes
+weights, optimiser, schedule, random states and step count. What it does not know (the training curve and token counts
+so far) is written last, in one move, and marks the checkpoint as whole.
 """
 
 from __future__ import annotations
@@ -10,16 +11,70 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+from torch import Tensor
 from transformers import TrainerCallback
+
+from harness.training.options import Progress
 
 if TYPE_CHECKING:
     from harness.training.trainer import DistilTrainer
 
+CURVE = "training.jsonl"
+"""The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
 MARKER = "distilbench.json"
+"""Written last: a checkpoint without it is not whole."""
+
+
+class Curve(TrainerCallback):
+    """Writes ``training.jsonl``, one line per optimiser step, and reports progress."""
+
+    def __init__(self, path: Path, progress: Progress | None) -> None:
+        self.path, self.progress = path, progress
+        self.trainer: DistilTrainer | None = None
+        """Set by the caller once the trainer exists."""
+        self.rate = 0.0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember the learning rate that this step uses."""
+        self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the step's record."""
+        trainer = self.trainer
+        if trainer is None:
+            raise ValueError("set Curve.trainer before training")
+        terms, logs = (summed(part, trainer) for part in (trainer.tally.terms, trainer.tally.logs))
+        record = {
+            "step": state.global_step,
+            "loss": sum(terms.values()),
+            "terms": terms,
+            "logs": logs,
+            "learning_rate": self.rate,
+            "grad_norm": trainer.grad_norm,
+        }
+        trainer.curve.append(record)
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self.progress is not None:
+                self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
+
+
+def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
+    """Scalars summed over processes."""
+    own = {name: float(value) for name, value in values.items()}
+    if trainer.accelerator.num_processes == 1:
+        return own
+    shares = gather_object([own])
+    return {
+        name: sum(share.get(name, 0.0) for share in shares)
+        for name in sorted({name for share in shares for name in share})
+    }
 
 
 class Checkpoints(TrainerCallback):
