@@ -1,5 +1,5 @@
 """How long a text a model reads, and whether a recipe asks for a longer one. From ``config.json``, or as
-``facts.json`` states it where the model is not here yet: no torch.
+``published_sizes.json`` states it where the model is not here yet: no torch.
 
 Beyond its context a model with learned positions (GPT-2) fails in the middle of a stage, and one with rotary positions
 answers nonsense without a word.

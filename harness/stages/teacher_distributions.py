@@ -2,7 +2,7 @@
 
 Kept per response token: the k most probable tokens with their log-probabilities, and the mass of all others. A second
 teacher's store (input ``tokens``) holds its log-probabilities of the first one's tokens, so that both can be compared
-token by token. Format and reader: ``harness/training/teacher_distributions.py``.
+token by token. Format and reader: ``harness/training/stored_signals.py``.
 """
 
 from __future__ import annotations

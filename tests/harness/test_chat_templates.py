@@ -190,7 +190,7 @@ def test_training_ids_are_evaluation_ids(
     end = tokenizer.convert_tokens_to_ids(shape.end)
     assert response.count(end) == int(finished) and (not finished or response[-1] == end)
     if not any(token in answer for token in shape.special):
-        said = model._response(response)  # the generated ids, read as an answer and trained on again
+        said = model._decode(model._cut_at_stop(response))  # the generated ids, read as an answer and trained on again
         assert (said.text, said.finished, said.tokens) == (answer, finished, len(response))
         assert trained(tokenizer, talk, said.text, said.finished) == (prompt, response)
 
