@@ -27,9 +27,8 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
 
 def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:
     """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
-    from transformers import AutoTokenizer
-
     from harness.models.chat import encode_prompt
+    from harness.models.load import load_tokenizer  # imports torch
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=trust)
+    tokenizer = load_tokenizer(tokenizer_folder, trust)
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit

@@ -20,6 +20,7 @@ from harness.models import load as loading
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import from_folder
 from harness.models.load import pick_device
+from harness.prompts import SOURCES
 from harness.stages import prompts
 from harness.stages.context import Work, train_options
 from harness.training import TrainOptions
@@ -87,9 +88,9 @@ def test_code_is_fetched_and_run_only_where_it_is_trusted(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
-    params = {"source": "pocket", "n": 2, "seed": 0, "revision": None, "max_prompt_tokens": 100}
-    local = {"trust_remote_code": trust, "models": {"student": asdict(HUB)}, "path": None}
-    nothing: Any = SimpleNamespace()
+    params = {"source": "pocket", "n": 2, "seed": 0, "identity": {}, "max_prompt_tokens": 100}
+    local = {"trust_remote_code": trust, "models": {"student": asdict(HUB)}, "source": {}}
+    nothing: Any = SimpleNamespace(sources=SOURCES)
     made = tmp_path / "made"
     made.mkdir()
     prompts.run(
