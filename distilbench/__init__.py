@@ -3,10 +3,10 @@
     import distilbench
 
     run = distilbench.reproduce("table1", recipe="pocket")
-    print(run.table())
+    print(run.text())
     run.frame()
 
-Every name is loaded when it is first used, so importing the package costs next to nothing.
+``docs/python.md`` shows the rest. Every name is loaded when it is first used, so importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distilbench.workflows.answers import export_answers, import_answers, read_import
+    from distilbench.workflows.evaluate import evaluate, plan_evaluation
     from distilbench.workflows.finished_run import FinishedRun
     from distilbench.workflows.plan import WorkPlan, plan
     from distilbench.workflows.report import report, write_page
     from distilbench.workflows.reproduce import load, reproduce, run
     from harness.errors import UserError
 
-_HOMES = {
-    "FinishedRun": "distilbench.workflows.finished_run",
-    "UserError": "harness.errors",
-    "WorkPlan": "distilbench.workflows.plan",
-    "load": "distilbench.workflows.reproduce",
-    "plan": "distilbench.workflows.plan",
-    "report": "distilbench.workflows.report",
-    "reproduce": "distilbench.workflows.reproduce",
-    "run": "distilbench.workflows.reproduce",
-    "write_page": "distilbench.workflows.report",
+_MODULES = {
+    "distilbench.workflows.answers": ("export_answers", "import_answers", "read_import"),
+    "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
+    "distilbench.workflows.finished_run": ("FinishedRun",),
+    "distilbench.workflows.plan": ("WorkPlan", "plan"),
+    "distilbench.workflows.report": ("report", "write_page"),
+    "distilbench.workflows.reproduce": ("load", "reproduce", "run"),
+    "harness.errors": ("UserError",),
 }
-"""Exported name to the module that defines it."""
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "FinishedRun", "UserError", "WorkPlan", "load", "plan", "report", "reproduce", "run", "write_page",
+    "FinishedRun", "UserError", "WorkPlan", "evaluate", "export_answers", "import_answers", "load", "plan",
+    "plan_evaluation", "read_import", "report", "reproduce", "run", "write_page",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,23 @@ class FinishedRun:
         return self.results(target).frame()
 
     def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
-        """The table as its files print it, made once."""
+        """The table before it has a format, made once."""
         name = self._choose(target)
         key = name, self.coverage(name, min_coverage)
         if key not in self._tables:
             self._tables[key] = make_table(self.results(name), *key)
         return self._tables[key]
+
+    def text(self, target: str | None = None, *, notes: bool = False, width: int = 120) -> str:
+        """The table as the command line prints it."""
+        from rich.console import Console
+
+        from reports.formats.terminal import TerminalTable
+
+        console = Console(file=StringIO(), width=width)
+        with console.capture() as capture:
+            console.print(TerminalTable(self.table(target), notes))
+        return capture.get()
 
     def sources(self, target: str | None = None) -> list[tuple[str, int, ScoreSource]]:
         """Row, seed, and what its scores on a benchmark were made from, once for each benchmark."""

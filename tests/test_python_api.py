@@ -1,0 +1,93 @@
+"""``import distilbench``: what it exports, what it costs, and the snippets of docs/python.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import distilbench
+from tests.command import ROOT, SMALL, environment
+from tests.test_reproduce import WORDS, Place, base, copy  # noqa: F401, fixtures
+
+EXPORTED = {
+    "FinishedRun", "UserError", "WorkPlan", "evaluate", "export_answers", "import_answers", "load", "plan",
+    "plan_evaluation", "read_import", "report", "reproduce", "run", "write_page",
+}  # fmt: skip
+HEAVY = ("torch", "transformers", "trl", "lm_eval", "matplotlib", "datasets", "peft", "pandas", "numpy", "pydantic")
+CALLS = 40_000
+"""Of our own functions while a finished run is read again and its table written."""
+
+COUNTING = """
+import sys
+from pathlib import Path
+folders = tuple(f"{Path(sys.argv[1]) / name}/" for name in sys.argv[2].split(","))
+calls = 0
+def count(frame, event, argument):
+    global calls
+    calls += event == "call" and frame.f_code.co_filename.startswith(folders)
+sys.argv = ["distilbench", *sys.argv[3:]]
+sys.setprofile(count)
+from distilbench.cli import main
+try:
+    main()
+except SystemExit as error:
+    assert not error.code, error.code
+sys.setprofile(None)
+print("calls:", calls)
+"""
+
+
+def test_what_is_exported_is_listed_and_there() -> None:
+    assert set(distilbench.__all__) == EXPORTED == set(dir(distilbench))
+    for name in EXPORTED:
+        assert getattr(distilbench, name).__name__ == name
+        assert getattr(distilbench, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'reprodce'"):
+        distilbench.reprodce  # noqa: B018
+
+
+def test_the_import_loads_nothing_heavy() -> None:
+    code = f"import sys, distilbench; print([name for name in {HEAVY!r} if name in sys.modules], len(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    loaded, modules = done.stdout.rsplit(maxsplit=1)
+    assert loaded == "[]"
+    assert int(modules) < 200
+
+
+def test_a_finished_run_is_read_with_few_calls(copy: Place) -> None:  # noqa: F811
+    folders = "distilbench,harness,methods,judges,results,reports,recipes"
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, str(ROOT), folders, *WORDS],
+        capture_output=True, text=True, check=True, env=environment(), cwd=copy.folder,
+    )  # fmt: skip
+    assert "44 were done already, 0 ran now" in done.stderr
+    assert int(done.stdout.rsplit("calls: ", 1)[1]) <= CALLS
+
+
+def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """In the folder of the small run, which the snippet that reproduces table1 finds finished."""
+    monkeypatch.chdir(copy.folder)
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 5
+    small = f"set={list(SMALL)!r}, min_coverage=0.0"
+    names: dict[str, object] = {}
+    for snippet in snippets:
+        code = snippet.replace('methods=["dpo", "seqkd"]', f'methods=["dpo", "seqkd"], {small}')
+        exec(compile(code, "docs/python.md", "exec"), names)  # noqa: S102
+    run = names["run"]
+    assert isinstance(run, distilbench.FinishedRun)
+    assert run.targets == ("eval",) and list(run.frame()["row"]) == ["student"]
+    table1 = distilbench.load("runs/pocket")
+    assert "DPO" in table1.text(notes=True)
+    assert set(table1.frame()["row"]) == {"teacher", "student", "seqkd", "dpo"}
+    answers, judgments = table1.answers(), table1.judgments()
+    questions = answers.groupby(["row", "benchmark"])["question"].nunique()
+    assert questions.tolist() == [8] * 16, "4 rows on 4 benchmarks"
+    assert judgments["verdict"].between(-2, 10).all(), "MT-Bench grades from 1 to 10, the others compare"
+    assert set(judgments["row"]) == {"teacher", "student", "seqkd", "dpo"}
+    with pytest.raises(distilbench.UserError, match=r"unknown target 'table2'"):
+        table1.frame("table2")
