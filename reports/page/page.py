@@ -18,10 +18,10 @@ from typing import Final
 from markupsafe import Markup
 
 from harness.errors import UserError
+from reports.figures.style import drawn, styled
 from reports.page.question_browser import Questions, RunView, questions_section
 from reports.page.run_card import Price, cards_section, run_card, unknown
-from reports.page.tables import table_section
-from reports.page.widgets import FOLDER, Section, render, slug
+from reports.page.widgets import FOLDER, Picture, Section, figure, render, slug, table
 from reports.tables.table import Table
 from results.run.judging import judged_benchmarks, stages_behind
 from results.run.results import Results
@@ -65,6 +65,20 @@ def write_page(
         cards.append((part.table.label, run_card(part.results.run, stages_behind(part.results, store), part.price)))
     sections = [*tables, *further, questions_section(runs), cards_section(cards)]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
+
+
+def table_section(made: Table) -> Section:
+    """The table and its figures."""
+    return Section(made.label, Markup("").join([table(made), *map(figure, pictures(made))]))
+
+
+def pictures(made: Table) -> list[Picture]:
+    """The table's figures as SVG, drawn in memory: the page shows them sharp at any size."""
+    with styled():
+        return [
+            Picture(f"{made.label}: {one.title}", drawn(one.draw(), "svg"), f"{made.title} Figure: {one.title}.")
+            for one in made.drawings
+        ]
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

@@ -59,12 +59,6 @@ class JudgedBenchmark:
     """The answers that stand in for the questions' own baseline answers."""
     baseline_row: str = ""
 
-    @property
-    def judges(self) -> tuple[str, ...]:
-        """All judges, the run's own first."""
-        every = [judgments for entrant in self.entrants for judgments in entrant.judgments]
-        return tuple(dict.fromkeys(one.judge for one in sorted(every, key=lambda one: not one.own)))
-
 
 def judged_benchmarks(
     results: Results, store: ArtifactStore, names: Mapping[str, str] | None = None

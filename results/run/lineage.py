@@ -20,8 +20,8 @@ from typing import Any
 from harness.contracts.stage import Ref, Store
 from harness.errors import UserError
 from harness.records import read_records
-from harness.types import Answer, Judgment, Score
-from results.run.record import Run, read_scores
+from harness.types import Answer, Judgment
+from results.run.record import Run
 
 Marker = Mapping[str, Any]
 """The ``meta.json`` of an artifact."""
@@ -120,10 +120,6 @@ class Lineage:
             student if student is not None and self.marker(student) is not None else None,
             inputs.get("baseline"), str(params.get("baseline", "")), str(params.get("questions", "")),
         )  # fmt: skip
-
-    def scores(self, ref: Ref) -> dict[str, tuple[Score, ...]]:
-        """Scores by entrant. Raises UserError where they are gone or damaged."""
-        return read_scores(self.folder(ref) / "scores.json")
 
     def answers(self, ref: Ref) -> dict[str, Answer]:
         """Answers by question. Raises UserError where they are gone or damaged."""

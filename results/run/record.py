@@ -99,7 +99,7 @@ class Run:
     notes: tuple[str, ...] = ()
     """Printed under every table of this run, one line each."""
     stages: tuple[str, ...] = ()
-    """Keys of all its stages, to see what it shares with other runs."""
+    """Keys of all its stages."""
     format: int = FORMAT
 
     def row(self, name: str) -> RowSpec:
@@ -134,26 +134,6 @@ def run_folder(folder: Path, target: str | None = None) -> Path:
     known = sorted({path.parent.parent.name for path in folder.parent.glob("*/*/run.json")})
     others = f" The runs beside it: {', '.join(known)}." if known else ""
     raise UserError(f"{folder / 'run.json'} is not there: run the recipe first (distilbench run).{others}")
-
-
-def shared(runs: Path, here: Path) -> dict[str, int]:
-    """How many stages the run at ``here`` has in common with each other run: ``pocket/table1`` to a count.
-
-    Only counts above 0, and under ``""`` the stages that are in any of them. Runs that cannot be read are passed over.
-    """
-    ours = set(_stages(here))
-    others = {file.parent: ours & set(_stages(file.parent)) for file in sorted(runs.glob("*/*/run.json"))}
-    found = {f"{folder.parent.name}/{folder.name}": len(keys) for folder, keys in others.items() if folder != here}
-    either = set[str]().union(*(keys for folder, keys in others.items() if folder != here))
-    return {name: count for name, count in found.items() if count} | {"": len(either)}
-
-
-def _stages(folder: Path) -> list[str]:
-    """Stage keys of a run; none where its description is not one that this version writes."""
-    try:
-        return list(read_run(folder / "run.json").stages)
-    except UserError:
-        return []
 
 
 def write_run(path: Path, run: Run) -> Path:

@@ -404,8 +404,8 @@ def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
         stage = Stage("judge", params, {"answers": answers})
         store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
     (judged,) = judged_benchmarks(results, store)
-    assert judged.judges[0] == "judge-a"
-    assert sorted(judged.judges[1:]) == ["judge-a (temperature=0.5)", "pocket"]
+    names = [one.judge for one in judged.entrants[0].judgments]
+    assert names[0] == "judge-a" and sorted(names[1:]) == ["judge-a (temperature=0.5)", "pocket"]
 
 
 def test_a_judge_has_one_name_and_one_place_on_both_sides(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.run.costs import GIB, with_costs
 from results.run.lineage import Lineage, sources_of, trainings
-from results.run.record import Cell, Family, RowSpec, Run, shared, write_run
+from results.run.record import Cell, Family, RowSpec, Run
 from results.run.results import Results
 from results.store.store import ArtifactStore
 
@@ -128,14 +128,3 @@ def test_the_peak_can_be_counted_anew() -> None:
     reset_peak()
     if Path("/proc/self/clear_refs").exists():
         assert peak() < high - (32 << 20)
-
-
-def test_shared_stages_are_counted_by_key(tmp_path: Path) -> None:
-    """a b c here; b c d there, c in a third: 2 and 1 of ours, 2 in either."""
-    base = Run("r", {}, "2026-01-01", True, Family("f", "t", "s"), (), (), (), ())
-    for name, keys in (("pocket/table1", "abc"), ("pocket/table2", "bcd"), ("mine/table1", "c"), ("mine/x", "e")):
-        write_run(tmp_path / name / "run.json", replace(base, stages=tuple(keys)))
-    (tmp_path / "broken" / "table1").mkdir(parents=True)
-    (tmp_path / "broken" / "table1" / "run.json").write_text("{")
-    counts = shared(tmp_path, tmp_path / "pocket" / "table1")
-    assert counts == {"pocket/table2": 2, "mine/table1": 1, "": 2}
