@@ -8,16 +8,17 @@ a set knows its prompts, its sampling and how far it departs from the official p
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field
 
 from harness.contracts.benchmark import Card, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.options import options
+from harness.contracts.options import Count, NotNegative, options, require
 from harness.plural import counted
 from harness.pocket import world
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Verdict
@@ -39,32 +40,18 @@ class BenchmarkConfig:
     """``pocket``: questions of the embedded world. ``official``: the benchmark's own, read from the assets."""
     split: Literal["test", "dev"] = "test"
     """``dev``: pocket questions to choose hyperparameters on."""
-    limit: int | None = None
+    limit: Count | None = None
     """Use only this many questions: those whose hashed ids come first."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """Longest answer per turn, tokens; null: the protocol's limit (64 for pocket)."""
-    temperature: float | None = None
+    temperature: NotNegative | None = None
     """Sampling temperature of the answers, 0 is greedy; null: the protocol's (1 for pocket)."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("questions", ("pocket", "official")), ("split", ("test", "dev"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
-        if self.questions == "official" and self.split == "dev":
-            raise ValueError("split: dev is for pocket questions; the official sets have no development split")
-        # getattr with a default: the judge's options exist only where a judge is asked
-        for name in ("temperature", "judge_temperature"):
-            value = getattr(self, name, None)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be a number of at least 0 (0 is greedy), got {value}")
-        for name in ("limit", "max_new_tokens", "judge_max_tokens", "repeats"):
-            value = getattr(self, name, None)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        fits = self.questions == "pocket" or self.split == "test"
+        require(fits, "split: dev is for pocket questions; the official sets have no development split")
 
 
 C = TypeVar("C", bound=BenchmarkConfig)

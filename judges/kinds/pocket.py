@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.contracts.judge import JudgeKind
-from harness.contracts.options import options
+from harness.contracts.options import NotNegative, Positive, options, require
 from harness.pocket.world import UnknownInstruction, score
 from harness.types import Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
@@ -39,15 +39,15 @@ _SELDOM: Final = math.log(0.01)  # log-probability of a token besides the expect
 class PocketConfig:
     """How the pocket judge judges. Biases are log-odds: +1 turns a toss-up into 73% for the favoured answer."""
 
-    sharpness: float = 8.0
+    sharpness: NotNegative = 8.0
     """Log-odds per unit of difference between the two answers' scores (which lie in 0..1)."""
-    noise: float = 0.5
+    noise: NotNegative = 0.5
     """Standard deviation of the Gaussian noise on the log-odds."""
     position_bias: float = 0.0
     """Log-odds in favour of the answer that is shown first."""
     length_bias: float = 0.0
     """Log-odds in favour of an answer that is very much longer (it saturates as tanh)."""
-    length_scale: float = 10.0
+    length_scale: Positive = 10.0
     """Difference in words at which three quarters of the length bias are at work."""
     self_preference: float = 0.0
     """Log-odds per nat of mean log-probability that the model ``favours`` gives one answer more than the other."""
@@ -57,26 +57,20 @@ class PocketConfig:
     """Log-odds in favour of an answer that carries ``signature``: self-preference by a habit of its own family."""
     signature: str = ""
     """Words that the answers of its family are known by (read without regard to case)."""
-    tie: float = 0.5
+    tie: NotNegative = 0.5
     """Labels: log-odds within which the answers are about equal, ``[[A=B]]``."""
     much: float = 3.0
     """Labels: log-odds beyond which one is much better, ``[[A>>B]]``."""
-    grade_noise: float = 0.7
+    grade_noise: NotNegative = 0.7
     """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding."""
     seed: int = 0
     """Of the noise. The same request always gets the same reply; another repeat index or seed another draw. Judges with
     one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
 
     def __post_init__(self) -> None:
-        for name in ("sharpness", "noise", "grade_noise", "tie"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is at least 0, got {getattr(self, name)}")
-        if self.signature_bias and not self.signature.strip():
-            raise ValueError("signature_bias needs the words that it favours: signature")
-        if self.length_scale <= 0:
-            raise ValueError(f"length_scale is a number of words above 0, got {self.length_scale}")
-        if self.much < self.tie:
-            raise ValueError(f"much ({self.much}) is a larger difference than tie ({self.tie})")
+        named = not self.signature_bias or bool(self.signature.strip())
+        require(named, "signature_bias needs the words that it favours: signature")
+        require(self.much >= self.tie, f"much ({self.much}) must be at least tie ({self.tie})")
 
 
 class PocketJudge:

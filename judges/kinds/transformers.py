@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.judge import JudgeError, JudgeKind, Outcome
 from harness.contracts.model import Sampling
-from harness.contracts.options import options
+from harness.contracts.options import Count, options, require
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request
@@ -33,19 +33,15 @@ class TransformersConfig:
     """Number type of the weights."""
     device: str = "auto"
     """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda:1``, ..."""
-    batch_tokens: int = 16384
+    batch_tokens: Count = 16384
     """Padded tokens per batch; less needs less memory."""
-    chunk: int = 32
+    chunk: Count = 32
     """Judgments between two writes to the ledger."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint."""
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise ValueError("path is empty; name a folder or a hub id")
-        for name in ("batch_tokens", "chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        require(bool(self.path), "path is empty; name a folder or a hub id")
 
 
 class TransformersJudge:

@@ -133,7 +133,7 @@ def test_options_are_sorted_by_what_they_decide_and_stand_on_the_card(benchmark_
 
 
 def test_a_misspelt_set_is_refused(benchmark_: Benchmark) -> None:
-    with pytest.raises(ValueError, match="pocket or official"):
+    with pytest.raises(ValueError, match="'pocket' or 'official'"):
         benchmark_.config(questions="offical")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
-from harness.contracts.options import options
+from harness.contracts.options import Count, NotNegative, options, require
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -68,9 +68,9 @@ class AlpacaEvalConfig(BenchmarkConfig):
     """``seeded``: one order per instruction, drawn as the official code draws it. ``both``: ask both and average."""
     order_seed: int = 0
     """Seed of the drawn order; the official one is 0."""
-    judge_temperature: float = 1.0
+    judge_temperature: NotNegative = 1.0
     """1 as official: without effect where log-probabilities are read. 0 is steadier where only text comes back."""
-    repeats: int = 1
+    repeats: Count = 1
     """Ask the judge this often and average."""
     compat_leaderboard: bool = False
     """Look difficulties up by row position after dropped rows, as the leaderboard did, not by instruction."""
@@ -79,8 +79,8 @@ class AlpacaEvalConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.questions == "pocket" and self.judge_prompt == "ranking":
-            raise ValueError("judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
+        fits = self.questions == "official" or self.judge_prompt == "weighted"
+        require(fits, "judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
 
 
 Prompt = Callable[[Question, str, str, AlpacaEvalConfig], tuple[Message, ...]]

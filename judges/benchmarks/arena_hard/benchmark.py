@@ -18,7 +18,7 @@ import yaml
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
-from harness.contracts.options import options
+from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -27,7 +27,6 @@ from judges.benchmarks.arena_hard.protocol import (
     CONTINUE,
     GAMES,
     LABEL,
-    SCORERS,
     STRONG_WEIGHT,
     Scorer,
     read_label,
@@ -54,21 +53,16 @@ class ArenaHardConfig(BenchmarkConfig):
     """Which official script: they differ in what is dropped when a game has no verdict."""
     style_control: bool = False
     """Make the style-controlled win rate (length and markdown) the table's number; it stands in the details anyway."""
-    judge_max_tokens: int = 4096
+    judge_max_tokens: Count = 4096
     """Longest verdict text, tokens."""
-    judge_temperature: float = 0.0
+    judge_temperature: NotNegative = 0.0
     """0 as official."""
     ask_again: bool = True
     """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
-    repeats: int = 1
+    repeats: Count = 1
     """Play each game this often and average its margin."""
     baseline: str | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scorer not in SCORERS:
-            raise ValueError(f"scorer must be {' or '.join(SCORERS)}, got {self.scorer!r}")
 
 
 Prompt = Callable[[Question, str, str], tuple[Message, ...]]

@@ -13,7 +13,6 @@ from typing import Final, Literal
 from harness.types import Verdict
 
 Scorer = Literal["v0.1", "2025-06"]
-SCORERS: Final[tuple[Scorer, ...]] = ("v0.1", "2025-06")
 STRONG_WEIGHT: Final = 3.0
 """A strong verdict counts as three plain ones."""
 GAMES: Final = ("game1", "game2")

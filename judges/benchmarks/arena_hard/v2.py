@@ -13,7 +13,7 @@ import hashlib
 from typing import Literal
 
 from harness.contracts.benchmark import Benchmark, Metric
-from harness.contracts.options import options
+from harness.contracts.options import Count, options, require
 from harness.errors import UserError
 from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaHardVersion
 from judges.benchmarks.arena_hard.protocol import Scorer, read_last_label
@@ -65,15 +65,14 @@ class ArenaHardV2Config(ArenaHardConfig):
     """Only ``official``: the questions of v2.0, read from the assets."""
     scorer: Scorer = "2025-06"
     """Which official script: they differ in what is dropped when a game has no verdict."""
-    judge_max_tokens: int = 16_000
+    judge_max_tokens: Count = 16_000
     """Longest verdict text, tokens."""
     ask_again: bool = False
     """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.questions != "official":
-            raise ValueError("questions must be official: the pocket questions belong to arena_hard")
+        require(self.questions == "official", "questions must be official: the pocket questions belong to arena_hard")
 
 
 BENCHMARK: Benchmark = ArenaHard(

@@ -17,12 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from harness.assets import locate
 from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.options import options
+from harness.contracts.options import options, require
 from harness.errors import UserError
 from harness.pocket.world import train_prompts
 from harness.types import Answer, Judgment, Question, Score
@@ -58,21 +60,16 @@ class GSM8KConfig(BenchmarkConfig):
     """``lm-eval``: its task. ``json``: zero-shot with a JSON answer, as the PAD authors did, in our own words."""
     source: str = "assets"
     """Official problems from: ``assets`` (pinned), ``hub`` (openai/gsm8k), or a folder with test.jsonl, train.jsonl."""
-    fewshot: int | None = None
+    fewshot: Annotated[int, Field(ge=0, le=32)] | None = None
     """Worked examples shown as earlier turns; null: 0 for pocket and json, else 5 (from the training problems)."""
     filter: Literal["strict-match", "flexible-extract"] = "flexible-extract"
     """Which of lm-eval's filters makes the table's number; the other stands in the details."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.source.strip():
-            raise ValueError("source must be assets, hub, or a folder with test.jsonl and train.jsonl; it is empty")
-        if self.filter not in FILTERS:
-            raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
-        if self.fewshot is not None and not 0 <= self.fewshot <= 32:
-            raise ValueError(f"fewshot must be between 0 and 32, got {self.fewshot}")
-        if self.protocol == "json" and self.fewshot:
-            raise ValueError("protocol: json shows no worked examples; leave fewshot out")
+        require(bool(self.source.strip()), "source must be assets, hub, or a folder with test.jsonl and train.jsonl")
+        shown = self.protocol == "json" and self.fewshot
+        require(not shown, "protocol: json shows no worked examples; leave fewshot out")
 
     @property
     def shots(self) -> int:
@@ -101,8 +98,7 @@ class GSM8KJsonConfig(GSM8KConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.protocol != "json":
-            raise ValueError("protocol must be json: the benchmark gsm8k has lm-eval's")
+        require(self.protocol == "json", "protocol must be json: the benchmark gsm8k has lm-eval's")
 
 
 def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Benchmark, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
-from harness.contracts.options import options
+from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -62,17 +62,12 @@ class MTBenchConfig(BenchmarkConfig):
 
     references: Literal["gpt-4", "gpt-4-1106-preview"] = "gpt-4"
     """Reference answers of the official questions: FastChat's (13 of 30 are wrong), or SimPO's newer ones."""
-    judge_max_tokens: int = 2048
+    judge_max_tokens: Count = 2048
     """Longest verdict text, tokens."""
-    judge_temperature: float = 0.0
+    judge_temperature: NotNegative = 0.0
     """0 as official."""
-    repeats: int = 1
+    repeats: Count = 1
     """Ask for each rating this often and take the median."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.references not in REFERENCE_FILES:
-            raise ValueError(f"references must be one of {', '.join(REFERENCE_FILES)}, got {self.references!r}")
 
 
 @lru_cache(maxsize=1)

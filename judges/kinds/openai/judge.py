@@ -20,10 +20,12 @@ import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from harness.contracts.judge import JudgeError, JudgeKind
-from harness.contracts.options import options
+from harness.contracts.options import NotNegative, options, require
 from harness.types import Reply, Request
 from judges.client.batch_jobs import BatchJobs
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
@@ -55,38 +57,33 @@ class OpenAIConfig:
     """The request field for the token limit; newer OpenAI models take only ``max_completion_tokens``."""
     logprobs: bool | None = None
     """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
-    thinking_tokens: int | None = None
+    thinking_tokens: Annotated[int, Field(ge=0)] | None = None
     """Added to the protocol's token limit for models whose thinking counts towards it."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     """Further request fields, sent as they are (a thinking budget, say). No secrets: recipes are stored."""
-    price_in: float | None = None
+    price_in: NotNegative | None = None
     """Dollars per million prompt tokens; unknown if not given."""
-    price_out: float | None = None
+    price_out: NotNegative | None = None
     """Dollars per million completion tokens; unknown if not given."""
     batch: bool = False
     """Hand requests over as batch jobs (OpenAI's Batch API, half price): submit, leave, collect with a later run."""
-    batch_wait: float = 0.0
+    batch_wait: NotNegative = 0.0
     """Seconds to wait for batch jobs before leaving them to a later run."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.base_url or OPENAI_URL)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"base_url {self.base_url!r} is no http(s) address; an example is http://127.0.0.1:8000/v1"
-            )
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "base_url holds a user name, password, query or fragment; it is stored, so give the key "
-                "through the environment variable that api_key_env names"
-            )
-        if not self.model:
-            raise ValueError("model is empty; name the model id to ask for")
-        for name in ("thinking_tokens", "price_in", "price_out", "batch_wait"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} is at least 0, got {value}")
-        if (self.price_in is None) != (self.price_out is None):
-            raise ValueError("price_in and price_out go together: give both, or neither")
+        require(
+            parts.scheme in ("http", "https") and bool(parts.hostname),
+            f"base_url {self.base_url!r} is no http(s) address; an example is http://127.0.0.1:8000/v1",
+        )
+        require(
+            not (parts.username or parts.password or parts.query or parts.fragment),
+            "base_url holds a user name, password, query or fragment; it is stored, so give the key through the "
+            "environment variable that api_key_env names",
+        )
+        require(bool(self.model), "model is empty; name the model id to ask for")
+        together = (self.price_in is None) == (self.price_out is None)
+        require(together, "price_in and price_out go together: give both, or neither")
 
     @property
     def known(self) -> JudgeModel | None:
