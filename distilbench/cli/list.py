@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -26,58 +27,36 @@ TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
 
 
 def row(method: Method) -> tuple[str, ...]:
-    """The columns of ``HEADS``."""
-    return (method.name, method.title, *needs(method))
-
-
-def needs(method: Method) -> tuple[str, str, str]:
-    """Whose answers, which teacher signal (with the method's default options), what besides."""
-    answers = " and ".join(ANSWERS[source] for source in method.needs.responses)
-    return answers, signal(method), ", ".join(besides(method)) or "nothing"
+    """The columns of ``HEADS``, with the method's default options."""
+    needs = method.needs
+    answers = " and ".join(ANSWERS[source] for source in needs.responses)
+    conditions = {
+        "shared vocabulary": needs.shared_vocabulary,
+        "reference": needs.reference,
+        f"starts from {needs.start}": needs.start,
+        "can have rounds": needs.rounds,
+    }
+    besides = [text for text, holds in conditions.items() if holds]
+    besides += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
+    return method.name, method.title, answers, signal(method), ", ".join(besides) or "nothing"
 
 
 def signal(method: Method) -> str:
-    """What the teacher says while the method trains, or before."""
-    kind = method.needs.signal
-    if kind == "none":
-        return "its answers" if "teacher" in method.needs.responses else "nothing"
-    if kind == "response":
-        return "a reward per response"
-    stored = method.stored(method.config())
-    if stored is None:
-        tuned = " of the tuned teacher" if method.needs.teachers[0] == "tuned" else ""
-        return f"live distributions{tuned}"
-    whose = " and ".join(TEACHERS[teacher] for teacher in method.needs.teachers)
-    return f"stored distributions of {whose} (top {stored.top_k})"
-
-
-def besides(method: Method) -> list[str]:
-    """The other needs, and what the method can do beyond one training."""
+    """What the teacher gives while the method trains, or before."""
     needs = method.needs
-    said = {
-        "shared vocabulary": needs.shared_vocabulary,
-        "reference": needs.reference,
-        f"starts from {needs.start}": needs.start is not None,
-        "can have rounds": needs.rounds,
-    }
-    own = [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
-    return [text for text, holds in said.items() if holds] + own
+    if needs.signal != "token":
+        answers = "its answers" if "teacher" in needs.responses else "nothing"
+        return "a reward per response" if needs.signal == "response" else answers
+    teachers = " and ".join(TEACHERS[teacher] for teacher in needs.teachers)
+    stored = method.stored(method.config())
+    return f"live distributions of {teachers}" if stored is None else f"top {stored.top_k} of {teachers}, stored"
 
 
 def details(method: Method) -> list[tuple[str, str]]:
     """(what, text) lines: the paper, the needs, and every option with its default and its sentence."""
-    lines = [("paper", method.paper), *zip(HEADS[2:], needs(method), strict=True)]
-    told = explanations(method.config)
-    for name, value in plain(method.config()).items():
-        lines.append((f"{name} = {shown(value)}", told.get(name, "")))
-    return lines
-
-
-def shown(value: object) -> str:
-    """A default as YAML writes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    texts = explanations(method.config)
+    options = [(f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in plain(method.config()).items()]
+    return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
 
 
 class What(StrEnum):
@@ -86,6 +65,9 @@ class What(StrEnum):
     methods = "methods"
     benchmarks = "benchmarks"
     judges = "judges"
+    sources = "sources"
+    backends = "backends"
+    executors = "executors"
     recipes = "recipes"
     targets = "targets"
 
@@ -106,24 +88,23 @@ def list_names(
         bool, typer.Option("--verbose", "-v", help="Of methods: the paper, and every option with its default.")
     ] = False,
 ) -> None:
-    """List methods, benchmarks, judges, recipes and targets."""
+    """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.cli.screen import show_rows
     from distilbench.plugins import load_registry
     from harness.recipe.yaml_source import read_source, shipped
-    from reports.targets import TARGETS
 
     registry = load_registry(plugins or ())
-    metrics = {name: ", ".join(metric.id for metric in each.metrics) for name, each in registry.benchmarks.items()}
     tables: dict[What, Sequence[tuple[str, ...]]] = {
         What.methods: [row(method) for method in registry.methods.values()],
         What.benchmarks: [
-            (name, "needs a judge" if each.judged else "graded by rule", metrics[name])
+            (name, "needs a judge" if each.judged else "graded by rule", ", ".join(one.id for one in each.metrics))
             for name, each in registry.benchmarks.items()
         ],
-        What.judges: [(name, kind.summary) for name, kind in registry.judges.items()],
         What.recipes: [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()],
-        What.targets: [(name, target.label, target.title) for name, target in TARGETS.items()],
+        What.targets: [(name, target.label, target.title) for name, target in registry.targets.items()],
     }
+    for table in (What.judges, What.sources, What.backends, What.executors):
+        tables[table] = [(name, entry.summary) for name, entry in getattr(registry, table).items()]
     for each in [what] if what else list(What):
         if each is What.methods and verbose:
             for method in registry.methods.values():
