@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Count, NotNegative, options, require
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -37,24 +37,19 @@ UNIT = (1e-8, 1 - 1e-8)
 class Config:
     """Options of ADPA."""
 
-    gamma: float = 1.6
+    gamma: NotNegative = 1.6
     """Weight of the expected advantage."""
     clip_advantage: Literal["none", "unit"] | tuple[float, float] = "none"
     """``none``; ``unit``: to [0, 1], what the released code does; or bounds of your own, ``[-2, 2]``."""
-    top_k: int = 50
+    top_k: Count = 50
     """Tokens of the tuned teacher's distribution that are kept at each position."""
     rest_bin: bool = False
     """Whether all other tokens enter as one, with its own advantage; otherwise their advantage is 0."""
 
     def __post_init__(self) -> None:
-        require(self.gamma >= 0, f"adpa: gamma = {self.gamma} must not be negative")
-        require(self.top_k >= 1, f"adpa: top_k = {self.top_k} must be at least 1")
-        clip = self.clip_advantage
-        if isinstance(clip, str):
-            require(clip in ("none", "unit"), f"adpa: clip_advantage = {clip!r}; choices: none, unit, [low, high]")
-        else:
-            low, high = clip
-            require(low < high, f"adpa: clip_advantage = [{low}, {high}] must have low < high")
+        if not isinstance(self.clip_advantage, str):
+            low, high = self.clip_advantage
+            require(low < high, f"clip_advantage = [{low}, {high}] must have low < high")
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -113,7 +108,7 @@ NEEDS = Needs(
     signal="token",
     shared_vocabulary=True,
     teachers=("tuned", "family"),
-    taught=("own",),
+    distribution_roles=("own",),
     sampling={"n": 1, "temperature": 0.0},
 )
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Count, NotNegative, options
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -28,19 +28,14 @@ if TYPE_CHECKING:
 class Config:
     """Options of DCKD."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """w, weight of both divergences together."""
-    chosen_weight: float = 0.1
+    chosen_weight: NotNegative = 0.1
     """w_c, weight of the divergence on the chosen answer."""
-    rejected_weight: float = 0.1
+    rejected_weight: NotNegative = 0.1
     """w_r, weight of the divergence on the rejected answer."""
-    top_k: int = 50
+    top_k: Count = 50
     """Tokens of the teacher's distribution that are kept at each position; the others count as one."""
-
-    def __post_init__(self) -> None:
-        for name in ("weight", "chosen_weight", "rejected_weight"):
-            require(getattr(self, name) >= 0, f"dckd: {name} = {getattr(self, name)} must not be negative")
-        require(self.top_k >= 1, f"dckd: top_k = {self.top_k} must be at least 1")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

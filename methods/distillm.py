@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, Share, ShareBelowOne, options
 from methods import on_policy
 
 if TYPE_CHECKING:
@@ -27,20 +27,12 @@ class Config:
 
     divergence: Literal["skl", "srkl"] = "skl"
     """``skl``: skew KL (the authors' scripts for GPT-2). ``srkl``: skew reverse KL, the paper's other one."""
-    skew: float = 0.1
+    skew: ShareBelowOne = 0.1
     """a, share of the divergence's first model in the mixture that it is compared with; 0: the plain KL."""
-    on_policy: float = 0.5
+    on_policy: Share = 0.5
     """Probability that a step trains on the student's own answers, the rest on golden ones: GKD's default."""
-    sampling_temperature: float = 1.0
+    sampling_temperature: Positive = 1.0
     """Of the student's own answers."""
-
-    def __post_init__(self) -> None:
-        choices = ("skl", "srkl")
-        require(
-            self.divergence in choices, f"distillm: divergence = {self.divergence!r}; choices: {', '.join(choices)}"
-        )
-        require(0 <= self.skew < 1, f"distillm: skew = {self.skew} must lie in [0, 1)")
-        on_policy.check("distillm", self)
 
 
 def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:

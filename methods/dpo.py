@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, options
 from harness.types import Group
 from methods import ranking
 
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 class Config:
     """Options of DPO."""
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     """Inverse temperature of the implicit reward. TRL's default; 0.01 is what the SimPO authors tuned for 2B-8B."""
-
-    def __post_init__(self) -> None:
-        require(self.beta > 0, f"dpo: beta = {self.beta} must be above 0")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

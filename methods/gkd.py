@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, Share, options
 from methods import on_policy
 
 if TYPE_CHECKING:
@@ -27,19 +27,14 @@ if TYPE_CHECKING:
 class Config:
     """Options of GKD."""
 
-    beta: float = 0.5
+    beta: Share = 0.5
     """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
-    on_policy: float = 0.5
+    on_policy: Share = 0.5
     """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
-    sampling_temperature: float = 1.0
+    sampling_temperature: Positive = 1.0
     """Of the student's own answers; the paper's."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.beta <= 1, f"gkd: beta = {self.beta} must lie in [0, 1]")
-        require(self.temperature > 0, f"gkd: temperature = {self.temperature} must be above 0")
-        on_policy.check("gkd", self)
 
 
 def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, options, require
 from harness.types import Group
 from methods import ranking
 
@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 class Config:
     """Options of IPO."""
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     """tau of the paper: the margin asked for is 1 / (2 beta). TRL's default."""
     reduction: Literal["mean", "sum"] = "mean"
     """Log-probability of a response per token (TRL, the authors' runs), or summed (the paper's Eq. 17)."""
-
-    def __post_init__(self) -> None:
-        require(self.beta > 0, f"ipo: beta = {self.beta} must be above 0")
-        choices = ("mean", "sum")
-        require(self.reduction in choices, f"ipo: reduction = {self.reduction!r}; choices: {', '.join(choices)}")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Count, Positive, Share, options
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -26,22 +26,15 @@ if TYPE_CHECKING:
 class Config:
     """Options of Standard KD."""
 
-    weight: float = 0.5
+    weight: Share = 0.5
     """lambda, the share of the divergence; the rest is cross-entropy on the golden answer."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """tau, divides both models' logits; the divergence is multiplied by its square."""
     direction: Literal["forward", "reverse"] = "forward"
     """``forward``: KL(teacher || student). ``reverse``: KL(student || teacher), what PAD's released code computes."""
-    top_k: int | None = None
+    top_k: Count | None = None
     """``null``: a live teacher and the whole vocabulary. Else the number of tokens that are stored at each position,
     with one bin for the rest (PAD's released code: 100)."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.weight <= 1, f"kd: weight = {self.weight} must lie in [0, 1]")
-        require(self.temperature > 0, f"kd: temperature = {self.temperature} must be above 0")
-        directions = ("forward", "reverse")
-        require(self.direction in directions, f"kd: direction = {self.direction!r}; choices: {', '.join(directions)}")
-        require(self.top_k is None or self.top_k >= 1, f"kd: top_k = {self.top_k} must be at least 1, or null")
 
 
 def stored(config: Config) -> Stored | None:

@@ -16,10 +16,12 @@ instead of four, no pre-training loss, whitening over response tokens only (thei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, Share, ShareBelowOne, options
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -32,29 +34,21 @@ class Config:
 
     long_term: bool = True
     """Whether the policy-gradient term is there; without it the loss is the exact single-step reverse KL."""
-    teacher_mix: float = 0.2
+    teacher_mix: ShareBelowOne = 0.2
     """a, the teacher's share in the distribution that the responses are drawn from."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Of that distribution. The loss always concerns the student at temperature 1."""
-    gamma: float = 0.95
+    gamma: Share = 0.95
     """Discount of later rewards."""
     length_normalise: bool = True
     """Divide the reward to go of a token by the tokens that are left, itself included: a mean instead of a sum (always
     so in the authors' code; without it early tokens of long answers have the largest advantages)."""
-    reward_scale: float = 0.5
+    reward_scale: Positive = 0.5
     """s, divides the rewards before they are clipped."""
-    reward_clip: float = 100.0
+    reward_clip: Positive = 100.0
     """c, bounds the scaled reward of a token."""
-    clip: float = 0.2
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """e, the PPO clip of the ratio."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.teacher_mix < 1, f"minillm: teacher_mix = {self.teacher_mix} must lie in [0, 1)")
-        require(self.temperature > 0, f"minillm: temperature = {self.temperature} must be above 0")
-        require(0 <= self.gamma <= 1, f"minillm: gamma = {self.gamma} must lie in [0, 1]")
-        require(self.reward_scale > 0, f"minillm: reward_scale = {self.reward_scale} must be above 0")
-        require(self.reward_clip > 0, f"minillm: reward_clip = {self.reward_clip} must be above 0")
-        require(0 < self.clip < 1, f"minillm: clip = {self.clip} must lie in (0, 1)")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

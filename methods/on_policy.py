@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from harness.contracts.method import Dropped, Rollouts, Row
-from harness.contracts.options import require
 from harness.types import Group
 
 
@@ -23,13 +22,6 @@ class Options(Protocol):
     @property
     def sampling_temperature(self) -> float:
         """Of these answers."""
-
-
-def check(name: str, config: Options) -> None:
-    """Raises UserError where one of the two is out of range; ``name``: the method's."""
-    share, temperature = config.on_policy, config.sampling_temperature
-    require(0 <= share <= 1, f"{name}: on_policy = {share} must lie in [0, 1]")
-    require(temperature > 0, f"{name}: sampling_temperature = {temperature} must be above 0")
 
 
 def rows(group: Group, config: Options) -> Sequence[Row] | Dropped:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, options
 from harness.types import Group
 from methods import ranking
 
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 class Config:
     """Options of ORPO."""
 
-    weight: float = 0.1
+    weight: Positive = 0.1
     """lambda, weight of the odds-ratio penalty: what the authors took for Mistral 7B, and TRL's default."""
-
-    def __post_init__(self) -> None:
-        require(self.weight > 0, f"orpo: weight = {self.weight} must be above 0")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

@@ -13,89 +13,73 @@ Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, Share, options, require
 from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LARGEST = {"jsd": 10, "ag": 10, "kl_ts": 14, "kl_st": 14}
-"""Divergence to the largest n that is computed exactly in reasonable time: n! rankings, or 2^n sets for the KLs."""
-BEYOND = {"cf": 14, "mc": 64}
-"""Other numerics of the JSD to the largest n that they take."""
+LARGEST = {"exact": 8, "mc": 64}
+"""Numerics to the largest n that they take: 8! rankings are 40,320, and 9! would need 2.6 MB per prompt and model."""
 
 
 @options
 class Config:
     """Options of PAD-PPD."""
 
-    alpha: float = 0.8
+    alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
-    beta: float = 10.0
+    beta: Positive = 10.0
     """Scale of both rewards."""
     divergence: Literal["jsd", "ag", "kl_ts", "kl_st"] = "jsd"
     """``jsd``: the paper. ``ag``: the released code. ``kl_ts``: KL(teacher || student). ``kl_st``: the reverse."""
-    numerics: Literal["exact", "cf", "mc"] = "exact"
-    """How the JSD is summed. ``exact``: over all rankings, n <= 10. ``cf``: an integral over its characteristic
-    function, to some 1e-13, n <= 14. ``mc``: from drawn rankings, with an unbiased gradient, n <= 64."""
-    draws: int = 256
+    numerics: Literal["exact", "mc"] = "exact"
+    """How the JSD is summed. ``exact``: over all rankings, n <= 8. ``mc``: from drawn rankings, with an unbiased
+    gradient, n <= 64."""
+    draws: Annotated[int, Field(ge=2)] = 256
     """Rankings drawn per prompt and distribution, with ``numerics: mc``."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.alpha <= 1, f"pad-ppd: alpha = {self.alpha} must lie in [0, 1]")
-        require(self.beta > 0, f"pad-ppd: beta = {self.beta} must be above 0")
-        choices = ", ".join(LARGEST)
-        require(self.divergence in LARGEST, f"pad-ppd: divergence = {self.divergence!r}; choices: {choices}")
-        kinds = ("exact", *BEYOND)
-        require(self.numerics in kinds, f"pad-ppd: numerics = {self.numerics!r}; choices: {', '.join(kinds)}")
-        alone = self.numerics == "exact" or self.divergence == "jsd"
-        require(alone, f"pad-ppd: numerics = {self.numerics!r} is for divergence 'jsd', not {self.divergence!r}")
-        require(self.draws >= 2, f"pad-ppd: draws = {self.draws} must be at least 2")
-
-    @property
-    def largest(self) -> int:
-        """How many responses per prompt these options take."""
-        return LARGEST[self.divergence] if self.numerics == "exact" else BEYOND[self.numerics]
+        fits = self.numerics == "exact" or self.divergence == "jsd"
+        require(fits, f"numerics = {self.numerics!r} is for divergence 'jsd', not {self.divergence!r}")
 
 
 def check(config: Config, n: int) -> None:
-    """Raises UserError where n responses are too few, or too many for the divergence."""
+    """Raises UserError where n responses are too few, or too many for the numerics."""
     ranking.several(config, n)
-    limited(config, n)
-
-
-def limited(config: Config, n: int) -> None:
-    """Raises UserError where n responses are too many for the divergence."""
-    how = f"divergence {config.divergence!r} with numerics {config.numerics!r}"
-    fit = [f"numerics {name!r} (to {limit})" for name, limit in BEYOND.items() if n <= limit]
-    others = f"; for 'jsd': {', '.join(fit)}" if fit else ""
-    require(n <= config.largest, f"pad-ppd: {n} responses per prompt; {how} takes at most {config.largest}{others}")
+    limit = LARGEST[config.numerics]
+    other = "; numerics 'mc' (with divergence 'jsd') takes up to 64" if limit < n <= LARGEST["mc"] else ""
+    require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{other}")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
-    """All samples, as sampled. Raises UserError where there are too many for the divergence."""
-    limited(config, len(group.samples))
+    """All samples, as sampled."""
     return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
 
 
 def divergences(teacher: Tensor, student: Tensor, config: Config) -> Tensor:
-    """[B, n] scores of both, beta included -> [B], nats."""
-    from methods import plackett_luce, plackett_luce_large
+    """[B, n] scores of both, beta included -> [B], nats. Raises UserError where n is too large."""
+    from methods import plackett_luce
 
-    if config.numerics == "cf":
-        return plackett_luce_large.jsd_cf(teacher, student)
+    # A table of n! columns would exhaust the memory long before it said why.
+    check(config, student.shape[1])
     if config.numerics == "mc":
-        return plackett_luce_large.jsd_mc(teacher, student, plackett_luce_large.gumbel_noise(teacher, config.draws))
-    if config.divergence == "jsd":
-        return plackett_luce.jsd(teacher, student)
-    if config.divergence == "ag":
-        return plackett_luce.ag(teacher, student)
-    pair = (teacher, student) if config.divergence == "kl_ts" else (student, teacher)
-    return plackett_luce.kl(*pair)
+        return plackett_luce.jsd_mc(teacher, student, plackett_luce.gumbel_noise(teacher, config.draws))
+    match config.divergence:
+        case "jsd":
+            return plackett_luce.jsd(teacher, student)
+        case "ag":
+            return plackett_luce.ag(teacher, student)
+        case "kl_ts":
+            return plackett_luce.kl(teacher, student)
+        case "kl_st":
+            return plackett_luce.kl(student, teacher)
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:

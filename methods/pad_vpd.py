@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import Positive, Share, options
 from harness.types import Group
 from methods import ranking
 
@@ -26,14 +26,10 @@ if TYPE_CHECKING:
 class Config:
     """Options of PAD-VPD."""
 
-    alpha: float = 0.8
+    alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
-    beta: float = 10.0
+    beta: Positive = 10.0
     """Scale of the student's reward."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.alpha <= 1, f"pad-vpd: alpha = {self.alpha} must lie in [0, 1]")
-        require(self.beta > 0, f"pad-vpd: beta = {self.beta} must be above 0")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

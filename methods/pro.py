@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import NotNegative, Positive, options
 from harness.types import Group
 from methods import ranking
 
@@ -31,26 +31,16 @@ class Config:
     gap: Literal["score", "probability", "none"] = "score"
     """``score``: temperatures from differences of log p_sel. ``probability``: of p_sel itself, which lie in [0, 1] and
     make the terms nearly flat. ``none``: all temperatures 1."""
-    gap_scale: float = 1.0
+    gap_scale: Positive = 1.0
     """Factor on the gaps of ``score`` and ``probability``: the paper's come from a reward model with its own scale."""
-    gap_limit: float = 5.0
+    gap_limit: Positive = 5.0
     """Scaled gaps are clipped to [0, this]; unbounded gaps of log-probabilities reach 18 nats."""
-    beta: float = 1.0
+    beta: Positive = 1.0
     """Further factor on every s_i; the paper has none."""
-    sft_weight: float = 0.05
+    sft_weight: NotNegative = 0.05
     """w, weight of the cross-entropy on the best response, before the factor (n-1)^2."""
     sft_reduction: Literal["sum", "mean"] = "sum"
     """Cross-entropy of the best response summed over its tokens (the authors' code) or averaged over them."""
-
-    def __post_init__(self) -> None:
-        gaps = ("score", "probability", "none")
-        require(self.gap in gaps, f"pro: gap = {self.gap!r}; choices: {', '.join(gaps)}")
-        require(self.gap_scale > 0, f"pro: gap_scale = {self.gap_scale} must be above 0")
-        require(self.gap_limit > 0, f"pro: gap_limit = {self.gap_limit} must be above 0")
-        require(self.beta > 0, f"pro: beta = {self.beta} must be above 0")
-        require(self.sft_weight >= 0, f"pro: sft_weight = {self.sft_weight} must not be negative")
-        reduction = self.sft_reduction
-        require(reduction in ("sum", "mean"), f"pro: sft_reduction = {reduction!r}; choices: sum, mean")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

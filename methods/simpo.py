@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
-from harness.contracts.options import options, require
+from harness.contracts.options import NotNegative, Positive, options
 from harness.types import Group
 from methods import ranking
 
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
 class Config:
     """Options of SimPO."""
 
-    beta: float = 10.0
+    beta: Positive = 10.0
     """Scale of the reward."""
-    gamma_beta_ratio: float = 0.5
+    gamma_beta_ratio: NotNegative = 0.5
     """gamma / beta, the margin asked for in units of the reward (the authors: 0.5 for Gemma, 0.3 for Llama-3)."""
-
-    def __post_init__(self) -> None:
-        require(self.beta > 0, f"simpo: beta = {self.beta} must be above 0")
-        require(self.gamma_beta_ratio >= 0, f"simpo: gamma_beta_ratio = {self.gamma_beta_ratio} must not be negative")
 
 
 def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:

@@ -10,17 +10,17 @@ every method that learns from samples has the same for nothing. See ``studies/po
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.options import options
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@options
 class Config:
     """Nothing to choose."""
 

@@ -15,6 +15,7 @@ import yaml
 from distilbench.plugins import load_registry
 from harness.checks.data_checks import World
 from harness.checks.method import CHECKS
+from harness.contracts.options import is_options
 from harness.contracts.registry import Registry
 from harness.recipe.recipe import load_recipe
 from harness.recipe.rows import ROW_KEYS
@@ -180,8 +181,7 @@ def configs() -> list[tuple[str, type[Any]]]:
 
 @pytest.mark.parametrize(("name", "config"), configs(), ids=lambda value: value if isinstance(value, str) else "")
 def test_options_are_frozen_explained_and_do_not_shadow_the_recipe(name: str, config: type[Any]) -> None:
-    assert dataclasses.is_dataclass(config)
-    assert config.__dataclass_params__.frozen
+    assert is_options(config)
     names = {field.name for field in dataclasses.fields(config)}
     assert not names & {"judge", "kind", *ROW_KEYS}, "a recipe uses these keys for itself"
     sources = [inspect.getsource(each) for each in config.__mro__ if dataclasses.is_dataclass(each)]

@@ -17,7 +17,7 @@ import torch
 
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
-from harness.contracts.options import explanations
+from harness.contracts.options import explanations, is_options
 from harness.models.load import load_tokenizer
 from harness.plural import counted
 from harness.training.batches import describe, prepare
@@ -77,10 +77,10 @@ class World:
 
 
 def check_config(method: Method, config: Any, world: World) -> str:
-    """A frozen dataclass with a default for every option and a docstring under each."""
+    """Made with ``@options``, with a default for every option and a docstring under each."""
     kind = method.config
-    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise Failed(f"the config {kind.__name__} must be a frozen dataclass")
+    if not is_options(kind):
+        raise Failed(f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
     fields = {field.name for field in dataclasses.fields(kind)}
     taken = fields & {"train", "judge", "kind", "method"}
     if taken:

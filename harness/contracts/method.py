@@ -16,23 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
-from harness.errors import UserError
+from typing_extensions import TypeVar
+
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+C = TypeVar("C", default=Any)
+"""The type of a method's options. ``Method`` alone is a method of any options."""
+C_contra = TypeVar("C_contra", contravariant=True, default=Any)
+"""The same where options are only read, so that methods with options of several types can share one value."""
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
 Teacher = Literal["family", "tuned"]
 """The family's teacher, or the same model after the recipe's preference tuning of it (``tuned_teacher``)."""
-
-
-def require(holds: bool, problem: str) -> None:
-    """For ``__post_init__`` of a method's config: raises UserError with ``problem`` (value, rule, choices)."""
-    if not holds:
-        raise UserError(problem)
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class Needs:
     teachers: tuple[Teacher, ...] = ("family",)
     """Whose distributions ``signal="token"`` means. More than one (ADPA: the tuned teacher and the untouched one) only
     where they are stored (``Method.stored``); then the first decides which tokens are kept for all."""
-    taught: tuple[str, ...] = ()
-    """Roles of the rows for which distributions are stored; empty: all rows."""
+    distribution_roles: tuple[str, ...] = ()
+    """Roles of the rows for which the teachers' distributions are stored; empty: all rows."""
     sampling: Mapping[str, float] = field(default_factory=dict)
-    """Where the student's samples are to be drawn otherwise than the recipe says (ADPA: one, greedily). A row of the
-    recipe may override it again."""
+    """Options of ``sampling`` that replace the recipe's for this method (ADPA: one response, greedy). A row of the
+    recipe may override them again."""
     start: str | None = None
     """The method whose student this one starts from, and with which it draws its samples (ADPA+: ``"dckd"``); ``None``:
     the family's student. A row of the recipe may name another row."""
@@ -65,7 +64,7 @@ class Needs:
 class TopK(NamedTuple):
     """A teacher's next-token distributions at N positions, as stored: k tokens by name, all others together.
 
-    Positions of rows without a stored distribution (``Needs.taught``) hold zeros throughout.
+    Positions of rows without a stored distribution (``Needs.distribution_roles``) hold zeros throughout.
     """
 
     ids: Tensor
@@ -170,7 +169,7 @@ class Loss:
     """Name to a scalar summed over prompts (reward margin, accuracy); no gradient."""
 
 
-TokenTerms = Callable[["Tensor", "Tensor", Any, Any], dict[str, "Tensor"]]
+TokenTerms = Callable[["Tensor", "Tensor", Any, C], dict[str, "Tensor"]]
 """(student logits [c, V] float32, labels [c], teacher, config) -> name to [c]. What ``teacher`` is: the live teacher's
 logits [c, V] float32; where distributions are stored, ``{"family": TopK, ...}`` of these c positions; else ``None``."""
 
@@ -180,16 +179,16 @@ def log_probabilities(logits: Tensor, labels: Tensor, teacher: Tensor | None, co
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]}
 
 
-def any_number(config: Any, n: int) -> None:
-    """The default ``check``: any number of responses will do."""
+def accept_any_count(config: Any, n: int) -> None:
+    """The default ``check``."""
 
 
-def live(config: Any) -> None:
-    """The default ``stored``: nothing is."""
+def no_stored_distributions(config: Any) -> None:
+    """The default ``stored``: the teacher is live."""
 
 
 @dataclass(frozen=True)
-class Rollouts:
+class Rollouts(Generic[C_contra]):
     """How a method lets the student answer live: one response per prompt, drawn at the start of each step.
 
     A method whose ``share`` is below 1 trains on its stored ``rows`` (one per prompt) in the other steps.
@@ -198,27 +197,27 @@ class Rollouts:
     over the global batch) and splits the result into micro-batches.
     """
 
-    sampling: Callable[[Any], tuple[float, float]]
+    sampling: Callable[[C_contra], tuple[float, float]]
     """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
-    weigh: Callable[[Batch, Mapping[str, Tensor], Any], dict[str, Tensor]] | None = None
+    weigh: Callable[[Batch, Mapping[str, Tensor], C_contra], dict[str, Tensor]] | None = None
     """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
     entries of ``Batch.tokens``; ``None``: there are none, and a teacher that does not draw along is not asked."""
-    share: Callable[[Any], float] = lambda config: 1.0
+    share: Callable[[C_contra], float] = lambda config: 1.0
     """config -> probability that a step is live; drawn per step from the training seed."""
 
 
 @dataclass(frozen=True)
-class Trl:
+class Trl(Generic[C_contra]):
     """Which of TRL's stable trainers minimises the same loss (``backend: trl``)."""
 
     trainer: Literal["sft", "dpo"]
     """``sft``: token-mean cross-entropy of the one row. ``dpo``: rows are chosen, rejected."""
-    arguments: Callable[[Any], Mapping[str, Any]] = lambda config: {}
+    arguments: Callable[[C_contra], Mapping[str, Any]] = lambda config: {}
     """config -> arguments of TRL's ``SFTConfig`` or ``DPOConfig`` (``beta``)."""
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[C]):
     """A row of the tables. See ``docs/add-a-method.md`` for a worked example."""
 
     name: str
@@ -227,19 +226,19 @@ class Method:
     paper: str
     """Citation, one line."""
     needs: Needs
-    config: type[Any]
-    """A frozen dataclass with defaults, a docstring under each field."""
-    rows: Callable[[Group, Any], Sequence[Row] | Dropped]
+    config: type[C]
+    """Its options: a class made with ``@options``, all with defaults, a docstring under each."""
+    rows: Callable[[Group, C], Sequence[Row] | Dropped]
     """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
-    loss: Callable[[Batch, Mapping[str, Tensor], Any], Loss]
+    loss: Callable[[Batch, Mapping[str, Tensor], C], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
-    token_terms: TokenTerms = log_probabilities
-    stored: Callable[[Any], Stored | None] = live
+    token_terms: TokenTerms[C] = log_probabilities
+    stored: Callable[[C], Stored | None] = no_stored_distributions
     """config -> how teachers' distributions are stored, or ``None``: the teacher is live (``signal="token"`` only)."""
-    rollouts: Rollouts | None = None
-    trl: Trl | None = None
+    rollouts: Rollouts[C] | None = None
+    trl: Trl[C] | None = None
     """``None``: TRL's stable trainers have no such loss."""
-    check: Callable[[Any, int], None] = any_number
+    check: Callable[[C, int], None] = accept_any_count
     """(config, responses per prompt) -> nothing, or raises UserError (``require``) where these options cannot take that
     many. Asked of methods that train on the student's samples, when the recipe is read: before anything is sampled."""
     row_fields: tuple[str, ...] = ()

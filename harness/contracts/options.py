@@ -28,6 +28,7 @@ T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -42,6 +43,11 @@ def options(kind: type[T]) -> type[T]:
     """
     made: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
     return made  # type: ignore[no-any-return]
+
+
+def is_options(kind: Any) -> bool:
+    """Whether a class is made with ``@options``."""
+    return isinstance(kind, type) and is_pydantic_dataclass(kind)
 
 
 class InvalidOption(UserError, ValueError):
@@ -64,7 +70,7 @@ def read_options(
     Raises:
         UserError: ``kind`` is not made with ``@options`` (a mistake of the plug-in, not of the recipe).
     """
-    if not is_pydantic_dataclass(kind):
+    if not is_options(kind):
         raise UserError(
             f"the options of {'.'.join(map(str, path)) or '?'} are a {kind!r}, which checks nothing: put @options "
             "(from harness.contracts.options) above the class, in the place of @dataclass(frozen=True)"

@@ -210,7 +210,7 @@ class Chain:
             params |= use.params
             named = {"row": self.row, "seed": self.seed, "variant": f"{teacher} teacher"}
             stage = Stage("distributions", params, reads, **named, local=local, after=self.builder.gate)
-            found[f"taught:{teacher}"] = self.builder.add(stage, n=self.entry.sampling.n).ref
+            found[f"distributions:{teacher}"] = self.builder.add(stage, n=self.entry.sampling.n).ref
         return found
 
     def reference(self, number: int, model: Model, inputs: Mapping[str, Ref]) -> Stage:

@@ -40,8 +40,8 @@ def train_here(stage: Stage, work: Work) -> TrainReport:
     return fit(training(stage, work), work.folder / "model", progress, work.scratch(stage))
 
 
-TAUGHT = "taught:"
-"""Inputs of this form hold a teacher's stored distributions: ``taught:family``, ``taught:tuned``."""
+DISTRIBUTIONS = "distributions:"
+"""Inputs of this form hold a teacher's stored distributions: ``distributions:family``, ``distributions:tuned``."""
 
 
 def has_role(stage: Stage, role: str) -> bool:
@@ -63,7 +63,11 @@ def training(stage: Stage, work: Work) -> Training:
         student=work.checkpoint(stage, "student").location,
         options=train_options(stage),
         teacher=work.checkpoint(stage, "teacher").location if has_role(stage, "teacher") else None,
-        taught={role.removeprefix(TAUGHT): work.input(stage, role) for role in stage.inputs if role.startswith(TAUGHT)},
+        teacher_distributions={
+            role.removeprefix(DISTRIBUTIONS): work.input(stage, role)
+            for role in stage.inputs
+            if role.startswith(DISTRIBUTIONS)
+        },
         reference=reference,
         seed=params["seed"],
     )

@@ -67,7 +67,7 @@ class MicroBatch:
     """Of the prompts."""
     fed: int
     """Tokens that go through the model, padding left out."""
-    taught: Mapping[str, TopK] | None = None
+    teacher_distributions: Mapping[str, TopK] | None = None
     """Teacher to its stored distributions at the N positions, where there are any."""
     filler: bool = False
     """Repeats a prompt so that every process runs equally often; counts for nothing."""

@@ -47,7 +47,7 @@ def make_job(training: Training) -> tuple[TrainingJob, Mapping[str, int]]:
         raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.stored_signals)")
     trust = options.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
-    live = method.needs.signal == "token" and not training.taught
+    live = method.needs.signal == "token" and not training.teacher_distributions
     if live:
         check_teacher(training, tokenizer)
     examples, dropped = prepare(training, tokenizer)
@@ -56,12 +56,12 @@ def make_job(training: Training) -> tuple[TrainingJob, Mapping[str, int]]:
     if live and training.teacher is not None:
         teacher = load_weights(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
         teacher = teacher.requires_grad_(False).train(False).to(pick_device(options.device))
-    taught = StoredDistributions(training.taught) if training.taught else None
+    stored = StoredDistributions(training.teacher_distributions) if training.teacher_distributions else None
     models = [student] if teacher is None else [student, teacher]
     layout = choose(options, shapes(examples), models, len(tokenizer))
     adapter = None if options.lora is None else add_adapters(student, options.lora, training.seed)
     job = TrainingJob(
-        method, config, examples, student, teacher, tokenizer, options, training.seed, layout, adapter, taught=taught
+        method, config, examples, student, teacher, tokenizer, options, training.seed, layout, adapter, stored
     )
     return job, dropped
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.contracts.method import Method
-from harness.contracts.options import Count, NotNegative, Positive, options, require
+from harness.contracts.options import Count, NotNegative, Positive, ShareBelowOne, options, require
 from harness.types import Group
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -35,7 +35,7 @@ class Lora:
     """Rank of the update of each matrix."""
     alpha: Positive = 32.0
     """The update is scaled by alpha / r."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: ShareBelowOne = 0.0
     """On the adapters' inputs. Above 0 the loss of a step depends on its split into micro-batches."""
     target_modules: str | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     """Names of linear layers (``[q_proj, v_proj]``), or ``all-linear``: all but the output head."""
@@ -56,7 +56,7 @@ class Hyperparameters:
     """Prompts per forward pass; changes memory, not the loss."""
     learning_rate: Positive = 1e-6
     """Peak learning rate of AdamW (betas 0.9 and 0.999, epsilon 1e-8)."""
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warmup_ratio: ShareBelowOne = 0.1
     """Share of the steps over which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after the warm-up."""
@@ -129,7 +129,7 @@ class Training:
     """Decides the order of prompts and the live responses; the same seed gives the same bytes on a CPU."""
     teacher: str | Path | None = None
     """Checkpoint of the live teacher, for methods with ``signal="token"``."""
-    taught: Mapping[str, str | Path] = field(default_factory=dict)
+    teacher_distributions: Mapping[str, str | Path] = field(default_factory=dict)
     """Teacher (``family``, ``tuned``) to the folder of its stored distributions: where there are any, no teacher is
     live (``Method.stored``)."""
     reference: Sequence[Sequence[float]] | None = None

@@ -163,7 +163,7 @@ class _Writer:
 
     def __init__(self, training: Training, examples: Sequence[Example], out: Path, k: int) -> None:
         self.out, self.k = out, k
-        self.roles = training.method.needs.taught
+        self.roles = training.method.needs.distribution_roles
         rows: list[list[int]] = [[] for _ in training.groups]
         for example in examples:
             rows[example.group] = [self.length(row.role, len(row.response)) for row in example.rows]
@@ -228,7 +228,7 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
         store_distributions(replace(training, teacher=teachers[name]), stored, folder, like)
         folders[name] = folder
         like = like or folder
-    return replace(training, taught=folders)
+    return replace(training, teacher_distributions=folders)
 
 
 @torch.no_grad()

@@ -37,10 +37,10 @@ def response_terms(
     Args:
         model: ``student`` as the trainer wrapped it (DDP, FSDP); the forward call goes through it.
         student: the model that ``host`` has prepared.
-        teacher: frozen, or ``None``: then ``micro.taught`` is what the terms are told of teachers.
+        teacher: frozen, or ``None``: then ``micro.teacher_distributions`` is what the terms know of teachers.
         chunk: positions at once; 0 picks by ``CHUNK_NUMBERS``.
     """
-    guide = micro.taught if teacher is None else states_of(teacher, micro)
+    guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
 
     def some(states: Tensor, labels: Tensor, guide: Any) -> dict[str, Tensor]:
         target = guide

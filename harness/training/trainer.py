@@ -53,7 +53,7 @@ class TrainingJob:
     layout: Layout
     adapter: str | None = None
     """What ``lora.add`` did."""
-    taught: StoredDistributions | None = None
+    teacher_distributions: StoredDistributions | None = None
     """Teachers' stored distributions, instead of a live teacher."""
 
 
@@ -163,8 +163,8 @@ class DistilTrainer(Trainer):
         for part in parts:
             examples = [example for example, _ in part]
             micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.job.layout.packed)
-            if self.job.taught is not None:
-                micro = replace(micro, taught=self.job.taught.of(examples, device))
+            if self.job.teacher_distributions is not None:
+                micro = replace(micro, teacher_distributions=self.job.teacher_distributions.of(examples, device))
             micros.append(micro)
         return micros
 

@@ -100,8 +100,8 @@ def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> No
         "prompts": "prompts",
         "samples": "sample dckd n=1 seed 0",
         "student": "train dckd seed 0",
-        "taught:tuned": "distributions adpa+ tuned teacher seed 0",
-        "taught:family": "distributions adpa+ family teacher seed 0",
+        "distributions:tuned": "distributions adpa+ tuned teacher seed 0",
+        "distributions:family": "distributions adpa+ family teacher seed 0",
     }
     drawn = stages["sample dckd n=1 seed 0"]
     assert (drawn.params["n"], drawn.params["temperature"]) == (1, 0.0)
@@ -184,7 +184,7 @@ def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: lis
     assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
     for stage in made.stages:
         if stage.kind == "train":
-            assert stage.inputs["taught:family"] == store.ref and "teacher" not in stage.params
+            assert stage.inputs["distributions:family"] == store.ref and "teacher" not in stage.params
     live = way(plan(*family, rows=("kd",)))["train kd seed 0"]
     assert "teacher" in live.params and "teacher" in live.local["models"]
 

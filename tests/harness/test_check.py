@@ -17,6 +17,7 @@ from distilbench.cli.app import app
 from harness.checks.data_checks import Failed, World
 from harness.checks.method import CHECKS, check_method
 from harness.contracts.method import Loss, Method, Needs, Row, Term
+from harness.contracts.options import options
 from harness.errors import UserError
 from methods import METHODS, dpo, seqkd
 
@@ -26,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loose:
     """Not frozen."""
 
@@ -34,14 +35,14 @@ class Loose:
     """w."""
 
 
-@dataclass(frozen=True)
+@options
 class Unexplained:
     """An option without a sentence."""
 
     weight: float = 1.0
 
 
-@dataclass(frozen=True)
+@options
 class Taken:
     """An option whose name a recipe needs."""
 
@@ -85,7 +86,7 @@ SAMPLES = replace(seqkd.METHOD, rows=first_sample, needs=Needs(responses=("sampl
 """A method without fault: cross-entropy on the first sample."""
 
 FAULTS: dict[str, tuple[str, Method, str]] = {
-    "not frozen": ("config", replace(SAMPLES, config=Loose, row_fields=()), "must be a frozen dataclass"),
+    "unchecked": ("config", replace(SAMPLES, config=Loose, row_fields=()), "must be made with @options"),
     "unexplained": ("config", replace(SAMPLES, config=Unexplained, row_fields=()), "no docstring under weight"),
     "taken name": ("config", replace(SAMPLES, config=Taken, row_fields=()), "options may not be called train"),
     "row field": ("config", replace(SAMPLES, row_fields=("depth",)), r"row_fields names \['depth'\]"),

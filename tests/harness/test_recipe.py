@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from harness.contracts.method import Needs, any_number
+from harness.contracts.method import Needs, accept_any_count
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.options import options
 from harness.contracts.registry import Registry
@@ -64,11 +64,13 @@ SAMPLED = Needs(responses=("samples",), signal="response", reference=True, round
 GREEDY = Needs(responses=("samples",), sampling={"n": 1, "temperature": 0.0})
 REGISTRY = Registry(
     methods={
-        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED, check=any_number),
+        "dpo": fake(config=DpoConfig, row_fields=("label",), trl=object(), needs=SAMPLED, check=accept_any_count),
         "kd": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
         "adpa+": fake(config=Empty, trl=None, row_fields=(), needs=Needs(responses=("golden",))),
-        "greedy": fake(config=Empty, trl=None, row_fields=(), needs=GREEDY, check=any_number),
-        "plus": fake(config=Empty, trl=None, row_fields=(), needs=replace(GREEDY, start="greedy"), check=any_number),
+        "greedy": fake(config=Empty, trl=None, row_fields=(), needs=GREEDY, check=accept_any_count),
+        "plus": fake(
+            config=Empty, trl=None, row_fields=(), needs=replace(GREEDY, start="greedy"), check=accept_any_count
+        ),
     },
     benchmarks={
         "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),

@@ -170,11 +170,11 @@ def test_what_trl_would_not_do_is_one_mistake(overrides: tuple[str, ...], parts:
 @pytest.mark.parametrize(
     ("override", "path"),
     [
-        ("sampling.n=12", "methods.pad-ppd.sampling.n: pad-ppd: 12 responses"),
-        ("methods.pad-ppd.sampling.n=12", "methods.pad-ppd.sampling.n: pad-ppd: 12 responses"),
+        ("sampling.n=9", "methods.pad-ppd.sampling.n: pad-ppd: 9 responses"),
+        ("methods.pad-ppd.sampling.n=9", "methods.pad-ppd.sampling.n: pad-ppd: 9 responses"),
         (
-            "methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 11}}",
-            "methods.x.sampling.n: pad-ppd: 11",
+            "methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 9}}",
+            "methods.x.sampling.n: pad-ppd: 9",
         ),
         (
             "methods.pro.sampling.n=1",
@@ -190,11 +190,11 @@ def test_responses_that_a_method_cannot_take_are_refused_with_the_recipe(overrid
 
 
 def test_numbers_of_responses_that_fit_are_read() -> None:
-    """The characteristic function takes 14; rounds count one by one, the pool of two rounds of 10 may hold 20; and
-    pairs of the dataset are two whatever is sampled."""
-    assert load("sampling.n=14", "methods.pad-ppd.numerics=cf").sampling.n == 14
-    recipe = load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 10}}")
-    assert recipe.methods["x"].row_options.rounds == 2 and recipe.methods["x"].sampling.n == 10
+    """Drawn rankings take more than 8; rounds count one by one, the pool of two rounds of 8 may hold 16; and pairs of
+    the dataset are two whatever is sampled."""
+    assert load("sampling.n=14", "methods.pad-ppd.numerics=mc").sampling.n == 14
+    recipe = load("methods.x={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 8}}")
+    assert recipe.methods["x"].row_options.rounds == 2 and recipe.methods["x"].sampling.n == 8
     tuned = load("tuned_teacher={pairs: dataset, sampling: {n: 1}}").tuned_teacher
     assert tuned is not None and tuned.pairs == "dataset" and tuned.training.sampling.n == 1
 

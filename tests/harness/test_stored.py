@@ -58,7 +58,7 @@ def said(teacher: Path, run: Training, group: int, row: int) -> torch.Tensor:
 def test_a_store_holds_what_the_teachers_say(student: Path, teacher: Path, tmp_path: Path) -> None:
     """ADPA: own rows only; both teachers at the most probable tokens of the tuned one."""
     run = with_stores(training(METHODS["adpa"], student, teacher), {"tuned": teacher, "family": student}, tmp_path)
-    stores = StoredDistributions(run.taught)
+    stores = StoredDistributions(run.teacher_distributions)
     example = prepare(run, load_tokenizer(student))[0][2]
     both = stores.of([example], CPU)
     golden, own = (len(row.response) for row in example.rows)
@@ -128,7 +128,7 @@ def test_columns_that_pad_the_teachers_vocabulary_are_not_stored(student: Path, 
 
 def test_a_store_of_other_rows_is_refused(student: Path, teacher: Path, tmp_path: Path) -> None:
     run = with_stores(training(METHODS["dckd"], student, teacher), {"tuned": teacher}, tmp_path)
-    stores = StoredDistributions(run.taught)
+    stores = StoredDistributions(run.teacher_distributions)
     examples, _ = prepare(run, load_tokenizer(student))
     longer = replace(examples[0], rows=(replace(examples[0].rows[0], response=[5] * 9), examples[0].rows[1]))
     with pytest.raises(ValueError, match="but stored are"):
@@ -136,8 +136,9 @@ def test_a_store_of_other_rows_is_refused(student: Path, teacher: Path, tmp_path
     other = with_stores(
         training(METHODS["adpa"], student, teacher), dict.fromkeys(("tuned", "family"), teacher), tmp_path / "b"
     )
+    mixed = {"tuned": run.teacher_distributions["tuned"], "family": other.teacher_distributions["family"]}
     with pytest.raises(ValueError, match="different rows"):
-        StoredDistributions({"tuned": run.taught["tuned"], "family": other.taught["family"]})
+        StoredDistributions(mixed)
 
 
 def test_batching_changes_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_foreign_vocabulary_is_refused(student: Path, tmp_path: Path) -> None:
 
 
 def test_a_role_that_no_row_has_is_a_mistake_of_the_method(student: Path, teacher: Path, tmp_path: Path) -> None:
-    needs = replace(METHODS["dckd"].needs, taught=("gold",))
+    needs = replace(METHODS["dckd"].needs, distribution_roles=("gold",))
     with pytest.raises(ValueError, match="no row has one of the roles"):
         store_distributions(training(replace(METHODS["dckd"], needs=needs), student, teacher), Stored(5), tmp_path)
 

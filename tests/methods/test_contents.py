@@ -14,7 +14,7 @@ import methods
 from harness.contracts.method import Method
 from methods import METHODS
 
-SHARED = {"__init__", "folded", "on_policy", "plackett_luce", "plackett_luce_large", "ranking"}
+SHARED = {"__init__", "folded", "on_policy", "plackett_luce", "ranking"}
 
 
 def test_table_of_contents() -> None:

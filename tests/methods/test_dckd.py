@@ -72,5 +72,5 @@ def test_rows_are_the_datasets_pair() -> None:
 
 @pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"chosen_weight": -0.1}, {"rejected_weight": -1.0}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="dckd: "):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         dckd.Config(**wrong)  # type: ignore[arg-type]

@@ -62,5 +62,5 @@ def test_rows_and_share() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"divergence": "kl"}, {"skew": 1.0}, {"on_policy": 1.1}, {"sampling_temperature": 0.0}):
-        with pytest.raises(ValueError, match="distillm: "):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             distillm.Config(**wrong)  # type: ignore[arg-type]

@@ -67,5 +67,5 @@ def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float |
 
 
 def test_config_refuses() -> None:
-    with pytest.raises(ValueError, match="beta = 0"):
+    with pytest.raises(ValueError, match="beta"):
         dpo.Config(beta=0)

@@ -80,5 +80,5 @@ def test_rows_and_share() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"beta": 1.1}, {"on_policy": -0.1}, {"temperature": 0.0}, {"sampling_temperature": 0.0}):
-        with pytest.raises(ValueError, match="gkd: "):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             gkd.Config(**wrong)

@@ -31,7 +31,6 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "pad-ppd ag": ("pad-ppd", pad_ppd.Config(divergence="ag")),
     "pad-ppd kl_ts": ("pad-ppd", pad_ppd.Config(divergence="kl_ts")),
     "pad-ppd kl_st": ("pad-ppd", pad_ppd.Config(divergence="kl_st")),
-    "pad-ppd cf": ("pad-ppd", pad_ppd.Config(numerics="cf", beta=2.0)),
     "gkd forward": ("gkd", METHODS["gkd"].config(beta=0.0)),
     "gkd reverse": ("gkd", METHODS["gkd"].config(beta=1.0)),
     "distillm srkl": ("distillm", METHODS["distillm"].config(divergence="srkl")),

@@ -55,5 +55,5 @@ def test_trl_has_the_form_per_token_only() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"beta": 0.0}, {"reduction": "max"}):
-        with pytest.raises(ValueError, match="ipo: "):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             ipo.Config(**wrong)  # type: ignore[arg-type]

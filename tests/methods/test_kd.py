@@ -109,5 +109,5 @@ def test_rows() -> None:
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="kd: "):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         kd.Config(**wrong)  # type: ignore[arg-type]

@@ -99,5 +99,5 @@ def test_config_and_rows() -> None:
     assert minillm.sampling(minillm.Config()) == (1.0, 0.2)
     assert minillm.rows(tiny_group([]), minillm.Config()) == ()
     for wrong in ({"teacher_mix": 1.0}, {"gamma": 2.0}, {"clip": 0.0}, {"reward_scale": 0.0}, {"temperature": 0.0}):
-        with pytest.raises(ValueError, match="minillm: "):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             minillm.Config(**wrong)  # type: ignore[arg-type]

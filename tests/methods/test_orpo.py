@@ -55,5 +55,5 @@ def test_a_certain_response_has_finite_gradients() -> None:
 
 
 def test_config_refuses() -> None:
-    with pytest.raises(ValueError, match="orpo: weight = 0"):
+    with pytest.raises(ValueError, match="weight"):
         orpo.Config(weight=0)

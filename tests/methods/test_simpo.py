@@ -44,5 +44,5 @@ def test_without_margin_it_is_the_ranking_loss_of_two() -> None:
 
 def test_config_refuses() -> None:
     for wrong in ({"beta": 0.0}, {"gamma_beta_ratio": -1.0}):
-        with pytest.raises(ValueError, match="simpo: "):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             simpo.Config(**wrong)
