@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -204,21 +203,14 @@ def store_bytes(plan: Plan, stage: Stage) -> int:
 
 
 def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[Finding]:
-    """Weights in float32, gradients and AdamW's two moments of those that are trained, and the teacher if beside it."""
-    teacher = weights(plan.builder.models["teacher"])
-    needs = []
-    for stage in pending:
-        if stage.kind == "train":
-            model, options = weights(trained_model(plan, stage)), stage.params["options"]
-            if model is None or teacher is None:
-                return [Finding(False, f"memory: {UNKNOWN}")]
-            adapter = model.adapter(options["lora"])
-            own = 4 * model.numbers + (16 * adapter if options["lora"] else 12 * model.numbers)
-            live = "teacher" in stage.inputs or "teacher" in stage.params
-            beside = teacher.numbers * (4 if options["dtype"] == "float32" else 2)
-            needs.append(own + (beside if live else 0))
-    needed = workers * max(needs, default=0)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Whether this machine has room for as many of the largest trainings as run at once."""
+    import psutil
+
+    needs = [stage.price.peak_bytes for stage in pending if stage.kind == "train"]
+    if None in needs:
+        return [Finding(False, f"memory: {UNKNOWN}")]
+    needed = workers * max((need or 0 for need in needs), default=0)
+    total = psutil.virtual_memory().total
     device = plan.recipe.compute.device
     if device in ("auto", "cpu") and needed > total:
         text = f"memory: about {needed / GIB:.1f} GiB for {workers} workers, this machine has {total / GIB:.1f} GiB"

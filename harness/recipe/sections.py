@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, Seed, Share, options, require
 from harness.hardware.gpu import DEVICES
-from harness.training.launch import configuration
+from harness.hardware.launch_configs import launch_configuration
 from harness.training.options import DeviceName
 
 
@@ -45,7 +45,7 @@ def _gpu(text: str) -> str:
 
 
 def _launch(text: str) -> str:
-    configuration(text)
+    launch_configuration(text)
     return text
 
 

@@ -1,7 +1,6 @@
-"""Training stages in several processes: which accelerate configuration starts them, and the call that does it.
+"""A training stage in several processes, started by accelerate: the same code in one process and in many.
 
-``compute.launch`` names a configuration in ``harness/hardware/launch`` or the path of your own (``accelerate config``
-writes one). The stage itself is the same code in one process and in many (``harness/stages/train_worker.py``).
+``harness/stages/train_worker.py`` is what each of the processes runs.
 """
 
 from __future__ import annotations
@@ -17,30 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.hardware.launch_configs import launch_configuration
 
-FOLDER = Path(__file__).parents[1] / "hardware" / "launch"
 PROGRESS = "@step "
 """Begins a line of the first process's output that holds its progress as JSON."""
-
-
-def configurations() -> dict[str, Path]:
-    """Name to file of the configurations that ship with distilbench."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
-
-
-def configuration(name: str) -> Path:
-    """The accelerate configuration of this name, or at this path. Raises ValueError naming the choices."""
-    shipped = configurations()
-    path = shipped.get(name, Path(name).expanduser())
-    if not path.is_file():
-        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(shipped)}")
-    return path
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:
     """The command line that runs ``python -m module arguments`` under ``accelerate launch``."""
     counted = [] if processes is None else ["--num_processes", str(processes)]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration(name))]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_configuration(name))]
     # Port 0: any free one, so that two training stages can run at once.
     return [*launcher, *counted, "--main_process_port", "0", "-m", module, *arguments]
 
@@ -60,9 +45,7 @@ def launch(name: str, processes: int | None, task: Any, progress: Callable[[int,
         with subprocess.Popen(  # noqa: S603, our own module under accelerate
             line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
-            if process.stdout is None:
-                raise AssertionError("no pipe to the launched processes")
-            for text in process.stdout:
+            for text in process.stdout or ():
                 if text.startswith(PROGRESS):
                     progress(*json.loads(text.removeprefix(PROGRESS)))
                 else:

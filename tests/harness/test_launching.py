@@ -14,10 +14,11 @@ import pytest
 from distilbench.workflows.workers import set_up_worker
 from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.hardware.launch_configs import launch_configuration, launch_configurations
 from harness.records import write_records
 from harness.stages import train
 from harness.stages.context import Work
-from harness.training.launch import command, configuration, configurations
+from harness.training.launch import command
 from tests.tiny import tiny_checkpoint, tiny_groups
 
 EXPECTED = {
@@ -30,9 +31,9 @@ EXPECTED = {
 
 
 def test_five_configurations_ship() -> None:
-    assert list(configurations()) == list(EXPECTED)
+    assert list(launch_configurations()) == list(EXPECTED)
     with pytest.raises(ValueError, match="'fdsp' is neither a file nor one of cpu, ddp, fsdp2, zero2, zero3"):
-        configuration("fdsp")
+        launch_configuration("fdsp")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
