@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _ACROSS, _WIDE, _TALL = 4, 2.7, 1.75  # panels in a line, inches of each
-_MOST, _KEY = 6, 1.9  # names that fit into a panel; inches for those of more, beside all panels
+_KEY = 1.9  # inches for the rows' names, beside all panels
 NAMES: Mapping[str, str] = {
     "margin": "Reward margin, chosen - rejected",
     "accuracy": "Pairs in the right order (tie: half)",
@@ -68,26 +68,24 @@ def curves(summary: Summary, results: Results) -> Figure:
     rows = losses(summary, results)
     by_row = {row.id: line for row in rows if (line := _line(results, row.id, "loss")) is not None}
     others = {
-        name: found
+        name: lines
         for name in _quantities(results)
-        if (found := _lines(results, rows, name)) and any(not _same(line, by_row[line.row]) for line in found)
+        if (lines := _lines(results, rows, name)) and any(not _same(line, by_row[line.row]) for line in lines)
     }
-    sole = {row: name for name in LOSSES for row, line in by_row.items() if _same(_line(results, row, name), line)}
+    whole = {row: name for name in LOSSES for row, line in by_row.items() if _same(_line(results, row, name), line)}
     count = len(by_row) + len(others)
-    lines = ceil(count / _ACROSS)
-    once = max((len(found) for found in others.values()), default=0) > _MOST
-    beside = _KEY if once else 0.15
-    figure = Figure(figsize=(0.45 + _WIDE * min(_ACROSS, count) + beside, 1.35 + (_TALL + 0.45) * lines))
-    axes = figure.subplots(lines, min(_ACROSS, count), squeeze=False).ravel()
-    for axis, row in zip(axes, [row for row in rows if row.id in by_row], strict=False):
+    across, down = min(_ACROSS, count), ceil(count / _ACROSS)
+    key_width = _KEY if others else 0.15
+    figure = Figure(figsize=(0.45 + _WIDE * across + key_width, 1.35 + (_TALL + 0.45) * down))
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    shown = [row for row in rows if row.id in by_row]
+    for axis, row in zip(axes, shown, strict=False):
         _draw(axis, by_row[row.id])
-        what = f"loss ({LOSSES[sole[row.id]]})" if row.id in sole else "loss"
+        what = f"loss ({LOSSES[whole[row.id]]})" if row.id in whole else "loss"
         _dress(axis, f"{short(row.title, 20)}: {what}")
-    for axis, (name, found) in zip(axes[len(by_row) :], others.items(), strict=False):
-        for line in found:
+    for axis, (name, lines) in zip(axes[len(by_row) :], others.items(), strict=False):
+        for line in lines:
             _draw(axis, line)
-        if not once:
-            _named(axis, found, rows)
         _dress(axis, NAMES.get(name, short(name)))
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -95,10 +93,9 @@ def curves(summary: Summary, results: Results) -> Figure:
         axis.set_xlabel("optimiser step", fontsize=8)
     note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
     headed(figure, summary, results.run, "training curves", note)
-    if once:  # so many names would hide the lines of their panel
-        handles = _handles([row for row in rows if row.id in by_row], 22)
-        figure.legend(handles=handles, loc="center right", frameon=False, fontsize=8, handlelength=3.0)
-    margins(figure, 0.55, beside, 0.85, 0.72, hspace=0.5, wspace=0.3)
+    if others:  # beside the panels: names inside of one would hide its lines
+        figure.legend(handles=_handles(shown), loc="center right", frameon=False, fontsize=8, handlelength=3.0)
+    margins(figure, 0.55, key_width, 0.85, 0.72, hspace=0.5, wspace=0.3)
     return figure
 
 
@@ -109,11 +106,11 @@ def _same(line: _Line | None, loss: _Line) -> bool:
 
 def _quantities(results: Results) -> list[str]:
     """Names of what is logged beside the loss, ours first."""
-    found: dict[str, None] = {}
-    for one in results.trained.values():
-        for record in one.curve[:1]:
-            found |= dict.fromkeys([*record.get("logs", {}), *record.get("terms", {})])
-    return [*(name for name in PANELS if name in found), *(n for n in found if n not in PANELS and n not in _PLAIN)]
+    logged: dict[str, None] = {}
+    for training in results.trained.values():
+        for record in training.curve[:1]:
+            logged |= dict.fromkeys([*record.get("logs", {}), *record.get("terms", {})])
+    return [*(name for name in PANELS if name in logged), *(n for n in logged if n not in PANELS and n not in _PLAIN)]
 
 
 def _lines(results: Results, rows: Sequence[RowSpec], name: str) -> list[_Line]:
@@ -164,18 +161,10 @@ def _pen(row: str) -> dict[str, Any]:
     return {"color": seen.colour, "linewidth": 1.6, "linestyle": seen.line, "path_effects": [edge]}
 
 
-def _handles(rows: Sequence[RowSpec], most: int) -> list[Line2D]:
-    """The rows' names, of at most so many characters, with their lines."""
+def _handles(rows: Sequence[RowSpec]) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
-    return [Line2D([], [], label=short(row.title, most), **_pen(row.id)) for row in rows]
-
-
-def _named(axis: Axes, lines: Sequence[_Line], rows: Sequence[RowSpec]) -> None:
-    """The rows' names inside of a panel of several."""
-    shown = {line.row for line in lines}
-    handles = _handles([row for row in rows if row.id in shown], 16)
-    axis.legend(handles=handles, fontsize=6.5, frameon=False, handlelength=3.0, loc="best", borderaxespad=0.2)
+    return [Line2D([], [], label=short(row.title, 22), **_pen(row.id)) for row in rows]
 
 
 def _dress(axis: Axes, title: str) -> None:

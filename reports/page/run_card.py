@@ -69,9 +69,10 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> ProtocolCa
     lines += [("Official judge", card.official_judge)] if card.official_judge else []
     lines += [("Judge prompt", card.prompt_hash)]
     lines += [(name.replace("_", " "), readable(value)) for name, value in card.parameters.items()]
-    scored = [each for each in markers if each["kind"] == "score" and each["params"]["benchmark"] == benchmark]
-    lines += [("Questions (hash)", str(each["params"]["questions"])) for each in scored]
-    lines += [("Score (key)", str(each["key"])) for each in scored]
+    keys = {cell.score for cell in run.cells if cell.metric.partition(".")[0] == benchmark}
+    scored = [marker for marker in markers if marker["key"] in keys]
+    lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in scored]
+    lines += [("Score (key)", str(marker["key"])) for marker in scored]
     return ProtocolCard(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
 
 
@@ -84,20 +85,20 @@ def readable(value: Any) -> str:
 
 def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
     """Package (or ``python``, ``git``, ``platform``) to the versions that made the artifacts; usually one each."""
-    found: dict[str, dict[str, None]] = {}
+    versions: dict[str, dict[str, None]] = {}
     for marker in markers:
         git = marker.get("git") or {}
         commit = f"{git['commit']}{' (with changes)' if git.get('dirty') else ''}" if git else "not known"
         state = {"git commit": commit, "python": marker["python"], "platform": marker["platform"], **marker["packages"]}
         for name, version in state.items():
-            found.setdefault(name, {})[str(version)] = None
-    return [(name, ", ".join(versions)) for name, versions in found.items()]
+            versions.setdefault(name, {})[str(version)] = None
+    return [(name, ", ".join(several)) for name, several in versions.items()]
 
 
 def costs(markers: Sequence[Marker], price: Price) -> Table:
     """What each kind of stage took, each artifact counted once however many rows share it."""
     kinds = list(dict.fromkeys(marker["kind"] for marker in markers))
-    rows = [_costs([each for each in markers if each["kind"] == kind], kind, price) for kind in kinds]
+    rows = [_costs([marker for marker in markers if marker["kind"] == kind], kind, price) for kind in kinds]
     total = _costs(markers, "all", price)
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
     columns = (TableColumn("Stage", numeric=False), *(TableColumn(name) for name in names))
@@ -110,12 +111,13 @@ def costs(markers: Sequence[Marker], price: Price) -> Table:
 
 
 def _costs(markers: Sequence[Marker], name: str, price: Price) -> TableRow:
-    seconds = sum(float(each["wall_seconds"]) for each in markers)
-    memory = max(int(each["peak_memory_bytes"]) for each in markers) if markers else 0
-    measured = [_measured(each) for each in markers]
-    tokens = sum(int(each.get("tokens") or 0) for each in measured)
-    calls = sum(int(each.get("calls") or 0) for each in measured)
-    judged = sum(int(each.get("prompt_tokens") or 0) + int(each.get("completion_tokens") or 0) for each in measured)
+    seconds = sum(float(marker["wall_seconds"]) for marker in markers)
+    memory = max(int(marker["peak_memory_bytes"]) for marker in markers) if markers else 0
+    measured = [_measured(marker) for marker in markers]
+    tokens, calls, read, written = (
+        sum(int(stage.get(name) or 0) for stage in measured)
+        for name in ("tokens", "calls", "prompt_tokens", "completion_tokens")
+    )
     cells = (
         TableCell(name, sort=name),
         TableCell(str(len(markers)), sort=len(markers)),
@@ -123,7 +125,7 @@ def _costs(markers: Sequence[Marker], name: str, price: Price) -> TableRow:
         TableCell(size(memory), sort=memory),
         _count(tokens),
         _count(calls),
-        _count(judged),
+        _count(read + written),
         _dollars(markers, price) if calls else TableCell("-"),
     )
     return TableRow(cells)
@@ -147,8 +149,8 @@ def _dollars(markers: Sequence[Marker], price: Price) -> TableCell:
 
 
 def _measured(marker: Marker) -> Mapping[str, Any]:
-    found = marker.get("measurements")
-    return found if isinstance(found, Mapping) else {}
+    measurements = marker.get("measurements")
+    return measurements if isinstance(measurements, Mapping) else {}
 
 
 def stages(markers: Sequence[Marker]) -> Table:

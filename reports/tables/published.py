@@ -76,7 +76,7 @@ def published_values(
         return {}
     family = run.family.name
     numbers = {key[1:]: one for key, one in published_table(table).items() if key[0] == family}
-    found = {}
+    papers = {}
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
         for metric in metrics:
@@ -84,13 +84,13 @@ def published_values(
             if one is None:
                 continue
             if metric.id == "cost.time":
-                found[row.id, metric.id] = _time(one, metric)
+                papers[row.id, metric.id] = _time(one, metric)
             else:
                 why, doubts = tuple(why_not_comparable(run, row, metric, one)), _settings(run, row, name)
-                found[row.id, metric.id] = PublishedComparison(
+                papers[row.id, metric.id] = PublishedComparison(
                     one.value, one.protocol, one.source, one.note, why=why, doubts=doubts
                 )
-    return found
+    return papers
 
 
 def _time(one: Published, metric: Metric) -> PublishedComparison:
@@ -224,5 +224,5 @@ def plain_name(name: str) -> str:
 
 
 def _section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = tree.get(name)
-    return found if isinstance(found, Mapping) else {}
+    section = tree.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -171,8 +171,9 @@ class _Column:
         if name in self.tests or name not in self.trained or self.reference not in self.scores:
             return self.tests.get(name, NOT_COMPARED)
         value, base = self.scores[name].value, self.scores[self.reference].value
-        known = value is not None and base is not None and name != self.reference
-        return Comparison(value - base) if known and value is not None and base is not None else NOT_COMPARED
+        if value is None or base is None or name == self.reference:
+            return NOT_COMPARED
+        return Comparison(value - base)
 
     def _focus(self, name: str) -> Comparison:
         """The focus row minus this one: the test is of this one minus the focus row, so its ends change places."""
@@ -191,8 +192,8 @@ class _Column:
         )  # fmt: skip
 
     def _detectable(self) -> float | None:
-        tested = [each for name, each in self.changes.items() if self.tests[name].p is not None and each.error > 0]
-        effect = max((detectable(each.error, each.freedom) for each in tested), default=None)
+        tested = [self.changes[name] for name, test in self.tests.items() if test.p is not None]
+        effect = max((detectable(change.error, change.freedom) for change in tested if change.error > 0), default=None)
         ends = scale(self.metric)
         # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing
         return None if effect is None or (ends is not None and effect > ends[1] - ends[0]) else effect

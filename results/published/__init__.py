@@ -1,4 +1,4 @@
-"""The paper's own numbers, as data with a story: ``published("table1", "gemma2", "pad-ppd", "alpaca_eval.lc")``.
+"""The paper's own numbers: ``published_table("table1")["gemma2", "pad-ppd", "alpaca_eval.lc"].value``.
 
 From "Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272,
 ACL Findings 2025). The files ``published/table*.csv`` hold one number per line with protocol, place and date, and,
@@ -60,22 +60,6 @@ def published_table(table: str) -> Mapping[Key, Published]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Reinstall distilbench.") from error
     return numbers
-
-
-def published(table: str, family: str, method: str, metric: str) -> Published:
-    """One number. Raises UserError that names the choices when table, family, method or metric is not in the paper."""
-    numbers = published_table(table)
-    families = {key[0] for key in numbers}
-    if family not in families and "any" not in families:
-        raise unknown(f"family in the paper's {table}", family, families)
-    ours = {key[1:]: number for key, number in numbers.items() if key[0] in (family, "any")}
-    methods = {row for row, _ in ours}
-    if method not in methods:
-        raise unknown(f"row in the paper's {table} ({family})", method, methods)
-    if (method, metric) not in ours:
-        metrics = {name for row, name in ours if row == method}
-        raise unknown(f"metric in the paper's {table} ({method})", metric, metrics)
-    return ours[method, metric]
 
 
 def in_paper(table: str, family: str) -> bool:

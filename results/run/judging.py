@@ -87,7 +87,7 @@ def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
 
 def _judgments_on(answers: set[Ref], store: ArtifactStore) -> dict[Ref, list[Marker]]:
     """Answers to the markers of all judge artifacts that read them, sorted by key."""
-    found: dict[Ref, list[Marker]] = {}
+    by_answers: dict[Ref, list[Marker]] = {}
     for artifact in store.list("judge"):
         try:
             marker = store.meta("judge", artifact.key)
@@ -95,8 +95,8 @@ def _judgments_on(answers: set[Ref], store: ArtifactStore) -> dict[Ref, list[Mar
             continue
         read = Ref.parse(str(marker["inputs"].get("answers", "")))
         if read in answers:
-            found.setdefault(read, []).append(marker)
-    return found
+            by_answers.setdefault(read, []).append(marker)
+    return by_answers
 
 
 def _benchmark(
@@ -132,49 +132,46 @@ def _judgment_sets(
     """The run's own judge by the name that its tables print, then the others in the order of ``titles``."""
     if all(marker["key"] != own.key for marker in markers):  # deleted by hand since
         return ()
-    order = {digest: place for place, digest in enumerate(titles)}
-    rest = sorted((order[_digest(one)], one["key"], titles[_digest(one)]) for one in markers if one["key"] != own.key)
-    return (JudgmentSet(name, own, True), *(JudgmentSet(title, Ref("judge", key), False) for _, key, title in rest))
+    order = list(titles)
+    others = [(order.index(_digest(marker)), marker["key"]) for marker in markers if marker["key"] != own.key]
+    sets = [JudgmentSet(titles[order[place]], Ref(own.kind, key), False) for place, key in sorted(others)]
+    return (JudgmentSet(name, own, True), *sets)
 
 
 def _titles(name: str, groups: Sequence[tuple[str, Sequence[Marker]]], names: Mapping[str, str]) -> dict[str, str]:
-    """Digest of every other judge of a benchmark to what it is called, in the order in which they are shown.
+    """Digest of every other judge of a benchmark to its name, in the order in which they are shown.
 
-    Decided once for all entries: a judge has one name and one place, whoever's answers are looked at. Keys of artifacts
-    are hashes, so their order says nothing.
+    Decided once for all entrants: a judge has one name and one place, whoever's answers are looked at.
     """
-    found: dict[str, str] = {}
+    titles: dict[str, str] = {}
     for own, markers in groups:
         ours = next((marker for marker in markers if marker["key"] == own), None)
-        for marker in markers:
-            if ours is not None and marker["key"] != own:
-                title = _other(ours, marker, names.get(marker["key"], ""))
-                digest = _digest(marker)
-                if digest not in found or marker["key"] in names:
-                    found[digest] = title
-    often = Counter([name, *found.values()])
-    ordered = sorted(found.items(), key=lambda item: (item[1], item[0]))
+        for marker in markers if ours is not None else ():
+            digest = _digest(marker)
+            if marker["key"] != own and (digest not in titles or marker["key"] in names):
+                titles[digest] = _title(_settings(ours), _settings(marker), names.get(marker["key"], ""))
+    often = Counter([name, *titles.values()])
+    # keys of artifacts are hashes, so their order says nothing: sort by title
+    ordered = sorted(titles.items(), key=lambda item: (item[1], item[0]))
     return {digest: f"{title} #{digest}" if often[title] > 1 else title for digest, title in ordered}
 
 
-def _other(ours: Marker, marker: Marker, called: str) -> str:
+def _title(ours: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> str:
     """A judge's name, else its model, and in brackets what differs from our judge where the two are of one kind."""
-    identity = marker["params"].get("judge") or {"kind": BY_RULE}
-    same = identity.get("kind") == (ours["params"].get("judge") or {}).get("kind")
-    flat, base = _flat(marker), _flat(ours)
-    title = called or str(identity.get("model") or identity["kind"])
-    changed = [name for name in flat if flat[name] != base.get(name)] if same else []
-    apart = ", ".join(f"{name}={flat[name]}" for name in changed if flat[name] != title)
-    return f"{title} ({apart})" if apart else title
+    title = name or str(settings.get("model") or settings.get("kind", BY_RULE))
+    if settings.get("kind") != ours.get("kind"):
+        return title
+    changed = [f"{key}={value}" for key, value in settings.items() if value not in (ours.get(key), title)]
+    return f"{title} ({', '.join(changed)})" if changed else title
 
 
-def _flat(marker: Marker) -> dict[str, Any]:
+def _settings(marker: Marker | None) -> dict[str, Any]:
     """What decides a judge's verdicts, one level deep. The answers are the same for all that are compared."""
-    params = marker["params"]
-    inputs = {name: value for name, value in marker["inputs"].items() if name != "answers"}
-    plain = {name: value for name, value in params.items() if name not in ("judge", "config")}
-    return {**plain, **(params.get("judge") or {}), **(params.get("config") or {}), **inputs}
+    params = dict(marker["params"]) if marker else {}
+    judge, config = params.pop("judge", None), params.pop("config", None)
+    inputs = {role: ref for role, ref in marker["inputs"].items() if role != "answers"} if marker else {}
+    return {**params, **(judge or {}), **(config or {}), **inputs}
 
 
 def _digest(marker: Marker) -> str:
-    return hashlib.sha256(json.dumps(_flat(marker), sort_keys=True).encode()).hexdigest()[:6]
+    return hashlib.sha256(json.dumps(_settings(marker), sort_keys=True).encode()).hexdigest()[:6]

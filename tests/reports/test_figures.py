@@ -130,21 +130,16 @@ def test_markers_have_shapes_of_their_own() -> None:
     assert not alike and len(covered) == len(LOOKS) - 3
 
 
-def test_many_rows_have_one_key_beside_their_panels() -> None:
-    """Six names stand in the panel, seven once for the figure, with no panel under them."""
-    for rows in (6, 7):
-        names = tuple(LOOKS)[2 : 2 + rows]
-        results = world.make(names, (0,), replicates=50)
-        trained = {(row, 0): Training({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
-        results = Results(results.run, results.scores, trained=trained)
-        figure = training.curves(summarise(results, TARGETS["table1"]), results)
-        panels = [axis for axis in figure.axes if axis.get_legend() is not None]
-        assert (len(figure.legends), len(panels)) == ((0, 1) if rows == 6 else (1, 0))
-        named = (*figure.legends, *(axis.get_legend() for axis in panels))[0]
-        assert [text.get_text() for text in named.get_texts()] == [world.TRUTH[row][1] for row in names]
-        if rows == 7:
-            left = named.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
-            assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < left
+def test_the_rows_have_one_key_beside_their_panels() -> None:
+    names = tuple(LOOKS)[2:9]
+    results = world.make(names, (0,), replicates=50)
+    trained = {(row, 0): Training({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
+    results = Results(results.run, results.scores, trained=trained)
+    figure = training.curves(summarise(results, TARGETS["table1"]), results)
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == [world.TRUTH[row][1] for row in names]
+    left = key.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
+    assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < left
 
 
 def test_diamonds_stand_where_the_papers_value_can_be_compared() -> None:
