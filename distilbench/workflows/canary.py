@@ -13,7 +13,7 @@ from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
 from harness.recipe.entries import read_judges
-from judges.client.canary import Round, rounds, sing
+from judges.client.canary import CanaryRound, ask_round, rounds
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class CanaryReport:
 
     model: str
     endpoint: str
-    now: Round
-    before: Sequence[Round]
+    now: CanaryRound
+    before: Sequence[CanaryRound]
     errors: Sequence[JudgeError]
     """Calls that failed."""
 
@@ -46,6 +46,6 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
         raise UserError(problem)
     before = rounds(asked, ledger) if ledger.is_file() else []
     options = AskOptions(timeout=timeout, price=partial(kind.price, config), thinking=kind.thinking(config))
-    now, outcomes = sing(asked, ledger, options, registry.ask)
+    now, outcomes = ask_round(asked, ledger, options)
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     return CanaryReport(asked.model, asked.endpoint, now, before, errors)

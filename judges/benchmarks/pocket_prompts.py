@@ -142,21 +142,21 @@ def read_prompt(messages: Sequence[Mapping[str, str]]) -> Pair | Grade | None:
     content = str(messages[-1].get("content", "")) if messages else ""
     for kind, (_, intro, close) in PROMPT_TEXTS.items():
         start = intro + "\n\n"
-        if not (content.startswith(start) and content.endswith(close)) or len(content) < len(start) + len(close):
-            continue
-        parts = _unfence(content[len(start) : len(content) - len(close)])
-        return None if parts is None else _shape(kind, parts)
+        if content.startswith(start) and content.endswith(close) and len(content) >= len(start) + len(close):
+            texts = _unfence(content[len(start) : len(content) - len(close)])
+            return None if texts is None else _as_record(kind, texts)
     return None
 
 
-def _shape(kind: str, parts: Mapping[str, tuple[str, ...]]) -> Pair | Grade | None:
-    """The parts as one record, if they are the ones that ``kind`` has, one per turn."""
-    turns = parts.get("question", ())
+def _as_record(kind: str, texts: Mapping[str, tuple[str, ...]]) -> Pair | Grade | None:
+    """The texts by fence name as one record, if the names are those of ``kind``, each with one text per turn."""
+    turns = texts.get("question", ())
     names = {"token": ("m", "M"), "label": ("A", "B"), "grade": ("answer",)}[kind]
-    allowed = {"question", *names, *(("reference",) if kind == "grade" else ())}
-    if not set(parts) <= allowed or not turns or any(len(parts.get(name, ())) != len(turns) for name in names):
+    optional = {"reference"} if kind == "grade" else set()
+    if not {"question", *names} <= set(texts) <= {"question", *names, *optional}:
+        return None
+    if any(len(column) != len(turns) for column in texts.values()):
         return None
     if kind == "grade":
-        references = parts.get("reference", ())
-        return Grade(turns, parts["answer"], references) if len(references) in (0, len(turns)) else None
-    return Pair("token" if kind == "token" else "label", turns, parts[names[0]], parts[names[1]])
+        return Grade(turns, texts["answer"], texts.get("reference", ()))
+    return Pair("token" if kind == "token" else "label", turns, texts[names[0]], texts[names[1]])

@@ -1,7 +1,7 @@
 """A canary: a few fixed questions put to a judge again and again, to see whether it is still the judge it was.
 
 Hosted models change under a name, local ones with a quantisation or a library. Each round asks the same requests under
-repeat indices of its own, so the ledger keeps all rounds, and the verdicts of the last are held against earlier ones.
+repeat indices of its own, so the ledger keeps all rounds, and the verdicts of the last are compared with earlier ones.
 The texts are distilbench's own: six pairs of answers, one token with log-probabilities each way round, and four grades.
 
     distilbench judge canary --judge NAME@URL --runs runs
@@ -17,8 +17,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from harness.contracts.judge import Ask, AskOptions, Judge, JudgeError
+from harness.contracts.judge import AskOptions, Judge, Outcome
 from harness.types import Reply, Request
+from judges.client.ask import ask
 from judges.ledger.ledger import Ledger, request_key
 
 FIRST_ROUND: Final = 1_000_000
@@ -51,16 +52,16 @@ _RATING: Final = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 
 def canary(number: int) -> list[Request]:
     """The requests of one round: both orders of every pair, and a grade of both answers of the first two."""
-    asked = []
+    requests = []
     for index, (question, good, bad) in enumerate(_PAIRS):
         for part, (first, second) in (("good-first", (good, bad)), ("bad-first", (bad, good))):
             text = _CHOOSE.format(question=question, first=first, second=second)
-            asked.append(_request(f"pair{index + 1}", part, text, 1, 5, number))
+            requests.append(_request(f"pair{index + 1}", part, text, 1, 5, number))
     for index, (question, good, bad) in enumerate(_PAIRS[:2]):
         for part, answer in (("good", good), ("bad", bad)):
             text = _GRADE.format(question=question, answer=answer)
-            asked.append(_request(f"grade{index + 1}", part, text, 16, 0, number))
-    return asked
+            requests.append(_request(f"grade{index + 1}", part, text, 16, 0, number))
+    return requests
 
 
 def _request(question: str, part: str, text: str, limit: int, top: int, number: int) -> Request:
@@ -68,25 +69,25 @@ def _request(question: str, part: str, text: str, limit: int, top: int, number: 
     return Request(question, part, messages, limit, 0.0, top, repeat=FIRST_ROUND + number)
 
 
-def verdict(request: Request, reply: Reply | JudgeError | None) -> float | None:
+def verdict(request: Request, reply: Outcome | None) -> float | None:
     """Probability of m (pairs, 0..1) or the grade as a share of 10; ``None`` where there is none."""
     if not isinstance(reply, Reply):
         return None
     if request.question.startswith("grade"):
-        found = _RATING.search(reply.text)
-        return min(float(found[1]), 10.0) / 10 if found else None
+        rating = _RATING.search(reply.text)
+        return min(float(rating[1]), 10.0) / 10 if rating else None
     if reply.first_token:
         mass = dict.fromkeys("mM", 0.0)
         for token, logprob in reply.first_token.items():
             if token.strip() in mass:
                 mass[token.strip()] += math.exp(min(logprob, 0.0))
         return mass["m"] / sum(mass.values()) if sum(mass.values()) > 0 else None
-    said = reply.text.strip().strip("\"'`.*")
-    return float(said == "m") if said in ("m", "M") else None
+    letter = reply.text.strip().strip("\"'`.*")
+    return float(letter == "m") if letter in ("m", "M") else None
 
 
 @dataclass(frozen=True)
-class Round:
+class CanaryRound:
     """One round's verdicts, in the order of ``canary``."""
 
     number: int
@@ -98,45 +99,45 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RoundAgreement:
     """Two rounds against each other."""
 
     same: int
     """Requests with the same verdict: the same side for pairs, the same grade."""
-    asked: int
+    judged: int
     """Requests with a verdict in either round."""
     shift: float | None
     """Mean absolute difference of the verdicts (0..1) over requests that have both."""
 
     def __str__(self) -> str:
         moved = "" if self.shift is None else f", mean shift {self.shift:.3f}"
-        return f"{self.same} of {self.asked} verdicts are the same{moved}"
+        return f"{self.same} of {self.judged} verdicts are the same{moved}"
 
 
-def agreement(before: Round, after: Round) -> Agreement:
+def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
     """How far a judge agrees with its earlier self. A verdict in one round only is a disagreement."""
     names = [request.question for request in canary(0)]
     rows = list(zip(names, before.verdicts, after.verdicts, strict=True))
     both = [(name, a, b) for name, a, b in rows if a is not None and b is not None]
     same = sum(a == b if name.startswith("grade") else (a > 0.5) == (b > 0.5) for name, a, b in both)
     known = sum(a is not None or b is not None for _, a, b in rows)
-    return Agreement(same, known, fmean(abs(a - b) for _, a, b in both) if both else None)
+    return RoundAgreement(same, known, fmean(abs(a - b) for _, a, b in both) if both else None)
 
 
-def rounds(judge: Judge, ledger: Path) -> list[Round]:
+def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:
     """All rounds that the ledger holds of this judge."""
-    found: list[Round] = []
-    with Ledger(ledger, create=False) as opened:
+    earlier: list[CanaryRound] = []
+    with Ledger(ledger, create=False) as stored:
         while True:
-            requests = canary(len(found))
+            requests = canary(len(earlier))
             keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
-            replies = opened.get(keys)
+            replies = stored.get(keys)
             if not replies:
-                return found
-            found.append(_round(len(found), requests, [replies.get(key) for key in keys]))
+                return earlier
+            earlier.append(_round(len(earlier), requests, [replies.get(key) for key in keys]))
 
 
-def sing(judge: Judge, ledger: Path, options: AskOptions, ask: Ask) -> tuple[Round, list[Reply | JudgeError]]:
+def ask_round(judge: Judge, ledger: Path, options: AskOptions) -> tuple[CanaryRound, list[Outcome]]:
     """Ask one more round. A round in which no call came through is not counted: the next one takes its number."""
     number = len(rounds(judge, ledger)) if ledger.is_file() else 0
     requests = canary(number)
@@ -144,9 +145,9 @@ def sing(judge: Judge, ledger: Path, options: AskOptions, ask: Ask) -> tuple[Rou
     return _round(number, requests, outcomes), outcomes
 
 
-def _round(number: int, requests: Sequence[Request], replies: Sequence[Reply | JudgeError | None]) -> Round:
+def _round(number: int, requests: Sequence[Request], replies: Sequence[Outcome | None]) -> CanaryRound:
     complete = [reply for reply in replies if isinstance(reply, Reply)]
-    return Round(
+    return CanaryRound(
         number,
         tuple(verdict(request, reply) for request, reply in zip(requests, replies, strict=True)),
         tuple(sorted({reply.model for reply in complete})),

@@ -268,7 +268,10 @@ class Ledger:
         rows = self._run(
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
-        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
+        return [
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, made)
+            for token, endpoint, model, job, keys, dollars, made in rows
+        ]
 
     def close(self) -> None:
         """Flush, give back all claims, and close."""

@@ -7,8 +7,7 @@ import pytest
 
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.types import Reply, Request
-from judges.client.ask import ask
-from judges.client.canary import Round, agreement, canary, rounds, sing, verdict
+from judges.client.canary import CanaryRound, agreement, ask_round, canary, rounds, verdict
 
 
 class Judge:
@@ -35,8 +34,8 @@ class Judge:
 
 def test_rounds_are_asked_anew_and_kept_apart(tmp_path):
     path, judge = tmp_path / "l.sqlite", Judge()
-    first, _ = sing(judge, path, AskOptions(), ask)
-    second, _ = sing(judge, path, AskOptions(), ask)
+    first, _ = ask_round(judge, path, AskOptions())
+    second, _ = ask_round(judge, path, AskOptions())
     assert (first.number, second.number, judge.calls) == (0, 1, 32)
     assert rounds(judge, path) == [first, second]
     assert str(agreement(first, second)) == "16 of 16 verdicts are the same, mean shift 0.000"
@@ -45,27 +44,27 @@ def test_rounds_are_asked_anew_and_kept_apart(tmp_path):
 def test_a_judge_that_changes_under_its_name_is_seen(tmp_path):
     """From 0.9 to 0.6: the same side still, shifted by 0.3 in 12 of 16 verdicts: 12 x 0.3 / 16 = 0.225."""
     path = tmp_path / "l.sqlite"
-    before, _ = sing(Judge(0.9), path, AskOptions(), ask)
-    softer, _ = sing(Judge(0.6, served="canary-1-quantised"), path, AskOptions(), ask)
+    before, _ = ask_round(Judge(0.9), path, AskOptions())
+    softer, _ = ask_round(Judge(0.6, served="canary-1-quantised"), path, AskOptions())
     assert agreement(before, softer).same == 16
     assert agreement(before, softer).shift == pytest.approx(0.225)
     assert (before.served, softer.served) == (("canary-1",), ("canary-1-quantised",))
-    turned, _ = sing(Judge(0.2), path, AskOptions(), ask)  # all 12 pairs on the other side, the 4 grades as before
-    assert (agreement(before, turned).same, agreement(before, turned).asked) == (4, 16)
+    turned, _ = ask_round(Judge(0.2), path, AskOptions())  # all 12 pairs on the other side, the 4 grades as before
+    assert (agreement(before, turned).same, agreement(before, turned).judged) == (4, 16)
 
 
 def test_a_round_that_did_not_come_through_is_no_round(tmp_path):
     path = tmp_path / "l.sqlite"
-    now, outcomes = sing(Judge(dead=True), path, AskOptions(), ask)
+    now, outcomes = ask_round(Judge(dead=True), path, AskOptions())
     assert set(now.verdicts) == {None} and len(outcomes) == 16
     assert rounds(Judge(), path) == []
-    assert sing(Judge(), path, AskOptions(), ask)[0].number == 0
+    assert ask_round(Judge(), path, AskOptions())[0].number == 0
 
 
 def test_a_verdict_in_one_round_only_is_a_disagreement():
-    one = Round(0, (0.9, None, *[None] * 14), ("m",), True)
-    two = Round(1, (0.8, 0.4, *[None] * 14), ("m",), True)
-    assert agreement(one, two).same == 1 and agreement(one, two).asked == 2
+    one = CanaryRound(0, (0.9, None, *[None] * 14), ("m",), True)
+    two = CanaryRound(1, (0.8, 0.4, *[None] * 14), ("m",), True)
+    assert agreement(one, two).same == 1 and agreement(one, two).judged == 2
     assert agreement(one, two).shift == pytest.approx(0.1)
 
 

@@ -17,7 +17,7 @@ from judges import JUDGES
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import NoReplyError, _retry_after, read_body, read_completion, scrub
+from judges.kinds.openai.responses import _retry_after, read_body, read_completion, scrub
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
 from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger
@@ -173,7 +173,7 @@ def test_addresses_that_are_none_or_hold_secrets_are_refused(url):
     ],
 )
 def test_bodies_of_any_form_are_named_not_trusted(body, kind):
-    with pytest.raises(NoReplyError) as caught:
+    with pytest.raises(JudgeError) as caught:
         read_completion(body)
     assert caught.value.kind == kind
 
@@ -234,7 +234,7 @@ def test_a_count_that_is_none_is_not_known(usage, counted):
 def test_numbers_beyond_any_float_are_a_form_of_its_own():
     top = [{"token": "m", "logprob": -(10**400)}]
     body = {"choices": [{"message": {"content": "m"}, "logprobs": {"content": [{"top_logprobs": top}]}}]}
-    with pytest.raises(NoReplyError, match="form of its own"):
+    with pytest.raises(JudgeError, match="form of its own"):
         read_completion(body)
 
 

@@ -47,14 +47,6 @@ _NAMED_STATUS: Final = (
 """Words in the code of an error that comes without a status, and the status they stand for."""
 
 
-class NoReplyError(Exception):
-    """A response of status 200 without a usable reply in it. ``usage`` as in JudgeError."""
-
-    def __init__(self, kind: str, message: str, usage: tuple[int, int] | None = None) -> None:
-        super().__init__(message)
-        self.kind, self.usage = kind, usage
-
-
 def read_body(body: object, key: str, key_name: str) -> Reply:
     """The reply in what came with status 200: a completion, or an error that a gateway passed on under that status.
 
@@ -68,7 +60,7 @@ def read_body(body: object, key: str, key_name: str) -> Reply:
         raise error
     try:
         return read_completion(body)
-    except NoReplyError as error:
+    except JudgeError as error:  # it may quote the body, and a careless gateway echoes the key
         raise JudgeError(error.kind, scrub(str(error), key), usage=error.usage) from None
 
 
@@ -111,17 +103,17 @@ def read_completion(body: object) -> Reply:
 
     A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
     Token counts that were not said are 0. Lone surrogates become U+FFFD.
-    Raises NoReplyError of kind ``empty refused`` or ``bad-reply``.
+    Raises JudgeError of kind ``empty refused`` or ``bad-reply``.
     """
     if not isinstance(body, Mapping) or not isinstance(body.get("choices"), list):
-        raise NoReplyError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
+        raise JudgeError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
     usage = _usage(body)
     if not body["choices"]:
-        raise NoReplyError("empty", "the reply has no choices", usage if any(usage) else None)
+        raise JudgeError("empty", "the reply has no choices", usage=usage if any(usage) else None)
     try:
         return _read_choice(body, body["choices"][0], usage)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise NoReplyError("bad-reply", f"the chat completion has a form of its own ({error!r})", usage) from error
+        raise JudgeError("bad-reply", f"the chat completion has a form of its own ({error!r})", usage=usage) from error
 
 
 def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
@@ -135,7 +127,7 @@ def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
 def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
     finish = mend(str(choice.get("finish_reason") or ""))
     if finish == "content_filter":
-        raise NoReplyError("refused", "the endpoint's content filter cut the reply", usage)
+        raise JudgeError("refused", "the endpoint's content filter cut the reply", usage=usage)
     message = choice.get("message") or {}
     text = message.get("content") or ""
     if not isinstance(text, str):
@@ -143,9 +135,9 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
     first = _first_token(choice.get("logprobs") or {})
     if not text.strip() and not first:
         if message.get("refusal"):
-            raise NoReplyError("refused", f"the model refused: {message['refusal']}", usage)
+            raise JudgeError("refused", f"the model refused: {message['refusal']}", usage=usage)
         spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
-        raise NoReplyError("empty", f"the reply has no text{spent}", usage)
+        raise JudgeError("empty", f"the reply has no text{spent}", usage=usage)
     return Reply(
         text=mend(text),
         finish_reason=finish,
