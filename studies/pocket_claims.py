@@ -40,9 +40,9 @@ from harness.models.backends import load_model
 from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
+from harness.prompts.resolve import load_prompts
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages import reward
-from harness.stages.prompts import load_prompts
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import make_job, make_trainer, run

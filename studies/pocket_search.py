@@ -37,9 +37,9 @@ def prepare(folder: Path) -> None:
     """Prompts, the student's samples with rewards, the teacher's answers, and the reference log-probabilities."""
     from harness.contracts.model import Sampling
     from harness.models.backends import load_model
+    from harness.prompts.resolve import load_prompts
     from harness.records import write_records
-    from harness.stages import reward
-    from harness.stages.prompts import load_prompts
+    from harness.stages.kinds import reward
     from harness.types import Group
 
     student, teacher = load_model("pocket:student"), load_model("pocket:teacher")

@@ -20,10 +20,10 @@ from typing import Any
 
 from distilbench.plugins import load_registry
 from harness.contracts.stage import Stage
-from harness.plan.stage_graph import Builder
+from harness.plan.planner import TUNED, Planner
 from harness.recipe.recipe import load_recipe
 from harness.stages import STAGES
-from harness.stages.context import Work
+from harness.stages.context import StageContext
 from results.store.store import ArtifactStore
 from studies.pocket_search import RATES, SEED, _one_thread, dev_scores
 
@@ -38,30 +38,30 @@ class Trials:
         self.place, self.store, self.registry = place, ArtifactStore(place / "store"), load_registry()
         self.rows: list[dict[str, Any]] = []
 
-    def builder(self, *changes: str) -> Builder:
+    def planner(self, *changes: str) -> Planner:
         """The pocket recipe on the search's prompts and seed."""
         common = [f"prompts.seed={SEED}", f"seeds=[{SEED}]", "methods.dckd={}", "methods.adpa={}", "methods.adpa+={}"]
-        return Builder(load_recipe("pocket", [*common, *changes], self.registry), self.registry)
+        return Planner(load_recipe("pocket", [*common, *changes], self.registry), self.registry)
 
-    def run(self, builder: Builder, last: Stage) -> Path:
+    def run(self, planner: Planner, last: Stage) -> Path:
         """Do what ``last`` needs; the folder of its checkpoint."""
-        for stage in list(builder.stages.values()):
+        for stage in list(planner.graph.stages.values()):
 
             def fill(folder: Path, stage: Stage = stage) -> Any:
-                work = Work(self.registry, self.store, self.place / "ledger", folder, lambda *_: None)
-                return STAGES[stage.kind](stage, work)
+                context = StageContext(self.registry, self.store, self.place / "ledger", folder, lambda *_: None)
+                return STAGES[stage.kind].run(stage, context)
 
             self.store.write(stage, fill)
-        return self.store.path(last.kind, last.key) / "model"
+        return self.store.path(*last.ref) / "model"
 
     def trial(self, name: str, rate: float, *changes: str) -> float:
         """Train and score one trial."""
         from harness.models.backends import load_model
 
-        builder = self.builder(*changes)
-        last = builder.tuned_teacher() if name == "tuned teacher" else builder.trained(name, SEED)
+        planner = self.planner(*changes)
+        last = planner.tuned_teacher if name == TUNED else planner.student(name, SEED)
         start = time.monotonic()
-        folder = self.run(builder, last)
+        folder = self.run(planner, last)
         seconds = time.monotonic() - start
         scores = dev_scores(load_model(str(folder)))
         mean = statistics.mean(scores.values())

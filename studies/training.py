@@ -38,7 +38,7 @@ from harness.models.load import load_tokenizer
 from harness.models.prefix_cache import Reader
 from harness.models.transformers_model import TransformersModel
 from harness.multiple_choice import LETTERS, mcq_messages
-from harness.stages.reward import cyclic_orders
+from harness.stages.kinds.reward import cyclic_orders
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, TokenRow, shapes
 from harness.training.fit import make_trainer

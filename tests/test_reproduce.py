@@ -31,7 +31,7 @@ from tests.command import SMALL, command, distilbench, environment, settings
 from tests.fakes.server import FakeServer
 
 WORDS = ["reproduce", "table1", "--methods", "dpo,seqkd", *settings(*SMALL)]
-STAGES = {"prompts": 1, "overlap": 1, "sample": 2, "reward": 1, "reference": 1, "train": 2}
+STAGES = {"prompts": 1, "contamination": 1, "sample": 2, "reward": 1, "reference_logps": 1, "train": 2}
 STAGES |= {"answer": 16, "judge": 16, "score": 4}
 """4 rows on 4 benchmarks; SeqKD adds the teacher's answers (a second sample stage), DPO the reference."""
 METRICS = ("alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc")

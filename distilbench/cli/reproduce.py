@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,14 +29,7 @@ if TYPE_CHECKING:
 
     from distilbench.workflows.finished_run import FinishedRun
     from distilbench.workflows.plan import WorkPlan
-    from harness.contracts.stage import Stage
-
-KINDS = (
-    *("prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"),
-    *("answer", "judge", "score"),
-)
-"""Kinds of stages in the order of the data; others follow."""
-
+    from harness.contracts.stage import Cost
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -154,8 +147,9 @@ def show_plan(work: WorkPlan) -> bool:
         say(f"{head}rows: {', '.join(each.plan.rows) or 'none'}; seeds: {seeds}")
     if several:
         say(shared_line(work))
-    show_kinds(console, work.stages, {stage.key for stage in work.missing})
-    say(f"to do: {cost_line(work.missing)}" if work.missing else "nothing to do: every score is in the store")
+    show_kinds(console, work)
+    cost = cost_line(work.cost(work.missing))
+    say(f"to do: {cost}" if work.missing else "nothing to do: every score is in the store")
     for line in gpu_lines(work):
         say(line)
     for finding in work.findings:
@@ -164,36 +158,43 @@ def show_plan(work: WorkPlan) -> bool:
     return any(finding.problem for finding in work.findings)
 
 
-def show_kinds(console: Console, stages: Sequence[Stage], missing: set[str]) -> None:
-    """A table with a line per kind of stage. ``missing``: keys of the stages to do."""
+def show_kinds(console: Console, work: WorkPlan) -> None:
+    """A table with a line per kind of stage, in the order of the data."""
     from rich.table import Table
 
-    from harness.plan.cost import total
+    from harness.stages import STAGES
 
+    missing = {stage.key for stage in work.missing}
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls"):
-        table.add_column(column, justify="left" if column in ("stage", "reads") else "right")
-    kinds = {stage.kind for stage in stages}
-    for kind in [*(kind for kind in KINDS if kind in kinds), *sorted(kinds - set(KINDS))]:
-        of_kind = [stage for stage in stages if stage.kind == kind]
+        words = column in ("stage", "reads")
+        # A train stage reads six kinds of stages: cut off, so that every kind has one line.
+        table.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=36 if column == "reads" else None,
+        )
+    for kind in STAGES:
+        of_kind = [stage for stage in work.stages if stage.kind == kind]
+        if not of_kind:
+            continue
         to_do = [stage for stage in of_kind if stage.key in missing]
-        price = total(to_do)
-        costs = (price.responses, price.tokens // 1000, price.judge_calls)
+        total = work.cost(to_do)
+        costs = (total.responses, total.tokens // 1000, total.judge_calls)
         counts = (len(of_kind), len(of_kind) - len(to_do), len(to_do))
         reads = dict.fromkeys(ref.kind for stage in of_kind for ref in stage.inputs.values())
         table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
     console.print(table)
 
 
-def cost_line(stages: Sequence[Stage]) -> str:
-    """What these stages cost."""
-    from harness.plan.cost import total
-
-    price = total(list(stages))
-    dollars = "unknown" if price.dollars is None else f"${price.dollars:,.2f}"
+def cost_line(cost: Cost) -> str:
+    """What stages cost."""
+    dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
     return (
-        f"{price.responses:,} responses, {price.tokens / 1e6:,.1f} M model tokens, "
-        f"{price.judge_calls:,} judge calls ({price.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+        f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
+        f"{cost.judge_calls:,} judge calls ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
     )
 
 
@@ -201,20 +202,19 @@ def gpu_lines(work: WorkPlan) -> list[str]:
     """GPU-hours and training memory of what is to do, on the device that the recipe names; and what they rest on."""
     from harness.hardware.gpu import DEVICES, SHARE, hours
     from harness.models.published_sizes import size
-    from harness.plan.cost import total
 
     device = work.runs[0].recipe.compute.gpu
     if device is None or not work.missing:
         return []
-    price = total(work.missing)
-    took = "unknown" if price.peak_flops is None else f"about {hours(price.peak_flops, device):,.0f}"
+    total = work.cost(work.missing)
+    took = "unknown" if total.peak_flops is None else f"about {hours(total.peak_flops, device):,.0f}"
     doing = {"train": "training", "read": "reading", "write": "writing"}
     shares = ", ".join(f"{share:.0%} {doing[name]}" for name, share in SHARE.items())
     lines = [f"GPU-hours: {took} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
-    if price.peak_bytes != 0:
-        needed = "unknown" if price.peak_bytes is None else f"about {price.peak_bytes / (1 << 30):,.0f} GiB"
+    if total.peak_bytes != 0:
+        needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
         lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
-    models = {model.location: model for each in work.runs for model in each.plan.builder.models.values()}
+    models = {model.location: model for each in work.runs for model in each.plan.graph.models.values()}
     stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
     if stated:
         lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")

@@ -6,7 +6,7 @@ work.missing, work.findings
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,16 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
 from harness.contracts.option_errors import near
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Cost, Stage
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.plan.plan import Plan, make_plan
-from harness.plan.preflight import Finding, check
+from harness.plan.preflight import check
 from harness.recipe.for_target import Unfit
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.recipe.rows import MODELS
 from harness.run.scheduler import needed, union
+from harness.stages.kind import PlanIssue
 from reports.targets import find_targets
 from results.run.record import place
 from results.store.store import ArtifactStore
@@ -97,16 +98,21 @@ class WorkPlan:
         return list({stage.key: stage for each in self.runs for stage in needed(each.plan, each.store)}.values())
 
     @cached_property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[PlanIssue]:
         """What the checks before a run found, each text once."""
-        texts: dict[str, Finding] = {}
+        texts: dict[str, PlanIssue] = {}
         unseen = {stage.key for stage in self.missing}
         for each in self.runs:
             # Work that two runs share is checked with the first, so that disk and cost are not counted twice.
             own = [stage for stage in each.plan.stages if stage.key in unseen]
             unseen -= {stage.key for stage in own}
-            texts |= {finding.text: finding for finding in check(each.plan, each.registry, own, each.runs, each.store)}
+            texts |= {finding.text: finding for finding in check(each.plan, own, each.runs, each.store)}
         return list(texts.values())
+
+    def cost(self, stages: Iterable[Stage]) -> Cost:
+        """What these stages will cost."""
+        plans = {key: each.plan for each in self.runs for key in each.plan.graph.stages}
+        return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
 
     def refuse(self, force: bool) -> None:
         """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
@@ -195,7 +201,7 @@ def check_runs(runs: Path) -> None:
             raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
 
 
-def refuse(problems: Sequence[Finding], force: bool) -> None:
+def refuse(problems: Sequence[PlanIssue], force: bool) -> None:
     """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
     stopping = [finding for finding in problems if not (force and finding.forceable)]
     if not stopping:

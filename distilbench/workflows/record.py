@@ -10,7 +10,7 @@ from harness.contracts.benchmark import Card
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Store
 from harness.plan.plan import Plan
-from harness.plan.stage_graph import Entrant
+from harness.plan.planner import PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import Outcome
 from results.run.record import Cell, Family, RowSpec, Run
@@ -48,14 +48,14 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
 
 def notes(plan: Plan) -> list[str]:
     """What a reader of the tables must know of the data: a fallback, overlap that was allowed, a control."""
-    recipe, builder = plan.recipe, plan.builder
-    texts = [builder.source.note] if builder.source.note else []
+    recipe, source = plan.recipe, plan.graph.source
+    texts = [source.note] if source.note else []
     if recipe.prompts.allow_overlap:
         texts.append("prompts.allow_overlap: training prompts may contain test questions")
     if recipe.reward.shuffle:
         texts.append("control: the teacher's rewards were shuffled over the responses")
-    if recipe.tuned_teacher and builder.tuned_on:
-        texts.append(f"tuned teacher: {recipe.tuned_teacher.training.method} on {builder.tuned_on}")
+    if plan.tuned_on:
+        texts.append(f"tuned teacher: {plan.tuned_on}")
     return texts
 
 
@@ -84,7 +84,7 @@ def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
 def card(plan: Plan, registry: Registry, benchmark: str) -> Card:
     """The protocol; with another baseline its first deviation is that it is not the official one."""
     official = registry.benchmarks[benchmark].card(plan.recipe.benchmarks[benchmark].config)
-    if not plan.builder.compares(benchmark):
+    if not plan.graph.compares(benchmark):
         return official
     text = f"Not official: head-to-head against the answers of {plan.recipe.baseline}."
     return replace(official, deviations=(text, *official.deviations))
@@ -112,7 +112,7 @@ def cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str
                 yield Cell(entrant.row, metric.id, entrant.seed, *place, unavailable=reason)
 
 
-def unavailable(entrant: Entrant, benchmark: str, errors: Mapping[str, str], scored: bool) -> str | None:
+def unavailable(entrant: PlannedRow, benchmark: str, errors: Mapping[str, str], scored: bool) -> str | None:
     """Why an entrant has no score, or ``None``."""
     if entrant.unavailable or scored:
         return entrant.unavailable

@@ -145,7 +145,7 @@ def questions_hash(questions: Sequence[Question], whole: bool) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
     """A benchmark with its options and questions: what answer, judge and score stages are made from."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -32,8 +32,8 @@ class Ref(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Price:
-    """What a stage will cost, estimated before anything runs."""
+class Cost:
+    """What stages will cost, estimated before anything runs. Give or take a factor of two."""
 
     responses: int = 0
     """Responses to generate."""
@@ -45,10 +45,21 @@ class Price:
     """``None``: the judge's price is not known."""
     peak_flops: float | None = 0.0
     """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/hardware/gpu.py``);
-    ``None``: the
-    size of a model is not known."""
+    ``None``: the size of a model is not known."""
     peak_bytes: float | None = 0.0
     """Memory that training needs in one process; ``None``: the size of a model is not known."""
+
+    @classmethod
+    def total(cls, costs: Iterable[Cost]) -> Self:
+        """The sum, and the largest memory; what is unknown of one is ``None``."""
+        rows = list(costs)
+        sums: dict[str, Any] = {}
+        for each in fields(cls):
+            values = [getattr(row, each.name) for row in rows]
+            # Stages that run one after the other use the same memory again.
+            over = max if each.name == "peak_bytes" else sum
+            sums[each.name] = None if None in values else over([0, *values])
+        return cls(**sums)
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,6 @@ class Stage:
     """What the stage needs to run *here* (where a checkpoint lies, device, batch sizes); not part of the key."""
     after: tuple[Ref, ...] = ()
     """What must be done first though nothing of it is read (a check before expensive work); not in the key."""
-    price: Price = Price()
 
     @classmethod
     def of(cls, marker: Mapping[str, Any]) -> Self:

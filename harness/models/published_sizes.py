@@ -1,4 +1,4 @@
-"""Published sizes of public models and question sets (``published_sizes.json``), to plan with before files are here.
+"""Published sizes of public models (``published_sizes.json``), to plan with before files are here.
 
 A plan must say what an experiment needs before anything of it is downloaded. Numbers from here are marked "stated" in
 what ``distilbench plan`` prints, and nothing ever runs on them: the files themselves are checked first.
@@ -18,7 +18,6 @@ from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.hardware.gpu import Size
 from harness.models.checkpoint import resolve, text_config, weight_shapes
-from harness.types import Question
 
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
 """The context in ``config.json``; the second: GPT-2 and its relatives."""
@@ -43,23 +42,6 @@ class PublishedModel:
     """Whether its licence must be accepted on the hub before it can be fetched."""
 
 
-@dataclass(frozen=True)
-class PublishedQuestions:
-    """An official question set."""
-
-    questions: int
-    turns: int
-    """User turns of each question."""
-    characters: int
-    """Mean length of a turn."""
-    requests: int
-    """Judge calls for each answered question."""
-    request_characters: int
-    """Mean length of a judge prompt with a blank answer."""
-    reply_tokens: int
-    """Most that a verdict is counted with."""
-
-
 @cache
 def _published() -> Mapping[str, Any]:
     return dict(json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
@@ -69,12 +51,6 @@ def published_model(hub_id: str) -> PublishedModel | None:
     """``None`` for a model that is not listed."""
     entry = _published()["models"].get(hub_id)
     return None if entry is None else PublishedModel(**entry)
-
-
-def published_questions(benchmark: str) -> PublishedQuestions | None:
-    """Of a benchmark's official questions; ``None`` where it is not listed."""
-    entry = _published()["benchmarks"].get(benchmark)
-    return None if entry is None else PublishedQuestions(**entry)
 
 
 def resolve_or_placeholder(name: str) -> Checkpoint:
@@ -92,16 +68,6 @@ def resolve_or_placeholder(name: str) -> Checkpoint:
         licence = f" It is gated: accept its licence ({model.licence}) on the hub first." if model.gated else ""
         stated = f"stated:{name}"
         return Checkpoint(name, hub_id, None, stated, f"stated:{model.tokens}", absent=f"{error}{licence}")
-
-
-def placeholder_questions(benchmark: str, limit: int | None) -> list[Question] | None:
-    """As many blank questions of the published length as the official set has; ``None`` where it is not listed."""
-    published = published_questions(benchmark)
-    if published is None:
-        return None
-    count = published.questions if limit is None else min(limit, published.questions)
-    turns = (" " * published.characters,) * published.turns
-    return [Question(f"stated/{number}", turns, meta={"stated": True}) for number in range(count)]
 
 
 def context_length(checkpoint: Checkpoint) -> int | None:

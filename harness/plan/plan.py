@@ -1,22 +1,23 @@
 """From a recipe to a graph of stages: pure and fast (no torch), so that everything is known before anything is trained.
 
 ``make_plan`` expands rows x seeds x benchmarks into stages whose keys decide what is shared: every method of one seed
-reads the same samples and rewards, a changed judge re-judges and does not re-train (``harness/plan/stage_graph.py``).
-What each stage costs is estimated in ``harness/plan/cost.py``; whether it can run at all is checked in
-``harness/plan/preflight.py``.
+reads the same samples and rewards, a changed judge re-judges and does not re-train. What a stage costs and needs is
+said by its kind (``harness/stages/kinds``); ``harness/plan/preflight.py`` asks them before a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Cost, Stage
 from harness.errors import unknown
-from harness.plan.stage_graph import Builder, Entrant
+from harness.plan.planner import PlannedRow, Planner
 from harness.recipe.recipe import Recipe
 from harness.recipe.rows import MODELS
+from harness.stages import STAGES
+from harness.stages.graph import StageGraph
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,32 @@ class Plan:
 
     recipe: Recipe
     rows: tuple[str, ...]
+    entrants: tuple[PlannedRow, ...]
+    planner: Planner
     stages: tuple[Stage, ...]
     """In an order in which every input comes before its reader; score stages are last."""
-    entrants: tuple[Entrant, ...]
-    builder: Builder
+    scores: tuple[Stage, ...]
+    """The score stages: what the run is for."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Row to what tables call it, where it is neither of the family nor a method."""
 
-    def score_stage(self, benchmark: str, entrants: Sequence[Entrant]) -> Stage:
+    @property
+    def graph(self) -> StageGraph:
+        """The stages by key, scores over fewer rows included, and what the recipe's names stand for."""
+        return self.planner.graph
+
+    def score_stage(self, benchmark: str, entrants: Sequence[PlannedRow]) -> Stage:
         """The score stage over these entrants (a run in which a row failed scores the others)."""
-        return self.builder.score(benchmark, entrants)
+        return self.planner.scores(benchmark, entrants)
+
+    @property
+    def tuned_on(self) -> str:
+        """Method and data that tuned the teacher; empty where no row needs a tuned teacher."""
+        return self.planner.tuned_on
+
+    def costs(self, stages: Iterable[Stage]) -> list[Cost]:
+        """What each of these stages of the plan will cost."""
+        return [STAGES[stage.kind].cost(stage, self.graph) for stage in stages]
 
 
 def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
@@ -47,10 +64,17 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
             raise unknown("row", row, [*MODELS, *recipe.methods], f"Rows are the methods of recipe {recipe.name!r}.")
     if recipe.baseline is not None and recipe.baseline not in (*MODELS, *recipe.methods):
         raise unknown("baseline", recipe.baseline, [*MODELS, *recipe.methods], "A baseline is a row of the recipe.")
-    builder = Builder(recipe, registry)
-    entrants = [builder.entrant(row, seed) for seed in recipe.seeds for row in rows]
+    return plan_rows(Planner(recipe, registry), rows, {})
+
+
+def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str]) -> Plan:
+    """The plan of these rows under every seed of the recipe."""
+    recipe = planner.recipe
+    entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
+    scores = []
     for benchmark in recipe.benchmarks:
         present = [entrant for entrant in entrants if benchmark in entrant.judgments]
         if present:
-            builder.score(benchmark, present)
-    return Plan(recipe, tuple(rows), tuple(builder.stages.values()), tuple(entrants), builder)
+            scores.append(planner.scores(benchmark, present))
+    stages = tuple(planner.graph.stages.values())
+    return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, tuple(scores), titles)

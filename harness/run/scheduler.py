@@ -39,7 +39,7 @@ class Outcome:
 
     def of(self, plan: Plan) -> Outcome:
         """What came of one plan, where several were run at once. Seconds are those of the whole."""
-        keys = set(plan.builder.stages)  # scores over the rows that did not fail among them
+        keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
         ran, blocked = ([key for key in part if key in keys] for part in (self.ran, self.blocked))
         failed = {key: text for key, text in self.failed.items() if key in keys}
         total = len(plan.stages)

@@ -14,7 +14,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
 from harness.stages import STAGES
-from harness.stages.context import Work
+from harness.stages.context import StageContext
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class StageRunner:
         log.info("begin %s", name)
 
         def fill(folder: Path) -> Mapping[str, Any]:
-            work = Work(self.registry, self.store, self.ledger, folder, progress, self.setup, self.started)
-            return STAGES[stage.kind](stage, work)
+            context = StageContext(self.registry, self.store, self.ledger, folder, progress, self.setup, self.started)
+            return STAGES[stage.kind].run(stage, context)
 
         error = None
         try:

@@ -1,4 +1,4 @@
-"""What a stage function is given besides the stage: the registry, the store, its output folder and a progress call."""
+"""What a stage may use while it runs: registry, store, output folder, progress."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from harness.contracts.stage import Stage, Store
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import download, from_folder
 from harness.records import read_records
-from harness.training.options import TrainOptions
 from harness.types import Reply, Request
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Work:
-    """The hands of a stage function."""
+class StageContext:
+    """What a stage may use: registry, store, output folder, progress."""
 
     registry: Registry
     store: Store
@@ -50,11 +49,15 @@ class Work:
         """The records in one file of an input."""
         return read_records(self.input(stage, role) / file, kind)
 
-    def model(self, stage: Stage, what: str) -> ChatModel:
-        """Load the model that a stage names: ``<role>`` as an input (a trained student) or in ``local["models"]``."""
-        return load_model(
-            self.checkpoint(stage, what), self.load_options(stage), lambda d, t: self.progress(d, t, "rows")
+    def model(self, stage: Stage, role: str) -> ChatModel:
+        """Load the model in this role. The dtype decides results, so it comes from ``params``."""
+        options = LoadOptions(
+            dtype=stage.params["dtype"],
+            device=stage.local["device"],
+            batch_tokens=stage.local["batch_tokens"],
+            trust_remote_code=stage.local["trust_remote_code"],
         )
+        return load_model(self.checkpoint(stage, role), options, lambda done, total: self.progress(done, total, "rows"))
 
     def asking(self, stage: Stage) -> AskServer:
         """How a backend reaches a server on behalf of this stage: the ledger, the budgets and the client of judges."""
@@ -73,27 +76,8 @@ class Work:
 
         return ask
 
-    def checkpoint(self, stage: Stage, what: str) -> Checkpoint:
-        """Where the model ``what`` lies: the artifact of a train stage, or a checkpoint named in the recipe."""
-        if what in stage.inputs:
-            folder = self.input(stage, what) / "model"
-            return from_folder(f"trained:{stage.inputs[what].key[:8]}", folder)
-        return download(Checkpoint(**stage.local["models"][what]), stage.local["trust_remote_code"])
-
-    @staticmethod
-    def load_options(stage: Stage) -> LoadOptions:
-        """How to hold a model in memory. The dtype decides results, so it comes from ``params``."""
-        local = stage.local
-        return LoadOptions(
-            dtype=stage.params["dtype"],
-            device=local["device"],
-            batch_tokens=local["batch_tokens"],
-            trust_remote_code=local["trust_remote_code"],
-        )
-
-
-def train_options(stage: Stage) -> TrainOptions:
-    """What the trainer takes: the settings in the key, and how this machine goes about them."""
-    values = {**stage.params["options"], **stage.local["train"]}
-    trust = stage.local["trust_remote_code"]
-    return options_from(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})
+    def checkpoint(self, stage: Stage, role: str) -> Checkpoint:
+        """The model in this role, in a local folder: what a train stage left, or a checkpoint that recipes name."""
+        if role in stage.inputs:
+            return from_folder(f"trained:{stage.inputs[role].key[:8]}", self.input(stage, role) / "model")
+        return download(stage.local["models"][role], stage.local["trust_remote_code"])

@@ -12,32 +12,17 @@ import pickle
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.stages.context import StageContext
+from harness.stages.kinds.train import train_here
 from harness.training.launch import PROGRESS
-
-
-@dataclass(frozen=True)
-class Task:
-    """What each process makes the stage from."""
-
-    setup: Any
-    """Makes registry and store (``harness.run.stage_runner.Setup``)."""
-    stage: Stage
-    ledger: Path
-    folder: Path
-    """Of the artifact in the making."""
 
 
 def main(place: Path) -> int:
     """Train; exit code."""
-    from harness.stages.context import Work
-    from harness.stages.train import train_here
-
     # Written a moment ago by the process that started this one.
     parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301
     threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
@@ -50,7 +35,7 @@ def main(place: Path) -> int:
 
     registry, store = task.setup()
     try:
-        report = train_here(task.stage, Work(registry, store, task.ledger, task.folder, progress, task.setup))
+        report = train_here(task.stage, StageContext(registry, store, task.ledger, task.folder, progress, task.setup))
     except UserError as error:
         (place / f"error-{rank}").write_text(str(error), encoding="utf-8")
         return 1

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.hardware.launch_configs import launch_configuration
 
@@ -30,8 +32,22 @@ def command(name: str, processes: int | None, module: str, *arguments: str) -> l
     return [*launcher, *counted, "--main_process_port", "0", "-m", module, *arguments]
 
 
-def launch(name: str, processes: int | None, task: Any, progress: Callable[[int, int, str], None]) -> Mapping[str, Any]:
-    """Run ``harness.stages.train_worker`` on a picklable task in several processes; what its first process measured.
+@dataclass(frozen=True)
+class LaunchTask:
+    """What each process makes a training stage from."""
+
+    setup: Any
+    """Makes registry and store (``harness.run.scheduler.Setup``)."""
+    stage: Stage
+    ledger: Path
+    folder: Path
+    """Of the artifact in the making."""
+
+
+def launch(
+    name: str, processes: int | None, task: LaunchTask, progress: Callable[[int, int, str], None]
+) -> Mapping[str, Any]:
+    """Run ``harness.stages.train_worker`` in several processes; what its first process measured.
 
     Raises:
         UserError: the message of the process that failed first, or the end of what the processes printed.

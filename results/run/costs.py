@@ -14,7 +14,7 @@ from harness.types import Score
 from results.run.record import Cell
 from results.run.results import Place, Results
 
-KINDS = ("sample", "reward", "reference", "distributions", "train")
+KINDS = ("sample", "reward", "reference_logps", "teacher_distributions", "train")
 """The order in which a note names kinds of stages; others follow."""
 HOURS = 2 * 3600.0
 """From so many seconds on, times are printed in hours."""

@@ -25,7 +25,7 @@ from results.run.record import Run
 
 Marker = Mapping[str, Any]
 """The ``meta.json`` of an artifact."""
-NO_MODEL = frozenset({"prompts", "overlap", "pairs", "block", "split_pool"})
+NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
 """Kinds of stages behind a student that run no model: their seconds are not training cost."""
 MARKER, CURVE = "meta.json", "training.jsonl"
 

@@ -12,7 +12,7 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
-from harness.stages.context import train_options
+from harness.stages.kinds.train import train_options
 from tests.harness.test_plan import checkpoint, plan
 
 ROUNDS = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2, sampling: {n: 4}}"
@@ -65,7 +65,7 @@ def test_all_preference_methods_have_rounds(family: list[str], name: str) -> Non
     made = plan(*family, f"methods.row={{method: {name}, rounds: 3, sampling: {{n: 2}}}}", rows=("row",))
     trained = [stage for stage in made.stages if stage.kind == "train"]
     assert [stage.label for stage in trained] == [f"train row round {number} seed 0" for number in (1, 2, 3)]
-    references = [read(made, stage).get("student") for stage in made.stages if stage.kind == "reference"]
+    references = [read(made, stage).get("student") for stage in made.stages if stage.kind == "reference_logps"]
     expected = [None, "train row round 1 seed 0", "train row round 2 seed 0"]
     assert references == (expected if name == "dpo" else [])  # of each round: the student that the round starts from
 
@@ -74,7 +74,7 @@ def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None
     row = "methods.row={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 3}}"
     made = plan(*family, row, rows=("row",))
     (pool,) = [stage for stage in made.stages if stage.kind == "sample"]
-    blocks = [stage for stage in made.stages if stage.kind == "block"]
+    blocks = [stage for stage in made.stages if stage.kind == "split_pool"]
     assert pool.params["n"] == 6 and "model" in pool.params
     assert [(stage.params["block"], stage.params["blocks"]) for stage in blocks] == [(0, 2), (1, 2)]
     assert len({stage.params["seed"] for stage in blocks}) == 1
@@ -87,10 +87,12 @@ def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None
 
 def test_prices_follow_the_rows_own_sampling(family: list[str]) -> None:
     row = "methods.row={method: pad-ppd, sampling: {n: 2}}"
-    made = way(plan(*family, "prompts.n=10", "train.batch_size=2", "train.micro_batch=1", row, rows=("pad-ppd", "row")))
-    assert made["sample student n=2 seed 0"].price.responses == 20
-    assert made["sample student seed 0"].price.responses == 40
-    assert 2 * made["train row seed 0"].price.tokens == made["train pad-ppd seed 0"].price.tokens
+    small = ("prompts.n=10", "train.batch_size=2", "train.micro_batch=1")
+    made = plan(*family, *small, row, rows=("pad-ppd", "row"))
+    costs = {label: made.costs([stage])[0] for label, stage in way(made).items()}
+    assert costs["sample student n=2 seed 0"].responses == 20
+    assert costs["sample student seed 0"].responses == 40
+    assert 2 * costs["train row seed 0"].tokens == costs["train pad-ppd seed 0"].tokens
 
 
 def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> None:
@@ -100,15 +102,18 @@ def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> No
         "prompts": "prompts",
         "samples": "sample dckd n=1 seed 0",
         "student": "train dckd seed 0",
-        "distributions:tuned": "distributions adpa+ tuned teacher seed 0",
-        "distributions:family": "distributions adpa+ family teacher seed 0",
+        "distributions:tuned": "teacher_distributions adpa+ tuned teacher seed 0",
+        "distributions:family": "teacher_distributions adpa+ family teacher seed 0",
     }
     drawn = stages["sample dckd n=1 seed 0"]
     assert (drawn.params["n"], drawn.params["temperature"]) == (1, 0.0)
-    assert read(made, stages["distributions adpa+ family teacher seed 0"])["tokens"] == (
-        "distributions adpa+ tuned teacher seed 0"
+    assert read(made, stages["teacher_distributions adpa+ family teacher seed 0"])["tokens"] == (
+        "teacher_distributions adpa+ tuned teacher seed 0"
     )
-    assert read(made, stages["distributions adpa+ tuned teacher seed 0"])["teacher"] == "train tuned teacher seed 0"
+    assert (
+        read(made, stages["teacher_distributions adpa+ tuned teacher seed 0"])["teacher"]
+        == "train tuned teacher seed 0"
+    )
     assert "answer alpaca_eval dckd seed 0" not in {stage.label for stage in made.stages}  # not asked for as a row
 
 
@@ -122,21 +127,21 @@ def test_one_tuned_teacher_serves_all_rows_and_seeds(family: list[str]) -> None:
     tuned = way(made)["train tuned teacher seed 0"]
     assert tuned.params["config"]["beta"] == 0.1  # pocket's own
     assert (tuned.params["options"]["learning_rate"], tuned.params["options"]["epochs"]) == (3e-5, 1)
-    teacher, student = (made.builder.models[name].fingerprint for name in ("teacher", "student"))
+    teacher, student = (made.graph.models[name].fingerprint for name in ("teacher", "student"))
     assert tuned.params["student"] == teacher != student  # the model that is trained
-    assert way(made)["reference tuned teacher seed 0"].params["student"] == teacher
+    assert way(made)["reference_logps tuned teacher seed 0"].params["student"] == teacher
 
 
 def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_path: Path) -> None:
     made = plan(*family, "methods.adpa={}", rows=("adpa",))
-    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "pairs"
+    assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "dataset_pairs"
     made = plan(*family, "methods.adpa={}", "tuned_teacher.pairs=samples", rows=("adpa",))
     assert read(made, way(made)["train tuned teacher seed 0"])["samples"] == "reward teacher seed 0"
     assert way(made)["sample teacher seed 0"].params["field"] == "samples"
     assert way(made)["sample teacher seed 0"].params["n"] == 4
     file = tmp_path / "prompts.jsonl"
     for line, expected in (
-        ('{"prompt": "a", "golden": "b", "rejected": "c"}', "pairs"),
+        ('{"prompt": "a", "golden": "b", "rejected": "c"}', "dataset_pairs"),
         ('{"prompt": "a", "golden": "b"}', "reward teacher seed 0"),
     ):
         file.write_text(f"{line}\n", encoding="utf-8")
@@ -152,7 +157,7 @@ def test_another_method_may_tune_the_teacher(family: list[str]) -> None:
     tuned = way(made)["train tuned teacher seed 0"]
     assert tuned.params["config"] == {"beta": 10.0, "gamma_beta_ratio": 0.3}  # not the beta that pocket gives to DPO
     assert tuned.params["options"]["learning_rate"] == 5e-7
-    assert "reference tuned teacher seed 0" not in way(made)
+    assert "reference_logps tuned teacher seed 0" not in way(made)
 
 
 def test_rows_that_cannot_be_had_say_why(tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ def test_rows_that_cannot_be_had_say_why(tmp_path: Path) -> None:
     why = {entrant.row: entrant.unavailable for entrant in made.entrants}
     assert "needs a shared vocabulary" in str(why["dckd"]) and "needs a shared vocabulary" in str(why["adpa+"])
     assert why["pad-ppd"] is None
-    assert not any(stage.kind == "distributions" for stage in made.stages)
+    assert not any(stage.kind == "teacher_distributions" for stage in made.stages)
     made = plan(f"family.teacher={student}", *more, "prompts.source=gsm8k-train", rows=rows)
     why = {entrant.row: entrant.unavailable for entrant in made.entrants}
     assert why["dckd"] == "needs rejected answers (prompts from 'gsm8k-train' have none)"
@@ -175,12 +180,12 @@ def test_any_row_may_start_from_another(family: list[str]) -> None:
     stages = way(made)
     assert read(made, stages["train row seed 0"])["student"] == "train seqkd seed 0"
     assert read(made, stages["sample seqkd seed 0"])["model"] == "train seqkd seed 0"
-    assert read(made, stages["reference row seed 0"])["student"] == "train seqkd seed 0"
+    assert read(made, stages["reference_logps row seed 0"])["student"] == "train seqkd seed 0"
 
 
 def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: list[str]) -> None:
     made = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100}", rows=("kd",))
-    (store,) = [stage for stage in made.stages if stage.kind == "distributions"]
+    (store,) = [stage for stage in made.stages if stage.kind == "teacher_distributions"]
     assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
     for stage in made.stages:
         if stage.kind == "train":

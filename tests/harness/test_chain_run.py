@@ -21,9 +21,9 @@ from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records
 from harness.stages import STAGES
-from harness.stages.context import Work
-from harness.stages.dataset_pairs import FLOOR, pair
-from harness.stages.split_pool import dealt
+from harness.stages.context import StageContext
+from harness.stages.kinds.dataset_pairs import FLOOR, pair
+from harness.stages.kinds.split_pool import deal
 from harness.types import Group, Prompt, Response
 from results.store.store import ArtifactStore
 
@@ -60,7 +60,9 @@ def run(store: ArtifactStore, place: Path, *overrides: str, rows: tuple[str, ...
         if stage.kind not in TRAINING:
 
             def fill(folder: Path, stage: Stage = stage) -> Any:
-                counts = STAGES[stage.kind](stage, Work(registry, store, place / "ledger", folder, lambda *_: None))
+                counts = STAGES[stage.kind](
+                    stage, StageContext(registry, store, place / "ledger", folder, lambda *_: None)
+                )
                 (folder / "counts.json").write_text(json.dumps(counts))
                 return counts
 
@@ -108,7 +110,7 @@ def test_each_round_goes_on_from_the_last(made: Made) -> None:
 
 def test_the_blocks_of_a_pool_are_the_pool(made: Made) -> None:
     pool = made.groups("sample student seed 0")  # 2 rounds of 2: as many as the recipe's n, so labelled without it
-    blocks = [made.groups(f"block pool round {number} n=2 seed 0") for number in (1, 2)]
+    blocks = [made.groups(f"split_pool pool round {number} n=2 seed 0") for number in (1, 2)]
     for whole, first, second in zip(pool, *blocks, strict=True):
         assert len(first.samples) == len(second.samples) == 2
         together = sorted((*first.samples, *second.samples), key=lambda response: response.text)
@@ -133,7 +135,7 @@ def test_the_tuned_teacher_is_the_teacher_moved_by_the_pairs(made: Made) -> None
     assert 0 < max(float((moved[name] - before[name].float()).abs().max()) for name in moved) < 0.1
     assert curve(tuned)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)  # its reference is itself
     assert end_of_turn(load_tokenizer(tuned / "model")) == end_of_turn(load_tokenizer(own))
-    pairs = made.groups("pairs")
+    pairs = made.groups("dataset_pairs")
     assert all((group.samples[0].log_psel, group.samples[1].log_psel) == (0.0, math.log(FLOOR)) for group in pairs)
 
 
@@ -145,13 +147,13 @@ def test_adpa_plus_trains_on_what_dckd_answered(made: Made) -> None:
     terms = curve(plus)[0]["terms"]
     assert set(terms) == {"ce", "advantage"} and terms["advantage"] != 0
     assert set(curve(dckd)[0]["terms"]) == {"ce", "kl_chosen", "kl_rejected"}
-    counts = made.counts("distributions adpa+ tuned teacher seed 0")
+    counts = made.counts("teacher_distributions adpa+ tuned teacher seed 0")
     assert counts["top_k"] == 20 and counts["positions"] == sum(group.samples[0].tokens for group in drawn)
 
 
 def test_a_stored_teacher_trains_kd_nearly_as_the_live_one(made: Made, tmp_path: Path) -> None:
     """20 of pocket's tokens hold nearly all of the teacher's mass: the first loss is a little below the live one."""
-    assert made.counts("distributions kd family teacher seed 0")["mean_rest_mass"] < 0.02
+    assert made.counts("teacher_distributions kd family teacher seed 0")["mean_rest_mass"] < 0.02
     live = run(made.store, tmp_path, rows=("kd",))
     losses = [curve(each.folder("train kd seed 0"))[0]["loss"] for each in (made, live)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] < losses[1]
@@ -165,8 +167,8 @@ def test_blocks_must_divide_the_pool() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "x"},))
     group = Group(prompt, samples=tuple(Response(text, True, 1) for text in "abc"))
     with pytest.raises(ValueError, match="3 responses cannot be dealt into 2 blocks"):
-        dealt(group, 0, 2, seed=0)
-    assert sorted(r.text for block in range(3) for r in dealt(group, block, 3, 0).samples) == ["a", "b", "c"]
+        deal(group, 0, 2, seed=0)
+    assert sorted(r.text for block in range(3) for r in deal(group, block, 3, 0).samples) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(("golden", "rejected"), [(None, "b"), ("a", None), (" ", "b"), ("a", "")])

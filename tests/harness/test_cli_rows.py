@@ -10,6 +10,7 @@ import pytest
 from distilbench.cli.reproduce import show_plan, show_stages
 from distilbench.workflows.plan import PlannedRun, WorkPlan, plan
 from harness.errors import UserError
+from harness.stages import STAGES
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
@@ -51,9 +52,8 @@ def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pyte
     show_stages(made)
     show_plan(made)
     lines = capsys.readouterr().out.splitlines()
-    order = ["prompts", "overlap", "sample", "block", "pairs", "reward", "reference", "distributions", "train"]
     start = next(number for number, line in enumerate(lines) if line.startswith("stage "))
     heads = [line.split()[0] for line in lines[start:] if line.split()]
-    assert [head for head in heads if head in order] == order
-    shown = next(line for line in lines if "sample student of dckd" in line)
-    assert shown.endswith("sample student of dckd n 1 seed 0  <- training prompts; train dckd seed 0")
+    assert [head for head in heads if head in STAGES] == list(STAGES)
+    shown = next(line for line in lines if "sample dckd" in line)
+    assert shown.endswith("sample dckd n=1 seed 0  <- prompts; train dckd seed 0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,9 @@ from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import from_folder
 from harness.models.load import pick_device
 from harness.prompts import SOURCES
-from harness.stages import prompts
-from harness.stages.context import Work, train_options
+from harness.stages.context import StageContext
+from harness.stages.kinds import prompts
+from harness.stages.kinds.train import train_options
 from harness.training import TrainOptions
 from harness.training.fit import place
 from tests.tiny import tiny_checkpoint
@@ -89,13 +89,13 @@ def test_code_is_fetched_and_run_only_where_it_is_trusted(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
     params = {"source": "pocket", "n": 2, "seed": 0, "identity": {}, "max_prompt_tokens": 100}
-    local = {"trust_remote_code": trust, "models": {"student": asdict(HUB)}, "source": {}}
+    local = {"trust_remote_code": trust, "models": {"student": HUB}, "source": {}}
     nothing: Any = SimpleNamespace(sources=SOURCES)
     made = tmp_path / "made"
     made.mkdir()
     prompts.run(
         Stage("prompts", params, local=local),
-        Work(nothing, nothing, tmp_path / "ledger", made, lambda done, total, info: None),
+        StageContext(nothing, nothing, tmp_path / "ledger", made, lambda done, total, info: None),
     )
     assert trusted == [trust]
     assert "*.safetensors" in fetched and ("*.py" in fetched) == trust

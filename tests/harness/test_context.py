@@ -12,8 +12,8 @@ from harness.contracts.model import Checkpoint, TooLong, check_lengths
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import from_folder
 from harness.models.published_sizes import context_length
-from harness.plan import context_length as context
 from harness.plan.plan import Plan
+from harness.plan.preflight import context_issues
 from tests.harness.test_plan import checkpoint, plan
 
 
@@ -29,7 +29,7 @@ def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str
 
 
 def told(made: Plan) -> list[tuple[bool, str]]:
-    return list(context.findings(made, made.stages))
+    return [(issue.problem, issue.text) for issue in context_issues(made, made.stages)]
 
 
 def test_what_fits_is_not_told(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_where_a_configuration_says_it(config: dict[str, object], length: int | 
 
 
 def test_a_model_that_is_not_here_reads_what_is_stated(tmp_path: Path) -> None:
-    """By its hub id, from ``published_sizes.json``; its own configuration comes first."""
+    """By its hub id, as published; its own configuration comes first."""
     absent = Checkpoint("m", "google/gemma-2-9b-it", None, "stated:m", "stated:gemma-2", absent="not here")
     assert context_length(absent) == 8192
     assert context_length(replace(absent, location="nobody/nothing")) is None

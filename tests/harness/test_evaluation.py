@@ -19,7 +19,7 @@ from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
 from distilbench.workflows.reproduce import execute, load
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
 from harness.contracts.backend import Services
-from harness.contracts.baseline import against, labelled, pairwise
+from harness.contracts.baseline import against, labelled
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.stage import Stage
@@ -30,11 +30,10 @@ from harness.plan.evaluation import Candidate, make_evaluation
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import write_records
-from harness.stages.answer import given
-from harness.stages.context import Work
+from harness.stages.context import StageContext
+from harness.stages.kinds.answer import read_answers
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
-from judges.benchmarks.mt_bench.benchmark import MTBenchConfig
 from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig
 from tests.command import command, distilbench, environment
 from tests.fakes.server import FakeServer, script
@@ -131,11 +130,12 @@ def test_what_is_pairwise_shows_in_the_requests() -> None:
     compared = {"alpaca_eval", "arena_hard", "mt_bench_pairwise"}
     for name in (*compared, "mt_bench", "gsm8k", "gsm8k_json"):
         config = BENCHMARKS[name].config(limit=2)
-        assert pairwise(BENCHMARKS[name], BENCHMARKS[name].questions(config), config) is (name in compared)
-    # the official questions of MT-Bench come without a baseline
-    bare = [Question("81", ("one", "two"), "writing")]
-    assert pairwise(BENCHMARKS["mt_bench_pairwise"], bare, MTBenchPairwiseConfig())
-    assert not pairwise(BENCHMARKS["mt_bench"], bare, MTBenchConfig())
+        questions = BENCHMARKS[name].questions(config)
+        answer = Answer(questions[0].id, *(((value,) * len(questions[0].turns)) for value in ("", True, 0)))
+        asked = [
+            BENCHMARKS[name].requests(replace(questions[0], baseline=(text, text)), answer, config) for text in "-+"
+        ]
+        assert (asked[0] != asked[1]) is BENCHMARKS[name].pairwise is (name in compared)
 
 
 def test_a_baseline_without_answers_is_listed() -> None:
@@ -168,12 +168,12 @@ def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> Non
     assert set(entrant.answers) == set(entrant.judgments) == {"alpaca_eval"}  # the other three: no answers given
     judge = entrant.judgments["alpaca_eval"]
     assert judge.params["baseline"] == "theirs" and "baseline" in judge.inputs
-    assert given(tmp_path / "mine/alpaca_eval.jsonl", questions) == rows  # in the order of the questions
+    assert read_answers(tmp_path / "mine/alpaca_eval.jsonl", questions) == rows  # in the order of the questions
     wrong = write(
         tmp_path / "wrong.jsonl", [rows[0], rows[0], replace(rows[1], turns=("a", "b")), replace(rows[2], question="x")]
     )
     with pytest.raises(UserError) as error:
-        given(wrong, questions)
+        read_answers(wrong, questions)
     assert "2 questions without an answer" in str(error.value)
     assert "1 question answered twice" in str(error.value)
     assert "1 question of another number of turns" in str(error.value)
@@ -192,7 +192,7 @@ def say(request: object) -> Reply:
 def endpoint(server: FakeServer, path: Path, **options: object) -> GeneratesText:
     there = ServerOptions("openai", {"model": "fake", "base_url": server.base_url})
     stage = Stage("answer", {}, local={"ask": {"retries": 0, **options}})
-    work = Work(REGISTRY, None, path, path, lambda done, total, what: None)  # type: ignore[arg-type]
+    work = StageContext(REGISTRY, None, path, path, lambda done, total, what: None)  # type: ignore[arg-type]
     return BACKENDS["openai"].load(None, there, Services(ask=work.asking(stage)))
 
 

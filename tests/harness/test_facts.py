@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.published_sizes import (
-    placeholder_questions,
     published_model,
-    published_questions,
     resolve_or_placeholder,
     size,
 )
 from harness.models.vocabulary import checkpoint_difference
+from harness.types import Question
+from judges.benchmarks.mt_bench.benchmark import MTBench, MTBenchConfig
 
 
 def weights(vocabulary: int, hidden: int, layers: int, mlp: int, heads: tuple[int, int, int], more: str) -> int:
@@ -90,11 +91,19 @@ def test_a_listed_model_that_cannot_be_had_is_planned_for(monkeypatch: pytest.Mo
         resolve_or_placeholder("owner/unheard-of")
 
 
-def test_stand_ins_have_the_stated_number_and_length() -> None:
-    facts = published_questions("mt_bench")
-    made = placeholder_questions("mt_bench", None)
-    assert facts is not None and made is not None
-    assert len(made) == 80 and {len(question.turns) for question in made} == {2}
-    assert {len(turn) for question in made for turn in question.turns} == {facts.characters}
-    assert len(placeholder_questions("alpaca_eval", 7) or []) == 7
-    assert placeholder_questions("arena_hard_v2", None) is None
+class Absent(MTBench):
+    """MT-Bench without its files."""
+
+    def questions(self, config: MTBenchConfig) -> list[Question]:
+        raise UserError("not here")
+
+
+def test_placeholders_have_the_known_number_and_length() -> None:
+    official = MTBenchConfig(questions="official")
+    size, made = Absent().size(official), ConfiguredBenchmark.load(Absent(), official)
+    assert size is not None and made.absent == "not here"
+    assert len(made.questions) == 80 and {len(question.turns) for question in made.questions} == {2}
+    assert {len(turn) for question in made.questions for turn in question.turns} == {size.characters}
+    assert len(ConfiguredBenchmark.load(Absent(), MTBenchConfig(questions="official", limit=7)).questions) == 7
+    with pytest.raises(UserError, match="not here"):
+        ConfiguredBenchmark.load(Absent(), MTBenchConfig())  # pocket's are in the package: their size is not stated

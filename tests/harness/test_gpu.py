@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.stage import Price, Stage
+from harness.contracts.stage import Cost
 from harness.hardware.gpu import DEVICES, Size, flops, hours, training_bytes, training_factor, weight_bytes
-from harness.plan.cost import total
+from harness.models.published_sizes import size
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 
@@ -37,24 +37,19 @@ def test_memory() -> None:
     assert training_bytes(size, 10, "bfloat16", True, False) == 4_000 + 5_440
 
 
-def bill(*prices: Price) -> Price:
-    """The sum over stages with these prices."""
-    return total([Stage("train", {}, price=price) for price in prices])
-
-
-def test_the_bill_of_a_plan_adds_hours_and_takes_the_largest_memory() -> None:
-    found = bill(Price(peak_flops=1.0, peak_bytes=3.0), Price(peak_flops=2.0, peak_bytes=2.0))
-    assert (found.peak_flops, found.peak_bytes) == (3.0, 3.0)
-    assert bill(Price(peak_bytes=3.0), Price(peak_bytes=None)).peak_bytes is None
-    assert bill().peak_bytes == 0
+def test_the_total_adds_hours_and_takes_the_largest_memory() -> None:
+    total = Cost.total([Cost(peak_flops=1.0, peak_bytes=3.0), Cost(peak_flops=2.0, peak_bytes=2.0)])
+    assert (total.peak_flops, total.peak_bytes) == (3.0, 3.0)
+    assert Cost.total([Cost(peak_bytes=3.0), Cost(peak_bytes=None)]).peak_bytes is None
+    assert Cost.total([]).peak_bytes == 0
 
 
 def test_stages_of_pocket_are_priced_by_the_weights_that_they_use() -> None:
     """SimPO: 4 rows of 1,024 prompts, 200 + 24 tokens each, 6 FLOPs per weight and token at 35%."""
     registry = load_registry()
     plan = make_plan(load_recipe("pocket", ["seeds=[0]"], registry), registry, ("student", "simpo", "kd"))
-    prices = {stage.label: stage.price for stage in plan.stages}
-    student = plan.builder.pricer.size(next(stage for stage in plan.stages if stage.kind == "train"), "student")
+    prices = {stage.label: cost for stage, cost in zip(plan.stages, plan.costs(plan.stages), strict=True)}
+    student = size(plan.graph.models["student"])
     assert student is not None and student.parameters == 358_176
     tokens = prices["train simpo seed 0"].tokens
     assert tokens == 1024 * 4 * 224

@@ -9,7 +9,7 @@ import pytest
 
 from harness.contracts.method import Needs, Source
 from harness.contracts.stage import Stage
-from harness.stages.training_groups import training_groups, visible
+from harness.stages.kinds.train import training_groups, visible
 from harness.types import Group, Prompt, Response
 
 PROMPT = Prompt("p", ({"role": "user", "content": "ba"},), golden="good", rejected="bad")

@@ -11,13 +11,12 @@ import pytest
 
 from distilbench.plugins import load_registry
 from harness.contracts.judge import AskOptions, JudgeError
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.plan.cost import total
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
-from harness.stages.judge import read, refuse_failures
+from harness.stages.kinds.judge import read, refuse_failures
 from harness.types import Judgment, Reply, Request
 from judges.benchmarks.mt_bench.benchmark import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
@@ -69,7 +68,8 @@ def test_the_plan_prices_half_of_the_thoughts_of_a_judge() -> None:
         judge = {"kind": "openai", "model": "m", "base_url": "http://x/v1", "price_in": 0, "price_out": 1, **more}
         entry = ", ".join(f"{name}: {value}" for name, value in judge.items())
         sets = [f"judges={{main: {{{entry}}}}}", "benchmarks.mt_bench.limit=1", "seeds=[0]"]
-        price = total(make_plan(load_recipe("pocket", sets, registry), registry, ("student",)).stages)
+        plan = make_plan(load_recipe("pocket", sets, registry), registry, ("student",))
+        price = Cost.total(plan.costs(plan.stages))
         assert price.judge_calls == 200 + 240 + 2 and price.dollars is not None
         return price.dollars
 

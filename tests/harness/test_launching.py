@@ -16,8 +16,8 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.hardware.launch_configs import launch_configuration, launch_configurations
 from harness.records import write_records
-from harness.stages import train
-from harness.stages.context import Work
+from harness.stages.context import StageContext
+from harness.stages.kinds import train
 from harness.training.launch import command
 from tests.tiny import tiny_checkpoint, tiny_groups
 
@@ -58,7 +58,7 @@ def test_accelerate_plans_each_configuration(name: str) -> None:
     assert counted.num_processes == 3
 
 
-def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, Work]:
+def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageContext]:
     """A training stage over 13 prompts in two epochs, with its inputs in a store."""
     setup = functools.partial(set_up_worker, (), place / "store")
     registry, store = setup()
@@ -95,7 +95,7 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, Work]:
     inputs = {"prompts": prompts.ref, "samples": samples.ref}
     local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
     stage = Stage("train", params, inputs, local=local)
-    return stage, Work(registry, store, place / "ledger", place / "out", lambda *_: None, setup)
+    return stage, StageContext(registry, store, place / "ledger", place / "out", lambda *_: None, setup)
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ from distilbench.workflows.record import notes
 from distilbench.workflows.reproduce import execute
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.plan.preflight import Finding, check
+from harness.plan.preflight import check
 from harness.records import write_records
 from harness.stages import STAGES
-from harness.stages.context import Work
+from harness.stages.context import StageContext
+from harness.stages.kind import PlanIssue
 from harness.types import Prompt
 from tests.harness.test_cli_rows import job
 
@@ -27,7 +28,7 @@ ALLOW = "prompts.allow_overlap=true"
 def leaking(tmp_path: Path, *changes: str) -> PlannedRun:
     """A plan whose two prompts are one test question of MT-Bench (pocket's own questions) and one that is none."""
     plain = job(tmp_path / "other", "pad-ppd")
-    question = plain.plan.builder.questions["mt_bench"][0].turns[0]
+    question = plain.plan.graph.benchmarks["mt_bench"].questions[0].turns[0]
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (question, "xyzzy")), encoding="utf-8")
     small = (f"prompts={{source: jsonl, path: {file}, n: 2}}", "train.batch_size=2", "train.micro_batch=1")
@@ -35,7 +36,7 @@ def leaking(tmp_path: Path, *changes: str) -> PlannedRun:
 
 
 def gate(made: PlannedRun) -> Stage:
-    (stage,) = [stage for stage in made.plan.stages if stage.kind == "overlap"]
+    (stage,) = [stage for stage in made.plan.stages if stage.kind == "contamination"]
     return stage
 
 
@@ -47,7 +48,10 @@ def run_gate(made: PlannedRun) -> None:
     prompts = [Prompt(text, ({"role": "user", "content": text},)) for text in texts]
     made.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})
     hands = (load_registry(), made.store, made.runs / "ledger.sqlite")
-    made.store.write(gate(made), lambda folder: STAGES["overlap"](gate(made), Work(*hands, folder, lambda *_: None)))
+    made.store.write(
+        gate(made),
+        lambda folder: STAGES["contamination"].run(gate(made), StageContext(*hands, folder, lambda *_: None)),
+    )
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -72,22 +76,22 @@ def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.Cap
     assert "note: overlap of training prompts with mt_bench: 1 exact and " in capsys.readouterr().out
     assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.plan)
     run_gate(made)
-    assert made.store.meta("overlap", gate(made).key)["measurements"]["mt_bench"]["exact"] == 1
+    assert made.store.meta("contamination", gate(made).key)["measurements"]["mt_bench"]["exact"] == 1
 
 
 def test_a_plan_tells_the_overlap_that_was_found_before(tmp_path: Path) -> None:
     """The stage is done: its counts are read, and the prompts are not compared again."""
     made = leaking(tmp_path, ALLOW)
     run_gate(made)
-    place = made.store.path("overlap", gate(made).key) / "overlap.json"
+    place = made.store.path("contamination", gate(made).key) / "overlap.json"
     rows = json.loads(place.read_bytes())
     place.write_text(json.dumps([{**row, "exact": ["1", "2", "3"]} for row in rows]))
-    texts = [each.text for each in check(made.plan, made.registry, [], made.runs, made.store)]
+    texts = [each.text for each in check(made.plan, [], made.runs, made.store)]
     assert sum("3 exact" in text for text in texts) == len(rows) == 4
 
 
 def test_force_passes_over_what_can_be_passed_over() -> None:
-    full, leak = Finding(True, "disk full"), Finding(True, "leak", forceable=False)
+    full, leak = PlanIssue(True, "disk full"), PlanIssue(True, "leak", forceable=False)
     refuse([], force=False)
     refuse([full], force=True)
     with pytest.raises(UserError, match=r"- disk full\nFix it, or run all the same with --force\."):

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.models.checkpoint import token_ids
-from harness.plan.cost import total
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
 
@@ -54,7 +53,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
 def test_eight_methods_share_samples_and_rewards(family: list[str]) -> None:
     """One seed: 1 prompts, 1 overlap, the student's samples and the teacher's answers (2), 1 reward, 1 reference (DPO),
     8 students, 10 rows x 4 benchmarks of answers and of judgments, 4 scores."""
-    expected = {"prompts": 1, "overlap": 1, "sample": 2, "reward": 1, "reference": 1, "train": 8}
+    expected = {"prompts": 1, "contamination": 1, "sample": 2, "reward": 1, "reference_logps": 1, "train": 8}
     expected |= {"answer": 40, "judge": 40, "score": 4}
     assert kinds(plan("seeds=[0]", *family).stages) == expected
 
@@ -80,7 +79,7 @@ def test_beta_of_one_method_retrains_that_one_only(family: list[str]) -> None:
     labels = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "methods.dpo.beta=0.07", *family))
     assert "train dpo seed 0" in labels
     assert all("dpo" in label or label.startswith("score ") for label in labels)
-    assert not any(label.startswith("reference") for label in labels)  # beta does not decide the rows
+    assert not any(label.startswith("reference_logps") for label in labels)  # beta does not decide the rows
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,9 @@ def test_what_decides_the_students_changes_their_keys(family: list[str]) -> None
     assert {f"train {name} seed 0" for name in METHODS} <= labels
     adapted = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "train.lora={r: 4}", *family))
     assert {f"train {name} seed 0" for name in METHODS} <= adapted
-    assert not any(label.startswith("reference") for label in adapted), "the reference is the student without adapters"
+    assert not any(label.startswith("reference_logps") for label in adapted), (
+        "the reference is the student without adapters"
+    )
     assert not any(label.startswith(("sample", "reward", "answer alpaca_eval student")) for label in labels)
 
 
@@ -143,8 +144,8 @@ def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
 
 def test_sampling_and_training_wait_for_the_overlap_check(family: list[str]) -> None:
     made = plan("seeds=[0]", *family)
-    (gate,) = [stage.ref for stage in made.stages if stage.kind == "overlap"]
-    assert all(gate in stage.after for stage in made.stages if stage.kind in {"sample", "train", "reference"})
+    (gate,) = [stage.ref for stage in made.stages if stage.kind == "contamination"]
+    assert all(gate in stage.after for stage in made.stages if stage.kind in {"sample", "train", "reference_logps"})
 
 
 def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:
@@ -155,7 +156,7 @@ def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:
 def test_the_price_counts_samples_and_judge_calls(family: list[str]) -> None:
     """One row, one seed: 200 AlpacaEval calls, 2 games x 120, 2 turns x 48; 200 + 120 + 96 + 150 answers."""
     made = plan("seeds=[0]", *family, rows=("student",))
-    price = total(made.stages)
+    price = Cost.total(made.costs(made.stages))
     assert price.judge_calls == 200 + 240 + 96
     assert price.responses == 200 + 120 + 96 + 150
     assert price.dollars == 0.0
@@ -163,7 +164,7 @@ def test_the_price_counts_samples_and_judge_calls(family: list[str]) -> None:
 
 def test_sampling_costs_n_responses_per_prompt(family: list[str]) -> None:
     made = plan("seeds=[0]", "prompts.n=10", "sampling.n=6", "train.batch_size=2", "train.micro_batch=1", *family)
-    prices = {stage.label: stage.price for stage in made.stages}
+    prices = {stage.label: made.costs([stage])[0] for stage in made.stages}
     assert prices["sample student seed 0"].responses == 60
     assert prices["sample teacher seed 0"].responses == 10
 
@@ -172,6 +173,6 @@ def test_rows_that_trl_trains_have_no_reference_stage(family: list[str]) -> None
     """TRL computes the reference log-probabilities itself; a stage for them would be paid and never read."""
     rows, trl = ("student", "dpo"), "methods.dpo.train.backend=trl"
     ours, theirs = plan("seeds=[0]", *family, rows=rows), plan("seeds=[0]", trl, *family, rows=rows)
-    assert (kinds(ours.stages)["reference"], kinds(theirs.stages)["reference"]) == (1, 0)
+    assert (kinds(ours.stages)["reference_logps"], kinds(theirs.stages)["reference_logps"]) == (1, 0)
     (stage,) = [stage for stage in theirs.stages if stage.kind == "train"]
     assert set(stage.inputs) == {"prompts", "samples"}

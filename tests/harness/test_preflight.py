@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 from harness.contracts.stage import Stage
 from harness.plan import preflight
 from harness.plan.plan import Plan
+from harness.stages import STAGES
+from harness.stages.kind import DiskUse
 from tests.harness.test_plan import checkpoint, plan
 
 MIB = 1 << 20
@@ -61,8 +63,9 @@ def stages(made: Plan, kind: str) -> list[Stage]:
 
 def test_stores_are_counted(made: Plan) -> None:
     """k = 50: 8 * 50 + 4 = 404 bytes a position, 24 positions a row (half of 48), 10 prompts: DCKD 2 rows, ADPA 2."""
-    sizes = {stage.label: preflight.store_bytes(made, stage) for stage in stages(made, "distributions")}
-    assert set(sizes.values()) == {404 * 24 * 10 * 2} and len(sizes) == 3
+    kind = STAGES["teacher_distributions"]
+    sizes = {stage.label: kind.disk(stage, made.graph) for stage in stages(made, kind.name)}
+    assert set(sizes.values()) == {DiskUse(404 * 24 * 10 * 2)} and len(sizes) == 3
 
 
 def test_the_tuned_teacher_needs_room_of_its_own(made: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -99,26 +102,18 @@ def test_sizes_are_those_of_float32_whatever_lies_on_the_disk(tmp_path: Path) ->
     """The same numbers stored in half precision: the same room."""
     made = make(tmp_path, dtype=np.float16, rows=("student", "dpo"))
     (stage,) = stages(made, "train")
-    assert preflight.checkpoint_bytes(made, stage) == (2 * MIB, 2 * 6 * MIB)
+    assert STAGES["train"].disk(stage, made.graph) == DiskUse(2 * MIB, 2 * 6 * MIB)
 
 
-@pytest.mark.parametrize(("targets", "numbers"), [("all-linear", 2 * (1024 + 128)), ("[down_proj]", 1024 + 128)])
-def test_adapters_are_small(targets: str, numbers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Student: 512 Ki numbers, of which two matrices of 1024 x 128 can be adapted: r (1024 + 128) numbers each, r = 8.
-
-    Left: merged weights and the adapter. To resume: these and two moments of the adapter, twice. Memory: weights once
-    (the adapter's own is a few per cent of it).
-    """
-    lora = f"train.lora={{r: 8, target_modules: {targets}}}"
-    made = make(tmp_path, lora, rows=("student", "dpo"))
+def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left: the merged weights. To resume: these, twice. Memory: the weights once. The adapter itself is left out."""
+    made = make(tmp_path, "train.lora={r: 8}", rows=("student", "dpo"))
     (stage,) = stages(made, "train")
-    adapter = 8 * numbers
-    left = 2 * MIB + 4 * adapter
-    assert preflight.checkpoint_bytes(made, stage) == (left, 2 * (left + 8 * adapter))
+    assert STAGES["train"].disk(stage, made.graph) == DiskUse(2 * MIB, 2 * 2 * MIB)
     with_memory(monkeypatch, 2 * MIB)
-    assert preflight.memory(made, made.stages, made.recipe.compute.workers) == []
+    assert preflight.memory(made, made.stages, 1) == []
     with_memory(monkeypatch, 2 * MIB - 1)
-    assert len(preflight.memory(made, made.stages, made.recipe.compute.workers)) == 1
+    assert len(preflight.memory(made, made.stages, 1)) == 1
 
 
 def test_a_file_that_cannot_be_read_has_no_known_size(made: Plan, tmp_path: Path) -> None:

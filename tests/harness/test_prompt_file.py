@@ -61,7 +61,7 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         load_prompts(SOURCE, options, identity, seed=0, n=1)
     family = [f"family.{name}={checkpoint(tmp_path / name, ('a', 'b'))}" for name in ("teacher", "student")]
     made = plan("prompts={source: jsonl, path: ~/mine.jsonl, n: 1}", *family, rows=("student", "dpo"))
-    assert made.builder.source.pin.identity["sha256"]
+    assert made.graph.source.pin.identity["sha256"]
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_recipes_revision_is_the_one_that_is_read() -> None:
         for made in (newest, pinned)
     ]
     assert revisions == [["1" * 40], ["2" * 40]]
-    assert "training prompts" in changed(newest, pinned)
+    assert "prompts" in changed(newest, pinned)
 
 
 def test_an_option_of_another_source_can_be_taken_back() -> None:
@@ -87,7 +87,7 @@ def test_a_plan_says_that_the_fallback_is_used(
     assert f"note: {said}\n" in capsys.readouterr().out
     assert said in notes(made.plan)
     # of a finished run too
-    found = check(made.plan, made.registry, [], made.runs, ArtifactStore(made.runs / "store"))
+    found = check(made.plan, [], made.runs, ArtifactStore(made.runs / "store"))
     assert [finding.text for finding in found] == [said]
     (prompts,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
     assert prompts.params["source"] == "gsm8k-train"
@@ -102,7 +102,7 @@ def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
 
     monkeypatch.setattr(gsm8k_train, "locate", missing)
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
-    found = check(made.plan, made.registry, made.plan.stages, made.runs, made.store)
+    found = check(made.plan, made.plan.stages, made.runs, made.store)
     assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")
     (problem,) = [each for each in found if each.problem]
     assert problem.text == "training prompts: asset 'gsm8k/train.jsonl' is missing" and not problem.forceable

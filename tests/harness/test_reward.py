@@ -16,7 +16,7 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.fake import FakeModel
 from harness.multiple_choice import mcq_messages
-from harness.stages import reward
+from harness.stages.kinds import reward
 from harness.types import Group, Messages, Prompt, Response
 
 MESSAGES = ({"role": "user", "content": "Name a fruit."},)

@@ -64,7 +64,7 @@ class Counts(RunListener):
 
 
 PROMPTS = stage("prompts", "prompts")
-GATE = stage("overlap", "gate", PROMPTS)
+GATE = stage("contamination", "gate", PROMPTS)
 SAMPLES = stage("sample", "samples", PROMPTS, after=(GATE,))
 TRAIN = {name: stage("train", f"train {name}", SAMPLES, after=(GATE,)) for name in ("dpo", "kd")}
 ANSWERS = {name: stage("answer", f"answer {name}", made) for name, made in TRAIN.items()}
@@ -109,7 +109,7 @@ def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
     assert len(executor.ran) == len(ALL)
     assert (
         place["prompts"]
-        < place["overlap"]
+        < place["contamination"]
         < place["sample"]
         < place["train dpo"]
         < place["answer dpo"]
@@ -127,9 +127,9 @@ def test_a_failure_stops_what_needs_it_and_nothing_else() -> None:
 
 
 def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
-    executor, outcome = Fake(broken={"overlap"}), Outcome(0, 0)
+    executor, outcome = Fake(broken={"contamination"}), Outcome(0, 0)
     run_ready(list(ALL), executor, RunListener(), outcome)
-    assert executor.ran == ["prompts", "overlap"]
+    assert executor.ran == ["prompts", "contamination"]
     assert len(outcome.blocked) == len(ALL) - 2
 
 
@@ -139,10 +139,10 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     more = stage("judge", "judge pro", third)
     other = stage("score", "score other", *JUDGED.values(), more)
     one = SimpleNamespace(compute=None)
-    first = SimpleNamespace(recipe=one, stages=ALL, builder=SimpleNamespace(stages={each.key: each for each in ALL}))
+    first = SimpleNamespace(recipe=one, stages=ALL, graph=SimpleNamespace(stages={each.key: each for each in ALL}))
     second_stages = (*ALL[:-1], third, more, other)
-    builder = SimpleNamespace(stages={each.key: each for each in second_stages})
-    second = SimpleNamespace(recipe=one, stages=second_stages, builder=builder)
+    graph = SimpleNamespace(stages={each.key: each for each in second_stages})
+    second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph)
     plans: Any = [first, second]
     assert labels(scheduler.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     executor = Fake(broken={"train pro"})

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contracts.benchmark import Entrant
-from harness.stages.score import bounds, judge_noise, unjudged
+from harness.stages.kinds.score import bounds, judge_noise, unjudged
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.contracts.benchmark import Entrant
 from harness.contracts.judge import JudgeError
 from harness.errors import UserError
-from harness.stages import judge
+from harness.stages.kinds import judge
 from harness.types import Answer, Judgment, Question, Reply, Request
 from judges.benchmarks.answer_files import read_jsonl
 from judges.benchmarks.arena_hard import v2 as arena_hard_v2

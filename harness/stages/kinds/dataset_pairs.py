@@ -1,4 +1,4 @@
-"""Stage ``pairs``: the prompt source's chosen and rejected answers as rewarded groups, for tuning the teacher on them.
+"""Stage ``dataset_pairs``: the source's chosen and rejected answers as rewarded groups, for tuning the teacher on them.
 
 The annotators' choice enters where otherwise the teacher's stands: the chosen answer has selection probability 1, the
 rejected one ``FLOOR``. So any method that learns from rewarded responses can train on the data set's pairs.
@@ -12,17 +12,24 @@ from typing import Any
 
 from harness.contracts.stage import Stage
 from harness.records import write_records
-from harness.stages.context import Work
+from harness.stages.context import StageContext
+from harness.stages.graph import StageGraph
+from harness.stages.kind import StageKind
 from harness.types import Group, Prompt, Response
 
 FLOOR = 1e-4
 """Selection probability of a rejected answer: the floor that the reward stage has by default."""
 
 
-def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+def dataset_pairs_stage(graph: StageGraph, prompts: Stage) -> Stage:
+    """The pairs of these prompts."""
+    return graph.add(Stage("dataset_pairs", {}, {"prompts": prompts.ref}, local={"samples": 2}))
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     """Write ``groups.jsonl``; a prompt without both answers has an empty group, which methods drop and count."""
-    groups = [pair(prompt) for prompt in work.records(stage, "prompts", "prompts.jsonl", Prompt)]
-    write_records(work.folder / "groups.jsonl", groups)
+    groups = [pair(prompt) for prompt in context.records(stage, "prompts", "prompts.jsonl", Prompt)]
+    write_records(context.folder / "groups.jsonl", groups)
     return {"groups": len(groups), "pairs": sum(len(group.samples) == 2 for group in groups)}
 
 
@@ -33,3 +40,6 @@ def pair(prompt: Prompt) -> Group:
     chosen = Response(str(prompt.golden), finished=True, tokens=0, log_psel=0.0)
     rejected = Response(str(prompt.rejected), finished=True, tokens=0, log_psel=math.log(FLOOR))
     return Group(prompt, samples=(chosen, rejected))
+
+
+KIND = StageKind("dataset_pairs", run)

@@ -14,10 +14,12 @@ from statistics import fmean, variance
 from typing import Any
 
 from harness.contracts.baseline import against, labelled
-from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.benchmark import Benchmark, ConfiguredBenchmark, Entrant
 from harness.contracts.options import options_from
-from harness.contracts.stage import Stage
-from harness.stages.context import Work
+from harness.contracts.stage import Ref, Stage
+from harness.stages.context import StageContext
+from harness.stages.kind import StageKind
+from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question, Score
 
 Entrants = Mapping[str, Entrant]
@@ -25,21 +27,48 @@ Details = dict[str, dict[str, dict[str, float]]]
 """Entrant and metric to what is added to the score's detail."""
 
 
-def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+def score_stage(
+    benchmark: ConfiguredBenchmark, judgments: Sequence[Stage], replicates: int, variant: str = ""
+) -> Stage:
+    """Scores of all answers that these judge stages judged, of one benchmark and one judge.
+
+    Args:
+        replicates: bootstrap resamples of the questions.
+        variant: what tells it apart from other score stages of the same answers, for people.
+    """
+    names = [f"{stage.row}/{stage.seed}" for stage in judgments]
+    params: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "benchmark_version": benchmark.benchmark.version,
+        "config": benchmark.options,
+        "questions": benchmark.judged_hash,
+        "entrants": names,
+        "replicates": replicates,
+        "seed": seed_of("bootstrap", benchmark.name),
+    }
+    inputs: dict[str, Ref] = {}
+    for name, stage in zip(names, judgments, strict=True):
+        inputs |= {f"answers:{name}": stage.inputs["answers"], f"judgments:{name}": stage.ref}
+        if "baseline" in stage.inputs:
+            params["baseline"], inputs["baseline"] = stage.params["baseline"], stage.inputs["baseline"]
+    return Stage("score", params, inputs, version=4, variant=variant)
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     """Write ``scores.json``: entrant name to its list of scores."""
     params = stage.params
-    benchmark = work.registry.benchmarks[params["benchmark"]]
+    benchmark = context.registry.benchmarks[params["benchmark"]]
     config = options_from(benchmark.config, params["config"])
     entrants = {
         name: Entrant(
-            work.records(stage, f"answers:{name}", "answers.jsonl", Answer),
-            work.records(stage, f"judgments:{name}", "judgments.jsonl", Judgment),
+            context.records(stage, f"answers:{name}", "answers.jsonl", Answer),
+            context.records(stage, f"judgments:{name}", "judgments.jsonl", Judgment),
         )
         for name in params["entrants"]
     }
     questions = benchmark.questions(config)
     if "baseline" in stage.inputs:
-        questions = against(questions, work.records(stage, "baseline", "answers.jsonl", Answer), params["baseline"])
+        questions = against(questions, context.records(stage, "baseline", "answers.jsonl", Answer), params["baseline"])
     scores = benchmark.score(questions, entrants, config, params["seed"], params["replicates"])
     for more in (
         bounds(benchmark, questions, entrants, config, params["seed"]),
@@ -49,7 +78,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     if "baseline" in stage.inputs:
         scores = {name: tuple(labelled(score, params["baseline"]) for score in rows) for name, rows in scores.items()}
     plain = {name: [asdict(score) for score in rows] for name, rows in scores.items()}
-    (work.folder / "scores.json").write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+    (context.folder / "scores.json").write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
     return {"entrants": len(entrants), "unscored": sum(score.unscored for rows in scores.values() for score in rows)}
 
 
@@ -144,3 +173,6 @@ def judge_noise(
             noise = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
             found.setdefault(name, {})[metric] = noise
     return found
+
+
+KIND = StageKind("score", run)

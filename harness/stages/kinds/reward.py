@@ -15,22 +15,32 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from harness.contracts.model import ChatModel, TooLong
-from harness.contracts.stage import Stage
+from harness.contracts.options import plain
+from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
+from harness.hardware.gpu import generation_flops
+from harness.models.published_sizes import size
 from harness.multiple_choice import LETTERS, mcq_messages
 from harness.records import write_records
-from harness.stages.context import Work
+from harness.stages.context import StageContext
+from harness.stages.graph import PROMPT_TOKENS, Model, StageGraph
+from harness.stages.kind import StageKind, TextLength
 from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"
 
 
-class Asked(NamedTuple):
+QUESTION_FRAME, LABEL = 80, 14
+"""About how many tokens a multiple-choice question takes besides the request and the responses, and the label around
+each response (``harness/multiple_choice.py``)."""
+
+
+class ChoiceQuestion(NamedTuple):
     """One multiple-choice question: which group, and which response stands at which letter."""
 
     group: int
@@ -46,10 +56,44 @@ class Selection(NamedTuple):
     """Mean probability mass on the letters before renormalising."""
 
 
-def run(stage: Stage, work: Work) -> Mapping[str, Any]:
+def reward_stage(graph: StageGraph, samples: Stage, teacher: Model, seed: int) -> Stage:
+    """The teacher's rewards for these samples. ``seed``: of the order in which responses are shown."""
+    params = {"dtype": graph.recipe.family.dtype, **plain(graph.recipe.reward), "seed": seed}
+    labels = {"row": samples.row, "round": samples.round, "seed": samples.seed, "variant": samples.variant}
+    local = {"samples": samples.local["samples"]}
+    return graph.add_with_models("reward", params, {"samples": samples.ref}, {"teacher": teacher}, local, **labels)
+
+
+def cost(stage: Stage, graph: StageGraph) -> Cost:
+    """One log-likelihood pass per response, and the multiple-choice questions of the mode."""
+    n, mode = int(stage.local["samples"]), stage.params["mcq"]
+    pairs = n * (n - 1)
+    # Questions per prompt, and responses shown in all of them.
+    questions, shown = {
+        "cyclic": (n, n * n),
+        "pairwise_both": (pairs, 2 * pairs),
+        "pairwise_once": (pairs // 2, pairs),
+    }[mode]
+    per_prompt = n * graph.row_tokens + questions * PROMPT_TOKENS + shown * graph.response_tokens
+    tokens = graph.recipe.prompts.n * per_prompt
+    return Cost(tokens=tokens, peak_flops=generation_flops(size(stage.local["models"]["teacher"]), tokens, 0))
+
+
+def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
+    """A multiple-choice question: the prompt, and the responses that it shows at a time."""
+    count = int(stage.local["samples"]) if stage.params["mcq"] == "cyclic" else 2
+    response = min(stage.params["max_response_tokens"], graph.recipe.sampling.max_new_tokens)
+    shown, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
+    remedy = "lower reward.max_response_tokens, prompts.max_prompt_tokens or sampling.n (reward.mcq=pairwise_both "
+    remedy += "shows two responses at a time). A prompt that does not fit stops the reward stage"
+    usual = shown + min(prompt, PROMPT_TOKENS)
+    return [TextLength(f"multiple-choice questions with {count} responses", shown + prompt, usual, remedy)]
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     """Write ``groups.jsonl``: the groups of ``samples`` with both rewards filled in."""
-    groups = work.records(stage, "samples", "groups.jsonl", Group)
-    model = work.model(stage, "teacher")
+    groups = context.records(stage, "samples", "groups.jsonl", Group)
+    model = context.model(stage, "teacher")
     params = stage.params
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
     usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
@@ -77,7 +121,7 @@ def run(stage: Stage, work: Work) -> Mapping[str, Any]:
     ]
     if params["shuffle"]:
         rewarded = [shuffled(group, params["seed"]) for group in rewarded]
-    write_records(work.folder / "groups.jsonl", rewarded)
+    write_records(context.folder / "groups.jsonl", rewarded)
     # Only models in process can say what reading took.
     usage: dict[str, float] = getattr(model, "usage", dict)()
     return measurements(rewarded, selections, truncated, floor) | usage
@@ -127,21 +171,21 @@ def select(
         for text, response in zip(texts, group.samples, strict=True)
     )
     orders = {"cyclic": cyclic_orders, "pairwise_both": both_orders, "pairwise_once": once_orders}[mode]
-    asked = [
-        Asked(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
+    questions = [
+        ChoiceQuestion(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
         for index, texts in enumerate(shown)
         if len(texts) > 1
         for order in orders(len(texts), random.Random(f"{seed}/{groups[index].prompt.id}"))
     ]
-    replies: list[list[float]] = [[] for _ in asked]
-    for width in sorted({len(question.order) for question in asked}):
-        places = [place for place, question in enumerate(asked) if len(question.order) == width]
-        with naming([groups[asked[place].group].prompt.id for place in places], "multiple-choice questions"):
-            rows = model.choice_logps([asked[place].messages for place in places], LETTERS[:width])
+    replies: list[list[float]] = [[] for _ in questions]
+    for width in sorted({len(question.order) for question in questions}):
+        places = [place for place, question in enumerate(questions) if len(question.order) == width]
+        with naming([groups[questions[place].group].prompt.id for place in places], "multiple-choice questions"):
+            rows = model.choice_logps([questions[place].messages for place in places], LETTERS[:width])
         for place, row in zip(places, rows, strict=True):
             replies[place] = row
     gathered: list[list[tuple[tuple[int, ...], list[float]]]] = [[] for _ in groups]
-    for question, row in zip(asked, replies, strict=True):
+    for question, row in zip(questions, replies, strict=True):
         gathered[question.group].append((question.order, row))
     combine = mean_shifts if mode == "cyclic" else pairwise_scores if mode == "pairwise_both" else mean_wins
     selections = []
@@ -228,3 +272,8 @@ def logsumexp(values: Sequence[float]) -> float:
     """log of the sum of exponentials."""
     top = max(values)
     return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+KIND = StageKind(
+    "reward", run, cost, texts=texts, needs={"teacher": frozenset({"tokens", "logps", "choices"})}, training=True
+)

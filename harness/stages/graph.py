@@ -1,0 +1,124 @@
+"""The stages of one recipe, and what the recipe's names stand for: checkpoints, prompts, benchmarks, judges.
+
+``params`` and ``inputs`` of a stage decide its key; ``local`` says only how to do it on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.judge import ConfiguredJudge
+from harness.contracts.model import Checkpoint
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Ref, Stage
+from harness.models.published_sizes import resolve_or_placeholder
+from harness.prompts.resolve import ResolvedSource, planned_source
+from harness.recipe.recipe import Recipe
+
+CHARS_PER_TOKEN = 4
+PROMPT_TOKENS = 200
+"""Assumed length of a training prompt: UltraFeedback's mean is about 160, with the chat template a little more."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a plan: a checkpoint, or what a train stage makes of it."""
+
+    name: str
+    """``teacher``, ``student``, or the row of an evaluation."""
+    checkpoint: Checkpoint
+    """The weights, or those that its training started from: size, context and tokenizer are the same."""
+    trained: Stage | None = None
+
+    def labels(self) -> dict[str, Any]:
+        """Row and round of a stage in which it writes."""
+        if self.trained is None:
+            return {"row": self.name}
+        return {"row": self.trained.row, "round": self.trained.round}
+
+
+class StageGraph:
+    """Makes stages and remembers them by key: asking twice for the same one gives the same object."""
+
+    def __init__(self, recipe: Recipe, registry: Registry) -> None:
+        self.recipe = recipe
+        self.registry = registry
+        self.stages: dict[str, Stage] = {}
+        self.models: dict[str, Checkpoint] = {
+            "teacher": resolve_or_placeholder(recipe.family.teacher),
+            "student": resolve_or_placeholder(recipe.family.student),
+        }
+        # Read now, not when the first stage needs it: a mistake in the user's own file must show when a plan is made.
+        prompts, sources = recipe.prompts, registry.sources
+        source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
+        self.source: ResolvedSource = planned_source(source, prompts.config, fallback)
+
+    def add(self, stage: Stage) -> Stage:
+        """The stage, or the one with the same key that is here already."""
+        return self.stages.setdefault(stage.key, stage)
+
+    def add_with_models(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Ref],
+        models: Mapping[str, Model],
+        local: Mapping[str, Any],
+        **rest: Any,
+    ) -> Stage:
+        """Add a stage that reads models, by role.
+
+        A checkpoint enters ``params`` by the fingerprint of its content, so that it can lie anywhere; a trained one is
+        an input. ``rest``: the other fields of ``Stage``. ``local["tokenizers"]``: roles to checkpoints of which the
+        stage reads the tokenizer alone; what that decides is in ``params`` already.
+        """
+        compute = self.recipe.compute
+        fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
+        trained = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
+        here = {
+            "device": compute.device,
+            "batch_tokens": compute.batch_tokens,
+            "trust_remote_code": self.recipe.family.trust_remote_code,
+            **local,
+            "models": {role: model.checkpoint for role, model in models.items()} | dict(local.get("tokenizers", {})),
+        }
+        return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
+
+    def model(self, name: str) -> Model:
+        """A checkpoint as it is, untrained."""
+        return Model(name, self.models[name])
+
+    @cached_property
+    def benchmarks(self) -> dict[str, ConfiguredBenchmark]:
+        """By name."""
+        entries, table = self.recipe.benchmarks, self.registry.benchmarks
+        return {name: ConfiguredBenchmark.load(table[name], entry.config) for name, entry in entries.items()}
+
+    @cached_property
+    def judges(self) -> dict[str, ConfiguredJudge[Any]]:
+        """By the recipe's names."""
+        entries, kinds = self.recipe.judges, self.registry.judges
+        return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
+
+    def judge_of(self, benchmark: str) -> ConfiguredJudge[Any] | None:
+        """Who judges a benchmark; ``None``: rules do."""
+        name = self.recipe.benchmarks[benchmark].judge
+        return None if name is None else self.judges[name]
+
+    def compares(self, benchmark: str) -> bool:
+        """Whether a benchmark compares answers with those of the recipe's own baseline."""
+        return self.recipe.baseline is not None and self.registry.benchmarks[benchmark].pairwise
+
+    @property
+    def response_tokens(self) -> int:
+        """Assumed length of a training response: half of what is allowed."""
+        return max(1, self.recipe.sampling.max_new_tokens // 2)
+
+    @property
+    def row_tokens(self) -> int:
+        """Assumed length of a training prompt with a response."""
+        return PROMPT_TOKENS + self.response_tokens

@@ -1,0 +1,153 @@
+"""Stage ``answer``: a model's answers to a benchmark's questions, all turns.
+
+The model is a checkpoint in this process, one behind a server, or unknown: its answers come in a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.contracts.backend import Services
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.judge import ConfiguredJudge
+from harness.contracts.model import GeneratesText
+from harness.contracts.options import options_from, plain
+from harness.contracts.stage import Cost, Stage
+from harness.errors import UserError
+from harness.hardware.gpu import generation_flops
+from harness.models.backends import BACKENDS
+from harness.models.published_sizes import size
+from harness.models.server_model import ServerOptions
+from harness.plural import counted
+from harness.records import read_records, write_records
+from harness.stages.context import StageContext
+from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph
+from harness.stages.kind import StageKind
+from harness.stats import seed_of
+from harness.types import Answer, Question
+
+ANSWER_TOKENS = 512
+"""Assumed limit of an answer where a benchmark leaves it to its protocol."""
+
+
+def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
+    """What decides the answers beside the model."""
+    return {
+        "benchmark": benchmark.name,
+        "benchmark_version": benchmark.benchmark.version,
+        "config": benchmark.answer_options,
+        "questions": benchmark.asked_hash,
+        "seed": seed_of("answer", seed),
+    }
+
+
+def answer_stage(graph: StageGraph, benchmark: str, model: Model, row: str, seed: int) -> Stage:
+    """Answers of a checkpoint, or of what a train stage leaves."""
+    configured = graph.benchmarks[benchmark]
+    params = {**answer_params(configured, seed), "dtype": graph.recipe.family.dtype}
+    local = {"config": configured.options}
+    return graph.add_with_models("answer", params, {}, {"model": model}, local, row=row, seed=seed)
+
+
+def server_answer_stage(graph: StageGraph, benchmark: str, server: ServerOptions, row: str, seed: int) -> Stage:
+    """Answers of a model behind a server: keyed by its address."""
+    configured, kind = graph.benchmarks[benchmark], graph.registry.judges[server.kind]
+    judge = ConfiguredJudge(kind, options_from(kind.config, server.config))
+    params = {**answer_params(configured, seed), "endpoint": judge.identity()}
+    local = {"config": configured.options, "ask": plain(graph.recipe.ask)}
+    local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
+    return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
+
+
+def file_answer_stage(graph: StageGraph, benchmark: str, file: Path | None, row: str, seed: int) -> Stage:
+    """Answers from a file (``Answer`` records): keyed by its content. Raises UserError where there is none."""
+    if file is None or not file.is_file():
+        raise UserError(f"there are no answers of {row!r} to {benchmark}" + (f": no file {file}" if file else "."))
+    configured = graph.benchmarks[benchmark]
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    params = {"benchmark": benchmark, "questions": configured.asked_hash, "file": content, "config": {}}
+    local = {"config": configured.options, "file": str(file.absolute())}
+    return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
+
+
+def cost(stage: Stage, graph: StageGraph) -> Cost:
+    """All turns of all questions, at half of the tokens allowed."""
+    if "file" in stage.local:
+        return Cost()
+    questions = graph.benchmarks[stage.params["benchmark"]].questions
+    allowed = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
+    turns = sum(len(question.turns) for question in questions)
+    read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
+    written = turns * allowed // 2
+    total = Cost(responses=turns, tokens=read + written)
+    if "endpoint" in stage.local:
+        server = ServerOptions(**stage.local["endpoint"])
+        kind = graph.registry.judges[server.kind]
+        return replace(total, dollars=kind.price(options_from(kind.config, server.config), read, written))
+    return replace(total, peak_flops=generation_flops(size(stage.local["models"]["model"]), read, written))
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+    """Write ``answers.jsonl``."""
+    benchmark = context.registry.benchmarks[stage.params["benchmark"]]
+    config = options_from(benchmark.config, stage.local["config"])
+    questions = benchmark.questions(config)
+    if "file" in stage.local:
+        answers = read_answers(Path(stage.local["file"]), questions)
+    else:
+        answers = benchmark.answer(answering_model(stage, context), questions, config, stage.params["seed"])
+    if [answer.question for answer in answers] != [question.id for question in questions]:
+        raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")
+    write_records(context.folder / "answers.jsonl", answers)
+    return {
+        "questions": len(answers),
+        "tokens": sum(sum(answer.tokens) for answer in answers),
+        "unfinished": sum(not all(answer.finished) for answer in answers),
+        "characters": sum(len(turn) for answer in answers for turn in answer.turns),
+    }
+
+
+def answering_model(stage: Stage, context: StageContext) -> GeneratesText:
+    """A checkpoint in this process, or a model behind a server."""
+    if "endpoint" not in stage.local:
+        return context.model(stage, "model")
+    services = Services(lambda done, total: context.progress(done, total, "answers"), context.asking(stage))
+    return BACKENDS["openai"].load(None, ServerOptions(**stage.local["endpoint"]), services)
+
+
+def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
+    """Answers made elsewhere, in the order of the questions.
+
+    Raises UserError listing what is missing, twice there, or belongs to other questions.
+    """
+    answers = read_records(file, Answer)
+    counts = Counter(answer.question for answer in answers)
+    known = {question.id: question for question in questions}
+    wrong = {
+        "without an answer": [name for name in known if name not in counts],
+        "answered twice": [name for name, count in counts.items() if count > 1],
+        "of another number of turns": [
+            answer.question
+            for answer in answers
+            if answer.question in known and len(answer.turns) != len(known[answer.question].turns)
+        ],
+    }
+    problems = [
+        f"{counted(len(names), 'question')} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for what, names in wrong.items()
+        if names
+    ]
+    if problems:
+        foreign = sum(name not in known for name in counts)
+        tail = f" ({counted(foreign, 'answer')} to other questions)" if foreign else ""
+        raise UserError(f"{file} does not fit the {counted(len(known), 'question')}: {'; '.join(problems)}{tail}.")
+    by_question = {answer.question: answer for answer in answers}
+    return [by_question[name] for name in known]
+
+
+KIND = StageKind("answer", run, cost, needs={"model": frozenset({"generate"})})

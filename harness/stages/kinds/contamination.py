@@ -1,0 +1,79 @@
+"""Stage ``contamination``: do training prompts contain test questions? Sampling and training wait for the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.contracts.options import options_from
+from harness.contracts.stage import Stage, Store
+from harness.errors import UserError
+from harness.prompts.contamination import Overlap, overlap
+from harness.prompts.resolve import load_prompts
+from harness.stages.context import StageContext
+from harness.stages.graph import StageGraph
+from harness.stages.kind import PlanIssue, StageKind
+from harness.types import Prompt
+
+
+def contamination_stage(graph: StageGraph, prompts: Stage) -> Stage:
+    """The check of the training prompts against every benchmark of the recipe."""
+    benchmarks = graph.benchmarks
+    params = {
+        "benchmarks": {name: benchmark.options for name, benchmark in benchmarks.items()},
+        "questions": {name: benchmark.asked_hash for name, benchmark in benchmarks.items()},
+        "allowed": graph.recipe.prompts.allow_overlap,
+    }
+    return graph.add(Stage("contamination", params, {"prompts": prompts.ref}, version=2))
+
+
+def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    """The overlap itself, where prompts and questions can be read now: better known before an hour of sampling."""
+    spec, source = graph.recipe.prompts, graph.source
+    if source.source.hub is not None or any(benchmark.absent for benchmark in graph.benchmarks.values()):
+        text = f"overlap: prompts from {source.name!r} are read in the first stage and checked there"
+        return [PlanIssue(False, text)]
+    try:
+        prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
+    except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
+        return [PlanIssue(True, f"training prompts: {error}", forceable=False)]
+    rows = [overlap(prompts, name, benchmark.questions) for name, benchmark in graph.benchmarks.items()]
+    return [issue(row, spec.allow_overlap) for row in rows]
+
+
+def recall(stage: Stage, store: Store) -> Iterable[PlanIssue]:
+    """The overlap that a finished stage has found."""
+    rows = json.loads((store.path(*stage.ref) / "overlap.json").read_bytes())
+    return [issue(Overlap(**row), allowed=stage.params["allowed"]) for row in rows]
+
+
+def issue(row: Overlap, allowed: bool) -> PlanIssue:
+    """One line per benchmark; exact overlap is a problem unless the recipe allows it."""
+    text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
+    text += f"of {row.questions} questions"
+    if row.exact and not allowed:
+        remedy = "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
+        return PlanIssue(True, text + remedy, forceable=False)
+    return PlanIssue(False, text)
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+    """Write ``overlap.json``. Raises UserError on exact overlap unless the recipe allows it."""
+    prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
+    rows = []
+    for name, values in stage.params["benchmarks"].items():
+        benchmark = context.registry.benchmarks[name]
+        rows.append(overlap(prompts, name, benchmark.questions(options_from(benchmark.config, values))))
+    (context.folder / "overlap.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    exact = {row.benchmark: len(row.exact) for row in rows if row.exact}
+    if exact and not stage.params["allowed"]:
+        raise UserError(
+            f"training prompts contain test questions: {exact} exact matches. A score on questions that were trained "
+            "on is not a score. Choose other prompts, or set prompts.allow_overlap=true to go on all the same."
+        )
+    return {row.benchmark: {"exact": len(row.exact), "ngram": len(row.ngram)} for row in rows}
+
+
+KIND = StageKind("contamination", run, check=check, recall=recall)

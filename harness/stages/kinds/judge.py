@@ -1,0 +1,241 @@
+"""Stage ``judge``: every answer of one model on one benchmark put to the judge, through the ledger; or graded by rule.
+
+A request that the judge refuses (content filter, too long for it) leaves a judgment without verdict and its reason.
+A call that failed in another way (rate limit, server, timeout, key, an empty reply) leaves the stage undone: its
+siblings are in the ledger, and the next run asks only for the rest. ``accept_failures`` makes them judgments without
+verdict too.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from harness.contracts.baseline import against
+from harness.contracts.benchmark import AsksAgain, Benchmark, ConfiguredBenchmark
+from harness.contracts.judge import AskSettings, ConfiguredJudge, JudgeError, Outcome
+from harness.contracts.options import options_from, plain
+from harness.contracts.stage import Cost, Stage
+from harness.errors import UserError
+from harness.records import write_records
+from harness.stages.context import StageContext
+from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
+from harness.stages.kind import PlanIssue, StageKind
+from harness.stages.kinds.answer import ANSWER_TOKENS
+from harness.types import Answer, Judgment, Reply, Request
+
+FINAL = frozenset({"refused", "context"})
+"""Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
+
+
+def judge_stage(
+    answers: Stage,
+    benchmark: ConfiguredBenchmark,
+    judge: ConfiguredJudge[Any] | None,
+    ask: AskSettings,
+    baseline: Stage | None = None,
+    variant: str = "",
+) -> Stage:
+    """The judgments on one model's answers.
+
+    Args:
+        judge: ``None`` for a benchmark that is graded by rule.
+        baseline: answers that take the place of the official baseline's.
+        variant: what tells it apart from other judge stages of the same answers, for people.
+    """
+    params: dict[str, Any] = {
+        "benchmark": benchmark.name,
+        "benchmark_version": benchmark.benchmark.version,
+        "config": benchmark.judge_options,
+        "questions": benchmark.judged_hash,
+    }
+    local: dict[str, Any] = {"config": benchmark.options}
+    if judge is not None:
+        params |= {"judge": judge.identity(), "accept_failures": ask.accept_failures}
+        local |= {"judge": judge.plain(), "ask": plain(ask)}
+    inputs = {"answers": answers.ref}
+    if baseline is not None:
+        params["baseline"], inputs["baseline"] = baseline.row, baseline.ref
+    return Stage("judge", params, inputs, row=answers.row, seed=answers.seed, variant=variant, local=local)
+
+
+def cost(stage: Stage, graph: StageGraph) -> Cost:
+    """One request per part of each question; dollars from the judge's own price list."""
+    benchmark = graph.benchmarks[stage.params["benchmark"]]
+    judge = graph.judge_of(benchmark.name)
+    if judge is None:
+        return Cost()
+    # The answers do not matter for the estimate: all rows of a benchmark cost the same.
+    calls, read, written = expected_requests(benchmark, "baseline" in stage.inputs)
+    read += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank in the requests that are counted
+    written += calls * judge.kind.thinking(judge.config) // 2
+    dollars = judge.kind.price(judge.config, read, written)
+    return Cost(judge_calls=calls, judge_tokens=read + written, dollars=dollars)
+
+
+@lru_cache(maxsize=32)
+def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tuple[int, int, int]:
+    """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be).
+
+    From the known size of the question set where the questions or the judge's prompts are not here.
+    """
+    adapter, config, size = benchmark.benchmark, benchmark.config, benchmark.benchmark.size(benchmark.config)
+    requests: list[Request] = []
+    try:
+        for question in [] if benchmark.absent else benchmark.questions:
+            blank = ("",) * len(question.turns)
+            # The answers of a row that is the baseline are not known yet, and the protocol may have none.
+            asked = replace(question, baseline=blank) if own_baseline and not question.baseline else question
+            requests += adapter.requests(
+                asked, Answer(question.id, blank, (True,) * len(blank), (0,) * len(blank)), config
+            )
+    except UserError:
+        if size is None:
+            raise
+    if size is not None and not requests:
+        calls = size.requests * size.questions * getattr(config, "repeats", 1)
+        return calls, calls * size.request_characters // CHARS_PER_TOKEN, calls * size.reply_tokens // 2
+    read = sum(len(message["content"]) for request in requests for message in request.messages) // CHARS_PER_TOKEN
+    return len(requests), read, sum(min(request.max_tokens, ANSWER_TOKENS) for request in requests) // 2
+
+
+def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    """Judges that do not answer, asked once each, and what they say of themselves."""
+    names = {graph.recipe.benchmarks[stage.params["benchmark"]].judge for stage in stages}
+    for name in sorted(names - {None}, key=str):
+        judge = graph.judges[str(name)]
+        try:
+            wrong = judge.kind.make(judge.config).check()
+        except UserError as error:
+            wrong = str(error)
+        if wrong:
+            yield PlanIssue(True, f"judge {name!r} ({judge.kind.name}): {wrong}")
+        yield from (PlanIssue(False, f"judge {name!r}: {note}") for note in judge.kind.notes(judge.config))
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+    """Write ``judgments.jsonl``."""
+    benchmark = context.registry.benchmarks[stage.params["benchmark"]]
+    config = options_from(benchmark.config, stage.local["config"])
+    questions = benchmark.questions(config)
+    if "baseline" in stage.inputs:
+        theirs = context.records(stage, "baseline", "answers.jsonl", Answer)
+        questions = against(questions, theirs, stage.params["baseline"])
+    answers = {answer.question: answer for answer in context.records(stage, "answers", "answers.jsonl", Answer)}
+    counts: dict[str, Any] = {}
+    if benchmark.judged:
+        requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
+        outcomes, more = ask_judge(stage, context, requests), 0
+        if isinstance(benchmark, AsksAgain):
+            outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
+        counts = usage(outcomes) | {"calls": len(requests) + more}
+        judgments = [
+            read(benchmark, request, outcome, config) for request, outcome in zip(requests, outcomes, strict=True)
+        ]
+        refuse_failures(stage, outcomes)
+    else:
+        judgments = [j for question in questions for j in benchmark.grade(question, answers[question.id], config)]
+    write_records(context.folder / "judgments.jsonl", judgments)
+    missing = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
+    return {"judgments": len(judgments), "unscored": dict(missing), **counts}
+
+
+def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[Outcome]:
+    """All requests through the ledger."""
+    done = 0
+
+    def answered(more: int) -> None:
+        nonlocal done
+        done += more
+        context.progress(done, len(requests), "judge calls")
+
+    judge = stage.local["judge"]
+    return context.asking(stage)(judge["kind"], judge["config"], requests, answered)
+
+
+def ask_again(
+    benchmark: AsksAgain,
+    stage: Stage,
+    context: StageContext,
+    config: Any,
+    requests: Sequence[Request],
+    outcomes: list[Outcome],
+) -> tuple[list[Outcome], int]:
+    """The outcomes with what a second question added, and how many second questions there were."""
+    follow: dict[int, Request] = {}
+    for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+        further = benchmark.again(request, outcome, config) if isinstance(outcome, Reply) else None
+        if further is not None:
+            follow[number] = further
+    settled = list(outcomes)
+    seconds = ask_judge(stage, context, list(follow.values())) if follow else []
+    for number, second in zip(follow, seconds, strict=True):
+        settled[number] = joined(settled[number], second)
+    return settled, len(follow)
+
+
+def joined(first: Outcome, second: Outcome) -> Outcome:
+    """Two replies as one. A second call that came back with nothing adds nothing; one that failed is a failure."""
+    if isinstance(first, JudgeError) or (isinstance(second, JudgeError) and second.kind in FINAL):
+        return first
+    if isinstance(second, JudgeError):
+        return second
+    return replace(
+        second,
+        text=f"{first.text}\n{second.text}",
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        completion_tokens=first.completion_tokens + second.completion_tokens,
+    )
+
+
+def read(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) -> Judgment:
+    """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
+    shared: dict[str, Any] = {"question": request.question, "part": request.part}
+    shared |= {"repeat": request.repeat, "meta": dict(request.meta)}
+    if isinstance(outcome, JudgeError):
+        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **shared)
+    verdict = benchmark.parse(request, outcome, config)
+    return Judgment(
+        verdict=verdict.value,
+        reason=verdict.reason,
+        flags=verdict.flags,
+        reply=outcome.text,
+        judge_model=outcome.model,
+        request=outcome.request,
+        **shared,
+    )
+
+
+def refuse_failures(stage: Stage, outcomes: Sequence[Outcome]) -> None:
+    """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
+    pending = [failure for failure in failures if failure.kind == "pending"]
+    if pending and len(pending) == len(failures):
+        raise UserError(
+            f"{len(pending)} of {len(outcomes)} judge calls are in batch jobs ({pending[0]}). Run the same command "
+            "again later to collect them."
+        )
+    if failures and (pending or not stage.params["accept_failures"]):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(f.kind for f in failures).items())
+        raise UserError(
+            f"{len(failures)} of {len(outcomes)} judge calls failed ({kinds}; the first: {failures[0]}). "
+            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest, "
+            "or set ask.accept_failures=true to count them as not scored."
+        )
+
+
+def usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Tokens that the judge read and wrote, and which models the endpoint says it served."""
+    replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+    return {
+        "calls": len(outcomes),
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "completion_tokens": sum(reply.completion_tokens for reply in replies),
+        "served": dict(collections.Counter(reply.model for reply in replies)),
+    }
+
+
+KIND = StageKind("judge", run, cost, check=check)

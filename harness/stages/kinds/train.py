@@ -1,0 +1,263 @@
+"""Stage ``train``: a model trained by one method, through our trainer or TRL's, in one process or in several."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.contracts.method import Method, Needs
+from harness.contracts.options import options_from, plain
+from harness.contracts.stage import Cost, Ref, Stage
+from harness.hardware.gpu import flops, training_bytes, training_factor, weight_bytes
+from harness.models.published_sizes import size
+from harness.recipe.rows import MethodEntry
+from harness.stages.context import StageContext
+from harness.stages.graph import Model, StageGraph
+from harness.stages.kind import DiskUse, StageKind, TextLength
+from harness.stages.kinds.sample import generated_texts
+from harness.training.launch import LaunchTask, launch
+from harness.training.options import Training, TrainOptions, TrainReport
+from harness.types import Group, Prompt
+
+EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
+"""Training settings that trade memory for time and decide nothing: outside the key."""
+ROUNDS_ONLY = frozenset({"schedule_over"})
+"""Settings that decide something with several rounds alone: the key has what they mean for a round."""
+DISTRIBUTIONS = "distributions:"
+"""Inputs of this form hold a teacher's stored distributions: ``distributions:family``, ``distributions:tuned``."""
+
+
+@dataclass(frozen=True)
+class TrainingRound:
+    """One round of a row under one seed: what its train stage, and the stages that prepare it, are made from."""
+
+    graph: StageGraph
+    row: str
+    entry: MethodEntry
+    number: int
+    """From 0."""
+    student: Model
+    """The model that the round starts from."""
+    data: Mapping[str, Stage]
+    """``prompts`` and, as the method needs them, ``samples`` and ``responses``."""
+    after: tuple[Ref, ...]
+    labels: Mapping[str, Any]
+    """Row, round and seed of its stages."""
+
+    @property
+    def method(self) -> Method:
+        """The row's method."""
+        return self.graph.registry.methods[self.entry.method]
+
+    @property
+    def inputs(self) -> dict[str, Ref]:
+        """References to ``data``."""
+        return {role: stage.ref for role, stage in self.data.items()}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The training settings that decide the student."""
+        hidden = EXECUTION_ONLY | ROUNDS_ONLY
+        return {name: value for name, value in plain(self.entry.train).items() if name not in hidden}
+
+    @property
+    def row_params(self) -> dict[str, Any]:
+        """What decides the rows of the method, and how a model reads them."""
+        options = self.options
+        return {
+            "method": self.entry.method,
+            "method_version": self.method.version,
+            "rows": self.entry.row_config,
+            "options": {name: options[name] for name in ("dtype", "max_length")},
+        }
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """What its stages need on this machine."""
+        train = {name: value for name, value in plain(self.entry.train).items() if name in EXECUTION_ONLY}
+        samples = self.data["samples"].local["samples"] if "samples" in self.data else 0
+        return {"train": train, "samples": samples}
+
+    def add(
+        self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Ref], models: Mapping[str, Model], **local: Any
+    ) -> Stage:
+        """Add a stage of this round to the graph."""
+        here = {**self.local, **local}
+        return self.graph.add_with_models(kind, params, inputs, models, here, after=self.after, **self.labels)
+
+
+def train_stage(this: TrainingRound, signals: Mapping[str, Ref], teacher: Model | None, seed: int) -> Stage:
+    """The student of this round, trained.
+
+    Args:
+        signals: stored distributions and reference log-probabilities, by role.
+        teacher: a live one, beside the student.
+        seed: of the order of prompts and live responses.
+    """
+    options, entry, compute = this.options, this.entry, this.graph.recipe.compute
+    if entry.row_options.rounds > 1 and entry.train.schedule_over == "run":
+        # One schedule spans all rounds: this is a part of it. Such rows share no training with other rows.
+        options["schedule_segment"] = [this.number, entry.row_options.rounds]
+    if "rollouts" in this.method.needs.responses:
+        options["max_new_tokens"] = entry.sampling.max_new_tokens
+    params = {
+        "method": entry.method,
+        "method_version": this.method.version,
+        "config": plain(entry.config),
+        "options": options,
+        "seed": seed,
+    }
+    models = {"student": this.student} | ({} if teacher is None else {"teacher": teacher})
+    launcher = {"launch": compute.launch, "processes": compute.processes}
+    return this.add("train", params, {**this.inputs, **signals}, models, **launcher)
+
+
+def rows_per_prompt(stage: Stage, graph: StageGraph) -> int:
+    """Rows that a method reads of each prompt: n samples, and one for each other kind of response."""
+    responses = graph.registry.methods[stage.params["method"]].needs.responses
+    return sum(stage.local["samples"] if source == "samples" else 1 for source in responses if source != "rollouts")
+
+
+def row_texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
+    """Training rows; prompts with longer ones are dropped."""
+    longest = stage.params["options"]["max_length"]
+    remedy = "lower train.max_length: longer rows are then dropped"
+    return [TextLength("training rows (train.max_length)", longest, longest, remedy)]
+
+
+def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
+    """Training rows, and live responses to prompts."""
+    rollout = stage.params["options"].get("max_new_tokens")
+    return [*row_texts(stage, graph), *([] if rollout is None else [generated_texts(graph, rollout)])]
+
+
+def cost(stage: Stage, graph: StageGraph) -> Cost:
+    """Every row of every prompt, once per epoch; live rollouts are generated and then trained on as well."""
+    train, models = train_options(stage), stage.local["models"]
+    live = "rollouts" in graph.registry.methods[stage.params["method"]].needs.responses
+    prompts = graph.recipe.prompts.n * train.epochs
+    rows = rows_per_prompt(stage, graph)
+    responses, tokens = prompts * live, prompts * (rows + 2 * live) * graph.row_tokens
+    student = size(models["student"])
+    teacher = size(models["teacher"]) if "teacher" in models else None
+    if student is None or ("teacher" in models and teacher is None):
+        return Cost(responses, tokens, peak_flops=None, peak_bytes=None)
+    beside = 0 if teacher is None else teacher.parameters
+    adapters, checkpointing = train.lora is not None, train.gradient_checkpointing
+    peak = flops("train", student.parameters, tokens, training_factor(adapters, checkpointing))
+    peak += flops("read", beside, tokens)
+    peak += flops("write", student.parameters + beside, responses * graph.response_tokens)
+    micro_batch = train.micro_batch * max(1, rows) * graph.row_tokens
+    memory = training_bytes(student, micro_batch, train.dtype, adapters, checkpointing)
+    memory += 0 if teacher is None else weight_bytes(teacher, train.dtype)
+    return Cost(responses, tokens, peak_flops=peak, peak_bytes=memory)
+
+
+def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
+    """The student in float32, and two checkpoints for a moment: weights, and AdamW's two moments of what is trained."""
+    student, train = size(stage.local["models"]["student"]), train_options(stage)
+    if student is None:
+        return None
+    weights = 4 * student.parameters
+    moments = 0 if train.lora is not None else 8 * student.parameters
+    resumable = train.checkpoint_minutes is not None and train.backend == "ours"
+    return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
+
+
+def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+    """Write ``model/`` (a checkpoint) with its ``training.jsonl`` (the training curve)."""
+    if stage.local.get("launch") is None:
+        return asdict(train_here(stage, context))
+    task = LaunchTask(context.setup, stage, context.ledger, context.folder)
+    return launch(stage.local["launch"], stage.local["processes"], task, context.progress)
+
+
+def train_here(stage: Stage, context: StageContext) -> TrainReport:
+    """Train in this process (which may be one of several that ``accelerate launch`` started)."""
+
+    def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
+        context.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
+
+    if stage.params["options"]["backend"] == "trl":
+        from harness.training.trl_backend import fit_trl
+
+        return fit_trl(training(stage, context), context.folder / "model", progress)
+    from harness.training.fit import fit
+
+    return fit(training(stage, context), context.folder / "model", progress, context.scratch(stage))
+
+
+def training(stage: Stage, context: StageContext) -> Training:
+    """All that the trainer takes, from the parameters and inputs of a train stage."""
+    reference = None
+    if "reference" in stage.inputs:
+        reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
+    stored = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
+    return dataclasses.replace(
+        row_training(stage, context, stage.params["config"]),
+        teacher_distributions={role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in stored},
+        reference=reference,
+        seed=stage.params["seed"],
+    )
+
+
+def row_training(stage: Stage, context: StageContext, config: Mapping[str, Any]) -> Training:
+    """A method's rows with the models that read them. ``config``: the method's options."""
+    method = context.registry.methods[stage.params["method"]]
+    return Training(
+        method=method,
+        config=options_from(method.config, config),
+        groups=training_groups(stage, context, method.needs),
+        student=context.checkpoint(stage, "student").location,
+        options=train_options(stage),
+        teacher=context.checkpoint(stage, "teacher").location if "teacher" in stage.local["models"] else None,
+    )
+
+
+def train_options(stage: Stage) -> TrainOptions:
+    """The settings in the key, and those of this machine."""
+    values = {**stage.params["options"], **stage.local["train"]}
+    trust = stage.local["trust_remote_code"]
+    return options_from(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})
+
+
+def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
+    """One group per prompt, with what the method declared that it needs; other data never reach a method."""
+    prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
+    groups = [Group(visible(prompt, needs)) for prompt in prompts]
+    if "samples" in needs.responses:
+        sampled = context.records(stage, "samples", "groups.jsonl", Group)
+        check_prompts(prompts, sampled)
+        groups = [
+            dataclasses.replace(group, samples=other.samples, coverage=other.coverage)
+            for group, other in zip(groups, sampled, strict=True)
+        ]
+    if "teacher" in needs.responses:
+        answered = context.records(stage, "responses", "groups.jsonl", Group)
+        check_prompts(prompts, answered)
+        groups = [
+            dataclasses.replace(group, teacher=other.teacher) for group, other in zip(groups, answered, strict=True)
+        ]
+    return groups
+
+
+def visible(prompt: Prompt, needs: Needs) -> Prompt:
+    """The prompt without the dataset's answers that the method did not ask for."""
+    return dataclasses.replace(
+        prompt,
+        golden=prompt.golden if "golden" in needs.responses else None,
+        rejected=prompt.rejected if "rejected" in needs.responses else None,
+    )
+
+
+def check_prompts(prompts: Sequence[Prompt], groups: Sequence[Group]) -> None:
+    """The artifacts of one plan hold the same prompts in the same order; anything else is our bug."""
+    ids, others = [prompt.id for prompt in prompts], [group.prompt.id for group in groups]
+    if ids != others:
+        raise AssertionError(f"stage inputs hold different prompts: {len(ids)} against {len(others)}")
+
+
+KIND = StageKind("train", run, cost, disk, texts, training=True)
