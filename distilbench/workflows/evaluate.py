@@ -13,6 +13,7 @@ from distilbench.workflows.plan import PlannedRun, WorkPlan, check_runs
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
 from harness.contracts.executor import RunListener
+from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
@@ -77,11 +78,12 @@ def refuse_unreachable(work: WorkPlan) -> None:
     endpoints = {
         stage.local["endpoint"]["config"]["model"]: stage.local["endpoint"]
         for stage in work.missing
-        if stage.kind == "answer" and "endpoint" in stage.local
+        if "endpoint" in stage.local
     }
     problems = []
     for model, endpoint in endpoints.items():
-        problem = judge_problem(endpoint["kind"], endpoint["config"], registry)
+        config = options_from(registry.judges[endpoint["kind"]].config, endpoint["config"])
+        problem = judge_problem(endpoint["kind"], config, registry)
         problems += [f"  - {model}: {problem}"] if problem else []
     if problems:
         raise UserError("nothing was started, because of:\n" + "\n".join(problems))

@@ -140,11 +140,10 @@ def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
     raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
 
 
-def judge_problem(kind: str, options: Mapping[str, Any], registry: Registry) -> str | None:
+def judge_problem(kind: str, config: Any, registry: Registry) -> str | None:
     """Why a judge cannot be asked (it is asked for one token); ``None``: it answers."""
-    entry = registry.judges[kind]
     try:
-        return entry.make(option_classes.options_from(entry.config, options)).check()
+        return registry.judges[kind].make(config).check()
     except UserError as error:
         return str(error)
 
