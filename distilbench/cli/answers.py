@@ -20,7 +20,6 @@ BenchmarkName = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     example = "Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model"
     app.command("import", epilog=example)(import_)
     app.command(
@@ -66,7 +65,6 @@ def import_(
 
 
 def score_line(score: Score) -> str:
-    """A score with its interval, n and note."""
     value = "not scored" if score.value is None else f"{score.value:.2f}"
     interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
     note = f" ({score.note})" if score.note else ""

@@ -32,7 +32,6 @@ app = typer.Typer(
 
 
 def version(wanted: bool) -> None:
-    """Print the version and leave."""
     if wanted:
         from importlib.metadata import PackageNotFoundError
         from importlib.metadata import version as installed

@@ -25,7 +25,6 @@ files = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command()(doctor)
     app.add_typer(files, name="assets")
 
@@ -54,7 +53,6 @@ def doctor(
 
 
 def complete_asset(incomplete: str) -> list[str]:
-    """Names in the manifest."""
     from harness.assets import manifest
 
     return [name for name in manifest() if name.startswith(incomplete)]

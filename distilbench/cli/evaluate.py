@@ -11,7 +11,6 @@ from distilbench.cli.options import Force, MaxCost, MinCoverage, Overrides, Plug
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("eval", epilog="Example: distilbench eval --model pocket:student --judge pocket --limit 50")(evaluate)
 
 

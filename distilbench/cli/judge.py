@@ -22,7 +22,6 @@ LedgerFile = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(judges, name="judge")
     app.command("pocket-judge")(pocket_judge)
 
@@ -44,7 +43,6 @@ def list_models() -> None:
 
 
 def model_row(model: JudgeModel) -> tuple[str, ...]:
-    """One row of ``judge list``."""
     from judges.kinds.openai.catalogue import today
 
     price, quirks = model.price, model.quirks
@@ -74,7 +72,6 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
 
 
 def show_replies(ledger: Ledger) -> None:
-    """What was served, and what it cost."""
     from distilbench.cli.screen import show_rows
 
     rows, total, unpriced = [], 0.0, 0
@@ -94,7 +91,6 @@ def show_replies(ledger: Ledger) -> None:
 
 
 def show_requests(ledger: Ledger) -> None:
-    """Coverage, failures and batch jobs."""
     from distilbench.cli.screen import show_rows
 
     covered = [

@@ -60,8 +60,6 @@ def details(method: Method) -> list[tuple[str, str]]:
 
 
 class What(StrEnum):
-    """What ``list`` can list."""
-
     methods = "methods"
     benchmarks = "benchmarks"
     judges = "judges"
@@ -73,7 +71,6 @@ class What(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
     recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
     recipes.command("show", epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")(show)

@@ -24,7 +24,6 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 
 def complete_target(incomplete: str) -> list[str]:
-    """Tables and figures."""
     from reports.targets import ALL as EVERY
     from reports.targets import TARGETS
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")(report)
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from distilbench.workflows.plan import WorkPlan
     from harness.contracts.stage import Cost
 
+
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.command(epilog="Example: distilbench plan table1 --recipe smollm2 --set prompts.n=8")(plan)
     app.command(epilog="Example: distilbench run --recipe mine.yaml --methods dpo,pad-ppd --seeds 0")(run)
     app.command(epilog="Example: distilbench reproduce table1 --set train.learning_rate=5e-5")(reproduce)
@@ -190,7 +190,6 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
 
 
 def cost_line(cost: Cost) -> str:
-    """What stages cost."""
     dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
     return (
         f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
@@ -222,7 +221,6 @@ def gpu_lines(work: WorkPlan) -> list[str]:
 
 
 def shared_line(work: WorkPlan) -> str:
-    """How many stages several targets share."""
     every, different = sum(len(each.plan.stages) for each in work.runs), len(work.stages)
     return f"{len(work.runs)} targets: {every} stages, {different} different ones: {every - different} shared"
 

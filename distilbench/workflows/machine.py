@@ -100,7 +100,6 @@ def packages() -> MachineFinding:
 
 
 def torch() -> MachineFinding:
-    """Whether PyTorch loads, and on what it runs."""
     try:
         import torch as library
     except Exception as error:  # noqa: BLE001 - a broken installation raises whatever its loader finds first
@@ -114,7 +113,6 @@ def torch() -> MachineFinding:
 
 
 def disk(runs: Path) -> MachineFinding:
-    """Free space where runs go."""
     place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free / GIB
     if not os.access(place, os.W_OK):

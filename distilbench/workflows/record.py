@@ -99,7 +99,6 @@ def judge_name(recipe: Recipe, registry: Registry, name: str | None) -> str:
 
 
 def cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:
-    """One cell per row, metric and seed."""
     for benchmark in plan.recipe.benchmarks:
         judged = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
