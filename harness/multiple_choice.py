@@ -1,7 +1,7 @@
 """The multiple-choice question by which a teacher says which of n responses it prefers.
 
 Source: PAD, section 4.2 and Eq. 8 (selection probability); the wording is our own. How the letters are
-shifted, read and averaged into ``log p_sel`` is in ``harness/stages/reward.py``; this file only builds the text,
+shifted, read and averaged into ``log p_sel`` is in ``harness/stages/kinds/reward.py``; this file only builds the text,
 so that a teacher can also be *trained* on it (``harness/pocket``).
 """
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.baseline import against, pairwise
+from harness.contracts.baseline import against
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
@@ -108,7 +108,7 @@ def _judged(name: str, meta: Mapping[str, Any], store: ArtifactStore, registry: 
             raise UserError(
                 f"the judgments of {entrant} on {name} are not in the store: run the recipe again."
             ) from error
-    return Judged(name, adapter, meta, judges, config, questions, pairwise(adapter, questions, config))
+    return Judged(name, adapter, meta, judges, config, questions, adapter.pairwise)
 
 
 def answers_in(store: ArtifactStore, ref: Ref) -> list[Answer]:

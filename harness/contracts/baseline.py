@@ -8,27 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.plural import counted
 from harness.types import Answer, Question, Score
-
-if TYPE_CHECKING:
-    from harness.contracts.benchmark import Benchmark
-
-
-_OTHER = "\N{BLACK LARGE SQUARE}"
-
-
-def pairwise(benchmark: Benchmark, questions: Sequence[Question], config: Any) -> bool:
-    """Whether a benchmark shows its judge the baseline's answers: other ones make other requests."""
-    if not questions:
-        return False
-    turns = len(questions[0].turns)
-    blank = Answer(questions[0].id, ("",) * turns, (True,) * turns, (0,) * turns)
-    one, other = (replace(questions[0], baseline=(text,) * turns) for text in ("-", _OTHER))
-    return benchmark.requests(one, blank, config) != benchmark.requests(other, blank, config)
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:

@@ -37,6 +37,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) ->
         issues += kind.check(stages, graph) if stages else []
     executor = graph.registry.executors[plan.recipe.compute.executor]
     workers = executor.concurrency(plan.recipe.compute.workers)
+    issues += missing_capabilities(plan, pending)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
     issues += memory(plan, pending, workers) if executor.this_machine else []
     issues += context_issues(plan, pending)
@@ -59,6 +60,17 @@ def unavailable_rows(plan: Plan) -> list[PlanIssue]:
     """Rows that this family cannot have."""
     reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
     return [PlanIssue(False, f"{row}: n/a, {reason}; the run goes on without it") for row, reason in reasons.items()]
+
+
+def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
+    """Stages that ask of a model what its backend does not offer."""
+    backends, texts = plan.graph.registry.backends, dict[str, None]()
+    for stage in pending:
+        for role, needed in STAGES[stage.kind].needs.items():
+            if "backend" in stage.local and (missing := backends[stage.local["backend"]].missing(needed)):
+                text = f"stage {stage.kind} needs {', '.join(missing)} of its {role}, and the backend "
+                texts[text + f"{stage.local['backend']} does not offer that"] = None
+    return [PlanIssue(True, text, forceable=False) for text in texts]
 
 
 def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

@@ -15,6 +15,7 @@ from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
+from harness.models.backends import TRANSFORMERS
 from harness.models.published_sizes import resolve_or_placeholder
 from harness.prompts.resolve import ResolvedSource, planned_source
 from harness.recipe.recipe import Recipe
@@ -80,6 +81,7 @@ class StageGraph:
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
         trained = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
         here = {
+            "backend": TRANSFORMERS.name,
             "device": compute.device,
             "batch_tokens": compute.batch_tokens,
             "trust_remote_code": self.recipe.family.trust_remote_code,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,6 +115,15 @@ def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert preflight.memory(made, made.stages, 1) == []
     with_memory(monkeypatch, 2 * MIB - 1)
     assert len(preflight.memory(made, made.stages, 1)) == 1
+
+
+def test_a_backend_that_lacks_a_capability_is_a_problem(made: Plan) -> None:
+    assert preflight.missing_capabilities(made, made.stages) == []
+    rewards = [replace(each, local={**each.local, "backend": "openai"}) for each in stages(made, "sample")]
+    assert preflight.missing_capabilities(made, rewards) == [], "a server generates"
+    teacher = Stage("reward", {}, local={"backend": "openai"})
+    (issue,) = preflight.missing_capabilities(made, [teacher, teacher])
+    assert issue.problem and "choices, logps, tokens of its teacher" in issue.text
 
 
 def test_a_file_that_cannot_be_read_has_no_known_size(made: Plan, tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.hardware.gpu import generation_flops
-from harness.models.backends import BACKENDS
 from harness.models.published_sizes import size
-from harness.models.server_model import ServerOptions
+from harness.models.server_model import SERVER, ServerOptions
 from harness.plural import counted
 from harness.records import read_records, write_records
 from harness.stages.context import StageContext
@@ -59,8 +58,8 @@ def server_answer_stage(graph: StageGraph, benchmark: str, server: ServerOptions
     configured, kind = graph.benchmarks[benchmark], graph.registry.judges[server.kind]
     judge = ConfiguredJudge(kind, options_from(kind.config, server.config))
     params = {**answer_params(configured, seed), "endpoint": judge.identity()}
-    local = {"config": configured.options, "ask": plain(graph.recipe.ask)}
-    local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
+    local: dict[str, Any] = {"config": configured.options, "ask": plain(graph.recipe.ask)}
+    local |= {"backend": SERVER.name, "endpoint": {"kind": server.kind, "config": dict(server.config)}}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
 
 
@@ -117,7 +116,8 @@ def answering_model(stage: Stage, context: StageContext) -> GeneratesText:
     if "endpoint" not in stage.local:
         return context.model(stage, "model")
     services = Services(lambda done, total: context.progress(done, total, "answers"), context.asking(stage))
-    return BACKENDS["openai"].load(None, ServerOptions(**stage.local["endpoint"]), services)
+    backend = context.registry.backends[stage.local["backend"]]
+    return backend.load(None, ServerOptions(**stage.local["endpoint"]), services)
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
