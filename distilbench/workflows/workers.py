@@ -10,23 +10,24 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from distilbench.plugins import load_registry
-from harness.contracts.registry import Registry
-from results.store.store import ArtifactStore
+if TYPE_CHECKING:
+    from harness.contracts.registry import Registry
+    from results.store.store import ArtifactStore
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"\b((?:sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{8,}|Bearer\s+[^\s'\"]+)")
 HIDDEN = "(hidden)"
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 """Of no ``-v``, ``-v`` and ``-vv``."""
-_SHORTEST = 8  # an environment variable PAGER_KEY=q must not blank every q
+SHORTEST_SECRET = 8  # an environment variable PAGER_KEY=q must not blank every q
 
 
 def redact(text: str) -> str:
     """``text`` without the values of secret environment variables, and without anything in the shape of a key."""
     for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= _SHORTEST:
+        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
             text = text.replace(value, HIDDEN)
     return SECRET_TEXT.sub(HIDDEN, text)
 
@@ -64,5 +65,9 @@ def set_up_worker(plugins: Sequence[str], store: Path, verbose: int = 0) -> tupl
     Args:
         verbose: how many ``-v`` the command was given; a worker logs as its command does.
     """
+    # Every command starts its log with this module; only workers need numpy and pydantic, which the registry imports.
+    from distilbench.plugins import load_registry
+    from results.store.store import ArtifactStore
+
     start_logging(verbose)
     return load_registry(plugins), ArtifactStore(store)
