@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,8 @@ import pytest
 import yaml
 
 from distilbench.plugins import load_registry
-from harness.checks.data_checks import World
-from harness.checks.method import CHECKS
-from harness.contracts.options import is_options
 from harness.contracts.registry import Registry
 from harness.recipe.recipe import load_recipe
-from harness.recipe.rows import ROW_KEYS
 from harness.recipe.yaml_source import shipped
 from judges import PAPER
 from reports.targets import TARGETS, find_targets
@@ -52,6 +46,8 @@ def test_every_file_is_in_its_table_of_contents(registry: Registry) -> None:
     assert {module_of(method) for method in registry.methods.values()} == defining("methods", "METHOD")
     assert {module_of(bench) for bench in registry.benchmarks.values()} == defining("judges", "BENCHMARK")
     assert {module_of(kind) for kind in registry.judges.values()} == defining("judges", "JUDGE")
+    assert {module_of(source) for source in registry.sources.values()} == defining("harness/prompts", "SOURCE")
+    assert {module_of(kind) for kind in registry.executors.values()} == defining("harness/run", "EXECUTOR")
 
 
 def test_nothing_is_lost(registry: Registry) -> None:
@@ -85,7 +81,7 @@ def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     assert yaml.safe_load(text)
     sections = {"family", "prompts", "sampling", "reward", "train", "judges", "main", "statistics", "title"}
     sections |= {"methods", "targets"}
-    rows = (*METHODS, "pad-", "alpaca_eval", "arena_hard", "mt_bench")
+    rows = (*load_registry().methods, "pad-", "alpaca_eval", "arena_hard", "mt_bench")
     for line in text.splitlines():
         key = line.strip().partition(":")[0]
         plain = not key or key in sections or key.startswith(rows)
@@ -171,59 +167,3 @@ def test_as_released_trains_dpo_as_its_published_log_says(registry: Registry) ->
         assert (rows["dpo"].train.schedule, rows["dpo"].train.warmup_ratio) == ("linear", 0.0)
         assert (rows["simpo"].train.schedule, rows["simpo"].train.warmup_ratio) == ("cosine", 0.1)
         assert rows["dpo"].train.learning_rate == rows["pad-ppd"].train.learning_rate
-
-
-def configs() -> list[tuple[str, type[Any]]]:
-    registry = load_registry()
-    things = [*registry.methods.items(), *registry.benchmarks.items(), *registry.judges.items()]
-    return [(name, thing.config) for name, thing in things]
-
-
-@pytest.mark.parametrize(("name", "config"), configs(), ids=lambda value: value if isinstance(value, str) else "")
-def test_options_are_frozen_explained_and_do_not_shadow_the_recipe(name: str, config: type[Any]) -> None:
-    assert is_options(config)
-    names = {field.name for field in dataclasses.fields(config)}
-    assert not names & {"judge", "kind", *ROW_KEYS}, "a recipe uses these keys for itself"
-    sources = [inspect.getsource(each) for each in config.__mro__ if dataclasses.is_dataclass(each)]
-    bodies = [ast.parse(inspect.cleandoc(source)).body[0] for source in sources]
-    assert all(isinstance(body, ast.ClassDef) for body in bodies)
-    explained = {
-        node.target.id
-        for body in bodies
-        if isinstance(body, ast.ClassDef)
-        for node, after in zip(body.body, body.body[1:], strict=False)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
-    assert names <= explained, f"{name}: no docstring under {sorted(names - explained)}"
-
-
-METHODS = load_registry().methods
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_keeps_its_contract(name: str, check: str, world: World) -> None:
-    """The checks of ``distilbench check-method``, third parties' methods that are installed included."""
-    method = METHODS[name]
-    assert CHECKS[check](method, method.config(), world)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-@pytest.mark.parametrize("name", ["gkd", "distillm"])
-def test_both_kinds_of_steps_keep_the_contract(name: str, share: float, world: World) -> None:
-    """All golden, and all live; the defaults above mix them."""
-    config = METHODS[name].config(on_policy=share)
-    for check in ("rows", "trains", "micro-batches"):
-        if check != "rows" or share == 0:
-            assert CHECKS[check](METHODS[name], config, world)
-
-
-def test_the_sweep_covers_every_method() -> None:
-    assert len(CHECKS) == 7
-    assert len(METHODS) >= 16

@@ -1,1 +1,2 @@
-"""``distilbench check-method``: a method tried on tiny models before it is used."""
+"""Contract checks: what ``distilbench check-method``, ``check-benchmark``, ``check-judge``, ``check-source``,
+``check-backend`` and ``check-executor`` run, and the contract suites of the tests. They know no entry by name."""

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 
+from harness.checks.finding import Failed, options_check
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
-from harness.contracts.options import explanations, is_options
 from harness.models.load import load_tokenizer
-from harness.plural import counted
 from harness.training.batches import describe, prepare
 from harness.training.options import Training, TrainOptions
 from harness.training.stored_signals import reference_logps, with_stores
@@ -32,10 +31,6 @@ OPTIONS = TrainOptions(
 
 WIDTH = 8
 """Vocabulary of the random logits that ``token_terms`` is asked about."""
-
-
-class Failed(Exception):
-    """What is wrong with a method, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +72,12 @@ class World:
 
 
 def check_config(method: Method, config: Any, world: World) -> str:
-    """Made with ``@options``, with a default for every option and a docstring under each."""
-    kind = method.config
-    if not is_options(kind):
-        raise Failed(f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
-    fields = {field.name for field in dataclasses.fields(kind)}
-    taken = fields & {"train", "judge", "kind", "method"}
-    if taken:
-        raise Failed(f"options may not be called {', '.join(sorted(taken))}: recipes use these keys for themselves")
-    if set(method.row_fields) - fields:
-        raise Failed(f"row_fields names {sorted(set(method.row_fields) - fields)}, which are not options")
-    bare = fields - explanations(kind).keys()
-    if bare:
-        raise Failed(f"no docstring under {', '.join(sorted(bare))}")
-    return f"{counted(len(fields), 'option')}, each explained"
+    """Options as every contract asks for, and the fields that decide a row are among them."""
+    detail = options_check("train", "sampling", "method", "judge", "kind")(method)
+    strangers = set(method.row_fields) - {field.name for field in dataclasses.fields(method.config)}
+    if strangers:
+        raise Failed(f"row_fields names {sorted(strangers)}, which are not options")
+    return detail
 
 
 def check_rows(method: Method, config: Any, world: World) -> str:

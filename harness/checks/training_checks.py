@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from harness.checks.data_checks import Failed, World
+from harness.checks.data_checks import World
+from harness.checks.finding import Failed
 from harness.contracts.method import Method
 from harness.training.fit import fit, make_job, make_trainer, run
 from harness.training.options import Training

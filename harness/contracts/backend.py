@@ -52,7 +52,7 @@ class Backend(Generic[O]):
     capabilities: frozenset[Capability]
     """What every model of this backend can do; ``load`` returns an object with these protocols
     (``harness.contracts.model.PROTOCOLS``)."""
-    options: type[O]
+    config: type[O]
     """Frozen dataclass of its options, a docstring under each field."""
     load: Callable[[Checkpoint | None, O, Services], GeneratesText]
     """(checkpoint, options, services) -> model. ``None``: a model that is known to its server by name alone.

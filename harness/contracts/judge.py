@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -16,12 +16,32 @@ from harness.types import Reply, Request
 C = TypeVar("C")
 
 
+ERROR_KINDS: Final = frozenset(
+    [
+        "rate-limit",
+        "server",
+        "timeout",
+        "connection",
+        "auth",
+        "model",
+        "refused",
+        "truncated",
+        "empty",
+        "bad-reply",
+        "context",
+        "missing",
+        "budget",
+        "pending",
+        "batch",
+    ]
+)
+
+
 class JudgeError(Exception):
     """A judge call that gave no reply. Never stored as a verdict.
 
-    ``kind`` is one of ``rate-limit server timeout connection auth model refused truncated empty bad-reply context
-    missing budget pending batch``: ``budget`` was never sent, ``pending`` is in a batch job that is not done yet, and
-    ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
+    ``kind`` is one of ``ERROR_KINDS``. ``budget`` was never sent, ``pending`` is in a batch job that is not done yet,
+    and ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
     call that is charged for although it gave nothing to read: 0 where the endpoint did not count them, ``None`` where
     no charge is known.
     """

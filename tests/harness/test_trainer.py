@@ -106,7 +106,7 @@ def first_step(run: Training, out: Path) -> tuple[float, dict[str, torch.Tensor]
 
 
 def test_the_report_and_the_curve_say_what_was_done(student: Path, teacher: Path, tmp_path: Path) -> None:
-    """That every method trains, alike in all micro-batches, is swept in ``tests/test_contract.py``."""
+    """That every method trains, alike in all micro-batches, is swept in ``tests/contracts/test_tables.py``."""
     seen: list[tuple[int, int]] = []
     run = training(METHODS["pad-ppd"], student, teacher)
     report = fit(run, tmp_path, progress=lambda done, total, logs: seen.append((done, total)))

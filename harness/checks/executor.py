@@ -1,0 +1,108 @@
+"""Checks of an executor against its contract (``harness/contracts/executor.py``), with stages that compute nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from harness.checks.finding import options_check, require
+from harness.contracts.executor import Executor, ExecutorKind, Resources, RunListener, StageResult
+from harness.contracts.stage import Stage
+
+RESOURCES: Final = Resources(workers=2, threads=1)
+SLEEP: Final = 600.0
+"""Seconds that a stage sleeps in the check of an abort: nobody waits for it."""
+
+
+class NoteTaker:
+    """A ``RunStage`` that leaves a file for each stage; made in the worker, so it must be picklable by its maker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+        progress(1, 2, "half")
+        if stage.params.get("fails"):
+            return StageResult(stage, 0.0, "it was asked to fail")
+        time.sleep(stage.params.get("sleep", 0.0))
+        threads = os.environ.get("OMP_NUM_THREADS", "")
+        (self.folder / stage.key).write_text(f"{os.getpid()} {threads}", encoding="utf-8")
+        return StageResult(stage, 0.1)
+
+
+class Notes(RunListener):
+    """Remembers which stages began and advanced."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.halves: list[str] = []
+
+    def started(self, label: str) -> None:
+        self.began.append(label)
+
+    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+        self.halves.append(label)
+
+
+def collect(executor: Executor, count: int) -> list[StageResult]:
+    """All results of ``count`` submitted stages."""
+    results: list[StageResult] = []
+    while len(results) < count:
+        more = executor.results()
+        require(more, "results() came back without a result")
+        results += more
+    return results
+
+
+def check_results(kind: ExecutorKind[Any], config: Any) -> str:
+    """Each stage is run, and reported once; a failure is a result, and the stages after it run all the same."""
+    stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
+    notes = Notes()
+    with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
+        with kind.start(config, RESOURCES, partial(NoteTaker, Path(folder)), notes) as executor:
+            for stage in stages:
+                executor.submit(stage)
+            results = collect(executor, len(stages))
+        files = {file.name for file in Path(folder).iterdir()}
+    require(sorted(result.stage.key for result in results) == sorted(stage.key for stage in stages),
+            "each submitted stage must be reported once")  # fmt: skip
+    errors = {result.stage.row: result.error for result in results if result.error is not None}
+    require(errors == {"1": "it was asked to fail"}, f"the second stage alone fails; reported were {errors}")
+    require(files == {stage.key for stage in stages if stage.row != "1"}, "not every stage was run")
+    labels = sorted(stage.label for stage in stages)
+    require(sorted(notes.began) == labels, "the listener must hear once that each stage began")
+    require(sorted(notes.halves) == labels, "the listener must hear of each stage's progress")
+    return f"{len(stages)} stages, one of which failed"
+
+
+def check_concurrency(kind: ExecutorKind[Any], config: Any) -> str:
+    """``concurrency`` is what memory and disk are reckoned with."""
+    counts = [kind.concurrency(workers) for workers in (1, 4)]
+    require(counts[0] == 1, f"with one worker there is one stage at a time, not {counts[0]}")
+    require(1 <= counts[1] <= 4, f"with 4 workers concurrency() is {counts[1]}")
+    return f"{counts[1]} of 4 workers run at once"
+
+
+def check_abort(kind: ExecutorKind[Any], config: Any) -> str:
+    """Ctrl-C while a stage waits or runs: the executor ends at once."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
+        executor = kind.start(config, RESOURCES, partial(NoteTaker, Path(folder)), Notes())
+        executor.submit(Stage("check", {"sleep": SLEEP}))
+        executor.shutdown(abort=True)
+    seconds = time.monotonic() - begin
+    require(seconds < SLEEP / 10, f"it took {seconds:.0f} s")
+    return f"ended after {seconds:.1f} s"
+
+
+CHECKS: Mapping[str, Callable[[ExecutorKind[Any], Any], str]] = {
+    "options": options_check(),
+    "results": check_results,
+    "concurrency": check_concurrency,
+    "abort": check_abort,
+}
