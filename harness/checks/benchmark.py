@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,7 +27,14 @@ TEXTS: Final = (
     "[[11]]", "[[-3]]", "[[1e400]]", "[[nan]]", "{", '{"answer": 1e999}', "[" * 3000, "9" * 5000, "[[" + "9" * 5000,
 )  # fmt: skip
 """Replies of a judge that is weak, cut off, or hostile."""
-FIRST_TOKENS: Final = (None, {}, {"m": math.nan}, {"m": -math.inf, "M": -math.inf}, {"m": 800.0}, {"\u2603": -0.1})
+FIRST_TOKENS: Final[Sequence[Mapping[str, float] | None]] = (
+    None,
+    {},
+    {"m": math.nan},
+    {"m": -math.inf, "M": -math.inf},
+    {"m": 800.0},
+    {"\u2603": -0.1},
+)
 
 
 class Trial:

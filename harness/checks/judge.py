@@ -37,7 +37,7 @@ def check_names(kind: JudgeKind[Any], config: Any) -> str:
     """Endpoint and model are the key of the ledger: the same for each judge of the same options."""
     one, other = kind.make(config), kind.make(config)
     for name in ("name", "endpoint", "model"):
-        value = getattr(one, name)
+        value: object = getattr(one, name)
         require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
         require(value == getattr(other, name), f"two judges of the same options differ in {name}")
     return f"{one.model} at {one.endpoint}"
@@ -45,20 +45,22 @@ def check_names(kind: JudgeKind[Any], config: Any) -> str:
 
 def check_price(kind: JudgeKind[Any], config: Any) -> str:
     """Dollars grow with the tokens, or are unknown."""
-    prices = [kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000)]
-    thinking = kind.thinking(config)
+    first, *rest = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
+    thinking: object = kind.thinking(config)
     require(isinstance(thinking, int) and thinking >= 0, f"thinking() is {thinking!r}, not a number of tokens")
     require(all(isinstance(note, str) for note in kind.notes(config)), "notes() must give texts")
-    if prices[0] is None:
-        require(prices == [None] * 3, f"price() knows the price of some calls only: {prices}")
+    if first is None:
+        require(rest == [None, None], f"price() knows the price of some calls only: {rest}")
         return "unknown: budgets in dollars are refused"
-    require(prices == sorted(prices) and prices[0] == 0, f"0, 1000 and 2000 tokens cost {prices}")
-    return f"${prices[1]:g} per 1000 prompt and 1000 completion tokens"
+    known = [price for price in rest if price is not None]
+    rises = first == 0 and len(known) == 2 and 0 <= known[0] <= known[1]
+    require(rises, f"0, 1000 and 2000 tokens cost {first}, {rest}")
+    return f"${known[0]:g} for 1000 prompt and 1000 completion tokens"
 
 
 def check_reachable(kind: JudgeKind[Any], config: Any) -> str:
     """``check`` says whether the judge can be asked; it raises nothing."""
-    problem = kind.make(config).check()
+    problem: object = kind.make(config).check()
     require(problem is None or (isinstance(problem, str) and problem), f"check() gives {problem!r}")
     return "the judge can be asked" if problem is None else f"the judge cannot be asked now: {problem}"
 
