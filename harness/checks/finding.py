@@ -72,7 +72,7 @@ def options_check(*reserved: str) -> Callable[..., str]:
     def check_options(entry: Any, *_: Any) -> str:
         """Made with ``@options``, which checks them, and a docstring under each."""
         kind = entry.config
-        require(is_options(kind), f"put @options of harness.contracts.options above {kind.__name__}")
+        require(is_options(kind), f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
         fields = {field.name for field in dataclasses.fields(kind)}
         taken = sorted(fields.intersection(reserved))
         require(not taken, f"options may not be called {', '.join(taken)}: recipes use these keys for themselves")
