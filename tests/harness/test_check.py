@@ -211,9 +211,3 @@ def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
     ):
         error = command(*words).exception
         assert isinstance(error, UserError) and problem in str(error)
-
-
-def test_all_of_ours_are_known_by_name() -> None:
-    from distilbench.cli.check import chosen
-
-    assert [chosen(name, ())[0].name for name in METHODS] == list(METHODS)
