@@ -34,7 +34,6 @@ Builder = Callable[[Results, Target, float], Table]
 
 
 def bars_table(results: Results, target: Target, min_coverage: float) -> Table:
-    """Scores, with a figure of bars."""
     summary = summarise(results, target, min_coverage)
     return replace(score_table(summary, results), drawings=bar_drawings(summary, results))
 
@@ -45,7 +44,6 @@ def cost_table(results: Results, target: Target, min_coverage: float) -> Table:
 
 
 def sweep_table(results: Results, target: Target, min_coverage: float) -> Table:
-    """Scores, with a figure of curves."""
     summary = summarise(results, target, min_coverage)
     return replace(score_table(summary, results), drawings=sweep_drawings(summary, results))
 
@@ -87,6 +85,7 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
     """
     json = to_json(table).encode()
     place = folder / f"{table.name}.json"
+    # the JSON has the keys of all scores and every printed number: equal bytes, equal figures
     unchanged = place.is_file() and place.read_bytes() == json
     contents = {
         "md": markdown(table, notes=notes).encode(),
@@ -95,6 +94,7 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
     }
     paths = [write_atomic(folder / f"{table.name}.{kind}", content) for kind, content in contents.items()]
     figures = [folder / f"{table.name}{one.suffix}.{kind}" for one in table.drawings for kind in FIGURE_FORMATS]
+    # as make does it; newest covers training time, which is measured and not in the JSON
     if not unchanged or not all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures):
         _draw(table, folder)
     # last: a JSON whose figures were never finished must not pass for an unchanged one
@@ -104,6 +104,7 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
 def _draw(table: Table, folder: Path) -> None:
     from reports.figures.style import drawn, styled
 
+    # drawn and written one after the other: only one figure is in memory
     with styled():
         for drawing in table.drawings:
             figure = drawing.draw()

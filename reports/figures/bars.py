@@ -54,6 +54,7 @@ def _papers(summary: Summary, column: ColumnSummary) -> dict[str, float]:
 def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
     cells = [summary.cells[row.id, column.metric.id] for row in summary.rows]
     papers = _papers(summary, column)
+    # room for the interval's end and the paper's diamond, so that the number beside them is not cut
     tops = [cell.high or cell.value or 0.0 for cell in cells if cell.value is not None]
     reach = max([*tops, *papers.values()], default=1.0) or 1.0
     reference = summary.cells.get((summary.target.reference, column.metric.id))

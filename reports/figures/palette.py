@@ -74,5 +74,4 @@ def look(row: str) -> Look:
 
 
 def colour(row: str) -> str:
-    """The colour of a row id."""
     return look(row).colour

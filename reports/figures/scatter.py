@@ -86,6 +86,7 @@ def costs(summary: Summary, results: Results) -> Figure:
             axis.text(
                 0.005, cell.value, name, transform=place, fontsize=8, ha="left", va="bottom", bbox=CLEAR, zorder=2.2
             )
+    # one method that samples n times as much would squeeze all others into a corner
     if least > 0 and most / least > _SPREAD:
         axis.set_xscale("log")
     else:

@@ -57,7 +57,6 @@ def drawn(figure: Figure, kind: str) -> bytes:
 
 
 def short(title: str, most: int = 28) -> str:
-    """A title that fits."""
     title = clean(title)
     return title if len(title) <= most else title[: most - 1] + "…"
 
@@ -72,13 +71,11 @@ def headed(figure: Figure, summary: Summary, run: Run, what: str, note: str) -> 
 
 
 def margins(figure: Figure, left: float, right: float, top: float, bottom: float, **gaps: float) -> None:
-    """Space around the panels, in inches."""
     wide, tall = figure.get_figwidth(), figure.get_figheight()
     figure.subplots_adjust(left=left / wide, right=1 - right / wide, top=1 - top / tall, bottom=bottom / tall, **gaps)
 
 
 def key(figure: Figure, rows: Sequence[RowSpec], lines: bool) -> None:
-    """The names of the rows with their marks, on the right."""
     from matplotlib.lines import Line2D
 
     handles: list[Line2D] = []
@@ -91,7 +88,6 @@ def key(figure: Figure, rows: Sequence[RowSpec], lines: bool) -> None:
 
 
 def point(row: str) -> Line2D:
-    """A row's marker, as the key shows it."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linestyle="none", **mark(row))

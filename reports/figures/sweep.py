@@ -29,8 +29,6 @@ _SHIFT: Final = 0.012
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of one panel."""
-
     series: str
     """Row id."""
     title: str
@@ -87,6 +85,7 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[
     _reference(axis, summary, column)
     width = (places[-1] - places[0]) or 1.0
     for number, line in enumerate(lines):
+        # lines at the same x would hide each other's intervals
         shift = (number - (len(lines) - 1) / 2) * _SHIFT * width
         x = [place + shift for place in line.x]
         y = [cell.value or 0.0 for cell in line.cells]

@@ -122,6 +122,7 @@ def _line(results: Results, row: str, name: str) -> _Line | None:
     curves = [one.curve for (own, _), one in sorted(results.trained.items()) if own == row and one.curve]
     values = [{int(record["step"]): _value(record, name) for record in curve} for curve in curves]
     known = [{step: value for step, value in one.items() if value is not None} for one in values]
+    # seeds that stopped early would bend the mean where they drop out
     steps = sorted(set(known[0]).intersection(*known[1:])) if known else []
     if not steps:
         return None
@@ -148,6 +149,7 @@ def _draw(axis: Axes, line: _Line) -> None:
     seen = look(line.row)
     for values in line.seeds:
         axis.plot(line.steps, values, color=seen.colour, linewidth=0.6, alpha=0.55, zorder=1)
+    # a window that grows with the run: short curves keep their shape, long ones lose their noise
     thick = smooth(line.mean, len(line.steps) // 24)
     axis.plot(line.steps, thick, zorder=3, **_pen(line.row))
 

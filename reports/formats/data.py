@@ -26,6 +26,7 @@ def _field(value: object) -> object:
         return ""
     if isinstance(value, float):
         return repr(round(value, 6))
+    # before the numbers would be reached: in Python True is an int, and CSV readers want 1
     if isinstance(value, bool):
         return int(value)
     return inert(clean(value)) if isinstance(value, str) else value

@@ -110,6 +110,7 @@ def _line(cells: list[str]) -> str:
 
 def _row(row: TableRow, notes: bool) -> list[str]:
     """The values, and small lines under them: intervals, then whatever else the cells have."""
+    # cells of a row must have equally many lines, or LaTeX would shift columns
     deepest = max((len(cell.below) for cell in row.cells), default=0)
     padded = [[*cell.below, *([""] * (deepest - len(cell.below)))] for cell in row.cells]
     below = [_line([_small(part) for part in line]) for line in zip(*padded, strict=True)]

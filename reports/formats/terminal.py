@@ -28,8 +28,8 @@ class TerminalTable:
     notes: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The protocol by which ``rich`` asks what to print."""
         per_row = self._lines_per_row(options.max_width)
+        # Text, never str: rich would read brackets of an interval as markup
         yield Text(self.table.title, "bold")
         yield self._grid(per_row)
         for line in self.table.below(self.notes):
@@ -40,6 +40,7 @@ class TerminalTable:
     def _lines_per_row(self, width: int) -> int:
         """1, 2 or 3: the least with which the widest cells of all columns fit side by side."""
         rows = self.table.all_rows(self.notes)
+        # measured on the texts, not on a guess per column: a table of two metrics has room for one line
         for per_row in (1, 2):
             widest = [_width(column.title, *column.marks) for column in self.table.columns]
             for row in rows:
@@ -53,6 +54,7 @@ class TerminalTable:
         apart = (0, 2 if per_row < 3 else 1, 0, 0)
         grid = RichTable(box=box.SIMPLE_HEAD, padding=apart, pad_edge=False, show_edge=False)
         groups = ["", *(column.group for column in self.table.columns)]
+        # a table of plain text has no groups, and then no empty first heading line
         grouped = any(groups)
         for place, ((left, group), column) in enumerate(zip(pairwise(groups), self.table.columns, strict=True)):
             over = "" if left == group else group  # a heading over several columns stands over the first
@@ -65,7 +67,6 @@ class TerminalTable:
 
 
 def _width(*texts: str) -> int:
-    """Columns that the longest line takes."""
     return max(cell_len(line) for line in "".join(texts).split("\n"))
 
 

@@ -87,6 +87,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     repeated = sorted({name for name in ids if ids.count(name) > 1})
     if repeated:
         raise UserError(f"a page cannot have two sections with one title: {', '.join(repeated)}")
+    # both stand inline: the policy allows exactly these two texts, by hash
     script, style = joined_scripts(), (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
     chunks = [
         (f"{section.id}-{slug(name)}", _packed(content))

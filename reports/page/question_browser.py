@@ -83,6 +83,7 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
     for run in runs:
         for judged in run.benchmarks:
             together.setdefault((judged.benchmark, judged.questions, judged.baseline), []).append((run, judged))
+    # two runs may have asked different questions of one benchmark: then the hash tells the two apart
     titles = Counter(_title(members[0][0], benchmark) for (benchmark, _, _), members in together.items())
     views = []
     for (benchmark, digest, _), members in together.items():
@@ -122,6 +123,7 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> list[Entran
     taken: set[tuple[str, int]] = set()
     for run, judged in members:
         for entrant in judged.entrants:
+            # the same answers judged by the same judges: a second target adds nothing to look at
             identity = (entrant.answers, tuple(one.ref for one in entrant.judgments))
             if identity in views:
                 continue
@@ -247,6 +249,7 @@ def _blocks(
                 ],
             }
         )
+        # closed after the question that goes over: a question is never split over two blocks
         if length > _BLOCK or place + 1 == len(questions):
             blocks.append(pack(block))
             block, length = [], 0

@@ -29,7 +29,6 @@ class ProtocolCard:
 
 
 def unknown(benchmark: str, read: int, written: int) -> float | None:
-    """The ``Price`` where nothing is known."""
     return None
 
 
@@ -69,6 +68,7 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> ProtocolCa
     lines += [("Official judge", card.official_judge)] if card.official_judge else []
     lines += [("Judge prompt", card.prompt_hash)]
     lines += [(name.replace("_", " "), readable(value)) for name, value in card.parameters.items()]
+    # by the run's own keys: other scores of this benchmark may lie in the store
     keys = {cell.score for cell in run.cells if cell.metric.partition(".")[0] == benchmark}
     scored = [marker for marker in markers if marker["key"] in keys]
     lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in scored]
@@ -154,7 +154,6 @@ def _measured(marker: Marker) -> Mapping[str, Any]:
 
 
 def stages(markers: Sequence[Marker]) -> Table:
-    """Every artifact with its key."""
     rows = [TableRow(tuple(TableCell(text, sort=sort) for text, sort in _stage(marker))) for marker in markers]
     names = (("Stage", False), ("Kind", False), ("Wall time", True), ("Peak memory", True), ("Began (UTC)", False))
     columns = (*(TableColumn(name, numeric=numeric) for name, numeric in names), TableColumn("Key", numeric=False))
@@ -162,7 +161,6 @@ def stages(markers: Sequence[Marker]) -> Table:
 
 
 def _stage(marker: Marker) -> list[tuple[str, float | str]]:
-    """What is shown of an artifact, and what that is sorted by."""
     label, kind, started, key = (str(marker[name]) for name in ("label", "kind", "started", "key"))
     seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
     times: list[tuple[str, float | str]] = [
@@ -196,5 +194,4 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people, in powers of ten."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -78,11 +78,11 @@ def pack(value: Any) -> str:
     Lone surrogates go through as escapes. Raises ValueError for NaN, which JSON does not have.
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    # mtime=0: the same value gives the same bytes, so an unchanged page does not change
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
 def unpack(text: str) -> Any:
-    """What ``pack`` was given, with tuples as lists."""
     return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
 
 

@@ -41,7 +41,6 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the Holm-adjusted p-value is below 0.05."""
         return self.p_holm is not None and self.p_holm < ALPHA
 
 
@@ -69,12 +68,12 @@ class SeedScores:
 
     @cached_property
     def valued(self) -> list[Score]:
-        """The scores that have a value."""
         return [score for score in self.scores.values() if score.value is not None]
 
     @cached_property
     def n(self) -> int:
         """Questions that count, in the seed that has fewest."""
+        # the seed with fewest questions bounds how precise the mean can be
         return min((score.n for score in self.valued), default=0)
 
     @cached_property
@@ -103,6 +102,7 @@ class SeedScores:
         if self.value is None or all(score.n == 0 for score in scores) or not all(s.replicates for s in scores):
             return None
         same_length(f"{self.row.id}, {self.metric.id}", [len(score.replicates) for score in scores])
+        # [S, B]: seeds by resamples
         grid = np.array([score.replicates for score in scores])
         return Draws(np.array(list(self.values.values()), dtype=float), grid, not self.row.baseline)
 
@@ -110,6 +110,7 @@ class SeedScores:
         """The 95% interval of the value, clipped to the metric's scale."""
         low: float | None = None
         high: float | None = None
+        # one seed of an untrained model keeps its score's own interval, which its benchmark may know better (LC)
         if self.draws is not None and (self.draws.seeds > 1 or self.pooled(noise)):
             estimate = contrast(self.draws, None, self.n, noise)
             low, high = estimate.low, estimate.high
@@ -128,6 +129,7 @@ class SeedScores:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of this value: reasons for gaps, fallbacks, reconstructions."""
         notes = [*self.missing, *(score.note for score in self.scores.values())]
+        # the order matters: a row that was never planned has no reason of its own to give
         if not self.expected:
             notes = ["not in this run"]
         elif not self.values and not any(notes):
@@ -140,7 +142,6 @@ class SeedScores:
 
 
 def seed_scores(results: Results, row: RowSpec, metric: Metric, min_coverage: float) -> SeedScores:
-    """One row's scores of one metric."""
     places = [
         (cell.row, cell.metric, cell.seed)
         for cell in results.run.cells
@@ -172,7 +173,6 @@ class CellSummary:
 
     @property
     def row(self) -> str:
-        """Row id."""
         return self.own.row.id
 
     @property
@@ -187,6 +187,7 @@ class CellSummary:
         Means over the seeds of the scores' own bounds. A seed without gaps has its value for both; one without any
         verdict has no value, but bounds: it could be anything.
         """
+        # a refused cell gives no bounds either: they would let the refused value be guessed
         scores = list(self.own.scores.values())
         if self.value is None or not any("lowest" in score.detail for score in scores):
             return None
@@ -200,7 +201,6 @@ class CellSummary:
 
     @property
     def unscored(self) -> int:
-        """Questions that do not count, over all seeds."""
         return sum(score.unscored for score in self.own.scores.values())
 
     @cached_property
@@ -218,6 +218,7 @@ class CellSummary:
     def categories(self) -> dict[str, float]:
         """Mean over seeds by category of question, where the benchmark has them; empty for a refused cell."""
         details = [score.detail for score in self.own.valued] if self.value is not None else []
+        # the first seed's categories, in the benchmark's order; a category that a seed lacks has no mean
         names = [name for name in (details[0] if details else {}) if name.startswith(CATEGORY)]
         return {
             name.removeprefix(CATEGORY): float(np.mean([float(detail[name]) for detail in details]))
@@ -228,6 +229,7 @@ class CellSummary:
     def numbers(self) -> dict[str, float | int | bool | None]:
         """The cell's numbers under the names that they have in the CSV and the JSON, in that order."""
         own, (lowest, highest), paper = self.own, self.bounds or (None, None), self.published
+        # CSV and JSON take names and order from here and nowhere else
         return {
             "value": own.value, "low": self.low, "high": self.high, "n": own.n, "unscored": self.unscored,
             "coverage": own.coverage, "lowest": lowest, "highest": highest, "delta": self.change.delta,

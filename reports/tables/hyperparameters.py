@@ -79,6 +79,7 @@ def compare_settings(run: Run) -> list[SettingComparison]:
     lines = []
     for name in dict.fromkeys(row for _, row, _ in paper):
         stated = {family: number for (family, row, _), number in paper.items() if row == name}
+        # a family of one's own (pocket) is none of the paper's: then every stated value is shown
         ours = {family: number for family, number in stated.items() if family in (run.family.name, "any")} or stated
         used = SETTINGS[name].read(run.recipe, ROW) if ROW in run.recipe["methods"] else None
         lines.append(SettingComparison(name, used, ours))
@@ -86,7 +87,6 @@ def compare_settings(run: Run) -> list[SettingComparison]:
 
 
 def hyperparameter_table(target: Target, run: Run) -> Table:
-    """The table, for every format."""
     notes: list[tuple[str, str]] = []
     rows, records, data = [], [], []
     for line in compare_settings(run):
@@ -158,12 +158,14 @@ def other_settings(recipe: Mapping[str, Any], row: str, name: str, family: str) 
         stated = setting.methods is None or method in setting.methods
         if of not in (family, "any") or not stated or (by_name and key == "n"):
             continue
+        # a setting that the method does not have cannot differ
         used = setting.read(recipe, row)
         if used is not None and not isclose(used, number.value):
             others.append(f"{setting.title} {used:g} (the paper: {number.value:g})")
     rounds = entry.get("rounds") or 1
     if not by_name and rounds != 1:
         others.append(f"rounds {rounds} (the paper: 1)")
+    # the paper trains all weights; adapters are no number that could be compared
     if Setting("adapters", "train", "lora").read(recipe, row):
         others.append("adapters (the paper: all weights)")
     return others

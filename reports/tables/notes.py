@@ -24,6 +24,7 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     lines = []
     if not run.finished:
         lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
+    # first, because everything else assumes that a cell can be read
     lines.append(_reading(summary, run))
     lines += _few_steps(summary)
     if benchmarks := _benchmarks(summary):
@@ -53,6 +54,7 @@ def _reading(summary: Summary, run: Run) -> str:
     changed = any(cell.change.delta is not None for cell in summary.cells.values())
     seeds = ", ".join(str(seed) for seed in run.seeds)
     over = f"questions, seed {seeds} only" if len(run.seeds) == 1 else f"questions and seeds {seeds}"
+    # an interval that ends exactly at 0 or 100 looks precise; say that it was clipped
     ends = {column.metric.id: scale(column.metric) or () for column in summary.columns}
     clipped = any({cell.low, cell.high} & set(ends[metric]) for (_, metric), cell in summary.cells.items())
     parts = f"Value{f' (change from {reference})' if changed else ''} [95% interval over {over}"
@@ -96,6 +98,7 @@ def _questions(summary: Summary, benchmarks: Mapping[str, Sequence[ColumnSummary
     for columns in benchmarks.values():
         # metrics of one benchmark share its judgments: count each model's questions once
         cells = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
+        # metrics of one benchmark may score different numbers of questions (LC needs lengths)
         counts = sorted({cell.own.n for row in cells for cell in row if cell.own.values})
         n = "none" if not counts else f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
         unscored = _once(cells, lambda cell: cell.unscored)
@@ -120,9 +123,11 @@ def _judges(run: Run, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
     """Who judged, and which benchmarks do not follow the official protocol."""
     groups = {name: clean(columns[0].metric.group) for name, columns in benchmarks.items()}
     judges = {name: clean(run.judges.get(name, "not stated")) for name in groups}
+    # name the usual judge once and only the exceptions beside it: the line has to fit
     most = max(dict.fromkeys(judges.values()), key=list(judges.values()).count)
     others = [f"{groups[name]}: {judge}" for name, judge in judges.items() if judge != most]
     line = f"Judge: {'; '.join([most, *others])}."
+    # the deviations are long: the short form only warns, and says where they are
     differ = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
     if differ:
         which = "" if len(differ) == len(groups) else f" in {', '.join(differ)}"
@@ -141,6 +146,7 @@ def _paper(summary: Summary, run: Run) -> list[str]:
     if not known:
         return []
     compared = any(paper.difference is not None for paper in known)
+    # a reader who sees a difference must be told that its interval is ours alone
     below = "; below it ours minus the paper's, and the verdict (--notes says how)" if compared else ""
     return [f"paper: the value in {PAPER}, {known[0].source.split(', ', 1)[1]}{below}."]
 

@@ -72,6 +72,7 @@ def published_values(
     run: Run, table: str | None, metrics: Sequence[Metric]
 ) -> dict[tuple[str, str], PublishedComparison]:
     """By row and metric id: what the paper's table has for this family, and why it may not be compared with ours."""
+    # a family that the paper lacks has nothing to stand beside, whatever its models are called
     if table is None or not in_paper(table, run.family.name):
         return {}
     family = run.family.name
@@ -133,8 +134,10 @@ def compared(
     difference, (low, high) = value - paper.value, ends
     if low is None or high is None:
         return replace(paper, difference=difference, verdict=INCONCLUSIVE, doubts=(*paper.doubts, "no interval"))
+    # the paper states no error, so its value moves our interval and does not widen it
     low, high = low - paper.value, high - paper.value
     result, doubts = verdict(low, high, metric.margin), paper.doubts
+    # before the settings: an interval of three questions is too narrow for any verdict
     if n < FEW_QUESTIONS:
         result, doubts = INCONCLUSIVE, (*doubts, f"only {counted(n, 'question')}: too few for a verdict")
     elif doubts and result == AGREES:
@@ -195,6 +198,7 @@ def _other_protocol(card: Card, one: Published) -> list[str]:
     """What the benchmark's options make of the number, where the paper's is another."""
     options = card.parameters
     reasons: list[str] = []
+    # a limit at or above the number of questions that the paper states leaves none out
     limit, asked = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
     if isinstance(limit, int) and (asked is None or limit < int(asked[1].replace(",", ""))):
         reasons.append(f"only {counted(limit, 'question')}")

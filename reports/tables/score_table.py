@@ -26,8 +26,8 @@ _NO_NUMBER = "-"
 
 
 def score_table(summary: Summary, results: Results) -> Table:
-    """Lay a summary out."""
     run, target = results.run, summary.target
+    # before any cell is laid out: a note that a whole row or column shares leaves its cells
     footnotes = _Footnotes(summary, len(run.seeds))
     family = clean(run.family.name)
     columns = [TableColumn(f"Method ({family})", numeric=False)]
@@ -52,6 +52,7 @@ def score_table(summary: Summary, results: Results) -> Table:
         short_lines(summary, run), footnotes.texts, target.label, _detail_rows(summary), detail_lines(summary, run),
         _data(summary, results), _records(summary, results), newest=results.newest,
     )  # fmt: skip
+    # the JSON holds the printed words too, so that a page made later says the same
     words = {"title": table.title, "lines": [*table.lines, *table.detail_lines], "footnotes": dict(table.footnotes)}
     return replace(table, data={**table.data, **words})
 
@@ -72,16 +73,17 @@ class _Footnotes:
 
     def of_cell(self, cell: CellSummary, column: ColumnSummary) -> list[str]:
         """What neither the row's nor the column's title has."""
+        # a note stands once: at the most general place that it is true of
         above = [*self.of_row[cell.row], *self.of_column[column.metric.id]]
         return [note for note in self.notes[cell.row, column.metric.id] if note not in above]
 
     @property
     def texts(self) -> tuple[tuple[str, str], ...]:
-        """Letter and text."""
         return tuple((mark, text) for text, mark in self.letters.items())
 
     def _row(self, summary: Summary, row: str) -> list[str]:
         cells = [summary.cells[row, column.metric.id] for column in summary.columns]
+        # one column shares everything with itself: then the notes stay at the cells
         shared = _shared([self.notes[row, column.metric.id] for column in summary.columns]) if len(cells) > 1 else []
         counts = {len(cell.own.values) for cell in cells} - {0}
         if counts == {1} and self.seeds > 1 and not any(cell.pooled for cell in cells):
@@ -135,6 +137,7 @@ def coarse_digits(metric: Metric) -> int:
 
 def _cell(cell: CellSummary, metric: Metric, min_coverage: float, lengths: bool, marks: Marks) -> TableCell:
     digits = coarse_digits(metric)
+    # the published value is shown even where ours is missing: the reader compares rows by it
     below = [*_paper(cell, metric), *(_lengths(cell) if lengths else ())]
     if cell.own.refused and cell.own.coverage is not None:
         return TableCell("refused:", below=(f"coverage {percent(cell.own.coverage)}", *below), marks=marks)
@@ -147,6 +150,7 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, lengths: bool,
         below = [*gap, *below]
     if cell.low is not None and cell.high is not None:
         below = [f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]", *below]
+    # seen from this row: the dagger says that the focus row beats it
     against = ("†" if (cell.focus.delta or 0) > 0 else "‡") if cell.focus.significant else ""
     rises = (cell.change.delta or 0) > 0
     return TableCell(
@@ -163,7 +167,6 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, lengths: bool,
 
 
 def _paper(cell: CellSummary, metric: Metric) -> tuple[str, ...]:
-    """The published value, our difference to it, and the verdict."""
     paper = cell.published
     if paper is None:
         return ()
@@ -185,12 +188,12 @@ def _change(delta: float | None, digits: int) -> str:
     if delta is None:
         return ""
     size = f"{abs(delta):.{digits}f}"
+    # by the printed digits: an arrow beside 0.0 would claim a direction that cannot be read
     arrow = "=" if float(size) == 0 else "↑" if delta > 0 else "↓"
     return f"({arrow} {size})"
 
 
 def _detail_rows(summary: Summary) -> tuple[TableRow, ...]:
-    """What could have been detected, and where variance comes from."""
     effects = [
         _NO_NUMBER if column.detectable is None else f"{column.detectable:.{coarse_digits(column.metric)}f}"
         for column in summary.columns
@@ -226,6 +229,7 @@ def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
                 "target": summary.target.name, "run": run.name, "family": run.family.name, "row": row.id,
                 "title": row.title, "metric": column.metric.id,
             }  # fmt: skip
+            # a spreadsheet shows no footnotes, so each line carries its own reasons
             notes = [*(["refused: coverage below the minimum"] if cell.own.refused else []), *cell.own.notes]
             notes += column.warnings
             if cell.published is not None:
@@ -280,6 +284,7 @@ def _column_data(column: ColumnSummary) -> dict[str, Any]:
 def _cell_data(cell: CellSummary, results: Results) -> dict[str, Any]:
     """``score`` and ``judgments`` name the artifacts in the store that the number comes from, by seed."""
     paper, (length, baseline, cut) = cell.published, cell.lengths or (None, None, None)
+    # keys of artifacts follow from their content: an unchanged run names the same ones
     sources = {
         str(seed): results.sources[place]
         for seed in cell.own.values

@@ -85,6 +85,7 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     run = results.run
     rows = _in_order({row.id: row for row in run.rows}, target.rows, more=True)
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
+    # said under the table: a table with fewer rows than the paper's must not look whole
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
     papers = published_values(run, target.published, metrics)
@@ -117,19 +118,25 @@ class _Column:
     def __init__(self, metric: Metric, scores: Mapping[str, SeedScores], target: Target) -> None:
         self.metric, self.scores = metric, scores
         self.draws: dict[str, Draws] = {name: own.draws for name, own in scores.items() if own.draws is not None}
+        # replicate b must mean the same resample of questions in all rows, else differences are not paired
         same_length(metric.id, [draws.grid.shape[1] for draws in self.draws.values()])
         self.trained = [name for name, own in scores.items() if not own.row.baseline]
+        # pooled over all rows before any cell is made: a row's interval needs the column's noise
         self.noise: SeedNoise | None = seed_noise(list(self.draws.values()))
         self.reference = target.reference
         self.changes = self._against(target.reference)
         self.tests = self._tested(self.changes, target.reference)
+        # a focus row that this run does not train has no comparisons, and no signs
         focus = target.focus if target.focus in self.trained else None
         self.focus = self._tested(self._against(focus), focus) if focus is not None else {}
         values = {name: value for name in self.trained if (value := scores[name].value) is not None}
+        # two rows that print the same number are both best: bold must not depend on digits that nobody sees
         printed = {name: round(value, metric.digits) for name, value in values.items()}
         most = max(printed.values(), default=None)
+        # of one row nothing is best, and a high cost is no merit
         several = len(printed) > 1 and not metric.measured
         self.best = tuple(name for name, value in printed.items() if several and value == most)
+        # the test needs one row to compare with: the highest value that has replicates, ties in row order
         drawn = {name: value for name, value in values.items() if name in self.draws}
         top = max(drawn, key=lambda name: drawn[name]) if drawn else None
         self.below_best = self._tested(self._against(top), top) if top is not None else {}
@@ -148,8 +155,10 @@ class _Column:
 
     def _tested(self, changes: Mapping[str, Estimate], other: str) -> dict[str, Comparison]:
         """The changes as one family of tests. From few questions none is tested."""
+        # the bootstrap's variance is that of the smaller sample, so the smaller sample must be large enough
         fewest = {name: min(self.scores[name].n, self.scores[other].n) for name in changes}
         raw = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
+        # untested rows stay out of the family: each would make the correction stricter for the others
         adjusted = holm(raw)
         return {
             name: Comparison(change.value, change.low, change.high, raw.get(name), adjusted.get(name))
@@ -160,8 +169,10 @@ class _Column:
         """One row's cell, composed once from its own numbers, the tests and the published value."""
         own, below = self.scores[name], self.below_best.get(name, NOT_COMPARED)
         low, high = own.interval(self.noise)
+        # only now: the verdict needs the interval, and that needs the column's noise
         if paper is not None:
             paper = compared(paper, own.value, (low, high), self.metric, own.n, own.notes)
+        # an untested row is not called tied: nothing is known of the difference
         tied = name not in self.best and below.p is not None and not below.significant
         change, focus = self._change(name), self._focus(name)
         return CellSummary(own, low, high, own.pooled(self.noise), name in self.best, tied, change, focus, paper)

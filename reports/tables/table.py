@@ -47,8 +47,6 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column's heading."""
-
     title: str
     group: str = ""
     """The heading above; neighbours of one group share it."""

@@ -40,6 +40,7 @@ def variance_shares(noise: SeedNoise | None, draws: Sequence[Draws], scores: Seq
     judge = _judge_noise(scores)
     if judge is None:
         return VarianceShares(noise.seed / seeds / whole, question / whole, rest / whole)
+    # estimated from other data than the rest, it may come out larger than the whole that it is a part of
     judge = min(rest, judge / seeds)
     return VarianceShares(noise.seed / seeds / whole, question / whole, (rest - judge) / whole, judge / whole)
 

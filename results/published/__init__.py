@@ -23,8 +23,6 @@ _COLUMNS = ["table", "family", "row", "metric", "value", "protocol", "source", "
 
 @dataclass(frozen=True)
 class Published:
-    """One number of the paper."""
-
     value: float
     """In the metric's unit: per cent, points of 1 to 10, hours."""
     source: str

@@ -30,6 +30,7 @@ def with_costs(results: Results) -> Results:
     run = results.run
     costs = {(row.id, seed): results.trained.get((row.id, seed)) for row in run.rows for seed in run.seeds}
     known = {place: cost for place, cost in costs.items() if cost is not None and cost.complete}
+    # one unit for the whole column: seconds beside hours could not be compared at a glance
     unit = "h" if max((cost.hours * 3600 for cost in known.values()), default=0.0) >= HOURS else "s"
     time = Metric("cost.time", "Time", "Training", unit, digits=2 if unit == "h" else 1, measured=True)
     memory = Metric("cost.memory", "Memory", "Training", "GiB", digits=2, measured=True)

@@ -67,10 +67,12 @@ def judged_benchmarks(
 
     ``names``: key of a judge artifact to what somebody called that judge (``compare-judges`` did).
     """
+    # by column, so that the page lists benchmarks as the table does
     order = [metric.id for metric in results.run.columns]
     by_score: dict[Ref, dict[tuple[str, int], ScoreSource]] = {}
     for (row, _, seed), source in sorted(results.sources.items(), key=lambda item: order.index(item[0][1])):
         by_score.setdefault(source.score, {})[row, seed] = source
+    # one pass over the store for all benchmarks: it may hold thousands of judge artifacts
     others = _judgments_on({source.answers for source in results.sources.values()}, store)
     return tuple(_benchmark(results, Lineage(store), by_place, others, names or {}) for by_place in by_score.values())
 

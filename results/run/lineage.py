@@ -67,7 +67,6 @@ class Training:
 
     @property
     def hours(self) -> float:
-        """All of ``seconds``, in hours."""
         return sum(self.seconds.values()) / 3600
 
 
@@ -95,6 +94,7 @@ class Lineage:
 
     def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
         """These artifacts and all that they were made from, each once, inputs first."""
+        # stages share inputs: without this a prompt pool would be walked once per row and round
         seen: set[Ref] = set()
 
         def walk(ref: Ref) -> Iterator[tuple[Ref, Marker | None]]:
@@ -114,6 +114,7 @@ class Lineage:
         answers, judgments = inputs.get(f"answers:{entrant}"), inputs.get(f"judgments:{entrant}")
         if marker is None or answers is None or judgments is None:
             return None
+        # an untrained model's answers have no model artifact; a student whose stage is gone is not traced further
         student, params = self.inputs(answers).get("model"), marker["params"]
         return ScoreSource(
             ref, entrant, str(params.get("benchmark", "")), answers, judgments,
@@ -142,23 +143,23 @@ class Lineage:
             ) from error
 
     def training(self, student: Ref) -> Training:
-        """What a student took, and its training curve."""
         seconds: dict[str, float] = {}
         peak, torch, complete = 0, "", True
         for ref, marker in self.behind(student):
+            # their seconds are loading and copying; what costs is running a model
             if ref.kind in NO_MODEL:
                 continue
             if marker is None:
                 complete = False
                 continue
             seconds[ref.kind] = seconds.get(ref.kind, 0.0) + float(marker["wall_seconds"])
+            # a stage on a GPU measures its own peak; else the process's memory is all that is known
             measured = marker.get("measurements") or {}
             peak = max(peak, int(measured.get("peak_memory") or marker["peak_memory_bytes"]))
             torch = str(marker.get("packages", {}).get("torch", ""))
         return Training(seconds, peak, tuple(self._curve(student)), torch, complete)
 
     def _curve(self, student: Ref) -> list[Mapping[str, Any]]:
-        """The steps of a train stage, after those of the rounds before it."""
         if self.marker(student) is None:
             return []
         before = self.inputs(student).get("student")
@@ -166,6 +167,7 @@ class Lineage:
         path = self.store.path(*student) / "model" / CURVE
         if not path.is_file():  # trained elsewhere, by a backend that keeps no curve
             return earlier
+        # rounds count their steps from 1; a curve of several rounds must not run back
         done = int(earlier[-1]["step"]) if earlier else 0
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [*earlier, *({**line, "step": done + int(line["step"])} for line in lines)]

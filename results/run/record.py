@@ -124,6 +124,7 @@ def run_folder(folder: Path, target: str | None = None) -> Path:
     """
     if target is not None:
         return folder if folder.name == target and (folder / "run.json").is_file() else place(folder, target)
+    # the folder of one target was named: no choice is left
     if (folder / "run.json").is_file():
         return folder
     targets = described(folder)

@@ -86,6 +86,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
     UserError, as is an entrant or metric that the artifact does not have.
     """
     lineage = Lineage(store)
+    # each score artifact holds all entrants of a benchmark: read it once, not once per cell
     artifacts = {
         key: _artifact(store, key)
         for key in dict.fromkeys(cell.score for cell in run.cells if cell.unavailable is None)
@@ -108,6 +109,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
         else:
             scores[place] = _pick(artifact, cell)
     sources = sources_of(run, lineage)
+    # figures older than this are drawn again
     newest = max((_written(store, key) for key, artifact in artifacts.items() if artifact), default=0.0)
     return Results(run, scores, missing, trainings(sources, lineage), sources, newest)
 
