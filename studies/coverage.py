@@ -34,7 +34,7 @@ from judges.benchmarks.alpaca_eval import length_control
 from judges.benchmarks.alpaca_eval.length_control import (
     NO_GAMED,
     Column,
-    Gamed,
+    GamedRows,
     LengthData,
     length_controlled,
     length_feature,
@@ -111,7 +111,7 @@ def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int
     fixed = np.random.default_rng(0)  # the gamed rows are one published file, not a sample of this run
     _, feature, difficulty, preference = length_rows(fixed, 1610, 0.0)
     delta, _, own, values = length_rows(rng, n, _BIAS)
-    data = LengthData(own, Gamed(preference, feature, difficulty), "simulated", True)
+    data = LengthData(own, GamedRows(preference, feature, difficulty), "simulated", True)
     score = length_controlled(bare(n), Column(values, delta, False), data, False, seed, replicates)
     half = 1.96 * float(score.detail["lc_standard_error"])
     value = score.value or 0.0

@@ -130,7 +130,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     written = [write_lines(folder / _PLACE / "model_answer" / f"{stem}.jsonl", lines)]
     if exported.judgments:
         judge = exported.judge or "gpt-4"
-        pair = benchmark == "mt_bench_pairwise"
+        pair = any(judgment.part not in TURNS for judgment in exported.judgments)  # a game of a turn
         make = _pairs if pair else _singles
         name = f"{file_name(judge)}_{'pair' if pair else 'single'}.jsonl"
         judged = [line for question, _ in rows for line in make(question, exported, judge)]

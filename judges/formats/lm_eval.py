@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +69,28 @@ def _hash(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _filtered(question: Question, answer: Answer) -> Extracted:
+    gold = question.reference[0]
+    numbers = {name: str(answer.meta.get(name, "")) or extract(answer.turns[0], name) for name in FILTERS}
+    return {name: (number, marked(number, gold)) for name, number in numbers.items()}
+
+
+def _json_answer(question: Question, answer: Answer) -> Extracted:
+    number, _ = extract_answer(answer.turns[0])
+    return {JSON_PART: (number or INVALID, float(mark_json(question, answer).verdict or 0.0))}
+
+
+Extracted = Mapping[str, tuple[str, float]]
+"""Filter to what it took from a response, and its mark."""
+EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extracted]] = {"gsm8k": _filtered, "gsm8k_json": _json_answer}
+
+
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
     lines: list[Row] = []
     for place, (question, answer) in enumerate(answered_questions(exported)):
         text, gold = answer.turns[0], question.reference[0]
         doc = {"question": question.turns[0], "answer": gold}
-        parts: Mapping[str, tuple[str, float]]
-        if benchmark == "gsm8k_json":
-            parts = {JSON_PART: (extract_answer(text)[0] or INVALID, float(mark_json(question, answer).verdict or 0.0))}
-        else:
-            numbers = {name: str(answer.meta.get(name, "")) or extract(text, name) for name in FILTERS}
-            parts = {name: (number, marked(number, gold)) for name, number in numbers.items()}
         lines += [
             {
                 "doc_id": place,
@@ -96,9 +106,9 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
                 "target_hash": _hash(gold),
                 "exact_match": mark,
             }
-            for name, (number, mark) in parts.items()
+            for name, (number, mark) in EXTRACTIONS[benchmark](question, answer).items()
         ]
     return [write_lines(folder / file_name(exported.model) / "samples_gsm8k_distilbench.jsonl", lines)]
 
 
-FORMAT = Format("lm_eval", ("gsm8k", "gsm8k_json"), "samples_gsm8k_*.jsonl of lm-eval --log_samples", read, write)
+FORMAT = Format("lm_eval", tuple(EXTRACTIONS), "samples_gsm8k_*.jsonl of lm-eval --log_samples", read, write)

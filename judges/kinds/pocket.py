@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.contracts.judge import JudgeKind
 from harness.contracts.options import NotNegative, Positive, options, require
+from harness.models.backends import load_model
+from harness.models.checkpoint import resolve
 from harness.pocket.world import UnknownInstruction, score
 from harness.types import Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
@@ -132,8 +134,6 @@ class PocketJudge:
 
     def _own_style(self, pair: Pair) -> float:
         """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
-        from harness.models.backends import load_model
-
         if self._favoured is None:
             self._favoured = load_model(self.config.favours)
         conversations: list[Sequence[Message]] = []
@@ -224,8 +224,6 @@ def identity(config: PocketConfig) -> dict[str, Any]:
     if not config.self_preference:
         del values["favours"]
     else:
-        from harness.models.checkpoint import resolve
-
         values["favours"] = resolve(config.favours).fingerprint
     if not config.signature_bias:
         del values["signature"], values["signature_bias"]

@@ -10,7 +10,7 @@ import pytest
 from judges.benchmarks.alpaca_eval.length_control import (
     NO_GAMED,
     WEAK_COST,
-    Rows,
+    JudgedRows,
     bootstrap,
     confounded,
     contributions,
@@ -23,13 +23,13 @@ from judges.benchmarks.alpaca_eval.length_control import (
 from judges.benchmarks.logistic import joint_difficulty, sigmoid, solve
 
 
-def simulated(n: int, seed: int) -> Rows:
+def simulated(n: int, seed: int) -> JudgedRows:
     """Instructions with a known length effect (-1), difficulty effect (1) and ability (-0.5); soft preferences."""
     rng = np.random.default_rng(seed)
     delta = rng.normal(-100, 300, n).round()
     difficulty = rng.normal(0, 1, n)
     logit = -length_feature(delta) + difficulty - 0.5 + rng.normal(0, 1, n)
-    return Rows(sigmoid(logit), delta, difficulty)
+    return JudgedRows(sigmoid(logit), delta, difficulty)
 
 
 def counts_for(n: int, replicates: int, seed: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_the_solver_meets_the_optimality_conditions(cost: float) -> None:
 
 
 def test_separable_preferences_and_equal_lengths_do_not_break_the_fit() -> None:
-    rows = Rows(np.ones(120), np.full(120, 30.0), np.zeros(120))
+    rows = JudgedRows(np.ones(120), np.full(120, 30.0), np.zeros(120))
     fit = fit_plain(rows)
     assert fit.coef[0] == 0 and fit.coef[1] == 0 and 95 < fit.value <= 100
     assert np.isfinite(bootstrap(rows, NO_GAMED, fit, counts_for(120, 20, 0))).all()
@@ -72,7 +72,7 @@ def test_without_gamed_rows_the_penalty_takes_nothing_away(wins: int, expected: 
 
     penalty 1, so p is 0.0001 nearer to a half: 55 wins are 54.99%, 100 are 99.99%. The error is the binomial one.
     """
-    rows = Rows((np.arange(100) < wins).astype(float), np.full(100, 30.0), np.zeros(100))
+    rows = JudgedRows((np.arange(100) < wins).astype(float), np.full(100, 30.0), np.zeros(100))
     fit = fit_plain(rows)
     assert fit.cost == WEAK_COST == 100 and fit.value == pytest.approx(expected, abs=1e-3)
     draws = bootstrap(rows, NO_GAMED, fit, counts_for(100, 300, 0))
@@ -100,7 +100,7 @@ def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:
     inside, widths = 0, []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        rows = Rows(rng.beta(0.6, 0.4, 200), rng.normal(600, 300, 200), np.zeros(200))
+        rows = JudgedRows(rng.beta(0.6, 0.4, 200), rng.normal(600, 300, 200), np.zeros(200))
         draws = bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(200, 60, seed))
         low, high = np.percentile(draws, [2.5, 97.5])
         inside += low <= 60 <= high
@@ -168,7 +168,7 @@ def test_equal_to_the_official_fits_of_the_development_models(assets, models, fi
             "v1_instruction_index": difficulty[table["index"].to_numpy()],
         }
         for key in by_key.keys() & expected[name]["lc"].keys():
-            rows, known = Rows(preference, delta, by_key[key]), expected[name]["lc"][key]
+            rows, known = JudgedRows(preference, delta, by_key[key]), expected[name]["lc"][key]
             fit = fit_official(rows, gamed)
             assert fit.value == pytest.approx(known["length_controlled_winrate"], abs=1e-6)
             assert fit.official_error == pytest.approx(known["lc_standard_error"], abs=1e-6)

@@ -56,7 +56,7 @@ _SEED = 123  # of liblinear's coordinate order, fixed by the official code
 _CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in cache
 
 
-class Gamed(NamedTuple):
+class GamedRows(NamedTuple):
     """The annotated rows of the gamed baselines, the same for every model."""
 
     preference: Array
@@ -65,10 +65,10 @@ class Gamed(NamedTuple):
     difficulty: Array
 
 
-NO_GAMED = Gamed(np.zeros(0), np.zeros(0), np.zeros(0))
+NO_GAMED = GamedRows(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-class Rows(NamedTuple):
+class JudgedRows(NamedTuple):
     """One model's annotated instructions."""
 
     preference: Array
@@ -79,7 +79,7 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fit:
+class LengthFit:
     """A fitted GLM."""
 
     coef: Array
@@ -113,7 +113,7 @@ def confounded(delta: Array) -> bool:
     return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
 
-def _design(rows: Rows, gamed: Gamed) -> tuple[Array, Array, Array]:
+def _design(rows: JudgedRows, gamed: GamedRows) -> tuple[Array, Array, Array]:
     """(x [gamed + rows, 3], preference, weight), gamed rows first as in the official code."""
     n, extra = rows.preference.size, gamed.preference.size
     length = np.concatenate([gamed.length, length_feature(rows.delta)])
@@ -136,12 +136,12 @@ def _log_loss(logits: Array, preference: Array, weight: Array) -> Array:
     return np.asarray((losses * weight).mean(axis=-1))
 
 
-def _finish(coef: Array, cost: float, rows: Rows) -> Fit:
+def _finish(coef: Array, cost: float, rows: JudgedRows) -> LengthFit:
     predictions = 100 * sigmoid(coef[1] * rows.difficulty + coef[2])
-    return Fit(coef, float(cost), float(predictions.mean()), predictions)
+    return LengthFit(coef, float(cost), float(predictions.mean()), predictions)
 
 
-def fit_official(rows: Rows, gamed: Gamed) -> Fit:
+def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
     """The official fit: liblinear over 5 folds and 10 values of C, one random state per fold, then a refit."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -172,14 +172,14 @@ def fit_official(rows: Rows, gamed: Gamed) -> Fit:
     return _finish(coef, best, rows)
 
 
-def fit_plain(rows: Rows) -> Fit:
+def fit_plain(rows: JudgedRows) -> LengthFit:
     """The fit without gamed rows: the same objective at ``WEAK_COST``, solved to convergence."""
     x, preference, weight = _design(rows, NO_GAMED)
     coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([WEAK_COST]))[0]
     return _finish(coef, WEAK_COST, rows)
 
 
-def bootstrap(rows: Rows, gamed: Gamed, fit: Fit, counts: Array) -> Array:
+def bootstrap(rows: JudgedRows, gamed: GamedRows, fit: LengthFit, counts: Array) -> Array:
     """LC in percent on each resample of the instructions, refitted with C held at ``fit.cost``.
 
     Args:
@@ -206,14 +206,14 @@ def bootstrap(rows: Rows, gamed: Gamed, fit: Fit, counts: Array) -> Array:
     return np.concatenate(values) if values else np.zeros(0)
 
 
-def converged(rows: Rows, gamed: Gamed, fit: Fit) -> Fit:
+def converged(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> LengthFit:
     """The same fit at the same C, solved to convergence: what the replicates of ``bootstrap`` are centred on."""
     x, preference, weight = _design(rows, gamed)
     cost = np.array([fit.cost])
     return _finish(solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], cost, fit.coef)[0], fit.cost, rows)
 
 
-def contributions(rows: Rows, gamed: Gamed, fit: Fit) -> Array:
+def contributions(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> Array:
     """Per instruction, percent: LC plus the influence of that instruction on it. Their mean is LC to first order.
 
     The infinitesimal jackknife of the refitted GLM (C and the active coefficients held), so that the spread of these
@@ -249,7 +249,7 @@ class LengthData:
 
     difficulty: Array
     """One per question, in the order of the questions."""
-    gamed: Gamed
+    gamed: GamedRows
     label: str
     """Printed with every LC made from it."""
     official: bool
@@ -257,8 +257,8 @@ class LengthData:
 
 
 @lru_cache(maxsize=4)
-def read_length_files(gamed: str, difficulty: str | None) -> tuple[Gamed, Array]:
-    """Gamed rows, and difficulties by instruction index. Paths of CSV files.
+def read_length_files(gamed: str, difficulty: str | None) -> tuple[GamedRows, Array]:
+    """GamedRows rows, and difficulties by instruction index. Paths of CSV files.
 
     Args:
         difficulty: ``None`` where the file of gamed rows holds the difficulties too, as the hub's does.
@@ -275,10 +275,12 @@ def read_length_files(gamed: str, difficulty: str | None) -> tuple[Gamed, Array]
             source = list(csv.DictReader(file))
     by_index = {int(row["index"]): float(row["instruction_difficulty"]) for row in source}
     ordered = np.array([by_index[index] for index in range(len(by_index))])
-    return Gamed(columns["preference"], np.tanh(columns["std_delta_len"]), columns["instruction_difficulty"]), ordered
+    return GamedRows(
+        columns["preference"], np.tanh(columns["std_delta_len"]), columns["instruction_difficulty"]
+    ), ordered
 
 
-def official_files() -> tuple[Gamed, Array, str]:
+def official_files() -> tuple[GamedRows, Array, str]:
     """(gamed rows, difficulties by index, label). Raises UserError when neither source is among the assets."""
     if present(HUB_FILE):
         return *read_length_files(str(locate(HUB_FILE)), None), "LC (official)"
@@ -356,7 +358,7 @@ def length_controlled(
             "from ability"
         )
     difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[scored]
-    rows = Rows(column.preference[scored], column.delta[scored], difficulty)
+    rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty)
     fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)
     exact = converged(rows, data.gamed, fit) if data.official else fit
     if data.official and not (fit.coef.any() and exact.coef.any()):
@@ -375,7 +377,7 @@ def length_controlled(
     return Score(METRIC, fit.value, low, high, n, missing, data.label, shares, tuple(draws.tolist()), detail)
 
 
-def _fit_detail(fit: Fit, rows: Rows) -> dict[str, float | str]:
+def _fit_detail(fit: LengthFit, rows: JudgedRows) -> dict[str, float | str]:
     return {
         "lc_standard_error": fit.official_error,
         "C": fit.cost,

@@ -207,7 +207,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
-        if not config.ask_again or config.questions == "pocket" or LABEL.search(reply.text):
+        if not config.ask_again or config.questions != "official" or LABEL.search(reply.text):
             return None
         second: tuple[Message, ...] = (
             {"role": "assistant", "content": reply.text},

@@ -73,8 +73,6 @@ class MTBenchConfig(BenchmarkConfig):
 @lru_cache(maxsize=1)
 def official_prompts() -> dict[str, tuple[str, str]]:
     """Prompt name to (system text, user template)."""
-    from harness.assets import locate
-
     return {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in read_jsonl(locate(PROMPT_FILE))}
 
 

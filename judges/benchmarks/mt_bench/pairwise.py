@@ -130,7 +130,7 @@ class MTBenchPairwise(MTBench):
 
     def parse(self, request: Request, reply: Reply, config: MTBenchConfig) -> Verdict:
         """1 the model won, 0 tie, -1 it lost."""
-        verdict = (read_sign if config.questions == "pocket" else read_winner)(reply.text)
+        verdict = (read_winner if config.questions == "official" else read_sign)(reply.text)
         return from_the_models_side(verdict, request, lambda value: 0.0 - value)
 
     def score(

@@ -141,7 +141,7 @@ class OpenAIBatchJobs:
             except JudgeError as error:
                 return key, error
         error: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
-        failure = error if isinstance(error, Mapping) else {"message": str(error)}
+        failure: Mapping[str, Any] = error if isinstance(error, Mapping) else {"message": str(error)}
         if failure.get("code") == "batch_expired":
             return key, None  # it was not asked: the next job takes it
         return key, status_failure(whole_number(status) or 500, failure, {}, self._secret(), self._key_name)
