@@ -57,7 +57,7 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     Raises:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
-    tables = {table: Table(table, CONTRACTS[table], entries) for table, entries in OURS.items()}
+    tables = {table: EntryTable(table, CONTRACTS[table], entries) for table, entries in OURS.items()}
     installed = entry_points()  # once: every call reads the metadata of all distributions
     for table in tables.values():
         for point in installed.select(group=f"distilbench.{table.name}"):
@@ -97,7 +97,7 @@ def variables(table: str) -> tuple[str, str]:
     return table[:-1].upper(), table.upper()
 
 
-class Table:
+class EntryTable:
     """One of the six while plug-ins are added. It remembers who brought each entry: no name can be taken twice."""
 
     def __init__(self, name: str, contract: type[Any], ours: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ from harness.stats import Array, Draws, contrast, percentile_interval, resamples
 from harness.types import Score
 from reports.tables.published import AGREES, DIFFERS, verdict
 from reports.tables.summary import Summary, summarise
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 
 METRIC = Metric("simulated.wr", "WR (%)", "Simulated", margin=2.0)
@@ -101,7 +101,7 @@ def column(setting: Setting, rng: np.random.Generator, replicates: int) -> Resul
     rows = (RowSpec("student", "Student", True), *(RowSpec(row, row) for row in ROWS))
     seeds = tuple(range(setting.seeds))
     cells = tuple(Cell(row, metric, seed, "k", "e") for row, metric, seed in scores)
-    run = Run("simulated", {}, "", True, Family("simulated", "t", "s"), rows, (METRIC,), seeds, cells)
+    run = Run("simulated", {}, "", True, RunFamily("simulated", "t", "s"), rows, (METRIC,), seeds, cells)
     return Results(run, scores)
 
 

@@ -18,7 +18,7 @@ from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
 from reports.targets import EVAL
-from results.run.record import Family, Run
+from results.run.record import Run, RunFamily
 from results.store.store import ArtifactStore
 
 WITHOUT_TRAINING = ("name", "title", "benchmarks", "judges", "baseline", "seeds", "statistics", "compute", "ask")
@@ -94,4 +94,4 @@ def without_training(record: Run) -> Run:
     recipe = {key: value for key, value in record.recipe.items() if key in WITHOUT_TRAINING}
     models = ", ".join(row.title for row in record.rows)
     notes = tuple(note for note in record.notes if not note.startswith("prompts"))
-    return replace(record, recipe=recipe, family=Family("evaluation", "", models), notes=notes)
+    return replace(record, recipe=recipe, family=RunFamily("evaluation", "", models), notes=notes)

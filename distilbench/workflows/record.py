@@ -13,7 +13,7 @@ from harness.plan.plan import Plan
 from harness.plan.planner import PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import Outcome
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 
 TITLES = {"teacher": "Teacher", "student": "Student"}
 
@@ -28,7 +28,7 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         recipe=recipe.resolved(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=outcome is not None and not outcome.failed,
-        family=Family(recipe.family.name, recipe.family.teacher, recipe.family.student),
+        family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
         rows=tuple(
             RowSpec(row, titles[row], True) if row in titles else RowSpec(row, title_of(row, recipe, registry))
             for row in plan.rows

@@ -28,7 +28,7 @@ _SHIFT: Final = 0.012
 
 
 @dataclass(frozen=True)
-class Curve:
+class SweepCurve:
     series: str
     """Row id."""
     title: str
@@ -37,7 +37,7 @@ class Curve:
     """Rising in x; only those that have a value."""
 
 
-def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[Curve]:
+def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[SweepCurve]:
     """The lines of one metric, in the target's order. Rows without a value are left out of their line."""
     points = summary.target.points
     titles = {row.id: row.title for row in run.rows}
@@ -50,7 +50,7 @@ def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[Curve]:
         if cells:
             rows = [row for _, row in own]
             title = titles.get(series) or _common(titles[rows[0]])
-            found.append(Curve(series, clean(title), tuple(x for x, _ in cells), tuple(cell for _, cell in cells)))
+            found.append(SweepCurve(series, clean(title), tuple(x for x, _ in cells), tuple(cell for _, cell in cells)))
     return found
 
 
@@ -73,7 +73,7 @@ def sweeps(summary: Summary, run: Run) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[Curve]) -> None:
+def _panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: Sequence[SweepCurve]) -> None:
     metric = column.metric
     axis.set_title(f"{clean(metric.group)} {metric_title(metric)}", fontsize=9)
     axis.set_xlabel(summary.target.axis)

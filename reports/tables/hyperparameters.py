@@ -25,7 +25,7 @@ SAMPLED: Final = PAD | {"dpo", "simpo", "pro"}
 
 
 @dataclass(frozen=True)
-class Setting:
+class PaperSetting:
     """One hyperparameter: how it is called, and where a resolved recipe has it."""
 
     title: str
@@ -44,15 +44,15 @@ class Setting:
         return own.get(self.name, shared.get(self.name))
 
 
-SETTINGS: Final[Mapping[str, Setting]] = {
-    "beta": Setting("beta", "", "beta", PAD),
-    "alpha": Setting("alpha", "", "alpha", PAD),
-    "learning_rate": Setting("learning rate", "train", "learning_rate", PAD),
-    "batch_size": Setting("batch size (prompts)", "train", "batch_size"),
-    "warmup_ratio": Setting("warm-up ratio", "train", "warmup_ratio"),
-    "epochs": Setting("epochs", "train", "epochs"),
-    "n": Setting("responses per prompt", "sampling", "n", SAMPLED),
-    "sampling_temperature": Setting("sampling temperature", "sampling", "temperature", SAMPLED),
+SETTINGS: Final[Mapping[str, PaperSetting]] = {
+    "beta": PaperSetting("beta", "", "beta", PAD),
+    "alpha": PaperSetting("alpha", "", "alpha", PAD),
+    "learning_rate": PaperSetting("learning rate", "train", "learning_rate", PAD),
+    "batch_size": PaperSetting("batch size (prompts)", "train", "batch_size"),
+    "warmup_ratio": PaperSetting("warm-up ratio", "train", "warmup_ratio"),
+    "epochs": PaperSetting("epochs", "train", "epochs"),
+    "n": PaperSetting("responses per prompt", "sampling", "n", SAMPLED),
+    "sampling_temperature": PaperSetting("sampling temperature", "sampling", "temperature", SAMPLED),
 }
 """By row of the paper's table (``results/published/table4.csv``)."""
 
@@ -166,6 +166,6 @@ def other_settings(recipe: Mapping[str, Any], row: str, name: str, family: str) 
     if not by_name and rounds != 1:
         others.append(f"rounds {rounds} (the paper: 1)")
     # the paper trains all weights; adapters are no number that could be compared
-    if Setting("adapters", "train", "lora").read(recipe, row):
+    if PaperSetting("adapters", "train", "lora").read(recipe, row):
         others.append("adapters (the paper: all weights)")
     return others

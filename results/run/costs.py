@@ -2,7 +2,7 @@
 
     results = with_costs(results)
 
-What counts is said in ``results.run.training.Training``. Answering and judging do not.
+What counts is said in ``results.run.lineage.StudentTraining``. Answering and judging do not.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class ScoreSource:
 
 
 @dataclass(frozen=True)
-class Training:
+class StudentTraining:
     """One trained student."""
 
     seconds: Mapping[str, float]
@@ -142,7 +142,7 @@ class Lineage:
                 f"{error.args[0]}, though a score was made from it. Run the recipe again: only what is missing is made."
             ) from error
 
-    def training(self, student: Ref) -> Training:
+    def training(self, student: Ref) -> StudentTraining:
         seconds: dict[str, float] = {}
         peak, torch, complete = 0, "", True
         for ref, marker in self.behind(student):
@@ -157,7 +157,7 @@ class Lineage:
             measured = marker.get("measurements") or {}
             peak = max(peak, int(measured.get("peak_memory") or marker["peak_memory_bytes"]))
             torch = str(marker.get("packages", {}).get("torch", ""))
-        return Training(seconds, peak, tuple(self._curve(student)), torch, complete)
+        return StudentTraining(seconds, peak, tuple(self._curve(student)), torch, complete)
 
     def _curve(self, student: Ref) -> list[Mapping[str, Any]]:
         if self.marker(student) is None:
@@ -180,7 +180,9 @@ def sources_of(run: Run, lineage: Lineage) -> dict[tuple[str, str, int], ScoreSo
     return {place: source for place, source in sources.items() if source is not None}
 
 
-def trainings(sources: Mapping[tuple[str, str, int], ScoreSource], lineage: Lineage) -> dict[tuple[str, int], Training]:
+def trainings(
+    sources: Mapping[tuple[str, str, int], ScoreSource], lineage: Lineage
+) -> dict[tuple[str, int], StudentTraining]:
     """By row and seed: every trained student of which the store still has the stages.
 
     Args:

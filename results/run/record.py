@@ -30,7 +30,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
-class Family:
+class RunFamily:
     """A teacher and a student that go together."""
 
     __pydantic_config__ = _STRICT
@@ -84,7 +84,7 @@ class Run:
     created: str
     """UTC, ISO 8601."""
     finished: bool
-    family: Family
+    family: RunFamily
     rows: tuple[RowSpec, ...]
     columns: tuple[Metric, ...]
     seeds: tuple[int, ...]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.stage import Store
 from harness.errors import UserError
 from harness.types import Score
-from results.run.lineage import Lineage, ScoreSource, Training, sources_of, trainings
+from results.run.lineage import Lineage, ScoreSource, StudentTraining, sources_of, trainings
 from results.run.record import Cell, Run, read_run, read_scores, run_folder
 from results.store.store import ArtifactStore
 
@@ -35,7 +35,7 @@ class Results:
     scores: Mapping[Place, Score]
     missing: Mapping[Place, str] = field(default_factory=dict)
     """Why there is no score here: ``needs a shared vocabulary``, ``not run yet``."""
-    trained: Mapping[tuple[str, int], Training] = field(default_factory=dict)
+    trained: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)
     """By row and seed: what training the student took, and its curves; no entry for an untrained row."""
     sources: Mapping[Place, ScoreSource] = field(default_factory=dict)
     """What each score was made from."""

@@ -24,12 +24,12 @@ from harness.types import Answer
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.kinds.pocket import PocketConfig
 from reports.page.widgets import unpack
-from results.run.record import Family, Run, read_run
+from results.run.record import Run, RunFamily, read_run
 from results.store.store import ArtifactStore
 from tests.command import distilbench, environment
 
 REGISTRY = load_registry()
-RUN = Run("r", {"judges": {"main": {"kind": "pocket"}}}, "", True, Family("f", "t", "s"), (), (), (), ())
+RUN = Run("r", {"judges": {"main": {"kind": "pocket"}}}, "", True, RunFamily("f", "t", "s"), (), (), (), ())
 LIMIT = 10
 
 

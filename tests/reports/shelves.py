@@ -14,7 +14,7 @@ from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
 from harness.types import Answer, Judgment, Question, Score
 from results.run.lineage import Lineage, sources_of
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 from results.store.store import ArtifactStore
 
@@ -50,7 +50,7 @@ def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds
     cards = tuple(Card(book.name, "1", "0123456789ab", {"temperature": 0.0}, ("made up",)) for book in books)
     recipe = {"benchmarks": {book.name: {"judge": "main"} for book in books}, "statistics": {"min_coverage": 0.98}}
     run = Run(
-        "made-up", recipe, "2026-01-01T00:00:00+00:00", True, Family("pocket", "big", "small"), specs,
+        "made-up", recipe, "2026-01-01T00:00:00+00:00", True, RunFamily("pocket", "big", "small"), specs,
         tuple(book.metric for book in books), tuple(seeds), tuple(cells), cards, judges,
     )  # fmt: skip
     return Results(run, scores, sources=sources_of(run, Lineage(store)))

@@ -17,7 +17,7 @@ from reports.figures.style import drawn, styled
 from reports.figures.training_curves import smooth
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
-from results.run.lineage import Training
+from results.run.lineage import StudentTraining
 from results.run.results import Results
 from tests.reports import world
 
@@ -36,7 +36,7 @@ def full() -> Results:
             results = world.with_score(results, place, detail=details[place[1]])
     rows = tuple(replace(row, title=HOSTILE) if row.id == "dpo" else row for row in results.run.rows)
     trained = {
-        (row, seed): Training({"sample": 60.0, "train": 30.0 * (seed + 1)}, 1, curve(0.1 * seed, log), "2.13")
+        (row, seed): StudentTraining({"sample": 60.0, "train": 30.0 * (seed + 1)}, 1, curve(0.1 * seed, log), "2.13")
         for row, log in (("dpo", "margin"), ("pad-ppd", "agreement"))
         for seed in (0, 1)
     }
@@ -67,7 +67,7 @@ def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
     """Two steps: no tick at 1.5. A loss that moves by 1e-9 has no offset text, and an axis of 0.25 +- 0.025."""
     results = full()
     flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
-    trained = {("dpo", 0): Training({"train": 1.0}, 1, flat, "2.13")}
+    trained = {("dpo", 0): StudentTraining({"train": 1.0}, 1, flat, "2.13")}
     results = Results(results.run, results.scores, trained=trained)
     figure = training.curves(summarise(results, TARGETS["table1"]), results)
     figure.canvas.draw()
@@ -133,7 +133,7 @@ def test_markers_have_shapes_of_their_own() -> None:
 def test_the_rows_have_one_key_beside_their_panels() -> None:
     names = tuple(LOOKS)[2:9]
     results = world.make(names, (0,), replicates=50)
-    trained = {(row, 0): Training({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
+    trained = {(row, 0): StudentTraining({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
     results = Results(results.run, results.scores, trained=trained)
     figure = training.curves(summarise(results, TARGETS["table1"]), results)
     (key,) = figure.legends

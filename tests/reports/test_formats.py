@@ -32,7 +32,7 @@ from reports.tables.table import Table, text_table
 from reports.targets import TARGETS
 from reports.text import clean, inert, percent
 from reports.write import make_table, write_table
-from results.run.record import Family
+from results.run.record import RunFamily
 from results.run.results import Results
 from tests.reports import world
 from tests.reports.world import table_of
@@ -64,7 +64,7 @@ def bar_chart(results: Results, kind: str, target: Target = TARGETS["table1"]) -
 def hostile() -> Results:
     results = world.make(rows=("student", "kd", "dpo"), seeds=(0,))
     rows = tuple(replace(row, title=HOSTILE) if row.id == "kd" else row for row in results.run.rows)
-    run = replace(results.run, rows=rows, name=HOSTILE, notes=(HOSTILE,), family=Family(HOSTILE, HOSTILE, HOSTILE))
+    run = replace(results.run, rows=rows, name=HOSTILE, notes=(HOSTILE,), family=RunFamily(HOSTILE, HOSTILE, HOSTILE))
     return world.with_score(Results(run, results.scores), ("dpo", "gsm8k.acc", 0), note=HOSTILE)
 
 

@@ -34,7 +34,7 @@ from reports.tables.published import (
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.published import TABLES, published_table
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 from tests.reports import world
 from tests.reports.world import table_of
@@ -214,7 +214,7 @@ def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Colle
 
 
 def test_a_family_that_the_paper_lacks_has_no_published_values() -> None:
-    run = replace(world.paper().run, family=Family("pocket", "t", "s"))
+    run = replace(world.paper().run, family=RunFamily("pocket", "t", "s"))
     assert published_values(run, "table1", run.columns) == {}
     assert published_values(run, None, run.columns) == {}
 

@@ -17,8 +17,8 @@ from reports.tables.score_table import score_table
 from reports.tables.summary import summarise
 from reports.tables.variance import VarianceShares, variance_shares
 from reports.targets import TARGETS, find_target
-from results.run.lineage import Training
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.lineage import StudentTraining
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 from tests.reports import world
 from tests.reports.world import table_of
@@ -32,7 +32,7 @@ def by_hand(rows: dict[str, list[Score | None]]) -> Results:
     seeds = tuple(range(max(len(scores) for scores in rows.values())))
     specs = tuple(RowSpec(row, row.upper(), row in ("teacher", "student")) for row in rows)
     cells = tuple(Cell(row, METRIC.id, seed, "k", "e") for row, scores in rows.items() for seed in range(len(scores)))
-    run = Run("r", {}, "", True, Family("pocket", "t", "s"), specs, (METRIC,), seeds, cells)
+    run = Run("r", {}, "", True, RunFamily("pocket", "t", "s"), specs, (METRIC,), seeds, cells)
     found = {(row, METRIC.id, seed): one for row, scores in rows.items() for seed, one in enumerate(scores) if one}
     missing = {
         (row, METRIC.id, seed): "why" for row, scores in rows.items() for seed, one in enumerate(scores) if not one
@@ -239,7 +239,7 @@ def test_few_optimiser_steps_are_said_below_the_table() -> None:
     results = world.make(("student", "dpo", "kd"), (0, 1), replicates=50)
     made = {("dpo", 0): 2, ("dpo", 1): 3, ("kd", 0): 5, ("kd", 1): 5}
     curves = {place: tuple({"step": step} for step in range(count)) for place, count in made.items()}
-    trained = {place: Training({"train": 1.0}, 1, curve) for place, curve in curves.items()}
+    trained = {place: StudentTraining({"train": 1.0}, 1, curve) for place, curve in curves.items()}
     summary = summarise(Results(results.run, results.scores, trained=trained), TARGETS["table1"])
     assert summary.steps == {"dpo": 2, "kd": 5}
     (line,) = [line for line in score_table(summary, results).lines if "optimiser step" in line]

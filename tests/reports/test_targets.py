@@ -17,7 +17,7 @@ from reports.tables.hyperparameters import SETTINGS, compare_settings, hyperpara
 from reports.targets import EVAL, TARGETS
 from reports.write import BUILDERS, make_table, write_table
 from results.published import TABLES, published_table
-from results.run.record import Family, Run
+from results.run.record import Run, RunFamily
 from results.run.results import Results
 from tests.reports import world
 
@@ -74,7 +74,7 @@ def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
 def pocket(*overrides: str, family: str = "pocket") -> Run:
     recipe = load_recipe("pocket", overrides, REGISTRY, TARGETS["table4"]).resolved()
     run = world.make(rows=("student",)).run
-    return replace(run, recipe=recipe, family=Family(family, "t", "s"), rows=(), cells=(), name="mine")
+    return replace(run, recipe=recipe, family=RunFamily(family, "t", "s"), rows=(), cells=(), name="mine")
 
 
 def test_settings_are_those_that_the_run_trains_with() -> None:
@@ -85,7 +85,7 @@ def test_settings_are_those_that_the_run_trains_with() -> None:
     assert (found["beta"].used, found["beta"].same) == (2.0, False)
     assert (found["learning_rate"].used, found["learning_rate"].same) == (8e-7, True)
     assert list(found["learning_rate"].published) == ["gemma2", "llama3"]
-    gemma = {each.name: each for each in compare_settings(replace(run, family=Family("llama3", "t", "s")))}
+    gemma = {each.name: each for each in compare_settings(replace(run, family=RunFamily("llama3", "t", "s")))}
     assert [number.value for number in gemma["learning_rate"].published.values()] == [1e-6]
     assert gemma["learning_rate"].same is False
     without = replace(run, recipe={**run.recipe, "methods": {}})

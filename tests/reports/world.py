@@ -13,7 +13,7 @@ from reports.tables.score_table import score_table
 from reports.tables.summary import MIN_COVERAGE, summarise
 from reports.tables.table import Table
 from reports.targets import TARGETS
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 
 METRICS = (
@@ -23,7 +23,7 @@ METRICS = (
     Metric("mt_bench.score", "Score", "MT-Bench", unit="1~10", margin=0.2),
     Metric("gsm8k.acc", "Acc.", "GSM8K", margin=2.0),
 )
-POCKET = Family("pocket", "pocket-teacher", "pocket-student")
+POCKET = RunFamily("pocket", "pocket-teacher", "pocket-student")
 TRUTH = {
     "teacher": (0.62, "Teacher"),
     "student": (0.42, "Student"),
@@ -63,7 +63,7 @@ def score(metric: Metric, truth: float, questions: int, seed: int, replicates: i
 def make(
     rows: tuple[str, ...] = tuple(TRUTH),
     seeds: tuple[int, ...] = (0, 1, 2),
-    family: Family = POCKET,
+    family: RunFamily = POCKET,
     questions: int = 150,
     replicates: int = 400,
 ) -> Results:
@@ -102,7 +102,7 @@ def with_score(results: Results, place: tuple[str, str, int], **changes: object)
 
 def paper(rows: tuple[str, ...] = tuple(TRUTH), seeds: tuple[int, ...] = (0, 1, 2)) -> Results:
     """The same numbers as if they were of the paper's own models, prompts, questions and judges."""
-    results = make(rows, seeds, Family("gemma2", "google/gemma-2-9b-it", "google/gemma-2-2b-it"))
+    results = make(rows, seeds, RunFamily("gemma2", "google/gemma-2-9b-it", "google/gemma-2-2b-it"))
     cards = tuple(
         replace(card, version="official", parameters={"questions": "official"}, deviations=()) for card in CARDS
     )

@@ -17,7 +17,7 @@ from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.run.costs import GIB, with_costs
 from results.run.lineage import Lineage, sources_of, trainings
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 from results.store.store import ArtifactStore
 
@@ -58,7 +58,7 @@ def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     metric = Metric("alpaca_eval.lc", "LC", "AlpacaEval 2")
     cells = tuple(Cell(row, metric.id, 0, score.key, f"{row}/0") for row in ("two", "student"))
     rows = (RowSpec("student", "Student", True), RowSpec("two", "Two rounds"))
-    run = Run("r", {}, "2026-01-01", True, Family("f", "t", "s"), rows, (metric,), (0,), cells)
+    run = Run("r", {}, "2026-01-01", True, RunFamily("f", "t", "s"), rows, (metric,), (0,), cells)
     scores = {(row, metric.id, 0): Score(metric.id, 50.0, 40.0, 60.0, 100, 0) for row in ("two", "student")}
     lineage = Lineage(store)
     sources = sources_of(run, lineage)

@@ -11,8 +11,8 @@ import pytest
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Stage
-from results.run.lineage import Lineage, Training, sources_of, trainings
-from results.run.record import Cell, Family, RowSpec, Run
+from results.run.lineage import Lineage, StudentTraining, sources_of, trainings
+from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.store.store import ArtifactStore
 
 PROMPTS = Stage("prompts", {})
@@ -32,7 +32,7 @@ INPUTS = {
 SCORE = Stage("score", {"benchmark": "m"}, {role: stage.ref for role, stage in INPUTS.items()})
 STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, JUDGED, SCORE)
 RUN = Run(
-    "r", {}, "", True, Family("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
+    "r", {}, "", True, RunFamily("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
     (Metric("m.x", "X", "M"),), (0,),
     (Cell("student", "m.x", 0, SCORE.key, "student/0"), Cell("dpo", "m.x", 0, SCORE.key, "dpo/0")),
 )  # fmt: skip
@@ -46,7 +46,7 @@ def fill(folder: Path, stage: Stage) -> Mapping[str, object]:
     return {}
 
 
-def trained(run: Run, store: ArtifactStore) -> dict[tuple[str, int], Training]:
+def trained(run: Run, store: ArtifactStore) -> dict[tuple[str, int], StudentTraining]:
     lineage = Lineage(store)
     return trainings(sources_of(run, lineage), lineage)
 

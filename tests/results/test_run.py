@@ -12,7 +12,7 @@ from harness.contracts.benchmark import Card, Metric
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.types import Score
-from results.run.record import Cell, Family, RowSpec, Run, read_run, read_scores, write_run
+from results.run.record import Cell, RowSpec, Run, RunFamily, read_run, read_scores, write_run
 from results.run.results import load_results
 from results.store.store import ArtifactStore
 
@@ -23,7 +23,7 @@ RUN = Run(
     recipe={"family": "pocket", "seeds": [0]},
     created="2026-01-01T00:00:00+00:00",
     finished=True,
-    family=Family("pocket", "teacher", "student"),
+    family=RunFamily("pocket", "teacher", "student"),
     rows=(RowSpec("student", "Student", True), RowSpec("kd", "Standard KD")),
     columns=(Metric("gsm8k.acc", "Acc.", "GSM8K"),),
     seeds=(0,),
