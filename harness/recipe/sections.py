@@ -113,7 +113,7 @@ class RewardOptions:
     """How the teacher rewards responses (PAD, section 4.2)."""
 
     mcq: Literal["cyclic", "pairwise_both", "pairwise_once"] = "cyclic"
-    """How the multiple-choice question is repeated so that no position is favoured (``harness/stages/kinds/reward.py``)."""
+    """How the multiple-choice question is repeated so that no position is favoured (``stages/kinds/reward.py``)."""
     floor: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Selection probabilities below this count as this."""
     max_response_tokens: Count = 500

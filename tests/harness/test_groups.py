@@ -9,7 +9,7 @@ import pytest
 
 from harness.contracts.method import Needs, Source
 from harness.contracts.stage import Stage
-from harness.stages.kinds.train import training_groups, visible
+from harness.stages.kinds.train import hide_undeclared, training_groups
 from harness.types import Group, Prompt, Response
 
 PROMPT = Prompt("p", ({"role": "user", "content": "ba"},), golden="good", rejected="bad")
@@ -51,6 +51,6 @@ def test_what_is_declared_is_seen_and_nothing_else(declared: Source, seen: dict[
 
 def test_the_prompt_itself_is_hidden_in_part() -> None:
     """DCKD declares both of the dataset's answers; a method of samples gets neither."""
-    assert visible(PROMPT, Needs(responses=("golden", "rejected"))) == PROMPT
-    hidden = visible(PROMPT, Needs(responses=("samples",)))
+    assert hide_undeclared(PROMPT, Needs(responses=("golden", "rejected"))) == PROMPT
+    hidden = hide_undeclared(PROMPT, Needs(responses=("samples",)))
     assert (hidden.golden, hidden.rejected, hidden.id) == (None, None, "p")

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
-from harness.stages.kinds.judge import read, refuse_failures
+from harness.stages.kinds.judge import read_judgment, refuse_failures
 from harness.types import Judgment, Reply, Request
 from judges.benchmarks.mt_bench.benchmark import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
@@ -52,7 +52,7 @@ def test_half_a_character_in_a_reply_does_not_stop_the_judging(tmp_path: Path) -
             (reply,) = ask(judge, [request], tmp_path / "l.sqlite", AskOptions())
             assert isinstance(reply, Reply)
             assert reply.text == reply.model == "nice \ufffd [[7]]" and reply.first_token == {reply.text: -0.1}
-            write_records(tmp_path / "j.jsonl", [read(BENCHMARK, request, reply, MTBenchConfig())])
+            write_records(tmp_path / "j.jsonl", [read_judgment(BENCHMARK, request, reply, MTBenchConfig())])
             assert read_records(tmp_path / "j.jsonl", Judgment)[0].verdict == 7.0
     assert server.calls.total() == 1
 

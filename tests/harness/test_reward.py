@@ -114,14 +114,14 @@ def test_groups_of_different_sizes_keep_their_places() -> None:
 def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> None:
     samples = tuple(Response(text, True, 1, mean_logp=-float(i), log_psel=-10.0 * i) for i, text in enumerate("abcd"))
     groups = [Group(Prompt(f"p{number}", MESSAGES), samples=samples) for number in range(50)]
-    dealt = [reward.shuffled(group, seed=1) for group in groups]
+    dealt = [reward.shuffle_rewards(group, seed=1) for group in groups]
     for group in dealt:
         assert [response.text for response in group.samples] == list("abcd")
         assert sorted(response.log_psel or 0.0 for response in group.samples) == [-30.0, -20.0, -10.0, 0.0]
         assert all(response.log_psel == 10.0 * (response.mean_logp or 0.0) for response in group.samples)
     kept = sum(group.samples[0].log_psel == 0.0 for group in dealt)
     assert 3 <= kept <= 25  # a quarter of 50 stays in place on average
-    assert dealt == [reward.shuffled(group, seed=1) for group in groups]
+    assert dealt == [reward.shuffle_rewards(group, seed=1) for group in groups]
 
 
 def rewarded(model: FakeModel, groups: list[Group], folder: Path, **changes: Any) -> tuple[dict[str, Any], Any]:

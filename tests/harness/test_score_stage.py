@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contracts.benchmark import Entrant
-from harness.stages.kinds.score import bounds, judge_noise, unjudged
+from harness.stages.kinds.score import add_missing_judgments, bounds, judge_noise
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
@@ -51,9 +51,9 @@ def test_an_answer_that_needs_no_verdict_lacks_none() -> None:
     config = alpaca_eval.AlpacaEvalConfig(questions="official")
     same = Question("a", ("Say x.",), baseline=("x",), meta={"index": 0})
     entrant = Entrant([Answer("a", ("x",), (), ())], ())
-    assert unjudged(alpaca_eval.BENCHMARK, [same], {"x": entrant}, config)["x"].judgments == []
+    assert add_missing_judgments(alpaca_eval.BENCHMARK, [same], {"x": entrant}, config)["x"].judgments == []
     other = Entrant([Answer("a", ("y",), (), ())], ())
-    (gap,) = unjudged(alpaca_eval.BENCHMARK, [replace(same, meta={})], {"x": other}, POCKET)["x"].judgments
+    (gap,) = add_missing_judgments(alpaca_eval.BENCHMARK, [replace(same, meta={})], {"x": other}, POCKET)["x"].judgments
     assert (gap.question, gap.part, gap.verdict) == ("a", "preference", None)
 
 

@@ -354,7 +354,7 @@ def test_both_replies_are_read_as_one(second: object, verdict: float | None, rea
     monkeypatch.setattr(judge, "ask_judge", lambda _, __, more: asked.extend(more) or [second])
     outcomes, more = judge.ask_again(BENCHMARK, None, None, config, requests, [reply("[[B>A]]"), reply("Hm.")])
     assert more == 1 and [each.part for each in asked] == ["game2"]
-    first, other = (judge.read(BENCHMARK, *both, config) for both in zip(requests, outcomes, strict=True))
+    first, other = (judge.read_judgment(BENCHMARK, *both, config) for both in zip(requests, outcomes, strict=True))
     assert (first.verdict, other.verdict, other.reason) == (-1.0, verdict, reason)
     if isinstance(second, Reply):
         assert other.reply == f"Hm.\n{second.text}" and judge.usage(outcomes)["prompt_tokens"] == 1 + 2

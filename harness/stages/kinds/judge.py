@@ -133,7 +133,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
             outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
         counts = usage(outcomes) | {"calls": len(requests) + more}
         judgments = [
-            read(benchmark, request, outcome, config) for request, outcome in zip(requests, outcomes, strict=True)
+            read_judgment(benchmark, request, outcome, config)
+            for request, outcome in zip(requests, outcomes, strict=True)
         ]
         refuse_failures(stage, outcomes)
     else:
@@ -147,13 +148,13 @@ def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) 
     """All requests through the ledger."""
     done = 0
 
-    def answered(more: int) -> None:
+    def advance(more: int) -> None:
         nonlocal done
         done += more
         context.progress(done, len(requests), "judge calls")
 
     judge = stage.local["judge"]
-    return context.asking(stage)(judge["kind"], judge["config"], requests, answered)
+    return context.asking(stage)(judge["kind"], judge["config"], requests, advance)
 
 
 def ask_again(
@@ -165,19 +166,19 @@ def ask_again(
     outcomes: list[Outcome],
 ) -> tuple[list[Outcome], int]:
     """The outcomes with what a second question added, and how many second questions there were."""
-    follow: dict[int, Request] = {}
+    second_requests: dict[int, Request] = {}
     for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
         further = benchmark.again(request, outcome, config) if isinstance(outcome, Reply) else None
         if further is not None:
-            follow[number] = further
-    settled = list(outcomes)
-    seconds = ask_judge(stage, context, list(follow.values())) if follow else []
-    for number, second in zip(follow, seconds, strict=True):
-        settled[number] = joined(settled[number], second)
-    return settled, len(follow)
+            second_requests[number] = further
+    final = list(outcomes)
+    seconds = ask_judge(stage, context, list(second_requests.values())) if second_requests else []
+    for number, second in zip(second_requests, seconds, strict=True):
+        final[number] = join_replies(final[number], second)
+    return final, len(second_requests)
 
 
-def joined(first: Outcome, second: Outcome) -> Outcome:
+def join_replies(first: Outcome, second: Outcome) -> Outcome:
     """Two replies as one. A second call that came back with nothing adds nothing; one that failed is a failure."""
     if isinstance(first, JudgeError) or (isinstance(second, JudgeError) and second.kind in FINAL):
         return first
@@ -191,7 +192,7 @@ def joined(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def read(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) -> Judgment:
+def read_judgment(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
     shared: dict[str, Any] = {"question": request.question, "part": request.part}
     shared |= {"repeat": request.repeat, "meta": dict(request.meta)}

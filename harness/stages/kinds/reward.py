@@ -98,7 +98,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
     usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
     ids = [group.prompt.id for group in groups for response in group.samples if response.finished or response.text]
-    with naming(ids, "prompts with a response"):
+    with name_prompts(ids, "prompts with a response"):
         means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
     filled = []
     for group in groups:
@@ -120,14 +120,14 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
         for group, selection in zip(filled, selections, strict=True)
     ]
     if params["shuffle"]:
-        rewarded = [shuffled(group, params["seed"]) for group in rewarded]
+        rewarded = [shuffle_rewards(group, params["seed"]) for group in rewarded]
     write_records(context.folder / "groups.jsonl", rewarded)
     # Only models in process can say what reading took.
     usage: dict[str, float] = getattr(model, "usage", dict)()
     return measurements(rewarded, selections, truncated, floor) | usage
 
 
-def shuffled(group: Group, seed: int) -> Group:
+def shuffle_rewards(group: Group, seed: int) -> Group:
     """The group with its rewards dealt out to the responses at random: a control that must teach nothing."""
     dealt = list(group.samples)
     random.Random(f"shuffle/{seed}/{group.prompt.id}").shuffle(dealt)
@@ -164,7 +164,7 @@ def select(
     Raises:
         UserError: more responses than letters, or a question that is longer than the teacher reads.
     """
-    shown = [[visible(model, response, max_tokens) for response in group.samples] for group in groups]
+    shown = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
     truncated = sum(
         text != response.text
         for texts, group in zip(shown, groups, strict=True)
@@ -180,7 +180,7 @@ def select(
     replies: list[list[float]] = [[] for _ in questions]
     for width in sorted({len(question.order) for question in questions}):
         places = [place for place, question in enumerate(questions) if len(question.order) == width]
-        with naming([groups[questions[place].group].prompt.id for place in places], "multiple-choice questions"):
+        with name_prompts([groups[questions[place].group].prompt.id for place in places], "multiple-choice questions"):
             rows = model.choice_logps([questions[place].messages for place in places], LETTERS[:width])
         for place, row in zip(places, rows, strict=True):
             replies[place] = row
@@ -199,7 +199,7 @@ def select(
 
 
 @contextmanager
-def naming(ids: Sequence[str], what: str) -> Iterator[None]:
+def name_prompts(ids: Sequence[str], what: str) -> Iterator[None]:
     """Turns TooLong over texts of these prompts into a UserError that names the prompts and the remedy."""
     try:
         yield
@@ -212,7 +212,7 @@ def naming(ids: Sequence[str], what: str) -> Iterator[None]:
         ) from error
 
 
-def visible(model: ChatModel, response: Response, max_tokens: int) -> str:
+def shown_text(model: ChatModel, response: Response, max_tokens: int) -> str:
     """A response as the teacher sees it: whole, or its first tokens (the teacher's) with a visible mark."""
     kept = model.truncate(response.text, max_tokens)
     return kept if kept == response.text else kept + TRUNCATED

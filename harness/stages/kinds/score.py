@@ -74,7 +74,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
         bounds(benchmark, questions, entrants, config, params["seed"]),
         judge_noise(benchmark, questions, entrants, config, params["seed"]),
     ):
-        scores = {name: tuple(_with(score, more.get(name, {})) for score in rows) for name, rows in scores.items()}
+        scores = {name: tuple(add_detail(score, more.get(name, {})) for score in rows) for name, rows in scores.items()}
     if "baseline" in stage.inputs:
         scores = {name: tuple(labelled(score, params["baseline"]) for score in rows) for name, rows in scores.items()}
     plain = {name: [asdict(score) for score in rows] for name, rows in scores.items()}
@@ -82,7 +82,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     return {"entrants": len(entrants), "unscored": sum(score.unscored for rows in scores.values() for score in rows)}
 
 
-def _with(score: Score, more: Mapping[str, Mapping[str, float]]) -> Score:
+def add_detail(score: Score, more: Mapping[str, Mapping[str, float]]) -> Score:
     return replace(score, detail={**score.detail, **more.get(score.metric, {})})
 
 
@@ -92,22 +92,24 @@ def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entran
     So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
     game alone. A question that nobody judged lacks what would be asked of it. Entrants with all verdicts are left out.
     """
-    whole = unjudged(benchmark, questions, entrants, config)
+    whole = add_missing_judgments(benchmark, questions, entrants, config)
     gaps = [name for name, entrant in whole.items() if any(j.verdict is None for j in entrant.judgments)]
-    found: Details = {name: {} for name in gaps}
+    details: Details = {name: {} for name in gaps}
     if not gaps:
-        return found
+        return details
     for what, verdict in zip(("lowest", "highest"), benchmark.verdicts, strict=True):
-        full = {name: Entrant(entrant.answers, filled(entrant, verdict)) for name, entrant in whole.items()}
+        full = {name: Entrant(entrant.answers, fill_verdicts(entrant, verdict)) for name, entrant in whole.items()}
         scored = benchmark.score(questions, full, config, seed, 0)
         for name in gaps:
             for score in scored[name]:
                 if score.value is not None:
-                    found[name].setdefault(score.metric, {})[what] = score.value
-    return found
+                    details[name].setdefault(score.metric, {})[what] = score.value
+    return details
 
 
-def unjudged(benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any) -> Entrants:
+def add_missing_judgments(
+    benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any
+) -> Entrants:
     """The entrants with a judgment without verdict for everything that was to be judged and has none at all.
 
     What is asked of an answer follows from its benchmark (an answer equal to the baseline's needs no verdict); where
@@ -120,17 +122,19 @@ def unjudged(benchmark: Benchmark, questions: Sequence[Question], entrants: Entr
         for j in entrant.judgments:
             there.setdefault(j.question, set()).add((j.part, j.repeat))
         answers = {answer.question: answer for answer in entrant.answers}
-        gone = [
+        missing = [
             Judgment(question.id, part, None, "not judged", repeat)
             for question in questions
             if len(have := there.get(question.id, set())) < max(len(usual), 1)
-            for part, repeat in sorted(_asked(benchmark, question, answers.get(question.id), config, usual) - have)
+            for part, repeat in sorted(
+                expected_judgments(benchmark, question, answers.get(question.id), config, usual) - have
+            )
         ]
-        more[name] = Entrant(entrant.answers, [*entrant.judgments, *gone])
+        more[name] = Entrant(entrant.answers, [*entrant.judgments, *missing])
     return more
 
 
-def _asked(
+def expected_judgments(
     benchmark: Benchmark, question: Question, answer: Answer | None, config: Any, usual: set[tuple[str, int]]
 ) -> set[tuple[str, int]]:
     """Parts and repeats of the verdicts that an answer is to have."""
@@ -140,7 +144,7 @@ def _asked(
     return {(each.part, each.repeat) for each in asked(question, answer, config)}
 
 
-def filled(entrant: Entrant, verdict: float) -> list[Judgment]:
+def fill_verdicts(entrant: Entrant, verdict: float) -> list[Judgment]:
     """The judgments with this verdict where there is none."""
     return [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
 
@@ -165,14 +169,14 @@ def judge_noise(
         for name, rows in benchmark.score(questions, alone, config, seed, 0).items():
             for score in rows:
                 each.setdefault((name, score.metric), []).append(score.per_question)
-    found: Details = {}
+    details: Details = {}
     for (name, metric), shares in each.items():
         whole = [question for question in shares[0] if all(question in share for share in shares)]
         if whole:
             apart = fmean(variance(share[question] for share in shares) for question in whole)
             noise = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
-            found.setdefault(name, {})[metric] = noise
-    return found
+            details.setdefault(name, {})[metric] = noise
+    return details
 
 
 KIND = StageKind("score", run)

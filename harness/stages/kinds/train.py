@@ -227,7 +227,7 @@ def train_options(stage: Stage) -> TrainOptions:
 def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
     """One group per prompt, with what the method declared that it needs; other data never reach a method."""
     prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
-    groups = [Group(visible(prompt, needs)) for prompt in prompts]
+    groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
     if "samples" in needs.responses:
         sampled = context.records(stage, "samples", "groups.jsonl", Group)
         check_prompts(prompts, sampled)
@@ -244,7 +244,7 @@ def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[G
     return groups
 
 
-def visible(prompt: Prompt, needs: Needs) -> Prompt:
+def hide_undeclared(prompt: Prompt, needs: Needs) -> Prompt:
     """The prompt without the dataset's answers that the method did not ask for."""
     return dataclasses.replace(
         prompt,
