@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
-from harness.text import mend
+from harness.text import replace_surrogates
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def write_records(path: Path, records: Iterable[Any]) -> int:
         with beside.open("w", encoding="utf-8") as file:
             for record in records:
                 line = json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
-                file.write(mend(line) + "\n")
+                file.write(replace_surrogates(line) + "\n")
                 count += 1
         beside.replace(path)
     finally:
@@ -65,6 +65,6 @@ def _mended(line: str) -> str:
     if "\\ud" not in line.lower():
         return line
     try:
-        return mend(json.dumps(json.loads(line), ensure_ascii=False))
+        return replace_surrogates(json.dumps(json.loads(line), ensure_ascii=False))
     except ValueError:
         return line  # no JSON: pydantic says where it breaks

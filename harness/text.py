@@ -1,9 +1,4 @@
-"""Lone surrogates: halves of a character that JSON can hold (``"\\ud83d"``, of an emoji that was cut), UTF-8 cannot.
-
-They come in with replies and files of others. Left as they are, such a text can be read, paid for and stored, but
-never written to a file. So each becomes U+FFFD, the sign for a character that was lost, where text comes in and again
-where it is written.
-"""
+"""Text helpers: counts with their noun, and lone surrogates in text from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,20 +6,30 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_LONE = re.compile("[\ud800-\udfff]")
+# JSON can hold half of a character ("\ud83d", of an emoji that was cut); UTF-8 cannot. Such a text can be read, paid
+# for and stored, but never written to a file.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def mend(text: str) -> str:
-    """``text`` with U+FFFD in place of every lone surrogate."""
-    return text if text.isascii() else _LONE.sub("\ufffd", text)
+def counted(count: int, noun: str) -> str:
+    """``1 question``, ``1,319 questions``, ``2 replies``: ``noun`` is given in the singular."""
+    if count == 1:
+        return f"1 {noun}"
+    plural = noun[:-1] + "ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else noun + "s"
+    return f"{count:,} {plural}"
 
 
-def mend_json(value: Any) -> Any:
-    """A decoded JSON value with all its texts mended, keys too."""
+def replace_surrogates(text: str) -> str:
+    """``text`` with U+FFFD, the replacement character, for every lone surrogate."""
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def replace_in_json(value: Any) -> Any:
+    """``replace_surrogates`` in all texts of a decoded JSON value, keys too."""
     if isinstance(value, str):
-        return mend(value)
+        return replace_surrogates(value)
     if isinstance(value, Mapping):
-        return {mend_json(key): mend_json(each) for key, each in value.items()}
+        return {replace_in_json(key): replace_in_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [mend_json(each) for each in value]
+        return [replace_in_json(item) for item in value]
     return value

@@ -9,7 +9,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 
 if TYPE_CHECKING:
     from harness.types import Score

@@ -27,7 +27,7 @@ from distilbench.cli.options import MaxCost, Plugins, Runs, words
 from distilbench.workflows.compared import FOLDER, check_names, check_people, compared_again, keep_options, people
 from distilbench.workflows.plan import check_runs
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 
 if TYPE_CHECKING:
     from distilbench.workflows.rejudging import Task

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
-from harness.plural import counted
+from harness.text import counted
 
 if TYPE_CHECKING:
     from judges.kinds.openai.catalogue import JudgeModel

@@ -121,8 +121,8 @@ def show(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins
 def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
     from distilbench.plugins import load_registry
-    from harness.plural import counted
     from harness.recipe.recipe import load_recipe
+    from harness.text import counted
 
     loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
     parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))

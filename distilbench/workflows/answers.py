@@ -15,9 +15,9 @@ from harness.contracts.baseline import against
 from harness.contracts.benchmark import Benchmark, Card, Entrant
 from harness.contracts.options import plain
 from harness.errors import UserError, unknown
-from harness.plural import counted
 from harness.records import read_records, write_records
 from harness.stats import seed_of
+from harness.text import counted
 from harness.types import Answer, Judgment, Question, Score
 from judges.formats import Exported, export_files, import_files
 from results.run.lineage import Lineage

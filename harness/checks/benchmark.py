@@ -16,7 +16,7 @@ from harness.checks.finding import options_check, require, require_json
 from harness.contracts.benchmark import Benchmark, Entrant
 from harness.errors import UserError
 from harness.models.fake import FakeModel
-from harness.plural import counted
+from harness.text import counted
 from harness.types import Answer, Judgment, Question, Reply, Verdict
 
 SAMPLE: Final = 24

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.options import explanations, is_options
-from harness.plural import counted
+from harness.text import counted
 
 
 class Failed(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 from harness.types import Answer, Question, Score
 
 

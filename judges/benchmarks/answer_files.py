@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from harness.errors import UserError
-from harness.plural import counted
 from harness.records import read_records
-from harness.text import mend_json
+from harness.text import counted, replace_in_json
 from harness.types import Answer, Question
 
 T = TypeVar("T")
@@ -224,7 +223,7 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path} holds no rows")
     # the walk through every text is slow: only where an escaped surrogate occurs at all
-    return [mend_json(row) for row in rows] if "\\ud" in text.lower() else list(rows)
+    return [replace_in_json(row) for row in rows] if "\\ud" in text.lower() else list(rows)
 
 
 def located(files: Sequence[Path]) -> list[tuple[str, Row]]:

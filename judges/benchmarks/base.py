@@ -19,8 +19,8 @@ from pydantic import Field
 from harness.contracts.benchmark import Card, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, NotNegative, options, require
-from harness.plural import counted
 from harness.pocket import world
+from harness.text import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Verdict
 from judges.benchmarks.answer_files import AnswerFormat, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS

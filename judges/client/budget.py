@@ -13,7 +13,7 @@ from typing import Final
 
 from harness.contracts.judge import AskOptions, Judge, JudgeError
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, StoredBatch
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.plural import counted
-from harness.text import mend, mend_json
+from harness.text import counted, replace_in_json, replace_surrogates
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import AnswerFormat, Row, RowMatcher, match_answers, one_model
 
@@ -96,14 +95,14 @@ def write_json(path: Path, rows: Sequence[Row]) -> Path:
     """A JSON array, readable by people."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False)
-    path.write_text(mend(text) + "\n", encoding="utf-8")
+    path.write_text(replace_surrogates(text) + "\n", encoding="utf-8")
     return path
 
 
 def write_lines(path: Path, rows: Sequence[Row]) -> Path:
     """JSON lines, ASCII only: readers that split at U+2028 and its like read them too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(mend_json(row), allow_nan=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(replace_in_json(row), allow_nan=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

@@ -29,7 +29,7 @@ from typing import Any, Final, Self
 import psutil
 
 from harness.errors import UserError
-from harness.text import mend
+from harness.text import replace_surrogates
 from harness.types import Reply, Request
 
 BATCH: Final = 64
@@ -155,7 +155,15 @@ class Ledger:
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
-        self._replies[key] = (key, endpoint, model, mend(reply.model), time.time(), _text(reply), dollars)
+        self._replies[key] = (
+            key,
+            endpoint,
+            model,
+            replace_surrogates(reply.model),
+            time.time(),
+            _text(reply),
+            dollars,
+        )
         if len(self._replies) >= BATCH:
             self._commit()
 
@@ -176,7 +184,7 @@ class Ledger:
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
         """Note a failed call and what it cost, for ``status`` and budgets only: ``get`` never returns it."""
-        self._failures.append((key, endpoint, model, kind, mend(message[:500]), time.time(), dollars))
+        self._failures.append((key, endpoint, model, kind, replace_surrogates(message[:500]), time.time(), dollars))
         if len(self._failures) >= BATCH:
             self._commit()
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 from reports.judge_comparison.answer_features import has_list, has_markdown
 from reports.judge_comparison.panel import CALLS, FEATURES, ITEM
 

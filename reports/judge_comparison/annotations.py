@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 from reports.judge_comparison.annotation_file import Annotated, read_calls
 from reports.judge_comparison.model_families import family_of
 from reports.judge_comparison.panel import ITEM, Facts, Panel

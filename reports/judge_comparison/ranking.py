@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness import stats
-from harness.plural import counted
 from harness.stats import (
     FEW_QUESTIONS,
     Array,
@@ -29,6 +28,7 @@ from harness.stats import (
     seed_noise,
     t_test,
 )
+from harness.text import counted
 from reports.judge_comparison.panel import Estimate, cluster_sums, clusters, draws
 from reports.tables.cell import ALPHA
 from reports.tables.summary import MIN_COVERAGE

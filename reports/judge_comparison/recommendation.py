@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.plural import counted
 from harness.stats import Array, Interval, percentile_interval
+from harness.text import counted
 from reports.judge_comparison.agreement import BASELINE, MODEL, TIE, labels
 from reports.judge_comparison.humans import HUMANS, human_agreement
 from reports.judge_comparison.panel import ITEM, Facts, Panel, cluster_sums, draws

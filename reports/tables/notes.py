@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.contracts.benchmark import Card, Metric
-from harness.plural import counted
 from harness.stats import FEW_QUESTIONS
+from harness.text import counted
 from reports.tables.cell import CellSummary, scale
 from reports.tables.summary import MIN_COVERAGE, ColumnSummary, Summary
 from reports.text import clean

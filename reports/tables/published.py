@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.contracts.benchmark import Card, Metric
-from harness.plural import counted
 from harness.prompts import ultrafeedback
 from harness.stats import FEW_QUESTIONS
+from harness.text import counted
 from reports.tables.hyperparameters import other_settings
 from results.published import Published, in_paper, published_table
 from results.run.record import RowSpec, Run

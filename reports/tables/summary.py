@@ -15,8 +15,8 @@ from typing import TypeVar
 from harness.contracts.benchmark import Metric
 from harness.contracts.target import Target
 from harness.errors import UserError
-from harness.plural import counted
 from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.text import counted
 from reports.tables.cell import (
     ALPHA,
     NOT_COMPARED,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.plural import counted
+from harness.text import counted
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ from harness.errors import UserError
 from harness.hardware.gpu import generation_flops
 from harness.models.published_sizes import size
 from harness.models.server_model import SERVER, ServerOptions
-from harness.plural import counted
 from harness.records import read_records, write_records
 from harness.stages.context import StageContext
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph
 from harness.stages.kind import StageKind
 from harness.stats import seed_of
+from harness.text import counted
 from harness.types import Answer, Question
 
 ANSWER_TOKENS = 512

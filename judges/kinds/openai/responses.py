@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
-from harness.text import mend
+from harness.text import replace_surrogates
 from harness.types import Reply
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
@@ -125,7 +125,7 @@ def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
-    finish = mend(str(choice.get("finish_reason") or ""))
+    finish = replace_surrogates(str(choice.get("finish_reason") or ""))
     if finish == "content_filter":
         raise JudgeError("refused", "the endpoint's content filter cut the reply", usage=usage)
     message = choice.get("message") or {}
@@ -139,9 +139,9 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
         spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
         raise JudgeError("empty", f"the reply has no text{spent}", usage=usage)
     return Reply(
-        text=mend(text),
+        text=replace_surrogates(text),
         finish_reason=finish,
-        model=mend(str(body.get("model") or "")),
+        model=replace_surrogates(str(body.get("model") or "")),
         prompt_tokens=usage[0],
         completion_tokens=usage[1],
         first_token=first,
@@ -155,7 +155,7 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
         return None
     logprobs_by_text: dict[str, float] = {}
     for entry in content[0].get("top_logprobs") or [content[0]]:
-        token, logprob = mend(str(entry["token"])), float(entry["logprob"])
+        token, logprob = replace_surrogates(str(entry["token"])), float(entry["logprob"])
         logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
         before = logprobs_by_text.get(token)
         logprobs_by_text[token] = logprob if before is None else _log_add(before, logprob)
@@ -250,4 +250,4 @@ def scrub(text: str, key: str) -> str:
     if key and key != "none":
         for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
             text = text.replace(form, "[api key]")
-    return mend(text)
+    return replace_surrogates(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import read_records, write_records
-from harness.text import mend, mend_json
+from harness.text import replace_in_json, replace_surrogates
 from harness.types import Answer
 
 HALF = json.loads('"cut \\ud83d"')
@@ -20,9 +20,9 @@ def answer(text: str, **meta: object) -> Answer:
 
 
 def test_half_characters_become_the_sign_for_a_lost_one_and_whole_ones_stay() -> None:
-    assert mend(HALF) == "cut \ufffd"
-    assert mend("\udc00 caf\u00e9 \U0001f600 \u2028") == "\ufffd caf\u00e9 \U0001f600 \u2028"
-    assert mend_json({HALF: [HALF, {"a": (HALF, 1, None, 0.5)}]}) == {
+    assert replace_surrogates(HALF) == "cut \ufffd"
+    assert replace_surrogates("\udc00 caf\u00e9 \U0001f600 \u2028") == "\ufffd caf\u00e9 \U0001f600 \u2028"
+    assert replace_in_json({HALF: [HALF, {"a": (HALF, 1, None, 0.5)}]}) == {
         "cut \ufffd": ["cut \ufffd", {"a": ["cut \ufffd", 1, None, 0.5]}]
     }
 
