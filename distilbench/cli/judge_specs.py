@@ -14,7 +14,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.contracts.registry import Registry
-    from harness.recipe.entries import JudgeEntry
+    from harness.recipe.sections import JudgeEntry
     from results.run.record import Run
 
 Judges = Annotated[
@@ -74,7 +74,7 @@ def split(text: str) -> list[str]:
 def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[str, JudgeEntry]:
     """Name to judge. Raises UserError for one that cannot be read, or a name given twice."""
     from harness.contracts.option_errors import RecipeError
-    from harness.recipe.entries import read_judges
+    from harness.recipe.sections import read_judges
 
     tree: dict[str, Any] = {}
     for text in texts:

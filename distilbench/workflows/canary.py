@@ -12,7 +12,7 @@ from distilbench.workflows.specs import JUDGE, judge_entry
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
-from harness.recipe.entries import read_judges
+from harness.recipe.sections import read_judges
 from judges.client.canary import CanaryRound, ask_round, rounds
 
 

@@ -21,7 +21,7 @@ from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
-from harness.recipe.for_target import Unfit
+from harness.recipe.for_target import NotApplicable
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.recipe.rows import MODELS
 from harness.run.scheduler import needed, union
@@ -137,7 +137,7 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     for target in find_targets(targets):
         try:
             loaded = load_for(target, recipe, options, registry)
-        except Unfit as error:
+        except NotApplicable as error:
             unfit.append(str(error))
             continue
         stages = make_plan(loaded, registry, rows_of(target, loaded, options.get("methods", ())))
@@ -149,7 +149,7 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
 
 
 def load_for(target: Target, recipe: str, options: RunOptions, registry: Registry) -> Recipe:
-    """The recipe as this target and these options need it. Raises Unfit where the target does not fit."""
+    """The recipe as this target and these options need it. Raises NotApplicable where the target does not fit."""
     methods = options.get("methods", ())
     wanted = registry.methods if ALL in methods else methods
     # A method that the recipe does not list (a plug-in's) becomes a row with its default options.

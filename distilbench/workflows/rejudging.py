@@ -23,7 +23,7 @@ from harness.types import Answer, Question, Request
 if TYPE_CHECKING:
     from harness.contracts.benchmark import Benchmark
     from harness.contracts.registry import Registry
-    from harness.recipe.entries import JudgeEntry
+    from harness.recipe.sections import JudgeEntry
     from results.run.record import Run
     from results.store.store import ArtifactStore
 

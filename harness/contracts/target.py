@@ -64,9 +64,9 @@ class Target:
     """Of ``curves``: row id to its place."""
     axis: str = ""
     """Of ``curves``: what x is."""
-    own_family: bool = False
+    needs_own_family: bool = False
     """Whether it is about another teacher or student than the recipe's main table: the recipe must then list it."""
-    unless_listed: str = ""
+    requires_listing: str = ""
     """Why a recipe must list this target in its section ``targets`` for it to fit; empty: it need not."""
     notes: tuple[str, ...] = ()
     """What the paper leaves open and how it is read here; printed under the table."""

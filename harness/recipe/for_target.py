@@ -1,9 +1,9 @@
 """The section ``targets`` of a recipe, and a recipe as one target needs it.
 
-Under ``targets`` a recipe says what differs for a table or figure: any of its own sections (another family, fewer
-seeds), and two keys beside them: ``rows`` chooses among the target's trained rows, ``skip`` says why the target does
-not fit this recipe at all. ``for_target`` merges that into the recipe, adds the target's variants of its rows, and
-leaves out the benchmarks that no column asks for.
+``targets.NAME`` holds what differs for a table or figure: any section of the recipe (another family, fewer seeds), and
+two keys of its own: ``rows`` chooses among the target's trained rows, ``skip`` says why the target does not fit this
+recipe. ``for_target`` merges the mapping into the recipe, adds the target's variants of its rows, and leaves out the
+benchmarks that no column asks for.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ SECTION = "targets"
 OWN_KEYS = ("rows", "skip")
 
 
-class Unfit(UserError):
+class NotApplicable(UserError):
     """This target does not fit this recipe, and the message says why."""
 
 
-def said(tree: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """What a recipe says under ``targets.NAME``; empty where it says nothing or something that is no mapping."""
+def target_section(tree: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """The mapping ``targets.NAME`` of a recipe; empty where there is none."""
     section = tree.get(SECTION)
     values = section.get(target) if isinstance(section, Mapping) else None
     return dict(values) if isinstance(values, Mapping) else {}
 
 
 def check_fit(tree: Mapping[str, Any], target: Target) -> None:
-    """Raises Unfit where the recipe says that a target does not fit, or does not say which family it is about."""
-    values = said(tree, target.name)
+    """Raises NotApplicable where the recipe skips a target, or does not say which family it is about."""
+    values = target_section(tree, target.name)
     if values.get("skip"):
-        raise Unfit(f"{target.label} does not fit the recipe {tree.get('name')!r}: {values['skip']}")
+        raise NotApplicable(f"{target.label} does not fit the recipe {tree.get('name')!r}: {values['skip']}")
     section = tree.get(SECTION)
     listed = isinstance(section, Mapping) and target.name in section
-    if target.unless_listed and not listed:
-        raise Unfit(f"{target.label} {target.unless_listed}")
-    if target.own_family and not listed:
+    if target.requires_listing and not listed:
+        raise NotApplicable(f"{target.label} {target.requires_listing}")
+    if target.needs_own_family and not listed:
         remedy = f"Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
-        raise Unfit(
+        raise NotApplicable(
             f"{target.label} ({target.title}) is about a family of its own, and the recipe {tree.get('name')!r} does "
             f"not say which. {remedy}"
         )
@@ -53,10 +53,10 @@ def check_fit(tree: Mapping[str, Any], target: Target) -> None:
 def for_target(source: Source, target: Target, overrides: tuple[Override, ...] = ()) -> Source:
     """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
 
-    Raises Unfit where the target does not fit.
+    Raises NotApplicable where the target does not fit.
     """
     check_fit(source.tree, target)
-    values = said(source.tree, target.name)
+    values = target_section(source.tree, target.name)
     chosen = values.get("rows")
     over = {key: value for key, value in values.items() if key not in OWN_KEYS}
     problems = list(source.problems)
@@ -84,14 +84,14 @@ def _rows(tree: Tree, target: Target) -> Tree:
         options = dict(base) if isinstance(base, Mapping) else {}
         method = options.get("method", variant.of)
         options = {key: value for key, value in options.items() if key not in ("optional", "title")}
-        said_of_it = own.get(row)
+        override = own.get(row)
         changed = merge(options, variant.changes)
-        rows[row] = {**merge(changed, said_of_it if isinstance(said_of_it, Mapping) else {}), "method": method}
+        rows[row] = {**merge(changed, override if isinstance(override, Mapping) else {}), "method": method}
     return rows
 
 
 def _benchmarks(tree: Tree, target: Target) -> None:
-    """Leave out the benchmarks that the target has no column of. Raises Unfit when none is left."""
+    """Leave out the benchmarks that the target has no column of. Raises NotApplicable when none is left."""
     found = tree.get("benchmarks")
     if target.open or not target.columns or not isinstance(found, Mapping):
         return
@@ -99,7 +99,9 @@ def _benchmarks(tree: Tree, target: Target) -> None:
     kept = {name: options for name, options in found.items() if name in wanted}
     if not kept:
         names = ", ".join(sorted(wanted - {"cost"}))
-        raise Unfit(f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have.")
+        raise NotApplicable(
+            f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
+        )
     tree["benchmarks"] = kept
 
 

@@ -19,18 +19,24 @@ from harness.contracts.option_errors import Problem, RecipeError
 from harness.contracts.options import Seed, options, plain, read_options, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
-from harness.recipe.entries import (
+from harness.recipe.for_target import SECTION, NotApplicable, for_target, own_mistakes, section_problems, target_section
+from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
+from harness.recipe.sections import (
     BenchmarkEntry,
+    Compute,
+    Family,
+    FolderName,
     JudgeEntry,
+    Prompts,
+    RewardOptions,
+    SamplingOptions,
+    Statistics,
     read_benchmarks,
     read_compute,
     read_judges,
     read_prompts,
     read_section,
 )
-from harness.recipe.for_target import SECTION, Unfit, for_target, own_mistakes, said, section_problems
-from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
-from harness.recipe.sections import Compute, Family, FolderName, Prompts, RewardOptions, SamplingOptions, Statistics
 from harness.recipe.yaml_source import Override, Source, read_source
 from harness.training.options import Hyperparameters
 
@@ -144,13 +150,13 @@ def load_recipe(
 
     Raises:
         RecipeError: everything that is wrong, as one numbered list.
-        Unfit: the target does not fit this recipe.
+        NotApplicable: the target does not fit this recipe.
     """
     source = read_source(name_or_path, overrides)
-    problems = section_problems(source.tree, registry.targets)
-    made = source if target is None or problems else for_target(source, target, tuple(overrides))
+    unreadable = section_problems(source.tree, registry.targets)
+    made = source if target is None or unreadable else for_target(source, target, tuple(overrides))
     recipe, wrong = check_tree(made.tree, registry)
-    problems += made.problems + wrong
+    problems = made.problems + wrong
     if target is None and not problems:
         problems += _in_targets(source, registry)
     if problems or recipe is None:
@@ -164,16 +170,16 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
     for name in source.tree.get(SECTION) or {}:
         try:
             made = for_target(source, registry.targets[name])
-        except Unfit:  # said when it is asked for; a recipe may inherit a section that it cannot use
+        except NotApplicable:  # said when it is asked for; a recipe may inherit a section that it cannot use
             continue
-        found += own_mistakes(check_tree(made.tree, registry)[1], name, said(source.tree, name))
+        found += own_mistakes(check_tree(made.tree, registry)[1], name, target_section(source.tree, name))
     return found
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
     read: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems = section_problems(tree, registry.targets)
     for name, kind in SECTIONS.items():
         if name != "family" or name in tree:
             read[name], wrong = read_section(kind, tree.get(name), (name,))
@@ -197,8 +203,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     problems += rows.problems + wrong
     if problems or heading is None:
         return None, problems
-    section = tree.get(SECTION)  # its mistakes are found by ``section_problems``
-    return Recipe(**vars(heading), **read, targets=section if isinstance(section, Mapping) else {}), []
+    return Recipe(**vars(heading), **read, targets=tree.get(SECTION) or {}), []
 
 
 def _placed(problem: Problem, source: Source) -> Problem:

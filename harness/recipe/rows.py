@@ -15,8 +15,7 @@ from harness.contracts.option_errors import Problem, show, unknown_name
 from harness.contracts.options import Count, options, plain, read_options
 from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.recipe.entries import PLUGIN, read_section, sections
-from harness.recipe.sections import FOLDER_NAME, SamplingOptions
+from harness.recipe.sections import FOLDER_NAME, PLUGIN, SamplingOptions, options_by_name, read_section
 from harness.recipe.yaml_source import merge
 from harness.training.options import Hyperparameters
 
@@ -115,7 +114,7 @@ class Rows:
     def read(self, tree: Any) -> dict[str, MethodEntry]:
         """All rows, those that others start from included (as optional rows, where the recipe does not list them)."""
         entries: dict[str, MethodEntry] = {}
-        options, wrong = sections(tree, "methods")
+        options, wrong = options_by_name(tree, "methods")
         self.problems += wrong
         for name, values in options.items():
             entry = self.row(name, values)

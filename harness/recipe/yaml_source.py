@@ -21,6 +21,8 @@ Override = str | tuple[str, Any]
 """``path=value`` with the value in YAML (``--set``), or a pair of path and value (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
 """Sections that may be a plain list of names instead of a mapping from names to options."""
+LARGEST = 100_000
+"""Values in a file. Nested aliases can name more of them than any machine holds ("billion laughs")."""
 CHOOSING = ("kind", "method")
 """Keys that decide which other keys a mapping may have."""
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
@@ -86,11 +88,22 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
+        if node is not None and _expanded(node, {}) > LARGEST:
+            raise yaml.YAMLError(f"its aliases expand it to more than {LARGEST:,} values")
         return (None if node is None else loader.construct_document(node)), node
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deep") from error
     finally:
         loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values under a node, those of aliases once for each place. ``known``: id of a node to the same."""
+    if id(node) not in known:
+        parts: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
+    return known[id(node)]
 
 
 def shipped() -> tuple[str, ...]:

@@ -13,5 +13,5 @@ TARGET = Target(
     columns=("alpaca_eval.lc", "arena_hard.wr"),
     focus="pad-ppd",
     published="table3",
-    own_family=True,
+    needs_own_family=True,
 )

@@ -15,7 +15,7 @@ TARGET = Target(
     columns=("alpaca_eval.wr",),
     published="table5",
     layout="judges",
-    unless_listed=(
+    requires_listing=(
         "needs human annotations, or a recipe whose people can be simulated. With annotations of your own: "
         "distilbench compare-judges --annotations FILE --humans FILE."
     ),

@@ -10,5 +10,5 @@ TARGET = Target(
     columns=("alpaca_eval.lc", "arena_hard.wr"),
     focus="pad-ppd",
     published="table6",
-    own_family=True,
+    needs_own_family=True,
 )

@@ -10,7 +10,7 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.plan import rows_of
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
-from harness.recipe.for_target import Unfit
+from harness.recipe.for_target import NotApplicable
 from harness.recipe.recipe import Recipe, load_recipe
 from reports.targets import TARGETS, find_targets
 
@@ -102,14 +102,16 @@ def test_a_mistake_is_found_when_the_recipe_is_read(tmp_path: Path, section: str
 def test_a_target_that_does_not_fit_says_why(tmp_path: Path) -> None:
     path = mine(tmp_path, 'extends: pocket\ntargets: {table6: {skip: "one teacher only"}}\n')
     assert load_recipe(path, (), REGISTRY).name == "mine"
-    with pytest.raises(Unfit, match="Table 6 does not fit the recipe 'mine': one teacher only"):
+    with pytest.raises(NotApplicable, match="Table 6 does not fit the recipe 'mine': one teacher only"):
         load(path, "table6")
     with pytest.raises(
-        Unfit, match=r"Table 3 .* about a family of its own.*'smollm2' does not say which.*targets\.table3"
+        NotApplicable, match=r"Table 3 .* about a family of its own.*'smollm2' does not say which.*targets\.table3"
     ):
         load("smollm2", "table3")
     only = mine(tmp_path, "extends: pocket\nbenchmarks: [gsm8k]\n")
-    with pytest.raises(Unfit, match="Table 2 needs the benchmark alpaca_eval, which the recipe 'mine' does not have"):
+    with pytest.raises(
+        NotApplicable, match="Table 2 needs the benchmark alpaca_eval, which the recipe 'mine' does not have"
+    ):
         load(only, "table2")
 
 

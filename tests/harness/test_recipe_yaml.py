@@ -57,6 +57,13 @@ def test_a_value_nested_too_deep_is_refused() -> None:
     assert "nested too deep" in found
 
 
+def test_aliases_that_expand_without_end_are_refused() -> None:
+    """Eight lists of ten aliases each name 10^8 values ("billion laughs")."""
+    lists = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (found,) = mistakes("train={l0: &l0 [x], " + ", ".join(lists) + "}")
+    assert "more than 100,000 values" in found
+
+
 def test_mistakes_end_a_command_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for override in ("train=&a [*a]", "train.dtype=float16", "methods={}", "name=store", "train.backend=trl"):
         monkeypatch.setattr(sys, "argv", ["distilbench", "recipe", "check", "pocket", "--set", override])

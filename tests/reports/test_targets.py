@@ -9,7 +9,7 @@ import pytest
 
 from distilbench.plugins import load_registry
 from harness.contracts.target import Target
-from harness.recipe.for_target import Unfit
+from harness.recipe.for_target import NotApplicable
 from harness.recipe.recipe import load_recipe
 from harness.recipe.rows import MODELS
 from reports.formats.data import to_csv
@@ -110,7 +110,7 @@ def test_tables_of_another_family_are_not_made_of_any_recipe(name: str, recipe: 
     if recipe == "mine":
         (tmp_path / "mine.yaml").write_text("name: mine\nfamily: {teacher: pocket:teacher, student: pocket:student}\n")
         recipe = str(tmp_path / "mine.yaml")
-    with pytest.raises(Unfit, match=TARGETS[name].label):
+    with pytest.raises(NotApplicable, match=TARGETS[name].label):
         load_recipe(recipe, (), REGISTRY, TARGETS[name])
 
 
