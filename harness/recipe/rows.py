@@ -6,13 +6,13 @@ several times: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from harness.contracts.method import Method
 from harness.contracts.option_errors import Problem, show, unknown_name
-from harness.contracts.options import Count, options, plain, read_options
+from harness.contracts.options import Count, is_options, options, plain, read_options
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.sections import FOLDER_NAME, PLUGIN, SamplingOptions, options_by_name, read_section
@@ -80,13 +80,20 @@ def _changed(section: Any, common: Any) -> dict[str, Any]:
     return {key: value for key, value in plain(section).items() if value != base[key]}
 
 
+@options
+class TunedPairs:
+    """What the teacher is tuned on."""
+
+    pairs: Literal["auto", "dataset", "samples"] = "auto"
+    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
+    every row's are. ``auto``: the first where the source has them."""
+
+
 @dataclass(frozen=True)
 class TunedTeacher:
     """The family's teacher after preference tuning: what DCKD and ADPA learn from. One for all rows and seeds."""
 
     pairs: Literal["auto", "dataset", "samples"]
-    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
-    every row's are. ``auto``: the first where the source has them."""
     training: MethodEntry
     """The method that tunes it, with its options and training settings."""
 
@@ -103,137 +110,137 @@ class Rows:
     def __init__(
         self, registry: Registry, train: Hyperparameters, sampling: SamplingOptions, launch: str | None
     ) -> None:
-        self.registry = registry
-        self.train, self.sampling = train, sampling
-        self.launch = launch
-        """``compute.launch``."""
+        """``launch``: ``compute.launch``."""
+        self.registry, self.train, self.sampling, self.launch = registry, train, sampling, launch
         self.problems: list[Problem] = []
-        self.no_trl: list[str] = []
-        """Rows that the recipe's own ``train.backend: trl`` asks too much of."""
+        self.not_for_trl: list[str] = []
+        """Rows that the recipe's own ``train.backend: trl`` cannot train."""
+
+    def add(self, path: Sequence[str], rule: str, value: object = None, remedy: str = "") -> None:
+        """Add a mistake, once: several rows may share it."""
+        problem = Problem(
+            ".".join(path),
+            rule,
+            None if value is None else show(plain(value) if is_options(type(value)) else value),
+            remedy=remedy,
+        )
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def read(self, tree: Any) -> dict[str, MethodEntry]:
-        """All rows, those that others start from included (as optional rows, where the recipe does not list them)."""
-        entries: dict[str, MethodEntry] = {}
-        options, wrong = options_by_name(tree, "methods")
-        self.problems += wrong
-        for name, values in options.items():
-            entry = self.row(name, values)
-            if entry is not None:
-                entries[name] = entry
+        """All rows, and those that they start from (as optional rows, where the recipe does not list them)."""
+        trees, self.problems = options_by_name(tree, "methods")
+        read = {name: self.row(name, values) for name, values in trees.items()}
+        entries = {name: entry for name, entry in read.items() if entry is not None}
         for name in list(entries):
-            self.add_start(name, entries, options)
-        if self.no_trl:
-            self.problems.append(_no_trl(("train",), self.no_trl, self.registry))
+            self.add_start(name, entries, trees)
+        if self.not_for_trl:
+            choose = (
+                " Choose among those (--set 'methods=[NAME, ...]'), or ask it of a row (methods.NAME.train.backend)."
+            )
+            self.add_no_trl(("train",), self.not_for_trl, choose)
         return entries
 
-    def row(self, name: str, options: dict[str, Any]) -> MethodEntry | None:
+    def row(self, name: str, tree: dict[str, Any]) -> MethodEntry | None:
         """One row, or ``None`` where something is wrong with it."""
-        known = len(self.problems)
-        said = {key: options.pop(key) for key in list(options) if key in ROW_OPTIONS}
-        row, wrong = read_section(RowOptions, said, ("methods", name))
+        before = len(self.problems)
+        own = {key: tree.pop(key) for key in list(tree) if key in ROW_OPTIONS}
+        row, wrong = read_section(RowOptions, own, ("methods", name))
         self.problems += wrong
-        asked = said.get("method") or name
-        method = self.method(f"methods.{name}", asked) if isinstance(asked, str) else None
+        method_name = own.get("method") or name
+        method = self.method(f"methods.{name}", method_name) if isinstance(method_name, str) else None
         if row is None or method is None:
             return None
         if FOLDER_NAME.fullmatch(name) is None or name in MODELS:
             rule = f"must be letters, digits, . _ + - and none of {', '.join(MODELS)}"
-            self.problems.append(Problem(f"methods.{name}", f"cannot name a row: it {rule}"))
-        self.check_rounds(name, asked, method, row)
-        entry = self.entry(("methods", name), asked, options, row)
-        return entry if len(self.problems) == known else None
+            self.add(("methods", name), f"cannot name a row: it {rule}")
+        if row.rounds > 1 and not method.needs.rounds:
+            able = [other for other, each in self.registry.methods.items() if each.needs.rounds]
+            rule = f"{method_name} does not train on samples of the current student, so it has one round"
+            self.add(("methods", name, "rounds"), rule, row.rounds, f"Methods that can: {', '.join(able)}.")
+        if not row.resample and row.rounds == 1:
+            self.add(("methods", name, "resample"), NO_ROUNDS)
+        entry = self.entry(("methods", name), method_name, tree, row)
+        return entry if len(self.problems) == before else None
 
-    def entry(self, path: tuple[str, ...], name: str, options: dict[str, Any], row: RowOptions) -> MethodEntry | None:
-        """Options, ``train`` and ``sampling`` of a row whose method is known to exist."""
+    def entry(self, path: tuple[str, ...], name: str, tree: dict[str, Any], row: RowOptions) -> MethodEntry | None:
+        """Options, ``train`` and ``sampling`` of a row whose method exists. ``tree`` is used up."""
         method = self.registry.methods[name]
-        own = options.get("train")
-        train = self.section(Hyperparameters, self.train, {}, options.pop("train", None), (*path, "train"))
-        drawn = self.section(
-            SamplingOptions, self.sampling, method.needs.sampling, options.pop("sampling", None), (*path, "sampling")
+        own_train, own_sampling = tree.pop("train", None), tree.pop("sampling", None)
+        train = self.section(Hyperparameters, self.train, {}, own_train, (*path, "train"))
+        sampling = self.section(
+            SamplingOptions, self.sampling, method.needs.sampling, own_sampling, (*path, "sampling")
         )
-        config, wrong = read_options(method.config, options, path, ROW_KEYS)
+        config, wrong = read_options(method.config, tree, path, ROW_KEYS)
         self.problems += wrong
-        if train is None or drawn is None or config is None:
+        if train is None or sampling is None or config is None:
             return None
+        own = own_train if isinstance(own_train, Mapping) else {}
         if train.backend == "trl" and method.trl is None:
-            if path[0] == "methods" and not (isinstance(own, Mapping) and "backend" in own):
-                self.no_trl.append(path[-1])
+            # One mistake for all rows that the recipe's own ``train`` sends there, one each for those that ask for it.
+            if path[0] == "methods" and "backend" not in own:
+                self.not_for_trl.append(path[-1])
             else:
-                self.problems.append(_no_trl((*path, "train"), [name], self.registry))
+                self.add_no_trl((*path, "train"), [name])
             return None
-        said = own if isinstance(own, Mapping) else {}
-        self.check_schedule(path, train, row, "schedule_over" in said)
-        if train.backend == "trl":
-            self.check_trl(path, train, said)
+        self.check_train(path, train, row, own)
         if path[0] == "methods":
-            self.check_responses(path, name, config, drawn)
+            self.check_responses(path, name, config, sampling)
         values = plain(config)
-        decides = {field: values[field] for field in method.row_fields}
-        return MethodEntry(method=name, config=config, row_config=decides, train=train, sampling=drawn, row_options=row)
+        return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
 
-    def section(self, kind: type[T], common: T, usual: Mapping[str, Any], own: Any, path: tuple[str, ...]) -> T | None:
-        """A section of a row: the recipe's, what its method usually changes, and what the row itself says."""
+    def section(
+        self, kind: type[T], common: T, from_method: Mapping[str, Any], own: Any, path: tuple[str, ...]
+    ) -> T | None:
+        """A section of a row: the recipe's, with what its method changes, with what the row itself changes."""
+        # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
         read, wrong = read_section(kind, own, path)
         if read is not None:
-            read, wrong = read_section(kind, plain(common) | dict(usual) | dict(own or {}), path)
+            read, wrong = read_section(kind, plain(common) | dict(from_method) | dict(own or {}), path)
         self.problems += wrong
         return read
 
     def method(self, path: str, name: str) -> Method | None:
         """The method of this name."""
-        found = self.registry.methods.get(name)
-        if found is None:
-            self.problems.append(
-                unknown_name(path, "method", name, self.registry.methods, PLUGIN.format("method") + OWN_NAME)
-            )
-        return found
+        if name not in self.registry.methods:
+            remedy = PLUGIN.format("method") + " A row with a name of its own says `method: NAME`."
+            self.problems.append(unknown_name(path, "method", name, self.registry.methods, remedy))
+        return self.registry.methods.get(name)
 
-    def check_rounds(self, name: str, method: str, found: Method, row: RowOptions) -> None:
-        """Rounds are for methods that train on the student's own samples."""
-        if row.rounds > 1 and not found.needs.rounds:
-            able = [other for other, each in self.registry.methods.items() if each.needs.rounds]
-            rule = f"{method} does not train on samples of the current student, so it has one round"
-            self.problems.append(
-                Problem(
-                    f"methods.{name}.rounds",
-                    rule,
-                    show(row.rounds),
-                    remedy=f"Methods that can: {', '.join(able)}.",
-                )
-            )
-        if not row.resample and row.rounds == 1:
-            self.problems.append(Problem(f"methods.{name}.resample", "says nothing without rounds of at least 2"))
+    def check_train(
+        self, path: tuple[str, ...], train: Hyperparameters, row: RowOptions, own: Mapping[str, Any]
+    ) -> None:
+        """A schedule over all rounds needs rounds and our trainer; and what TRL's trainers would ignore or do wrongly.
 
-    def check_schedule(self, path: tuple[str, ...], train: Hyperparameters, row: RowOptions, said: bool) -> None:
-        """One schedule over all rounds needs rounds, and our trainer. ``said``: by the row itself."""
-        where, value = ".".join((*path, "train", "schedule_over")), show(train.schedule_over)
-        if train.schedule_over == "run" and row.rounds > 1 and train.backend == "trl":
-            remedy = "Leave it at 'round', or set train.backend to 'ours'."
-            self.problems.append(Problem(where, "is for the backend 'ours', not 'trl'", value, remedy=remedy))
-        if said and train.schedule_over == "run" and row.rounds == 1:
-            self.problems.append(Problem(where, "says nothing without rounds of at least 2", value))
-
-    def check_trl(self, path: tuple[str, ...], train: Hyperparameters, own: Mapping[str, Any]) -> None:
-        """What TRL's trainers, as they are driven here, would do wrongly or pass over in silence. ``own``: what the row
-        itself says of ``train``."""
-        minutes = train.checkpoint_minutes if "checkpoint_minutes" in own else None
-        asked = {
-            "packing": (train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
-            "lora": (train.lora is not None, "the backend 'trl' trains all weights here", "Leave it at null"),
-            "checkpoint_minutes": (minutes is not None, "a row that TRL trains does not resume", "Set it to null"),
-        }
-        for key, (wrong, rule, remedy) in asked.items():
+        ``own``: what the row itself states of ``train``.
+        """
+        spans_rounds = train.schedule_over == "run"
+        if "schedule_over" in own and spans_rounds and row.rounds == 1:
+            self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
+        if train.backend != "trl":
+            return
+        resumes = "checkpoint_minutes" in own and train.checkpoint_minutes is not None
+        for key, wrong, rule, remedy in (
+            ("schedule_over", spans_rounds and row.rounds > 1, "is for our own trainer", "Leave it at 'round'"),
+            ("packing", train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
+            ("lora", train.lora is not None, "the backend 'trl' trains all weights here", "Leave it at null"),
+            ("checkpoint_minutes", resumes, "a row that TRL trains does not resume", "Set it to null"),
+        ):
             if wrong:
-                where = ".".join((*path, "train", key)) if key in own else f"train.{key}"
-                self.once(Problem(where, rule, show(getattr(train, key)), remedy=f"{remedy}, or {OURS}"))
+                where = (*path, "train", key) if key in own else ("train", key)
+                self.add(where, rule, getattr(train, key), f"{remedy}, or {OURS}")
         if self.launch is not None:
             rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
-            self.once(Problem("compute.launch", rule, show(self.launch), remedy=f"Leave it at null, or {OURS}"))
+            self.add(("compute", "launch"), rule, self.launch, f"Leave it at null, or {OURS}")
 
-    def check_responses(
-        self, path: tuple[str, ...], name: str, config: Mapping[str, Any], sampling: SamplingOptions
-    ) -> None:
-        """Whether the row's method takes as many responses as it will be given in a round."""
+    def add_no_trl(self, section: tuple[str, ...], names: list[str], more: str = "") -> None:
+        """The mistake of asking TRL for losses that its stable trainers do not have, in the ``section`` that asks."""
+        able = ", ".join(other for other, method in self.registry.methods.items() if method.trl) or "none"
+        rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
+        self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
+
+    def check_responses(self, path: tuple[str, ...], name: str, config: Any, sampling: SamplingOptions) -> None:
+        """Whether the row's method takes as many responses as it will get in a round."""
         method = self.registry.methods[name]
         if "samples" not in method.needs.responses:
             return
@@ -241,27 +248,21 @@ class Rows:
             method.check(config, sampling.n)
         except UserError as error:
             remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
-            self.problems.append(Problem(".".join((*path, "sampling.n")), str(error), remedy=remedy))
+            self.add((*path, "sampling.n"), str(error), remedy=remedy)
 
-    def once(self, problem: Problem) -> None:
-        """Add a mistake that several rows may share."""
-        if problem not in self.problems:
-            self.problems.append(problem)
-
-    def add_start(self, name: str, entries: dict[str, MethodEntry], options: Mapping[str, Any]) -> None:
+    def add_start(self, name: str, entries: dict[str, MethodEntry], trees: Mapping[str, Any]) -> None:
         """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
         chain = [name]
         while (start := self.start_of(entries[chain[-1]])) is not None:
             if start in chain:
                 circle = " -> ".join([*chain, start])
-                self.problems.append(Problem(f"methods.{name}.start", f"goes round in a circle ({circle})"))
+                self.add(("methods", name, "start"), f"goes round in a circle ({circle})")
                 return
-            if start not in entries and start in self.registry.methods and start not in options:
-                made = self.entry(("methods", start), start, {}, RowOptions(optional=True))
-                if made is not None:
-                    entries[start] = made
+            if start not in entries and start in self.registry.methods and start not in trees:
+                added = self.entry(("methods", start), start, {}, RowOptions(optional=True))
+                entries |= {} if added is None else {start: added}
             if start not in entries:
-                if start not in options:  # else its own mistakes are told already
+                if start not in trees:  # a row that is listed has reported its own mistakes
                     names = [other for other in entries if other != name]
                     self.problems.append(unknown_name(f"methods.{chain[-1]}.start", "row", start, names))
                 return
@@ -272,43 +273,31 @@ class Rows:
         return entry.row_options.start or self.registry.methods[entry.method].needs.start
 
     def tuned(self, tree: Any) -> TunedTeacher | None:
-        """The section ``tuned_teacher``; ``None`` where it is wrong, or left out and DPO is not registered."""
+        """The section ``tuned_teacher``; ``None`` where it is wrong, or left out and ``TUNED`` names no method."""
         if tree is not None and not isinstance(tree, Mapping):
-            self.problems.append(Problem("tuned_teacher", "must be a mapping of options", show(tree)))
+            self.add(("tuned_teacher",), "must be a mapping of options", tree)
             return None
-        values = merge(TUNED, tree or {})  # a change of the method drops the options of the other one
-        name, pairs = values.pop("method"), values.pop("pairs", "auto")
+        values = merge(TUNED, tree or {})  # another method drops the options of the default one
+        name = str(values.pop("method"))
         if tree is None and name not in self.registry.methods:
             return None
-        method = self.method("tuned_teacher.method", str(name))
+        method = self.method("tuned_teacher.method", name)
         if method is not None and (method.needs.signal != "response" or method.needs.responses != ("samples",)):
             rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
-            self.problems.append(Problem("tuned_teacher.method", rule, show(name)))
+            self.add(("tuned_teacher", "method"), rule, name)
             method = None
-        if pairs not in ("auto", "dataset", "samples"):
-            rule, choices = "is not one of the choices", ("auto", "dataset", "samples")
-            self.problems.append(Problem("tuned_teacher.pairs", rule, show(pairs), choices))
+        own = {key: values.pop(key) for key in ("pairs",) if key in values}
+        pairs, wrong = read_section(TunedPairs, own, ("tuned_teacher",))
+        self.problems += wrong
+        if method is None or pairs is None:
             return None
-        if method is None:
-            return None
-        own = Rows(self.registry, replace(self.train, **TUNED_TRAIN), self.sampling, self.launch)
-        row = own.entry(("tuned_teacher",), str(name), values, RowOptions())
-        if row is not None and pairs == "samples":
-            own.check_responses(("tuned_teacher",), row.method, row.config, row.sampling)
-        for problem in own.problems:
-            self.once(problem)
-        return None if row is None else TunedTeacher(pairs=pairs, training=row)
+        rows = Rows(self.registry, replace(self.train, **TUNED_TRAIN), self.sampling, self.launch)
+        entry = rows.entry(("tuned_teacher",), name, values, RowOptions())
+        if entry is not None and pairs.pairs == "samples":
+            rows.check_responses(("tuned_teacher",), name, entry.config, entry.sampling)
+        self.problems += [problem for problem in rows.problems if problem not in self.problems]
+        return None if entry is None else TunedTeacher(pairs.pairs, entry)
 
 
 OURS = "set train.backend to 'ours'."
-OWN_NAME = " A row with a name of its own says `method: NAME`."
-
-
-def _no_trl(section: tuple[str, ...], names: list[str], registry: Registry) -> Problem:
-    """The mistake of asking TRL for losses that its stable trainers do not have; ``section``: where that was asked."""
-    able = ", ".join(other for other, method in registry.methods.items() if method.trl) or "none"
-    remedy = f"Leave it at 'ours'; methods that TRL can train: {able}."
-    if section == ("train",):
-        remedy += " Choose among those (--set 'methods=[NAME, ...]'), or ask it of a row (methods.NAME.train.backend)."
-    rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
-    return Problem(".".join((*section, "backend")), rule, "'trl'", remedy=remedy)
+NO_ROUNDS = "has no effect without rounds of at least 2"

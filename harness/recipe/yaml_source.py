@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
 )  # YAML 1.1 takes ``1e-6`` for text
 
 
@@ -93,6 +93,8 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
         return (None if node is None else loader.construct_document(node)), node
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deep") from error
+    except ValueError as error:  # 2024-13-45 looks like a date and is none
+        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 
