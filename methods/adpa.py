@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.types import Group
+from methods.folded import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ UNIT = (1e-8, 1 - 1e-8)
 
 
 @options
-class Config:
+class AdpaOptions:
     """Options of ADPA."""
 
     gamma: NotNegative = 1.6
@@ -59,7 +60,7 @@ class Config:
         return self.clip_advantage
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
     """The golden answer, the student's own."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
@@ -71,10 +72,8 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden), role="golden"), Row(own.text, role="own", finished=own.finished)]
 
 
-def expected_advantage(logps: Tensor, teacher: Any, config: Config) -> Tensor:
+def expected_advantage(logps: Tensor, teacher: Any, config: AdpaOptions) -> Tensor:
     """[c] sum_a q(a) A(a) over the stored tokens; ``logps``: the student's log-probabilities, [c, V]."""
-    from methods.folded import bins, fold
-
     tuned, before = teacher["tuned"], teacher["family"]
     if config.rest_bin:
         q, advantage = fold(logps, tuned), bins(tuned) - bins(before)
@@ -85,14 +84,14 @@ def expected_advantage(logps: Tensor, teacher: Any, config: Config) -> Tensor:
     return (q.exp() * advantage).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: AdpaOptions) -> dict[str, Tensor]:
     """``logp`` of each label and ``advantage`` expected under the student, nats, [c] each (0 on golden rows)."""
     logps = logits.log_softmax(-1)
     label = logps.gather(-1, labels[:, None])[:, 0]
     return {"logp": label, "advantage": expected_advantage(logps, teacher, config)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: AdpaOptions) -> Loss:
     """Cross-entropy on the golden answer, less the expected advantage on the own one; each a mean over its tokens."""
     golden, own = batch.where_role("golden"), batch.where_role("own")
     return Loss(
@@ -117,7 +116,7 @@ METHOD = Method(
     title="ADPA",
     paper="Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment, arXiv 2502.17927",
     needs=NEEDS,
-    config=Config,
+    config=AdpaOptions,
     rows=rows,
     loss=loss,
     token_terms=token_terms,

@@ -13,10 +13,14 @@ from methods import adpa
 
 
 @options
-class Config(adpa.Config):
+class AdpaPlusOptions(adpa.AdpaOptions):
     """The options of ADPA."""
 
 
 METHOD = dataclasses.replace(
-    adpa.METHOD, name="adpa+", title="ADPA+", needs=dataclasses.replace(adpa.NEEDS, start="dckd"), config=Config
+    adpa.METHOD,
+    name="adpa+",
+    title="ADPA+",
+    needs=dataclasses.replace(adpa.NEEDS, start="dckd"),
+    config=AdpaPlusOptions,
 )

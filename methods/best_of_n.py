@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class BestOfNOptions:
     """Which of the student's answers count."""
 
     keep_unfinished: bool = False
     """Train on a favourite that was cut at the token limit too, without an end-of-turn token."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | Dropped:
     """The response with the largest log p_sel; of equal ones the first."""
     scores = ranking.selection_scores(group.samples)
     if scores is None or len(scores) < 2:
@@ -42,7 +42,7 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     return [Row(best.text, finished=best.finished)]
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: BestOfNOptions) -> Loss:
     """Cross-entropy, mean over response tokens."""
     return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
 
@@ -52,7 +52,7 @@ METHOD = Method(
     title="Best-of-n SFT",
     paper="Touvron et al. 2023, Llama 2: Open Foundation and Fine-Tuned Chat Models (section 3.2.3), arXiv 2307.09288",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=BestOfNOptions,
     rows=rows,
     loss=loss,
     trl=Trl("sft"),

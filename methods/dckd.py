@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, NotNegative, options
 from harness.types import Group
+from methods.folded import forward_kl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @options
-class Config:
+class DckdOptions:
     """Options of DCKD."""
 
     weight: NotNegative = 1.0
@@ -38,7 +39,7 @@ class Config:
     """Tokens of the teacher's distribution that are kept at each position; the others count as one."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
     """Chosen, rejected."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
@@ -47,15 +48,13 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden), role="chosen"), Row(str(group.prompt.rejected), role="rejected")]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: DckdOptions) -> dict[str, Tensor]:
     """``logp`` of each label and ``kl`` = KL(tuned teacher || student) over k + 1 outcomes, nats, [c] each."""
-    from methods.folded import forward_kl
-
     logps = logits.log_softmax(-1)
     return {"logp": logps.gather(-1, labels[:, None])[:, 0], "kl": forward_kl(logps, teacher["tuned"])}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: DckdOptions) -> Loss:
     """Cross-entropy on the chosen answer and both divergences, each a mean over its tokens."""
     chosen, rejected = batch.where_role("chosen"), batch.where_role("rejected")
     weights = config.weight * config.chosen_weight, config.weight * config.rejected_weight
@@ -73,7 +72,7 @@ METHOD = Method(
     title="DCKD",
     paper="Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment, arXiv 2502.17927",
     needs=Needs(responses=("golden", "rejected"), signal="token", shared_vocabulary=True, teachers=("tuned",)),
-    config=Config,
+    config=DckdOptions,
     rows=rows,
     loss=loss,
     token_terms=token_terms,

@@ -10,6 +10,7 @@ steps trains on fresh answers, as in GKD, so that the two rows differ in the div
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class DistillmOptions:
     """Options of DistiLLM."""
 
     divergence: Literal["skl", "srkl"] = "skl"
@@ -37,15 +38,13 @@ class Config:
 
 def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
     """[c, V] log-probabilities each -> [c] KL( first || skew * first + (1 - skew) * second ), nats."""
-    import math
-
     import torch
 
     mixture = second if skew == 0 else torch.logaddexp(first + math.log(skew), second + math.log1p(-skew))
     return (first.exp() * (first - mixture)).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: DistillmOptions) -> dict[str, Tensor]:
     """``kl``, the skewed divergence at each position, nats, [c]."""
     if teacher is None:
         raise ValueError("distillm needs the teacher's logits")
@@ -53,7 +52,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: 
     return {"kl": skewed(p, q, config.skew) if config.divergence == "skl" else skewed(q, p, config.skew)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: DistillmOptions) -> Loss:
     """Divergence, mean over response tokens."""
     return Loss((Term("kl", terms["kl"].sum(), per="token"),))
 
@@ -63,7 +62,7 @@ METHOD = Method(
     title="DistiLLM",
     paper="Ko et al. 2024, DistiLLM: Towards Streamlined Distillation for Large Language Models, arXiv 2402.03898",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
-    config=Config,
+    config=DistillmOptions,
     rows=on_policy.rows,
     loss=loss,
     token_terms=token_terms,

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class DpoOptions:
     """Options of DPO."""
 
     beta: Positive = 0.1
     """Inverse temperature of the implicit reward. TRL's default; 0.01 is what the SimPO authors tuned for 2B-8B."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: DpoOptions) -> Sequence[Row] | Dropped:
     """Chosen, rejected."""
     return ranking.pair(group)
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: DpoOptions) -> Loss:
     """Logistic loss on the difference of implicit rewards, mean over prompts."""
     from torch.nn.functional import logsigmoid
 
@@ -53,7 +53,7 @@ METHOD = Method(
     title="DPO",
     paper="Rafailov et al. 2023, Direct Preference Optimization, arXiv 2305.18290",
     needs=Needs(responses=("samples",), signal="response", reference=True, rounds=True),
-    config=Config,
+    config=DpoOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

@@ -12,6 +12,7 @@ Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 230
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class GkdOptions:
     """Options of GKD."""
 
     beta: Share = 0.5
@@ -39,8 +40,6 @@ class Config:
 
 def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
     """[c, V] log-probabilities of teacher and student -> [c] JSD_beta, nats."""
-    import math
-
     import torch
 
     if beta == 0:
@@ -51,7 +50,7 @@ def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
     return (beta * p.exp() * (p - m) + (1 - beta) * q.exp() * (q - m)).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: GkdOptions) -> dict[str, Tensor]:
     """``jsd`` between the models at each position, nats, [c]."""
     if teacher is None:
         raise ValueError("gkd needs the teacher's logits")
@@ -59,7 +58,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: 
     return {"jsd": divergence(p, q, config.beta)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: GkdOptions) -> Loss:
     """Divergence, mean over response tokens."""
     return Loss((Term("jsd", terms["jsd"].sum(), per="token"),))
 
@@ -70,7 +69,7 @@ METHOD = Method(
     paper="Agarwal et al. 2024, On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes, "
     "arXiv 2306.13649",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
-    config=Config,
+    config=GkdOptions,
     rows=on_policy.rows,
     loss=loss,
     token_terms=token_terms,

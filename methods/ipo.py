@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class IpoOptions:
     """Options of IPO."""
 
     beta: Positive = 0.1
@@ -32,12 +32,12 @@ class Config:
     """Log-probability of a response per token (TRL, the authors' runs), or summed (the paper's Eq. 17)."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: IpoOptions) -> Sequence[Row] | Dropped:
     """Chosen, rejected."""
     return ranking.pair(group)
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
     """Squared distance of the margin from 1 / (2 beta), mean over prompts."""
     ratios = batch.sum_rows(terms["logp"]) - batch.signals["reference"]
     if config.reduction == "mean":
@@ -52,7 +52,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
     return Loss((Term("preference", (margin - 1 / (2 * config.beta)).square().sum(), per="prompt"),), logs)
 
 
-def trl_arguments(config: Config) -> Mapping[str, Any]:
+def trl_arguments(config: IpoOptions) -> Mapping[str, Any]:
     """TRL's arguments. Raises UserError for the summed form, which TRL does not have."""
     require(config.reduction == "mean", "ipo: TRL divides by the length; reduction = 'sum' needs backend: ours")
     return {"loss_type": ["ipo"], "beta": config.beta}
@@ -64,7 +64,7 @@ METHOD = Method(
     paper="Azar et al. 2023, A General Theoretical Paradigm to Understand Learning from Human Preferences, "
     "arXiv 2310.12036",
     needs=Needs(responses=("samples",), signal="response", reference=True, rounds=True),
-    config=Config,
+    config=IpoOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

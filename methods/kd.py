@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, Positive, Share, options
 from harness.types import Group
+from methods.folded import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @options
-class Config:
+class KdOptions:
     """Options of Standard KD."""
 
     weight: Share = 0.5
@@ -37,22 +38,20 @@ class Config:
     with one bin for the rest (PAD's released code: 100)."""
 
 
-def stored(config: Config) -> Stored | None:
+def stored(config: KdOptions) -> Stored | None:
     """The teacher's distributions at tau, where they are stored."""
     return None if config.top_k is None else Stored(config.top_k, config.temperature)
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: KdOptions) -> Sequence[Row] | Dropped:
     """The golden answer."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     return [Row(str(group.prompt.golden))]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: KdOptions) -> dict[str, Tensor]:
     """``logp`` of each label (at temperature 1) and ``kl`` between the models (at tau), nats, [c] each."""
-    from methods.folded import bins, fold
-
     if teacher is None:
         raise ValueError("kd needs the teacher's logits, or its stored distributions")
     q = (logits / config.temperature).log_softmax(-1)
@@ -64,7 +63,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: Config) ->
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: KdOptions) -> Loss:
     """Cross-entropy and divergence, each a mean over response tokens."""
     return Loss(
         (
@@ -79,7 +78,7 @@ METHOD = Method(
     title="Standard KD",
     paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
     needs=Needs(responses=("golden",), signal="token", shared_vocabulary=True),
-    config=Config,
+    config=KdOptions,
     rows=rows,
     loss=loss,
     token_terms=token_terms,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class MinillmOptions:
     """Options of MiniLLM."""
 
     long_term: bool = True
@@ -51,17 +51,17 @@ class Config:
     """e, the PPO clip of the ratio."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: MinillmOptions) -> Sequence[Row] | Dropped:
     """None: the student answers live."""
     return ()
 
 
-def sampling(config: Config) -> tuple[float, float]:
+def sampling(config: MinillmOptions) -> tuple[float, float]:
     """(temperature, teacher mix)."""
     return config.temperature, config.teacher_mix
 
 
-def weigh(batch: Batch, logps: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+def weigh(batch: Batch, logps: Mapping[str, Tensor], config: MinillmOptions) -> dict[str, Tensor]:
     """``advantage`` A_t, importance ``weight`` w_t and ``old`` log q_old(y_t), [N] each, for the whole step."""
     rewards = (logps["teacher"] - logps["student"]) / config.reward_scale
     to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
@@ -82,7 +82,7 @@ def discounted(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
     return to_go[batch.row, batch.position]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Config) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: MinillmOptions) -> dict[str, Tensor]:
     """``logp`` of each drawn token and the exact ``kl`` = KL(q || p) at its position, nats, [c] each."""
     if teacher is None:
         raise ValueError("minillm needs the teacher's logits")
@@ -90,7 +90,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: 
     return {"logp": q.gather(-1, labels[:, None])[:, 0], "kl": (q.exp() * (q - p)).sum(-1)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: MinillmOptions) -> Loss:
     """Single-step reverse KL and, with ``long_term``, the clipped policy gradient; means over response tokens."""
     single = Term("kl", terms["kl"].sum(), per="token")
     if not config.long_term:
@@ -107,7 +107,7 @@ METHOD = Method(
     title="MiniLLM",
     paper="Gu, Dong, Wei and Huang 2024, MiniLLM: Knowledge Distillation of Large Language Models, arXiv 2306.08543",
     needs=Needs(responses=("rollouts",), signal="token", shared_vocabulary=True),
-    config=Config,
+    config=MinillmOptions,
     rows=rows,
     loss=loss,
     token_terms=token_terms,

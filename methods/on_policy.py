@@ -12,7 +12,7 @@ from harness.contracts.method import Dropped, Rollouts, Row
 from harness.types import Group
 
 
-class Options(Protocol):
+class OnPolicyOptions(Protocol):
     """What the config of such a method has."""
 
     @property
@@ -24,7 +24,7 @@ class Options(Protocol):
         """Of these answers."""
 
 
-def rows(group: Group, config: Options) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | Dropped:
     """The golden answer, for the steps that are not on-policy; none where all are."""
     if config.on_policy == 1:
         return ()
@@ -33,12 +33,12 @@ def rows(group: Group, config: Options) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden))]
 
 
-def sampling(config: Options) -> tuple[float, float]:
+def sampling(config: OnPolicyOptions) -> tuple[float, float]:
     """(temperature, teacher mix): the student answers alone."""
     return config.sampling_temperature, 0.0
 
 
-def share(config: Options) -> float:
+def share(config: OnPolicyOptions) -> float:
     """Of the steps that are live."""
     return float(config.on_policy)
 

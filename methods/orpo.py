@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class OrpoOptions:
     """Options of ORPO."""
 
     weight: Positive = 0.1
     """lambda, weight of the odds-ratio penalty: what the authors took for Mistral 7B, and TRL's default."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: OrpoOptions) -> Sequence[Row] | Dropped:
     """Chosen, rejected."""
     return ranking.pair(group)
 
@@ -49,7 +49,7 @@ def log_odds(rewards: Tensor) -> Tensor:
     return rewards - rest
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: OrpoOptions) -> Loss:
     """Cross-entropy of the chosen responses and the odds-ratio penalty."""
     from torch.nn.functional import logsigmoid
 
@@ -71,7 +71,7 @@ METHOD = Method(
     paper="Hong, Lee and Thorne 2024, ORPO: Monolithic Preference Optimization without Reference Model, "
     "arXiv 2403.07691",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=OrpoOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

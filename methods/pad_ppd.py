@@ -30,7 +30,7 @@ LARGEST = {"exact": 8, "mc": 64}
 
 
 @options
-class Config:
+class PadPpdOptions:
     """Options of PAD-PPD."""
 
     alpha: Share = 0.8
@@ -50,7 +50,7 @@ class Config:
         require(fits, f"numerics = {self.numerics!r} is for divergence 'jsd', not {self.divergence!r}")
 
 
-def check(config: Config, n: int) -> None:
+def check(config: PadPpdOptions, n: int) -> None:
     """Raises UserError where n responses are too few, or too many for the numerics."""
     ranking.several(config, n)
     limit = LARGEST[config.numerics]
@@ -58,12 +58,12 @@ def check(config: Config, n: int) -> None:
     require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{other}")
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: PadPpdOptions) -> Sequence[Row] | Dropped:
     """All samples, as sampled."""
     return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
 
 
-def divergences(teacher: Tensor, student: Tensor, config: Config) -> Tensor:
+def divergences(teacher: Tensor, student: Tensor, config: PadPpdOptions) -> Tensor:
     """[B, n] scores of both, beta included -> [B], nats. Raises UserError where n is too large."""
     from methods import plackett_luce
 
@@ -82,7 +82,7 @@ def divergences(teacher: Tensor, student: Tensor, config: Config) -> Tensor:
             return plackett_luce.kl(student, teacher)
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadPpdOptions) -> Loss:
     """Divergence of the two distributions over rankings, in float64, mean over prompts."""
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
@@ -97,7 +97,7 @@ METHOD = Method(
     title="PAD w/ PPD",
     paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=PadPpdOptions,
     rows=rows,
     loss=loss,
     check=check,

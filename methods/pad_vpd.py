@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class PadVpdOptions:
     """Options of PAD-VPD."""
 
     alpha: Share = 0.8
@@ -32,13 +32,13 @@ class Config:
     """Scale of the student's reward."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: PadVpdOptions) -> Sequence[Row] | Dropped:
     """All samples, best calibrated reward first."""
     rewards = ranking.calibrated_rewards(group.samples, config.alpha)
     return ranking.scored_rows(group, rewards, order=ranking.descending(rewards or ()))
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadVpdOptions) -> Loss:
     """Negative log-likelihood of the teacher's ranking, in float64, mean over prompts."""
     from methods.plackett_luce import log_probability
 
@@ -54,7 +54,7 @@ METHOD = Method(
     title="PAD w/ VPD",
     paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=PadVpdOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class ProOptions:
     """Options of PRO."""
 
     gap: Literal["score", "probability", "none"] = "score"
@@ -43,13 +43,13 @@ class Config:
     """Cross-entropy of the best response summed over its tokens (the authors' code) or averaged over them."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: ProOptions) -> Sequence[Row] | Dropped:
     """All samples, best log p_sel first."""
     scores = ranking.selection_scores(group.samples)
     return ranking.scored_rows(group, scores, order=ranking.descending(scores or ()))
 
 
-def ranking_losses(rewards: Tensor, scores: Tensor, config: Config) -> Tensor:
+def ranking_losses(rewards: Tensor, scores: Tensor, config: ProOptions) -> Tensor:
     """[B] sum_k L_k from mean log-probabilities and scores, both [B, n], best first."""
     import torch
 
@@ -67,7 +67,7 @@ def ranking_losses(rewards: Tensor, scores: Tensor, config: Config) -> Tensor:
     return total
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: ProOptions) -> Loss:
     """Ranking part and cross-entropy of the best response, both means over prompts."""
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
@@ -84,7 +84,7 @@ METHOD = Method(
     title="PRO",
     paper="Song et al. 2024, Preference Ranking Optimization for Human Alignment, arXiv 2306.17492",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=ProOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class SeqkdOptions:
     """Which of the teacher's answers count."""
 
     keep_unfinished: bool = False
     """Train on answers that were cut at the token limit too, without an end-of-turn token: for tiny trial runs."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | Dropped:
     """The teacher's first answer that has text and ended by itself: a cut answer would teach never to stop."""
     if not group.teacher:
         return Dropped("no teacher answer")
@@ -42,7 +42,7 @@ def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
     return [Row(answer.text, finished=answer.finished)]
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: SeqkdOptions) -> Loss:
     """Cross-entropy, mean over response tokens."""
     return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
 
@@ -52,7 +52,7 @@ METHOD = Method(
     title="SeqKD",
     paper="Kim and Rush 2016, Sequence-Level Knowledge Distillation, arXiv 1606.07947",
     needs=Needs(responses=("teacher",)),
-    config=Config,
+    config=SeqkdOptions,
     rows=rows,
     loss=loss,
     trl=Trl("sft"),

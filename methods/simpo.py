@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @options
-class Config:
+class SimpoOptions:
     """Options of SimPO."""
 
     beta: Positive = 10.0
@@ -30,12 +30,12 @@ class Config:
     """gamma / beta, the margin asked for in units of the reward (the authors: 0.5 for Gemma, 0.3 for Llama-3)."""
 
 
-def rows(group: Group, config: Config) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: SimpoOptions) -> Sequence[Row] | Dropped:
     """Chosen, rejected."""
     return ranking.pair(group)
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: Config) -> Loss:
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: SimpoOptions) -> Loss:
     """Logistic loss on the difference of length-normalised rewards less the margin, mean over prompts."""
     from torch.nn.functional import logsigmoid
 
@@ -56,7 +56,7 @@ METHOD = Method(
     title="SimPO",
     paper="Meng, Xia and Chen 2024, Simple Preference Optimization with a Reference-Free Reward, arXiv 2405.14734",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
-    config=Config,
+    config=SimpoOptions,
     rows=rows,
     loss=loss,
     check=ranking.several,

@@ -6,6 +6,7 @@ Pydantic finds most mistakes; this file turns its reports into the words that th
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,7 +161,7 @@ def _problem(
     if expected and len(expected) == len(group):
         return Problem(where, f"must be {' or '.join(expected)}", value)
     message = next(each["msg"] for each in group if each["type"] not in _NAMES)
-    return Problem(where, message.replace("Input should", "must").replace("Value should", "must"), value)
+    return Problem(where, re.sub(r"^\w+ should", "must", message).removesuffix(" after validation"), value)
 
 
 def _scalar(value: object) -> bool:

@@ -17,7 +17,6 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_t
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
-from pydantic_core import to_jsonable_python
 
 from harness.contracts.option_errors import FieldNames, Problem, from_pydantic
 from harness.errors import UserError
@@ -94,7 +93,7 @@ def options_from(kind: type[T], values: Mapping[str, Any]) -> T:
 
 def plain(config: Any) -> dict[str, Any]:
     """All options with their values as JSON data: what ``options_from`` reads back. Tuples become lists."""
-    values: dict[str, Any] = to_jsonable_python(config)
+    values: dict[str, Any] = adapter(Any).dump_python(config, mode="json")
     return values
 
 

@@ -135,10 +135,8 @@ class Rows:
         for name in list(entries):
             self.add_start(name, entries, trees)
         if self.not_for_trl:
-            choose = (
-                " Choose among those (--set 'methods=[NAME, ...]'), or ask it of a row (methods.NAME.train.backend)."
-            )
-            self.add_no_trl(("train",), self.not_for_trl, choose)
+            choose = "Choose among those (--set 'methods=[NAME, ...]'), or ask one row (methods.NAME.train.backend)."
+            self.add_no_trl(("train",), self.not_for_trl, f" {choose}")
         return entries
 
     def row(self, name: str, tree: dict[str, Any]) -> MethodEntry | None:

@@ -86,8 +86,8 @@ def test_training_on_a_store_of_all_tokens_is_training_live(student: Path, teach
     """k = the whole vocabulary of 53: the loss of each step as with the live teacher."""
     assert len(load_tokenizer(student)) == 53
     for temperature in (1.0, 2.0):
-        live = training(METHODS["kd"], student, teacher, config=kd.Config(temperature=temperature))
-        kept = replace(live, config=kd.Config(temperature=temperature, top_k=53), teacher=None)
+        live = training(METHODS["kd"], student, teacher, config=kd.KdOptions(temperature=temperature))
+        kept = replace(live, config=kd.KdOptions(temperature=temperature, top_k=53), teacher=None)
         place = tmp_path / str(temperature)
         kept = with_stores(kept, {"family": teacher}, place / "stores")
         first, second = fit(live, place / "live"), fit(kept, place / "kept")
@@ -99,7 +99,7 @@ def test_fewer_tokens_lose_a_little(student: Path, teacher: Path, tmp_path: Path
     """The folded divergence is below the whole one, and grows with k."""
     losses = []
     for k in (2, 10, 53):
-        run = training(METHODS["kd"], student, teacher, config=kd.Config(weight=1.0, top_k=k))
+        run = training(METHODS["kd"], student, teacher, config=kd.KdOptions(weight=1.0, top_k=k))
         run = with_stores(run, {"family": teacher}, tmp_path / f"stores-{k}")
         losses.append(fit(run, tmp_path / str(k)).first_loss)
     assert losses[0] < losses[1] < losses[2]

@@ -137,7 +137,7 @@ def test_dpo_starts_at_log_two(student: Path, teacher: Path, tmp_path: Path) -> 
 
 
 def test_kd_from_itself_loses_nothing(student: Path, tmp_path: Path) -> None:
-    report = fit(training(METHODS["kd"], student, student, config=kd.Config(weight=1.0)), tmp_path)
+    report = fit(training(METHODS["kd"], student, student, config=kd.KdOptions(weight=1.0)), tmp_path)
     assert abs(report.first_loss) < 1e-6
 
 

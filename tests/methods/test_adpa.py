@@ -48,7 +48,7 @@ def taught(tuned: torch.Tensor, before: torch.Tensor, k: int) -> dict[str, TopK]
     ],
 )
 def test_expected_advantage_by_hand(k: int, options: dict[str, Any], expected: float) -> None:
-    config = adpa.Config(top_k=k, **options)
+    config = adpa.AdpaOptions(top_k=k, **options)
     found = adpa.expected_advantage(STUDENT, taught(TUNED, BEFORE, k), config)
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
@@ -56,7 +56,7 @@ def test_expected_advantage_by_hand(k: int, options: dict[str, Any], expected: f
 def test_loss_by_hand() -> None:
     """gamma 2: advantage -2 (0.5 + 1.5) = -4 on the own row; cross-entropy 1 + 2 = 3 on the golden one."""
     terms = {"logp": torch.tensor([-1.0, -2.0, -9.0, -9.0]), "advantage": torch.tensor([7.0, 7.0, 0.5, 1.5])}
-    loss = adpa.loss(tiny_batch([2, 2], roles=("golden", "own")), terms, adpa.Config(gamma=2.0))
+    loss = adpa.loss(tiny_batch([2, 2], roles=("golden", "own")), terms, adpa.AdpaOptions(gamma=2.0))
     values = {term.name: (term.total.item(), term.per) for term in loss.terms}
     assert values == {"ce": (3.0, "token:golden"), "advantage": (-4.0, "token:own")}
 
@@ -68,7 +68,7 @@ def test_minus_expected_advantage_is_a_difference_of_divergences(seed: int, k: i
     generator = torch.Generator().manual_seed(seed)
     q, tuned, before = (torch.randn(4, 7, generator=generator, dtype=torch.float64).log_softmax(-1) for _ in range(3))
     both = taught(tuned, before, k)
-    found = -adpa.expected_advantage(q, both, adpa.Config(top_k=k, rest_bin=k < 7))
+    found = -adpa.expected_advantage(q, both, adpa.AdpaOptions(top_k=k, rest_bin=k < 7))
 
     def merged(logps: torch.Tensor) -> torch.Tensor:
         """The k tokens and the sum of the others, as probabilities."""
@@ -82,14 +82,14 @@ def test_minus_expected_advantage_is_a_difference_of_divergences(seed: int, k: i
 
 def test_equal_teachers_teach_nothing() -> None:
     for rest_bin in (False, True):
-        config = adpa.Config(rest_bin=rest_bin)
+        config = adpa.AdpaOptions(rest_bin=rest_bin)
         assert adpa.expected_advantage(STUDENT, taught(TUNED, TUNED, 2), config).item() == 0.0
 
 
 def test_the_gradient_goes_through_the_whole_student() -> None:
     """d E_q[A] / d logit_v = q_v (A_v - E_q[A]); here E = 0, so q * A: (0.346574, 0, -0.346574)."""
     logits = STUDENT.clone().requires_grad_()
-    adpa.expected_advantage(logits.log_softmax(-1), taught(TUNED, BEFORE, 3), adpa.Config()).sum().backward()
+    adpa.expected_advantage(logits.log_softmax(-1), taught(TUNED, BEFORE, 3), adpa.AdpaOptions()).sum().backward()
     assert logits.grad is not None
     assert logits.grad[0].tolist() == pytest.approx([0.346574, 0.0, -0.346574], abs=1e-6)
 
@@ -98,7 +98,7 @@ def test_the_gradient_goes_through_the_whole_student() -> None:
 def test_gradients_in_float64(options: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(0)
     tuned, before = (torch.randn(3, 5, generator=generator, dtype=torch.float64).log_softmax(-1) for _ in range(2))
-    both, config = taught(tuned, before, 2), adpa.Config(**options)
+    both, config = taught(tuned, before, 2), adpa.AdpaOptions(**options)
     batch, labels = tiny_batch([1, 2], roles=("golden", "own")), torch.tensor([0, 1, 4])
 
     def total(logits: torch.Tensor) -> torch.Tensor:
@@ -111,14 +111,14 @@ def test_gradients_in_float64(options: dict[str, Any]) -> None:
 def test_rows_are_the_golden_answer_and_the_students_own() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "ba"},), golden="be")
     own = Response("bi", finished=False, tokens=1)
-    rows = adpa.rows(Group(prompt, samples=(own,)), adpa.Config())
+    rows = adpa.rows(Group(prompt, samples=(own,)), adpa.AdpaOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role, row.finished) for row in rows] == [("be", "golden", True), ("bi", "own", False)]
-    assert adpa.rows(Group(prompt), adpa.Config()) == Dropped("no student answer")
+    assert adpa.rows(Group(prompt), adpa.AdpaOptions()) == Dropped("no student answer")
     empty = Group(prompt, samples=(dataclasses.replace(own, text=" "),))
-    assert adpa.rows(empty, adpa.Config()) == Dropped("student answer empty")
+    assert adpa.rows(empty, adpa.AdpaOptions()) == Dropped("student answer empty")
     nothing = Group(dataclasses.replace(prompt, golden=None), samples=(own,))
-    assert adpa.rows(nothing, adpa.Config()) == Dropped("no golden answer")
+    assert adpa.rows(nothing, adpa.AdpaOptions()) == Dropped("no golden answer")
 
 
 def test_plus_differs_in_where_it_starts() -> None:
@@ -132,14 +132,14 @@ def test_plus_differs_in_where_it_starts() -> None:
 )
 def test_config_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        adpa.Config(**wrong)
+        adpa.AdpaOptions(**wrong)
 
 
 @pytest.mark.parametrize(("written", "read"), [("unit", "unit"), ([-2, 2], (-2.0, 2.0)), ("none", "none")])
 def test_a_recipe_may_write_bounds_as_a_list(written: Any, read: Any) -> None:
     from harness.contracts.options import read_options
 
-    config, problems = read_options(adpa.Config, {"clip_advantage": written}, ("methods", "adpa"))
+    config, problems = read_options(adpa.AdpaOptions, {"clip_advantage": written}, ("methods", "adpa"))
     assert problems == [] and config is not None and config.clip_advantage == read
-    _, problems = read_options(adpa.Config, {"clip_advantage": "half"}, ("methods", "adpa"))
+    _, problems = read_options(adpa.AdpaOptions, {"clip_advantage": "half"}, ("methods", "adpa"))
     assert len(problems) == 1 and isinstance(problems[0], Problem)

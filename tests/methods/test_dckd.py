@@ -27,7 +27,7 @@ def repeated(stored: TopK, count: int) -> TopK:
 
 
 def test_terms_and_loss_by_hand() -> None:
-    config = dckd.Config(weight=2.0, chosen_weight=0.1, rejected_weight=0.3, top_k=1)
+    config = dckd.DckdOptions(weight=2.0, chosen_weight=0.1, rejected_weight=0.3, top_k=1)
     taught = {"tuned": repeated(top(TEACHER, 1), 3)}
     terms = dckd.token_terms(torch.zeros(3, 3), torch.tensor([0, 1, 2]), taught, config)
     assert terms["kl"].tolist() == pytest.approx([0.279803] * 3, abs=1e-6)
@@ -42,7 +42,7 @@ def test_terms_and_loss_by_hand() -> None:
 def test_teacher_equal_to_student_leaves_the_cross_entropy() -> None:
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
     taught = {"tuned": top(logits.detach().log_softmax(-1), 3)}
-    kl = dckd.token_terms(logits, torch.zeros(4, dtype=torch.long), taught, dckd.Config(top_k=3))["kl"]
+    kl = dckd.token_terms(logits, torch.zeros(4, dtype=torch.long), taught, dckd.DckdOptions(top_k=3))["kl"]
     kl.sum().backward()
     assert logits.grad is not None
     assert kl.abs().max() < 1e-6 and logits.grad.abs().max() < 1e-6
@@ -50,7 +50,7 @@ def test_teacher_equal_to_student_leaves_the_cross_entropy() -> None:
 
 def test_gradients_in_float64() -> None:
     taught = {"tuned": top(torch.randn(3, 5, dtype=torch.float64).log_softmax(-1), 2)}
-    config, batch = dckd.Config(), tiny_batch([2, 1], roles=("chosen", "rejected"))
+    config, batch = dckd.DckdOptions(), tiny_batch([2, 1], roles=("chosen", "rejected"))
 
     def total(logits: torch.Tensor) -> torch.Tensor:
         loss = dckd.loss(batch, dckd.token_terms(logits, torch.tensor([0, 1, 4]), taught, config), config)
@@ -61,16 +61,16 @@ def test_gradients_in_float64() -> None:
 
 def test_rows_are_the_datasets_pair() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "ba"},), golden="be", rejected="bi")
-    rows = dckd.rows(Group(prompt), dckd.Config())
+    rows = dckd.rows(Group(prompt), dckd.DckdOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
     for field, reason in (("golden", "no golden answer"), ("rejected", "no rejected answer")):
         for empty in (None, " "):
             group = Group(dataclasses.replace(prompt, **{field: empty}))
-            assert dckd.rows(group, dckd.Config()) == Dropped(reason)
+            assert dckd.rows(group, dckd.DckdOptions()) == Dropped(reason)
 
 
 @pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"chosen_weight": -0.1}, {"rejected_weight": -1.0}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        dckd.Config(**wrong)  # type: ignore[arg-type]
+        dckd.DckdOptions(**wrong)  # type: ignore[arg-type]

@@ -26,14 +26,14 @@ LABEL = torch.tensor([0])
     [("skl", 0.5, 0.035375), ("srkl", 0.5, 0.032269), ("skl", 0.0, 0.130812), ("srkl", 0.0, 0.143841)],
 )
 def test_divergence_by_hand(divergence: str, skew: float, value: float) -> None:
-    config = distillm.Config(divergence=divergence, skew=skew)  # type: ignore[arg-type]
+    config = distillm.DistillmOptions(divergence=divergence, skew=skew)  # type: ignore[arg-type]
     found = distillm.token_terms(STUDENT, LABEL, TEACHER, config)
     assert found["kl"].item() == pytest.approx(value, abs=1e-6)
 
 
 def test_loss_is_a_sum_over_tokens() -> None:
     terms = {"kl": torch.tensor([0.1, 0.2, 0.4])}
-    (term,) = distillm.loss(tiny_batch([2, 1], prompts=2), terms, distillm.Config()).terms
+    (term,) = distillm.loss(tiny_batch([2, 1], prompts=2), terms, distillm.DistillmOptions()).terms
     assert term.per == "token" and term.total.item() == pytest.approx(0.7)
 
 
@@ -52,7 +52,7 @@ def test_properties(seed: int, skew: float, scale: float) -> None:
 
 def test_rows_and_share() -> None:
     assert distillm.METHOD.rollouts is on_policy.ROLLOUTS and distillm.METHOD.rows is on_policy.rows
-    mixed, live = distillm.Config(on_policy=0.3), distillm.Config(on_policy=1.0)
+    mixed, live = distillm.DistillmOptions(on_policy=0.3), distillm.DistillmOptions(on_policy=1.0)
     assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
     rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
@@ -63,4 +63,4 @@ def test_rows_and_share() -> None:
 def test_config_refuses() -> None:
     for wrong in ({"divergence": "kl"}, {"skew": 1.0}, {"on_policy": 1.1}, {"sampling_temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            distillm.Config(**wrong)  # type: ignore[arg-type]
+            distillm.DistillmOptions(**wrong)  # type: ignore[arg-type]

@@ -14,33 +14,33 @@ from methods import dpo
 from tests.tiny import tiny_batch, tiny_group
 
 
-def loss_of(logp: torch.Tensor, reference: list[float], config: dpo.Config) -> torch.Tensor:
+def loss_of(logp: torch.Tensor, reference: list[float], config: dpo.DpoOptions) -> torch.Tensor:
     (term,) = dpo.loss(tiny_batch([2, 1], signals={"reference": reference}), {"logp": logp}, config).terms
     assert term.per == "prompt"
     return term.total
 
 
 def test_loss_by_hand() -> None:
-    loss = loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-4.0, -4.5], dpo.Config(beta=0.5))
+    loss = loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-4.0, -4.5], dpo.DpoOptions(beta=0.5))
     assert loss.item() == pytest.approx(0.386871, abs=1e-6)
 
 
 def test_loss_at_the_reference_is_log_two_and_the_gradient_prefers_the_chosen() -> None:
     """d L / d margin = -1/2, times beta: every token of the chosen row -beta/2, of the rejected +beta/2."""
     logp = torch.tensor([-1.0, -2.0, -5.0], requires_grad=True)
-    loss = loss_of(logp, [-3.0, -5.0], dpo.Config(beta=0.2))
+    loss = loss_of(logp, [-3.0, -5.0], dpo.DpoOptions(beta=0.2))
     loss.backward()
     assert loss.item() == pytest.approx(math.log(2))
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([-0.1, -0.1, 0.1])
 
 
 def test_a_shift_of_both_log_ratios_changes_nothing() -> None:
-    first = loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-4.0, -4.5], dpo.Config())
-    torch.testing.assert_close(first, loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-6.0, -6.5], dpo.Config()))
+    first = loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-4.0, -4.5], dpo.DpoOptions())
+    torch.testing.assert_close(first, loss_of(torch.tensor([-1.0, -2.0, -5.0]), [-6.0, -6.5], dpo.DpoOptions()))
 
 
 def test_pair_is_best_and_worst_by_log_psel() -> None:
-    rows = dpo.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", -0.5)]), dpo.Config())
+    rows = dpo.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", -0.5)]), dpo.DpoOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
 
@@ -48,7 +48,7 @@ def test_pair_is_best_and_worst_by_log_psel() -> None:
 def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_rejected() -> None:
     """The ends of one ranking in which ties keep their order: most often, two responses at the floor of log p_sel."""
     floor = math.log(1e-4)
-    rows = dpo.rows(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.Config())
+    rows = dpo.rows(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.DpoOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role) for row in rows] == [("ba", "chosen"), ("bi", "rejected")]
 
@@ -63,9 +63,9 @@ def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_re
     ],
 )
 def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float | None]], reason: str) -> None:
-    assert dpo.rows(tiny_group(samples), dpo.Config()) == Dropped(reason)
+    assert dpo.rows(tiny_group(samples), dpo.DpoOptions()) == Dropped(reason)
 
 
 def test_config_refuses() -> None:
     with pytest.raises(ValueError, match="beta"):
-        dpo.Config(beta=0)
+        dpo.DpoOptions(beta=0)

@@ -24,18 +24,18 @@ LABEL = torch.tensor([0])
 
 @pytest.mark.parametrize(("beta", "value"), [(0.25, 0.024870), (0.0, 0.130812), (1.0, 0.143841)])
 def test_divergence_by_hand(beta: float, value: float) -> None:
-    found = gkd.token_terms(STUDENT, LABEL, TEACHER, gkd.Config(beta=beta))
+    found = gkd.token_terms(STUDENT, LABEL, TEACHER, gkd.GkdOptions(beta=beta))
     assert found["jsd"].item() == pytest.approx(value, abs=1e-6)
 
 
 def test_temperature_divides_both_models_and_nothing_else() -> None:
     """tau = 2, beta = 0: KL = 0.036341 (see test_kd.py), without the factor 4."""
-    found = gkd.token_terms(STUDENT, LABEL, TEACHER, gkd.Config(beta=0.0, temperature=2.0))
+    found = gkd.token_terms(STUDENT, LABEL, TEACHER, gkd.GkdOptions(beta=0.0, temperature=2.0))
     assert found["jsd"].item() == pytest.approx(0.036341, abs=1e-6)
 
 
 def test_loss_is_a_sum_over_tokens() -> None:
-    (term,) = gkd.loss(tiny_batch([2, 1], prompts=2), {"jsd": torch.tensor([0.1, 0.2, 0.4])}, gkd.Config()).terms
+    (term,) = gkd.loss(tiny_batch([2, 1], prompts=2), {"jsd": torch.tensor([0.1, 0.2, 0.4])}, gkd.GkdOptions()).terms
     assert term.per == "token" and term.total.item() == pytest.approx(0.7)
 
 
@@ -64,13 +64,13 @@ def test_on_policy_reverse_kl_is_minillm_without_its_long_term() -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 6, 9, generator=generator)
     labels = torch.zeros(6, dtype=torch.long)
-    ours = gkd.token_terms(student, labels, teacher, gkd.Config(beta=1.0))["jsd"]
-    torch.testing.assert_close(ours, minillm.token_terms(student, labels, teacher, minillm.Config())["kl"])
+    ours = gkd.token_terms(student, labels, teacher, gkd.GkdOptions(beta=1.0))["jsd"]
+    torch.testing.assert_close(ours, minillm.token_terms(student, labels, teacher, minillm.MinillmOptions())["kl"])
 
 
 def test_rows_and_share() -> None:
     assert gkd.METHOD.rollouts is on_policy.ROLLOUTS and gkd.METHOD.rows is on_policy.rows
-    mixed, live = gkd.Config(on_policy=0.3), gkd.Config(on_policy=1.0)
+    mixed, live = gkd.GkdOptions(on_policy=0.3), gkd.GkdOptions(on_policy=1.0)
     assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
     rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
@@ -81,4 +81,4 @@ def test_rows_and_share() -> None:
 def test_config_refuses() -> None:
     for wrong in ({"beta": 1.1}, {"on_policy": -0.1}, {"temperature": 0.0}, {"sampling_temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            gkd.Config(**wrong)
+            gkd.GkdOptions(**wrong)

@@ -24,15 +24,19 @@ TEACHER = torch.tensor([[math.log(3), 0.0]])
 LABEL = torch.tensor([0])
 
 
-def terms(config: kd.Config) -> dict[str, torch.Tensor]:
+def terms(config: kd.KdOptions) -> dict[str, torch.Tensor]:
     return kd.token_terms(STUDENT, LABEL, TEACHER, config)
 
 
 @pytest.mark.parametrize(
     ("config", "kl"),
-    [(kd.Config(), 0.130812), (kd.Config(direction="reverse"), 0.143841), (kd.Config(temperature=2.0), 0.036341)],
+    [
+        (kd.KdOptions(), 0.130812),
+        (kd.KdOptions(direction="reverse"), 0.143841),
+        (kd.KdOptions(temperature=2.0), 0.036341),
+    ],
 )
-def test_terms_by_hand(config: kd.Config, kl: float) -> None:
+def test_terms_by_hand(config: kd.KdOptions, kl: float) -> None:
     found = terms(config)
     assert found["logp"].item() == pytest.approx(-0.693147, abs=1e-6)
     assert found["kl"].item() == pytest.approx(kl, abs=1e-6)
@@ -40,7 +44,7 @@ def test_terms_by_hand(config: kd.Config, kl: float) -> None:
 
 def test_loss_by_hand() -> None:
     """0.3 * 0.693147 + 0.7 * 4 * 0.036341 = 0.207944 + 0.101755."""
-    config = kd.Config(weight=0.7, temperature=2.0)
+    config = kd.KdOptions(weight=0.7, temperature=2.0)
     loss = kd.loss(tiny_batch([1]), terms(config), config)
     values = {term.name: term.total.item() for term in loss.terms}
     assert values == pytest.approx({"ce": 0.207944, "kl": 0.101755}, abs=1e-5)
@@ -49,7 +53,7 @@ def test_loss_by_hand() -> None:
 
 def test_gradient_of_forward_kl_is_q_minus_p() -> None:
     student = STUDENT.clone().requires_grad_()
-    kd.token_terms(student, LABEL, TEACHER, kd.Config())["kl"].sum().backward()
+    kd.token_terms(student, LABEL, TEACHER, kd.KdOptions())["kl"].sum().backward()
     assert student.grad is not None
     torch.testing.assert_close(student.grad, torch.tensor([[-0.25, 0.25]]))
 
@@ -57,7 +61,7 @@ def test_gradient_of_forward_kl_is_q_minus_p() -> None:
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_teacher_equal_to_student_gives_no_loss_and_no_gradient(direction: str) -> None:
     student = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    config = kd.Config(direction=direction, temperature=1.5)  # type: ignore[arg-type]
+    config = kd.KdOptions(direction=direction, temperature=1.5)  # type: ignore[arg-type]
     kl = kd.token_terms(student, torch.zeros(5, dtype=torch.long), student.detach(), config)["kl"]
     kl.sum().backward()
     assert student.grad is not None
@@ -67,13 +71,13 @@ def test_teacher_equal_to_student_gives_no_loss_and_no_gradient(direction: str) 
 def test_directions_differ_as_they_should() -> None:
     """p = (1-e, e), q uniform: forward KL -> log 2, reverse KL grows like 1/2 log(1/e)."""
     teacher = torch.tensor([[math.log(1e8), 0.0]])
-    forward = kd.token_terms(STUDENT, LABEL, teacher, kd.Config())["kl"].item()
-    reverse = kd.token_terms(STUDENT, LABEL, teacher, kd.Config(direction="reverse"))["kl"].item()
+    forward = kd.token_terms(STUDENT, LABEL, teacher, kd.KdOptions())["kl"].item()
+    reverse = kd.token_terms(STUDENT, LABEL, teacher, kd.KdOptions(direction="reverse"))["kl"].item()
     assert forward == pytest.approx(math.log(2), abs=1e-5)
     assert reverse == pytest.approx(0.5 * math.log(1e8) - math.log(2), abs=1e-4)
 
 
-def stored(logits: torch.Tensor, config: kd.Config) -> dict[str, TopK]:
+def stored(logits: torch.Tensor, config: kd.KdOptions) -> dict[str, TopK]:
     """The live teacher's logits as a store would keep them."""
     values = (logits / config.temperature).log_softmax(-1).topk(int(config.top_k or 0))
     return {"family": TopK(values.indices, values.values, rest_of(values.values))}
@@ -85,7 +89,7 @@ def test_a_store_of_all_tokens_is_the_live_teacher(direction: str, temperature: 
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(5, 7, generator=generator) for _ in range(2))
     labels = torch.arange(5)
-    live = kd.Config(direction=direction, temperature=temperature)  # type: ignore[arg-type]
+    live = kd.KdOptions(direction=direction, temperature=temperature)  # type: ignore[arg-type]
     kept = dataclasses.replace(live, top_k=7)
     expected = kd.token_terms(student, labels, teacher, live)
     found = kd.token_terms(student, labels, stored(teacher, kept), kept)
@@ -95,19 +99,19 @@ def test_a_store_of_all_tokens_is_the_live_teacher(direction: str, temperature: 
 
 def test_stored_terms_by_hand() -> None:
     """Two tokens and k = 1: the other one is the rest, so nothing is lost: 0.130812, as with the live teacher."""
-    config = kd.Config(top_k=1)
+    config = kd.KdOptions(top_k=1)
     terms = kd.token_terms(STUDENT, LABEL, stored(TEACHER, config), config)
     assert terms["kl"].item() == pytest.approx(0.130812, abs=1e-6)
-    assert kd.stored(config) == Stored(1, 1.0) and kd.stored(kd.Config()) is None
+    assert kd.stored(config) == Stored(1, 1.0) and kd.stored(kd.KdOptions()) is None
 
 
 def test_rows() -> None:
-    rows = kd.rows(tiny_group([], golden="ba be"), kd.Config())
+    rows = kd.rows(tiny_group([], golden="ba be"), kd.KdOptions())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
-    assert kd.rows(tiny_group([]), kd.Config()) == Dropped("no golden answer")
+    assert kd.rows(tiny_group([]), kd.KdOptions()) == Dropped("no golden answer")
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])
 def test_config_refuses(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        kd.Config(**wrong)  # type: ignore[arg-type]
+        kd.KdOptions(**wrong)  # type: ignore[arg-type]

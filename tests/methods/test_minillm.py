@@ -37,7 +37,7 @@ def test_advantages_by_hand(normalised: bool) -> None:
     """
     student = torch.tensor([-1.0, -2.0, -3.0])
     logps = {"student": student, "teacher": student + torch.tensor([0.5, 1.0, 1.5]), "behaviour": student}
-    config = minillm.Config(gamma=0.5, length_normalise=normalised)
+    config = minillm.MinillmOptions(gamma=0.5, length_normalise=normalised)
     found = minillm.weigh(tiny_batch([3]), logps, config)["advantage"].tolist()
     expected = [-1.135550, -0.162221, 1.297772] if normalised else [-1.069045, 1.336306, -0.267261]
     assert found == pytest.approx(expected, abs=1e-5)
@@ -47,7 +47,7 @@ def test_policy_term_by_hand() -> None:
     """Weight 1.5 and logp = old give a ratio of 1.5: -1.2 + 1.5 = 0.3; the gradient of the clipped token is 0."""
     batch = tiny_batch([2], tokens={"advantage": [1.0, -1.0], "weight": [1.5, 1.5], "old": [-1.0, -1.0]})
     logp = torch.tensor([-1.0, -1.0], requires_grad=True)
-    loss = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.Config())
+    loss = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.MinillmOptions())
     policy = {term.name: term for term in loss.terms}["policy"]
     assert policy.total.item() == pytest.approx(0.3) and policy.per == "token"
     policy.total.backward()
@@ -58,7 +58,7 @@ def test_policy_term_is_clipped_from_below_too() -> None:
     """Weight 0.5, clip 0.2: A = -1: max(0.5, 0.8) = 0.8, without gradient; A = 1: max(-0.5, -0.8) = -0.5."""
     batch = tiny_batch([2], tokens={"advantage": [-1.0, 1.0], "weight": [0.5, 0.5], "old": [-1.0, -1.0]})
     logp = torch.tensor([-1.0, -1.0], requires_grad=True)
-    policy = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.Config()).terms[0].total
+    policy = minillm.loss(batch, {"logp": logp, "kl": torch.zeros(2)}, minillm.MinillmOptions()).terms[0].total
     assert policy.item() == pytest.approx(0.8 - 0.5)
     policy.backward()
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0.0, -0.5])
@@ -67,23 +67,23 @@ def test_policy_term_is_clipped_from_below_too() -> None:
 def test_positive_advantage_raises_the_log_probability() -> None:
     batch = tiny_batch([1], tokens={"advantage": [2.0], "weight": [1.0], "old": [-1.0]})
     logp = torch.tensor([-1.0], requires_grad=True)
-    minillm.loss(batch, {"logp": logp, "kl": torch.zeros(1)}, minillm.Config()).terms[0].total.backward()
+    minillm.loss(batch, {"logp": logp, "kl": torch.zeros(1)}, minillm.MinillmOptions()).terms[0].total.backward()
     assert logp.grad is not None and logp.grad.item() == -2.0
 
 
 def test_single_step_by_hand_and_alone() -> None:
     q, p = torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]])
-    terms = minillm.token_terms(q, torch.tensor([1]), p, minillm.Config())
+    terms = minillm.token_terms(q, torch.tensor([1]), p, minillm.MinillmOptions())
     assert terms["kl"].item() == pytest.approx(0.143841, abs=1e-6)
     assert terms["logp"].item() == pytest.approx(-math.log(2))
-    (only,) = minillm.loss(tiny_batch([1]), terms, minillm.Config(long_term=False)).terms
+    (only,) = minillm.loss(tiny_batch([1]), terms, minillm.MinillmOptions(long_term=False)).terms
     assert only.name == "kl" and only.total.item() == pytest.approx(0.143841, abs=1e-6)
 
 
 def test_weights_are_whitened_over_the_step_and_correct_for_the_teacher_mix() -> None:
     generator = torch.Generator().manual_seed(0)
     logps = {name: -torch.rand(9, generator=generator) for name in ("behaviour", "student", "teacher")}
-    weights = minillm.weigh(tiny_batch([4, 5], prompts=2), logps, minillm.Config())
+    weights = minillm.weigh(tiny_batch([4, 5], prompts=2), logps, minillm.MinillmOptions())
     assert weights["advantage"].mean().abs() < 1e-6
     assert weights["advantage"].var(unbiased=False).item() == pytest.approx(1, abs=1e-4)
     torch.testing.assert_close(weights["weight"], (logps["student"] - logps["behaviour"]).exp())
@@ -91,13 +91,15 @@ def test_weights_are_whitened_over_the_step_and_correct_for_the_teacher_mix() ->
 
 def test_teacher_equal_to_student_gives_no_advantage() -> None:
     logp = -torch.rand(6)
-    weights = minillm.weigh(tiny_batch([6]), dict.fromkeys(("behaviour", "student", "teacher"), logp), minillm.Config())
+    weights = minillm.weigh(
+        tiny_batch([6]), dict.fromkeys(("behaviour", "student", "teacher"), logp), minillm.MinillmOptions()
+    )
     assert weights["advantage"].abs().max() == 0 and (weights["weight"] == 1).all()
 
 
 def test_config_and_rows() -> None:
-    assert minillm.sampling(minillm.Config()) == (1.0, 0.2)
-    assert minillm.rows(tiny_group([]), minillm.Config()) == ()
+    assert minillm.sampling(minillm.MinillmOptions()) == (1.0, 0.2)
+    assert minillm.rows(tiny_group([]), minillm.MinillmOptions()) == ()
     for wrong in ({"teacher_mix": 1.0}, {"gamma": 2.0}, {"clip": 0.0}, {"reward_scale": 0.0}, {"temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            minillm.Config(**wrong)  # type: ignore[arg-type]
+            minillm.MinillmOptions(**wrong)  # type: ignore[arg-type]

@@ -18,14 +18,14 @@ from tests.tiny import tiny_batch
 ROLES = ("chosen", "rejected")
 
 
-def parts(logp: torch.Tensor, config: orpo.Config) -> dict[str, torch.Tensor]:
+def parts(logp: torch.Tensor, config: orpo.OrpoOptions) -> dict[str, torch.Tensor]:
     loss = orpo.loss(tiny_batch([2, 1], roles=ROLES), {"logp": logp}, config)
     assert {term.name: term.per for term in loss.terms} == {"sft": "token:chosen", "odds": "prompt"}
     return {term.name: term.total for term in loss.terms}
 
 
 def test_loss_by_hand() -> None:
-    found = parts(torch.tensor([0.5, 0.5, 0.25]).log(), orpo.Config(weight=0.5))
+    found = parts(torch.tensor([0.5, 0.5, 0.25]).log(), orpo.OrpoOptions(weight=0.5))
     assert found["odds"].item() == pytest.approx(0.143841, abs=1e-6)
     assert found["sft"].item() == pytest.approx(1.386294, abs=1e-6)
 
@@ -34,7 +34,7 @@ def test_gradient_by_hand() -> None:
     """d log odds / d r = 1 / (1 - e^r): 2 at r = log 1/2, 4/3 at log 1/4. -dL/d(ratio) = lambda sigmoid(-log 3).
     With lambda = 1 that is 1/4: chosen tokens -1/4 * 2 * 1/2 - 1 (NLL) = -1.25 each, the rejected one 1/4 * 4/3."""
     logp = torch.tensor([0.5, 0.5, 0.25]).log().requires_grad_()
-    torch.stack(list(parts(logp, orpo.Config(weight=1.0)).values())).sum().backward()
+    torch.stack(list(parts(logp, orpo.OrpoOptions(weight=1.0)).values())).sum().backward()
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([-1.25, -1.25, 1 / 3], abs=1e-6)
 
 
@@ -56,4 +56,4 @@ def test_a_certain_response_has_finite_gradients() -> None:
 
 def test_config_refuses() -> None:
     with pytest.raises(ValueError, match="weight"):
-        orpo.Config(weight=0)
+        orpo.OrpoOptions(weight=0)

@@ -20,7 +20,7 @@ DIVERGENCES = ("jsd", "ag", "kl_ts", "kl_st")
 OTHER = ({"numerics": "fast"}, {"numerics": "mc", "divergence": "ag"}, {"draws": 1})
 
 
-def loss_of(logp: torch.Tensor, scores: list[float], config: pad_ppd.Config, prompts: int = 1) -> torch.Tensor:
+def loss_of(logp: torch.Tensor, scores: list[float], config: pad_ppd.PadPpdOptions, prompts: int = 1) -> torch.Tensor:
     batch = tiny_batch([1] * len(scores), prompts=prompts, signals={"score": scores})
     (term,) = pad_ppd.loss(batch, {"logp": logp}, config).terms
     assert term.per == "prompt"
@@ -31,14 +31,14 @@ def loss_of(logp: torch.Tensor, scores: list[float], config: pad_ppd.Config, pro
     ("divergence", "value"), [("jsd", 0.130812), ("ag", 0.143841), ("kl_ts", 0.549306), ("kl_st", 0.549306)]
 )
 def test_loss_by_hand(divergence: str, value: float) -> None:
-    config = pad_ppd.Config(beta=1.0, divergence=divergence)  # type: ignore[arg-type]
+    config = pad_ppd.PadPpdOptions(beta=1.0, divergence=divergence)  # type: ignore[arg-type]
     found = loss_of(torch.tensor([0.0, math.log(3)]), [math.log(3), 0.0], config)
     assert found.item() == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_gradient_leads_to_the_teacher_and_vanishes_there(divergence: str) -> None:
-    config = pad_ppd.Config(beta=2.0, divergence=divergence)  # type: ignore[arg-type]
+    config = pad_ppd.PadPpdOptions(beta=2.0, divergence=divergence)  # type: ignore[arg-type]
     logp = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
     loss_of(logp, [0.5, 0.0, -0.5], config).backward()
     assert logp.grad is not None and logp.grad[0] < 0 < logp.grad[2]
@@ -54,7 +54,7 @@ def test_prompts_do_not_mix(divergence: str) -> None:
     """A batch of three equals three batches of one (the released code's mixture runs over the whole micro-batch)."""
     generator = torch.Generator().manual_seed(0)
     logp, scores = torch.randn(12, generator=generator), torch.randn(12, generator=generator)
-    config = pad_ppd.Config(beta=1.5, divergence=divergence)  # type: ignore[arg-type]
+    config = pad_ppd.PadPpdOptions(beta=1.5, divergence=divergence)  # type: ignore[arg-type]
     whole = loss_of(logp, scores.tolist(), config, prompts=3)
     parts = [loss_of(logp[i : i + 4], scores[i : i + 4].tolist(), config) for i in (0, 4, 8)]
     torch.testing.assert_close(whole, torch.stack(parts).sum())
@@ -64,42 +64,44 @@ def test_rows_of_several_tokens_count_by_their_mean() -> None:
     """Tokens (-1, -1) and (log 3 - 1): means -1 and log 3 - 1, which differ by log 3 as above: JSD 0.130812."""
     batch = tiny_batch([2, 1], signals={"score": [math.log(3), 0.0]})
     logp = torch.tensor([-1.0, -1.0, math.log(3) - 1])
-    (term,) = pad_ppd.loss(batch, {"logp": logp}, pad_ppd.Config(beta=1.0)).terms
+    (term,) = pad_ppd.loss(batch, {"logp": logp}, pad_ppd.PadPpdOptions(beta=1.0)).terms
     assert term.total.item() == pytest.approx(0.130812, abs=1e-6)
 
 
 def test_drawn_rankings_give_the_same_loss() -> None:
     """Of the hand-made case above, JSD 0.130812: 20,000 drawn rankings within 5 / sqrt(20000)."""
     logp, scores = torch.tensor([0.0, math.log(3)]), [math.log(3), 0.0]
-    drawn = loss_of(logp, scores, pad_ppd.Config(beta=1.0, numerics="mc", draws=20_000)).item()
+    drawn = loss_of(logp, scores, pad_ppd.PadPpdOptions(beta=1.0, numerics="mc", draws=20_000)).item()
     assert drawn == pytest.approx(0.130812, abs=0.035) and drawn != pytest.approx(0.130812, abs=1e-6)
 
 
 def test_rows_keep_the_order_of_sampling_and_carry_the_reward() -> None:
-    rows = pad_ppd.rows(tiny_group([("ba", -2.0), ("be", -1.0)]), pad_ppd.Config())
+    rows = pad_ppd.rows(tiny_group([("ba", -2.0), ("be", -1.0)]), pad_ppd.PadPpdOptions())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba", "be"]
     assert [row.signals["score"] for row in rows] == pytest.approx([-0.2 - 1.6, -0.2 - 0.8])
-    assert pad_ppd.rows(tiny_group([("ba", -2.0)] * 2), pad_ppd.Config()) == Dropped("all responses are identical")
+    assert pad_ppd.rows(tiny_group([("ba", -2.0)] * 2), pad_ppd.PadPpdOptions()) == Dropped(
+        "all responses are identical"
+    )
 
 
 def test_responses_are_counted_before_anything_is_sampled() -> None:
     """n! rankings to n = 8, drawn rankings to 64; the message says what takes as many."""
-    pad_ppd.check(pad_ppd.Config(), 8)
-    pad_ppd.check(pad_ppd.Config(numerics="mc"), 64)
+    pad_ppd.check(pad_ppd.PadPpdOptions(), 8)
+    pad_ppd.check(pad_ppd.PadPpdOptions(numerics="mc"), 64)
     with pytest.raises(UserError, match=r"^pad-ppd: 9 responses .* 'exact' takes up to 8; numerics 'mc' .* up to 64$"):
-        pad_ppd.check(pad_ppd.Config(divergence="kl_st"), 9)
+        pad_ppd.check(pad_ppd.PadPpdOptions(divergence="kl_st"), 9)
     with pytest.raises(UserError, match=r"65 responses per prompt; numerics 'mc' takes up to 64$"):
-        pad_ppd.check(pad_ppd.Config(numerics="mc"), 65)
+        pad_ppd.check(pad_ppd.PadPpdOptions(numerics="mc"), 65)
     with pytest.raises(UserError, match="needs at least 2 responses per prompt, not 1"):
-        pad_ppd.check(pad_ppd.Config(), 1)
+        pad_ppd.check(pad_ppd.PadPpdOptions(), 1)
 
 
 def test_too_many_responses_never_fill_the_memory() -> None:
     with pytest.raises(UserError, match="9 responses"):
-        loss_of(torch.zeros(9), [0.0] * 9, pad_ppd.Config())
+        loss_of(torch.zeros(9), [0.0] * 9, pad_ppd.PadPpdOptions())
 
 
 def test_config_refuses() -> None:
     for wrong in ({"alpha": -0.1}, {"beta": 0.0}, {"divergence": "js"}, *OTHER):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            pad_ppd.Config(**wrong)  # type: ignore[arg-type]
+            pad_ppd.PadPpdOptions(**wrong)  # type: ignore[arg-type]

@@ -18,14 +18,16 @@ from methods import pad_vpd, pro
 from tests.tiny import tiny_batch, tiny_group
 
 
-def parts(logp: torch.Tensor, lengths: list[int], scores: list[float], config: pro.Config) -> dict[str, torch.Tensor]:
+def parts(
+    logp: torch.Tensor, lengths: list[int], scores: list[float], config: pro.ProOptions
+) -> dict[str, torch.Tensor]:
     loss = pro.loss(tiny_batch(lengths, signals={"score": scores}), {"logp": logp}, config)
     assert {term.per for term in loss.terms} == {"prompt"}
     return {term.name: term.total for term in loss.terms}
 
 
 def test_loss_by_hand() -> None:
-    found = parts(torch.tensor([-1.0, -2.0, -3.0]), [1, 1, 1], [0.0, -1.0, -3.0], pro.Config())
+    found = parts(torch.tensor([-1.0, -2.0, -3.0]), [1, 1, 1], [0.0, -1.0, -3.0], pro.ProOptions())
     assert found["ranking"].item() == pytest.approx(1.313928 + 0.126928, abs=1e-6)
     assert found["sft"].item() == pytest.approx(0.2)
 
@@ -33,7 +35,7 @@ def test_loss_by_hand() -> None:
 def test_rows_of_several_tokens_are_ranked_by_their_mean() -> None:
     """Tokens (-0.5, -1.5), (-2), (-2, -3, -4): means -1, -2, -3, as above. SFT, summed: 0.05 * 4 * 2 = 0.4."""
     logp = torch.tensor([-0.5, -1.5, -2.0, -2.0, -3.0, -4.0])
-    found = parts(logp, [2, 1, 3], [0.0, -1.0, -3.0], pro.Config())
+    found = parts(logp, [2, 1, 3], [0.0, -1.0, -3.0], pro.ProOptions())
     assert found["ranking"].item() == pytest.approx(1.313928 + 0.126928, abs=1e-6)
     assert found["sft"].item() == pytest.approx(0.4)
 
@@ -41,56 +43,56 @@ def test_rows_of_several_tokens_are_ranked_by_their_mean() -> None:
 def test_sft_is_a_sum_over_tokens_unless_asked() -> None:
     """Best row -1, -3: sum 4, mean 2; times 0.05 * (2-1)^2."""
     logp, lengths, scores = torch.tensor([-1.0, -3.0, -2.0]), [2, 1], [0.0, -1.0]
-    assert parts(logp, lengths, scores, pro.Config())["sft"].item() == pytest.approx(0.2)
-    assert parts(logp, lengths, scores, pro.Config(sft_reduction="mean"))["sft"].item() == pytest.approx(0.1)
+    assert parts(logp, lengths, scores, pro.ProOptions())["sft"].item() == pytest.approx(0.2)
+    assert parts(logp, lengths, scores, pro.ProOptions(sft_reduction="mean"))["sft"].item() == pytest.approx(0.1)
 
 
 def test_gaps_are_clipped() -> None:
     logp = torch.tensor([-1.0, -2.0])
-    far = parts(logp, [1, 1], [0.0, -18.0], pro.Config())["ranking"]
-    torch.testing.assert_close(far, parts(logp, [1, 1], [0.0, -5.0], pro.Config())["ranking"])
+    far = parts(logp, [1, 1], [0.0, -18.0], pro.ProOptions())["ranking"]
+    torch.testing.assert_close(far, parts(logp, [1, 1], [0.0, -5.0], pro.ProOptions())["ranking"])
 
 
 def test_gaps_of_probabilities_and_their_scale() -> None:
     """p_sel = 0.8 and 0.2, s = (-1, -2): gap 0.6: L = log(1 + e^(0.6 * -1)) = log 1.548812 = 0.437488; twice the scale:
     log(1 + e^-1.2) = log 1.301194 = 0.263282. Scores (0, -1), scaled by 3: log(1 + e^-3) = 0.048587."""
     logp, scores = torch.tensor([-1.0, -2.0]), [math.log(0.8), math.log(0.2)]
-    found = parts(logp, [1, 1], scores, pro.Config(gap="probability"))["ranking"]
+    found = parts(logp, [1, 1], scores, pro.ProOptions(gap="probability"))["ranking"]
     assert found.item() == pytest.approx(0.437488, abs=1e-6)
-    twice = parts(logp, [1, 1], scores, pro.Config(gap="probability", gap_scale=2.0))["ranking"]
+    twice = parts(logp, [1, 1], scores, pro.ProOptions(gap="probability", gap_scale=2.0))["ranking"]
     assert twice.item() == pytest.approx(0.263282, abs=1e-6)
-    thrice = parts(logp, [1, 1], [0.0, -1.0], pro.Config(gap_scale=3.0))["ranking"]
+    thrice = parts(logp, [1, 1], [0.0, -1.0], pro.ProOptions(gap_scale=3.0))["ranking"]
     assert thrice.item() == pytest.approx(0.048587, abs=1e-6)
 
 
 def test_without_gaps_it_is_vpd() -> None:
     logp, scores = torch.tensor([-1.0, -0.5, -2.0, -1.5]), [3.0, 2.0, 1.0, 0.0]
-    ours = parts(logp, [1] * 4, scores, pro.Config(gap="none", beta=10.0, sft_weight=0.0))
+    ours = parts(logp, [1] * 4, scores, pro.ProOptions(gap="none", beta=10.0, sft_weight=0.0))
     batch = tiny_batch([1] * 4, signals={"score": scores})
-    vpd = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.Config(beta=10.0)).terms[0].total
+    vpd = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.PadVpdOptions(beta=10.0)).terms[0].total
     torch.testing.assert_close(ours["ranking"], vpd)
     assert ours["sft"] == 0
 
 
 def test_gradient_raises_the_best_and_lowers_the_worst() -> None:
     logp = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
-    parts(logp, [1, 1, 1], [0.0, -1.0, -2.0], pro.Config(sft_weight=0.0))["ranking"].backward()
+    parts(logp, [1, 1, 1], [0.0, -1.0, -2.0], pro.ProOptions(sft_weight=0.0))["ranking"].backward()
     assert logp.grad is not None and logp.grad[0] < 0 < logp.grad[2]
 
 
 def test_it_is_not_invariant_to_a_shift_of_all_log_probabilities() -> None:
     """The gaps multiply the log-probabilities: a property of PRO, stated so that nobody assumes otherwise."""
     logp, scores = torch.tensor([-1.0, -2.0, -3.0]), [0.0, -1.0, -3.0]
-    shifted = parts(logp - 1, [1, 1, 1], scores, pro.Config())["ranking"]
-    assert not torch.isclose(parts(logp, [1, 1, 1], scores, pro.Config())["ranking"], shifted, atol=1e-3)
+    shifted = parts(logp - 1, [1, 1, 1], scores, pro.ProOptions())["ranking"]
+    assert not torch.isclose(parts(logp, [1, 1, 1], scores, pro.ProOptions())["ranking"], shifted, atol=1e-3)
 
 
 def test_rows_are_sorted_and_identical_responses_dropped() -> None:
-    rows = pro.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), pro.Config())
+    rows = pro.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), pro.ProOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.signals["score"]) for row in rows] == [("be", -0.5), ("ba", -2.0), ("bi", -4.0)]
-    assert pro.rows(tiny_group([("ba", -2.0)] * 3), pro.Config()) == Dropped("all responses are identical")
-    assert pro.rows(tiny_group([("ba", None), ("be", -1.0)]), pro.Config()) == Dropped(
+    assert pro.rows(tiny_group([("ba", -2.0)] * 3), pro.ProOptions()) == Dropped("all responses are identical")
+    assert pro.rows(tiny_group([("ba", None), ("be", -1.0)]), pro.ProOptions()) == Dropped(
         "a response has no teacher score"
     )
 
@@ -108,4 +110,4 @@ def test_rows_are_sorted_and_identical_responses_dropped() -> None:
 )
 def test_config_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        pro.Config(**wrong)
+        pro.ProOptions(**wrong)

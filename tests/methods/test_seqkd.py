@@ -14,7 +14,7 @@ def answer(text: str, finished: bool = True) -> Response:
 
 def test_loss_by_hand() -> None:
     logp = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
-    loss = seqkd.loss(tiny_batch([2, 1], prompts=2), {"logp": logp}, seqkd.Config())
+    loss = seqkd.loss(tiny_batch([2, 1], prompts=2), {"logp": logp}, seqkd.SeqkdOptions())
     (term,) = loss.terms
     assert term.per == "token" and term.total.item() == 6.0
     term.total.backward()
@@ -23,7 +23,7 @@ def test_loss_by_hand() -> None:
 
 def test_rows_take_the_first_finished_answer_with_text() -> None:
     group = tiny_group([], teacher=(answer(" "), answer("ba", finished=False), answer("be"), answer("bi")))
-    rows = seqkd.rows(group, seqkd.Config())
+    rows = seqkd.rows(group, seqkd.SeqkdOptions())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["be"]
 
 
@@ -34,10 +34,10 @@ def test_unusable_answers_are_dropped_with_the_reason() -> None:
         (answer("ba", finished=False),): "teacher answer unfinished",
     }
     for teacher, reason in cases.items():
-        assert seqkd.rows(tiny_group([], teacher=teacher), seqkd.Config()) == Dropped(reason)
+        assert seqkd.rows(tiny_group([], teacher=teacher), seqkd.SeqkdOptions()) == Dropped(reason)
 
 
 def test_unfinished_answers_can_be_kept_without_an_end_of_turn() -> None:
     group = tiny_group([], teacher=(answer("ba", finished=False),))
-    (row,) = seqkd.rows(group, seqkd.Config(keep_unfinished=True))
+    (row,) = seqkd.rows(group, seqkd.SeqkdOptions(keep_unfinished=True))
     assert (row.text, row.finished) == ("ba", False)

@@ -12,23 +12,23 @@ from methods import pad_vpd, simpo
 from tests.tiny import tiny_batch
 
 
-def loss_of(logp: list[float], config: simpo.Config) -> float:
+def loss_of(logp: list[float], config: simpo.SimpoOptions) -> float:
     (term,) = simpo.loss(tiny_batch([2, 1]), {"logp": torch.tensor(logp)}, config).terms
     assert term.per == "prompt"
     return term.total.item()
 
 
 def test_loss_by_hand() -> None:
-    assert loss_of([-1.0, -2.0, -4.0], simpo.Config(beta=2.0, gamma_beta_ratio=0.5)) == pytest.approx(
+    assert loss_of([-1.0, -2.0, -4.0], simpo.SimpoOptions(beta=2.0, gamma_beta_ratio=0.5)) == pytest.approx(
         0.018150, abs=1e-6
     )
-    assert loss_of([-2.0, -2.0, -2.0], simpo.Config(gamma_beta_ratio=0.3)) == pytest.approx(3.048587, abs=1e-6)
+    assert loss_of([-2.0, -2.0, -2.0], simpo.SimpoOptions(gamma_beta_ratio=0.3)) == pytest.approx(3.048587, abs=1e-6)
 
 
 def test_gradient_prefers_the_chosen_and_is_shared_over_its_tokens() -> None:
     """At equal means, gamma = 0: dL/dmargin = -1/2; chosen tokens -beta/2/2 each, the rejected one +beta/2."""
     logp = torch.tensor([-2.0, -2.0, -2.0], requires_grad=True)
-    config = simpo.Config(beta=4.0, gamma_beta_ratio=0.0)
+    config = simpo.SimpoOptions(beta=4.0, gamma_beta_ratio=0.0)
     simpo.loss(tiny_batch([2, 1]), {"logp": logp}, config).terms[0].total.backward()
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([-1.0, -1.0, 2.0])
 
@@ -36,8 +36,8 @@ def test_gradient_prefers_the_chosen_and_is_shared_over_its_tokens() -> None:
 def test_without_margin_it_is_the_ranking_loss_of_two() -> None:
     logp = torch.tensor([-1.0, -2.0, -4.0])
     batch = tiny_batch([2, 1], signals={"score": [0.0, -1.0]})
-    ranking = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.Config(beta=3.0)).terms[0].total
-    assert loss_of(logp.tolist(), simpo.Config(beta=3.0, gamma_beta_ratio=0.0)) == pytest.approx(
+    ranking = pad_vpd.loss(batch, {"logp": logp}, pad_vpd.PadVpdOptions(beta=3.0)).terms[0].total
+    assert loss_of(logp.tolist(), simpo.SimpoOptions(beta=3.0, gamma_beta_ratio=0.0)) == pytest.approx(
         ranking.item(), rel=1e-5
     )
 
@@ -45,4 +45,4 @@ def test_without_margin_it_is_the_ranking_loss_of_two() -> None:
 def test_config_refuses() -> None:
     for wrong in ({"beta": 0.0}, {"gamma_beta_ratio": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            simpo.Config(**wrong)
+            simpo.SimpoOptions(**wrong)
