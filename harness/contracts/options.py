@@ -74,10 +74,12 @@ def read_options(
             f"the options of {'.'.join(map(str, path)) or '?'} are a {kind!r}, which checks nothing: put @options "
             "(from harness.contracts.options) above the class, in the place of @dataclass(frozen=True)"
         )
+    hashable: Any = kind  # mypy does not take a type for one
     try:
         # Through JSON, because pydantic's strict mode takes a list for a tuple from JSON but not from Python.
         text = json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "replace")
-        return adapter(kind).validate_json(text), []
+        read: Any = adapter(hashable).validate_json(text)
+        return read, []
     except ValidationError as error:
         names = FieldNames(field_tree(kind) | dict.fromkeys(other_names))
         return None, from_pydantic(error.errors(), path, names)
