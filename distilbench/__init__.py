@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distilbench.workflows.answers import export_answers, import_answers, read_import
+    from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
     from distilbench.workflows.evaluate import evaluate, plan_evaluation
     from distilbench.workflows.finished_run import FinishedRun
     from distilbench.workflows.plan import WorkPlan, plan
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "distilbench.workflows.answers": ("export_answers", "import_answers", "read_import"),
+    "distilbench.workflows.compare_judges": ("compare_annotations", "compare_judges", "plan_judge_comparison"),
     "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
     "distilbench.workflows.finished_run": ("FinishedRun",),
     "distilbench.workflows.plan": ("WorkPlan", "plan"),
@@ -35,8 +37,9 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "FinishedRun", "UserError", "WorkPlan", "evaluate", "export_answers", "import_answers", "load", "plan",
-    "plan_evaluation", "read_import", "report", "reproduce", "run", "write_page",
+    "FinishedRun", "UserError", "WorkPlan", "compare_annotations", "compare_judges", "evaluate", "export_answers",
+    "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison", "read_import", "report",
+    "reproduce", "run", "write_page",
 ]  # fmt: skip
 
 

@@ -33,10 +33,9 @@ from harness.pocket.world import graded_answer
 from harness.types import Answer, Question
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.kinds.pocket import JUDGE, PocketConfig, PocketJudge
-from reports.judge_comparison.answer_features import differences
-from reports.judge_comparison.answer_quality import logit
-from reports.judge_comparison.bias import SHARES, Effect, Setting, effects
-from reports.judge_comparison.panel import CALLS, ITEM, Facts, Panel, frame
+from reports.judge_comparison.bias import SHARES, BiasEffect, bias_effects, log_odds
+from reports.judge_comparison.panel import CALLS, ITEM, JudgeProfile, Panel, calls_frame
+from reports.judge_comparison.run_panel import features
 
 SIGNATURE = "at your service"
 MODELS = {"plain-weak": 0.45, "plain-strong": 0.75, "family-weak": 0.5, "family-strong": 0.8}
@@ -83,19 +82,21 @@ def simulate(seed: int, questions: list[Question], noise: float = PocketConfig()
     for row, each in given.items():
         for question, answer in zip(questions, each, strict=True):
             item = {"row": row, "seed": 0, "question": question.id, "turn": ""}
-            items.append({"benchmark": "alpaca_eval", **item, **differences(question, answer, None, paired=True)})
+            items.append({"benchmark": "alpaca_eval", **item, **features(question, answer, None, paired=True)})
             for request in BENCHMARK.requests(question, answer, CONFIG):
                 shared = {**item, "benchmark": "alpaca_eval", "part": request.part, "repeat": 0}
                 shared["model_first"] = float(request.meta["model_first"])
                 for name, judge in judges.items():
                     verdict = BENCHMARK.parse(request, judge.reply(request), CONFIG).value
                     calls.append({**shared, "judge": name, "verdict": verdict})
-    return Panel(frame(calls)[CALLS], pd.DataFrame(items), {"alpaca_eval": True}, facts())
+    return Panel(calls_frame(calls)[CALLS], pd.DataFrame(items), {"alpaca_eval": True}, facts())
 
 
-def facts() -> dict[str, Facts]:
+def facts() -> dict[str, JudgeProfile]:
     """What ``compare-judges`` knows of the judges of a pocket run."""
-    return {name: Facts(own=FAMILY, length_words=JUDGE.length_words(config)) for name, config in JUDGES.items()}
+    return {
+        name: JudgeProfile(own_rows=FAMILY, length_words=JUDGE.length_words(config)) for name, config in JUDGES.items()
+    }
 
 
 def drawn(seed: int, grades: bool = False) -> Panel:
@@ -111,8 +112,8 @@ def drawn(seed: int, grades: bool = False) -> Panel:
             z, other = rng.normal(size=2)
             words = 10 * (CORRELATION * z + np.sqrt(1 - CORRELATION**2) * other)
             item = {"row": row, "seed": 0, "question": str(question), "turn": "", "benchmark": "drawn"}
-            features = {"length": 5 * words, "words": words, "lists": 0.0, "markdown": 0.0, "quality": z, "same": 0.0}
-            items.append({**item, **features})
+            measured = {"length": 5 * words, "words": words, "quality": z, "same": 0.0}
+            items.append({**item, **measured})
             for name in JUDGES:
                 bias = {"length": STATED["length"] * np.tanh(words / 10), "own": STATED["own"] * (row in FAMILY)}
                 u = 1.2 * z + bias.get(name, 0.0)
@@ -122,7 +123,7 @@ def drawn(seed: int, grades: bool = False) -> Panel:
                     verdict = grade if grades else float(1 / (1 + np.exp(-u - place)))
                     asked = {"judge": name, "part": f"o{first}", "repeat": 0, "model_first": first}
                     calls.append({**item, **asked, "verdict": verdict})
-    return Panel(frame(calls)[CALLS], pd.DataFrame(items), {"drawn": not grades}, facts())
+    return Panel(calls_frame(calls)[CALLS], pd.DataFrame(items), {"drawn": not grades}, facts())
 
 
 def hard(panel: Panel, seed: int) -> Panel:
@@ -133,23 +134,27 @@ def hard(panel: Panel, seed: int) -> Panel:
 
 
 def in_shares(panel: Panel, name: str) -> float:
-    """What a stated bias adds to the probabilities of its judge: per unit of tanh for length, for own answers for own.
+    """What a stated bias adds to the probabilities of its judge, per unit of its regressor.
 
     ``panel``: probabilities without noise.
     """
     lines = panel.calls[panel.calls["judge"] == name].merge(panel.items, on=["benchmark", *ITEM])
     p = lines["verdict"].to_numpy(float)
-    by = np.tanh(lines["words"] / 10) if name == "length" else lines["row"].isin(FAMILY).astype(float)
-    x = by.to_numpy(float)
-    without = 1 / (1 + np.exp(STATED[name] * x - logit(p)))
+    regressors = {
+        "position": 2 * lines["model_first"] - 1,
+        "length": np.tanh(lines["words"] / 10),
+        "own": lines["row"].isin(FAMILY).astype(float),
+    }
+    x = regressors[name].to_numpy(float)
+    without = 1 / (1 + np.exp(STATED[name] * x - log_odds(p)))
     return float(x @ (p - without) / (x @ x))
 
 
-def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, Effect]:
+def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, BiasEffect]:
     """The effects of one judge; without the truth the two other unbiased judges stand for quality."""
     seen = panel.calls[panel.calls["judge"].isin([judge, *OTHERS])]
     (benchmark,) = panel.paired
-    found = effects(replace(panel, calls=seen), benchmark, judge, Setting(use_truth=use_truth))
+    found = bias_effects(replace(panel, calls=seen), benchmark, judge, use_truth)
     return {each.name: each for each in found}
 
 

@@ -13,8 +13,9 @@ from tests.command import ROOT, SMALL, environment
 from tests.test_reproduce import WORDS, Place, base, copy  # noqa: F401, fixtures
 
 EXPORTED = {
-    "FinishedRun", "UserError", "WorkPlan", "evaluate", "export_answers", "import_answers", "load", "plan",
-    "plan_evaluation", "read_import", "report", "reproduce", "run", "write_page",
+    "FinishedRun", "UserError", "WorkPlan", "compare_annotations", "compare_judges", "evaluate", "export_answers",
+    "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison", "read_import", "report",
+    "reproduce", "run", "write_page",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "trl", "lm_eval", "matplotlib", "datasets", "peft", "pandas", "numpy", "pydantic")
 CALLS = 40_000

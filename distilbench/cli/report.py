@@ -49,9 +49,9 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool =
     folder = finished.folder / "report"
     for name in finished.targets:
         if find_target(name).layout == "judges":
-            from distilbench.cli.compare_judges import write_judges
+            from distilbench.workflows.compare_judges import write_table5
 
-            write_judges(finished.folder / name, finished.store, folder)
+            console.print(TerminalTable(write_table5(finished, name)))
         else:
             console.print(TerminalTable(finished.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")

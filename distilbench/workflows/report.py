@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.compared import FOLDER, compared_again
+from distilbench.workflows.compare_judges import FOLDER, judge_names
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import check_runs
 from distilbench.workflows.reproduce import load
 from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.recipe.yaml_source import read_source
-from reports.judge_comparison.load_run import judge_names
 from reports.page import page
 from reports.page.page import PagePart
 from reports.targets import ALL, find_target, find_targets
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from harness.types import Question
     from reports.page.widgets import Section
     from results.run.record import Run
-    from results.store.store import ArtifactStore
 
 
 def report(
@@ -78,19 +76,18 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
         questions, price = questions_of(results.run, registry), prices(results.run, registry)
         parts.append(PagePart(finished.table(name, min_coverage), results, questions, price))
     compared = [finished.folder / name for name in described(finished.folder)]
-    sections = [section for folder in compared if (section := judges_of(folder, finished.store))]
-    names = {key: name for folder in compared for key, name in judge_names(folder / FOLDER, finished.store).items()}
+    sections = [section for folder in compared if (section := judges_of(folder))]
+    names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
     return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
 
 
-def judges_of(folder: Path, store: ArtifactStore) -> Section | None:
-    """The comparison of judges on the answers of a run; ``None`` where there is none."""
-    comparison = compared_again(folder, store)
-    if comparison is None:
-        return None
-    from reports.judge_comparison.page_section import judges_section
+def judges_of(folder: Path) -> Section | None:
+    """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
+    from reports.judge_comparison.write import read_comparison
+    from reports.page.judges import judges_section
 
-    return judges_section(comparison, folder.name)
+    comparison = read_comparison(folder / FOLDER)
+    return None if comparison is None else judges_section(comparison, folder.name)
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:

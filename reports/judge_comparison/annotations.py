@@ -1,149 +1,270 @@
-"""Annotations made elsewhere as a panel of judges, and people's annotations of the answers of a panel.
+"""Annotations made elsewhere, of judges or of people: alpaca_eval's files and plain tables.
 
-The files are read in ``annotation_file.py``.
+Read are JSON arrays, JSON lines, CSV and Parquet with one row per annotation:
+
+    question, index or instruction   which question; ids stay text, ``001`` is not ``1``
+    model or generator_2             whose answer is compared; baseline or generator_1 (optional): with whose
+    annotator                        who annotates; without it, the file's name or the order of the rows tells
+    preference                       1 baseline ... 2 model, 1.5 or 0 a tie, empty: none
+    len_1, len_2, or output_1, output_2     optional: lengths (or texts) of baseline and model
+    seed                             optional: training seed of the answer (default: the run's first)
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.text import counted
-from reports.judge_comparison.annotation_file import Annotated, read_calls
+from harness.plural import counted
 from reports.judge_comparison.model_families import family_of
-from reports.judge_comparison.panel import ITEM, Facts, Panel
+from reports.judge_comparison.panel import CALLS, FEATURES, ITEM, JudgeProfile, Panel
 
+QUESTION = ("question", "index", "instruction")
+MODEL = ("model", "generator_2")
+BASELINE = ("baseline", "generator_1")
 ANSWER = ["row", "seed", "question"]
+Humans = tuple[pd.DataFrame, list[str]]
+"""Votes, and what a table must say about them."""
+_EMPTY = ("", "na", "nan", "null", "none")
+"""What spreadsheet programs write for a missing number."""
 _SHOWN = 10
 
 
+@dataclass(frozen=True)
+class AnnotationFile:
+    """What a file of annotations holds."""
+
+    calls: pd.DataFrame
+    """``CALLS`` and ``FEATURES``; ``judge`` is the annotator, ``turn`` the baseline (empty: not named)."""
+    seeded: bool
+    """Whether it names training seeds."""
+    notes: tuple[str, ...]
+    """What was left out."""
+
+
 def annotation_panel(
-    files: Sequence[Path],
-    judges: Sequence[str],
-    own: Mapping[str, Sequence[str]] | None = None,
-    benchmark: str = "annotations",
+    files: Sequence[Path], judges: Sequence[str] = (), own_rows: Mapping[str, Sequence[str]] | None = None
 ) -> Panel:
     """The annotators of these files as judges: all of them, or those named, in that order.
 
-    Args:
-        own: judge to the rows whose answers are by its own family.
-
-    Raises:
-        UserError: no row has a judge, or a row of its own, that was named.
+    ``own_rows``: judge to the rows whose answers are by its own family. The same annotation twice becomes a repeat.
+    Raises UserError for a file that cannot be read, and for a judge or row that is not in the files.
     """
-    read = read_calls(files, benchmark)
-    calls = read.calls
-    have = list(dict.fromkeys(calls["judge"]))
-    missing = [name for name in judges if name not in have]
+    names = [path.stem for path in files]
+    if len(set(names)) < len(names):
+        raise UserError(f"annotations {', '.join(map(str, files))}: two files of one name; names tell judges apart.")
+    parts = [read_annotations(path, "annotations", path.stem if len(files) > 1 else "") for path in files]
+    calls = pd.concat([part.calls for part in parts], ignore_index=True)
+    calls["repeat"] = calls.groupby(["judge", *ITEM]).cumcount()
+    annotators = list(dict.fromkeys(calls["judge"]))
+    missing = [name for name in judges if name not in annotators]
     if missing:
-        raise UserError(f"--judges {', '.join(missing)}: not among the annotators: {', '.join(have[:_SHOWN])}.")
-    chosen = list(judges) or have
-    calls = calls[calls["judge"].isin(chosen)]
-    titles = {row: row for row in dict.fromkeys(calls["row"])}
-    check_own(own or {}, chosen, list(titles))
-    facts = {name: Facts(name, family_of(name), tuple((own or {}).get(name, ()))) for name in chosen}
-    notes = [*read.notes, "Verdicts as annotated elsewhere: order of the answers, price and time are not in the files."]
+        raise UserError(f"--judges {', '.join(missing)}: not among the annotators: {', '.join(annotators[:_SHOWN])}.")
+    chosen = list(judges) or annotators
+    # Of an item in several files the line that knows its length is kept.
+    items = calls.sort_values("length", na_position="last").drop_duplicates(ITEM)[["benchmark", *ITEM, *FEATURES]]
+    calls = calls[calls["judge"].isin(chosen)][CALLS]
+    rows = list(dict.fromkeys(calls["row"]))
+    check_own_rows(own_rows or {}, chosen, rows)
+    profiles = {name: JudgeProfile(name, family_of(name), tuple((own_rows or {}).get(name, ()))) for name in chosen}
+    notes = [note for part in parts for note in part.notes]
+    notes.append("Verdicts from annotation files: order of the answers and price are unknown.")
     if len(set(calls["turn"])) > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
-    source = ", ".join(path.name for path in files)
-    return Panel(calls, read.items, {benchmark: True}, facts, {}, titles, source=source, notes=tuple(notes))
+    source, titles = ", ".join(path.name for path in files), {row: row for row in rows}
+    return Panel(calls, items, {"annotations": True}, profiles, titles=titles, source=source, notes=tuple(notes))
 
 
-def check_own(own: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
+def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
     """Raises UserError where ``--own`` names a judge or a row that is not compared."""
-    for judge, named in own.items():
-        option = f"--own {judge}={','.join(named)}"
-        if judge not in judges:
-            raise UserError(f"{option}: no judge of this name is compared; there are: {', '.join(judges[:_SHOWN])}.")
-        missing = [row for row in named if row not in rows]
-        if missing:
-            known = ", ".join(rows[:_SHOWN])
-            raise UserError(f"{option}: no row {missing[0]!r} is compared; there are: {known}.")
+    for judge, own in own_rows.items():
+        for kind, names, known in (("judge", [judge], judges), ("row", own, rows)):
+            if unknown := [name for name in names if name not in known]:
+                choices = ", ".join(known[:_SHOWN])
+                raise UserError(f"--own {judge}: no {kind} {unknown[0]!r} is compared; there are: {choices}.")
 
 
-def read_humans(path: Path, benchmark: str | None, panel: Panel) -> tuple[pd.DataFrame, list[str]]:
-    """Human annotations of a panel's items, and what a table must say of them.
+def read_annotations(path: Path, benchmark: str, annotator: str = "") -> AnnotationFile:
+    """One file. ``annotator``: who annotates where the file names nobody; empty: the order of rows tells.
+
+    Raises UserError for a file that cannot be read, and for values without a meaning.
+    """
+    table = _read_table(path)
+    question, row, baseline = (_ids(table, columns) for columns in (QUESTION, MODEL, BASELINE))
+    for values, what, columns in ((question, "the question", QUESTION), (row, "whose answer it is", MODEL)):
+        if values is None:
+            raise UserError(f"annotations {path}: no column says {what} ({', '.join(columns)}).")
+    assert question is not None and row is not None  # noqa: S101, for mypy
+    whole = question.notna() & row.notna()
+    if not whole.any():
+        raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
+    left_out = counted(int((~whole).sum()), "row")
+    notes = () if whole.all() else (f"{path.name}: {left_out} left out, without a question or a model.",)
+    seeds = _numbers(table, "seed", path)
+    if seeds is not None and (seeds[whole].isna().any() or (seeds[whole] % 1 != 0).any()):
+        raise UserError(f"annotations {path}: seed must be a whole number in every row, or no column at all.")
+    calls = pd.DataFrame({"question": question, "row": row, "benchmark": benchmark, "part": "preference"}, dtype=object)
+    calls["turn"] = "" if baseline is None else baseline.fillna("")  # two baselines are two comparisons, never one
+    calls["seed"] = 0 if seeds is None else seeds
+    calls["repeat"] = 0
+    calls["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
+    calls["verdict"] = _verdicts(table, path)
+    for feature, values in _features(table, path).items():
+        calls[feature] = values
+    calls["judge"] = _ids(table, ("annotator",))
+    calls = calls[whole].reset_index(drop=True).astype({"seed": int})
+    unnamed = calls["judge"].isna()
+    if unnamed.any() and not unnamed.all():
+        raise UserError(f"annotations {path}: some rows have no annotator: fill it in, or remove the column.")
+    if unnamed.all():
+        number = calls.groupby([*ANSWER, "turn"]).cumcount() + 1
+        several = not annotator or number.max() > 1
+        calls["judge"] = [f"{annotator or 'annotator'} {each}" for each in number] if several else annotator
+    return AnnotationFile(calls, seeds is not None, notes)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """The rows of one file as they are. Raises UserError: not readable, no rows, no preferences."""
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        elif path.suffix == ".csv":
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)  # ids such as 001 and NA stay text
+        else:
+            text = path.read_text(encoding="utf-8-sig").lstrip()
+            rows = json.loads(text) if text.startswith("[") else [json.loads(x) for x in text.split("\n") if x.strip()]
+            table = pd.DataFrame([dict(row.items()) for row in rows], dtype=object)
+    # JSON, UTF-8, CSV and Parquet errors are ValueErrors; a JSON row that is no object has no items.
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"annotations {path} cannot be read as JSON, JSON lines, CSV or Parquet: {error}") from error
+    if table.empty or "preference" not in table.columns:
+        columns = ", ".join(map(str, table.columns[:_SHOWN])) or "nothing"
+        raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {columns}.")
+    return table.astype(object)
+
+
+def _verdicts(table: pd.DataFrame, path: Path) -> Any:
+    """0..1 from alpaca_eval's 1..2 (0 is its other code for a tie). Raises UserError for a value outside."""
+    numbers = _numbers(table, "preference", path)
+    if numbers is None:
+        return float("nan")
+    outside = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
+    if len(outside):
+        raise UserError(
+            f"annotations {path}: preference {outside.iloc[0]!r} is not 1 (baseline) to 2 (model), nor 0 (tie)."
+        )
+    return numbers.where(numbers != 0, 1.5) - 1.0
+
+
+def _features(table: pd.DataFrame, path: Path) -> dict[str, Any]:
+    """``FEATURES``: model minus baseline, NaN where the file does not tell."""
+    found: dict[str, Any] = dict.fromkeys(FEATURES, float("nan")) | {"same": 0.0}
+    sizes = [_numbers(table, column, path) for column in ("len_1", "len_2")]
+    if {"output_1", "output_2"} <= set(table.columns):
+        texts = [table[column] for column in ("output_1", "output_2")]
+        sizes = [each.map(lambda text: float(len(text)) if isinstance(text, str) else np.nan) for each in texts]
+        found["same"] = (texts[0] == texts[1]).astype(float)
+    if sizes[0] is not None and sizes[1] is not None:
+        found["length"] = sizes[1] - sizes[0]
+    return found
+
+
+def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[Any] | None:
+    """The first of these columns as text, ``None`` where a cell is empty; ``None`` without any of them.
+
+    Programs write a column of numbers with a gap as 7.0, 8.0: where all ids are so, they are 7 and 8 again.
+    """
+    column = next((name for name in columns if name in table.columns), None)
+    if column is None:
+        return None
+    cells = [None if pd.isna(value) or not str(value).strip() else str(value) for value in table[column].tolist()]
+    texts: pd.Series[Any] = pd.Series(cells, index=table.index, dtype=object)
+    known = texts.dropna()
+    return texts.str.removesuffix(".0") if len(known) and known.str.fullmatch(r"\d+\.0").all() else texts
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float] | None:
+    """A column of numbers, NaN where a cell is empty; ``None`` without the column, or where all cells are empty.
+
+    Raises UserError for a cell that is no number; ``true`` is none.
+    """
+    if column not in table.columns:
+        return None
+    empty = table[column].map(lambda value: value is None or str(value).strip().lower() in _EMPTY)
+    if empty.all():
+        return None
+    texts = table[column].map(lambda value: "" if isinstance(value, bool | list | dict) else value)
+    numbers = pd.to_numeric(texts.where(~empty), errors="coerce")
+    wrong = table[column][numbers.isna() & ~empty]
+    if len(wrong):
+        raise UserError(f"annotations {path}: {column} {str(wrong.iloc[0])[:40]!r} is not a number.")
+    return numbers.astype(float)
+
+
+def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> Humans:
+    """Human annotations of the items of one benchmark, and what a table must say about them.
+
+    They name the question by its id (or instruction) and the row by its id; where they name no baseline (or seed),
+    they mean the one (the first) that the row is judged with. A person has one vote per answer, the mean of theirs.
 
     Args:
-        benchmark: whose answers they annotate; ``None``: the first that compares answers.
+        items: columns ``ITEM``, of the answers that are judged.
 
     Returns:
-        Columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and answer.
-
-    Raises:
-        UserError: as ``match_humans``, or nothing is compared with a baseline.
-    """
-    paired = [name for name in panel.benchmarks if panel.paired[name]]
-    if not paired:
-        raise UserError(f"--humans {path}: no benchmark here compares answers with a baseline.")
-    name = benchmark or paired[0]
-    return match_humans(read_calls([path], name), panel.of(name)[ITEM].drop_duplicates(), path)
-
-
-def match_humans(read: Annotated, known: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Annotations of people beside the items that are judged (columns ``ITEM``), as ``read_humans`` returns them.
-
-    They name the question by its id (or instruction) and the row by its id; where they name no baseline (or no seed),
-    they mean the one (the first) that the row is judged with. One person's annotations of one answer are averaged.
+        Columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and item.
 
     Raises:
         UserError: none of them fits, which baseline is meant is not clear, or no answer has two people.
     """
-    humans = _placed(read, known, path)
-    fitting = humans.merge(known, on=ITEM)
+    read, items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
+    humans = _complete(read, items, path)
+    fitting = humans.merge(items, on=ITEM)
     if fitting.empty:
-        shown = "; ".join(
-            f"question {q!r} of {r!r}" for q, r in humans[["question", "row"]].drop_duplicates().head(3).to_numpy()
+        has, known = (
+            "; ".join(f"question {q!r} of {r!r}" for q, r in frame[["question", "row"]].head(3).to_numpy())
+            for frame in (humans, items)
         )
-        wanted = "; ".join(
-            f"question {q!r} of {r!r}" for q, r in known[["question", "row"]].drop_duplicates().head(3).to_numpy()
-        )
-        raise UserError(
-            f"--humans {path}: it annotates no answer that is compared here. It has {shown}; known: {wanted}."
-        )
-    given = fitting.dropna(subset=["verdict"])
-    people = given.groupby(["benchmark", *ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
-    each = people.groupby(ITEM).size()
-    if not (each >= 2).any():
+        raise UserError(f"--humans {path}: it annotates no answer that is compared here. It has {has}; known: {known}.")
+    votes = fitting.dropna(subset=["verdict"])
+    people = votes.groupby(["benchmark", *ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
+    counts = people.groupby(ITEM).size()
+    if not (counts >= 2).any():
         raise UserError(
             f"--humans {path}: no answer has preferences of two people. Agreement leaves one person out and compares "
             "with the others; AlpacaEval has four for each answer."
         )
-    notes = [f"Humans: {path.name}, {counted(len(given), 'annotation')} of {counted(len(each), 'answer')} compared."]
-    left = (
+    left_out = (
         (len(humans) - len(fitting), "annotation", "of no answer that is compared here"),
-        (len(fitting) - len(given), "annotation", "without a preference"),
-        (int((each < 2).sum()), "answer", "with one person, whom nobody can be compared with"),
+        (len(fitting) - len(votes), "annotation", "without a preference"),
+        (int((counts < 2).sum()), "answer", "with only one person"),
     )
-    out = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left if count)
-    notes += [*read.notes, *([f"Humans, left out: {out}."] if out else [])]
-    if len(people) < len(given):
-        again = counted(len(given) - len(people), "annotation")
-        notes.append(f"Humans: {again} by a person who had annotated the same answer; one person has one vote.")
-    return people, notes
+    missing = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left_out if count)
+    notes = [f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."]
+    return people, [*notes, *read.notes, *([f"Humans, left out: {missing}."] if missing else [])]
 
 
-def _placed(read: Annotated, known: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The annotations with the seed and the turn (baseline) of ``known`` where they name none themselves."""
+def _complete(read: AnnotationFile, items: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The annotations with the seed and the baseline (turn) of ``items`` where they name none themselves."""
     humans = read.calls.rename(columns={"judge": "annotator"})
-    if not read.seeded and not set(humans["seed"]) & set(known["seed"]):
-        humans["seed"] = min(known["seed"])
-    if set(known["turn"]) == {""}:
+    if not read.seeded and not set(humans["seed"]) & set(items["seed"]):
+        humans["seed"] = min(items["seed"])
+    if set(items["turn"]) == {""}:
         return humans.assign(turn="")
-    bare = humans["turn"] == ""
-    if not bare.any():
-        return humans
-    turns = known.groupby(ANSWER)["turn"].agg(["first", "nunique"])
-    mine = turns.reindex(pd.MultiIndex.from_frame(humans[ANSWER]))
-    several = bare.to_numpy() & (mine["nunique"] > 1).to_numpy()
-    if several.any():
-        row, _, question = humans[several][ANSWER].iloc[0]
+    unnamed = humans["turn"] == ""
+    turns = items.groupby(ANSWER)["turn"].agg(["first", "nunique"]).reindex(pd.MultiIndex.from_frame(humans[ANSWER]))
+    unclear = unnamed.to_numpy() & (turns["nunique"] > 1).to_numpy()
+    if unclear.any():
+        row, _, question = humans[unclear][ANSWER].iloc[0]
         raise UserError(
-            f"--humans {path}: question {question!r} of {row!r} is compared several times (baselines or turns), and "
-            "the annotations do not say which is meant: name the baseline (column 'baseline' or 'generator_1')."
+            f"--humans {path}: question {question!r} of {row!r} is compared several times (baselines or turns); name "
+            "the baseline that the annotations mean (column 'baseline' or 'generator_1')."
         )
-    humans["turn"] = humans["turn"].where(~bare, mine["first"].to_numpy())
+    humans["turn"] = humans["turn"].where(~unnamed, turns["first"].to_numpy())
     return humans

@@ -1,305 +1,206 @@
-"""What a judge favours besides quality: the first place, length, lists, markdown, its own family's answers.
+"""What a judge favours besides quality: the answer shown first, the longer answer, answers of its own family.
 
-One regression per judge and benchmark, each effect given the others, lines clustered by question. For a judge that
-gives probabilities, on the log-odds scale:
+One regression per judge and benchmark, with errors clustered by question:
 
-    logit p(model preferred) = a + s quality + position (+-1) + length tanh(dl / scale) + lists d + markdown d + own f
+    verdict = a + position (+-1) + length tanh(difference / scale) + own (0 or 1) [+ s quality]
 
-``position`` is the log-odds in favour of whatever is shown first. ``quality`` is the truth where it is known (pocket),
-else the opinion of the other judges (``quality.py``); then every effect is relative to them, and that of ``own`` is
-the difference in differences of self-preference. Grades: the same in points.
+Where the true quality is known (pocket) it is a regressor. Elsewhere the mean verdict of the other judges is
+subtracted from the judge's own, so that quality which all judges see alike cancels: each effect is a difference in
+differences, relative to the other judges. A bias that all judges share cannot be seen that way.
 
-Verdicts that are only won, tied or lost: given the truth, a fractional logit, whose scale is that of the judge's own
-noise. Given other judges there is no instrument for a logit, and one of them who gives no probabilities tells quality
-on no other scale than that of its verdicts: then all are shares of verdicts in a linear model, where an instrument
-does its work. So are verdicts that a column separates, whose log-odds are infinite. Position is the log-odds of pairs
-that flip (conditional logit) in any case.
-
-Position has a second measure, on pairs asked in both orders: the flip rate less the disagreement of plain repeats
-(Shi et al. 2024, arXiv 2406.07791), so that noise is not called bias.
+Verdicts that are probabilities are measured in log-odds (least squares). Verdicts that are only won, tied or lost are
+measured in log-odds of the verdict (fractional logit, Papke & Wooldridge 1996) given the true quality, and in shares
+of verdicts relative to other judges. Grades are measured in points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from harness.stats import Array, Interval, holm
-from reports.judge_comparison.answer_quality import (
-    MOST,
-    NOTHING,
-    OTHERS,
-    TRUTH,
-    Quality,
-    is_soft,
-    logit,
-    quality_of,
-    relevant,
-    won,
-)
-from reports.judge_comparison.panel import ITEM, Codes, Panel, cluster_sums, clusters
-from reports.judge_comparison.regression import Fit, independent, least_squares, logistic
+from harness.stats import Array, Interval, holm, t_quantile, t_test
+from reports.judge_comparison.agreement import won
+from reports.judge_comparison.panel import ITEM, Panel
 
-ALPHA = 0.05
-FEW: Final = 20
-"""Items with a difference (in lists, say) below which its effect is not estimated."""
-BINS: Final = 20
-"""Quantiles of a quality in whose straight line shares of verdicts need not rise; at least ``BIN`` lines in each."""
-BIN: Final = 10
-_SAME: Final = 1 - 1e-9
-EFFECTS: Final = ("position", "length", "lists", "markdown", "own")
+ALPHA: Final = 0.05
+TRUTH: Final = "the truth"
+OTHERS: Final = "the other judges"
+ONE: Final = "one other judge"
+NOTHING: Final = "nothing"
 LOG_ODDS: Final = "log-odds"
 VERDICTS: Final = "log-odds of verdicts"
 SHARES: Final = "share of verdicts"
 POINTS: Final = "points"
-Found = tuple[float, float, Interval, float]
-"""Value, standard error, interval, p-value."""
+EFFECTS: Final = ("position", "length", "own")
+_CLIP: Final = 1e-6
+_MOST: Final = 0.5
+"""A regressor that fewer lines have is not used; where more have it, the lines without it are dropped."""
+_DIVERGED: Final = 15.0
+"""Log-odds of an effect beyond which a logit has no finite solution: its regressor separates the verdicts."""
 
 
 @dataclass(frozen=True)
-class Effect:
+class BiasEffect:
     """One bias of one judge on one benchmark."""
 
     name: str
     """One of ``EFFECTS``."""
     value: float
     interval: Interval
-    p: float
     p_holm: float
     """After Holm's correction over this judge's effects on this benchmark."""
     unit: str
     """``LOG_ODDS`` (of a probability), ``VERDICTS`` (log-odds), ``SHARES`` (of verdicts, 0..1) or ``POINTS``."""
     given: str
-    """What quality was: ``TRUTH``, ``OTHERS``, ``ONE`` (other judge) or ``NOTHING``."""
+    """What quality is: ``TRUTH``, ``OTHERS``, ``ONE`` (other judge) or ``NOTHING``."""
     per: str = ""
-    """Of what it is the effect, where the name does not say: ``tanh(words / 10)``."""
-    also: tuple[str, ...] = ()
-    """Effects that cannot be told from this one: answers differ in all of them or in none."""
+    """What ``length`` is the effect of: ``tanh(words / 10)``."""
 
     @property
-    def sound(self) -> bool:
-        """Whether it can be called a bias. Longer answers may simply be better: not without quality, and the one other
-        judge may have a taste of its own. Position needs no quality."""
+    def identified(self) -> bool:
+        """Whether it can be called a bias. Without quality, longer answers may simply be better; one other judge may
+        have a taste of its own. Position is randomised and needs no quality."""
         return self.given in (TRUTH, OTHERS) or self.name == "position"
 
     @property
     def flagged(self) -> bool:
-        """Whether the judge is said to have this bias."""
-        return self.p_holm < ALPHA and self.sound
+        """Whether the tables report it as a bias."""
+        return self.identified and self.p_holm < ALPHA
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How effects are measured."""
+class Response:
+    """What the regression explains."""
 
-    length: str = "length"
-    """Column of ``Panel.items``: ``length`` (characters) or ``words``."""
-    length_scale: float | None = None
-    """Difference at which tanh reaches 0.76; ``None``: that of the judge's own stated bias in words
-    (``Facts.length_words``), else the standard deviation of the differences, as AlpacaEval's."""
-    use_truth: bool = True
-    """Whether the truth, where it is known, stands for quality."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The regressors of one judge on one benchmark."""
-
-    values: Mapping[str, Array]
-    """Effect to [lines]; no one is determined by the others."""
-    also: Mapping[str, tuple[str, ...]]
-    """Effect to others that are the same on all lines."""
-    per: str
-    """What length is the effect of."""
+    y: Array
+    """[lines]"""
+    unit: str
+    given: str
+    quality: Array | None = None
+    """[lines] the true quality, where it is a regressor."""
 
 
-def effects(panel: Panel, benchmark: str, judge: str, setting: Setting = Setting()) -> list[Effect]:
+def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = True) -> tuple[BiasEffect, ...]:
     """All effects of one judge that the data can show; empty without verdicts."""
     calls = panel.of(benchmark, judge).dropna(subset=["verdict"])
-    if calls.empty:
-        return []
-    paired = panel.paired[benchmark]
-    lines = calls.merge(panel.items[panel.items["benchmark"] == benchmark], on=["benchmark", *ITEM], how="left")
-    soft = paired and is_soft(lines["verdict"].to_numpy(float))
-    flips = conditional_position(lines) if paired and not soft else None
-    quality = quality_of(panel, benchmark, judge, lines, setting.use_truth)
-    lines, quality = _whole(lines, quality, _length(setting, panel.judges[judge].length_words)[0])
-    columns: Columns
-    found: dict[str, Found]
-    units: dict[str, str]
-    columns, found, units = Columns({}, {}, ""), {}, {}
-    if len(lines):
-        columns = _columns(panel, judge, lines, setting, quality)
-        quality = _usable(lines, columns, quality)
-        found, units = _measured(lines, columns, quality, paired, soft)
-    if flips is not None:
-        others = {name: each for name, each in found.items() if name != "position"}
-        found, units = {"position": flips, **others}, units | {"position": VERDICTS}
-    adjusted = holm({name: each[3] for name, each in found.items()})
-    return [
-        Effect(
-            name, value, interval, p, adjusted[name], units[name], quality.given,
-            columns.per if name == "length" else "", columns.also.get(name, ()),
-        )
-        for name, (value, _, interval, p) in found.items()
-    ]  # fmt: skip
+    items = panel.items[panel.items["benchmark"] == benchmark]
+    lines = calls.merge(items, on=["benchmark", *ITEM], how="left")
+    if lines.empty:
+        return ()
+    response = _response(panel, benchmark, judge, lines, use_truth)
+    columns, per = _columns(panel, judge, lines)
+    whole = ~np.isnan(response.y)
+    for values in (*columns.values(), *(() if response.quality is None else (response.quality,))):
+        whole &= ~np.isnan(values)
+    columns = {name: values[whole] for name, values in columns.items() if np.ptp(values[whole]) > 0}  # else no effect
+    if not columns:
+        return ()
+    controls = {} if response.quality is None else {"quality": response.quality[whole]}
+    y, questions, unit = response.y[whole], lines["question"][whole], response.unit
+    fit = _fit({**columns, **controls}, y, questions, logit=unit == VERDICTS)
+    if fit is None and unit == VERDICTS:  # always the longer answer, say: infinite log-odds, but a finite share
+        unit, fit = SHARES, _fit({**columns, **controls}, y, questions, logit=False)
+    if fit is None:
+        return ()
+    adjusted = holm({name: fit[name][2] for name in columns})
+    return tuple(
+        BiasEffect(name, *fit[name][:2], adjusted[name], unit, response.given, per if name == "length" else "")
+        for name in columns
+    )
 
 
-def _whole(lines: pd.DataFrame, quality: Quality, length: str) -> tuple[pd.DataFrame, Quality]:
-    """The lines that lack nothing which most lines have."""
-    whole = np.ones(len(lines), dtype=bool)
-    for name in ("model_first", length, "lists", "markdown"):
-        has = lines[name].notna().to_numpy()
-        whole &= has | (has.mean() <= MOST)
-    if quality.halves is None:
-        return lines[whole], quality
-    first, second = quality.halves
-    whole &= ~np.isnan(first + second)
-    kept = first[whole]
-    return lines[whole], Quality(quality.given, (kept, second[whole] if quality.twice else kept), quality.shares)
+def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use_truth: bool) -> Response:
+    verdicts, paired = lines["verdict"].to_numpy(float), panel.paired[benchmark]
+    soft = paired and gives_probabilities(verdicts)
+    truth = lines["quality"].to_numpy(float)
+    if use_truth and np.mean(~np.isnan(truth)) > _MOST:
+        if not paired:
+            return Response(verdicts, POINTS, TRUTH, truth)
+        return Response(log_odds(verdicts) if soft else won(verdicts), LOG_ODDS if soft else VERDICTS, TRUTH, truth)
+    others = panel.of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
+    by_judge = {str(name): group for name, group in others.groupby("judge", sort=False)}
+    # One judge that gives no probabilities has no other scale than its verdicts, so then all are on that scale.
+    odds = soft and all(gives_probabilities(group["verdict"].to_numpy(float)) for group in by_judge.values())
+
+    def opinion(values: Array) -> Array:
+        return values if not paired else log_odds(values) if odds else won(values) if not soft else values
+
+    unit = POINTS if not paired else LOG_ODDS if odds else SHARES
+    keys = pd.MultiIndex.from_frame(lines[ITEM])
+    opinions = [
+        group.assign(opinion=opinion(group["verdict"].to_numpy(float))).groupby(ITEM)["opinion"].mean().reindex(keys)
+        for group in by_judge.values()
+    ]
+    y = opinion(verdicts)
+    if not opinions or np.mean([each.notna().mean() for each in opinions]) <= _MOST:
+        return Response(y, unit, NOTHING)
+    return Response(y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE)
 
 
-def _length(setting: Setting, stated: float | None) -> tuple[str, float | None]:
-    """Column and scale of length: as set, else as the judge's stated bias has it."""
-    if setting.length_scale is None and stated is not None:
-        return "words", stated
-    return setting.length, setting.length_scale
-
-
-def _columns(panel: Panel, judge: str, lines: pd.DataFrame, setting: Setting, quality: Quality) -> Columns:
-    """The regressors that vary (in more than a few items) and that the others do not determine."""
-    paired = panel.paired[lines["benchmark"].iloc[0]]
-    found: dict[str, Array] = {}
+def _columns(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str, Array], str]:
+    """Effect to its regressor [lines], and what length is the effect of."""
+    columns: dict[str, Array] = {}
+    paired, profile = panel.paired[lines["benchmark"].iloc[0]], panel.judges[judge]
     order = lines["model_first"].to_numpy(float)
-    if paired and not np.isnan(order).any() and len(np.unique(order)) == 2:
-        found["position"] = 2 * order - 1
-    column, fixed = _length(setting, panel.judges[judge].length_words)
-    size = lines[column].to_numpy(float)
-    per = ""
-    if not np.isnan(size).any() and np.ptp(size) > 0:
-        centre = 0.0 if paired else float(size.mean())
-        scale = float(size.std()) if fixed is None else fixed
-        found["length"] = np.tanh((size - centre) / scale)
-        per = f"tanh({'characters' if column == 'length' else column} / {'SD' if fixed is None else f'{fixed:g}'})"
-    items = lines.drop_duplicates(ITEM)
-    for name in ("lists", "markdown"):
-        values = lines[name].to_numpy(float)
-        common = items[name].mode()
-        if len(common) and not np.isnan(values).any() and int((items[name] != common.iloc[0]).sum()) >= FEW:
-            found[name] = values
-    own = np.asarray(lines["row"].isin(panel.judges[judge].own), dtype=np.float64)
-    if 0 < own.sum() < len(own):
-        found["own"] = own
-    known = [np.ones(len(lines)), *(quality.halves or ())]
-    kept = independent(np.column_stack(known), found)
-    twins: dict[str, tuple[str, ...]] = {}
-    for name in found:
-        same = [each for each in kept if np.corrcoef(kept[each], found[name])[0, 1] > _SAME]
-        if same and name not in kept:
-            twins[same[0]] = (*twins.get(same[0], ()), name)
-    return Columns(kept, twins, per)
+    if paired and np.mean(~np.isnan(order)) > _MOST:
+        columns["position"] = 2 * order - 1
+    # A judge with a stated bias (pocket) states it in words; else AlpacaEval's scale, the SD of the difference.
+    stated = profile.length_words
+    size = lines["words" if stated else "length"].to_numpy(float)
+    per = f"tanh(words / {stated:g})" if stated else "tanh(characters / SD)"
+    if np.mean(~np.isnan(size)) > _MOST and np.nanstd(size) > 0:
+        centre = 0.0 if paired else float(np.nanmean(size))
+        columns["length"] = np.tanh((size - centre) / (stated or float(np.nanstd(size))))
+    columns["own"] = np.asarray(lines["row"].isin(profile.own_rows), dtype=np.float64)
+    return columns, per
 
 
-def _usable(lines: pd.DataFrame, columns: Columns, quality: Quality) -> Quality:
-    """The quality, unless its two halves have nothing in common: then they are no instruments."""
-    if quality.halves is None or not quality.twice:
-        return quality
-    base = np.column_stack([np.ones(len(lines)), *columns.values.values()])
-    return quality if relevant(base, quality.halves, len(lines.drop_duplicates(ITEM))) else Quality(NOTHING)
+def _fit(
+    columns: dict[str, Array], y: Array, questions: pd.Series[str], logit: bool
+) -> dict[str, tuple[float, Interval, float]] | None:
+    """Regressor to (coefficient, interval, p); ``None`` where the data do not determine the coefficients.
 
-
-def _measured(
-    lines: pd.DataFrame, columns: Columns, quality: Quality, paired: bool, soft: bool
-) -> tuple[dict[str, Found], dict[str, str]]:
-    """(effect to what was found, effect to its unit)."""
-    codes, count = clusters(lines["question"])
-    verdicts = lines["verdict"].to_numpy(float)
-    y = verdicts if soft or not paired else won(verdicts)
-    unit = POINTS if not paired else SHARES if quality.shares else LOG_ODDS if soft else VERDICTS
-    fit = None
-    if unit == VERDICTS:
-        used = _regressors(columns, quality, len(y), bins=False)
-        fit = logistic(list(used), np.column_stack(list(used.values())), y, codes, count)
-        unit = VERDICTS if fit else SHARES
-    if fit is None:
-        fit = _linear(columns, quality, logit(y) if unit == LOG_ODDS else y, (codes, count), unit == SHARES)
-    if fit is None:
-        return {}, {}
-    found = {name: fit.effect(name) for name in columns.values}
-    units = dict.fromkeys(found, unit)
-    if soft and unit == SHARES and "position" in found:  # which needs no quality: on the scale of other soft judges
-        alone = _linear(columns, Quality(NOTHING), logit(verdicts), (codes, count), bins=False)
-        if alone:
-            found["position"], units["position"] = alone.effect("position"), LOG_ODDS
-    return found, units
-
-
-def _regressors(columns: Columns, quality: Quality, lines: int, bins: bool) -> dict[str, Array]:
-    """Name to [lines]: a constant, the effects, and quality (or its bins too) where there is one measurement of it."""
-    base = {"constant": np.ones(lines), **columns.values}
-    if quality.halves is None or quality.twice:
-        return base
-    values = quality.halves[0]
-    more = {"quality": values}
-    if bins:
-        count = min(BINS, lines // BIN)
-        places = np.digitize(values, np.quantile(values, np.arange(1, count) / max(count, 1)))
-        more |= {f"quality bin {place}": (places == place).astype(float) for place in range(1, count)}
-    return base | independent(np.column_stack(list(base.values())), more)
-
-
-def _linear(columns: Columns, quality: Quality, y: Array, cluster: tuple[Codes, int], bins: bool) -> Fit | None:
-    """Least squares; with two measurements of quality, each is once regressor and once the instrument of the other.
-
-    Each has its own constant and slope, since the two halves of the judges need not be equally sharp.
+    Student's t with clusters - 1 degrees of freedom, because few questions make sandwich errors too small.
     """
-    codes, count = cluster
-    used = _regressors(columns, quality, len(y), bins)
-    names, x = list(used), np.column_stack(list(used.values()))
-    if quality.halves is None or not quality.twice:
-        return least_squares(names, x, y, codes, count)
-    none = np.zeros(len(y))
-    blocks = []
-    for first, second in (quality.halves, quality.halves[::-1]):
-        upper = np.column_stack([x, none, first, none])
-        lower = np.column_stack([x, none + 1, none, second])
-        blocks.append(np.vstack([upper, lower]))
-    names = [*names, "second constant", "first half", "second half"]
-    return least_squares(names, blocks[0], np.tile(y, 2), np.tile(codes, 2), count, blocks[1])
+    import warnings
 
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.regression.linear_model import OLS
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-def conditional_position(lines: pd.DataFrame) -> tuple[float, float, Interval, float] | None:
-    """Log-odds for the first place from pairs asked in both orders: half the log-ratio of the two kinds of flip.
-
-    Conditioning on a pair removes its quality altogether (conditional logit). A half is added to either count. The
-    error is that of the log-ratio with questions as clusters (delta method), at least that of independent pairs.
-    """
-    from scipy.stats import t
-
-    wide = both_orders(lines)
-    if wide.empty:
+    x = np.column_stack([np.ones(len(y)), *columns.values()])
+    clusters, names = pd.factorize(questions)
+    if len(names) < 2 or np.linalg.matrix_rank(x) < x.shape[1]:
         return None
-    first = (np.sign(wide[1.0] - 0.5) - np.sign(wide[0.0] - 0.5)).to_numpy(float) / 2
-    codes, count = clusters(wide.index.get_level_values("question"))
-    kinds = cluster_sums(np.column_stack([np.maximum(first, 0), np.maximum(-first, 0)]), codes, count)
-    if count < 2:
+    model = GLM(y, x, family=Binomial()) if logit else OLS(y, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerfectSeparationWarning)  # recognised below by its coefficients
+        warnings.simplefilter("ignore", RuntimeWarning)  # probabilities of exactly 0 and 1, from the same cause
+        fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    effects = [abs(value) for name, value in zip(columns, fitted.params[1:], strict=True) if name in EFFECTS]
+    if logit and max(effects) > _DIVERGED:
         return None
-    ahead, behind = kinds.sum(axis=0) + 0.5
-    value = float(np.log(ahead / behind) / 2)
-    influence = (kinds[:, 0] / ahead - kinds[:, 1] / behind) / 2
-    error = float(np.sqrt((influence**2).sum() * count / (count - 1)))
-    # Clusters say nothing of a kind that never occurred: never less than the error of independent pairs.
-    error = max(error, float(np.sqrt(1 / ahead + 1 / behind) / 2))
-    reach = float(t.ppf(0.975, count - 1)) * error
-    return value, error, Interval(value - reach, value + reach), float(2 * t.sf(abs(value) / error, count - 1))
+    freedom = len(names) - 1
+    found = {}
+    for name, value, error in zip(columns, fitted.params[1:], fitted.bse[1:], strict=True):
+        exact = max(abs(value), error) < 1e-9  # without noise: a rounding error is no effect
+        p = 1.0 if exact else t_test(value / error, freedom) if error > 0 else 0.0
+        reach = t_quantile(0.975, freedom) * float(error)
+        found[name] = (float(value), Interval(float(value) - reach, float(value) + reach), p)
+    return found
 
 
-def both_orders(lines: pd.DataFrame) -> pd.DataFrame:
-    """[items, (0.0, 1.0)] mean verdict of each item shown second and first, where both were asked."""
-    known = lines.dropna(subset=["model_first", "verdict"])
-    wide = known.pivot_table("verdict", ITEM, "model_first", aggfunc="mean")
-    return wide.dropna() if {0.0, 1.0} <= set(wide.columns) else wide.iloc[:0]
+def gives_probabilities(verdicts: Array) -> bool:
+    """Whether a judge gives probabilities rather than won / tied / lost (or the five steps of a mean of two)."""
+    known = verdicts[~np.isnan(verdicts)]
+    return bool(len(known)) and float(np.isin(known, [0.0, 0.25, 0.5, 0.75, 1.0]).mean()) < 0.5
+
+
+def log_odds(p: Array) -> Array:
+    """Log-odds of probabilities, clipped to 1e-6 from 0 and 1 so that a certain judge stays finite."""
+    clipped = np.clip(p, _CLIP, 1 - _CLIP)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))

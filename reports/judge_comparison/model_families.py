@@ -10,6 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from reports.tables.published import plain_name
+from results.run.record import RunFamily
+
 FAMILIES: Final[dict[str, str]] = {
     "gemma": "gemma", "gemini": "gemini", "llama": "llama", "qwen": "qwen", "qwq": "qwen", "mistral": "mistral",
     "mixtral": "mistral", "ministral": "mistral", "phi": "phi", "smollm": "smollm", "olmo": "olmo", "tulu": "olmo",
@@ -37,29 +40,27 @@ def family_of(model: str) -> str:
     return ""
 
 
-def own_rows(judge: str, teacher: str, student: str, trained: Sequence[str]) -> tuple[str, ...]:
+def own_family_rows(judge: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
     """Rows of a run that a judge of family ``judge`` may take for its own; empty where that is none or all of them.
 
-    Args:
-        judge: family of the judge.
-        teacher: family of the run's teacher; trained rows learnt from it.
-        student: family of its student; trained rows descend from it.
-        trained: row ids besides ``teacher`` and ``student``.
+    Trained rows count too: they descend from the student and are distilled from the teacher.
     """
+    teacher, student = family_of(family.teacher), family_of(family.student)
     if not judge or judge not in (teacher, student) or teacher == student:
         return ()
     return ("teacher" if judge == teacher else "student", *trained)
 
 
-def leakage_warning(judge: str, family: str, teacher: str, itself: bool = False) -> str | None:
-    """A sentence where the judge is of the teacher's family, or the teacher (``itself``); else ``None``."""
-    if itself:
-        who = "is the run's teacher itself"
-    elif family and family == teacher:
-        who = f"is of the teacher's family ({family})"
+def leakage_warning(judge: str, model: str, teacher: str) -> str | None:
+    """A sentence where a judge's model is the teacher or of its family; ``None`` elsewhere."""
+    family = family_of(model)
+    if model and teacher and plain_name(model) == plain_name(teacher):
+        relation = "is the run's teacher itself"
+    elif family and family == family_of(teacher):
+        relation = f"is of the teacher's family ({family})"
     else:
         return None
     return (
-        f"{judge} {who}: it may prefer what that teacher taught (preference leakage). "
+        f"{judge} {relation}: it may prefer what that teacher taught (preference leakage). "
         "Check the conclusion with a judge of another family."
     )

@@ -1,8 +1,8 @@
-"""What all judges said about the same answers, as two frames: one line per judge call, one per judged answer.
+"""The verdicts of several judges on the same answers, and the bootstrap over questions that all their numbers share.
 
 A verdict of a comparison lies in 0..1 (1: the model's answer is better than the baseline's, 0.5: a tie); a grade keeps
-its own scale. ``question`` is the cluster of every interval; ``item`` is what judges are compared on: one answer (one
-turn of it, where turns are judged apart) of one model under one seed.
+its own scale. An *item* is what judges are compared on: one answer (one turn of it, where turns are judged apart) of
+one row under one training seed. The question is the unit of every interval.
 """
 
 from __future__ import annotations
@@ -13,59 +13,51 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from harness.stats import Array, Draws, resamples
-
-Codes = NDArray[np.int64]
-"""Cluster numbers, one per line."""
+from harness.stats import Array, Draws, Interval, percentile_interval, resamples
 
 ITEM = ["row", "seed", "question", "turn"]
 """Columns that name an item within a benchmark."""
 CALLS = ["judge", "benchmark", *ITEM, "part", "repeat", "model_first", "verdict"]
-"""``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is not known. ``verdict``: NaN: unparsed."""
-FEATURES = ("length", "words", "lists", "markdown", "quality", "same")
-"""Columns of ``items``: answer less baseline (grades: the answer's own), NaN where texts are not at hand. ``length`` in
-characters; ``lists`` and ``markdown`` 1 where the answer has some; ``quality``: the truth, where it is known;
-``same``: 1 where answer and baseline are word for word the same."""
+"""``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is unknown. ``verdict``: NaN if unparsed."""
+FEATURES = ("length", "words", "quality", "same")
+"""Columns of ``items``: answer minus baseline (grades: the answer's own value), NaN where the texts are missing.
+``length`` in characters; ``quality``: the true score, where it is known (pocket); ``same``: 1 where answer and baseline
+are identical."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class JudgeProfile:
     """What is known of a judge besides its verdicts."""
 
     model: str = ""
-    """The model that it says it is."""
     family: str = ""
-    """Model family, lower case: ``llama``; empty where the name does not tell."""
-    own: tuple[str, ...] = ()
-    """Rows whose answers are by its own family (or taught by it)."""
+    """Model family in lower case (``llama``); empty where the name does not tell."""
+    own_rows: tuple[str, ...] = ()
+    """Rows whose answers are by the judge's own family, or distilled from it."""
     dollars: float | None = None
-    """Price of a thousand calls; ``None``: not known."""
-    seconds: float | None = None
-    """Wall time of a thousand calls, asked as this run asks; ``None``: not measured (all replies were stored)."""
+    """Price of a thousand calls; ``None``: unknown."""
+    tokens: float | None = None
+    """Tokens read and written per call; ``None``: unknown."""
     length_words: float | None = None
-    """Of a judge whose biases are stated: difference in words at which its length bias reaches tanh 1."""
+    """For a judge with a stated length bias: the difference in words at which the bias reaches tanh(1)."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number per judge and row with its bootstrap replicates (replicate b: the same questions for all)."""
+class RowScore:
+    """A row's score by one judge."""
 
-    value: float
-    replicates: Array
-    """[B]; NaN where a resample has nothing of this row."""
-    questions: int | None = None
-    """How many are behind it, in the seed that has fewest; ``None``: not known."""
-    seeds: Draws | None = None
-    """The same by training seed; ``None``: there is one, or none."""
-    covered: float = 1.0
+    draws: Draws
+    """Scores per training seed with bootstrap replicates; replicate b has the same questions in all rows and judges."""
+    questions: int
+    """Scored questions, in the seed that has fewest."""
+    coverage: float = 1.0
     """Share of the questions that are scored."""
 
     @property
-    def draws(self) -> Draws:
-        """As ``stats.contrast`` takes it."""
-        return self.seeds or Draws(np.array([self.value]), self.replicates[None, :], trained=False)
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(self.draws.values.mean())
 
 
 @dataclass(frozen=True)
@@ -73,73 +65,98 @@ class Panel:
     """The verdicts of several judges on the same answers."""
 
     calls: pd.DataFrame
+    """Columns ``CALLS``."""
     items: pd.DataFrame
+    """Columns ``benchmark``, ``ITEM``, ``FEATURES``."""
     paired: Mapping[str, bool]
-    """Benchmark to whether its verdicts are comparisons with a baseline (else grades)."""
-    judges: Mapping[str, Facts]
-    """In the order in which they were named: conclusions are checked against the first."""
-    rates: Mapping[str, Mapping[str, Mapping[str, Estimate]]] = field(default_factory=dict)
-    """Metric to judge to row: scores by the benchmark's own scorer. Empty: plain means are used."""
+    """Benchmark to whether its verdicts are comparisons with a baseline; otherwise they are grades."""
+    judges: Mapping[str, JudgeProfile]
+    """In the user's order: conclusions of the first judge are checked with the others."""
+    scores: Mapping[str, Mapping[str, Mapping[str, RowScore]]] = field(default_factory=dict)
+    """Metric to judge to row, by the benchmark's own scorer. Empty: mean verdicts are used."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Row id to what tables call it."""
+    """Row id to title."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Benchmark or metric id to title (``AlpacaEval 2 LC``)."""
     reference: str = ""
-    """The row that conclusions compare with (the untrained student); empty: all pairs of rows."""
+    """The row that trained rows are compared with (the untrained student); empty: all pairs of rows are compared."""
     baselines: tuple[str, ...] = ()
-    """Rows that are not trained here: no conclusion is about them."""
+    """Rows that are not trained; no conclusion is about them."""
+    focus: str = ""
+    """The trained row that the run's tables compare with all others; empty: none."""
+    teacher: str = ""
+    """The run's teacher, as its recipe names it."""
     source: str = ""
     """For captions: ``run pocket``."""
     notes: tuple[str, ...] = ()
-    """Printed under every table."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Id of a benchmark or metric to what tables call it (``AlpacaEval 2 LC``)."""
-    focus: str = ""
-    """The trained row that the run's tables compare with every other trained row; empty: none."""
-    teacher: str = ""
-    """The run's teacher, as its recipe names it: a judge may be the same model."""
-    passes: Mapping[str, int] = field(default_factory=dict)
-    """Benchmark to the calls that it makes by itself for these answers; where it is missing, one for each part."""
 
     @property
     def benchmarks(self) -> list[str]:
-        """Benchmarks that somebody judged, in order."""
+        """Benchmarks with calls, in order."""
         return list(dict.fromkeys(self.calls["benchmark"]))
 
     def of(self, benchmark: str, judge: str | None = None) -> pd.DataFrame:
-        """The calls of a benchmark, of one judge or all."""
+        """The calls on a benchmark, by one judge or all."""
         calls = self.calls[self.calls["benchmark"] == benchmark]
         return calls if judge is None else calls[calls["judge"] == judge]
 
     def matrix(self, benchmark: str) -> pd.DataFrame:
-        """[items, judges] mean verdict over orders and repeats, NaN where a judge gave none. Index: ``ITEM``."""
+        """[items, judges] mean verdict over orders and repeats, NaN where there is none. Index: ``ITEM``.
+
+        A row that is compared with itself is left out: every verdict is a tie by construction.
+        """
         table = self.of(benchmark).groupby([*ITEM, "judge"])["verdict"].mean().unstack("judge")
-        return table[[judge for judge in self.judges if judge in table.columns]]
-
-    def asked(self, benchmark: str) -> pd.DataFrame:
-        """[items, judges] whether a judge was asked, with a verdict or not; the lines and columns of ``matrix``."""
-        table = self.of(benchmark).groupby([*ITEM, "judge"]).size().unstack("judge").notna()
+        table = table[table.index.get_level_values("row") != table.index.get_level_values("turn")]
         return table[[judge for judge in self.judges if judge in table.columns]]
 
 
-def frame(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+def calls_frame(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     """Calls from records with the columns of ``CALLS``."""
-    made = pd.DataFrame(list(rows), columns=CALLS)
-    return made.astype({"verdict": float, "model_first": float, "repeat": int, "seed": int})
+    frame = pd.DataFrame(list(records), columns=CALLS)
+    return frame.astype({"verdict": float, "model_first": float, "repeat": int, "seed": int})
 
 
-def clusters(questions: Any) -> tuple[Codes, int]:
-    """(cluster number of each line, number of clusters): lines with the same question belong together."""
-    codes, names = pd.factorize(pd.Index(questions), sort=True)
-    return np.asarray(codes, dtype=np.int64), len(names)
+@dataclass(frozen=True)
+class Share:
+    """A share in 0..1 of ``n`` things with its 95% interval; ``None`` where nothing could be counted."""
+
+    value: float | None = None
+    interval: Interval | None = None
+    n: int = 0
 
 
-def cluster_sums(values: Array, codes: Codes, count: int) -> Array:
-    """[lines, k] -> [clusters, k]: sums within each cluster."""
-    sums = np.zeros((count, values.shape[1]))
-    np.add.at(sums, codes, values)
-    return sums
+class QuestionBootstrap:
+    """Resamples of one set of questions. All statistics use the same resamples, so their differences are paired."""
+
+    def __init__(self, questions: Sequence[Any], replicates: int, seed: int) -> None:
+        self.places = {name: place for place, name in enumerate(sorted(set(questions)))}
+        count = len(self.places)
+        # One bincount over shifted indices counts the draws of every question in every replicate at once.
+        picks = (
+            resamples(count, replicates, seed) + count * np.arange(replicates)[:, None] if count else np.empty(0, int)
+        )
+        counts = np.bincount(picks.ravel(), minlength=count * replicates)
+        self.weights: Array = counts.reshape(replicates, count).astype(float)
+
+    def sums(self, values: Array, questions: Sequence[Any]) -> Array:
+        """[lines, k] values with the question of each line -> [replicates, k] sums in each resample."""
+        grid = np.zeros((len(self.places), values.shape[1]))
+        np.add.at(grid, [self.places[name] for name in questions], values)
+        return np.asarray(self.weights @ grid)
+
+    def ratio(self, above: Array, below: Array, questions: Sequence[Any]) -> tuple[Share, Array]:
+        """The ratio of two sums over lines, and its replicates [B] (NaN in a resample without any line)."""
+        total = float(below.sum())
+        if total == 0:
+            return Share(), np.full(len(self.weights), np.nan)
+        top, bottom = self.sums(np.column_stack([above, below]).astype(float), questions).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = top / bottom
+        several = len({name for name, weight in zip(questions, below, strict=True) if weight})
+        return Share(float(above.sum()) / total, interval_of(drawn, several), int(total)), drawn
 
 
-def draws(count: int, replicates: int, seed: int) -> Array:
-    """[replicates, clusters] how often each cluster is drawn in each bootstrap resample."""
-    picks = resamples(count, replicates, seed) + count * np.arange(replicates)[:, None]
-    return np.bincount(picks.ravel(), minlength=count * replicates).reshape(replicates, count).astype(float)
+def interval_of(drawn: Array, questions: int) -> Interval | None:
+    """The interval of replicates, NaN left out; ``None`` from one question, which says nothing about others."""
+    known = drawn[~np.isnan(drawn)]
+    return percentile_interval(known, questions) if questions > 1 and len(known) > len(drawn) / 2 else None

@@ -1,0 +1,167 @@
+"""Biases by hand, on pocket judges of stated bias, and where data are extreme or missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.judge_comparison.bias import NOTHING, ONE, OTHERS, TRUTH, bias_effects, gives_probabilities
+from reports.judge_comparison.model_families import family_of, leakage_warning, own_family_rows
+from reports.judge_comparison.panel import JudgeProfile, Panel, calls_frame
+from results.run.record import RunFamily
+
+SCRIPT = Path(__file__).parents[3] / "studies" / "judge_biases.py"
+
+
+@pytest.fixture(scope="module")
+def study():
+    spec = importlib.util.spec_from_file_location("judge_biases", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def simulated(study):
+    """One seed of the study, on 60 of its 100 questions."""
+    return study.simulate(1, study.BENCHMARK.questions(study.CONFIG)[:60])
+
+
+@pytest.mark.parametrize("use_truth", [True, False])
+@pytest.mark.parametrize("name", ["position", "length", "own"])
+def test_stated_biases_are_measured(study, simulated, name, use_truth):
+    """The interval holds the stated log-odds, and the bias is flagged (20 seeds: studies/judge_biases.json)."""
+    found = study.measure(simulated, name, use_truth)[name]
+    assert found.interval.low <= study.STATED[name] <= found.interval.high
+    assert found.interval.high - found.interval.low < 0.6
+    assert found.flagged
+    assert (found.unit, found.given) == ("log-odds", TRUTH if use_truth else OTHERS)
+
+
+def test_an_unbiased_judge_is_not_flagged(study, simulated):
+    """On this seed; 2 of 20 are flagged for something, as often as a 5% test errs (studies/judge_biases.json)."""
+    assert not any(effect.flagged for effect in study.measure(simulated, "fair", use_truth=True).values())
+
+
+def test_without_truth_and_other_judges_only_position_is_flagged(study, simulated):
+    """Longer answers may be better ones: with nothing to hold quality fixed, no other effect is called a bias. With
+    one other judge its taste and this one's cannot be told apart."""
+    for others, given in (((), NOTHING), (("other-1",), ONE)):
+        for judge in ("length", "position"):
+            seen = simulated.calls[simulated.calls["judge"].isin([judge, *others])]
+            effects = bias_effects(replace(simulated, calls=seen), "alpaca_eval", judge, use_truth=False)
+            found = {effect.name: effect for effect in effects}
+            assert found["length"].given == given
+            assert not found["length"].flagged
+            assert found["position"].flagged == (judge == "position")
+
+
+def test_verdicts_without_probabilities_are_measured_on_their_own_scale(study, simulated):
+    won = (np.sign(simulated.calls["verdict"] - 0.5) + 1) / 2
+    hard = replace(simulated, calls=simulated.calls.assign(verdict=won))
+    found = study.measure(hard, "position", use_truth=True)["position"]
+    assert (found.unit, found.given) == ("log-odds of verdicts", TRUTH)
+    assert found.flagged
+    assert found.value > 0
+    relative = study.measure(hard, "position", use_truth=False)["position"]
+    assert (relative.unit, relative.given) == ("share of verdicts", OTHERS)
+    assert not gives_probabilities(hard.calls["verdict"].to_numpy())
+    assert gives_probabilities(simulated.calls["verdict"].to_numpy())
+
+
+def judged(judges, truth=True, count=60, paired=True, words=None):
+    """Answers of normal quality and length (SD 50) of rows a and b. Judge name to verdict(item, order, rng)."""
+    rng = np.random.default_rng(0)
+    calls, items = [], []
+    for row in "ab":
+        for question in range(count):
+            z, size = rng.normal(size=2)
+            item = {"benchmark": "b", "row": row, "seed": 0, "question": f"{question:03d}", "turn": ""}
+            known = {"length": 50 * size, "words": 10 * size, "same": 0.0, "quality": z}
+            items.append({**item, **known, "quality": z if truth else float("nan")})
+            for judge, verdict in judges.items():
+                for order in (0.0, 1.0) if paired else (float("nan"),):
+                    asked = {"judge": judge, "part": f"o{order}", "repeat": 0, "model_first": order}
+                    calls.append({**item, **asked, "verdict": verdict(known, order, rng)})
+    profiles = {name: JudgeProfile(length_words=words) for name in judges}
+    return Panel(calls_frame(calls), pd.DataFrame(items), {"b": paired}, profiles)
+
+
+def by_name(panel, judge):
+    return {effect.name: effect for effect in bias_effects(panel, "b", judge)}
+
+
+def hard(item, order, rng):
+    return float(rng.random() < 1 / (1 + math.exp(-2 * item["quality"])))
+
+
+EXTREME = {
+    "position": lambda item, order, rng: order,  # always the first
+    "length": lambda item, order, rng: float(item["length"] > 0),  # always the longer
+}
+
+
+@pytest.mark.parametrize("truth", [True, False])
+@pytest.mark.parametrize("name", list(EXTREME))
+def test_the_most_biased_judges_are_flagged(name, truth):
+    """A regressor that separates the verdicts has infinite log-odds, but a finite share; no other bias is flagged."""
+    found = by_name(judged({name: EXTREME[name], "o1": hard, "o2": hard}, truth), name)
+    assert [each for each, effect in found.items() if effect.flagged] == [name]
+    assert (found[name].unit, found[name].given) == ("share of verdicts", TRUTH if truth else OTHERS)
+    assert found[name].value > 0.4  # 0.5 per +-1 of position; per tanh of length more
+
+
+def test_a_length_bias_of_a_grade_is_in_points():
+    """Grades that rise by 2 with the answer's saturated length about its mean: the slope is 2."""
+    grade = lambda item, order, rng: 5 + 2 * math.tanh(item["length"] / 50) + item["quality"] + 0.1 * rng.normal()  # noqa: E731
+    (found,) = by_name(judged({"j": grade}, paired=False), "j").values()
+    assert (found.name, found.unit, found.per) == ("length", "points", "tanh(characters / SD)")
+    assert found.value == pytest.approx(2.0, abs=0.25)  # the sample's SD and mean are not exactly 50 and 0
+
+
+def test_a_stated_length_bias_is_measured_in_its_own_words():
+    assert by_name(judged({"j": hard}, words=10.0), "j")["length"].per == "tanh(words / 10)"
+
+
+def test_an_answer_without_a_length_is_left_out():
+    panel = judged({"j": hard})
+    missing = panel.items.assign(length=panel.items["length"].where(panel.items["question"] != "000"))
+    assert "length" in by_name(replace(panel, items=missing), "j")
+    assert by_name(replace(panel, items=panel.items.assign(length=float("nan"))), "j").keys() == {"position"}
+
+
+def test_no_verdict_is_no_effect():
+    assert by_name(judged({"j": lambda item, order, rng: float("nan")}), "j") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("meta-llama/Llama-3.1-70B-Instruct", "llama"), ("google/gemma-2-9b-it", "gemma"), ("gpt-4.1-mini", "gpt"),
+        ("Qwen2.5-72B-Instruct", "qwen"), ("o3-mini", "gpt"), ("pocket-judge-1", ""), ("my-judge", ""),
+        ("deepseek-ai/judge-7b", "deepseek"), ("weighted_alpaca_eval_gpt4_turbo", "gpt"),
+        ("openai-community/gpt2-xl", "gpt2"), ("EleutherAI/gpt-neo-1.3B", ""),
+    ],
+)  # fmt: skip
+def test_a_model_family_is_told_by_its_name(name, family):
+    assert family_of(name) == family
+
+
+def test_a_judge_of_the_teachers_family_is_warned_of():
+    assert "teacher's family (gemma)" in leakage_warning("j", "gemma-3-27b", "google/gemma-2-9b-it")
+    assert "the run's teacher itself" in leakage_warning("j", "pocket:teacher", "pocket:teacher")
+    assert leakage_warning("j", "gemma-3-27b", "Llama-3.1-8B") is None
+    assert leakage_warning("j", "", "") is None
+
+
+def test_rows_of_a_judges_own_family():
+    assert own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("teacher", "dpo")
+    assert own_family_rows("llama", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("student", "dpo")
+    assert own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "gemma-2-2b"), ["dpo"]) == ()  # all: nothing to compare
+    assert own_family_rows("", RunFamily("f", "t", "s"), ["dpo"]) == ()
