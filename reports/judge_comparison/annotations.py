@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
-from harness.plural import counted
+from harness.text import counted
 from reports.judge_comparison.model_families import family_of
 from reports.judge_comparison.panel import CALLS, FEATURES, ITEM, JudgeProfile, Panel
 

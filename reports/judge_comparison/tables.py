@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.plural import counted
 from harness.stats import Interval
+from harness.text import counted
 from reports.judge_comparison.bias import ALPHA, EFFECTS, BiasEffect
 from reports.judge_comparison.compare import ADAPTER, BenchmarkComparison, JudgeComparison, MetricComparison
 from reports.judge_comparison.panel import Share
