@@ -76,7 +76,7 @@ class Display(RunListener):
         self.console = console or Console(stderr=True, file=stream)
         self.fancy = self.console.is_terminal
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # the executor's thread tells of progress, the main one of results
         self._tasks: dict[str, TaskID] = {}
         self._total = self._cached = self._finished = self._failed = 0
         self._said = float("-inf")
@@ -89,7 +89,7 @@ class Display(RunListener):
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}", style="dim"),
             console=self.console,
-            transient=True,
+            transient=True,  # the table is what stays on the screen
             disable=not self.fancy,
         )
         self._whole: TaskID | None = None

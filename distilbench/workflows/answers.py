@@ -92,6 +92,7 @@ def import_answers(
     judgments = found.judgments or tuple(graded_by_rule(adapter, questions, found.answers, config))
     name = found.model or out.name
     options = plain(config)
+    # Only now: an import that was refused leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
     for file, records in (("answers.jsonl", found.answers), ("judgments.jsonl", judgments)):
         if records:

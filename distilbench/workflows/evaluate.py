@@ -58,14 +58,14 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
     check_runs(runs)
     registry = load_registry(plugins)
     candidates: list[Candidate] = []
-    for text in models:
+    for text in models:  # one after the other: a name depends on those that are taken
         candidates.append(candidate(text, [each.row for each in candidates]))
     rows = [each.row for each in candidates]
     recipe = recipe_of(candidates, judge, options, registry)
     baseline = options.get("baseline")
     if baseline is not None:
         known = next((each.row for each in candidates if baseline in (each.row, each.text)), None)
-        if known is None:
+        if known is None:  # it answers, and is no row of the table
             candidates.append(candidate(baseline, rows))
         recipe = replace(recipe, baseline=known or candidates[-1].row)
     plan = make_evaluation(recipe, registry, candidates, rows)

@@ -39,6 +39,7 @@ class FinishedRun:
     """What ran and what failed; ``None`` for a run that was loaded."""
     work: WorkPlan | None = None
     """The plan that was run; ``None`` for a run that was loaded."""
+    # A table is printed, written and put on the page: its scores are read and tested once.
     _results: dict[str, Results] = field(default_factory=dict, repr=False)
     _tables: dict[tuple[str, float], Table] = field(default_factory=dict, repr=False)
 

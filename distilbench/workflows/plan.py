@@ -167,6 +167,7 @@ def load_for(target: Target, recipe: str, options: RunOptions, registry: Registr
         for name, spec in loaded.benchmarks.items()
         if hasattr(spec.config, "order")
     ]
+    # A second reading, because only a checked recipe knows which of its benchmarks have the option.
     return load_recipe(recipe, [*both, *changes], registry, target)
 
 

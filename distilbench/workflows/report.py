@@ -54,6 +54,7 @@ def report(
         folder = Path(runs) / str(read_source(recipe).tree["name"])
     if targets == ALL:
         there = described(folder)
+        # where there is none, the first one's error says what to run
         names = [name for name in names if name in there] or names[:1]
     finished = load(folder, names)
     finished.write(min_coverage, notes)

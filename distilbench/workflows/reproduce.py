@@ -75,6 +75,7 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
         UserError: there is no such run.
     """
     place = Path(folder)
+    # run.json lies in a target's folder: that folder names the run and one target of it
     if (place / "run.json").is_file():
         place, targets = place.parent, (place.name,)
     names = targets or described(place)
@@ -109,6 +110,7 @@ def execute(
     plans = [each.plan for each in work.runs]
     outcome: Outcome = run_plans(plans, first.registry, first.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}
+    # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for each in work.runs:
         record = edit(describe(each.plan, each.registry, each.store, outcome.of(each.plan)))
         write_run(each.record, record)

@@ -75,6 +75,7 @@ def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
     name, model = (row["row"], row["text"]) if row else (None, text)
     config = served(model)
     short = (config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
+    # Of a hub id the part after the last slash, of pocket:NAME the part after the colon; what is left names a folder.
     base = name or re.sub(r"[^\w.+-]+", "-", short[2] or short[0]).strip("-.") or "model"
     if name in taken:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
@@ -164,6 +165,7 @@ def recipe_of(
             f"{', '.join(judged)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
             "--judge NAME@openai, a checkpoint, or pocket."
         )
+    # 60 characters: the name becomes a folder, and file systems stop at 255 bytes of which rows and targets need some.
     tree: dict[str, Any] = {
         "name": options.get("name") or "eval-" + "-".join(each.row for each in candidates)[:60].strip("-."),
         "title": "Evaluation of " + ", ".join(each.text for each in candidates),
@@ -210,6 +212,7 @@ def benchmark_entry(
         "repeats": options.get("repeats"),
         "order": "both" if options.get("baseline") else None,
     }
+    # GSM8K has no repeats and MT-Bench no order: an option applies to the benchmarks that know it.
     fields = registry.benchmarks[name].config.__dataclass_fields__
     section = {key: value for key, value in wanted.items() if value is not None and key in fields}
     return section | ({"judge": JUDGE} if registry.benchmarks[name].judged else {})
