@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distilbench.workflows.workers import set_up_worker
+from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.hardware.launch_configs import launch_configuration, launch_configurations
@@ -85,13 +86,13 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageCo
             **options,
         },
     }
-    checkpoint = {"name": "s", "location": str(student), "revision": None, "fingerprint": "x", "tokenizer": "x"}
+    checkpoint = Checkpoint("s", str(student), None, "x", "x")
     needs = registry.methods[method].needs
     models = {"student": checkpoint}
     if needs.signal == "token":
         params["teacher"] = "x"
         teacher = tiny_checkpoint(place / "teacher", seed=1)
-        models["teacher"] = checkpoint | {"location": str(teacher)}
+        models["teacher"] = replace(checkpoint, location=str(teacher))
     inputs = {"prompts": prompts.ref, "samples": samples.ref}
     local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
     stage = Stage("train", params, inputs, local=local)
