@@ -245,7 +245,9 @@ def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
     """Each round then knows its place in the schedule, and is shared with no row of other rounds."""
     own = "methods.whole={method: pad-ppd, rounds: 2, train: {schedule_over: run}}"
     made = plan(*family, ROUNDS, own, rows=("pad-ppd", "pad-ppd-2x4", "whole"))
-    trains = {stage.label: stage.params["options"].get("schedule_segment") for stage in made.stages if stage.kind == "train"}
+    trains = {
+        stage.label: stage.params["options"].get("schedule_segment") for stage in made.stages if stage.kind == "train"
+    }
     assert trains == {
         "train pad-ppd seed 0": None,  # also the first round of 2/4
         "train pad-ppd-2x4 round 2 seed 0": None,
