@@ -55,10 +55,14 @@ class Backend(Generic[O]):
     config: type[O]
     """Frozen dataclass of its options, a docstring under each field."""
     load: Callable[[Checkpoint | None, O, Services], GeneratesText]
-    """(checkpoint, options, services) -> model. ``None``: a model that is known to its server by name alone.
+    """(checkpoint, options, services) -> model. ``None``: a model that its server knows by name (``by_name``).
 
     Raises UserError when the model is not there or cannot be read right.
     """
+
+    by_name: bool = False
+    """Its models are known to a server by name and not loaded from a checkpoint: nothing that a run trains can be
+    answered with, so it serves ``distilbench eval`` alone."""
 
     def missing(self, needed: Collection[Capability]) -> list[Capability]:
         """Capabilities that a stage needs and this backend's models lack, in alphabetical order."""

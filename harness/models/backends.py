@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint, Progress
-from harness.contracts.options import options
+from harness.contracts.options import Count, options
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.server_model import SERVER
@@ -17,31 +17,31 @@ from harness.models.server_model import SERVER
 class LoadOptions:
     """How to hold a checkpoint in this process's memory."""
 
-    dtype: str = "float32"
-    """Number type of the weights: ``float32``, ``bfloat16`` or ``float16``."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number type of the weights."""
     device: str = "auto"
     """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda:1``, ..."""
-    batch_tokens: int = 16384
+    batch_tokens: Count = 16384
     """Padded tokens per batch, room for the answers included."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint."""
 
 
-def _load(checkpoint: Checkpoint | None, options: LoadOptions, services: Services) -> ChatModel:
+def _load(checkpoint: Checkpoint | None, config: LoadOptions, services: Services) -> ChatModel:
     if checkpoint is None:
         raise UserError("backend transformers loads a checkpoint: name a folder or a hub id.")
-    return load_model(checkpoint, options, services.progress)
+    return load_model(checkpoint, config, services.progress)
 
 
 def load_model(
-    name: str | Checkpoint, options: LoadOptions = LoadOptions(), progress: Progress | None = None
+    name: str | Checkpoint, config: LoadOptions = LoadOptions(), progress: Progress | None = None
 ) -> ChatModel:
     """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read."""
     from harness.models import transformers_model  # imports torch
 
     checkpoint = resolve(name) if isinstance(name, str) else name
     return transformers_model.load(
-        checkpoint, options.dtype, options.device, options.batch_tokens, options.trust_remote_code, progress
+        checkpoint, config.dtype, config.device, config.batch_tokens, config.trust_remote_code, progress
     )
 
 

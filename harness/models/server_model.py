@@ -6,9 +6,10 @@ enters the ledger's key as the repeat index: another seed asks anew, the same on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 from typing import Any
+
+from pydantic import Field
 
 from harness.contracts.backend import AskServer, Backend, Services
 from harness.contracts.judge import JudgeError
@@ -27,7 +28,7 @@ class ServerOptions:
 
     kind: str = "openai"
     """A kind of judge: its client is used."""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
     """Options of that kind."""
 
     @property
@@ -39,9 +40,9 @@ class ServerOptions:
 class ServerModel:
     """``GeneratesText`` over a server."""
 
-    def __init__(self, options: ServerOptions, ask: AskServer, progress: Progress | None = None) -> None:
-        self.options, self.ask, self.progress = options, ask, progress
-        self.name = options.model
+    def __init__(self, config: ServerOptions, ask: AskServer, progress: Progress | None = None) -> None:
+        self.config, self.ask, self.progress = config, ask, progress
+        self.name = config.model
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -55,7 +56,7 @@ class ServerModel:
             for number, talk in enumerate(conversations)
             for draw in range(n)
         ]  # fmt: skip
-        config = dict(self.options.config)
+        config = dict(self.config.config)
         if sampling.top_p < 1:
             config["extra_body"] = {**config.get("extra_body", {}), "top_p": sampling.top_p}
         done = 0
@@ -66,7 +67,7 @@ class ServerModel:
             if self.progress:
                 self.progress(done, len(requests))
 
-        outcomes = self.ask(self.options.kind, config, requests, answered)
+        outcomes = self.ask(self.config.kind, config, requests, answered)
         refuse_failures(self.name, outcomes)
         responses = [response(outcome) for outcome in outcomes]
         return [responses[start : start + n] for start in range(0, len(responses), n)]
@@ -95,12 +96,17 @@ def refuse_failures(name: str, outcomes: Sequence[Reply | JudgeError]) -> None:
     )
 
 
-def _load(checkpoint: Checkpoint | None, options: ServerOptions, services: Services) -> ServerModel:
+def _load(checkpoint: Checkpoint | None, config: ServerOptions, services: Services) -> ServerModel:
     if services.ask is None:
-        raise UserError(f"backend openai asks {options.model} through a run's ledger; there is none here.")
-    return ServerModel(options, services.ask, services.progress)
+        raise UserError(f"backend openai asks {config.model} through a run's ledger; there is none here.")
+    return ServerModel(config, services.ask, services.progress)
 
 
 SERVER = Backend(
-    "openai", "an OpenAI-compatible server, asked for text alone", frozenset({"generate"}), ServerOptions, _load
+    "openai",
+    "an OpenAI-compatible server, asked for text alone",
+    frozenset({"generate"}),
+    ServerOptions,
+    _load,
+    by_name=True,
 )

@@ -27,8 +27,7 @@ def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]
     moved = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
     examples = ", ".join(repr(token) for token in (missing or moved)[:3])
     what = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
-    sizes = f"{len(teacher)} and {len(student)} tokens"
-    return f"teacher and student have different vocabularies ({sizes}; {what}: {examples})"
+    return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {what}, {examples}"
 
 
 def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | None:

@@ -31,6 +31,7 @@ from harness.recipe.sections import (
     RewardOptions,
     SamplingOptions,
     Statistics,
+    check_backend,
     read_benchmarks,
     read_compute,
     read_judges,
@@ -192,6 +193,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     problems += wrong
     read["prompts"], wrong = read_prompts(tree.get("prompts"), registry)
     problems += wrong
+    problems += check_backend(read["family"], registry) if read.get("family") else []
     read["judges"], wrong = read_judges(tree.get("judges"), registry)
     problems += wrong
     read["compute"], wrong = read_compute(tree.get("compute"), registry)

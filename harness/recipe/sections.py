@@ -76,6 +76,10 @@ class Family:
     """Whether code that comes with a checkpoint may run. Off unless you know the checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of model weights when sampling, rewarding and answering."""
+    backend: str = "transformers"
+    """What samples, rewards and answers with these models: a name in BACKENDS. Training always loads them itself."""
+    backend_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that backend, besides ``dtype``, ``trust_remote_code`` and what ``compute`` says."""
 
 
 @options
@@ -253,6 +257,19 @@ def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Pr
     if section is None or config is None or problems:
         return None, problems + wrong
     return replace(section, config=config), []
+
+
+def check_backend(family: Family, registry: Registry) -> list[Problem]:
+    """What is wrong with the backend that a family names, or with its options."""
+    kind = registry.backends.get(family.backend)
+    if kind is None:
+        remedy = PLUGIN.format("backend")
+        return [unknown_name("family.backend", "backend", family.backend, registry.backends, remedy)]
+    if kind.by_name:
+        rule = "must load checkpoints: the students that a run trains answer too"
+        remedy = "For a model behind a server use `distilbench eval --model NAME@URL`."
+        return [Problem("family.backend", rule, show(family.backend), remedy=remedy)]
+    return read_options(kind.config, family.backend_options, ("family", "backend_options"))[1]
 
 
 def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.contracts.backend import AskServer
+from harness.contracts.backend import AskServer, Services
 from harness.contracts.judge import AskOptions, JudgeError
-from harness.contracts.model import ChatModel, Checkpoint
+from harness.contracts.model import Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
-from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import download, from_folder
 from harness.records import read_records
 from harness.types import Reply, Request
@@ -49,19 +49,24 @@ class StageContext:
         """The records in one file of an input."""
         return read_records(self.input(stage, role) / file, kind)
 
-    def model(self, stage: Stage, role: str) -> ChatModel:
-        """Load the model in this role. The dtype decides results, so it comes from ``params``."""
-        options = LoadOptions(
-            dtype=stage.params["dtype"],
-            device=stage.local["device"],
-            batch_tokens=stage.local["batch_tokens"],
-            trust_remote_code=stage.local["trust_remote_code"],
-        )
-        return load_model(self.checkpoint(stage, role), options, lambda done, total: self.progress(done, total, "rows"))
+    def model(self, stage: Stage, role: str) -> Any:
+        """Load the model in this role, by the recipe's backend.
+
+        It has the protocols of the capabilities in ``StageKind.needs``: a plan whose backend lacks one does not run.
+        """
+        chosen = stage.params["backend"]
+        backend = self.registry.backends[chosen["name"]]
+        # What decides numbers is in the key (``params``); where and how much at once is not (``local``).
+        shared = {"dtype": stage.params["dtype"]}
+        shared |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
+        fields = {field.name for field in dataclasses.fields(backend.config)}
+        values = {name: value for name, value in shared.items() if name in fields} | chosen["options"]
+        services = Services(lambda done, total: self.progress(done, total, "rows"), self.asking(stage))
+        return backend.load(self.checkpoint(stage, role), options_from(backend.config, values), services)
 
     def asking(self, stage: Stage) -> AskServer:
         """How a backend reaches a server on behalf of this stage: the ledger, the budgets and the client of judges."""
-        base = AskOptions(**stage.local["ask"], started=self.started)
+        base = AskOptions(**stage.local.get("ask", {}), started=self.started)
 
         def ask(
             kind: str,

@@ -15,7 +15,6 @@ from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
-from harness.models.backends import TRANSFORMERS
 from harness.models.published_sizes import resolve_or_placeholder
 from harness.prompts.resolve import ResolvedSource, planned_source
 from harness.recipe.recipe import Recipe
@@ -81,7 +80,7 @@ class StageGraph:
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
         trained = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
         here = {
-            "backend": TRANSFORMERS.name,
+            "backend": self.recipe.family.backend,
             "device": compute.device,
             "batch_tokens": compute.batch_tokens,
             "trust_remote_code": self.recipe.family.trust_remote_code,
@@ -89,6 +88,11 @@ class StageGraph:
             "models": {role: model.checkpoint for role, model in models.items()} | dict(local.get("tokenizers", {})),
         }
         return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
+
+    def backend_params(self) -> dict[str, Any]:
+        """What decides the numbers of a model that is read or sampled from, besides its content."""
+        family = self.recipe.family
+        return {"dtype": family.dtype, "backend": {"name": family.backend, "options": family.backend_options}}
 
     def model(self, name: str) -> Model:
         """A checkpoint as it is, untrained."""

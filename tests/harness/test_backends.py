@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.contracts.backend import Services
+from distilbench.plugins import load_registry
+from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, Sampling
+from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
 from harness.models.backends import BACKENDS, LoadOptions
 from harness.models.checkpoint import resolve
 from harness.models.fake import FakeModel
 from harness.models.server_model import ServerOptions
+from harness.plan.plan import make_plan
+from harness.plan.preflight import missing_capabilities
+from harness.recipe.recipe import load_recipe
 from tests.tiny import tiny_checkpoint
 
 
@@ -56,3 +62,20 @@ def test_prompts_and_responses_can_be_token_ids(tmp_path: Path) -> None:
     tokens = model.generate_tokens(model.encode_prompts(talks), sampling, seed=3, n=2)
     decoded = [[model.tokenizer.decode(response.ids, skip_special_tokens=True) for response in row] for row in tokens]
     assert decoded == [[response.text for response in row] for row in model.generate(talks, sampling, seed=3, n=2)]
+
+
+WRITER = Backend("writer", "writes, reads nothing", frozenset({"generate"}), LoadOptions, lambda *_: FakeModel())
+
+
+def test_a_plan_says_which_stage_the_backend_of_a_recipe_cannot_serve() -> None:
+    registry = load_registry()
+    registry = replace(registry, backends={**registry.backends, "writer": WRITER})
+    recipe = load_recipe("pocket", ["family.backend=writer", "seeds=[0]", "prompts.n=8"], registry)
+    plan = make_plan(recipe, registry, ["student", "dpo"])
+    (issue,) = missing_capabilities(plan, plan.stages)
+    assert issue.problem and "stage reward needs choices, logps, tokens of its teacher" in issue.text
+    named = {stage.params["backend"]["name"] for stage in plan.stages if stage.kind in ("sample", "reward", "answer")}
+    assert named == {"writer"}
+    for text, part in (("vllm", "Choices: openai, transformers, writer"), ("openai", "must load checkpoints")):
+        with pytest.raises(RecipeError, match=part):
+            load_recipe("pocket", [f"family.backend={text}"], registry)

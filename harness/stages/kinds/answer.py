@@ -48,7 +48,7 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
 def answer_stage(graph: StageGraph, benchmark: str, model: Model, row: str, seed: int) -> Stage:
     """Answers of a checkpoint, or of what a train stage leaves."""
     configured = graph.benchmarks[benchmark]
-    params = {**answer_params(configured, seed), "dtype": graph.recipe.family.dtype}
+    params = {**answer_params(configured, seed), **graph.backend_params()}
     local = {"config": configured.options}
     return graph.add_with_models("answer", params, {}, {"model": model}, local, row=row, seed=seed)
 
@@ -114,7 +114,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
 def answering_model(stage: Stage, context: StageContext) -> GeneratesText:
     """A checkpoint in this process, or a model behind a server."""
     if "endpoint" not in stage.local:
-        return context.model(stage, "model")
+        model: GeneratesText = context.model(stage, "model")
+        return model
     services = Services(lambda done, total: context.progress(done, total, "answers"), context.asking(stage))
     backend = context.registry.backends[stage.local["backend"]]
     return backend.load(None, ServerOptions(**stage.local["endpoint"]), services)

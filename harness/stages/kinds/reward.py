@@ -58,7 +58,7 @@ class Selection(NamedTuple):
 
 def reward_stage(graph: StageGraph, samples: Stage, teacher: Model, seed: int) -> Stage:
     """The teacher's rewards for these samples. ``seed``: of the order in which responses are shown."""
-    params = {"dtype": graph.recipe.family.dtype, **plain(graph.recipe.reward), "seed": seed}
+    params = {**graph.backend_params(), **plain(graph.recipe.reward), "seed": seed}
     labels = {"row": samples.row, "round": samples.round, "seed": samples.seed, "variant": samples.variant}
     local = {"samples": samples.local["samples"]}
     return graph.add_with_models("reward", params, {"samples": samples.ref}, {"teacher": teacher}, local, **labels)
@@ -93,7 +93,7 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     """Write ``groups.jsonl``: the groups of ``samples`` with both rewards filled in."""
     groups = context.records(stage, "samples", "groups.jsonl", Group)
-    model = context.model(stage, "teacher")
+    model: ChatModel = context.model(stage, "teacher")
     params = stage.params
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
     usable = [(messages, response) for messages, response in pairs if response.finished or response.text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.contracts.model import Sampling
+from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.hardware.gpu import generation_flops
 from harness.models.published_sizes import size
@@ -36,7 +36,7 @@ def sample_stage(
     seed, draw_seed = seeds
     params = {
         "field": field,
-        "dtype": graph.recipe.family.dtype,
+        **graph.backend_params(),
         "n": n,
         "temperature": spec.temperature if field == "samples" else spec.teacher_temperature,
         "top_p": spec.top_p,
@@ -79,7 +79,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
     sampling = Sampling(params["max_new_tokens"], params["temperature"], params["top_p"])
     conversations = [prompt.messages for prompt in prompts]
-    model = context.model(stage, "model")
+    model: GeneratesText = context.model(stage, "model")
     responses = model.generate(conversations, sampling, seed=params["seed"], n=params["n"])
     groups = [
         Group(prompt, **{params["field"]: tuple(drawn)}) for prompt, drawn in zip(prompts, responses, strict=True)
