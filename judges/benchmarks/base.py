@@ -132,11 +132,11 @@ class BenchmarkBase(Generic[C, Prompt]):
 
     def questions(self, config: C) -> list[Question]:
         """``limit`` questions, with another baseline's answers where the option ``baseline`` names a file."""
-        found = take(self.sets[config.questions].load(config), self.name, config.limit)
+        questions = take(self.sets[config.questions].load(config), self.name, config.limit)
         baseline = getattr(config, "baseline", None)
         if baseline is None or self.answer_format is None:
-            return found
-        return with_baseline(found, baseline, self.name, self.answer_format)
+            return questions
+        return with_baseline(questions, baseline, self.name, self.answer_format)
 
     def size(self, config: C) -> QuestionSetSize | None:
         """Size of the set up to the limit; ``None`` where it needs no files, or those of a baseline of the user's."""
@@ -180,6 +180,7 @@ class BenchmarkBase(Generic[C, Prompt]):
         """The protocol, with every departure from the official one."""
         questions, sampling = self.sets[config.questions], self.sampling(config)
         parameters: dict[str, Any] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
+        # The card shows what is in force: one temperature, or the protocol's table of them.
         by_category = config.temperature is None and questions.temperatures
         parameters["temperature"] = dict(questions.temperatures) if by_category else sampling.temperature
         deviations = [*questions.deviations, *self.deviations(config)]
@@ -198,11 +199,12 @@ def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> li
     if limit is None or limit >= len(questions):
         return list(questions)
 
+    # By hash, not by position: official files are grouped by source, so a prefix would be one-sided.
     def rank(question: Question) -> str:
         return hashlib.sha256(f"{benchmark}/{question.id}".encode()).hexdigest()
 
-    kept = {question.id for question in sorted(questions, key=rank)[:limit]}
-    return [question for question in questions if question.id in kept]
+    chosen = {question.id for question in sorted(questions, key=rank)[:limit]}
+    return [question for question in questions if question.id in chosen]
 
 
 def ask(

@@ -45,9 +45,9 @@ def hostile_counts(answers: Sequence[Answer]) -> dict[str, float | str]:
     counts = dict.fromkeys(KINDS, 0)
     total = 0
     for answer in answers:
-        found = {kind for turn in answer.turns for kind in hostile_kinds(turn)}
-        total += bool(found)
-        for kind in found:
+        kinds = {kind for turn in answer.turns for kind in hostile_kinds(turn)}
+        total += bool(kinds)
+        for kind in kinds:
             counts[kind] += 1
     shown: dict[str, float | str] = {f"injection:{kind}": float(count) for kind, count in counts.items() if count}
     return {"injection": float(total), **shown} if total else {}

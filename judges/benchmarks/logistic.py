@@ -25,8 +25,10 @@ def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
     """
     sign = np.sign(coef)
     usable = np.einsum("bjj->bj", hessian) > 1e-12
+    # Most replicates keep all three coefficients off zero: one linear solve serves them all at once.
     smooth = (~usable | (sign != 0)).all(axis=1)
     step = np.zeros_like(coef)
+    # A trace of ridge, and 1 on unused columns, keeps the batch solve from failing on a singular member.
     ridge = 1e-12 * np.einsum("bjj->b", hessian)[:, None, None] * np.eye(3) + ~usable[:, :, None] * np.eye(3)
     pull = np.where(usable, -(gradient + sign), 0.0)
     step[smooth] = np.linalg.solve((hessian + ridge)[smooth], pull[smooth, :, None])[:, :, 0]
@@ -94,6 +96,7 @@ def solve(
             * cost[:, None, None]
         )
         step = _penalised_step(gradient, hessian, coef)
+        # Halve the step of those replicates alone whose objective rose.
         size, new = np.ones((batch, 1)), coef + step
         value = objective(new)
         for _ in range(30):
@@ -135,6 +138,7 @@ def joint_difficulty(preference: Array, length: Array) -> Array:
         corner = np.diag(tilted.sum(axis=1))
         curve = np.block([[np.diag(spread.sum(axis=1)), corner], [corner, np.diag((tilted * length).sum(axis=1))]])
         curve = curve + 1e-3 * np.eye(2 * models) - (cross / curve_d) @ cross.T
+        # Bounded steps: an instruction that every model wins has no finite difficulty without the prior.
         step = np.clip(np.linalg.solve(curve, down - cross @ (down_d / curve_d)), -2.0, 2.0)
         step_d = np.clip((down_d - step @ cross) / curve_d, -2.0, 2.0)
         effects, d = effects + step.reshape(2, models), d + step_d

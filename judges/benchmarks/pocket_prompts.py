@@ -53,6 +53,7 @@ PROMPT_TEXTS: Final = {
 }
 """The fixed texts per kind of prompt; the cards hash them."""
 
+# The length says where a text ends, whatever it holds; the digest shows that it was not changed.
 _OPEN = re.compile(r"<<(question|reference|answer|m|M|A|B) ([12]) : ([0-9]{1,9}) characters : ([0-9a-f]{12})>>\n")
 
 

@@ -120,6 +120,7 @@ class Ratio:
             return ()
         weights = resample_counts(len(self.ids), count, seed)
         below = weights @ self.denominator
+        # A resample without any verdict has no ratio; leaving it out would bias the interval.
         if (below == 0).any():
             return ()
         return tuple((self.scale * (weights @ self.numerator) / below).tolist())
@@ -135,6 +136,7 @@ class Ratio:
         counted = self.denominator > 0
         centre = float(self.denominator[counted].mean())
         ratio = value / self.scale
+        # First-order (delta method): what the estimate moves when one question weighs a little more.
         linear = value + self.scale * (self.numerator - ratio * self.denominator) / centre
         return {name: float(each) for name, each, here in zip(self.ids, linear, counted, strict=True) if here}
 

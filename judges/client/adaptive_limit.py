@@ -72,6 +72,7 @@ class AdaptiveLimit:
 
     def throttled(self, started: float) -> None:
         """A call that started at ``started`` was told "too many requests"."""
+        # A call that started before the last cut was sent under the old limit: its 429 is no news.
         if started > self._last_cut:
             self.limit = max(1, self.limit // 2)
             self._last_cut = asyncio.get_running_loop().time()

@@ -116,6 +116,7 @@ async def _ask(
             progress(sum(copies[key] for key in outcomes))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
         if missing:
+            # Before the first call, so that a killed run shows what it still owes.
             ledger.want(missing, judge.endpoint, judge.model)
             budget = Budget(judge, ledger, options)
 
@@ -193,6 +194,7 @@ class Asking:
                 if isinstance(judge, ChunkJudge):
                     group.create_task(self._call_chunks(judge))
                 else:
+                    # As many workers as may ever run; the limit decides how many of them are let through.
                     for _ in range(min(self.limit.ceiling, len(missing))):
                         group.create_task(self._call_singly())
         except BaseExceptionGroup as errors:
@@ -278,6 +280,7 @@ class Asking:
     def _settle(self, item: _Item, outcome: Outcome, started: float) -> None:
         """Store a reply; retry a failure later, or let it stand."""
         self.unsaved.set()
+        # Never sent: it costs nothing and says nothing about the judge.
         if isinstance(outcome, NotAsked):
             self._finish(item, outcome)
             return
@@ -304,6 +307,7 @@ class Asking:
         allowed = 0 if error.kind not in RETRIED else 1 if error.kind == "empty" else self.options.retries
         if item.tries >= min(allowed, self.options.retries):
             return None
+        # Random, so that requests that failed together do not come back together.
         backoff = min(self.pace.longest, self.pace.first * 2.0**item.tries) * (0.5 + 0.5 * self.rng.random())
         return max(backoff, error.retry_after or 0.0)
 

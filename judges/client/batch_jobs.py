@@ -133,6 +133,7 @@ class _BatchAsking:
 
     async def look(self, stored: StoredBatch) -> None:
         """Take in the outcomes of a job that is done, or note that its keys wait."""
+        # A note without an id: its maker may still be at work, or was killed in between.
         if stored.id is None and not self.ledger.claim(stored.token, _CLAIM_SECONDS):
             self.wait_for(stored, _CLAIMED_ELSEWHERE)
             return
@@ -208,5 +209,6 @@ class _BatchAsking:
         self.ledger.open_batch(stored)
         stored = replace(stored, id=await self.jobs.submit(part, stored.token))
         self.ledger.open_batch(stored)
+        # Counted per run: a job that keeps losing lines must not become a loop that pays each time.
         self.tries.update(part.keys())
         self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")

@@ -49,6 +49,7 @@ class Budget:
             return None
         used = self._used_up(1)
         if used is None and self.options.max_cost is not None:
+            # Measured costs replace the estimate as soon as there are some.
             each = self._spent / self._priced if self._priced else self.estimate(request)
             if self._spent + (self.flying + 1) * each > self.options.max_cost:
                 most = f"the budget of ${self.options.max_cost:g}"
@@ -66,13 +67,14 @@ class Budget:
             under_way = sum(batch.dollars or 0.0 for batch in ours)
             cost = sum(self.estimate(request) for request in requests)
             if self._spent + under_way + cost > self.options.max_cost:
-                held = f"${self._spent + under_way:.4f} spent or under way"
-                return f"about ${cost:.4f} more does not fit the budget of ${self.options.max_cost:g} ({held})"
+                spent = f"${self._spent + under_way:.4f} spent or under way"
+                return f"about ${cost:.4f} more does not fit the budget of ${self.options.max_cost:g} ({spent})"
         return used
 
     def _used_up(self, count: int) -> str | None:
         """Why ``count`` more calls must not begin, their cost apart."""
         options, now = self.options, time.time()
+        # Other processes spend from the same ledger; a query before every call would cost more than it saves.
         if self._looked < 0 or now - self._looked > _REFRESH:
             self._spent, self._calls, self._priced = self.ledger.spent(self.started)
             self._looked = now

@@ -49,6 +49,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     answers, judgments = [], []
     for question in questions:
         answer = outputs.get(question.id)
+        # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
         if (annotation := matched.get(question.id)) is not None:
             row, where = annotation
             text = need(row, "output_2", str, where)

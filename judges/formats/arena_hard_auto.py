@@ -159,6 +159,7 @@ def _game(judgment: Judgment | None, model_first: bool) -> dict[str, Any] | None
     if judgment is None:
         return None
     mirrored = MIRRORED_FLAG in judgment.flags
+    # A label that was written backwards is exported backwards: the script of v0.1 does not count it.
     label = None if judgment.verdict is None else _label(judgment.verdict, model_first, mirrored)
     return {"score": label, "judgment": {"answer": judgment.reply}, "prompt": None}
 

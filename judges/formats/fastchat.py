@@ -55,6 +55,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
             continue
         uid = str(row["question_id"])
         matched.offer(ids.get(uid), uid, where, (row, where), _turn(row, where))
+    # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
     problems = answers.problems + matched.problems

@@ -98,6 +98,7 @@ class PocketJudge:
     def reply(self, request: Request) -> Reply:
         """The reply to one request; a pure function of it and of the config."""
         prompt = read_prompt(request.messages)
+        # Seeded by the content: the same request gets the same reply in every process and order.
         rng = random.Random(request_key(MODEL, str(self.config.seed), request))
         try:
             if isinstance(prompt, Grade):
@@ -188,6 +189,7 @@ def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
 def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:
     """The token, m or M, and the log-probability of each. Greedy at temperature 0, drawn above it."""
     logprobs = {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
+    # At temperature 0 the likelier token; the log-probabilities do not depend on the temperature.
     first = log_odds >= 0
     if temperature > 0:
         first = rng.random() < math.exp(-_softplus(-log_odds / temperature))

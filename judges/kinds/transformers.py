@@ -79,6 +79,7 @@ class TransformersJudge:
         for index, request in enumerate(requests):
             if (error := too_long(self._loaded, request)) is not None:
                 outcomes[index] = error
+            # A sampled reply needs a seed of its own request, so it cannot share a batch.
             elif request.temperature > 0:
                 outcomes[index] = self._drawn(self._loaded, request)
             else:

@@ -277,8 +277,8 @@ class Ledger:
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
         return [
-            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, made)
-            for token, endpoint, model, job, keys, dollars, made in rows
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, noted)
+            for token, endpoint, model, job, keys, dollars, noted in rows
         ]
 
     def close(self) -> None:
@@ -308,6 +308,7 @@ class Ledger:
         with self._sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                # Replies, failures and the claims that they end in one transaction: no reader sees one without the other.
                 stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
                 if self._failures:
                     self._db.executemany(_FAIL, self._failures)

@@ -130,6 +130,7 @@ def _read_output(row: Row, where: str) -> AnswerRow | None:
 
 def switched(instruction: str, seed: int) -> bool:
     """Whether the official annotator shows the model before the baseline for this instruction (processors.py)."""
+    # The very call of the official code: another generator would put other answers first.
     return random.Random("is_switched_outputs" + instruction + str(seed)).choices([False, True], k=1)[0]
 
 
@@ -143,6 +144,7 @@ def equals_baseline(question: Question, answer: Answer) -> bool:
 
 def _token_weights(first_token: Mapping[str, float]) -> tuple[float, float, bool] | None:
     """(P(m), P(M), whether blanks had to be stripped) among the reported tokens; ``None`` when neither is there."""
+    # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
     for stripped in (False, True):
         mass = {"m": 0.0, "M": 0.0}
         for token, logp in first_token.items():
@@ -156,6 +158,7 @@ def _token_weights(first_token: Mapping[str, float]) -> tuple[float, float, bool
 
 def read_token(reply: Reply) -> Verdict:
     """Probability that the answer called m is better, from the first token or, failing that, from the text."""
+    # Log-probabilities first: at temperature 1 the sampled letter itself is only one draw from them.
     if reply.first_token:
         weights = _token_weights(reply.first_token)
         if weights is None:
@@ -171,6 +174,7 @@ def read_token(reply: Reply) -> Verdict:
 def read_ranking(reply: Reply) -> Verdict:
     """1 or 0: whether model_1 is ranked first in a Python list of ``{'model': ..., 'rank': ...}``."""
     try:
+        # The official parser evaluates the reply as Python; cut first, because parsing a long nest is slow.
         rows = ast.literal_eval(reply.text.strip()[:10_000])
         ranks = [row["rank"] for row in rows if row["model"] == "model_1"]
     except (ValueError, SyntaxError, TypeError, KeyError, IndexError, MemoryError, RecursionError):
@@ -299,6 +303,7 @@ def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -
     parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
     count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
     expected = np.where(scored & (count.received == 0), 0.0, count.expected)
+    # A draw by equal answers scores without a judge: nothing was expected there.
     count = VerdictCount(count.received, expected)
     return count.detail(np.where(scored, count.share, 0.0))
 

@@ -149,6 +149,7 @@ def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
     x, preference, weight = _design(rows, gamed)
 
     def liblinear(keep: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
+        # scikit-learn takes no soft labels: each row enters once as a win and once as a loss, weighted by its share.
         labels = np.repeat([1, 0], int(keep.sum()))
         shares = np.concatenate([preference[keep], 1 - preference[keep]]) * np.tile(weight[keep], 2)
         model = LogisticRegression(
@@ -162,11 +163,12 @@ def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is part of the published numbers
         for fold in range(FOLDS):
+            # One random state per fold, carried through all C: part of the published numbers.
             state = np.random.RandomState(_SEED)
-            held = fold_of == fold
+            left_out = fold_of == fold
             for number, cost in enumerate(COST_GRID):
-                coef = liblinear(~held, cost, state)
-                scores[fold, number] = _log_loss(x[held] @ coef, preference[held], weight[held])
+                coef = liblinear(~left_out, cost, state)
+                scores[fold, number] = _log_loss(x[left_out] @ coef, preference[left_out], weight[left_out])
         best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
         coef = liblinear(np.ones(preference.size, dtype=bool), best, _SEED)
     return _finish(coef, best, rows)
@@ -195,6 +197,7 @@ def bootstrap(rows: JudgedRows, gamed: GamedRows, fit: LengthFit, counts: Array)
     values = []
     for first in range(0, counts.shape[0], _CHUNK):
         part = counts[first : first + _CHUNK]
+        # The length unit is estimated from the data, so each resample has its own.
         spread = np.sqrt(variance[first : first + _CHUNK])[:, None]
         own = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
         length = np.concatenate([np.broadcast_to(gamed.length, (len(part), gamed.length.size)), own], axis=1)
@@ -315,6 +318,7 @@ def length_data(
         return LengthData(difficulty, gamed, label, True)
     official = any("index" in question.meta for question in questions)
     label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
+    # An entrant with a single verdict has no spread of lengths to standardise by.
     full = [column for column in columns.values() if (~np.isnan(column.preference)).sum() > 1]
     if len(full) < MIN_ENTRANTS:
         label += f", no difficulty term below {MIN_ENTRANTS} entrants"
@@ -357,6 +361,7 @@ def length_controlled(
             "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
             "from ability"
         )
+    # The leaderboard numbered rows after dropping unannotated ones, and so shifted the difficulties.
     difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[scored]
     rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty)
     fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)

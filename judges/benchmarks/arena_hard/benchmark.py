@@ -233,12 +233,12 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         return score(questions, entrants, metric, config.scorer, config.style_control, seed, replicates)
 
     def deviations(self, config: ArenaHardConfig) -> list[str]:
-        found = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
+        departures = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
         if config.questions == "official" and config.ask_again != self.config.ask_again:
-            found.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
+            departures.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
         if config.style_control:
-            found.append("Style-controlled: not the plain win rate.")
-        return found
+            departures.append("Style-controlled: not the plain win rate.")
+        return departures
 
     def card(self, config: ArenaHardConfig) -> Card:
         """The scorer is part of the version: the two scripts give different numbers."""

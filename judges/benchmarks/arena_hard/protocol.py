@@ -30,6 +30,7 @@ _SINGLE = re.compile(r"\[([AB<>=]+)\]")
 
 def read_label(text: str) -> Verdict:
     """Margin of assistant A by the rule of v0.1: labels that contradict each other are no verdict."""
+    # A set: the same label twice is one verdict, as in the script.
     labels = set(LABEL.findall(text))
     if len(labels) > 1:
         return Verdict(None, f"contradicting labels {', '.join(sorted(labels)[:4])} in the reply")
@@ -38,6 +39,7 @@ def read_label(text: str) -> Verdict:
 
 def read_last_label(text: str) -> Verdict:
     """Margin of assistant A by the rule of 2025: the last label, in double brackets if there are any."""
+    # Only here: v0.1 reads capital letters alone.
     capital = text.upper()
     labels = LABEL.findall(capital) or _SINGLE.findall(capital)
     return _margin(labels[-1]) if labels else Verdict(None, NO_LABEL)

@@ -54,6 +54,7 @@ def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
     """
     wins = weight = 0.0
     for margin in margins:
+        # Repeats are averaged, so a margin may lie between 1 and 2: its weight then lies between 1 and 3.
         heft = 1.0 + (strong - 1.0) * max(0.0, abs(margin) - 1.0)
         wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
         weight += heft
@@ -72,6 +73,7 @@ def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer:
     battles = []
     for question in questions:
         games = [margins[question.id][game] for game in GAMES if game in margins.get(question.id, {})]
+        # The later script keeps only complete pairs of games, the earlier one every single game.
         dropped = scorer == "2025-06" and len(games) < len(GAMES)
         battles.append(battle([] if dropped else games, strong))
     wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
@@ -93,6 +95,7 @@ def official_interval(
             continue
         for margin in margins:
             if margin is not None:
+                # The scripts copy a strong verdict three times before they resample.
                 rows[int(np.sign(margin)) + 1] += round(battle([margin]).weight)
     total = int(rows.sum())
     if not total:
@@ -184,6 +187,7 @@ def score(
         style: whether the score is the style-controlled win rate, which comes from one fit of all entrants.
     """
     ratios = {name: _ratio(questions, entrant.judgments, scorer, STRONG_WEIGHT) for name, entrant in entrants.items()}
+    # Style control needs the entrants of the call together: they share its coefficients.
     games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
     fits = style_control(gather(questions, entrants, games), replicates, seed)
     scores: dict[str, tuple[Score, ...]] = {}

@@ -126,6 +126,7 @@ def _solve(battles: Battles, counts: Array, start: tuple[Array, Array] | None) -
     coef = np.zeros((len(counts), size)) if start is None else np.tile(start[1], (len(counts), 1))
     products = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size * size)
     for _ in range(50):
+        # Gradient and Hessian of the ridge first; each entrant adds its own games below.
         down, down_shared = -_RIDGE * theta, -_RIDGE * coef
         curve = np.full(theta.shape, _RIDGE)
         cross = np.zeros((len(counts), len(battles.names), size))
@@ -141,6 +142,7 @@ def _solve(battles: Battles, counts: Array, start: tuple[Array, Array] | None) -
             block += (spread @ products[m]).reshape(-1, size, size)
         block -= np.einsum("bmi,bmj->bij", cross / curve[..., None], cross)
         right = down_shared - np.einsum("bmi,bm->bi", cross, down / curve)
+        # Steps are bounded: separable games would send Newton far out before the ridge pulls it back.
         step = np.clip(np.linalg.solve(block, right[..., None])[..., 0], -5, 5)
         own = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
         theta, coef = theta + own, coef + step
@@ -187,6 +189,7 @@ def style_control(battles: Battles, replicates: int, seed: int) -> dict[str, Sty
     flat, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
     spread = np.sqrt(weight @ (flat - centre) ** 2 / weight.sum())
     draws = []
+    # The same resamples as the plain win rates, so that their difference is paired.
     counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))
     for first in range(0, len(counts), _CHUNK):
         part = counts[first : first + _CHUNK]

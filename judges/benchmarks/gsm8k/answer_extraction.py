@@ -49,32 +49,33 @@ def marked(extracted: str, gold: str) -> float:
 def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
     """What a reply gives as its answer, and how it had to be read (``broken-json``); ``None`` when it gives none."""
     decoder = json.JSONDecoder()
+    # The first object that has the key, not the first object: models like to show the schema before they answer.
     for start in [match.start() for match in re.finditer(r"\{", text)][:_MOST_STARTS]:
         try:
-            found, _ = decoder.raw_decode(text, start)
+            value, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, brackets without end
             continue
-        if isinstance(found, dict) and isinstance(found.get("answer"), str | int | float):
-            return str(found["answer"]), ()
+        if isinstance(value, dict) and isinstance(value.get("answer"), str | int | float):
+            return str(value["answer"]), ()
     broken = _BROKEN.findall(text)
     return (broken[-1].strip(), ("broken-json",)) if broken else (None, ())
 
 
 def number_in(text: str) -> Fraction | None:
     """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``1.8e1``."""
-    found = _NUMBER.search(text.replace(",", "").replace("$", "").replace("\N{MINUS SIGN}", "-"))
-    if found is None or len(found[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
+    match = _NUMBER.search(text.replace(",", "").replace("$", "").replace("\N{MINUS SIGN}", "-"))
+    if match is None or len(match[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
         return None
     try:
-        return Fraction("".join(found[0].split()))
+        return Fraction("".join(match[0].split()))
     except (ValueError, ZeroDivisionError):
         return None
 
 
 def mark_json(question: Question, answer: Answer) -> Judgment:
     """One mark. A reply without an answer, or without a number in it, is wrong, and flagged."""
-    found, flags = extract_answer(answer.turns[0])
-    number = None if found is None else number_in(found)
+    text, flags = extract_answer(answer.turns[0])
+    number = None if text is None else number_in(text)
     gold = number_in(question.reference[0].rsplit("####", 1)[-1])
     flags = flags if number is not None else (*flags, "no-number")
     mark = float(number is not None and number == gold)

@@ -237,6 +237,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, Prompt]):
             return [mark_json(question, answer)]
         judgments = []
         for name in FILTERS:
+            # Answers made through lm-eval carry its own extraction; imported ones are extracted here alike.
             number = str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
             flags = ("no-number",) if number == INVALID else ()
             mark = marked(number, question.reference[0])
@@ -258,17 +259,17 @@ class GSM8K(BenchmarkBase[GSM8KConfig, Prompt]):
         }
 
     def deviations(self, config: GSM8KConfig) -> list[str]:
-        found = []
+        departures = []
         temperature = self.sampling(config).temperature
         if temperature > 0:
-            found.append(f"Answers are sampled at temperature {temperature}; the official ones are greedy.")
+            departures.append(f"Answers are sampled at temperature {temperature}; the official ones are greedy.")
         if config.questions == "official" and config.source != "assets":
-            found.append("Problems from another source than the pinned files.")
+            departures.append("Problems from another source than the pinned files.")
         if config.protocol == "json":
-            found.append("The prompt is distilbench's own wording of ZeroEval's.")
+            departures.append("The prompt is distilbench's own wording of ZeroEval's.")
         elif config.questions == "official" and config.shots != 5:
-            found.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
-        return found
+            departures.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
+        return departures
 
     def parameters(self, config: GSM8KConfig) -> dict[str, Any]:
         return {"fewshot": config.shots, "lm_eval": version("lm_eval")}

@@ -32,8 +32,8 @@ STOPS = ("Question:", "</s>", "<|im_end|>")
 
 def cut(text: str, stops: Sequence[str]) -> str:
     """``text`` up to the first of the stop strings."""
-    found = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(found)] if found else text
+    places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text
 
 
 class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
@@ -120,6 +120,7 @@ def task_config(
 def _quiet() -> Iterator[None]:
     """lm-eval logs each step, warns about custom data and draws a bar for building prompts; none of it is news here."""
     logger = logging.getLogger("lm_eval")
+    # lm-eval has no switch for its bars: the name that it calls is replaced for the length of the block.
     before, bar = logger.level, lm_eval.api.task.tqdm
     logger.setLevel(logging.ERROR)
     lm_eval.api.task.tqdm = lambda rows, **_: rows

@@ -97,6 +97,7 @@ def official_prompt(
         names: prompts without and with reference answers, as they are called for turn 1.
         answers: placeholder (``answer``, ``answer_a``) to the answers of all turns.
     """
+    # A prompt without references would let the judge trust its own arithmetic.
     with_reference = question.category in WITH_REFERENCE
     name = names[with_reference] + ("-multi-turn" if turn == 2 else "")
     system, template = official_prompts()[name]
@@ -139,6 +140,7 @@ def read_rating(text: str) -> Verdict:
     flags: tuple[str, ...] = ()
     match = _RATING.search(text)
     if match is None:
+        # FastChat falls back to single brackets; flagged, because "[1]" may also be a citation.
         match, flags = _BACKUP.search(text), ("single-bracket",)
     if match is None:
         return Verdict(None, "no [[rating]] in the reply")

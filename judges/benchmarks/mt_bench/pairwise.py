@@ -55,6 +55,7 @@ class MTBenchPairwiseConfig(MTBenchConfig):
 
 def read_winner(text: str) -> Verdict:
     """1, 0 or -1 for assistant A by FastChat's rule: the first of [[A]], [[B]], [[C]] that occurs anywhere."""
+    # FastChat looks for [[A]] first, wherever it stands: a reply that names several is won by A.
     present = [label for label in WINNERS if label in text]
     if not present:
         return Verdict(None, "none of [[A]], [[B]], [[C]] in the reply")

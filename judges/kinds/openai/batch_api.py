@@ -122,6 +122,7 @@ class OpenAIBatchJobs:
                     replies.setdefault(key, outcome)
                 elif outcome is not None:
                     failures.setdefault(key, outcome)
+        # A line may come back in both files; in the dict that is made of this the reply then counts.
         yield from failures.items()
         yield from replies.items()
 

@@ -143,11 +143,11 @@ def remarks(name: str, day: date) -> list[str]:
     model = find(name)
     if model is None:
         return []
-    said = []
+    notes = []
     if name != model.id:
-        said.append(f"{name} is an undated name, for now of {model.id}; name the dated model to be reproducible")
+        notes.append(f"{name} is an undated name, for now of {model.id}; name the dated model to be reproducible")
     if model.retired is not None and (left := (model.retired - day).days) <= WARN_DAYS:
         instead = f"; a substitute is {model.substitute} (other scores!)" if model.substitute else ""
         when = "was to be retired on" if left < 0 else f"is retired in {left} days, on"
-        said.append(f"{model.id} {when} {model.retired.isoformat()} ({RETIREMENTS[0]}){instead}")
-    return said
+        notes.append(f"{model.id} {when} {model.retired.isoformat()} ({RETIREMENTS[0]}){instead}")
+    return notes

@@ -126,6 +126,7 @@ def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
 
 def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
     finish = replace_surrogates(str(choice.get("finish_reason") or ""))
+    # Text that the filter cut is half a verdict: it is none.
     if finish == "content_filter":
         raise JudgeError("refused", "the endpoint's content filter cut the reply", usage=usage)
     message = choice.get("message") or {}
@@ -203,6 +204,7 @@ def status_failure(
     message = f"{where or f'HTTP {status}'}: {words}"
     if status == 402 or (status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached")):
         return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
+    # Before the words are read: a failing server may say anything.
     if status >= 500:
         return JudgeError("server", message, _retry_after(headers))
     kind = _KINDS.get(status)
