@@ -308,7 +308,7 @@ class Ledger:
         with self._sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                # Replies, failures and the claims that they end in one transaction: no reader sees one without the other.
+                # Replies, failures and their claims in one transaction: no reader sees one without the other.
                 stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
                 if self._failures:
                     self._db.executemany(_FAIL, self._failures)

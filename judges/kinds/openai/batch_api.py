@@ -141,8 +141,8 @@ class OpenAIBatchJobs:
                 return key, read_body(body, self._secret(), self._key_name)
             except JudgeError as error:
                 return key, error
-        error: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
-        failure: Mapping[str, Any] = error if isinstance(error, Mapping) else {"message": str(error)}
+        fault: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
+        failure: Mapping[str, Any] = fault if isinstance(fault, Mapping) else {"message": str(fault)}
         if failure.get("code") == "batch_expired":
             return key, None  # it was not asked: the next job takes it
         return key, status_failure(whole_number(status) or 500, failure, {}, self._secret(), self._key_name)
