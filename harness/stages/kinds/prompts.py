@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Stage
+from harness.models.chat import encode_prompt
 from harness.prompts.resolve import load_prompts
 from harness.records import write_records
 from harness.stages.context import StageContext
@@ -44,7 +45,6 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
 
 def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:
     """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
-    from harness.models.chat import encode_prompt
     from harness.models.load import load_tokenizer  # imports torch
 
     tokenizer = load_tokenizer(tokenizer_folder, trust)
