@@ -206,7 +206,7 @@ def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
     for words, problem in (
         (["simpoo"], "Did you mean 'simpo'"),
         ([str(tmp_path / "judge.py")], "brings no method: define METHOD"),
-        (["dpo", "--set", "beta=-1"], "dpo: beta = -1"),
+        (["dpo", "--set", "beta=-1"], "beta: -1 - must be greater than 0"),
         (["dpo", "--set", "gamma=1"], "gamma"),
     ):
         error = command(*words).exception
