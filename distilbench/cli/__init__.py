@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from harness.errors import UserError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
     """Entry point of ``distilbench`` and ``python -m distilbench``. Always leaves through SystemExit."""
     from distilbench.cli.app import app
-    from harness.errors import UserError
 
     signals: list[int] = []
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from distilbench.cli import answers, check, compare_judges, doctor, evaluate, judge, report, reproduce
 from distilbench.cli import list as listing
+from distilbench.installation import check_folders
+from distilbench.workflows.workers import start_logging
 
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
@@ -33,12 +36,9 @@ app = typer.Typer(
 
 def version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as installed
-
         try:
-            typer.echo(f"distilbench {installed('distilbench')}")
-        except PackageNotFoundError:  # run from a checkout that is not installed
+            typer.echo(f"distilbench {metadata.version('distilbench')}")
+        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
             typer.echo("distilbench (not installed: running from a source tree)")
         raise typer.Exit
 
@@ -56,9 +56,6 @@ def distilbench(
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""
-    from distilbench.installation import check_folders
-    from distilbench.workflows.workers import start_logging
-
     start_logging(verbose)
     if context.invoked_subcommand != "doctor":  # which reports the same thing among others
         check_folders()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs
+from harness import assets
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ def doctor(
 
 
 def complete_asset(incomplete: str) -> list[str]:
-    from harness.assets import manifest
-
-    return [name for name in manifest() if name.startswith(incomplete)]
+    return [name for name in assets.manifest() if name.startswith(incomplete)]
 
 
 Names = Annotated[list[str] | None, typer.Argument(help="Files; default: all.", autocompletion=complete_asset)]
@@ -64,27 +63,21 @@ Names = Annotated[list[str] | None, typer.Argument(help="Files; default: all.", 
 @files.command()
 def status(names: Names = None) -> None:
     """Say of every file whether it is there and the pinned one (unchanged files are not read again)."""
-    from harness.assets import status as check
-
-    show(check(names))
+    show(assets.status(names))
 
 
 @files.command()
 def verify(names: Names = None) -> None:
     """Read every file again and compare its sha256 with the pinned one. Exit code 1 when one is wrong or missing."""
-    from harness.assets import verify as check
-
-    if any(each.state != "ok" for each in show(check(names))):
+    if any(each.state != "ok" for each in show(assets.verify(names))):
         raise typer.Exit(1)
 
 
 @files.command()
 def pull(names: Names = None) -> None:
     """Download what is missing from its pinned public source, checked by sha256. Exit code 1 when one is missing."""
-    from harness.assets import pull as download
-
     with downloads() as advance:
-        found = download(names, advance)
+        found = assets.pull(names, advance)
     if any(each.state != "ok" for each in show(found)):
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.text import counted
+from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
     from judges.kinds.openai.catalogue import JudgeModel
@@ -109,7 +110,6 @@ def show_requests(ledger: Ledger) -> None:
 def show_judgments(runs: Path) -> None:
     """Finished judge stages: how many judgments, and why some have no verdict."""
     from distilbench.cli.screen import show_rows
-    from results.store.store import ArtifactStore
 
     store = ArtifactStore(runs / "store")
     rows = []

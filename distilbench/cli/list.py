@@ -11,6 +11,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument
 from harness.contracts.options import explanations, plain
+from harness.text import counted
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -122,7 +123,6 @@ def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugin
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
     from distilbench.plugins import load_registry
     from harness.recipe.recipe import load_recipe
-    from harness.text import counted
 
     loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
     parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UserError
+from methods import METHODS
+from reports.targets import TARGETS
 
 if TYPE_CHECKING:
     from distilbench.workflows.plan import RunOptions
 
 ALL = "all"
-"""Completes ``--methods``: every row."""
+"""Completes ``--methods`` (every row) and a target (every table and figure)."""
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -24,16 +26,11 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 
 def complete_target(incomplete: str) -> list[str]:
-    from reports.targets import ALL as EVERY
-    from reports.targets import TARGETS
-
-    return [name for name in (*TARGETS, EVERY) if name.startswith(incomplete)]
+    return [name for name in (*TARGETS, ALL) if name.startswith(incomplete)]
 
 
 def complete_rows(incomplete: str) -> list[str]:
     """Method ids in a comma-separated list: the last one is completed."""
-    from methods import METHODS
-
     head, comma, last = incomplete.rpartition(",")
     return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(last)]
 

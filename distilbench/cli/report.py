@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import MinCoverage, Notes, Plugins, RecipeName, Runs, Target
+from reports.targets import find_target
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -43,7 +44,6 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool =
     """Print every table, and one line on stderr with where the files are."""
     from distilbench.cli.screen import console_of
     from reports.formats.terminal import TerminalTable
-    from reports.targets import find_target
 
     console = console_of()
     folder = finished.folder / "report"

@@ -23,6 +23,8 @@ from distilbench.cli.options import (
     Target,
     run_options,
 )
+from harness.hardware.gpu import DEVICES, SHARE, hours
+from harness.models.published_sizes import size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -199,9 +201,6 @@ def cost_line(cost: Cost) -> str:
 
 def gpu_lines(work: WorkPlan) -> list[str]:
     """GPU-hours and training memory of what is to do, on the device that the recipe names; and what they rest on."""
-    from harness.hardware.gpu import DEVICES, SHARE, hours
-    from harness.models.published_sizes import size
-
     device = work.runs[0].recipe.compute.gpu
     if device is None or not work.missing:
         return []

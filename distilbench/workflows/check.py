@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distilbench.plugins import OURS, entries_of
 from distilbench.workflows.specs import read_options
+from harness.checks import backend, benchmark, executor, judge, source
+from harness.checks.finding import Finding, run_checks
 from harness.errors import unknown
-
-if TYPE_CHECKING:
-    from harness.checks.finding import Finding
 
 
 def check(
@@ -26,8 +25,7 @@ def check(
     Raises:
         UserError: there is no such entry, or it has no such options.
     """
-    from harness.checks import backend, benchmark, executor, judge, method, source  # imports torch
-    from harness.checks.finding import run_checks
+    from harness.checks import method  # imports torch
 
     if table not in OURS:
         raise unknown("table", table, OURS)

@@ -8,8 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from packaging.requirements import Requirement
 
 from distilbench.installation import check_folders
 from distilbench.plugins import load_registry
@@ -76,10 +81,6 @@ def python() -> MachineFinding:
 
 def packages() -> MachineFinding:
     """Installed versions against the ranges that the distribution states."""
-    from importlib.metadata import PackageNotFoundError, requires, version
-
-    from packaging.requirements import Requirement
-
     try:
         stated = [Requirement(text) for text in requires("distilbench") or []]
     except PackageNotFoundError:
@@ -149,9 +150,6 @@ def questions() -> MachineFinding:
 
 def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
     """Whether the model hub answers, where the recipe needs it."""
-    import urllib.error
-    import urllib.request
-
     names = [recipe.family.teacher, recipe.family.student]
     remote = [name for name in names if not name.startswith(("pocket:", "/", ".", "~")) and not Path(name).is_dir()]
     dataset = registry.sources[recipe.prompts.source].hub
@@ -166,9 +164,9 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
         remedy = "It must start with https:// or http://."
         return MachineFinding("fail", f"model hub: HF_ENDPOINT is {address!r}", remedy)
     try:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the scheme is checked above
-        urllib.request.urlopen(request, timeout=HUB_SECONDS).close()  # noqa: S310
-    except urllib.error.HTTPError:
+        request = Request(address, method="HEAD")  # noqa: S310 - the scheme is checked above
+        urlopen(request, timeout=HUB_SECONDS).close()  # noqa: S310
+    except HTTPError:
         pass  # it refuses this request, but it is there
     except OSError as error:
         remedy = "Use local folders (family.student=./folder) and prompts.fallback, or fix the connection."

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from results.store.store import ArtifactStore
+
 if TYPE_CHECKING:
     from harness.contracts.registry import Registry
-    from results.store.store import ArtifactStore
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"\b((?:sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{8,}|Bearer\s+[^\s'\"]+)")
@@ -67,7 +68,6 @@ def set_up_worker(plugins: Sequence[str], store: Path, verbose: int = 0) -> tupl
     """
     # Every command starts its log with this module; only workers need numpy and pydantic, which the registry imports.
     from distilbench.plugins import load_registry
-    from results.store.store import ArtifactStore
 
     start_logging(verbose)
     return load_registry(plugins), ArtifactStore(store)
