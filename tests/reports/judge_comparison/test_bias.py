@@ -163,5 +163,7 @@ def test_a_judge_of_the_teachers_family_is_warned_of():
 def test_rows_of_a_judges_own_family():
     assert own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("teacher", "dpo")
     assert own_family_rows("llama", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("student", "dpo")
-    assert own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "gemma-2-2b"), ["dpo"]) == ()  # all: nothing to compare
+    assert (
+        own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "gemma-2-2b"), ["dpo"]) == ()
+    )  # all: nothing to compare
     assert own_family_rows("", RunFamily("f", "t", "s"), ["dpo"]) == ()
