@@ -1,6 +1,6 @@
 """Are judges' biases measured at their true size? Judges of stated bias on simulated answers, over many seeds.
 
-    python studies/judge_biases.py --out studies/judge_biases.json        # about three minutes of one core
+    python studies/judge_biases.py --out studies/judge_biases.json        # about two minutes of one core
 
 Four models answer; the answers of two of them, of one family, carry a signature. Six judges compare each answer with
 the baseline in both orders: three with one bias each and three without. Counted is in how many seeds the 95% interval

@@ -1,0 +1,192 @@
+"""Annotation files as people hand them in: odd values, ids, seeds, baselines; each person has one vote."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.errors import UserError
+from reports.judge_comparison.annotations import annotation_panel, read_humans
+from reports.judge_comparison.bias import bias_effects
+
+
+def row(question, judge, preference, model="m", **more):
+    return {"question": question, "model": model, "annotator": judge, "preference": preference, **more}
+
+
+PLAIN = [row(n, judge, 1 + n % 2) for n in range(6) for judge in ("x", "y")]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Rows (or text) into a file; its path."""
+
+    def into(rows, name="a.json"):
+        (tmp_path / name).write_text(rows if isinstance(rows, str) else json.dumps(rows))
+        return tmp_path / name
+
+    return into
+
+
+def with_first(**values):
+    return [{**PLAIN[0], **values}, *PLAIN[1:]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (with_first(preference=True), "preference 'True' is not a number"),
+        (with_first(preference=3), "preference 3 is not 1"),
+        (with_first(preference=[1]), r"preference '\[1\]' is not a number"),
+        (with_first(annotator=None), "some rows have no annotator"),
+        ([{**each, "seed": "one"} for each in PLAIN], "seed 'one' is not a number"),
+        ([{**each, "seed": 1.5} for each in PLAIN], "seed must be a whole number"),
+        (with_first(seed=1), "seed must be a whole number in every row"),
+        ([{**each, "len_1": "long", "len_2": 3} for each in PLAIN], "len_1 'long' is not a number"),
+        ([{**each, "question": None} for each in PLAIN], "no row says both which question and whose answer"),
+        ([{"preference": 1, "question": 1}], "no column says whose answer it is"),
+        ([[1, 2], [3, 4]], "cannot be read"),
+        ('{"data": []}', "need rows with a column 'preference' .*it has: data"),
+        ("", "need rows with a column 'preference' .*it has: nothing"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(write, rows, message):
+    with pytest.raises(UserError, match=message):
+        annotation_panel([write(rows)])
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", ""), ("a.parquet", "x"), ("a.csv", "a;b\n1;2\n")])
+def test_files_of_another_kind_are_refused(write, name, content):
+    with pytest.raises(UserError, match=r"cannot be read|need rows with a column 'preference'"):
+        annotation_panel([write(content, name)])
+
+
+def test_rows_without_a_question_are_left_out_and_counted(write):
+    """Two of 12 rows lack their question; a gap does not make 1.0 of the others' ids."""
+    panel = annotation_panel([write([{**PLAIN[0], "question": None}, {**PLAIN[1], "question": ""}, *PLAIN[2:]])])
+    assert len(panel.calls) == 10
+    assert set(panel.calls["question"]) == {"1", "2", "3", "4", "5"}
+    assert any("2 rows left out" in note for note in panel.notes)
+
+
+def test_ids_of_a_csv_stay_text(write):
+    """001 and 1 are two questions; an empty preference is none, an empty answer has length 0, a model may be NA."""
+    text = "question,model,annotator,preference,output_1,output_2\n001,NA,7,1,,ab\n1,NA,7,2,abc,ab\n2,NA,7,,abc,ab\n"
+    panel = annotation_panel([write(text, "a.csv")])
+    assert panel.calls["question"].tolist() == ["001", "1", "2"]
+    assert set(panel.calls["row"]) == {"NA"}
+    assert list(panel.judges) == ["7"]
+    assert panel.calls["verdict"].fillna(-1).tolist() == [0.0, 1.0, -1.0]
+    assert panel.items.sort_values("question")["length"].tolist() == [2.0, -1.0, -1.0]
+
+
+def test_all_formats_hold_the_same(write, tmp_path):
+    """JSON, JSON lines, CSV and Parquet; a column of numbers with a gap is written as 1.0, 2.0, NaN."""
+    table = pd.DataFrame([*PLAIN, row(None, "x", 1)])
+    table.to_parquet(tmp_path / "a.parquet")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    lines = "\n".join(map(json.dumps, PLAIN))
+    files = [tmp_path / "a.parquet", tmp_path / "a.csv", write(PLAIN, "a.json"), write(lines, "a.jsonl")]
+    calls = [annotation_panel([file]).calls.reset_index(drop=True) for file in files]
+    assert set(calls[0]["question"]) == set("012345")
+    for other in calls[1:]:
+        pd.testing.assert_frame_equal(other, calls[0], check_dtype=False)
+
+
+def test_answers_that_are_the_baselines_own_are_marked(write):
+    texts = [row(0, "x", 1.5, output_1="as is", output_2="as is"), row(1, "x", 1, output_1="as is", output_2="other")]
+    items = annotation_panel([write(texts)]).items
+    assert items.set_index("question")["same"].to_dict() == {"0": 1.0, "1": 0.0}
+
+
+def test_files_without_annotators_are_judges_by_their_names(write):
+    bare = [{name: value for name, value in each.items() if name != "annotator"} for each in PLAIN[::2]]
+    one, two = write(bare, "one.json"), write([{**each, "annotator": None} for each in bare], "two.json")
+    assert list(annotation_panel([one, two]).judges) == ["one", "two"]
+    assert list(annotation_panel([write([*bare, *bare], "three.json")]).judges) == ["annotator 1", "annotator 2"]
+    with pytest.raises(UserError, match="two files of one name"):
+        annotation_panel([one, one])
+
+
+def test_own_rows_are_favoured_rows(write):
+    """x prefers its own row on every question, the others on half of them: the effect of own is above 0."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(120):
+        for model in ("mine", "theirs"):
+            good = rng.normal()
+            for judge in ("x", "y", "z"):
+                favour = 2.0 * (judge == "x" and model == "mine")
+                rows.append(row(number, judge, 1 + int(good + favour + 0.5 * rng.normal() > 0), model))
+    path = write(rows)
+    panel = annotation_panel([path], [], {"x": ["mine"]})
+    (own,) = [effect for effect in bias_effects(panel, "annotations", "x") if effect.name == "own"]
+    assert own.interval.low > 0
+    assert bias_effects(panel, "annotations", "y") == ()
+    with pytest.raises(UserError, match=r"--own x: no row 'nobody' is compared; there are: mine, theirs"):
+        annotation_panel([path], [], {"x": ["nobody"]})
+    with pytest.raises(UserError, match=r"--own w: no judge 'w' is compared; there are: x, y, z"):
+        annotation_panel([path], [], {"w": ["mine"]})
+    with pytest.raises(UserError, match=r"--judges w: not among the annotators: x, y, z"):
+        annotation_panel([path], ["w"])
+
+
+def people(*votes, **more):
+    """Each person's preferences of questions 0, 1, ..."""
+    return [row(number, f"p{who}", vote, **more) for who, each in enumerate(votes) for number, vote in enumerate(each)]
+
+
+def matched(write, judged, humans):
+    return read_humans(write(humans, "people.json"), annotation_panel([write(judged)]).calls, "annotations")
+
+
+def test_people_who_name_no_baseline_mean_the_one_that_is_judged(write):
+    judged = [{**each, "baseline": "b"} for each in PLAIN]
+    found, notes = matched(write, judged, people([1, 2], [1, 1]))
+    assert set(found["turn"]) == {"b"}
+    assert notes == ["Humans: people.json, 4 annotations of 2 answers compared."]
+    two = [*judged, *({**each, "baseline": "c"} for each in PLAIN)]
+    with pytest.raises(UserError, match=r"question '0' of 'm' is compared several times"):
+        matched(write, two, people([1, 2], [1, 1]))
+    found, _ = matched(write, two, people([1, 2], [1, 1], baseline="c"))
+    assert set(found["turn"]) == {"c"}
+
+
+def test_what_fits_nothing_is_counted(write):
+    """Of 9: one without a preference, three of another question; question 1 has one person."""
+    humans = [*people([1, 2], [1, None], [2]), *(row("zz", f"p{n}", 1) for n in range(3)), row(0, "p3", 1)]
+    found, notes = matched(write, PLAIN, humans)
+    assert len(found) == 5
+    assert notes[1] == (
+        "Humans, left out: 3 annotations of no answer that is compared here; 1 annotation without a preference; "
+        "1 answer with only one person."
+    )
+    with pytest.raises(UserError, match="annotates no answer that is compared here"):
+        matched(write, PLAIN, [row("zz", f"p{n}", 1) for n in range(3)])
+
+
+def test_one_person_has_one_vote(write):
+    """p0 says baseline three times: one vote. Who says both says tie."""
+    judged = [row(0, "j", 2)]
+    found, _ = matched(write, judged, [*(row(0, "p0", 1) for _ in range(3)), row(0, "p1", 2), row(0, "p2", 2)])
+    assert found["verdict"].tolist() == [0.0, 1.0, 1.0]
+    mixed, _ = matched(write, judged, [row(0, "p0", 1), row(0, "p0", 2), row(0, "p1", 2)])
+    assert mixed["verdict"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("humans", [people([1, 2]), people([None, None], [None, None])])
+def test_without_two_people_there_is_nothing_to_leave_out(write, humans):
+    with pytest.raises(UserError, match="no answer has preferences of two people"):
+        matched(write, PLAIN, humans)
+
+
+def test_people_who_name_no_seed_mean_the_first(write):
+    """Judged were seeds 1 and 2."""
+    judged = [{**each, "seed": seed} for each in PLAIN for seed in (2, 1)]
+    assert set(matched(write, judged, people([1, 2], [1, 1]))[0]["seed"]) == {1}
+    assert set(matched(write, judged, people([1, 2], [1, 1], seed=2))[0]["seed"]) == {2}
+    with pytest.raises(UserError, match="it annotates no answer"):
+        matched(write, judged, people([1, 2], [1, 1], seed=3))

@@ -1,0 +1,168 @@
+"""``compare_judges``: a run's answers judged again as runs of their own, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import distilbench
+from distilbench.cli.compare_judges import own_rows, split_judges
+from distilbench.plugins import load_registry
+from distilbench.workflows.compare_judges import judge_entries, judge_names
+from distilbench.workflows.report import judges_of
+from harness.errors import UserError
+from harness.pocket.world import graded_answer
+from harness.records import write_records
+from harness.types import Answer
+from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
+from results.run.record import Run, RunFamily
+from results.store.store import ArtifactStore
+from tests.command import environment
+
+REGISTRY = load_registry()
+RUN = Run("r", {"judges": {"main": {"kind": "pocket"}}}, "", True, RunFamily("f", "t", "s"), (), (), (), ())
+LIMIT = 10
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished evaluation ``given`` of two sets of answers from files: no model is loaded."""
+    folder = tmp_path_factory.mktemp("compare")
+    questions = BENCHMARK.questions(AlpacaEvalConfig(limit=LIMIT))
+    for name, quality in (("weak", 0.3), ("strong", 0.9)):
+        rng = random.Random(name)
+        texts = [graded_answer([{"role": "user", "content": each.turns[0]}], quality, rng) for each in questions]
+        (folder / name).mkdir()
+        answers = [Answer(each.id, (text,), (), ()) for each, text in zip(questions, texts, strict=True)]
+        write_records(folder / name / "alpaca_eval.jsonl", answers)
+    models = [f"{name}=answers:{folder / name}" for name in ("weak", "strong")]
+    changes = {"statistics.replicates": 100, "compute.workers": 1}
+    distilbench.evaluate(
+        models, "pocket", benchmarks=["alpaca_eval"], questions="pocket", limit=LIMIT, name="given", min_coverage=0.0,
+        set=changes, runs=folder / "runs",
+    )  # fmt: skip
+    return folder / "runs"
+
+
+def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path) -> None:
+    """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge; fewer where an answer is the baseline's."""
+    judges = ["main", "biased={kind: pocket, position_bias: 2.0}"]
+    assert len(distilbench.plan_judge_comparison("given", judges, runs=runs).missing) == 6
+    found = distilbench.compare_judges("given", judges, {"replicates": 100}, runs=runs)
+    assert distilbench.plan_judge_comparison("given", judges, runs=runs).missing == []
+    (part,) = found.benchmarks
+    assert (part.agreements[0].a, part.agreements[0].b, part.agreements[0].agreement.n) == ("main", "biased", 20)
+    assert part.consistency["main"].unparsed.n == 80
+    position = next(effect for effect in part.biases["biased"] if effect.name == "position")
+    assert position.interval.low <= 2.0 <= position.interval.high
+    assert next(effect for effect in part.biases["biased"] if effect.name == "length").per == "tanh(words / 10)"
+    assert {row.row for row in found.metrics[0].rankings["main"]} == {"weak", "strong"}
+    assert found.reference is not None
+    assert found.reference.basis == "the truth"
+    assert found.names["alpaca_eval.wr"] == "AlpacaEval 2 WR (%)"
+    assert any("order both, there seeded, repeats 2, there 1" in note for note in found.notes)
+    place = runs / "given/eval"
+    # The page reads the stored comparison, and knows the judges of the passes by their names.
+    assert judges_of(place) is not None
+    assert set(judge_names(place, ArtifactStore(runs / "store")).values()) == {"main", "biased"}
+
+
+def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
+    """Two people of weak's answer to question 1, one to question 2, and one to no question of the run."""
+    first, second = (each.id for each in BENCHMARK.questions(AlpacaEvalConfig(limit=LIMIT))[:2])
+    votes = [(first, "p", 2), (first, "q", 2), (second, "p", 1), ("none", "p", 1)]
+    rows = [{"question": q, "model": "weak", "annotator": p, "preference": v} for q, p, v in votes]
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps(rows))
+    found = distilbench.compare_judges(
+        "given", ["main"], {"humans": file, "out": tmp_path, "replicates": 100}, runs=runs
+    )
+    assert found.reference is not None
+    assert (found.reference.accuracies["humans"].n, found.reference.accuracies["humans"].value) == (1, 1.0)
+    assert any("1 answer with only one person" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("judges", "options", "message"),
+    [
+        (["nobody"], {}, "unknown judge 'nobody'"),
+        (["main"], {"benchmarks": ["mt_bench"]}, "no judged benchmark mt_bench; it has: alpaca_eval"),
+        (["main"], {"comparing": {"own_rows": {"x": ["weak"]}}}, "no judge 'x' is compared"),
+        (["main"], {"comparing": {"own_rows": {"main": ["none"]}}}, "no row 'none' is compared; there are: weak"),
+        (["main"], {"run": "none"}, "run the recipe first"),
+        (["new={kind: pocket, seed: 9}"], {"comparing": {"humans": Path("none.json")}}, r"none\.json cannot be read"),
+        (["priced=gpt-4.1-2025-04-14"], {"max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_before_anybody_is_asked(
+    runs: Path, judges: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        distilbench.compare_judges(**{"run": "given", "judges": judges, "runs": runs, **options})
+
+
+def annotations(tmp_path: Path) -> Path:
+    rows = [
+        {"index": n, "model": m, "baseline": "b", "annotator": j, "preference": 1 + (n + len(m + j)) % 2}
+        for n in range(20) for m in ("one", "other") for j in ("x", "yy")
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    return tmp_path / "a.json"
+
+
+def test_annotations_are_compared_without_torch(tmp_path: Path) -> None:
+    annotations(tmp_path)
+    code = (
+        "import sys; from distilbench.cli import main\n"
+        "sys.argv = ['distilbench', 'compare-judges', '--annotations', 'a.json', '--replicates', '100']\n"
+        "try: main()\nexcept SystemExit as left: assert not left.code, left.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Agreement of every two judges" in done.stdout
+    assert (tmp_path / "runs/judges-a/judges.md").is_file()
+
+
+def test_a_judge_called_as_the_people_are_is_refused(tmp_path: Path) -> None:
+    """Their line in the tables would be its own."""
+    file = annotations(tmp_path)
+    other = tmp_path / "b.json"
+    other.write_text(file.read_text().replace('"yy"', '"humans"'))
+    with pytest.raises(UserError, match="a judge is called 'humans'"):
+        distilbench.compare_annotations([other], comparing={"humans": file}, runs=tmp_path)
+
+
+def test_judges_are_split_at_commas_outside_of_braces() -> None:
+    assert split_judges("a, b={kind: pocket, noise: 1},c,a") == ["a", "b={kind: pocket, noise: 1}", "c"]
+    assert own_rows(["main=dpo,kd"]) == {"main": ["dpo", "kd"]}
+    with pytest.raises(UserError, match="must be JUDGE=ROW,ROW"):
+        own_rows(["main"])
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "entry"),
+    [
+        ("main", "main", {"kind": "pocket"}),
+        ("mine=main", "mine", {"kind": "pocket"}),
+        ("openai:gpt-4o", "gpt-4o", {"kind": "openai", "model": "gpt-4o"}),
+        ("transformers:org/judge", "judge", {"kind": "transformers", "path": "org/judge"}),
+        ("pocket:teacher", "pocket-teacher", {"kind": "transformers", "path": "pocket:teacher"}),
+        ("llama@http://h/v1", "llama", {"kind": "openai", "model": "llama", "base_url": "http://h/v1"}),
+    ],
+)
+def test_judges_from_a_few_words(text: str, name: str, entry: dict[str, str]) -> None:
+    assert judge_entries([text], RUN, REGISTRY) == {name: entry}
+
+
+def test_two_judges_of_one_name_are_refused() -> None:
+    with pytest.raises(UserError, match="two judges are called 'pocket'"):
+        judge_entries(["{kind: pocket}", "{kind: pocket, noise: 2.0}"], RUN, REGISTRY)
