@@ -98,6 +98,7 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """Hex sha256 over kind, version, params and inputs (16 bytes of it)."""
+        # Sorted, so that the order in which a dict was filled cannot make another artifact of the same content.
         inputs = {role: str(ref) for role, ref in self.inputs.items()}
         content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": inputs}
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]

@@ -72,6 +72,7 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str]) 
     recipe = planner.recipe
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
     scores = []
+    # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
     for benchmark in recipe.benchmarks:
         present = [entrant for entrant in entrants if benchmark in entrant.judgments]
         if present:

@@ -68,6 +68,7 @@ class Planner:
 
     def student(self, row: str, seed: int) -> Stage:
         """The train stage that leaves the student of a row."""
+        # Asked for by every benchmark and by rows that start from this one: a dictionary, not a walk for each.
         if (row, seed) not in self._students:
             entry = self.recipe.methods[row]
             needs = self.registry.methods[entry.method].needs
@@ -160,6 +161,7 @@ class Planner:
         """Answers of the recipe's own baseline: one set for all rows, of the first seed."""
         if self.recipe.baseline is None or not self.graph.compares(benchmark):
             return None
+        # One opponent for all rows and seeds: an opponent per seed would add its own noise between seeds.
         return self.answers(self.recipe.baseline, benchmark, self.recipe.seeds[0])
 
     def answers(self, row: str, benchmark: str, seed: int) -> Stage:

@@ -41,6 +41,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) ->
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
     issues += memory(plan, pending, workers) if executor.this_machine else []
     issues += context_issues(plan, pending)
+    # What was found before counts again: an exact overlap must not be forgotten because its stage is done.
     unfinished = {stage.key for stage in pending}
     for stage in plan.stages:
         if stage.key not in unfinished and store.done(stage):
@@ -76,6 +77,7 @@ def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIss
 def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
     """Whether the judge calls that are estimated fit what the recipe allows."""
     ask = plan.recipe.ask
+    # Estimates of judge calls build every request: not for nothing.
     if ask.max_cost is None and ask.max_calls is None:
         return []
     cost, issues = Cost.total(plan.costs(pending)), []
@@ -95,6 +97,7 @@ def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> 
     """Room for large artifacts, and for checkpoints to resume from of the stages that run at once."""
     uses = [STAGES[stage.kind].disk(stage, plan.graph) for stage in pending]
     known = [use for use in uses if use is not None]
+    # A sum with an unknown part would say that there is room where there may be none.
     if len(known) < len(uses):
         return [PlanIssue(False, f"disk: {UNKNOWN}")]
     kept = sum(use.kept for use in known)

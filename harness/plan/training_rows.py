@@ -73,6 +73,7 @@ class TrainingRow:
             samples = self.samples(number, student)
             data["samples"] = self.reward(samples, number) if needs.signal == "response" else samples
         if "teacher" in needs.responses:
+            # The teacher is the same in every round, so its answers are those of round 0.
             data["responses"] = self.sample(self.graph.model("teacher"), 1, "teacher", 0)
         return data
 
@@ -118,4 +119,5 @@ class TrainingRow:
 
     def round_seed(self, *names: str, number: int) -> int:
         """A seed for one step of one round; the first round's is the same whether there are more rounds or not."""
+        # Otherwise rows of other rounds could not share their first round.
         return seed_of(*names, self.seed) if number == 0 else seed_of(*names, self.seed, "round", number)

@@ -25,6 +25,7 @@ def main(place: Path) -> int:
     """Train; exit code."""
     # Written a moment ago by the process that started this one.
     parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301
+    # accelerate does not pass a kill -9 of the run on to its processes.
     threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
     rank = int(os.environ.get("RANK", "0"))
 

@@ -41,6 +41,7 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
         "benchmark_version": benchmark.benchmark.version,
         "config": benchmark.answer_options,
         "questions": benchmark.asked_hash,
+        # The same for every row: differences between rows are then not differences of draws.
         "seed": seed_of("answer", seed),
     }
 
@@ -68,6 +69,7 @@ def file_answer_stage(graph: StageGraph, benchmark: str, file: Path | None, row:
     if file is None or not file.is_file():
         raise UserError(f"there are no answers of {row!r} to {benchmark}" + (f": no file {file}" if file else "."))
     configured = graph.benchmarks[benchmark]
+    # By content: the file may move, and what it says may not change.
     content = hashlib.sha256(file.read_bytes()).hexdigest()
     params = {"benchmark": benchmark, "questions": configured.asked_hash, "file": content, "config": {}}
     local = {"config": configured.options, "file": str(file.absolute())}

@@ -46,6 +46,7 @@ def judge_stage(
         baseline: answers that take the place of the official baseline's.
         variant: what tells it apart from other judge stages of the same answers, for people.
     """
+    # Only the options that judges depend on: a change of how answers are drawn shows in the key of the answers.
     params: dict[str, Any] = {
         "benchmark": benchmark.name,
         "benchmark_version": benchmark.benchmark.version,
@@ -129,6 +130,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     if benchmark.judged:
         requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
         outcomes, more = ask_judge(stage, context, requests), 0
+        # A second question follows from the first reply, so it is a second round over all requests.
         if isinstance(benchmark, AsksAgain):
             outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
         counts = usage(outcomes) | {"calls": len(requests) + more}
@@ -136,6 +138,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
             read_judgment(benchmark, request, outcome, config)
             for request, outcome in zip(requests, outcomes, strict=True)
         ]
+        # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
         refuse_failures(stage, outcomes)
     else:
         judgments = [j for question in questions for j in benchmark.grade(question, answers[question.id], config)]
@@ -214,6 +217,7 @@ def refuse_failures(stage: Stage, outcomes: Sequence[Outcome]) -> None:
     """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
     pending = [failure for failure in failures if failure.kind == "pending"]
+    # Nothing is wrong with a batch job that still runs: the message must not ask for a fix.
     if pending and len(pending) == len(failures):
         raise UserError(
             f"{len(pending)} of {len(outcomes)} judge calls are in batch jobs ({pending[0]}). Run the same command "

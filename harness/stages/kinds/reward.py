@@ -96,6 +96,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     model: ChatModel = context.model(stage, "teacher")
     params = stage.params
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
+    # A response that was cut before its first token has nothing to read: it keeps no mean log-probability.
     usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
     ids = [group.prompt.id for group in groups for response in group.samples if response.finished or response.text]
     with name_prompts(ids, "prompts with a response"):
@@ -178,6 +179,7 @@ def select(
         for order in orders(len(texts), random.Random(f"{seed}/{groups[index].prompt.id}"))
     ]
     replies: list[list[float]] = [[] for _ in questions]
+    # Groups can have fewer responses than others; a model is asked about one set of letters per call.
     for width in sorted({len(question.order) for question in questions}):
         places = [place for place, question in enumerate(questions) if len(question.order) == width]
         with name_prompts([groups[questions[place].group].prompt.id for place in places], "multiple-choice questions"):
@@ -262,9 +264,10 @@ def mean_wins(n: int, answers: Answers) -> list[float]:
     """log of the mean probability of winning a pair (the released code's score; not a distribution over responses)."""
     wins = [0.0] * n
     for (first, second), (a, b) in answers:
-        p = 1 / (1 + math.exp(min(700.0, b - a)))
+        p = 1 / (1 + math.exp(min(700.0, b - a)))  # exp overflows above 709
         wins[first] += p / (n - 1)
         wins[second] += (1 - p) / (n - 1)
+    # A response that lost every pair has probability 0, and its log must stay finite until the floor is applied.
     return [math.log(max(win, 1e-300)) for win in wins]
 
 

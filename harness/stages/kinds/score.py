@@ -49,6 +49,7 @@ def score_stage(
     inputs: dict[str, Ref] = {}
     for name, stage in zip(names, judgments, strict=True):
         inputs |= {f"answers:{name}": stage.inputs["answers"], f"judgments:{name}": stage.ref}
+        # All judge stages of a benchmark have the same baseline, so any of them may say it.
         if "baseline" in stage.inputs:
             params["baseline"], inputs["baseline"] = stage.params["baseline"], stage.inputs["baseline"]
     return Stage("score", params, inputs, version=4, variant=variant)
@@ -99,6 +100,7 @@ def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entran
         return details
     for what, verdict in zip(("lowest", "highest"), benchmark.verdicts, strict=True):
         full = {name: Entrant(entrant.answers, fill_verdicts(entrant, verdict)) for name, entrant in whole.items()}
+        # No replicates: the ends need no interval of their own.
         scored = benchmark.score(questions, full, config, seed, 0)
         for name in gaps:
             for score in scored[name]:
@@ -160,6 +162,7 @@ def judge_noise(
     repeats = sorted({judgment.repeat for entrant in entrants.values() for judgment in entrant.judgments})
     if len(repeats) < 2:
         return {}
+    # A repeat is scored by itself, because a score may be no mean of verdicts (a refit, a vote over orders).
     each: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     for repeat in repeats:
         alone = {

@@ -23,6 +23,7 @@ from harness.types import Group
 
 def split_pool_stage(graph: StageGraph, pool: Stage, block: int, blocks: int, **labels: Any) -> Stage:
     """Block ``block`` (from 0) of ``blocks``. ``labels``: row, round and seed."""
+    # The seed does not know the block: all blocks of a pool must come from one shuffle.
     params = {"block": block, "blocks": blocks, "seed": seed_of("block", labels["seed"])}
     n = pool.local["samples"] // blocks
     stage = Stage("split_pool", params, {"samples": pool.ref}, local={"samples": n}, variant=f"n={n}", **labels)

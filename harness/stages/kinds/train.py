@@ -101,6 +101,7 @@ def train_stage(this: TrainingRound, signals: Mapping[str, Ref], teacher: Model 
     if entry.row_options.rounds > 1 and entry.train.schedule_over == "run":
         # One schedule spans all rounds: this is a part of it. Such rows share no training with other rows.
         options["schedule_segment"] = [this.number, entry.row_options.rounds]
+    # In the key of methods with live responses alone: for others the length of samples decides nothing here.
     if "rollouts" in this.method.needs.responses:
         options["max_new_tokens"] = entry.sampling.max_new_tokens
     params = {
@@ -150,6 +151,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     peak = flops("train", student.parameters, tokens, training_factor(adapters, checkpointing))
     peak += flops("read", beside, tokens)
     peak += flops("write", student.parameters + beside, responses * graph.response_tokens)
+    # All rows of a prompt go through the model together, so they share a micro-batch.
     micro_batch = train.micro_batch * max(1, rows) * graph.row_tokens
     memory = training_bytes(student, micro_batch, train.dtype, adapters, checkpointing)
     memory += 0 if teacher is None else weight_bytes(teacher, train.dtype)
@@ -227,6 +229,7 @@ def train_options(stage: Stage) -> TrainOptions:
 def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
     """One group per prompt, with what the method declared that it needs; other data never reach a method."""
     prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
+    # From empty groups up, not by removal: a field that is new in ``Group`` then stays hidden by itself.
     groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
     if "samples" in needs.responses:
         sampled = context.records(stage, "samples", "groups.jsonl", Group)
