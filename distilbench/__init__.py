@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from distilbench.workflows.answers import export_answers, import_answers, read_import
     from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
     from distilbench.workflows.evaluate import evaluate, plan_evaluation
-    from distilbench.workflows.finished_run import FinishedRun
+    from distilbench.workflows.finished_run import FinishedRun, load
     from distilbench.workflows.plan import WorkPlan, plan
     from distilbench.workflows.report import report, write_page
-    from distilbench.workflows.reproduce import load, reproduce, run
+    from distilbench.workflows.reproduce import reproduce, run
     from harness.errors import UserError
 
 _MODULES = {

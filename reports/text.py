@@ -8,6 +8,8 @@ import unicodedata
 def clean(text: str) -> str:
     """``text`` on one line, with control and invisible formatting characters replaced by U+FFFD."""
     spaced = " ".join(text.split())
+    if spaced.isascii() and spaced.isprintable():  # nearly all text: no look at every character
+        return spaced
     return "".join("\ufffd" if unicodedata.category(char).startswith("C") else char for char in spaced)
 
 

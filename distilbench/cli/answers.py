@@ -88,7 +88,7 @@ def export(
 ) -> None:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
     from distilbench.workflows.answers import answers_of_row, export_answers, read_import
-    from distilbench.workflows.reproduce import load
+    from distilbench.workflows.finished_run import load
 
     if (folder is None) == (run is None):
         raise UserError("name either a folder that `distilbench import` wrote, or --run with --row and --benchmark.")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import PlannedRun, WorkPlan, check_runs
+from distilbench.workflows.plan import PlannedRun, WorkPlan
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.baseline import against
@@ -35,7 +35,7 @@ from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import Lineage, ScoreSource
-from results.run.record import Run, read_run, run_folder
+from results.run.record import Run, check_runs, read_run, run_folder
 from results.run.results import Results, load_results
 from results.store.store import ArtifactStore
 

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import PlannedRun, WorkPlan, check_runs
+from distilbench.workflows.plan import PlannedRun, WorkPlan
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
 from harness.contracts.executor import RunListener
@@ -18,7 +18,7 @@ from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
 from reports.targets import EVAL
-from results.run.record import Run, RunFamily
+from results.run.record import Run, RunFamily, check_runs
 from results.store.store import ArtifactStore
 
 WITHOUT_TRAINING = ("name", "title", "benchmarks", "judges", "baseline", "seeds", "statistics", "compute", "ask")

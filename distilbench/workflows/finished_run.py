@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -12,7 +12,7 @@ from harness.errors import UserError, unknown
 from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
-from results.run.record import Run
+from results.run.record import Run, described, read_run
 from results.run.results import Results, join
 from results.store.store import ArtifactStore
 
@@ -140,3 +140,24 @@ class FinishedRun:
         if len(self.records) > 1:
             raise UserError(f"{self.folder} holds several targets ({', '.join(self.records)}): name one.")
         return self.targets[0]
+
+
+def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
+    """A run made before.
+
+    Args:
+        folder: ``runs/NAME``, or ``runs/NAME/TARGET`` for one of its targets.
+        targets: names; default: all that the folder holds.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    place = Path(folder)
+    # run.json lies in a target's folder: that folder names the run and one target of it
+    if (place / "run.json").is_file():
+        place, targets = place.parent, (place.name,)
+    names = targets or described(place)
+    if not names:
+        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).")
+    records = {name: read_run(place / name / "run.json") for name in names}
+    return FinishedRun(place, ArtifactStore(place.parent / "store"), records)

@@ -27,7 +27,7 @@ from harness.recipe.rows import MODELS
 from harness.run.scheduler import needed, union
 from harness.stages.kind import PlanIssue
 from reports.targets import find_targets
-from results.run.record import place
+from results.run.record import check_runs, place
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -193,13 +193,6 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
         )
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in chosen), *chosen]
-
-
-def check_runs(runs: Path) -> None:
-    """Raise UserError when the folder of runs, the store in it, or a folder above it is not a folder."""
-    for folder in (runs / "store", runs, *runs.parents):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
 
 
 def refuse(problems: Sequence[PlanIssue], force: bool) -> None:

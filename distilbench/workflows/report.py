@@ -6,18 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distilbench.plugins import load_registry
-from distilbench.workflows.compare_judges import FOLDER, judge_names
-from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import check_runs
-from distilbench.workflows.reproduce import load
+from distilbench.workflows.finished_run import FinishedRun, load
 from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.recipe.yaml_source import read_source
-from reports.page import page
-from reports.page.page import PagePart
 from reports.targets import ALL, find_target, find_targets
-from results.run.record import described
+from results.run.record import check_runs, described
 
 if TYPE_CHECKING:
     from harness.contracts.registry import Registry
@@ -68,6 +62,10 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
     Answers that other judges have judged (``compare-judges``) have a section on that.
     """
+    from distilbench.plugins import load_registry
+    from distilbench.workflows.compare_judges import judge_names
+    from reports.page import page
+
     registry = load_registry(plugins)
     parts = []
     for name in finished.targets:
@@ -75,7 +73,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
             continue
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), prices(results.run, registry)
-        parts.append(PagePart(finished.table(name, min_coverage), results, questions, price))
+        parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
     compared = [finished.folder / name for name in described(finished.folder)]
     sections = [section for folder in compared if (section := judges_of(folder))]
     names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
@@ -84,6 +82,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 def judges_of(folder: Path) -> Section | None:
     """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
+    from distilbench.workflows.compare_judges import FOLDER
     from reports.judge_comparison.write import read_comparison
     from reports.page.judges import judges_section
 

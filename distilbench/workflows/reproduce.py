@@ -7,9 +7,8 @@ run.frame()          # tidy scores
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Unpack
 
 from distilbench.workflows.finished_run import FinishedRun
@@ -17,10 +16,8 @@ from distilbench.workflows.plan import RunOptions, WorkPlan, plan
 from distilbench.workflows.record import describe
 from distilbench.workflows.workers import set_up_worker, verbosity
 from harness.contracts.executor import RunListener
-from harness.errors import UserError
 from harness.run.scheduler import Outcome, run_plans
-from results.run.record import Run, described, read_run, write_run
-from results.store.store import ArtifactStore
+from results.run.record import Run, write_run
 
 
 def reproduce(
@@ -62,27 +59,6 @@ def run(
 ) -> FinishedRun:
     """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
     return execute(plan("table1", recipe, **options), force=force, listener=listener)
-
-
-def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
-    """A run made before.
-
-    Args:
-        folder: ``runs/NAME``, or ``runs/NAME/TARGET`` for one of its targets.
-        targets: names; default: all that the folder holds.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    place = Path(folder)
-    # run.json lies in a target's folder: that folder names the run and one target of it
-    if (place / "run.json").is_file():
-        place, targets = place.parent, (place.name,)
-    names = targets or described(place)
-    if not names:
-        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).")
-    records = {name: read_run(place / name / "run.json") for name in names}
-    return FinishedRun(place, ArtifactStore(place.parent / "store"), records)
 
 
 def execute(

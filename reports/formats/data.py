@@ -41,8 +41,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str):
-        # nearly all strings are keys and short names, for which the test of every character is not needed
-        return value if value.isascii() and value.isprintable() else clean(value)
+        return clean(value)
     if isinstance(value, dict):
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+        # most of a table's JSON is missing numbers: they need no call
+        return {clean(str(key)): None if item is None else _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -22,6 +22,7 @@ _SPECIAL = {
 }  # fmt: skip
 _MANY = 5  # columns that fill a page
 _SPECIAL['"'] = "''"  # \textquotedbl needs an encoding that a plain article does not load
+_TABLE = str.maketrans(_SPECIAL)
 _LETTERS = {
     "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
     "å": r"\aa{}", "Å": r"\AA{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
@@ -37,7 +38,8 @@ _DOTLESS = {"i": r"\i ", "j": r"\j "}
 
 def escape_latex(text: str) -> str:
     """``text`` so that LaTeX prints it: no command survives, and what pdflatex has no letter for is spelled U+XXXX."""
-    return "".join(_SPECIAL.get(char) or _letter(char) for char in unicodedata.normalize("NFC", text))
+    text = unicodedata.normalize("NFC", text).translate(_TABLE)
+    return text if text.isascii() else "".join(map(_letter, text))
 
 
 def _letter(char: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.contracts.benchmark import Card, Metric
-from harness.prompts import ultrafeedback
 from harness.stats import FEW_QUESTIONS
 from harness.text import counted
 from reports.tables.hyperparameters import other_settings
@@ -27,6 +26,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "scaling": ("gemma-2-27b-it", "gemma-2-2b-it"),
 }
 """Family to the paper's teacher and student (Section 5.1, Table 3, Table 6)."""
+TRAINED_ON = "ultrafeedback"
+"""The source of the paper's training prompts (Section 5.1)."""
 PROMPTS = 50_000
 """The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
 GPU_HOURS = "gpu_hours_a800"
@@ -173,7 +174,7 @@ def _other_training(run: Run, row: RowSpec) -> list[str]:
         return []
     prompts = _section(run.recipe, "prompts")
     source, count = prompts.get("source"), prompts.get("n")
-    reasons = [] if source == ultrafeedback.SOURCE.name else [f"other training prompts ({source})"]
+    reasons = [] if source == TRAINED_ON else [f"other training prompts ({source})"]
     if isinstance(count, int) and count < PROMPTS:
         reasons.append(f"trained on {count:,} prompts, the paper on about 60,000")
     if _section(run.recipe, "reward").get("shuffle"):

@@ -76,7 +76,8 @@ class Lineage:
 
     store: Store
     _markers: dict[Ref, Marker | None] = field(default_factory=dict, compare=False, repr=False)
-    # rows share most of their stages: each marker is read once
+    _inputs: dict[Ref, dict[str, Ref]] = field(default_factory=dict, compare=False, repr=False)
+    # rows share most of their stages: each marker is read, and its inputs are parsed, once
 
     def marker(self, ref: Ref) -> Marker | None:
         """An artifact's marker; ``None`` where it was cleared away or is damaged."""
@@ -89,8 +90,10 @@ class Lineage:
 
     def inputs(self, ref: Ref) -> dict[str, Ref]:
         """What an artifact was made from, by role; empty where nothing is known of it."""
-        marker = self.marker(ref) or {}
-        return {role: Ref.parse(text) for role, text in (marker.get("inputs") or {}).items()}
+        if ref not in self._inputs:
+            made_from = (self.marker(ref) or {}).get("inputs") or {}
+            self._inputs[ref] = {role: Ref.parse(text) for role, text in made_from.items()}
+        return self._inputs[ref]
 
     def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
         """These artifacts and all that they were made from, each once, inputs first."""

@@ -107,6 +107,13 @@ class Run:
         return {row.id: row for row in self.rows}[name]
 
 
+def check_runs(runs: Path) -> None:
+    """Raise UserError when the folder of runs, the store in it, or a folder above it is not a folder."""
+    for folder in (runs / "store", runs, *runs.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
+
+
 def place(folder: Path, target: str) -> Path:
     """Where the run of one target lies, under the folder of a recipe (``runs/pocket``): ``runs/pocket/table1``."""
     return folder / target
