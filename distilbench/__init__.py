@@ -28,10 +28,10 @@ _MODULES = {
     "distilbench.workflows.answers": ("export_answers", "import_answers", "read_import"),
     "distilbench.workflows.compare_judges": ("compare_annotations", "compare_judges", "plan_judge_comparison"),
     "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
-    "distilbench.workflows.finished_run": ("FinishedRun",),
+    "distilbench.workflows.finished_run": ("FinishedRun", "load"),
     "distilbench.workflows.plan": ("WorkPlan", "plan"),
     "distilbench.workflows.report": ("report", "write_page"),
-    "distilbench.workflows.reproduce": ("load", "reproduce", "run"),
+    "distilbench.workflows.reproduce": ("reproduce", "run"),
     "harness.errors": ("UserError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
