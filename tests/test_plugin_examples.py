@@ -1,0 +1,74 @@
+"""The worked example of each page docs/add-a-….md, as a plug-in file far away from the repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distilbench.plugins import OURS, load_registry, variables
+from harness.recipe.recipe import load_recipe
+from tests.command import ROOT, distilbench
+from tests.test_docs import block
+
+EXAMPLES = {
+    "methods": ("add-a-method.md", "rrhf", ()),
+    "benchmarks": ("add-a-benchmark.md", "capitals", ("benchmarks.capitals={}",)),
+    "judges": ("add-a-judge.md", "first", ("judges.main={kind: first}",)),
+    "sources": ("add-a-source.md", "csv", ("prompts.source=csv", "prompts.path=prompts.csv")),
+    "backends": ("add-a-backend.md", "canned", ()),
+    "executors": ("add-an-executor.md", "threads", ("compute.executor=threads",)),
+}
+"""Table to the page, the name of the example's entry, and what a recipe says to use it."""
+OPTIONS = {"sources": ("--set", "path=prompts.csv")}
+
+
+def test_every_table_has_a_page() -> None:
+    assert set(EXAMPLES) == set(OURS)
+
+
+@pytest.fixture(params=EXAMPLES)
+def table(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def example(table: str, tmp_path: Path) -> Path:
+    file = tmp_path / f"my_{table[:-1]}.py"
+    file.write_text(block(EXAMPLES[table][0], "python"), encoding="utf-8")
+    rows = "".join(f"{n}?,yes {n},no\n" for n in range(9))
+    (tmp_path / "prompts.csv").write_text("prompt,chosen,rejected\n" + rows, encoding="utf-8")
+    return file
+
+
+def test_an_example_joins_its_table_and_a_recipe_can_name_it(
+    table: str, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(example.parent)
+    _, name, overrides = EXAMPLES[table]
+    registry = load_registry([str(example)])
+    assert list(getattr(registry, table))[-1] == name
+    assert load_recipe("pocket", overrides, registry)
+    assert name not in getattr(load_registry(), table)
+
+
+def test_an_example_passes_the_check_command(table: str, example: Path) -> None:
+    done = distilbench(f"check-{table[:-1]}", example.name, *OPTIONS.get(table, ()), cwd=example.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout and done.stdout.count("\nok ") >= 4
+
+
+def test_an_example_is_clean_code(example: Path) -> None:
+    for words in (["check", "--ignore", "INP001"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *words, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+        done = subprocess.run([*command, str(example)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("wrong", OURS)
+def test_a_file_without_an_entry_of_the_table_is_refused(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
+    done = distilbench(f"check-{wrong[:-1]}", "empty.py", cwd=tmp_path)
+    assert done.returncode != 0 and variables(wrong)[0] in done.stderr and "Traceback" not in done.stderr
