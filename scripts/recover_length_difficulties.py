@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.assets import Progress, asset, cache_folder, digest_of, locate, present, pull, standing
+from harness.assets import Progress, asset, cache_folder, check_asset, digest_of, locate, present, pull
 from harness.errors import UserError
 from harness.stats import Array
 from judges.benchmarks.alpaca_eval.length_control import COST_GRID, GAMED_WEIGHT, length_feature
@@ -258,7 +258,7 @@ def _compare(name: str, text: str, folder: Path) -> Rebuilt:
     if digest_of(fresh) == asset(name).sha256:
         fresh.replace(place)
         return Rebuilt(name, "identical", "equal to the pinned file byte for byte", place)
-    known = standing(name)
+    known = check_asset(name)
     if known.state != "ok" or known.path is None:
         message = f"its sha256 is {digest_of(fresh)}, pinned is {asset(name).sha256}; no pinned file to compare with"
         return Rebuilt(name, "different", message, fresh)
@@ -276,7 +276,7 @@ def missing_sources() -> list[str]:
     if present(ANNOTATION_FILE):
         needed -= {source for source in needed if source.count("/") == 3 and source.endswith("/annotations.json")}
     needed |= {WEIGHT_FILE, BOARD_FILE, BASELINE_FILE}
-    return sorted(name for name in needed if standing(name).state != "ok")
+    return sorted(name for name in needed if check_asset(name).state != "ok")
 
 
 def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress | None = None) -> list[Rebuilt]:

@@ -14,7 +14,7 @@ from harness import assets
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.assets import Standing
+    from harness.assets import AssetStatus
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -100,7 +100,7 @@ def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
         yield advance
 
 
-def show(found: list[Standing]) -> list[Standing]:
+def show(found: list[AssetStatus]) -> list[AssetStatus]:
     """One line per file, and for what is not fine what to do."""
     if not found:
         raise UserError("no such asset: `distilbench assets status` lists them.")

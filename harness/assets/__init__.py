@@ -52,7 +52,7 @@ class Asset:
 
 
 @dataclass(frozen=True)
-class Standing:
+class AssetStatus:
     """What is known of one asset on this machine."""
 
     file: str
@@ -132,26 +132,26 @@ def _remedy(pin: Asset) -> str:
     )
 
 
-def standing(name: str, pins: Manifest | None = None) -> Standing:
+def check_asset(name: str, pins: Manifest | None = None) -> AssetStatus:
     """Whether a file is there and is the pinned one. The first folder that has it decides."""
     pin = asset(name, pins)
     for folder in folders():
         path = folder / pin.file
         if path.is_file():
             if not pin.sha256:
-                return Standing(name, "ok", path)
+                return AssetStatus(name, "ok", path)
             found = digest_of(path)
             if found == pin.sha256:
-                return Standing(name, "ok", path)
+                return AssetStatus(name, "ok", path)
             wrong = f"{path} is not the pinned file: its sha256 is {found}, expected {pin.sha256}. Remove it and "
-            return Standing(name, "wrong", path, wrong + _remedy(pin))
+            return AssetStatus(name, "wrong", path, wrong + _remedy(pin))
     looked = ", ".join(str(folder) for folder in folders())
-    return Standing(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
+    return AssetStatus(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
 
 
 def locate(name: str) -> Path:
     """The path of a verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
-    found = standing(name)
+    found = check_asset(name)
     if found.state != "ok" or found.path is None:
         raise UserError(found.message)
     return found.path
@@ -159,18 +159,18 @@ def locate(name: str) -> Path:
 
 def present(name: str) -> bool:
     """Whether a file is there; one that is there and wrong raises UserError rather than being passed over."""
-    found = standing(name)
+    found = check_asset(name)
     if found.state == "wrong":
         raise UserError(found.message)
     return found.state == "ok"
 
 
-def status(names: Iterable[str] | None = None) -> list[Standing]:
-    """The standing of every asset, or of those named."""
-    return [standing(name) for name in (manifest() if names is None else names)]
+def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
+    """The status of every asset, or of those named."""
+    return [check_asset(name) for name in (manifest() if names is None else names)]
 
 
-def verify(names: Iterable[str] | None = None) -> list[Standing]:
+def verify(names: Iterable[str] | None = None) -> list[AssetStatus]:
     """Like ``status``, with every file read again rather than trusted by its time and size."""
     _digest.cache_clear()
     return status(names)
@@ -204,25 +204,25 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
 
 def pull(
     names: Iterable[str] | None = None, progress: Progress | None = None, pins: Manifest | None = None
-) -> list[Standing]:
+) -> list[AssetStatus]:
     """Download what is not there yet, over HTTPS, checked by sha256. One failure does not stop the others.
 
     Args:
         names: files, or ``None`` for all that can be pulled and that a benchmark may read.
 
     Returns:
-        One standing per file; ``message`` says why one is still missing.
+        One status per file; ``message`` says why one is still missing.
     """
     known = manifest() if pins is None else pins
     wanted = [name for name, pin in known.items() if pin.kind in ("verbatim", "hub")] if names is None else list(names)
     results = []
     for name in wanted:
         pin = asset(name, known)
-        if standing(name, known).state != "ok":
+        if check_asset(name, known).state != "ok":
             try:
                 _download(pin, target_folder() / pin.file, progress)
             except UserError as error:
-                results.append(Standing(name, "missing", None, str(error)))
+                results.append(AssetStatus(name, "missing", None, str(error)))
                 continue
-        results.append(standing(name, known))
+        results.append(check_asset(name, known))
     return results

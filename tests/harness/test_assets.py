@@ -84,11 +84,11 @@ def test_a_failed_pull_says_why_and_leaves_nothing(folder: Path, server: str, ur
 
 def test_missing_wrong_and_mended(folder: Path, server: str) -> None:
     known = pins(f"{server}/good")
-    missing = assets.standing("a/b.txt", known)
+    missing = assets.check_asset("a/b.txt", known)
     assert missing.state == "missing" and "assets pull" in missing.message and str(folder) in missing.message
     (folder / "a").mkdir()
     (folder / "a/b.txt").write_bytes(b"edited")
-    wrong = assets.standing("a/b.txt", known)
+    wrong = assets.check_asset("a/b.txt", known)
     assert wrong.state == "wrong" and GOOD in wrong.message and "Remove it" in wrong.message
     (mended,) = assets.pull(["a/b.txt"], None, known)
     assert mended.state == "ok"
