@@ -135,7 +135,7 @@ def canary(
 
     Exit code 1 when calls failed.
     """
-    from distilbench.workflows.canary import ask_canary
+    from distilbench.workflows.check import ask_canary
     from judges.client.canary import agreement
 
     found = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])

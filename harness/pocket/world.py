@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.pocket.answers import golden_answer, graded_answer
 from harness.pocket.instructions import KINDS, Split, follow_up, fresh_turn, split_of
@@ -203,9 +203,12 @@ test_questions.__test__ = False  # type: ignore[attr-defined]  # not a test, wha
 @cache
 def _stored_questions() -> dict[str, list[PocketQuestion]]:
     """``make_questions("test")``, from a file: every plan needs them, and making them costs 80,000 calls."""
-    stored = json.loads(QUESTIONS.read_bytes())
+    stored: dict[str, list[list[Any]]] = json.loads(QUESTIONS.read_bytes())
     return {
-        name: [PocketQuestion(*[tuple(field) if isinstance(field, list) else field for field in row]) for row in rows]
+        name: [
+            PocketQuestion(id_, category, tuple(turns), tuple(baseline), tuple(reference), number)
+            for id_, category, turns, baseline, reference, number in rows
+        ]
         for name, rows in stored.items()
     }
 
