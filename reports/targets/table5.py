@@ -1,8 +1,8 @@
 """Table 5 of the paper (appendix B.2): how often judges side with the human majority.
 
 The paper's own numbers are AlpacaEval's, from annotations of its 2023 answers. Here other judges judge the answers of
-table 1; where people can be simulated (pocket, where the truth is known) the recipe lists this target, and with real
-annotations it is ``distilbench compare-judges --annotations FILE --humans FILE``.
+table 1: on pocket, whose recipe lists this target, against the known truth instead of people. With real annotations
+it is ``distilbench compare-judges --annotations FILE --humans FILE``.
 """
 
 from harness.contracts.target import Target
@@ -16,7 +16,7 @@ TARGET = Target(
     published="table5",
     layout="judges",
     requires_listing=(
-        "needs human annotations, or a recipe whose people can be simulated. With annotations of your own: "
+        "needs human annotations, or a recipe whose answers have a known truth. With annotations of your own: "
         "distilbench compare-judges --annotations FILE --humans FILE."
     ),
 )
