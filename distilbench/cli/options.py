@@ -98,6 +98,10 @@ Baseline = Annotated[
         "--baseline", metavar="ROW", help="Compare with this row's answers (student, say): head-to-head, not official."
     ),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option("--executor", metavar="NAME", help="What runs the stages (`distilbench list executors`)."),
+]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="DISTILBENCH_RUNS", help="Folder of runs and of the store they share.")
 ]
@@ -114,6 +118,7 @@ def run_options(
     runs: Path,
     max_cost: float | None,
     baseline: str | None,
+    executor: str | None,
 ) -> RunOptions:
     """Options of the command line as keyword arguments of ``distilbench.workflows``."""
     options: RunOptions = {"set": overrides or [], "methods": words(methods), "plugins": plugins or [], "runs": runs}
@@ -121,7 +126,7 @@ def run_options(
         options["seeds"] = [int(seed) for seed in words(seeds)]
     except ValueError as error:
         raise UserError(f"--seeds {seeds}: must be whole numbers, separated by commas.") from error
-    return {**options, "max_cost": max_cost, "baseline": baseline}
+    return {**options, "max_cost": max_cost, "baseline": baseline, "executor": executor}
 
 
 def words(text: str | None) -> list[str]:

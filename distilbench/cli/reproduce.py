@@ -10,6 +10,7 @@ import typer
 
 from distilbench.cli.options import (
     Baseline,
+    Executor,
     Force,
     MaxCost,
     Methods,
@@ -50,6 +51,7 @@ def plan(
     runs: Runs = Path("runs"),
     max_cost: MaxCost = None,
     baseline: Baseline = None,
+    executor: Executor = None,
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
 ) -> None:
     """Show the stages of a run, which of them are done, what the rest costs, and what stands in the way.
@@ -58,7 +60,7 @@ def plan(
     """
     from distilbench.workflows.plan import plan as make
 
-    work = make(target, recipe, **run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline))
+    work = make(target, recipe, **run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline, executor))
     if every:
         show_stages(work)
     if show_plan(work):
@@ -74,6 +76,7 @@ def run(
     runs: Runs = Path("runs"),
     max_cost: MaxCost = None,
     baseline: Baseline = None,
+    executor: Executor = None,
     force: Force = False,
 ) -> None:
     """Run a recipe: sample, reward, train, answer, judge, score. Nothing is done twice.
@@ -83,7 +86,7 @@ def run(
     from distilbench.cli.screen import Display
     from distilbench.workflows.reproduce import run as run_recipe
 
-    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline)
+    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline, executor)
     with Display() as display:
         finished = run_recipe(recipe, force=force, listener=display, **options)
     finish(finished)
@@ -100,6 +103,7 @@ def reproduce(
     min_coverage: MinCoverage = None,
     max_cost: MaxCost = None,
     baseline: Baseline = None,
+    executor: Executor = None,
     force: Force = False,
     notes: Notes = False,
 ) -> None:
@@ -111,7 +115,7 @@ def reproduce(
     from distilbench.cli.screen import Display
     from distilbench.workflows.reproduce import reproduce as reproduce_targets
 
-    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline)
+    options = run_options(overrides, methods, seeds, plugins, runs, max_cost, baseline, executor)
     with Display() as display:
         finished = reproduce_targets(
             target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options

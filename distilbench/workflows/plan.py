@@ -50,6 +50,8 @@ class RunOptions(TypedDict, total=False):
     """Compare with this row's answers instead of the official baseline's."""
     max_cost: float | None
     """Dollars that judging may cost."""
+    executor: str | None
+    """What runs the stages; default: the recipe's ``compute.executor``."""
     plugins: Sequence[str]
     """Python files or modules that define methods, benchmarks, judges and so on."""
     runs: str | Path
@@ -155,7 +157,8 @@ def load_for(target: Target, recipe: str, options: RunOptions, registry: Registr
     # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
     changes: list[Override] = [(f"methods.{name}", {}) for name in wanted if name in registry.methods]
     changes += overrides_of(options.get("set", ()))
-    own = {"ask.max_cost": options.get("max_cost"), "baseline": options.get("baseline")}
+    own: dict[str, object] = {"ask.max_cost": options.get("max_cost"), "baseline": options.get("baseline")}
+    own["compute.executor"] = options.get("executor")
     own["seeds"] = list(options["seeds"]) if options.get("seeds") else None
     changes += [(path, value) for path, value in own.items() if value is not None]
     loaded = load_recipe(recipe, changes, registry, target)
