@@ -132,6 +132,12 @@ def test_environments_of_tox_exist(page: Path) -> None:
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """``my_method.py`` as the page shows it, away from the repository."""
+    for page in (ROOT / "docs").glob("add-a*.md"):  # the commands of all these pages run beside their examples
+        name = page.stem.rpartition("-")[2]
+        (tmp_path / f"my_{name}.py").write_text(block(page.name, "python"), encoding="utf-8")
+    (tmp_path / "prompts.csv").write_text(
+        "prompt,chosen,rejected\n" + "".join(f"{n}?,yes {n},no\n" for n in range(3000)), encoding="utf-8"
+    )
     file = tmp_path / "my_method.py"
     file.write_text(block("add-a-method.md", "python"), encoding="utf-8")
     return file

@@ -279,8 +279,8 @@ def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]
         return Compute(), problems
     kind = registry.executors.get(compute.executor)
     if kind is None:
-        remedy = PLUGIN.format("executor")
-        wrong = unknown_name("compute.executor", "executor", compute.executor, registry.executors, remedy)
+        remedy = "To use one of your own, add --plugin my_file.py."
+        wrong = unknown_name("compute.executor", "kind of executor", compute.executor, registry.executors, remedy)
         return Compute(), [wrong]
     config, problems = read_options(kind.config, compute.executor_options, ("compute", "executor_options"))
     return (compute if config is None else replace(compute, executor_options=plain(config))), problems
