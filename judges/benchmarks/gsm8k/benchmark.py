@@ -163,7 +163,7 @@ def _pocket_examples(config: GSM8KConfig) -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class ProblemPrompt:
     """How a set of problems is put to the model."""
 
     turn: Callable[[Mapping[str, str]], str]
@@ -171,7 +171,7 @@ class Prompt:
     """Problems with worked answers that may be shown."""
 
 
-class GSM8K(BenchmarkBase[GSM8KConfig, Prompt]):
+class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     """The benchmark; see the head of this file."""
 
     name = "gsm8k"
@@ -182,12 +182,12 @@ class GSM8K(BenchmarkBase[GSM8KConfig, Prompt]):
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
-            "gsm8k", "GSM8K", Prompt(plain_turn, _pocket_examples), None,
+            "gsm8k", "GSM8K", ProblemPrompt(plain_turn, _pocket_examples), None,
             ("Pocket word problems of distilbench's own wording, asked as they are.",),
         ),
         "official": QuestionProtocol(
             _official_questions,
-            Prompt(official_turn, _official_examples),
+            ProblemPrompt(official_turn, _official_examples),
             Sampling(max_new_tokens=256, temperature=0.0),
             lambda config: "",
             lambda config: "none",
