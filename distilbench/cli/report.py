@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import MinCoverage, Notes, Plugins, RecipeName, Runs, Target
-from reports.targets import find_target
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -48,11 +47,11 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool =
     console = console_of()
     folder = finished.folder / "report"
     for name in finished.targets:
-        if find_target(name).layout == "judges":
+        if name in finished.score_tables:
+            console.print(TerminalTable(finished.table(name, min_coverage), notes))
+        else:
             from distilbench.workflows.compare_judges import write_table5
 
             console.print(TerminalTable(write_table5(finished, name)))
-        else:
-            console.print(TerminalTable(finished.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")
     typer.echo(f"files: {folder}/ ({files})", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError, unknown
 from reports.targets import find_target
-from reports.write import make_table, write_table
+from reports.write import BUILDERS, make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, described, read_run
 from results.run.results import Results, join
@@ -47,6 +47,11 @@ class FinishedRun:
     def targets(self) -> tuple[str, ...]:
         """Names of the targets, in the order in which they were asked for."""
         return tuple(self.records)
+
+    @property
+    def score_tables(self) -> tuple[str, ...]:
+        """The targets that are tables of scores; comparing judges (``table5``) has a workflow of its own."""
+        return tuple(name for name in self.records if find_target(name).layout in BUILDERS)
 
     def results(self, target: str | None = None) -> Results:
         """Scores of a target joined with its record. Raises UserError for a score that is gone from the store."""
@@ -119,8 +124,7 @@ class FinishedRun:
         """Write every target's table and figures under ``folder/report``; their paths."""
         return [
             path
-            for name in self.targets
-            if find_target(name).layout != "judges"
+            for name in self.score_tables
             for path in write_table(self.table(name, min_coverage), self.folder / "report", notes)
         ]
 

@@ -10,7 +10,7 @@ from distilbench.workflows.finished_run import FinishedRun, load
 from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.recipe.yaml_source import read_source
-from reports.targets import ALL, find_target, find_targets
+from reports.targets import ALL, find_targets
 from results.run.record import check_runs, described
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
     registry = load_registry(plugins)
     parts = []
-    for name in finished.targets:
-        if find_target(name).layout == "judges":
-            continue
+    for name in finished.score_tables:
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), prices(results.run, registry)
         parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
