@@ -57,7 +57,7 @@ def invert(probabilities: Tensor, numbers: Tensor) -> Tensor:
     return torch.minimum(places, last)
 
 
-class Known:
+class TokenizerColumns:
     """A logits processor that leaves the tokenizer's own tokens: columns that pad the embedding are no tokens."""
 
     def __init__(self, vocabulary: int) -> None:

@@ -21,7 +21,7 @@ from harness.models.chat import encode, encode_prompt, pad_id, prompt_text, stop
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.models.logits import logits_of
 from harness.models.prefix_cache import Reader, ReadRow, length_batches, prefill, supports_prefix_sharing
-from harness.models.token_sampling import Known, RowSampler, streams
+from harness.models.token_sampling import RowSampler, TokenizerColumns, streams
 from harness.types import Messages, Response
 
 
@@ -86,7 +86,7 @@ class TransformersModel:
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        more: dict[str, Any] = {"logits_processor": [Known(len(self.tokenizer))]}
+        more: dict[str, Any] = {"logits_processor": [TokenizerColumns(len(self.tokenizer))]}
         if numbers is not None:
             more["logits_processor"] += [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         make: Any = GenerationConfig  # its arguments are not typed

@@ -81,6 +81,7 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
     """
     method, groups, options = training.method, training.groups, training.options
     dropped: Counter[str] = Counter()
+    # Only the method can tell which rows it trains on, and only tokens can tell whether they fit.
     chosen: list[tuple[int, Sequence[Row]]] = []
     for index, group in enumerate(groups):
         rows = method.rows(group, training.config)
@@ -90,6 +91,7 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
             chosen.append((index, rows))
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
+        # A live response is as long as it comes: its prompt must leave room for the longest.
         room = options.max_new_tokens if method.rollouts else 0
         if max(example.longest, len(example.prompt) + room) > options.max_length:
             dropped[f"longer than {options.max_length} tokens"] += 1
@@ -122,7 +124,7 @@ def tokenise(
         prompts = [next(ids) for _ in slab]
         for prompt, texts, (index, rows) in zip(prompts, after, slab, strict=True):
             responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
-            tokens = [TokenRow(said, row.role, row.signals) for said, row in zip(responses, rows, strict=True)]
+            tokens = [TokenRow(response, row.role, row.signals) for response, row in zip(responses, rows, strict=True)]
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
 
 
@@ -185,6 +187,7 @@ def micro_batch(
         "attention_mask": (positions < sizes[:, None]).long(),
         "position_ids": positions.minimum(sizes[:, None] - 1),
     }
+    # The hidden state one position earlier predicts a token.
     index = batch.row * width + first[batch.row] + batch.position - 1
     return MicroBatch(inputs, index, labels, batch, ids, int(sizes.sum()), filler=filler)
 
@@ -217,6 +220,7 @@ class Shuffled(torch.utils.data.Sampler[list[int]]):
 
     def order(self) -> list[int]:
         """All prompt indices in this epoch's order."""
+        # A prime factor keeps the streams of neighbouring seeds apart over any number of epochs.
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         return torch.randperm(self.count, generator=generator).tolist()
 
@@ -229,6 +233,7 @@ class Shuffled(torch.utils.data.Sampler[list[int]]):
         for start in range(0, self.count, self.batch):
             step = order[start : start + self.batch]
             parts = [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
+            # Every process must run equally often: a wrapper's backward pass waits for all of them.
             while len(parts) % self.world:
                 parts.append([-1 - step[0]])
             yield from parts[self.rank :: self.world]

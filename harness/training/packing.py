@@ -56,6 +56,7 @@ def choose(options: TrainOptions, shapes: Sequence[Shape], models: Sequence[PreT
     if rows < 2:
         return Layout(False, "separate rows: one response per prompt")
     longest = max(shape.prompt + max(shape.responses) for shape in shapes)
+    # One answer for the whole run: a reference computed another way would differ from training by rounding.
     reasons = [reason for model in models if (reason := obstacle(model, longest, embedding))]
     if reasons and options.packing == "always":
         raise UserError(f"train.packing = 'always' is impossible here: {reasons[0]}. Set it to auto or never.")
@@ -97,6 +98,8 @@ def trial(model: PreTrainedModel, embedding: int) -> float | None:
     ``None`` where the model does not take the mask. The last token of a response is where a difference would show: its
     position and all that it may see enter there.
     """
+    # Different tokens at every place, so that a row that looks at another's tokens shows; from 3 on, because the
+    # first ids are often special.
     ids = [number % max(1, embedding) for number in range(3, 14)]
     prompt, responses = ids[:4], [ids[4:7], ids[7:11]]
     untyped: Any = model

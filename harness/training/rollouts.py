@@ -90,6 +90,8 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     pad = pad_id(speakers.tokenizer)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    # A generator for each response, and all its numbers beforehand: neither the batch nor how long others go on decides
+    # what is drawn. On the CPU, so that every device draws the same numbers.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     limit = speakers.max_new_tokens
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
@@ -103,6 +105,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
         q = student.logits(ids, mask, positions)
         p = None if teacher is None else teacher.logits(ids, mask, positions)
         token, logps = pick(q, p, uniforms[:, t], speakers.temperature, speakers.mix)
+        # Everything stays on the device until the end: reading a value would wait for the GPU at each token.
         columns.append(torch.stack([token.double(), *logps.double(), alive.double()]))
         alive = alive & ~torch.isin(token, stops)
         if not alive.any():

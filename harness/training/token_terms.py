@@ -42,10 +42,10 @@ def response_terms(
     """
     guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
 
-    def some(states: Tensor, labels: Tensor, guide: Any) -> dict[str, Tensor]:
+    def chunk_terms(states: Tensor, labels: Tensor, guide: Any) -> dict[str, Tensor]:
         target = guide
         if teacher is not None:
-            with torch.no_grad():
+            with torch.no_grad():  # the teacher is frozen, yet its head runs again in the backward pass
                 target = logits_of(teacher, guide, vocabulary)
         return token_terms(logits_of(student, states, vocabulary), labels, target, config)
 
@@ -53,18 +53,18 @@ def response_terms(
         states = hidden.flatten(0, 1)[micro.index]
         size = chunk or max(1, CHUNK_NUMBERS // vocabulary)
         if len(states) <= size:
-            return some(states, micro.labels, guide)
+            return chunk_terms(states, micro.labels, guide)
         parts: list[dict[str, Tensor]] = []
         for start in range(0, len(states), size):
             cut = slice(start, start + size)
             parts.append(
                 checkpoint(
-                    some,
+                    chunk_terms,
                     states[cut],
                     micro.labels[cut],
                     part_of(guide, cut),
                     use_reentrant=False,
-                    preserve_rng_state=False,
+                    preserve_rng_state=False,  # nothing in a chunk is drawn at random
                 )
             )
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -95,6 +95,7 @@ class Tally:
 class DistilTrainer(Trainer):
     """See the module's docstring. ``curve``: one record per optimiser step done so far."""
 
+    # The parent would divide by the accumulation steps; each term is divided by its own count already.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -177,15 +178,18 @@ class DistilTrainer(Trainer):
         tokenizer, limit = self.job.tokenizer, options.max_new_tokens
         scored = rollouts.weigh is not None
         speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit, scored)
-        with self.compute_loss_context_manager():
+        # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size.
+        with self.compute_loss_context_manager():  # the precision of training, so that the loss sees what was drawn
             drawn = answer([e for part in parts for e, _ in part], speakers, self.job.seed, self.state.global_step)
         fillers = [filler for part in parts for _, filler in part]
+        # Fillers answer too, because their forward pass must run, but they must not weigh on the others.
         real = [pair for pair, filler in zip(drawn, fillers, strict=True) if not filler]
         weights = self.weigh(real, device)
         micros, start, taken = [], 0, 0
         for part in parts:
             examples = [example for example, _ in drawn[start : start + len(part)]]
             start += len(part)
+            # ``weights`` hold the tokens of all real responses in a row: cut out those of this micro-batch.
             size = sum(len(row.response) for example in examples for row in example.rows)
             filler = part[0][1]
             tokens = {
@@ -201,6 +205,7 @@ class DistilTrainer(Trainer):
         rollouts, everyone, before = self.job.method.rollouts, list(real), 0
         if rollouts is None or rollouts.weigh is None:
             return {}
+        # Normalised over the step, so every process needs everybody's responses and keeps its own slice.
         own = sum(len(rollout.tokens) for _, rollout in real)
         if self.accelerator.num_processes > 1:
             shares = gather_object([list(real)])
@@ -254,7 +259,7 @@ class DistilTrainer(Trainer):
         if not bool(torch.isfinite(total)):
             raise self.not_finite("loss", micro.ids)
         if micro.filler:
-            return total * 0.0
+            return total * 0.0  # not 0 itself: the backward pass must reach all parameters
         self.note(parts, loss, counts)
         # Wrappers average gradients over processes; the counts already are those of all processes.
         scaled: Tensor = total * self.accelerator.num_processes
@@ -285,8 +290,7 @@ class DistilTrainer(Trainer):
         )
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted."""
-        return 0
+        return 0  # the parent would look for input ids in ``inputs``
 
 
 def _later(rate: Callable[[int], float], steps: int, step: int) -> float:

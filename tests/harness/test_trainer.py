@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -370,10 +371,10 @@ def test_the_report_says_how_rows_were_laid_out(student: Path, tmp_path: Path) -
 
 
 def test_options_report_every_mistake() -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ValidationError) as caught:
         TrainOptions(epochs=0, learning_rate=-1.0, schedule="cubic", warmup_ratio=1.0)  # type: ignore[arg-type]
-    for part in ("epochs = 0", "learning_rate = -1.0", "warmup_ratio = 1.0", "'cubic'; choices: cosine"):
-        assert part in str(caught.value)
+    wrong = {str(error["loc"][0]) for error in caught.value.errors()}
+    assert wrong == {"epochs", "learning_rate", "schedule", "warmup_ratio"}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
