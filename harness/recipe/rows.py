@@ -275,7 +275,8 @@ class Rows:
         if tree is not None and not isinstance(tree, Mapping):
             self.add(("tuned_teacher",), "must be a mapping of options", tree)
             return None
-        values = merge(TUNED, tree or {})  # another method drops the options of the default one
+        # As a section of a recipe, because only there another method drops the options of the default one.
+        values = merge({"tuned_teacher": TUNED}, {"tuned_teacher": tree or {}})["tuned_teacher"]
         name = str(values.pop("method"))
         if tree is None and name not in self.registry.methods:
             return None
