@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.stats import Interval
@@ -169,13 +170,16 @@ def table5(comparison: JudgeComparison) -> Table:
     paper = {
         row: each.value for (_, row, metric), each in published_table("table5").items() if metric == "human_agreement"
     }
-    rows, matched = [], set()
+    rows, records, matched = [], [], set()
     for name, share in sorted(accuracies.items(), key=lambda entry: -(entry[1].value or 0.0)):
         models = {_model(name), _model(comparison.judges[name].model if name in comparison.judges else name)}
         match = next((row for row in paper if _model(row) in models), None)
         matched.add(match)
         beside = NONE if match is None else f"{paper[match]:.2f}, not comparable"
         rows.append((clean(name), _share(share), beside, f"{share.n:,}"))
+        low, high = share.interval or (None, None)
+        numbers = {"agreement": share.value, "low": low, "high": high, "items": share.n}
+        records.append({"judge": name, **numbers, "paper": None if match is None else paper[match]})
     rows += [(f"{row} (paper)", NONE, f"{value:.2f}", NONE) for row, value in paper.items() if row not in matched]
     lines = [
         f"Agreement with {basis}: {RULES.get(basis, '')}",
@@ -184,7 +188,8 @@ def table5(comparison: JudgeComparison) -> Table:
     ]
     caption = f"Judges and their agreement with {basis}, {clean(comparison.source)}"
     header = ("Judge", f"Agrees with {basis}", "Paper: human agreement (%)", "Items")
-    return text_table("table5", f"Table 5: {caption}", header, rows, [*map(clean, lines)])
+    table = text_table("table5", f"Table 5: {caption}", header, rows, [*map(clean, lines)])
+    return replace(table, records=records, data={"reference": basis, "judges": records, "paper": paper})
 
 
 def _model(name: str) -> str:
