@@ -16,6 +16,36 @@ if TYPE_CHECKING:
     from reports.judge_comparison.compare import JudgeComparison
 
 
+Judges = Annotated[
+    str | None,
+    typer.Option(
+        help="Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, "
+        "{kind: ..., ...}; NAME=... names one. Conclusions of the first are checked with the others. "
+        "Default: the run's own, or all annotators.",
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."),
+]
+Annotations = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."),
+]
+HumansFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
+]
+Benchmarks = Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")]
+Repeats = Annotated[
+    int | None,
+    typer.Option(min=1, help="Ask every question this often: 2 (default) tells noise from bias, at double the cost."),
+]
+OwnRows = Annotated[
+    list[str] | None,
+    typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -24,36 +54,13 @@ def register(app: typer.Typer) -> None:
 
 
 def compare_judges(
-    judges: Annotated[
-        str | None,
-        typer.Option(
-            help="Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, "
-            "{kind: ..., ...}; NAME=... names one. Conclusions of the first are checked with the others. "
-            "Default: the run's own, or all annotators.",
-        ),
-    ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."),
-    ] = None,
-    annotations: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."),
-    ] = None,
-    humans: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
-    ] = None,
-    benchmarks: Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Ask every question this often: 2 (default) tells noise from bias, at double the cost."
-        ),
-    ] = None,
-    own: Annotated[
-        list[str] | None,
-        typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
-    ] = None,
+    judges: Judges = None,
+    run: RunName = None,
+    annotations: Annotations = None,
+    humans: HumansFile = None,
+    benchmarks: Benchmarks = None,
+    repeats: Repeats = None,
+    own: OwnRows = None,
     max_cost: MaxCost = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),

@@ -15,6 +15,7 @@ of verdicts relative to other judges. Grades are measured in points.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,7 +73,7 @@ class BiasEffect:
 
 
 @dataclass(frozen=True)
-class Response:
+class BiasResponse:
     """What the regression explains."""
 
     y: Array
@@ -112,14 +113,14 @@ def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = Tru
     )
 
 
-def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use_truth: bool) -> Response:
+def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use_truth: bool) -> BiasResponse:
     verdicts, paired = lines["verdict"].to_numpy(float), panel.paired[benchmark]
     soft = paired and gives_probabilities(verdicts)
     truth = lines["quality"].to_numpy(float)
     if use_truth and np.mean(~np.isnan(truth)) > _MOST:
         if not paired:
-            return Response(verdicts, POINTS, TRUTH, truth)
-        return Response(log_odds(verdicts) if soft else won(verdicts), LOG_ODDS if soft else VERDICTS, TRUTH, truth)
+            return BiasResponse(verdicts, POINTS, TRUTH, truth)
+        return BiasResponse(log_odds(verdicts) if soft else won(verdicts), LOG_ODDS if soft else VERDICTS, TRUTH, truth)
     others = panel.of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
     by_judge = {str(name): group for name, group in others.groupby("judge", sort=False)}
     # One judge that gives no probabilities has no other scale than its verdicts, so then all are on that scale.
@@ -136,8 +137,8 @@ def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use
     ]
     y = opinion(verdicts)
     if not opinions or np.mean([each.notna().mean() for each in opinions]) <= _MOST:
-        return Response(y, unit, NOTHING)
-    return Response(y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE)
+        return BiasResponse(y, unit, NOTHING)
+    return BiasResponse(y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE)
 
 
 def _columns(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str, Array], str]:
@@ -165,8 +166,6 @@ def _fit(
 
     Student's t with clusters - 1 degrees of freedom, because few questions make sandwich errors too small.
     """
-    import warnings
-
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.regression.linear_model import OLS
