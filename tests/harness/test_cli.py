@@ -133,7 +133,7 @@ def test_recipe_show_prints_a_recipe_that_gives_itself_again(tmp_path: Path) -> 
 
 def test_list_names_everything_one_line_each() -> None:
     lines = distilbench("list").stdout.splitlines()
-    for name in ("pad-ppd", "alpaca_eval", "openai", "smollm2", "table1"):
+    for name in ("pad-ppd", "alpaca_eval", "replay", "ultrafeedback", "inline", "smollm2", "table1"):
         assert sum(line.startswith(name) for line in lines) == 1, name
 
 
