@@ -24,26 +24,12 @@ from methods import (
 )
 
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        kd.METHOD,
-        seqkd.METHOD,
-        minillm.METHOD,
-        dpo.METHOD,
-        simpo.METHOD,
-        pro.METHOD,
-        pad_vpd.METHOD,
-        pad_ppd.METHOD,
-        dckd.METHOD,
-        adpa.METHOD,
-        adpa_plus.METHOD,
-        best_of_n.METHOD,
-        ipo.METHOD,
-        orpo.METHOD,
-        gkd.METHOD,
-        distillm.METHOD,
+    module.METHOD.name: module.METHOD
+    for module in (
+        kd, seqkd, minillm, dpo, simpo, pro, pad_vpd, pad_ppd,
+        dckd, adpa, adpa_plus, best_of_n, ipo, orpo, gkd, distillm,
     )
-}
+}  # fmt: skip
 """Name to method: the rows of the paper's Table 1 in its order, then further ones (named, or ``--methods all``)."""
 
 __all__ = ["METHODS"]

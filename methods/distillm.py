@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Term
-from harness.contracts.options import Positive, Share, ShareBelowOne, options
+from harness.contracts.options import ShareBelowOne, options
 from methods import on_policy
 
 if TYPE_CHECKING:
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
 
 
 @options
-class DistillmOptions:
+class DistillmOptions(on_policy.OnPolicyOptions):
     """Options of DistiLLM."""
 
     divergence: Literal["skl", "srkl"] = "skl"
     """``skl``: skew KL (the authors' scripts for GPT-2). ``srkl``: skew reverse KL, the paper's other one."""
     skew: ShareBelowOne = 0.1
     """a, share of the divergence's first model in the mixture that it is compared with; 0: the plain KL."""
-    on_policy: Share = 0.5
-    """Probability that a step trains on the student's own answers, the rest on golden ones: GKD's default."""
-    sampling_temperature: Positive = 1.0
-    """Of the student's own answers."""
 
 
 def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:

@@ -8,12 +8,11 @@ Mean over prompts. The reference is the starting student, frozen; its sums are c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.method import Batch, Loss, Method, Needs, Term, Trl
 from harness.contracts.options import Positive, options
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -28,11 +27,6 @@ class DpoOptions:
     """Inverse temperature of the implicit reward. TRL's default; 0.01 is what the SimPO authors tuned for 2B-8B."""
 
 
-def rows(group: Group, config: DpoOptions) -> Sequence[Row] | Dropped:
-    """Chosen, rejected."""
-    return ranking.pair(group)
-
-
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: DpoOptions) -> Loss:
     """Logistic loss on the difference of implicit rewards, mean over prompts."""
     from torch.nn.functional import logsigmoid
@@ -40,11 +34,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: DpoOptions) -> Loss:
     rewards = config.beta * (batch.sum_rows(terms["logp"]) - batch.signals["reference"])
     chosen, rejected = batch.per_prompt(rewards).unbind(1)
     margin = chosen - rejected
-    logs = {
-        "margin": margin.detach().sum(),
-        "accuracy": ranking.in_order(margin.detach()),
-        "chosen": chosen.detach().sum(),
-    }
+    logs = ranking.pair_logs(margin) | {"chosen": chosen.detach().sum()}
     return Loss((Term("preference", -logsigmoid(margin).sum(), per="prompt"),), logs)
 
 
@@ -54,7 +44,7 @@ METHOD = Method(
     paper="Rafailov et al. 2023, Direct Preference Optimization, arXiv 2305.18290",
     needs=Needs(responses=("samples",), signal="response", reference=True, rounds=True),
     config=DpoOptions,
-    rows=rows,
+    rows=ranking.pair,
     loss=loss,
     check=ranking.several,
     trl=Trl("dpo", lambda config: {"beta": config.beta}),

@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 
 
 @options
-class GkdOptions:
+class GkdOptions(on_policy.OnPolicyOptions):
     """Options of GKD."""
 
     beta: Share = 0.5
     """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
-    on_policy: Share = 0.5
-    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
     temperature: Positive = 1.0
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
-    sampling_temperature: Positive = 1.0
-    """Of the student's own answers; the paper's."""
 
 
 def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:

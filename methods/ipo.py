@@ -10,12 +10,11 @@ equation as printed. Pairs: largest and smallest log p_sel of the n samples, as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.method import Batch, Loss, Method, Needs, Term, Trl
 from harness.contracts.options import Positive, options, require
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ class IpoOptions:
     """Log-probability of a response per token (TRL, the authors' runs), or summed (the paper's Eq. 17)."""
 
 
-def rows(group: Group, config: IpoOptions) -> Sequence[Row] | Dropped:
-    """Chosen, rejected."""
-    return ranking.pair(group)
-
-
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
     """Squared distance of the margin from 1 / (2 beta), mean over prompts."""
     ratios = batch.sum_rows(terms["logp"]) - batch.signals["reference"]
@@ -44,11 +38,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
         ratios = ratios / batch.lengths.to(ratios.dtype)
     chosen, rejected = batch.per_prompt(ratios).unbind(1)
     margin = chosen - rejected
-    logs = {
-        "margin": margin.detach().sum(),
-        "accuracy": ranking.in_order(margin.detach()),
-        "chosen": chosen.detach().sum(),
-    }
+    logs = ranking.pair_logs(margin) | {"chosen": chosen.detach().sum()}
     return Loss((Term("preference", (margin - 1 / (2 * config.beta)).square().sum(), per="prompt"),), logs)
 
 
@@ -65,7 +55,7 @@ METHOD = Method(
     "arXiv 2310.12036",
     needs=Needs(responses=("samples",), signal="response", reference=True, rounds=True),
     config=IpoOptions,
-    rows=rows,
+    rows=ranking.pair,
     loss=loss,
     check=ranking.several,
     trl=Trl("dpo", trl_arguments),

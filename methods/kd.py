@@ -38,13 +38,8 @@ class KdOptions:
     with one bin for the rest (PAD's released code: 100)."""
 
 
-def stored(config: KdOptions) -> Stored | None:
-    """The teacher's distributions at tau, where they are stored."""
-    return None if config.top_k is None else Stored(config.top_k, config.temperature)
-
-
-def rows(group: Group, config: KdOptions) -> Sequence[Row] | Dropped:
-    """The golden answer."""
+def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
+    """``Method.rows``: the golden answer."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     return [Row(str(group.prompt.golden))]
@@ -79,8 +74,8 @@ METHOD = Method(
     paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
     needs=Needs(responses=("golden",), signal="token", shared_vocabulary=True),
     config=KdOptions,
-    rows=rows,
+    rows=golden,
     loss=loss,
     token_terms=token_terms,
-    stored=stored,
+    stored=lambda config: None if config.top_k is None else Stored(config.top_k, config.temperature),
 )

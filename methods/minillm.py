@@ -15,14 +15,13 @@ instead of four, no pre-training loss, whitening over response tokens only (thei
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Rollouts, Term
 from harness.contracts.options import Positive, Share, ShareBelowOne, options
-from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,16 +48,6 @@ class MinillmOptions:
     """c, bounds the scaled reward of a token."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """e, the PPO clip of the ratio."""
-
-
-def rows(group: Group, config: MinillmOptions) -> Sequence[Row] | Dropped:
-    """None: the student answers live."""
-    return ()
-
-
-def sampling(config: MinillmOptions) -> tuple[float, float]:
-    """(temperature, teacher mix)."""
-    return config.temperature, config.teacher_mix
 
 
 def weigh(batch: Batch, logps: Mapping[str, Tensor], config: MinillmOptions) -> dict[str, Tensor]:
@@ -108,8 +97,8 @@ METHOD = Method(
     paper="Gu, Dong, Wei and Huang 2024, MiniLLM: Knowledge Distillation of Large Language Models, arXiv 2306.08543",
     needs=Needs(responses=("rollouts",), signal="token", shared_vocabulary=True),
     config=MinillmOptions,
-    rows=rows,
+    rows=lambda group, config: (),  # the student answers live
     loss=loss,
     token_terms=token_terms,
-    rollouts=Rollouts(sampling, weigh),
+    rollouts=Rollouts(lambda config: (config.temperature, config.teacher_mix), weigh),
 )

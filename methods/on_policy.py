@@ -6,41 +6,31 @@ GKD's Algorithm 1 (Agarwal et al. 2024, arXiv 2306.13649) with a golden answer w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from harness.contracts.method import Dropped, Rollouts, Row
+from harness.contracts.options import Positive, Share, options
 from harness.types import Group
+from methods.kd import golden
 
 
-class OnPolicyOptions(Protocol):
-    """What the config of such a method has."""
+@options
+class OnPolicyOptions:
+    """The options that such methods have in common."""
 
-    @property
-    def on_policy(self) -> float:
-        """Probability that a step trains on the student's own answers."""
-
-    @property
-    def sampling_temperature(self) -> float:
-        """Of these answers."""
+    on_policy: Share = 0.5
+    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
+    sampling_temperature: Positive = 1.0
+    """Of the student's own answers; the paper's."""
 
 
 def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | Dropped:
     """The golden answer, for the steps that are not on-policy; none where all are."""
     if config.on_policy == 1:
         return ()
-    if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
-    return [Row(str(group.prompt.golden))]
+    return golden(group)
 
 
-def sampling(config: OnPolicyOptions) -> tuple[float, float]:
-    """(temperature, teacher mix): the student answers alone."""
-    return config.sampling_temperature, 0.0
-
-
-def share(config: OnPolicyOptions) -> float:
-    """Of the steps that are live."""
-    return float(config.on_policy)
-
-
-ROLLOUTS = Rollouts(sampling, share=share)
+# The teacher's share in the sampling distribution is 0: the student answers alone.
+ROLLOUTS: Rollouts[OnPolicyOptions] = Rollouts(
+    lambda config: (config.sampling_temperature, 0.0), share=lambda config: float(config.on_policy)
+)

@@ -11,12 +11,11 @@ samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import Positive, options
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -29,11 +28,6 @@ class OrpoOptions:
 
     weight: Positive = 0.1
     """lambda, weight of the odds-ratio penalty: what the authors took for Mistral 7B, and TRL's default."""
-
-
-def rows(group: Group, config: OrpoOptions) -> Sequence[Row] | Dropped:
-    """Chosen, rejected."""
-    return ranking.pair(group)
 
 
 def log_odds(rewards: Tensor) -> Tensor:
@@ -55,14 +49,9 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: OrpoOptions) -> Loss
 
     chosen, rejected = batch.per_prompt(log_odds(batch.mean_rows(terms["logp"]))).unbind(1)
     margin = chosen - rejected
-    logs = {"margin": margin.detach().sum(), "accuracy": ranking.in_order(margin.detach())}
-    return Loss(
-        (
-            Term("sft", -terms["logp"][batch.where_role("chosen")].sum(), per="token:chosen"),
-            Term("odds", -config.weight * logsigmoid(margin).sum(), per="prompt"),
-        ),
-        logs,
-    )
+    sft = Term("sft", -terms["logp"][batch.where_role("chosen")].sum(), per="token:chosen")
+    odds = Term("odds", -config.weight * logsigmoid(margin).sum(), per="prompt")
+    return Loss((sft, odds), ranking.pair_logs(margin))
 
 
 METHOD = Method(
@@ -72,7 +61,7 @@ METHOD = Method(
     "arXiv 2403.07691",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=OrpoOptions,
-    rows=rows,
+    rows=ranking.pair,
     loss=loss,
     check=ranking.several,
 )

@@ -46,8 +46,8 @@ def descending(scores: Sequence[float]) -> list[int]:
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
-def pair(group: Group) -> tuple[Row, Row] | Dropped:
-    """(chosen, rejected): the responses with the largest and the smallest log p_sel, as rows of those roles.
+def pair(group: Group, config: object = None) -> tuple[Row, Row] | Dropped:
+    """``Method.rows`` of pairs: (chosen, rejected), the responses with the largest and the smallest log p_sel.
 
     They are the ends of one ranking in which ties keep their order: of several best responses the first is chosen, of
     several worst the last is rejected.
@@ -95,6 +95,11 @@ def tied(scores: Tensor) -> Tensor:
 def in_order(margin: Tensor) -> Tensor:
     """How many of the pairs have the chosen response first, from margins [B]; one without a difference counts half."""
     return ((margin.sign() + 1) / 2).sum()
+
+
+def pair_logs(margin: Tensor) -> dict[str, Tensor]:
+    """``Loss.logs`` of margins [B] between chosen and rejected; no gradient."""
+    return {"margin": margin.detach().sum(), "accuracy": in_order(margin.detach())}
 
 
 def agreement(rewards: Tensor, scores: Tensor) -> Tensor:

@@ -8,12 +8,11 @@ samples (PAD appendix B.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import NotNegative, Positive, options
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -30,11 +29,6 @@ class SimpoOptions:
     """gamma / beta, the margin asked for in units of the reward (the authors: 0.5 for Gemma, 0.3 for Llama-3)."""
 
 
-def rows(group: Group, config: SimpoOptions) -> Sequence[Row] | Dropped:
-    """Chosen, rejected."""
-    return ranking.pair(group)
-
-
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: SimpoOptions) -> Loss:
     """Logistic loss on the difference of length-normalised rewards less the margin, mean over prompts."""
     from torch.nn.functional import logsigmoid
@@ -42,11 +36,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: SimpoOptions) -> Los
     rewards = config.beta * batch.mean_rows(terms["logp"])
     chosen, rejected = batch.per_prompt(rewards).unbind(1)
     margin = chosen - rejected
-    logs = {
-        "margin": margin.detach().sum(),
-        "accuracy": ranking.in_order(margin.detach()),
-        "chosen": chosen.detach().sum(),
-    }
+    logs = ranking.pair_logs(margin) | {"chosen": chosen.detach().sum()}
     gamma = config.beta * config.gamma_beta_ratio
     return Loss((Term("preference", -logsigmoid(margin - gamma).sum(), per="prompt"),), logs)
 
@@ -57,7 +47,7 @@ METHOD = Method(
     paper="Meng, Xia and Chen 2024, Simple Preference Optimization with a Reference-Free Reward, arXiv 2405.14734",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=SimpoOptions,
-    rows=rows,
+    rows=ranking.pair,
     loss=loss,
     check=ranking.several,
 )

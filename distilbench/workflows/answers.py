@@ -15,6 +15,7 @@ from harness.contracts.baseline import against
 from harness.contracts.benchmark import Benchmark, Card, Entrant
 from harness.contracts.options import plain
 from harness.errors import UserError, unknown
+from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import counted
@@ -146,10 +147,10 @@ def answers_of_row(
         there = ", ".join(f"{own} {source.benchmark} seed {of}" for own, of, source in every)
         raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {there or 'no score yet'}.")
     own, source = chosen[0]
-    settings = results.run.recipe["benchmarks"][source.benchmark]
+    _, options = split_judge(results.run.recipe["benchmarks"][source.benchmark])
     return AnswerSet(
         source.benchmark,
-        {name: value for name, value in settings.items() if name != "judge"},
+        options,
         f"{results.run.name}-{own}-{seed}",
         list(lineage.answers(source.answers).values()),
         [judgment for of_question in lineage.judgments(source.judgments).values() for judgment in of_question],

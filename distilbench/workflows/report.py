@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distilbench.workflows.finished_run import FinishedRun, load
 from harness.contracts.options import options_from
 from harness.errors import UserError
+from harness.recipe.sections import split_judge
 from harness.recipe.yaml_source import read_source
 from reports.targets import ALL, find_targets
 from results.run.record import check_runs, described
@@ -97,28 +98,19 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
             continue
         adapter = registry.benchmarks[name]
         try:
-            found[name] = adapter.questions(options_from(adapter.config, settings(spec)))
+            found[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
         except UserError as error:
             found[name] = str(error)
     return found
-
-
-def settings(spec: Any) -> dict[str, Any]:
-    """A benchmark's own options in a resolved recipe, where its judge stands beside them."""
-    return {key: value for key, value in spec.items() if key != "judge"}
 
 
 def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | None]:
     """(benchmark, tokens read, tokens written) -> dollars, by the recipe's judges; ``None`` where it is not known."""
 
     def price(benchmark: str, read: int, written: int) -> float | None:
-        name = run.recipe.get("benchmarks", {}).get(benchmark, {}).get("judge")
-        spec = run.recipe.get("judges", {}).get(name)
-        if spec is None or spec["kind"] not in registry.judges:
-            return None
-        kind = registry.judges[spec["kind"]]
-        return kind.price(
-            options_from(kind.config, {key: value for key, value in spec.items() if key != "kind"}), read, written
-        )
+        judge, _ = split_judge(run.recipe.get("benchmarks", {}).get(benchmark, {}))
+        options = dict(run.recipe.get("judges", {}).get(judge, {}))
+        kind = registry.judges.get(options.pop("kind", ""))
+        return None if kind is None else kind.price(options_from(kind.config, options), read, written)
 
     return price

@@ -25,7 +25,7 @@ IMPORT_NOTE = "import.json"
 """What ``import_answers`` says of itself, beside ``answers.jsonl`` and ``judgments.jsonl``."""
 JUDGE = "main"
 """The judge's name in the recipe that is made."""
-_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?P<place>https?://\S+|openai)")
+_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?:(?P<url>https?://\S+)|openai)")
 _ROW = re.compile(r"(?P<row>[A-Za-z0-9][\w.+-]*)=(?P<text>.+)", re.DOTALL)
 
 
@@ -63,8 +63,7 @@ def served(text: str) -> dict[str, Any] | None:
     found = _SERVED.fullmatch(text)
     if found is None:
         return None
-    place = {} if found["place"] == "openai" else {"base_url": found["place"]}
-    return {"model": found["model"], **place}
+    return {"model": found["model"]} | ({"base_url": found["url"]} if found["url"] else {})
 
 
 def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:

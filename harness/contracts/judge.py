@@ -15,26 +15,10 @@ from harness.types import Reply, Request
 
 C = TypeVar("C")
 
-
-ERROR_KINDS: Final = frozenset(
-    [
-        "rate-limit",
-        "server",
-        "timeout",
-        "connection",
-        "auth",
-        "model",
-        "refused",
-        "truncated",
-        "empty",
-        "bad-reply",
-        "context",
-        "missing",
-        "budget",
-        "pending",
-        "batch",
-    ]
-)
+ERROR_KINDS: Final = frozenset({
+    "rate-limit", "server", "timeout", "connection", "auth", "model", "refused", "truncated", "empty", "bad-reply",
+    "context", "missing", "budget", "pending", "batch",
+})  # fmt: skip
 
 
 class JudgeError(Exception):

@@ -153,8 +153,9 @@ def _problem(
     if kind == "literal_error":
         names = tuple(part.strip().strip("'") for part in error["ctx"]["expected"].replace(" or ", ", ").split(","))
         meant = near(str(error.get("input")), names)
-        nullable = ("null",) if any(each["type"] == "none_required" for each in group) else ()
-        return Problem(where, "is not one of the choices", value, (*names, *nullable), meant)
+        # The other branches of a union: ``null``, or a list of one's own instead of a name.
+        others = dict.fromkeys(_NAMES[other["type"]] for other in group[1:] if other["type"] in _NAMES)
+        return Problem(where, "is not one of the choices", value, (*names, *others), meant)
     if kind == "value_error":
         return Problem(where, str(error["ctx"]["error"]), value if _scalar(error.get("input")) else None)
     expected = list(dict.fromkeys(_NAMES[each["type"]] for each in group if each["type"] in _NAMES))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.contracts.option_errors import Problem, dotted, show, unknown_name
+from harness.contracts.option_errors import Problem, show, unknown_name
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.recipe.rows import MODELS
@@ -26,23 +26,17 @@ class NotApplicable(UserError):
     """This target does not fit this recipe, and the message says why."""
 
 
-def target_section(tree: Mapping[str, Any], target: str) -> dict[str, Any]:
-    """The mapping ``targets.NAME`` of a recipe; empty where there is none."""
-    section = tree.get(SECTION)
-    values = section.get(target) if isinstance(section, Mapping) else None
-    return dict(values) if isinstance(values, Mapping) else {}
-
-
 def check_fit(tree: Mapping[str, Any], target: Target) -> None:
     """Raises NotApplicable where the recipe skips a target, or does not say which family it is about."""
-    values = target_section(tree, target.name)
-    if values.get("skip"):
-        raise NotApplicable(f"{target.label} does not fit the recipe {tree.get('name')!r}: {values['skip']}")
-    section = tree.get(SECTION)
-    listed = isinstance(section, Mapping) and target.name in section
-    if target.requires_listing and not listed:
+    section = tree.get(SECTION) or {}
+    skip = section.get(target.name, {}).get("skip")
+    if skip:
+        raise NotApplicable(f"{target.label} does not fit the recipe {tree.get('name')!r}: {skip}")
+    if target.name in section:
+        return
+    if target.requires_listing:
         raise NotApplicable(f"{target.label} {target.requires_listing}")
-    if target.needs_own_family and not listed:
+    if target.needs_own_family:
         remedy = f"Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
         raise NotApplicable(
             f"{target.label} ({target.title}) is about a family of its own, and the recipe {tree.get('name')!r} does "
@@ -53,25 +47,26 @@ def check_fit(tree: Mapping[str, Any], target: Target) -> None:
 def for_target(source: Source, target: Target, overrides: tuple[Override, ...] = ()) -> Source:
     """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
 
-    Raises NotApplicable where the target does not fit.
+    Raises NotApplicable where the target does not fit. The section must be free of ``section_problems``.
     """
     check_fit(source.tree, target)
-    values = target_section(source.tree, target.name)
-    chosen = values.get("rows")
+    values = (source.tree.get(SECTION) or {}).get(target.name, {})
     over = {key: value for key, value in values.items() if key not in OWN_KEYS}
     problems = list(source.problems)
-    tree = named(merge(source.tree, over), problems)
-    made = Source(tree, {**source.places, **_places(source.places, target.name)})
-    override_all(made, overrides)
-    made.problems = problems  # those of the overrides are among them already
-    made.tree.pop(SECTION, None)
-    methods = _rows(made.tree, target)
-    if isinstance(chosen, list):
-        left_out = set(target.rows) - set(MODELS) - {str(row) for row in chosen}
+    # The lines of ``targets.NAME.x`` become the lines of ``x``, so that mistakes are reported where they stand.
+    head = f"{SECTION}.{target.name}."
+    moved = {path.removeprefix(head): place for path, place in source.places.items() if path.startswith(head)}
+    result = Source(named(merge(source.tree, over), problems), {**source.places, **moved})
+    override_all(result, overrides)
+    result.problems = problems  # those of the overrides are among them already
+    result.tree.pop(SECTION, None)
+    methods = _rows(result.tree, target)
+    if "rows" in values:
+        left_out = set(target.rows) - set(MODELS) - set(values["rows"])
         methods = {row: options for row, options in methods.items() if row not in left_out}
-    made.tree["methods"] = methods
-    _benchmarks(made.tree, target)
-    return made
+    result.tree["methods"] = methods
+    _benchmarks(result.tree, target)
+    return result
 
 
 def _rows(tree: Tree, target: Target) -> Tree:
@@ -103,12 +98,6 @@ def _benchmarks(tree: Tree, target: Target) -> None:
             f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
         )
     tree["benchmarks"] = kept
-
-
-def _places(places: Mapping[str, str], target: str) -> dict[str, str]:
-    """The lines of ``targets.NAME.x`` as the lines of ``x``."""
-    head = f"{SECTION}.{target}."
-    return {path.removeprefix(head): place for path, place in places.items() if path.startswith(head)}
 
 
 def section_problems(tree: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Problem]:
@@ -147,28 +136,11 @@ def _own_keys(path: str, values: Mapping[str, Any], target: Target) -> list[Prob
     return problems
 
 
-def own_mistakes(problems: Sequence[Problem], target: str, values: Mapping[str, Any]) -> list[Problem]:
-    """The problems that are about what a target's section says, at their place in it.
+def stated_in_section(problems: Sequence[Problem], target: str, places: Mapping[str, str]) -> list[Problem]:
+    """The problems with what a target's section itself says, under their path in it.
 
     Others are left for the day when the target is made: a recipe may inherit sections that it never uses.
     """
-    stated = [dotted(path) for path in _leaves(values, ())]
-    return [
-        replace(problem, path=f"{SECTION}.{target}.{problem.path}")
-        for problem in problems
-        if any(_within(path, problem.path) or _within(problem.path, path) for path in stated)
-    ]
-
-
-def _leaves(values: Mapping[str, Any], above: tuple[object, ...]) -> list[tuple[object, ...]]:
-    """The paths of everything that is stated."""
-    found: list[tuple[object, ...]] = []
-    for key, value in values.items():
-        path = (*above, key)
-        found += _leaves(value, path) if isinstance(value, Mapping) and value else [path]
-    return found
-
-
-def _within(path: str, other: str) -> bool:
-    """Whether a dotted path is another one, or lies below it."""
-    return path == other or path.startswith((f"{other}.", f"{other}["))
+    inside = [replace(problem, path=f"{SECTION}.{target}.{problem.path}") for problem in problems]
+    # An item of a list has no place of its own where ``--set`` wrote the list.
+    return [problem for problem in inside if {problem.path, problem.path.partition("[")[0]} & places.keys()]

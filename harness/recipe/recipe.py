@@ -19,9 +19,10 @@ from harness.contracts.option_errors import Problem, RecipeError
 from harness.contracts.options import Seed, options, plain, read_options, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
-from harness.recipe.for_target import SECTION, NotApplicable, for_target, own_mistakes, section_problems, target_section
+from harness.recipe.for_target import SECTION, NotApplicable, for_target, section_problems, stated_in_section
 from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
 from harness.recipe.sections import (
+    JUDGE,
     BenchmarkEntry,
     Compute,
     Family,
@@ -113,7 +114,7 @@ class Recipe(Heading):
             head["tuned_teacher"] = {"method": tuned.training.method, "pairs": tuned.pairs} | row
         head["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
         head["benchmarks"] = {
-            name: ({"judge": entry.judge} if entry.judge else {}) | plain(entry.config)
+            name: ({JUDGE: entry.judge} if entry.judge else {}) | plain(entry.config)
             for name, entry in self.benchmarks.items()
         }
         head["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
@@ -167,14 +168,14 @@ def load_recipe(
 
 def _in_targets(source: Source, registry: Registry) -> list[Problem]:
     """Mistakes in what the section ``targets`` says: found now, not on the day when that target is made."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for name in source.tree.get(SECTION) or {}:
         try:
-            made = for_target(source, registry.targets[name])
-        except NotApplicable:  # said when it is asked for; a recipe may inherit a section that it cannot use
+            tree = for_target(source, registry.targets[name]).tree
+        except NotApplicable:  # reported when it is made; a recipe may inherit a section that it cannot use
             continue
-        found += own_mistakes(check_tree(made.tree, registry)[1], name, target_section(source.tree, name))
-    return found
+        problems += stated_in_section(check_tree(tree, registry)[1], name, source.places)
+    return problems
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:

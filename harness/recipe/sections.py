@@ -169,6 +169,16 @@ class Compute:
     """How many processes ``launch`` starts; ``null``: what its configuration says."""
 
 
+JUDGE = "judge"
+"""Key of a benchmark's section that names its judge; the benchmark's own options stand beside it."""
+
+
+def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(the judge's name or ``None``, the benchmark's own options) of a section of ``benchmarks``."""
+    options = dict(section)
+    return options.pop(JUDGE, None), options
+
+
 @dataclass(frozen=True)
 class BenchmarkEntry:
     """A benchmark and who judges it."""
@@ -201,8 +211,9 @@ def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[st
             remedy = PLUGIN.format("benchmark")
             problems.append(unknown_name(f"benchmarks.{name}", "benchmark", name, registry.benchmarks, remedy))
             continue
-        judge, wrong = _judge_of(benchmark, values.pop("judge", None), names)
-        config, more = read_options(benchmark.config, values, path)
+        stated, own = split_judge(values)
+        judge, wrong = _judge_of(benchmark, stated, names)
+        config, more = read_options(benchmark.config, own, path)
         problems += [*([wrong] if wrong else []), *more]
         if not wrong and not more:
             entries[name] = BenchmarkEntry(judge=judge, config=config)

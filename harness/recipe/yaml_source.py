@@ -44,23 +44,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice (YAML takes the last one in silence) and values inside themselves."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.open: list[str | None] = []
-        """Anchors of the nodes that are being read."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """A node; an alias of one that is still open would make a value without end."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        anchor, mark = event.anchor, event.start_mark
-        if isinstance(event, yaml.AliasEvent) and anchor in self.open:
-            raise yaml.composer.ComposerError(None, None, f"*{anchor} stands inside of &{anchor}", mark)
-        self.open.append(anchor)
-        node = super().compose_node(parent, index)
-        self.open.pop()
-        return node
+    """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping. Its keys are compared here, before the parent class merges others into it."""
@@ -91,8 +75,8 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
         if node is not None and _expanded(node, {}) > LARGEST:
             raise yaml.YAMLError(f"its aliases expand it to more than {LARGEST:,} values")
         return (None if node is None else loader.construct_document(node)), node
-    except RecursionError as error:
-        raise yaml.YAMLError("it is nested too deep") from error
+    except RecursionError as error:  # ``_expanded`` walks in a circle where an alias stands inside of its own anchor
+        raise yaml.YAMLError("it is nested too deep, or holds itself by an alias") from error
     except ValueError as error:  # 2024-13-45 looks like a date and is none
         raise yaml.YAMLError(str(error)) from error
     finally:

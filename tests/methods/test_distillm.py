@@ -53,7 +53,7 @@ def test_properties(seed: int, skew: float, scale: float) -> None:
 def test_rows_and_share() -> None:
     assert distillm.METHOD.rollouts is on_policy.ROLLOUTS and distillm.METHOD.rows is on_policy.rows
     mixed, live = distillm.DistillmOptions(on_policy=0.3), distillm.DistillmOptions(on_policy=1.0)
-    assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
+    assert on_policy.ROLLOUTS.share(mixed) == 0.3 and on_policy.ROLLOUTS.sampling(mixed) == (1.0, 0.0)
     rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
     assert on_policy.rows(tiny_group([]), mixed) == Dropped("no golden answer")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.contracts.method import Dropped
-from methods import dpo
+from methods import dpo, ranking
 from tests.tiny import tiny_batch, tiny_group
 
 
@@ -40,7 +40,7 @@ def test_a_shift_of_both_log_ratios_changes_nothing() -> None:
 
 
 def test_pair_is_best_and_worst_by_log_psel() -> None:
-    rows = dpo.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", -0.5)]), dpo.DpoOptions())
+    rows = ranking.pair(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", -0.5)]), dpo.DpoOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
 
@@ -48,7 +48,7 @@ def test_pair_is_best_and_worst_by_log_psel() -> None:
 def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_rejected() -> None:
     """The ends of one ranking in which ties keep their order: most often, two responses at the floor of log p_sel."""
     floor = math.log(1e-4)
-    rows = dpo.rows(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.DpoOptions())
+    rows = ranking.pair(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.DpoOptions())
     assert not isinstance(rows, Dropped)
     assert [(row.text, row.role) for row in rows] == [("ba", "chosen"), ("bi", "rejected")]
 
@@ -63,7 +63,7 @@ def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_re
     ],
 )
 def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float | None]], reason: str) -> None:
-    assert dpo.rows(tiny_group(samples), dpo.DpoOptions()) == Dropped(reason)
+    assert ranking.pair(tiny_group(samples), dpo.DpoOptions()) == Dropped(reason)
 
 
 def test_config_refuses() -> None:

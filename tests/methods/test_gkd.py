@@ -71,7 +71,7 @@ def test_on_policy_reverse_kl_is_minillm_without_its_long_term() -> None:
 def test_rows_and_share() -> None:
     assert gkd.METHOD.rollouts is on_policy.ROLLOUTS and gkd.METHOD.rows is on_policy.rows
     mixed, live = gkd.GkdOptions(on_policy=0.3), gkd.GkdOptions(on_policy=1.0)
-    assert on_policy.share(mixed) == 0.3 and on_policy.sampling(mixed) == (1.0, 0.0)
+    assert on_policy.ROLLOUTS.share(mixed) == 0.3 and on_policy.ROLLOUTS.sampling(mixed) == (1.0, 0.0)
     rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
     assert on_policy.rows(tiny_group([]), mixed) == Dropped("no golden answer")

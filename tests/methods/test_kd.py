@@ -102,13 +102,13 @@ def test_stored_terms_by_hand() -> None:
     config = kd.KdOptions(top_k=1)
     terms = kd.token_terms(STUDENT, LABEL, stored(TEACHER, config), config)
     assert terms["kl"].item() == pytest.approx(0.130812, abs=1e-6)
-    assert kd.stored(config) == Stored(1, 1.0) and kd.stored(kd.KdOptions()) is None
+    assert kd.METHOD.stored(config) == Stored(1, 1.0) and kd.METHOD.stored(kd.KdOptions()) is None
 
 
 def test_rows() -> None:
-    rows = kd.rows(tiny_group([], golden="ba be"), kd.KdOptions())
+    rows = kd.golden(tiny_group([], golden="ba be"), kd.KdOptions())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
-    assert kd.rows(tiny_group([]), kd.KdOptions()) == Dropped("no golden answer")
+    assert kd.golden(tiny_group([]), kd.KdOptions()) == Dropped("no golden answer")
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])

@@ -98,8 +98,9 @@ def test_teacher_equal_to_student_gives_no_advantage() -> None:
 
 
 def test_config_and_rows() -> None:
-    assert minillm.sampling(minillm.MinillmOptions()) == (1.0, 0.2)
-    assert minillm.rows(tiny_group([]), minillm.MinillmOptions()) == ()
+    rollouts = minillm.METHOD.rollouts
+    assert rollouts is not None and rollouts.sampling(minillm.MinillmOptions()) == (1.0, 0.2)
+    assert minillm.METHOD.rows(tiny_group([]), minillm.MinillmOptions()) == ()
     for wrong in ({"teacher_mix": 1.0}, {"gamma": 2.0}, {"clip": 0.0}, {"reward_scale": 0.0}, {"temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             minillm.MinillmOptions(**wrong)  # type: ignore[arg-type]
