@@ -120,6 +120,21 @@ def test_links_and_files_exist(page: Path) -> None:
     assert not gone, f"{page.name} names what is not there: {sorted(set(gone))}"
 
 
+def prose(text: str) -> list[str]:
+    """Lines outside of code blocks, tables and pictures."""
+    without_code = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [line for line in without_code.splitlines() if not line.startswith(("|", "!["))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_has_at_most_100_columns(page: Path) -> None:
+    assert [line for line in prose(page.read_text(encoding="utf-8")) if len(line) > 100] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_environments_of_tox_exist(page: Path) -> None:
     known = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)

@@ -57,7 +57,9 @@ Overrides = Annotated[
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", metavar="FILE", help="A Python file (or module) with METHOD, BENCHMARK or JUDGE of yours."
+        "--plugin",
+        metavar="FILE",
+        help="A Python file (or module) of yours that defines METHOD, BENCHMARK, JUDGE, SOURCE, BACKEND or EXECUTOR.",
     ),
 ]
 Methods = Annotated[
