@@ -44,6 +44,9 @@ OwnRows = Annotated[
     list[str] | None,
     typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
 ]
+Budget = Annotated[
+    float | None, typer.Option(min=0.0, help="Recommend a judge that costs at most so many dollars for these calls.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +64,7 @@ def compare_judges(
     benchmarks: Benchmarks = None,
     repeats: Repeats = None,
     own: OwnRows = None,
+    budget: Budget = None,
     max_cost: MaxCost = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
@@ -77,12 +81,12 @@ def compare_judges(
     from distilbench.workflows import compare_judges as workflow
 
     names = split_judges(judges or "")
-    options: ComparisonOptions = {"humans": humans, "replicates": replicates, "out": out}
+    options: ComparisonOptions = {"humans": humans, "replicates": replicates, "out": out, "budget": budget}
     if own:
         options["own_rows"] = own_rows(own)
     if annotations:
-        for_runs = {"--run": run, "--benchmarks": benchmarks, "--repeats": repeats, "--max-cost": max_cost,
-                    "--plugin": plugins, "--plan": plan_only or None}  # fmt: skip
+        for_runs = {"--run": run, "--benchmarks": benchmarks, "--repeats": repeats, "--budget": budget,
+                    "--max-cost": max_cost, "--plugin": plugins, "--plan": plan_only or None}  # fmt: skip
         useless = [option for option, value in for_runs.items() if value is not None]
         if useless:
             raise UserError(f"{', '.join(useless)}: only for the answers of a run, which --annotations has none of.")

@@ -77,6 +77,8 @@ class ComparisonOptions(TypedDict, total=False):
     """Human annotations of the same answers, the reference for accuracy."""
     replicates: int
     """Bootstrap resamples of the questions; default: 1,000."""
+    budget: float | None
+    """Dollars that the recommended judge may cost for the calls of this comparison; default: any."""
     out: Path | None
     """Folder of the files; default: ``runs/NAME/TARGET/judges``."""
 
@@ -195,7 +197,7 @@ def _compare(panel: Panel, humans: Humans | None, options: ComparisonOptions, ou
         panel = replace(panel, notes=(*panel.notes, *notes))
         if HUMANS in panel.judges:
             raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
-    comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES))
+    comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
     write_comparison(comparison, options.get("out") or out)
     return comparison
 

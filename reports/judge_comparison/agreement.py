@@ -5,13 +5,18 @@ When one verdict dominates, kappa is low and raw agreement inflated, so both are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.stats import Array
 from reports.judge_comparison.panel import ITEM, QuestionBootstrap, Share, interval_of
+
+LABELS = np.array([0.0, 0.5, 1.0])
+"""Lost, tied, won."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,21 @@ def pair_agreement(table: pd.DataFrame, paired: bool, bootstrap: QuestionBootstr
         return None
     x, y = (won(each) if paired else np.round(each) for each in (both[a].to_numpy(float), both[b].to_numpy(float)))
     # Grades that nobody gave count too: quadratic weights depend on the distance between grades.
-    levels = np.arange(0, 1.5, 0.5) if paired else np.arange(min(x.min(), y.min()), max(x.max(), y.max()) + 1)
-    size, questions = len(levels), list(both.index.get_level_values("question"))
-    cells = np.zeros((len(both), size**2))
-    cells[np.arange(len(both)), np.searchsorted(levels, x) * size + np.searchsorted(levels, y)] = 1.0
-    weights = 1.0 - np.eye(size) if paired else (levels[:, None] - levels[None, :]) ** 2
+    grades = np.arange(min(x.min(), y.min()), max(x.max(), y.max()) + 1)
+    questions = list(both.index.get_level_values("question"))
+    agreement, _ = bootstrap.ratio((x == y).astype(float), np.ones(len(both)), questions)
+    return PairAgreement(a, b, agreement, label_kappa(x, y, LABELS if paired else grades, questions, bootstrap))
+
+
+def label_kappa(x: Array, y: Array, levels: Array, questions: Sequence[Any], bootstrap: QuestionBootstrap) -> Share:
+    """Cohen's kappa of two lists of labels from ``levels``; quadratic weights unless these are ``LABELS``."""
+    size = len(levels)
+    cells = np.zeros((len(x), size**2))
+    cells[np.arange(len(x)), np.searchsorted(levels, x) * size + np.searchsorted(levels, y)] = 1.0
+    weights = 1.0 - np.eye(size) if levels is LABELS else (levels[:, None] - levels[None, :]) ** 2
     kappa = float(kappas(cells.sum(axis=0).reshape(size, size), weights))
     drawn = kappas(bootstrap.sums(cells, questions).reshape(-1, size, size), weights)
-    interval = interval_of(drawn, len(set(questions)))
-    agreement, _ = bootstrap.ratio((x == y).astype(float), np.ones(len(both)), questions)
-    known = Share() if np.isnan(kappa) else Share(kappa, interval, len(both))
-    return PairAgreement(a, b, agreement, known)
+    return Share() if np.isnan(kappa) else Share(kappa, interval_of(drawn, len(set(questions))), len(x))
 
 
 def kappas(tables: Array, weights: Array) -> Array:

@@ -79,25 +79,32 @@ def compare_panel(
     humans: pd.DataFrame | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
+    budget: float | None = None,
 ) -> JudgeComparison:
     """Compare the judges of a panel.
 
     Args:
         humans: annotations of items of one paired benchmark (``annotations.read_humans``).
         replicates: bootstrap resamples of the questions.
+        budget: dollars that the recommended judge may cost for the calls of this comparison.
     """
     bootstraps = {
         name: QuestionBootstrap(list(panel.of(name)["question"]), replicates, seed) for name in panel.benchmarks
     }
     scores = panel.scores or _mean_scores(panel, bootstraps)
+    benchmarks = tuple(_on_benchmark(panel, name, bootstrap) for name, bootstrap in bootstraps.items())
+    flips: dict[str, float] = {}
+    for part in benchmarks:
+        for judge, steady in part.consistency.items():
+            flips[judge] = max(flips.get(judge, 0.0), steady.flips.value or 0.0)
     return JudgeComparison(
         panel.source,
         panel.judges,
         panel.titles,
         panel.names,
-        tuple(_on_benchmark(panel, name, bootstrap) for name, bootstrap in bootstraps.items()),
+        benchmarks,
         tuple(_on_metric(panel, metric, by_judge) for metric, by_judge in scores.items()),
-        judge_reference(panel, humans, replicates, seed),
+        judge_reference(panel, humans, replicates, seed, flips, budget),
         (*panel.notes, *_warnings(panel, scores)),
     )
 

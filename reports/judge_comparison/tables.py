@@ -56,7 +56,8 @@ def judges_table(comparison: JudgeComparison) -> Table:
             NONE if profile.dollars is None else f"{profile.dollars:,.2f}",
             NONE if profile.tokens is None else f"{profile.tokens:,.0f}",
         ))  # fmt: skip
-    lines = conclusion_lines(comparison)
+    lines = [f"Recommended: {comparison.reference.recommendation.reason}"] if comparison.reference else []
+    lines += conclusion_lines(comparison)
     lines += [f"Agrees with {basis}: {RULES[basis]}"] if comparison.reference else []
     header = ("Judge", "Model", f"Agrees with {basis}", "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
     lines += comparison.notes

@@ -84,6 +84,47 @@ def test_grades_have_no_reference():
     assert judge_reference(panel([("x", "m", 0, "", 7.0)], paired=False), None, 100, 0) is None
 
 
+def recommended(wrong, prices, budget=None, flips=None):
+    """Judges that are wrong on the first so many of 200 questions; the truth is model, baseline, model, ..."""
+    calls = [(j, "m", q, "", float((q % 2 == 0) == (q >= count))) for j, count in wrong.items() for q in range(200)]
+    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
+    return judge_reference(made, None, 400, 0, flips, budget)
+
+
+def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
+    """best is wrong on 10 of 200, near on 11 (one question more: the paired interval ends at 0), poor on 40."""
+    prices = {"best": 100.0, "near": 10.0, "poor": 1.0}
+    found = recommended({"best": 10, "near": 11, "poor": 40}, prices)
+    assert found.kappas["best"].value == pytest.approx(0.9)  # 95% agree, half by chance
+    assert found.recommendation.judge == "near"
+    assert found.recommendation.reason == (
+        "near: agrees with the truth on 94.5%, not significantly less than best (95.0%); $2.00 for these calls."
+    )
+    # 200 calls: best costs $20, near $2, poor $0.20
+    assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0).recommendation.judge == "poor"
+    assert recommended({"best": 10, "near": 11}, prices, budget=1.0).recommendation.judge is None
+    assert recommended({"best": 10, "poor": 40}, {"poor": 1.0}).recommendation.judge == "best"  # dearer, but better
+
+
+def test_an_untrustworthy_judge_is_never_recommended():
+    """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
+    found = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
+    assert (found.recommendation.judge, found.kappas["coin"].value) == ("good", pytest.approx(0.1))
+    none = recommended({"coin": 90, "good": 0}, {}, flips={"good": 0.31})
+    assert none.recommendation.judge is None
+    assert none.recommendation.reason.startswith("none of these judges can be trusted")
+
+
+def test_without_a_truth_kappa_is_with_the_judge_that_agrees_most():
+    """x and y give the same 100 labels; z is a coin, which makes neither of them doubtful."""
+    calls = [(j, "m", q, "", float(q % 2)) for j in "xy" for q in range(100)]
+    calls += [("z", "m", q, "", float(q // 2 % 2)) for q in range(100)]
+    found = judge_reference(panel(calls), None, 100, 0)
+    assert (found.kappas["x"].value, found.kappas["z"].value) == (1.0, pytest.approx(0.0))
+    assert found.recommendation.judge == "x"
+
+
 @pytest.fixture
 def comparison():
     """x and y agree on 36 of 40 answers; x costs ten times as much. Four people say baseline on all."""
@@ -106,6 +147,7 @@ def test_a_comparison_is_written_and_read_back(comparison, tmp_path):
     agreement = lines["benchmarks/b/agreements/x y/agreement"]
     assert (float(agreement["value"]), agreement["n"]) == (0.9, "40")
     text = (tmp_path / "judges.md").read_text()
+    assert "Recommended: none of these judges can be trusted" in text  # four people who say the same: kappa 0
     assert "o\\|dd" in text  # a judge's name cannot break a table
     assert "the run's teacher itself: it may prefer" in text
 
