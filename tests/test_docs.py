@@ -126,15 +126,11 @@ def prose(text: str) -> list[str]:
     return [line for line in without_code.splitlines() if not line.startswith(("|", "!["))]
 
 
-NEW_README = pytest.mark.xfail(reason="the short README is not there yet")
-
-
-@pytest.mark.parametrize("page", [pytest.param(PAGES[0], marks=NEW_README), *PAGES[1:]], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_prose_has_at_most_100_columns(page: Path) -> None:
     assert [line for line in prose(page.read_text(encoding="utf-8")) if len(line) > 100] == []
 
 
-@NEW_README
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
