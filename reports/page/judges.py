@@ -1,4 +1,4 @@
-"""A comparison of judges as a section of the page: its figures, and its tables, which sort and filter."""
+"""A comparison of judges as a section of the page: its figures, and its tables, which sort."""
 
 from __future__ import annotations
 

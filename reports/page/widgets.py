@@ -1,4 +1,4 @@
-"""What a page is made of: sections, and in them tables that sort and filter, figures, and packed data.
+"""What a page is made of: sections, and in them tables that sort, figures, and packed data.
 
     Section("Judges compared", table(text_table(...)) + figure(Picture("Agreement", svg, "Heat map of ...")))
 
@@ -82,12 +82,8 @@ def pack(value: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
-def unpack(text: str) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
-
-
 def table(made: Table) -> Markup:
-    """A table, with everything that it says only with notes; it sorts and filters, and is complete without a script."""
+    """A table, with everything that it says only with notes; it sorts, and is complete without a script."""
     return render("table.html.jinja", table=made, spans=_spans(made.columns))
 
 

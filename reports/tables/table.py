@@ -92,7 +92,7 @@ class Table:
     label: str = ""
     """``Table 1``. LaTeX puts its own number there."""
     detail_rows: tuple[TableRow, ...] = ()
-    """At the bottom, neither sorted nor filtered."""
+    """At the bottom, never sorted."""
     detail_lines: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     """The JSON file: every number behind the table."""

@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens without an error, sorts, filters, shows questions, and runs nothing of theirs.
+"""The page in a real browser: it opens without an error, sorts, shows questions, and runs nothing of theirs.
 
 Debian's chromium (``apt-get install chromium``) driven by playwright. Where there is none the tests are skipped with
 the reason, unless DISTILBENCH_BROWSER=1 says that there must be one (``.ci/run`` does).
@@ -134,20 +134,6 @@ def test_tables_sort_both_ways_and_back(page: Opened) -> None:
     assert page.column(1) == before
 
 
-def test_tables_filter(page: Opened) -> None:
-    page.page.locator("#run-card summary", has_text="with their keys").click()
-    grid = page.page.locator("#run-card details [data-grid]")
-    every = grid.locator("tbody tr:visible").count()
-    grid.locator("[data-filter]").fill("judge mt_bench")
-    left = grid.locator("tbody tr:visible").all_inner_texts()
-    assert 0 < len(left) == 2 * len(rows()) < every
-    assert all("judge mt_bench" in text for text in left)
-    assert grid.locator("[data-count]").inner_text() == f"{len(left)} of {every} rows"
-    grid.locator("[data-filter]").fill("nothing has this")
-    assert grid.locator("tbody tr:visible").count() == 0
-    assert not page.page.locator("#table-1 [data-filter]").is_visible()  # three rows need no filter
-
-
 def test_missing_values_stay_last(browser: Any) -> None:
     """n/a has no value to sort by; text is sorted as people count: 2 before 10."""
     page = browser.new_page()
@@ -165,9 +151,8 @@ def test_missing_values_stay_last(browser: Any) -> None:
 
 def test_any_two_answers_side_by_side(page: Opened) -> None:
     book = books()[0]
-    page.choose("a", "TEACHER")
-    page.choose("b", "DPO")
-    page.page.select_option("#q-b-seed", label="seed 1")
+    page.choose("a", "TEACHER, seed 0")
+    page.choose("b", "DPO, seed 1")
     page.page.locator("#q-list li").nth(2).click()
     page.settle()
     question = book.questions[2]
@@ -187,8 +172,8 @@ def test_any_two_answers_side_by_side(page: Opened) -> None:
 
 def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
     """Whatever else stands above it: the replies on the two sides differ in length."""
-    page.choose("a", "TEACHER")
-    page.choose("b", "DPO")
+    page.choose("a", "TEACHER, seed 0")
+    page.choose("b", "DPO, seed 0")
     names = page.page.locator("#q-detail .pair").nth(1).locator("h6")
     assert names.all_inner_texts() == ["judge-a", "judge-b"] * 2
     tops = [names.nth(place).bounding_box()["y"] for place in range(4)]
@@ -206,7 +191,7 @@ def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
     page.settle()
     assert "share few words (0%)" in page.page.inner_text("#q-detail")
     assert page.page.locator("#q-detail mark").count() == 0
-    page.choose("a", "TEACHER")
+    page.choose("a", "TEACHER, seed 0")
     assert "(an empty answer)" in page.page.inner_text("#q-detail")
     page.page.locator("#q-list li").nth(6).click()
     page.settle()
@@ -279,20 +264,18 @@ def test_the_baseline_can_be_a_side(page: Opened) -> None:
     page.choose("a", "Baseline")
     assert page.answers()[0] == "Baseline answer 0."
     assert "not judged itself" in page.page.inner_text("#q-detail")
-    assert not page.page.locator("#q-a-seed").is_visible()
 
 
 def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
     page.choose("shelf", "MT-Bench")
-    page.choose("a", "DPO")
-    page.choose("b", "TEACHER")
-    page.page.select_option("#q-b-seed", label="seed 1")
+    page.choose("a", "DPO, seed 0")
+    page.choose("b", "TEACHER, seed 1")
     page.page.locator("#q-list li").nth(2).click()
     page.settle()
     again = Opened(browser, page.page.url)
     assert again.title() == "m2"
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["DPO, seed 0", "TEACHER, seed 1"]
-    again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT/1&b=baseline/'")
+    again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT, seed 1&b=Baseline'")
     again.page.wait_for_selector('#q-detail h3:text-is("q4 (lists)")')
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["STUDENT, seed 1", "Baseline"]
     assert again.said == []

@@ -1,6 +1,6 @@
 // The question browser: which benchmark, which two answers, which questions; what is chosen stands in the address.
 
-const BASELINE = "baseline"; // a side that is not a row: the answer that models are compared with
+const BASELINE = -1; // a side that is no row under a seed: the answer that models are compared with
 
 class Browser {
   constructor(root) {
@@ -36,11 +36,7 @@ class Browser {
   listen() {
     this.root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
     this.by("shelf").addEventListener("change", () => this.open(new URLSearchParams()));
-    for (const side of ["a", "b"]) {
-      this.by(side).addEventListener("change", () => { this.fillSeeds(side); this.refresh(); });
-      this.by(`${side}-seed`).addEventListener("change", () => this.refresh());
-    }
-    for (const name of ["measure", "show", "category"]) {
+    for (const name of ["a", "b", "measure", "show", "category"]) {
       this.by(name).addEventListener("change", () => this.refresh());
     }
     this.by("order").addEventListener("change", () => {
@@ -88,35 +84,30 @@ class Browser {
   }
 
   fillSides(asked) {
-    const titles = [...new Set(this.index.sides.map((side) => side[0]))];
-    const options = titles.map((title) => [`=${title}`, title]);
+    const { sides } = this.index;
+    const titles = sides.map(([title]) => title);
+    const place = (title) => titles.indexOf(title);
+    const several = (title) => place(title) !== titles.lastIndexOf(title);
+    const options = sides.map(([title, seed], number) => [number, several(title) ? `${title}, seed ${seed}` : title]);
     if (this.index.baseline) options.push([BASELINE, this.index.baseline]);
     const gone = this.index.unavailable.map(([title, why]) => [`!${title}`, `${title} (${why})`, true]);
-    const usual = titles.length > 1 ? [options[1], options[titles.length - 1]] : [options[0], options[options.length - 1]];
-    ["a", "b"].forEach((side, place) => {
+    const rows = [...new Set(titles)];
+    // at first the second row (the untrained student, where there is one) against the last one
+    const usual = rows.length > 1 ? [place(rows[1]), place(rows.at(-1))] : [0, (options.at(-1) || [""])[0]];
+    ["a", "b"].forEach((side, number) => {
       fill(this.by(side), [...options, ...gone]);
-      const [title, seed] = splitLast(asked.get(side) || "");
-      const wanted = options.find(([value]) => value === `=${title}` || value === title);
-      this.by(side).value = (wanted || usual[place] || [""])[0];
-      this.fillSeeds(side, seed);
+      const wanted = options.find(([, name]) => visible(name) === asked.get(side));
+      this.by(side).value = wanted ? wanted[0] : usual[number];
     });
-  }
-
-  fillSeeds(side, wanted = this.by(`${side}-seed`).value) {
-    const title = this.by(side).value.slice(1);
-    const seeds = this.index.sides.filter((each) => each[0] === title).map((each) => String(each[1]));
-    const select = this.by(`${side}-seed`);
-    fill(select, seeds.map((seed) => [seed, `seed ${seed}`]));
-    if (seeds.includes(wanted)) select.value = wanted;
-    select.hidden = seeds.length < 2;
   }
 
   /** Which of the index's sides is chosen; -1 for the baseline. */
   side(name) {
-    const value = this.by(name).value;
-    if (!value.startsWith("=")) return -1;
-    const seed = this.by(`${name}-seed`).value;
-    return this.index.sides.findIndex((side) => `=${side[0]}` === value && String(side[1]) === seed);
+    return Number(this.by(name).value);
+  }
+
+  shown(name) {
+    return this.by(name).selectedOptions[0].textContent;
   }
 
   values(side) {
@@ -216,14 +207,12 @@ class Browser {
   /** What questionView wants to know of one side. */
   content(name, record) {
     const side = this.side(name);
-    const seed = this.by(`${name}-seed`);
     if (side < 0) {
       const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
       return { title: this.index.baseline, answer, judgments: [], note: "not judged itself", lost: "" };
     }
-    const title = seed.hidden ? this.index.sides[side][0] : `${this.index.sides[side][0]}, seed ${seed.value}`;
     const [note, lost] = this.index.lost[side];
-    return { title, answer: record.answers[side], judgments: record.judgments[side], note, lost };
+    return { title: this.shown(name), answer: record.answers[side], judgments: record.judgments[side], note, lost };
   }
 
   /** The buttons to the neighbours, and where one is. */
@@ -249,9 +238,7 @@ class Browser {
 
   /** What is shown, in the address: it can be copied and opened again. */
   remember(question) {
-    const shelf = this.by("shelf");
-    const side = (name) => [this.by(name).value.replace(/^=/, ""), this.by(`${name}-seed`).value].join("/");
-    const state = { benchmark: shelf.selectedOptions[0].textContent, question, a: side("a"), b: side("b") };
+    const state = { benchmark: this.shown("shelf"), question, a: this.shown("a"), b: this.shown("b") };
     if (this.touched) history.replaceState(null, "", `#${new URLSearchParams(state)}`);
     this.touched = true; // the first question was nobody's choice
   }
@@ -280,12 +267,6 @@ function ordered(places, key) {
 /** Options of a select: [value, title, whether it cannot be chosen]. */
 function fill(select, options) {
   select.replaceChildren(...options.map(([value, title, off]) => make("option", { value, disabled: Boolean(off) }, title)));
-}
-
-/** "PAD w/ PPD 2/4/0" -> ["PAD w/ PPD 2/4", "0"]. */
-function splitLast(text) {
-  const place = text.lastIndexOf("/");
-  return place < 0 ? [text, ""] : [text.slice(0, place), text.slice(place + 1)];
 }
 
 /** Scroll a list so that one of its options can be seen, without moving the page. */

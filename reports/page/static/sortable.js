@@ -1,6 +1,4 @@
-// Tables: a click on a heading sorts (largest first for numbers, then turned round), the field above filters rows.
-
-const FEW_ROWS = 8; // a table of so few rows needs no filter
+// Tables: a click on a heading sorts (largest first for numbers, then turned round).
 
 function startGrid(grid) {
   const table = grid.querySelector("table");
@@ -8,10 +6,6 @@ function startGrid(grid) {
   const original = [...body.rows];
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   const reset = grid.querySelector("[data-reset]");
-  const filter = grid.querySelector("[data-filter]");
-  const count = grid.querySelector("[data-count]");
-
-  filter.closest("label").hidden = original.length <= FEW_ROWS;
 
   function place(rows, sorted, direction) {
     body.append(...rows);
@@ -35,15 +29,6 @@ function startGrid(grid) {
   reset.addEventListener("click", () => {
     place(original, null);
     heads[0].querySelector("button").focus();
-  });
-  filter.addEventListener("input", () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const row of original) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-    }
-    const left = original.filter((row) => !row.hidden).length;
-    count.textContent = words.length ? `${left} of ${original.length} rows` : "";
   });
 }
 
