@@ -13,7 +13,7 @@ from harness.models.vocabulary import checkpoint_difference
 from harness.plan.training_rows import TrainingRow
 from harness.recipe.recipe import Recipe
 from harness.recipe.rows import MODELS
-from harness.stages.graph import StageGraph
+from harness.stages.graph import Model, StageGraph
 from harness.stages.kinds.answer import answer_stage
 from harness.stages.kinds.contamination import contamination_stage
 from harness.stages.kinds.dataset_pairs import dataset_pairs_stage
@@ -76,7 +76,7 @@ class Planner:
             if start is not None:
                 first = replace(first, trained=self.student(start, seed))
             family = self.graph.model("teacher")
-            teachers = {
+            teachers: dict[str, Model] = {
                 name: replace(family, trained=self.tuned_teacher) if name == "tuned" else family
                 for name in (needs.teachers if needs.signal == "token" else ())
             }

@@ -144,7 +144,7 @@ def _best_kappa(
     for witness in witnesses:
         if witness != judge:
             pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
-            known = ~np.isnan(pair).any(axis=1)
+            known = np.asarray(~np.isnan(pair).any(axis=1), dtype=bool).reshape(-1)
             places = [place for place, whole in zip(questions, known, strict=True) if whole]
             shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
     return max(shares, key=lambda share: share.interval.low if share.interval else -1.0, default=Share())

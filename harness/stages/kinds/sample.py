@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.contracts.model import GeneratesText, Sampling
@@ -82,7 +83,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     model: GeneratesText = context.model(stage, "model")
     responses = model.generate(conversations, sampling, seed=params["seed"], n=params["n"])
     groups = [
-        Group(prompt, **{params["field"]: tuple(drawn)}) for prompt, drawn in zip(prompts, responses, strict=True)
+        replace(Group(prompt), **{params["field"]: tuple(drawn)})
+        for prompt, drawn in zip(prompts, responses, strict=True)
     ]
     write_records(context.folder / "groups.jsonl", groups)
     flat = [response for drawn in responses for response in drawn]
