@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from harness.contracts.model import GeneratesText, Sampling
@@ -82,10 +81,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     conversations = [prompt.messages for prompt in prompts]
     model: GeneratesText = context.model(stage, "model")
     responses = model.generate(conversations, sampling, seed=params["seed"], n=params["n"])
-    groups = [
-        replace(Group(prompt), **{params["field"]: tuple(drawn)})
-        for prompt, drawn in zip(prompts, responses, strict=True)
-    ]
+    groups = []
+    for prompt, drawn in zip(prompts, responses, strict=True):
+        answers: dict[str, Any] = {params["field"]: tuple(drawn)}
+        groups.append(Group(prompt, **answers))
     write_records(context.folder / "groups.jsonl", groups)
     flat = [response for drawn in responses for response in drawn]
     return {
