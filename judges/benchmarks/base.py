@@ -16,12 +16,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from harness.contracts.benchmark import Card, Metric, QuestionSetSize
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.pocket import world
 from harness.text import counted
-from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Verdict
+from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Score, Verdict
 from judges.benchmarks.answer_files import AnswerFormat, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
@@ -50,7 +50,7 @@ class BenchmarkConfig:
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        fits = self.questions != "official" or self.split == "test"
+        fits = self.questions == "pocket" or self.split == "test"
         require(fits, "split: dev is for pocket questions; the official sets have no development split")
 
 
@@ -72,6 +72,10 @@ class QuestionProtocol(Generic[C, Prompt]):
     """Name and version of the protocol, for the card."""
     prompt_hash: Callable[[C], str]
     """First 12 hex digits of the sha256 of the judge prompt."""
+    read: Callable[[str], Verdict] | None = None
+    """Reads the verdict in a reply, on the answer shown first where two are; ``None``: no judge, or more than text."""
+    again: str = ""
+    """What a judge whose reply holds no verdict is told next; empty: it is not asked again."""
     size: QuestionSetSize | None = None
     """To plan with where the files are not here; ``None`` where they always are."""
     deviations: tuple[str, ...] = ()
@@ -81,22 +85,19 @@ class QuestionProtocol(Generic[C, Prompt]):
 
 
 def pocket_set(
-    benchmark: str, title: str, prompt: Prompt, kind: str | None, deviations: tuple[str, ...]
+    benchmark: str,
+    title: str,
+    prompt: Prompt,
+    kind: str | None,
+    deviations: tuple[str, ...],
+    read: Callable[[str], Verdict] | None = None,
 ) -> QuestionProtocol[Any, Prompt]:
-    """The pocket world's questions of a benchmark.
-
-    Args:
-        kind: the pocket prompt that the judge reads (a key of ``PROMPT_TEXTS``); ``None`` where no judge is asked.
-    """
-
-    def load(config: BenchmarkConfig) -> Sequence[Question]:
-        return pocket_questions(benchmark, config.split)
-
+    """The pocket world's questions of a benchmark. ``kind``: key of ``PROMPT_TEXTS``; ``None``: no judge is asked."""
     digest = "none" if kind is None else text_hash(PROMPT_TEXTS[kind])
-    version = f"pocket 1 ({title} protocol)"
     return QuestionProtocol(
-        load, prompt, POCKET_SAMPLING, lambda config: version, lambda config: digest, None, deviations
-    )
+        lambda config: pocket_questions(benchmark, config.split), prompt, POCKET_SAMPLING,
+        lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read, deviations=deviations,
+    )  # fmt: skip
 
 
 @cache
@@ -105,10 +106,10 @@ def pocket_questions(benchmark: str, split: Literal["test", "dev"]) -> tuple[Que
     source = world.test_questions if split == "test" else world.dev_questions
     return tuple(
         Question(
-            each.id, each.turns, each.category, each.baseline, each.reference,
-            {} if each.number is None else {"number": each.number},
+            task.id, task.turns, task.category, task.baseline, task.reference,
+            {} if task.number is None else {"number": task.number},
         )
-        for each in source(benchmark)
+        for task in source(benchmark)
     )  # fmt: skip
 
 
@@ -163,10 +164,36 @@ class BenchmarkBase(Generic[C, Prompt]):
         return []
 
     def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
-        return Verdict(None, f"{self.name} is marked by rule")
+        read = self.sets[config.questions].read
+        if read is None:
+            return Verdict(None, f"{self.name} is marked by rule")
+        return self.from_the_models_side(read(reply.text), request)
+
+    def from_the_models_side(self, verdict: Verdict, request: Request) -> Verdict:
+        """A verdict on the answer shown first as one on the model's, which ``meta.model_first`` places."""
+        if not self.pairwise or verdict.value is None or request.meta.get("model_first", False):
+            return verdict
+        low, high = self.verdicts
+        # low + high first: 0.0 - 0.0 is 0.0, where -0.0 would be stored as another number
+        return replace(verdict, value=low + high - verdict.value)
 
     def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
         return []
+
+    def score(
+        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
+    ) -> dict[str, tuple[Score, ...]]:
+        """Every entrant by itself; a benchmark that fits all entrants together overrides this."""
+        return {
+            key: (self.score_entrant(questions, entrant, config, seed, replicates),)
+            for key, entrant in entrants.items()
+        }
+
+    def score_entrant(
+        self, questions: Sequence[Question], entrant: Entrant, config: C, seed: int, replicates: int
+    ) -> Score:
+        """The score of one entrant, questions resampled."""
+        raise NotImplementedError
 
     def deviations(self, config: C) -> list[str]:
         """Where these options depart from the official protocol, beyond what the set of questions does."""
@@ -250,13 +277,6 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 def repeated(requests: Sequence[Request], repeats: int) -> list[Request]:
     """Each request ``repeats`` times, keyed apart by its repeat index."""
     return [replace(request, repeat=number) for request in requests for number in range(repeats)]
-
-
-def from_the_models_side(verdict: Verdict, request: Request, mirrored: Callable[[float], float]) -> Verdict:
-    """A verdict on the answer shown first as one on the model's answer, which ``meta.model_first`` places."""
-    if verdict.value is None or request.meta.get("model_first", False):
-        return verdict
-    return Verdict(mirrored(verdict.value), verdict.reason, verdict.flags)
 
 
 def text_hash(texts: Sequence[str]) -> str:

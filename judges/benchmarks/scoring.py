@@ -74,8 +74,8 @@ def count_verdicts(questions: Sequence[Question], judgments: Sequence[Judgment],
     """One verdict is expected per question, part and repeat; an answer that nobody judged lacks all of them."""
     repeats = 1 + max((judgment.repeat for judgment in judgments), default=0)
     # a set: a judgment that is there twice (imported beside our own) is still one verdict
-    there = {(each.question, each.part, each.repeat) for each in judgments if each.verdict is not None}
-    received = Counter(question for question, part, _ in there if part in parts)
+    distinct = {(one.question, one.part, one.repeat) for one in judgments if one.verdict is not None}
+    received = Counter(question for question, part, _ in distinct if part in parts)
     return VerdictCount(
         np.array([received[question.id] for question in questions], dtype=float),
         np.full(len(questions), float(len(parts) * repeats)),
@@ -98,14 +98,14 @@ class Ratio:
         """The mean over all values, some number of them per question."""
         return cls(
             tuple(question.id for question in questions),
-            np.array([sum(each) for each in values], dtype=float),
-            np.array([len(each) for each in values], dtype=float),
+            np.array([sum(row) for row in values], dtype=float),
+            np.array([len(row) for row in values], dtype=float),
             scale,
         )
 
     @property
     def value(self) -> float | None:
-        """The estimate; ``None`` when no question counts."""
+        """``None`` when no question counts."""
         total = float(self.denominator.sum())
         return None if total == 0 else self.scale * float(self.numerator.sum()) / total
 
@@ -138,7 +138,7 @@ class Ratio:
         ratio = value / self.scale
         # First-order (delta method): what the estimate moves when one question weighs a little more.
         linear = value + self.scale * (self.numerator - ratio * self.denominator) / centre
-        return {name: float(each) for name, each, here in zip(self.ids, linear, counted, strict=True) if here}
+        return {name: float(value) for name, value, counts in zip(self.ids, linear, counted, strict=True) if counts}
 
 
 @lru_cache(maxsize=4)
@@ -167,29 +167,22 @@ def ratio_score(
     )  # fmt: skip
 
 
-def answer_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
-    """Number of answers, their mean length (characters, all turns), the share cut at the token limit.
+def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
+    """What was answered and judged: counts, mean lengths over all turns, cut answers, weakly read verdicts by flag.
 
     Where a model judges, also how many answers speak to it (``judges.benchmarks.injection``).
     """
-    answers = [answer for _, answer in answered(questions, entrant)]
-    if not answers:
-        return {"answers": 0.0}
-    detail: Detail = {
-        "answers": float(len(answers)),
-        "mean_length": fmean(sum(map(len, answer.turns)) for answer in answers),
-    }
-    if all(answer.tokens for answer in answers):  # imported answers come without
-        detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
-    if all(answer.finished for answer in answers):
-        detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
-    return detail | (hostile_counts(answers) if judged else {})
-
-
-def judgment_detail(judgments: Sequence[Judgment]) -> Detail:
-    """How many judgments gave no verdict, and how many were read in a weaker way, by flag."""
+    answers, judgments = [answer for _, answer in answered(questions, entrant)], entrant.judgments
+    detail: Detail = {"answers": float(len(answers))}
+    if answers:
+        detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)
+        if all(answer.tokens for answer in answers):  # imported answers come without
+            detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
+        if all(answer.finished for answer in answers):
+            detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
+        detail |= hostile_counts(answers) if judged else {}
     missing = [judgment for judgment in judgments if judgment.verdict is None]
-    detail: Detail = {"judgments": float(len(judgments)), "judgments_missing": float(len(missing))}
+    detail |= {"judgments": float(len(judgments)), "judgments_missing": float(len(missing))}
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
         detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
     return detail

@@ -34,18 +34,15 @@ from judges.benchmarks.base import (
     BenchmarkConfig,
     QuestionProtocol,
     fill,
-    from_the_models_side,
     pocket_set,
     repeated,
 )
 from judges.benchmarks.scoring import (
-    Detail,
     Ratio,
     VerdictCount,
-    answer_detail,
     answered,
     count_verdicts,
-    judgment_detail,
+    entrant_detail,
     ratio_score,
     verdicts,
 )
@@ -185,8 +182,6 @@ def read_ranking(reply: Reply) -> Verdict:
 
 
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
-    """The benchmark; see the head of this file."""
-
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
         Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0),
@@ -211,7 +206,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             Sampling(max_new_tokens=2048, temperature=0.7),
             lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
             lambda config: asset(PROMPT_FILES[config.judge_prompt]).sha256[:12],
-            QuestionSetSize(
+            size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
         ),
@@ -223,10 +218,10 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             return []
         both = config.order == "both"
         weighted = config.judge_prompt == "weighted"
+        model, baseline = answer.turns[0], question.baseline[0]
         requests = []
         for model_first in (False, True) if both else (switched(question.turns[0], config.order_seed),):
-            texts = (answer.turns[0], question.baseline[0])
-            first, second = texts if model_first else texts[::-1]
+            first, second = (model, baseline) if model_first else (baseline, model)
             requests.append(
                 Request(
                     question.id,
@@ -243,7 +238,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
         """Probability that the model beats the baseline, 0..1."""
         verdict = read_token(reply) if config.judge_prompt == "weighted" else read_ranking(reply)
-        return from_the_models_side(verdict, request, lambda value: 1.0 - value)
+        return self.from_the_models_side(verdict, request)
 
     def score(
         self,
@@ -330,11 +325,10 @@ def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, se
     scored = ~np.isnan(column.preference)
     ids = tuple(question.id for question in questions)
     ratio = Ratio(ids, np.where(scored, column.preference, 0.0), scored.astype(float))
-    judged = judgment_detail(entrant.judgments)
+    detail = entrant_detail(questions, entrant)
     note = ""
-    if "flag:no-logprobs" in judged:
-        note = f"{judged['flag:no-logprobs']:.0f} of {judged['judgments']:.0f} verdicts from text: no-logprobs"
-    detail: Detail = {**answer_detail(questions, entrant), **judged}
+    if "flag:no-logprobs" in detail:
+        note = f"{detail['flag:no-logprobs']:.0f} of {detail['judgments']:.0f} verdicts from text: no-logprobs"
     detail["identical"] = float(sum(equals_baseline(*pair) for pair in answered(questions, entrant)))
     if scored.any():
         detail.update(raw_metrics(column.preference[scored]))

@@ -37,7 +37,6 @@ from judges.benchmarks.base import (
     BenchmarkConfig,
     QuestionProtocol,
     fill,
-    from_the_models_side,
     pocket_set,
     repeated,
 )
@@ -121,6 +120,8 @@ class ArenaHardVersion:
             Sampling(max_new_tokens=4096, temperature=0.0),
             lambda config: f"{self.name}, baseline {self.baseline}",
             lambda config: self.prompt_hash or asset(PROMPT_FILE).sha256[:12],
+            self.read,
+            CONTINUE,
             self.size,
         )
 
@@ -171,8 +172,6 @@ def read_answer(row: Row, where: str) -> AnswerRow:
 
 
 class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
-    """The benchmark; see the head of this file."""
-
     verdicts = (-2.0, 2.0)
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
@@ -187,16 +186,16 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         version: int = 1,
     ) -> None:
         self.name = metric.id.partition(".")[0]
-        self.metrics, self.config, self.official, self.version = (metric,), config, official, version
+        self.metrics, self.config, self.version = (metric,), config, version
         self.official_judge = official.judge
         self.sets = {"official": official.as_set()} | ({} if pocket is None else {"pocket": pocket})
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         """Both games; the model is assistant B in the first and A in the second."""
+        model, baseline = answer.turns[0], question.baseline[0]
         games = []
         for part, model_first in zip(GAMES, (False, True), strict=True):
-            texts = (answer.turns[0], question.baseline[0])
-            first, second = texts if model_first else texts[::-1]
+            first, second = (model, baseline) if model_first else (baseline, model)
             games.append(
                 Request(
                     question.id, part, self.sets[config.questions].prompt(question, first, second),
@@ -207,18 +206,14 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
-        if not config.ask_again or config.questions != "official" or LABEL.search(reply.text):
+        continuation = self.sets[config.questions].again
+        if not config.ask_again or not continuation or LABEL.search(reply.text):
             return None
         second: tuple[Message, ...] = (
             {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": CONTINUE},
+            {"role": "user", "content": continuation},
         )
         return replace(request, messages=request.messages + second)
-
-    def parse(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Verdict:
-        """The model's margin, -2 to 2."""
-        # 0.0 - 0.0 is 0.0, where -0.0 would be stored as another number
-        return from_the_models_side(self.official.read(reply.text), request, lambda margin: 0.0 - margin)
 
     def score(
         self,
@@ -234,7 +229,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def deviations(self, config: ArenaHardConfig) -> list[str]:
         departures = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
-        if config.questions == "official" and config.ask_again != self.config.ask_again:
+        if self.sets[config.questions].again and config.ask_again != self.config.ask_again:
             departures.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
         if config.style_control:
             departures.append("Style-controlled: not the plain win rate.")
@@ -251,7 +246,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
 POCKET: QuestionProtocol[Any, Prompt] = pocket_set(
     "arena_hard", "Arena-Hard v0.1", _pocket_prompt, "label",
-    ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",),
+    ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",), read_label,
 )  # fmt: skip
 BENCHMARK: Benchmark = ArenaHard(
     Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET

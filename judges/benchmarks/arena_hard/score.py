@@ -26,9 +26,8 @@ from judges.benchmarks.arena_hard.style_control import StyleFit, gather, style_c
 from judges.benchmarks.scoring import (
     Detail,
     Ratio,
-    answer_detail,
     count_verdicts,
-    judgment_detail,
+    entrant_detail,
     ratio_score,
     verdicts,
 )
@@ -65,7 +64,7 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     """The judgments as the script reads them. That of v0.1 knows five labels only: a mirrored one is no verdict."""
     if scorer != "v0.1":
         return judgments
-    return [replace(each, verdict=None) if MIRRORED_FLAG in each.flags else each for each in judgments]
+    return [replace(one, verdict=None) if MIRRORED_FLAG in one.flags else one for one in judgments]
 
 
 def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, strong: float) -> Ratio:
@@ -120,11 +119,7 @@ def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]
 
 def _detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
     judgments = entrant.judgments
-    detail: Detail = {
-        **answer_detail(questions, entrant),
-        **judgment_detail(judgments),
-        **_game_detail(verdicts(judgments)),
-    }
+    detail: Detail = {**entrant_detail(questions, entrant), **_game_detail(verdicts(judgments))}
     # the same verdicts under the other rules, so that a reader sees what the choice of a script does
     others: tuple[tuple[str, Scorer, float], ...] = (
         ("weight_1", scorer, 1.0),

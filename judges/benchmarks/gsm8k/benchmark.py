@@ -39,7 +39,7 @@ from judges.benchmarks.base import (
     text_hash,
 )
 from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, JSON_PART, extract, mark_json, marked
-from judges.benchmarks.scoring import Detail, Ratio, answer_detail, judgment_detail, ratio_score, verdicts
+from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
@@ -172,8 +172,6 @@ class ProblemPrompt:
 
 
 class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
-    """The benchmark; see the head of this file."""
-
     name = "gsm8k"
     metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K", margin=2.0),)
     config = GSM8KConfig
@@ -191,7 +189,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             Sampling(max_new_tokens=256, temperature=0.0),
             lambda config: "",
             lambda config: "none",
-            QuestionSetSize(
+            size=QuestionSetSize(
                 questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
             ),
         ),
@@ -244,19 +242,27 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments
 
-    def score(
-        self,
-        questions: Sequence[Question],
-        entrants: Mapping[str, Entrant],
-        config: GSM8KConfig,
-        seed: int,
-        replicates: int,
-    ) -> dict[str, tuple[Score, ...]]:
-        """Accuracy of every entrant by the config's filter."""
-        metric = self.metrics[0].id
-        return {
-            key: (_score(metric, questions, entrant, config, seed, replicates),) for key, entrant in entrants.items()
-        }
+    def score_entrant(
+        self, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
+    ) -> Score:
+        """Accuracy by the config's filter."""
+        by_question = verdicts(entrant.judgments)
+
+        def accuracy(part: str) -> Ratio:
+            marks = [by_question.get(question.id, {}).get(part) for question in questions]
+            return Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in marks])
+
+        detail = entrant_detail(questions, entrant, judged=False)
+        for part in config.parts:
+            value = accuracy(part).value
+            if value is not None:
+                detail[part] = value
+        tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
+        if tasks:
+            detail["task"] = ", ".join(tasks)
+        how = "JSON answer" if config.protocol == "json" else config.filter
+        note = "; ".join([f"{how}, {config.shots}-shot", *tasks])
+        return ratio_score(self.metrics[0].id, accuracy(config.main_part), replicates, seed, note, detail)
 
     def deviations(self, config: GSM8KConfig) -> list[str]:
         departures = []
@@ -285,33 +291,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
 
 
 class GSM8KJson(GSM8K):
-    """GSM8K by the JSON protocol, in a column of its own."""
-
     name = "gsm8k_json"
     metrics: tuple[Metric, ...] = (Metric("gsm8k_json.acc", "Acc. (%)", "GSM8K (JSON answer)", margin=2.0),)
     config = GSM8KJsonConfig
-
-
-def _score(
-    metric: str, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
-) -> Score:
-    by_question = verdicts(entrant.judgments)
-
-    def accuracy(part: str) -> Ratio:
-        marks = [by_question.get(question.id, {}).get(part) for question in questions]
-        return Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in marks])
-
-    detail: Detail = {**answer_detail(questions, entrant, judged=False), **judgment_detail(entrant.judgments)}
-    for part in config.parts:
-        value = accuracy(part).value
-        if value is not None:
-            detail[part] = value
-    tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
-    if tasks:
-        detail["task"] = ", ".join(tasks)
-    how = "JSON answer" if config.protocol == "json" else config.filter
-    note = "; ".join([f"{how}, {config.shots}-shot", *tasks])
-    return ratio_score(metric, accuracy(config.main_part), replicates, seed, note, detail)
 
 
 BENCHMARK: Benchmark = GSM8K()

@@ -18,16 +18,15 @@ from harness.contracts.benchmark import Benchmark, Entrant, Metric, QuestionSetS
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
-from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
+from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import AnswerRow, Row, need, need_texts, read_jsonl
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import (
     Detail,
     Ratio,
-    answer_detail,
     count_verdicts,
-    judgment_detail,
+    entrant_detail,
     ratio_score,
     verdicts,
 )
@@ -151,8 +150,6 @@ def read_rating(text: str) -> Verdict:
 
 
 class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
-    """The benchmark; see the head of this file."""
-
     name = "mt_bench"
     metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10", margin=0.2),)
     config = MTBenchConfig
@@ -162,7 +159,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
             "mt_bench", "MT-Bench", _pocket_grade, "grade",
-            ("Pocket questions, references and judge prompt of distilbench's own wording.",),
+            ("Pocket questions, references and judge prompt of distilbench's own wording.",), read_rating,
         ),
         "official": QuestionProtocol(
             _official_questions,
@@ -170,7 +167,8 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             Sampling(max_new_tokens=1024, temperature=1.0),
             lambda config: f"MT-Bench, references {config.references}",
             lambda config: asset(PROMPT_FILE).sha256[:12],
-            QuestionSetSize(
+            read_rating,
+            size=QuestionSetSize(
                 questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
             ),
             temperatures=TEMPERATURES,
@@ -189,55 +187,40 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         ]  # fmt: skip
         return repeated(requests, config.repeats)
 
-    def parse(self, request: Request, reply: Reply, config: MTBenchConfig) -> Verdict:
-        """A rating, 1 to 10."""
-        return read_rating(reply.text)
-
-    def score(
-        self,
-        questions: Sequence[Question],
-        entrants: Mapping[str, Entrant],
-        config: MTBenchConfig,
-        seed: int,
-        replicates: int,
-    ) -> dict[str, tuple[Score, ...]]:
-        """Mean rating of every entrant, questions resampled with both their turns."""
-        return {key: (_score(questions, entrant, seed, replicates),) for key, entrant in entrants.items()}
+    def score_entrant(
+        self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
+    ) -> Score:
+        """Mean rating, questions resampled with both their turns."""
+        by_question = verdicts(entrant.judgments, "median")
+        ratings = [
+            [by_question[question.id][turn] for turn in TURNS if turn in by_question.get(question.id, {})]
+            for question in questions
+        ]
+        count = count_verdicts(questions, entrant.judgments, TURNS)
+        detail: Detail = entrant_detail(questions, entrant) | count.detail(count.share)
+        for turn in TURNS:
+            rated = [parts[turn] for parts in by_question.values() if turn in parts]
+            if rated:
+                detail[turn] = fmean(rated)
+        by_category: dict[str, list[float]] = {}
+        for question, values in zip(questions, ratings, strict=True):
+            by_category.setdefault(question.category, []).extend(values)
+        detail.update({f"category:{name}": fmean(values) for name, values in sorted(by_category.items()) if values})
+        return ratio_score("mt_bench.score", Ratio.of_sums(questions, ratings, 1.0), replicates, seed, "", detail)
 
     def deviations(self, config: MTBenchConfig) -> list[str]:
-        by_category = self.sets[config.questions].temperatures
+        one_temperature = self.sets[config.questions].temperatures and config.temperature is not None
         return [
-            "A rating outside 1..10 is no verdict.",
-            *([f"Each rating is the median of {config.repeats} replies."] * (config.repeats > 1)),
-            *temperature_note(config, by_category),
+            *self.median_notes(config.repeats),
+            *([f"All answers at temperature {config.temperature}; official: by category."] * bool(one_temperature)),
         ]
 
-
-def temperature_note(config: MTBenchConfig, by_category: Mapping[str, float]) -> list[str]:
-    """The departure of one temperature for all answers, where the protocol has one by category."""
-    if not by_category or config.temperature is None:
-        return []
-    return [f"All answers at temperature {config.temperature}; official: by category."]
-
-
-def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
-    by_question = verdicts(entrant.judgments, "median")
-    ratings = [
-        [by_question[question.id][turn] for turn in TURNS if turn in by_question.get(question.id, {})]
-        for question in questions
-    ]
-    count = count_verdicts(questions, entrant.judgments, TURNS)
-    detail: Detail = {**answer_detail(questions, entrant), **judgment_detail(entrant.judgments)}
-    detail |= count.detail(count.share)
-    for turn in TURNS:
-        rated = [parts[turn] for parts in by_question.values() if turn in parts]
-        if rated:
-            detail[turn] = fmean(rated)
-    by_category: dict[str, list[float]] = {}
-    for question, values in zip(questions, ratings, strict=True):
-        by_category.setdefault(question.category, []).extend(values)
-    detail.update({f"category:{name}": fmean(values) for name, values in sorted(by_category.items()) if values})
-    return ratio_score("mt_bench.score", Ratio.of_sums(questions, ratings, 1.0), replicates, seed, "", detail)
+    def median_notes(self, repeats: int) -> list[str]:
+        """How repeated replies are joined, and what is no verdict."""
+        return [
+            "A rating outside 1..10 is no verdict.",
+            *([f"Each rating is the median of {repeats} replies."] * (repeats > 1)),
+        ]
 
 
 BENCHMARK: Benchmark = MTBench()

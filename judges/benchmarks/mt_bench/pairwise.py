@@ -10,7 +10,7 @@ FastChat compares with gpt-3.5-turbo, whose answers come in no pinned file: ``ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,28 +18,13 @@ import numpy as np
 from harness.contracts.benchmark import Benchmark, Entrant, Metric
 from harness.contracts.options import options
 from harness.errors import UserError
-from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
+from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import AnswerFormat
 from judges.benchmarks.arena_hard.protocol import GAMES, read_label
-from judges.benchmarks.base import from_the_models_side, pocket_set, repeated
-from judges.benchmarks.mt_bench.benchmark import (
-    TURNS,
-    MTBench,
-    MTBenchConfig,
-    official_prompt,
-    read_answer,
-    temperature_note,
-)
-from judges.benchmarks.scoring import (
-    Detail,
-    Ratio,
-    answer_detail,
-    count_verdicts,
-    judgment_detail,
-    ratio_score,
-    verdicts,
-)
+from judges.benchmarks.base import pocket_set, repeated
+from judges.benchmarks.mt_bench.benchmark import TURNS, MTBench, MTBenchConfig, official_prompt, read_answer
+from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
 """Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
@@ -82,8 +67,6 @@ def _pocket_pair(question: Question, first: Sequence[str], second: Sequence[str]
 
 
 class MTBenchPairwise(MTBench):
-    """The benchmark; see the head of this file."""
-
     name = "mt_bench_pairwise"
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
     config = MTBenchPairwiseConfig
@@ -97,10 +80,12 @@ class MTBenchPairwise(MTBench):
                 "Pocket questions, references and judge prompt of distilbench's own wording.",
                 "Five labels are asked for and read as win, tie or loss; FastChat asks for three.",
             ),
+            read_sign,
         ),
         "official": replace(
             MTBench.sets["official"],
             prompt=_official_pair,
+            read=read_winner,
             version=lambda config: f"MT-Bench pairwise against a given baseline, references {config.references}",
             size=None,  # official questions come without a baseline: they need a file anyway
             deviations=("The baseline is a given one; FastChat's default is gpt-3.5-turbo.",),
@@ -120,36 +105,47 @@ class MTBenchPairwise(MTBench):
 
     def _games(self, question: Question, answer: Answer, config: MTBenchConfig) -> Iterator[Request]:
         prompt = self.sets[config.questions].prompt
+        model, baseline = answer.turns, question.baseline
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             for game, model_first in zip(GAMES, (True, False), strict=True):
-                texts = (answer.turns, question.baseline)
-                first, second = texts if model_first else texts[::-1]
+                first, second = (model, baseline) if model_first else (baseline, model)
                 yield Request(
                     question.id, f"{turn}:{game}", prompt(question, first, second, number),
                     config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
                 )  # fmt: skip
 
-    def parse(self, request: Request, reply: Reply, config: MTBenchConfig) -> Verdict:
-        """1 the model won, 0 tie, -1 it lost."""
-        verdict = (read_winner if config.questions == "official" else read_sign)(reply.text)
-        return from_the_models_side(verdict, request, lambda value: 0.0 - value)
+    def score_entrant(
+        self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
+    ) -> Score:
+        """Adjusted win rate, questions resampled with both their turns."""
+        by_question = verdicts(entrant.judgments, "median")
+        outcomes: list[list[float]] = []
+        by_turn: dict[str, list[float]] = {turn: [] for turn in TURNS}
+        flips = []
+        for question in questions:
+            parts = by_question.get(question.id, {})
+            outcomes.append([])
+            for turn in TURNS:
+                games = [parts[f"{turn}:{game}"] for game in GAMES if f"{turn}:{game}" in parts]
+                won = outcome(games)
+                if won is not None:
+                    outcomes[-1].append(won)
+                    by_turn[turn].append(won)
+                    flips.append(float(games[0] * games[1] < 0))
+        ratio = Ratio.of_sums(questions, outcomes)
+        count = count_verdicts(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
+        detail: Detail = entrant_detail(questions, entrant)
+        # a turn with one game of two is dropped, so its verdict that is there is not used either
+        detail |= count.detail(np.minimum(count.share, ratio.denominator / len(TURNS)))
+        decided = [won for turns in outcomes for won in turns]
+        if decided:
+            wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
+            detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": sum(flips) / len(flips)}
+        detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
+        return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)
 
-    def score(
-        self,
-        questions: Sequence[Question],
-        entrants: Mapping[str, Entrant],
-        config: MTBenchConfig,
-        seed: int,
-        replicates: int,
-    ) -> dict[str, tuple[Score, ...]]:
-        """Adjusted win rate of every entrant, questions resampled with both their turns."""
-        return {key: (_score(questions, entrant, seed, replicates),) for key, entrant in entrants.items()}
-
-    def deviations(self, config: MTBenchConfig) -> list[str]:
-        return [
-            *temperature_note(config, self.sets[config.questions].temperatures),
-            *([f"Each game is the majority of {config.repeats} replies."] * (config.repeats > 1)),
-        ]
+    def median_notes(self, repeats: int) -> list[str]:
+        return [f"Each game is the majority of {repeats} replies."] * (repeats > 1)
 
 
 def outcome(games: Sequence[float]) -> float | None:
@@ -158,34 +154,6 @@ def outcome(games: Sequence[float]) -> float | None:
         return None
     signs = {_sign(game) for game in games}
     return 0.5 + 0.5 * signs.pop() if len(signs) == 1 else 0.5
-
-
-def _score(questions: Sequence[Question], entrant: Entrant, seed: int, replicates: int) -> Score:
-    by_question = verdicts(entrant.judgments, "median")
-    outcomes: list[list[float]] = []
-    by_turn: dict[str, list[float]] = {turn: [] for turn in TURNS}
-    flips = []
-    for question in questions:
-        parts = by_question.get(question.id, {})
-        outcomes.append([])
-        for turn in TURNS:
-            games = [parts[f"{turn}:{game}"] for game in GAMES if f"{turn}:{game}" in parts]
-            won = outcome(games)
-            if won is not None:
-                outcomes[-1].append(won)
-                by_turn[turn].append(won)
-                flips.append(float(games[0] * games[1] < 0))
-    ratio = Ratio.of_sums(questions, outcomes)
-    count = count_verdicts(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
-    detail: Detail = {**answer_detail(questions, entrant), **judgment_detail(entrant.judgments)}
-    # a turn with one game of two is dropped, so its verdict that is there is not used either
-    detail |= count.detail(np.minimum(count.share, ratio.denominator / len(TURNS)))
-    decided = [won for turns in outcomes for won in turns]
-    if decided:
-        wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
-        detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": sum(flips) / len(flips)}
-    detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
-    return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)
 
 
 BENCHMARK: Benchmark = MTBenchPairwise()
