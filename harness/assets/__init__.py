@@ -68,7 +68,6 @@ Manifest = Mapping[str, Asset]
 
 @lru_cache(maxsize=1)
 def manifest() -> Manifest:
-    """All pinned files by name, in the manifest's order."""
     text = Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")
     rows = json.loads(text)["files"]
     return {row["file"]: Asset(**{**row, "made_from": tuple(row.get("made_from", ()))}) for row in rows}
@@ -102,18 +101,15 @@ def target_folder() -> Path:
 
 @lru_cache(maxsize=512)
 def _digest(path: str, modified: int, size: int) -> str:
-    """sha256 of a file; cached while its time and size stay the same."""
-    digest = hashlib.sha256()
+    # Time and size are arguments so that a file that changed is read again.
     with open(path, "rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(path: Path) -> str:
     """sha256 of a file, hex; read once as long as the file does not change."""
-    facts = path.stat()
-    return _digest(str(path), facts.st_mtime_ns, facts.st_size)
+    stat = path.stat()
+    return _digest(str(path), stat.st_mtime_ns, stat.st_size)
 
 
 def _remedy(pin: Asset) -> str:
@@ -138,12 +134,10 @@ def check_asset(name: str, pins: Manifest | None = None) -> AssetStatus:
     for folder in folders():
         path = folder / pin.file
         if path.is_file():
-            if not pin.sha256:
+            digest = digest_of(path) if pin.sha256 else ""
+            if digest == pin.sha256:
                 return AssetStatus(name, "ok", path)
-            found = digest_of(path)
-            if found == pin.sha256:
-                return AssetStatus(name, "ok", path)
-            wrong = f"{path} is not the pinned file: its sha256 is {found}, expected {pin.sha256}. Remove it and "
+            wrong = f"{path} is not the pinned file: its sha256 is {digest}, expected {pin.sha256}. Remove it and "
             return AssetStatus(name, "wrong", path, wrong + _remedy(pin))
     looked = ", ".join(str(folder) for folder in folders())
     return AssetStatus(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
@@ -151,22 +145,22 @@ def check_asset(name: str, pins: Manifest | None = None) -> AssetStatus:
 
 def locate(name: str) -> Path:
     """The path of a verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
-    found = check_asset(name)
-    if found.state != "ok" or found.path is None:
-        raise UserError(found.message)
-    return found.path
+    known = check_asset(name)
+    if known.state != "ok" or known.path is None:
+        raise UserError(known.message)
+    return known.path
 
 
 def present(name: str) -> bool:
     """Whether a file is there; one that is there and wrong raises UserError rather than being passed over."""
-    found = check_asset(name)
-    if found.state == "wrong":
-        raise UserError(found.message)
-    return found.state == "ok"
+    known = check_asset(name)
+    if known.state == "wrong":
+        raise UserError(known.message)
+    return known.state == "ok"
 
 
 def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
-    """The status of every asset, or of those named."""
+    """Of every asset, or of those named."""
     return [check_asset(name) for name in (manifest() if names is None else names)]
 
 
@@ -207,11 +201,7 @@ def pull(
 ) -> list[AssetStatus]:
     """Download what is not there yet, over HTTPS, checked by sha256. One failure does not stop the others.
 
-    Args:
-        names: files, or ``None`` for all that can be pulled and that a benchmark may read.
-
-    Returns:
-        One status per file; ``message`` says why one is still missing.
+    ``names``: ``None`` for all that can be pulled and that a benchmark may read. One status per file.
     """
     known = manifest() if pins is None else pins
     wanted = [name for name, pin in known.items() if pin.kind in ("verbatim", "hub")] if names is None else list(names)

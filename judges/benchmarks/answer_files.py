@@ -67,13 +67,9 @@ class RowMatcher(Generic[T]):
         self._known = {question.id for question in questions}
 
     def offer(self, question: str | None, shown: object, where: str, row: T, slot: str = "") -> None:
-        """Take one row.
+        """Take one row of the question with this id (``None``: there is none), which the row calls ``shown``.
 
-        Args:
-            question: id of the question that it belongs to; ``None`` when there is none.
-            shown: how the row names its question.
-            where: file and line.
-            slot: what there may be one of per question (a turn, a game); one row per question when left out.
+        ``slot`` is what there may be one of per question: a turn, a game.
         """
         if question is None or question not in self._known:
             self.problems.append(f"{where}: {self.what} for a question that is not asked here: {short(shown)}")
@@ -85,12 +81,13 @@ class RowMatcher(Generic[T]):
         else:
             self.rows[question, slot] = row
 
-    def get(self, question: str, slot: str = "") -> T | None:
-        return self.rows.get((question, slot))
-
     def in_order(self) -> list[T]:
         """The rows without a slot, in the order of the questions."""
         return [self.rows[question.id, ""] for question in self.questions if (question.id, "") in self.rows]
+
+    def all_problems(self, slots: Sequence[str] = ("",)) -> list[str]:
+        """``problems``, and what is missing; nothing where no row was offered: such files hold something else."""
+        return [*self.problems, *self.missing(slots)] if self.rows or self.problems else []
 
     def missing(self, slots: Sequence[str] = ("",)) -> list[str]:
         """One problem for every question that lacks a row (in one of these slots)."""
@@ -104,10 +101,9 @@ class RowMatcher(Generic[T]):
 
 
 def with_baseline(questions: Sequence[Question], path: str, benchmark: str, form: AnswerFormat) -> list[Question]:
-    """The questions with the answers in a file as their baseline: the official tool's file, or our own.
+    """The questions with the answers in a file (the official tool's, or ours) as their baseline.
 
-    Raises:
-        UserError: the file is not there, cannot be read, or lacks an answer to one of these questions.
+    Raises UserError where it cannot be read or lacks an answer to one of these questions.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -137,29 +133,37 @@ def read_answers(
     files: Sequence[Path], questions: Sequence[Question], form: AnswerFormat, model: str | None = None
 ) -> tuple[str, list[Answer], list[str]]:
     """(model, answers in the order of the questions, problems) of files that hold answers. Raises UserError."""
-    answers: RowMatcher[Answer] = RowMatcher(questions, "answers")
     if is_own(files[0]):
-        chosen = model or ""
+        chosen, answers = model or "", RowMatcher[Answer](questions, "answers")
         for path in files:
             for number, answer in enumerate(read_records(path, Answer), 1):
                 answers.offer(answer.question, answer.question, f"{path.name}, row {number}", answer)
     else:
-        rows = [(where, read) for where, row in located(files) if (read := form.read(row, where)) is not None]
-        chosen = one_model([read.model for _, read in rows if read.model], model, files)
-        match_answers(rows, form, chosen, answers)
+        chosen, answers = match_answers(located(files), form, (), model, files, questions)
     kept, short_of_turns = whole_answers(answers.in_order(), questions)
     return chosen, kept, [*answers.problems, *answers.missing(), *short_of_turns]
 
 
 def match_answers(
-    rows: Iterable[tuple[str, AnswerRow]], form: AnswerFormat, model: str, answers: RowMatcher[Answer]
-) -> None:
-    """Offer the rows of one model; a row that names no model belongs to every one."""
-    ids = form.ids(answers.questions)
-    for where, row in rows:
-        if row.model in ("", model):
+    rows: Sequence[tuple[str, Row]],
+    form: AnswerFormat,
+    judged_models: Sequence[str],
+    model: str | None,
+    files: Sequence[Path],
+    questions: Sequence[Question],
+) -> tuple[str, RowMatcher[Answer]]:
+    """(the model to read, its answers) of located rows; rows that hold no answer are passed over.
+
+    ``judged_models`` are those that rows with judgments name. A row that names no model belongs to every one.
+    """
+    read = [(where, answer) for where, row in rows if (answer := form.read(row, where)) is not None]
+    chosen = one_model([*(answer.model for _, answer in read if answer.model), *judged_models], model, files)
+    answers, ids = RowMatcher[Answer](questions, "answers"), form.ids(questions)
+    for where, row in read:
+        if row.model in ("", chosen):
             question = ids.get(row.question)
             answers.offer(question, row.question, where, row.answer(question or ""))
+    return chosen, answers
 
 
 def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> tuple[list[Answer], list[str]]:
@@ -205,10 +209,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The objects of a JSON array or of a JSON lines file, lone surrogates in their texts as U+FFFD.
-
-    Raises UserError naming file and place.
-    """
+    """The objects of a JSON array or JSON lines file, lone surrogates as U+FFFD. Raises UserError with the place."""
     rows: Any
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from harness.contracts.judge import AskOptions, Judge, JudgeError, Outcome
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import AdaptiveLimit
-from judges.client.batch_jobs import BatchJobJudge, ask_by_batch_jobs
+from judges.client.batch_jobs import BatchAsking, BatchJobJudge
 from judges.client.budget import Budget
 from judges.ledger.ledger import Ledger, request_key
 
@@ -67,7 +67,7 @@ class ChunkJudge(Protocol):
     """A judge in this process that answers many requests at once (a model on a GPU does)."""
 
     chunk: int
-    """Requests per call of ``complete_many``."""
+    """Requests per call."""
 
     def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """One outcome per request, in order. Called in a thread, one call at a time."""
@@ -125,7 +125,10 @@ async def _ask(
 
             async with _session(judge):
                 if isinstance(judge, BatchJobJudge) and judge.jobs is not None:
-                    outcomes |= await ask_by_batch_jobs(judge, judge.jobs, ledger, missing, budget, settled)
+                    try:
+                        outcomes |= await BatchAsking(judge, judge.jobs, ledger, missing, budget, settled).work()
+                    finally:
+                        ledger.flush()
                 else:
                     outcomes |= await Asking(judge, ledger, budget, pace, settled).work(missing)
     return [replace(outcome, request=key) if isinstance(outcome := outcomes[key], Reply) else outcome for key in keys]

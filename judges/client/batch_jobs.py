@@ -68,43 +68,24 @@ class BatchJobJudge(Protocol):
     """``None``: this judge is asked call by call."""
 
 
-async def ask_by_batch_jobs(
-    judge: Judge,
-    jobs: BatchJobs,
-    ledger: Ledger,
-    missing: Mapping[str, Request],
-    budget: Budget,
-    settled: Callable[[str], Any],
-) -> dict[str, Outcome]:
-    """An outcome for every missing request; those in jobs that are not done are failures of kind ``pending``."""
-    try:
-        return await _BatchAsking(judge, jobs, ledger, missing, budget, settled).work()
-    finally:
-        ledger.flush()
+@dataclass
+class BatchAsking:
+    """One run over the jobs of a judge: collects, submits what is in no job, and waits as long as its options say."""
 
-
-class _BatchAsking:
-    """One run over the jobs of a judge."""
-
-    def __init__(
-        self,
-        judge: Judge,
-        jobs: BatchJobs,
-        ledger: Ledger,
-        missing: Mapping[str, Request],
-        budget: Budget,
-        settled: Callable[[str], Any],
-    ) -> None:
-        self.judge, self.jobs, self.ledger, self.missing = judge, jobs, ledger, missing
-        self.budget, self.settled = budget, settled
-        self.outcomes: dict[str, Outcome] = {}
-        self.states: dict[str, str] = {}
-        """Key in an open job to what is known of that job."""
-        self.tries: Counter[str] = Counter()
-        """Key to how often this run handed it over."""
+    judge: Judge
+    jobs: BatchJobs
+    ledger: Ledger
+    missing: Mapping[str, Request]
+    budget: Budget
+    settled: Callable[[str], Any]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    """Key in an open job to what is known of that job."""
+    tries: Counter[str] = field(default_factory=Counter)
+    """Key to how often this run handed it over."""
 
     async def work(self) -> dict[str, Outcome]:
-        """Collect, submit what is in no job, and wait as long as the judge's options say."""
+        """An outcome for every missing request; those in jobs that are not done are failures of kind ``pending``."""
         deadline = time.monotonic() + self.jobs.wait
         while True:
             try:
@@ -169,7 +150,6 @@ class _BatchAsking:
         self.finish(key, outcome)
 
     def fail(self, keys: list[str], error: JudgeError) -> None:
-        """Note failures."""
         for key in keys:
             dollars = self.budget.cost(error, self.missing.get(key))
             self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error), dollars)
@@ -202,6 +182,7 @@ class _BatchAsking:
 
     async def hand_over(self, part: Mapping[str, Request]) -> None:
         """Make one job. Raises JudgeError."""
+        # Noted before it is made, and again with its id: a run killed in between finds the job by its token.
         dollars = sum(self.budget.estimate(request) for request in part.values())
         token = uuid.uuid4().hex
         stored = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())

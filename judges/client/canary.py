@@ -24,8 +24,6 @@ from judges.ledger.ledger import Ledger, request_key
 
 FIRST_ROUND: Final = 1_000_000
 """Repeat index of round 0: benchmarks never ask that often."""
-VERSION: Final = 1
-"""Raised when a text changes: earlier rounds are then another canary's."""
 
 _PAIRS: Final = (
     ("Name three primary colours.", "Red, yellow and blue.", "Colours are nice. Green is one, and so is brown."),

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
-from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.scoring import verdicts
 from judges.formats.base import (
     Exported,
@@ -23,7 +23,6 @@ from judges.formats.base import (
     answered_questions,
     file_name,
     only,
-    read_rows_of_model,
     write_json,
 )
 
@@ -36,7 +35,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     annotations = [(where, row) for where, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
     form = AlpacaEval.answer_format
-    chosen, outputs = read_rows_of_model(rows, form, names, model, files, questions)
+    chosen, outputs = match_answers(rows, form, names, model, files, questions)
     ids = form.ids(questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
     for where, row in annotations:
@@ -48,9 +47,9 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     problems += matched.missing() if annotations else []
     answers, judgments = [], []
     for question in questions:
-        answer = outputs.get(question.id)
+        answer = outputs.rows.get((question.id, ""))
         # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
-        if (annotation := matched.get(question.id)) is not None:
+        if (annotation := matched.rows.get((question.id, ""))) is not None:
             row, where = annotation
             text = need(row, "output_2", str, where)
             if answer is not None and answer.turns[0] != text:

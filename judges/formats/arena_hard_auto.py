@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.protocol import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
@@ -25,21 +25,16 @@ from judges.formats.base import (
     answered_questions,
     file_name,
     only,
-    read_rows_of_model,
     short_id,
     write_lines,
 )
 
-FOLDERS = {
-    "arena_hard": "arena-hard-v0.1",
-    "arena_hard_v2": "arena-hard-v2.0",
-    "arena_hard_v2_writing": "arena-hard-v2.0",
+PLACES = {
+    "arena_hard": ("arena-hard-v0.1", "arena-hard-v0.1"),
+    "arena_hard_v2": ("arena-hard-v2.0", "hard_prompt"),
+    "arena_hard_v2_writing": ("arena-hard-v2.0", "creative_writing"),
 }
-CATEGORIES = {
-    "arena_hard": "arena-hard-v0.1",
-    "arena_hard_v2": "hard_prompt",
-    "arena_hard_v2_writing": "creative_writing",
-}
+"""Benchmark to the folder and the category that the official tool writes it under."""
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
@@ -47,20 +42,18 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     rows = located(files)
     games = [(where, row) for where, row in rows if "games" in row]
     models = [need(row, "model" if "model" in row else "model_id", str, where) for where, row in games]
-    chosen, answers = read_rows_of_model(rows, ArenaHard.answer_format, models, model, files, questions)
+    chosen, answers = match_answers(rows, ArenaHard.answer_format, models, model, files, questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     ids = ArenaHard.answer_format.ids(questions)
     for (where, row), name in zip(games, models, strict=True):
         if name == chosen:
             uid = str(row.get("uid", row.get("question_id")))
             matched.offer(ids.get(uid), uid, where, (row, where))
-    problems = answers.problems + matched.problems
-    problems += answers.missing() if answers.rows or answers.problems else []
-    problems += matched.missing() if matched.rows or matched.problems else []
+    problems = answers.all_problems() + matched.all_problems()
     judgments = [
         judgment
         for question in questions
-        if (located_row := matched.get(question.id)) is not None
+        if (located_row := matched.rows.get((question.id, ""))) is not None
         for judgment in _judgments(question, *located_row)
     ]
     baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
@@ -113,7 +106,8 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     its characters; only the official style control reads it.
     """
     rows = answered_questions(exported)
-    place, stem = folder / "data" / FOLDERS[benchmark], file_name(exported.model)
+    subfolder, category = PLACES[benchmark]
+    place, stem = folder / "data" / subfolder, file_name(exported.model)
     lines = [
         {
             "uid": question.id,
@@ -124,21 +118,15 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
             ],
             "tstamp": 0.0,
-            "metadata": {
-                "token_len": _tokens(answer),
-                **markdown_breakdown(answer.turns[0]),
-            },
+            "metadata": {"token_len": _tokens(answer), **markdown_breakdown(answer.turns[0])},
         }
         for question, answer in rows
     ]
     written = [write_lines(place / "model_answer" / f"{stem}.jsonl", lines)]
     if exported.judgments:
-        first: dict[tuple[str, str], Judgment] = {}
-        for judgment in exported.judgments:
-            if judgment.repeat == 0:
-                first[judgment.question, judgment.part] = judgment
+        # Of repeated judgings the official layout holds one: the first.
+        first = {(judgment.question, judgment.part): judgment for judgment in exported.judgments if not judgment.repeat}
         judge = exported.judge or "unnamed"
-        category = CATEGORIES[benchmark]
         judged = [
             {
                 "uid": question.id,
@@ -155,7 +143,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
 
 
 def _game(judgment: Judgment | None, model_first: bool) -> dict[str, Any] | None:
-    """One game; ``null`` when it was never judged. Of repeated judgings the official layout holds the first."""
+    """One game; ``null`` when it was never judged."""
     if judgment is None:
         return None
     mirrored = MIRRORED_FLAG in judgment.flags
@@ -164,4 +152,4 @@ def _game(judgment: Judgment | None, model_first: bool) -> dict[str, Any] | None
     return {"score": label, "judgment": {"answer": judgment.reply}, "prompt": None}
 
 
-FORMAT = Format("arena_hard", tuple(FOLDERS), "model_answer and model_judgment JSONL of arena-hard-auto", read, write)
+FORMAT = Format("arena_hard", tuple(PLACES), "model_answer and model_judgment JSONL of arena-hard-auto", read, write)

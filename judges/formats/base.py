@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.text import counted, replace_in_json, replace_surrogates
 from harness.types import Answer, Judgment, Question
-from judges.benchmarks.answer_files import AnswerFormat, Row, RowMatcher, match_answers, one_model
+from judges.benchmarks.answer_files import Row
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,6 @@ class Format:
     """(files, questions, model or ``None`` for the only one in them) -> what they hold."""
     write: Callable[[Path, Exported, str], list[Path]]
     """(folder, what, benchmark) -> the files written."""
-
-
-def read_rows_of_model(
-    rows: Sequence[tuple[str, Row]],
-    form: AnswerFormat,
-    judged_models: Sequence[str],
-    model: str | None,
-    files: Sequence[Path],
-    questions: Sequence[Question],
-) -> tuple[str, RowMatcher[Answer]]:
-    """(the model to read, its answers) of located rows; rows that hold no answer are passed over.
-
-    Args:
-        judged_models: models that the rows with judgments name.
-    """
-    read = [(where, answer) for where, row in rows if (answer := form.read(row, where)) is not None]
-    chosen = one_model([*(answer.model for _, answer in read if answer.model), *judged_models], model, files)
-    answers: RowMatcher[Answer] = RowMatcher(questions, "answers")
-    match_answers(read, form, chosen, answers)
-    return chosen, answers
 
 
 def only(names: set[str]) -> str:

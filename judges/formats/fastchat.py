@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.arena_hard.protocol import GAMES
 from judges.benchmarks.mt_bench.benchmark import TURNS, WITH_REFERENCE
 from judges.benchmarks.mt_bench.pairwise import MTBenchPairwise
@@ -23,7 +23,6 @@ from judges.formats.base import (
     Imported,
     answered_questions,
     file_name,
-    read_rows_of_model,
     short_id,
     write_lines,
 )
@@ -42,7 +41,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
         names += [str(row["model_2"]) for _, row in judged if "model_2" in row]
     form = MTBenchPairwise.answer_format
-    chosen, answers = read_rows_of_model(rows, form, [name for name in names if name], model, files, questions)
+    chosen, answers = match_answers(rows, form, [name for name in names if name], model, files, questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     ids, opponents = form.ids(questions), set()
     for where, row in judged:
@@ -58,13 +57,11 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
-    problems = answers.problems + matched.problems
-    problems += answers.missing() if answers.rows or answers.problems else []
-    problems += matched.missing(TURNS) if matched.rows or matched.problems else []
+    problems = answers.all_problems() + matched.all_problems(TURNS)
     judgments = []
     for question in questions:
         for turn in TURNS:
-            if (located_row := matched.get(question.id, turn)) is not None:
+            if (located_row := matched.rows.get((question.id, turn))) is not None:
                 row, where = located_row
                 if "g1_winner" in row:
                     judgments += _games(question.id, turn, row, chosen, where)

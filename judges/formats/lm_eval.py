@@ -45,7 +45,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
         matched.offer(ids.get(problem), problem, where, (response, number), name)
     answers = []
     for question in questions:
-        rows = {name: pair for name in filters if (pair := matched.get(question.id, name)) is not None}
+        rows = {name: pair for name in filters if (pair := matched.rows.get((question.id, name))) is not None}
         responses = {response for response, _ in rows.values()}
         if len(responses) > 1:
             raise UserError(f"question {question.id}: the filters' rows hold different responses.")

@@ -88,11 +88,9 @@ class PocketJudge:
         self._favoured: ChatModel | None = None
 
     async def complete(self, request: Request) -> Reply:
-        """The reply to one request."""
         return self.reply(request)
 
     def check(self) -> str | None:
-        """Always ready."""
         return None
 
     def reply(self, request: Request) -> Reply:
@@ -113,11 +111,7 @@ class PocketJudge:
         return _no_verdict(request)
 
     def log_odds(self, pair: Pair) -> float:
-        """Log-odds, without noise, that the first answer is preferred.
-
-        Raises:
-            UnknownInstruction: a question is not of the pocket world.
-        """
+        """Log-odds, without noise, that the first answer is preferred. Raises UnknownInstruction."""
         config = self.config
         quality = _quality(pair.turns, pair.first) - _quality(pair.turns, pair.second)
         words = sum(len(answer.split()) for answer in pair.first) - sum(len(answer.split()) for answer in pair.second)
@@ -137,12 +131,9 @@ class PocketJudge:
         """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
         if self._favoured is None:
             self._favoured = load_model(self.config.favours)
-        conversations: list[Sequence[Message]] = []
-        responses: list[Response] = []
-        for answers in (pair.first, pair.second):
-            talks = _conversations(pair.turns, answers)
-            conversations += talks
-            responses += [Response(answer, finished=True, tokens=0) for answer in answers]
+        sides = (pair.first, pair.second)
+        conversations = [talk for answers in sides for talk in _conversations(pair.turns, answers)]
+        responses = [Response(answer, finished=True, tokens=0) for answers in sides for answer in answers]
         values = self._favoured.mean_logps(conversations, responses)
         half = len(pair.turns)
         return (sum(values[:half]) - sum(values[half:])) / half
@@ -223,18 +214,17 @@ def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None) ->
 def identity(config: PocketConfig) -> dict[str, Any]:
     """Every option decides verdicts, and so does the content of the favoured model where there is one."""
     values: dict[str, Any] = {"rule": MODEL, **asdict(config)}
-    if not config.self_preference:
-        del values["favours"]
-    else:
+    # An option that is not at work must not part judges that give the same verdicts.
+    if config.self_preference:
         values["favours"] = resolve(config.favours).fingerprint
+    else:
+        del values["favours"]
     if not config.signature_bias:
         del values["signature"], values["signature_bias"]
     return values
 
 
 class PocketKind(JudgeKind[PocketConfig]):
-    """The entry ``pocket`` of JUDGES."""
-
     name = "pocket"
     summary = "the pocket world's rule with noise and biases of stated size; in process, no key"
     config = PocketConfig

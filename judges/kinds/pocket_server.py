@@ -119,7 +119,6 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def route(self) -> str:
-        """The path without its query."""
         return self.path.partition("?")[0].rstrip("/")
 
     def do_GET(self) -> None:

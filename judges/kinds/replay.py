@@ -38,13 +38,14 @@ class ReplayJudge:
     """Requests per look into the ledger."""
 
     def __init__(self, config: ReplayConfig) -> None:
-        self.config = config
-        self.endpoint = config.endpoint
-        self.model = config.model
+        self.config, self.endpoint, self.model = config, config.endpoint, config.model
 
     async def complete(self, request: Request) -> Reply:
-        """The stored reply. Raises JudgeError of kind ``missing`` when there is none."""
-        outcome = self.complete_many([request])[0]
+        """The stored reply. Raises JudgeError of kind ``missing`` when there is none, or no ledger."""
+        try:
+            outcome = self.complete_many([request])[0]
+        except UserError as error:  # for one call it is a reply that is missing; ``complete_many`` ends the run
+            raise JudgeError("missing", str(error)) from None
         if isinstance(outcome, JudgeError):
             raise outcome
         return outcome
@@ -60,7 +61,7 @@ class ReplayJudge:
         """``None``, or that the ledger is not there or holds nothing of this endpoint and model."""
         try:
             with Ledger(Path(self.config.ledger), create=False) as ledger:
-                judges = {(each.endpoint, each.model) for each in ledger.served()}
+                judges = {(served.endpoint, served.model) for served in ledger.served()}
         except UserError as error:
             return str(error)
         if (self.endpoint, self.model) in judges:
@@ -77,8 +78,6 @@ class ReplayJudge:
 
 
 class ReplayKind(JudgeKind[ReplayConfig]):
-    """The entry ``replay`` of JUDGES."""
-
     name = "replay"
     summary = "stored replies of an earlier run's ledger; asks nobody"
     config = ReplayConfig

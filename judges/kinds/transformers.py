@@ -64,7 +64,6 @@ class TransformersJudge:
         self._loaded: ChatModel | None = None
 
     async def complete(self, request: Request) -> Reply:
-        """One reply. Raises JudgeError."""
         outcome = self.complete_many([request])[0]
         if isinstance(outcome, JudgeError):
             raise outcome
@@ -75,6 +74,7 @@ class TransformersJudge:
         if self._loaded is None:
             self._loaded = self._load(self.config)
         outcomes: dict[int, Outcome] = {}
+        # Greedy requests share a batch only where one call of the model can serve them all.
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
             if (error := too_long(self._loaded, request)) is not None:
@@ -90,8 +90,7 @@ class TransformersJudge:
         return [outcomes[index] for index in range(len(requests))]
 
     def check(self) -> str | None:
-        """Nothing to ask: the checkpoint was found when this judge was made, or UserError said why not."""
-        return None
+        return None  # the checkpoint was found when this judge was made, or UserError said why not
 
     def _greedy(self, model: ChatModel, requests: Sequence[Request]) -> list[Outcome]:
         """Replies at temperature 0 to requests of one token limit and one number of log-probabilities."""
@@ -141,8 +140,6 @@ def _load(config: TransformersConfig) -> ChatModel:
 
 
 class TransformersKind(JudgeKind[TransformersConfig]):
-    """The entry ``transformers`` of JUDGES."""
-
     name = "transformers"
     summary = "a model in this process (local folder or hub id), in batches"
     config = TransformersConfig

@@ -155,15 +155,8 @@ class Ledger:
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
-        self._replies[key] = (
-            key,
-            endpoint,
-            model,
-            replace_surrogates(reply.model),
-            time.time(),
-            _text(reply),
-            dollars,
-        )
+        served = replace_surrogates(reply.model)
+        self._replies[key] = (key, endpoint, model, served, time.time(), _text(reply), dollars)
         if len(self._replies) >= BATCH:
             self._commit()
 
@@ -215,11 +208,7 @@ class Ledger:
         return claimed
 
     def flush(self) -> dict[str, Reply]:
-        """Commit what is buffered.
-
-        Returns:
-            The replies that another process stored first under keys that were put here: they count, ours do not.
-        """
+        """Commit. Returns the replies that another process stored first under our keys: they count, ours do not."""
         self._commit()
         raced, self._raced = self._raced, {}
         return raced
@@ -259,12 +248,9 @@ class Ledger:
 
     def open_batch(self, batch: StoredBatch) -> None:
         """Note, before it is made, that a batch job will be; or, with its id, that it was."""
-        row = (batch.token, batch.endpoint, batch.model, batch.id, json.dumps(batch.keys), batch.dollars, batch.time)
-        self._run(
-            "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *row,
-        )
+        row = {**vars(batch), "keys": json.dumps(batch.keys)}
+        columns = "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time)"
+        self._run(f"{columns} VALUES (?, ?, ?, ?, ?, ?, ?)", *row.values())
 
     def close_batch(self, token: str, how: str) -> None:
         """A batch job has nothing more to give: ``collected``, or why not."""

@@ -136,7 +136,7 @@ def _log_loss(logits: Array, preference: Array, weight: Array) -> Array:
     return np.asarray((losses * weight).mean(axis=-1))
 
 
-def _finish(coef: Array, cost: float, rows: JudgedRows) -> LengthFit:
+def _length_fit(coef: Array, cost: float, rows: JudgedRows) -> LengthFit:
     predictions = 100 * sigmoid(coef[1] * rows.difficulty + coef[2])
     return LengthFit(coef, float(cost), float(predictions.mean()), predictions)
 
@@ -171,14 +171,14 @@ def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
                 scores[fold, number] = _log_loss(x[left_out] @ coef, preference[left_out], weight[left_out])
         best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
         coef = liblinear(np.ones(preference.size, dtype=bool), best, _SEED)
-    return _finish(coef, best, rows)
+    return _length_fit(coef, best, rows)
 
 
 def fit_plain(rows: JudgedRows) -> LengthFit:
     """The fit without gamed rows: the same objective at ``WEAK_COST``, solved to convergence."""
     x, preference, weight = _design(rows, NO_GAMED)
     coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([WEAK_COST]))[0]
-    return _finish(coef, WEAK_COST, rows)
+    return _length_fit(coef, WEAK_COST, rows)
 
 
 def bootstrap(rows: JudgedRows, gamed: GamedRows, fit: LengthFit, counts: Array) -> Array:
@@ -212,8 +212,8 @@ def bootstrap(rows: JudgedRows, gamed: GamedRows, fit: LengthFit, counts: Array)
 def converged(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> LengthFit:
     """The same fit at the same C, solved to convergence: what the replicates of ``bootstrap`` are centred on."""
     x, preference, weight = _design(rows, gamed)
-    cost = np.array([fit.cost])
-    return _finish(solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], cost, fit.coef)[0], fit.cost, rows)
+    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([fit.cost]), fit.coef)[0]
+    return _length_fit(coef, fit.cost, rows)
 
 
 def contributions(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> Array:
@@ -261,26 +261,21 @@ class LengthData:
 
 @lru_cache(maxsize=4)
 def read_length_files(gamed: str, difficulty: str | None) -> tuple[GamedRows, Array]:
-    """GamedRows rows, and difficulties by instruction index. Paths of CSV files.
-
-    Args:
-        difficulty: ``None`` where the file of gamed rows holds the difficulties too, as the hub's does.
-    """
-    with open(gamed, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = {
-        name: np.array([float(row[name]) for row in rows])
+    """Gamed rows, and difficulties by instruction index, from CSV files; ``None``: both stand in one, as the hub's."""
+    rows = _csv_rows(gamed)
+    preference, length, hardness = (
+        np.array([float(row[name]) for row in rows])
         for name in ("preference", "std_delta_len", "instruction_difficulty")
-    }
-    source = rows
-    if difficulty is not None:
-        with open(difficulty, encoding="utf-8", newline="") as file:
-            source = list(csv.DictReader(file))
+    )
+    source = rows if difficulty is None else _csv_rows(difficulty)
     by_index = {int(row["index"]): float(row["instruction_difficulty"]) for row in source}
     ordered = np.array([by_index[index] for index in range(len(by_index))])
-    return GamedRows(
-        columns["preference"], np.tanh(columns["std_delta_len"]), columns["instruction_difficulty"]
-    ), ordered
+    return GamedRows(preference, np.tanh(length), hardness), ordered
+
+
+def _csv_rows(path: str) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def official_files() -> tuple[GamedRows, Array, str]:
@@ -334,11 +329,9 @@ def length_data(
 def length_controlled(
     questions: Sequence[Question], column: Column, data: LengthData | str, compat: bool, seed: int, replicates: int
 ) -> Score:
-    """LC of one entrant with its interval, or ``None`` with the reason for which there is none.
+    """LC of one entrant with its interval, or ``None`` with the reason: that in ``data``, or one of its own.
 
-    Args:
-        data: a text says why there is none.
-        compat: the leaderboard's row-index bug: difficulties by position among the annotated rows.
+    ``compat`` is the leaderboard's row-index bug: difficulties by position among the annotated rows.
     """
     scored = ~np.isnan(column.preference)
     n, missing = int(scored.sum()), int((~scored).sum())

@@ -197,7 +197,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             for question in questions
         ]
         count = count_verdicts(questions, entrant.judgments, TURNS)
-        detail: Detail = entrant_detail(questions, entrant) | count.detail(count.share)
+        detail: Detail = {**entrant_detail(questions, entrant), **count.detail(count.share)}
         for turn in TURNS:
             rated = [parts[turn] for parts in by_question.values() if turn in parts]
             if rated:

@@ -109,22 +109,18 @@ class OpenAIBatchJobs:
             errors = (batch.errors and batch.errors.data) or ()
             reasons = "; ".join(scrub(str(error.message), self._secret()) for error in errors)
         state += f" ({reasons})" if reasons else ""
-        return JobState(True, state, dict(self._outcomes(texts)), refused=batch.status == "failed")
+        return JobState(True, state, self._outcomes(texts), refused=batch.status == "failed")
 
-    def _outcomes(self, texts: Iterable[str]) -> Iterator[tuple[str, Outcome]]:
-        """Key and outcome of every line that can be read: failures first, so that in a dict a reply replaces them."""
+    def _outcomes(self, texts: Iterable[str]) -> dict[str, Outcome]:
+        """Key to the outcome in the lines that can be read: the first reply, or else the first failure."""
         failures: dict[str, Outcome] = {}
         replies: dict[str, Outcome] = {}
-        for text in texts:
-            for line in text.split("\n"):
-                key, outcome = self._read(line)
-                if isinstance(outcome, Reply):
-                    replies.setdefault(key, outcome)
-                elif outcome is not None:
-                    failures.setdefault(key, outcome)
-        # A line may come back in both files; in the dict that is made of this the reply then counts.
-        yield from failures.items()
-        yield from replies.items()
+        for key, outcome in (self._read(line) for text in texts for line in text.split("\n")):
+            if isinstance(outcome, Reply):
+                replies.setdefault(key, outcome)
+            elif outcome is not None:
+                failures.setdefault(key, outcome)
+        return failures | replies  # a line may come back in both files: then the reply counts
 
     def _read(self, line: str) -> tuple[str, Outcome | None]:
         """(key, outcome) of one line; no outcome for a line that is broken, which is then asked again."""

@@ -21,7 +21,7 @@ WARN_DAYS: Final = 90
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars per million tokens, when and where they were read."""
+    """Dollars per million tokens."""
 
     prompt: float
     completion: float
@@ -129,7 +129,6 @@ _BY_ALIAS: Final = {alias: model for model in _MODELS for alias in model.aliases
 
 
 def today() -> date:
-    """The date, UTC."""
     return datetime.now(UTC).date()
 
 

@@ -19,7 +19,7 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -94,15 +94,10 @@ class OpenAIConfig:
     @property
     def quirks(self) -> Quirks:
         """The quirks in force: the options given, else the catalogue's, else none."""
-        model = self.known
-        base = model.quirks if model else Quirks()
-        options: dict[str, Any] = {
-            "max_tokens_field": self.max_tokens_field,
-            "temperature": self.temperature,
-            "logprobs": self.logprobs,
-            "thinking_tokens": self.thinking_tokens,
-        }
-        return replace(base, **{name: value for name, value in options.items() if value is not None})
+        # Options and quirks have the same names.
+        given = {quirk.name: getattr(self, quirk.name) for quirk in fields(Quirks)}
+        base = self.known.quirks if self.known else Quirks()
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 class OpenAIJudge:
@@ -117,11 +112,8 @@ class OpenAIJudge:
         self.quirks = config.quirks
         self.endpoint = self.base_url + _suffix(config)
         """The address and what else decides replies. Never the key."""
-        self.jobs: BatchJobs | None = None
-        if config.batch:
-            self.jobs = OpenAIBatchJobs(
-                self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait
-            )
+        jobs = OpenAIBatchJobs(self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait)
+        self.jobs: BatchJobs | None = jobs if config.batch else None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
     @property
@@ -130,7 +122,7 @@ class OpenAIJudge:
 
     def _key_problem(self) -> str | None:
         """Why the key cannot be sent, without a character of it: an HTTP library's own message would quote it."""
-        if all("\x21" <= each <= "\x7e" for each in self._key):
+        if all("\x21" <= char <= "\x7e" for char in self._key):
             return None
         return (
             f"the key in the environment variable {self.config.api_key_env} holds a character that no key has (a line "
@@ -152,15 +144,15 @@ class OpenAIJudge:
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of the request as they go over the wire."""
         quirks = self.quirks
-        fields: dict[str, Any] = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": list(request.messages),
             "temperature": request.temperature if quirks.temperature is None else quirks.temperature,
             quirks.max_tokens_field: request.max_tokens + quirks.thinking_tokens,
         }
         if request.top_logprobs and quirks.logprobs:
-            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        return fields | dict(self.config.extra_body)
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        return body | dict(self.config.extra_body)
 
     def check(self) -> str | None:
         """``None`` if judging can start, or what is wrong and the remedy.
@@ -192,18 +184,17 @@ class OpenAIJudge:
                 problem = _no_token(where, error, names)
         if problem is None:
             return None
-        return " ".join([problem, *(f"Note: {note}." for note in notes(self.config))])
+        return " ".join([problem, *(f"Note: {note}." for note in JUDGE.notes(self.config))])
 
     def _listed_models(self) -> list[str]:
         """Ids of the models that the endpoint lists; none where it lists them in a form of its own."""
         body = self._call_once("GET", "/models")
         entries = body.get("data") if isinstance(body, Mapping) else None
-        return [str(each["id"]) for each in entries or () if isinstance(each, Mapping) and "id" in each]
+        return [str(entry["id"]) for entry in entries or () if isinstance(entry, Mapping) and "id" in entry]
 
     def _ask_one_token(self) -> None:
-        question = Request("", "", ({"role": "user", "content": "m or M?"},), max_tokens=1)
-        fields = {"model": self.model, "messages": list(question.messages), self.quirks.max_tokens_field: 1}
-        self._call_once("POST", ROUTE, fields)
+        messages = [{"role": "user", "content": "m or M?"}]
+        self._call_once("POST", ROUTE, {"model": self.model, "messages": messages, self.quirks.max_tokens_field: 1})
 
     def _call_once(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> object:
         """One call outside of any event loop, which waits as long as a busy small server may need."""
@@ -290,14 +281,7 @@ def _suffix(config: OpenAIConfig) -> str:
     return "#" + ",".join(parts) if parts else ""
 
 
-def notes(config: OpenAIConfig) -> list[str]:
-    """What to know before asking this model: an undated name, a retirement."""
-    return remarks(config.model, today()) if config.known else []
-
-
 class OpenAIKind(JudgeKind[OpenAIConfig]):
-    """The entry ``openai`` of JUDGES."""
-
     name = "openai"
     summary = "any OpenAI-compatible endpoint: OpenAI, vLLM, SGLang, llama.cpp, ..."
     config = OpenAIConfig
@@ -322,7 +306,8 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
         return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
 
     def notes(self, config: OpenAIConfig) -> list[str]:
-        return notes(config)
+        """An undated name, a retirement."""
+        return remarks(config.model, today()) if config.known else []
 
     def thinking(self, config: OpenAIConfig) -> int:
         return config.quirks.thinking_tokens

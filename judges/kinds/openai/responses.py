@@ -19,15 +19,8 @@ from harness.text import replace_surrogates
 from harness.types import Reply
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
-_KINDS: Final = {
-    401: "auth",
-    403: "auth",
-    404: "model",
-    408: "timeout",
-    409: "server",
-    425: "server",
-    429: "rate-limit",
-}
+# 409 and 425 (conflict, too early) pass like a failing server's errors do.
+_KINDS = {401: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"}
 _CONTEXT = re.compile(
     r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context", re.IGNORECASE
 )
@@ -66,6 +59,7 @@ def read_body(body: object, key: str, key_name: str) -> Reply:
 
 def _passed_on(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The error in a body, or in its first choice, that stands in the place of a reply."""
+    # Gateways put it beside the choices, or (after a stream was cut) into the first of them.
     choices = body.get("choices")
     error = body.get("error") if not choices else None
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
@@ -86,7 +80,7 @@ def _status_of(failure: Mapping[str, Any]) -> int:
         for pattern, status in _NAMED_STATUS:
             if pattern.search(text):
                 return status
-    return 400 if any(each.search(words) for each in (_CONTEXT, _FILTER, _NO_MODEL, _UNSUPPORTED)) else 500
+    return 400 if any(pattern.search(words) for pattern in (_CONTEXT, _FILTER, _NO_MODEL, _UNSUPPORTED)) else 500
 
 
 def whole_number(value: object) -> int:
@@ -159,13 +153,11 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
         token, logprob = replace_surrogates(str(entry["token"])), float(entry["logprob"])
         logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
         before = logprobs_by_text.get(token)
-        logprobs_by_text[token] = logprob if before is None else _log_add(before, logprob)
+        if before is not None:  # log(exp(before) + exp(logprob)), from the larger one so that nothing overflows
+            high, low = max(before, logprob), min(before, logprob)
+            logprob = high + math.log1p(math.exp(low - high))
+        logprobs_by_text[token] = logprob
     return logprobs_by_text
-
-
-def _log_add(a: float, b: float) -> float:
-    high, low = max(a, b), min(a, b)
-    return high + math.log1p(math.exp(low - high))
 
 
 def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
@@ -230,7 +222,7 @@ def _request_error(code: str, words: str, message: str, param: str) -> JudgeErro
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); ``None`` if not said."""
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); ``None``: not stated."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:
