@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, read_options
-from harness.contracts.baseline import against
-from harness.contracts.benchmark import Benchmark, Card, Entrant
+from harness.contracts.benchmark import Benchmark, Card, Entrant, against
 from harness.contracts.options import plain
 from harness.errors import UserError, unknown
 from harness.recipe.sections import split_judge

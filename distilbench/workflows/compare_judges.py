@@ -22,7 +22,7 @@ from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import PlannedRun, WorkPlan
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import judge_entry
-from harness.contracts.baseline import against
+from harness.contracts.benchmark import against
 from harness.contracts.executor import RunListener
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry

@@ -54,8 +54,8 @@ def notes(plan: Plan) -> list[str]:
         texts.append("prompts.allow_overlap: training prompts may contain test questions")
     if recipe.reward.shuffle:
         texts.append("control: the teacher's rewards were shuffled over the responses")
-    if plan.tuned_on:
-        texts.append(f"tuned teacher: {plan.tuned_on}")
+    if plan.planner.tuned_on:
+        texts.append(f"tuned teacher: {plan.planner.tuned_on}")
     return texts
 
 
@@ -103,7 +103,7 @@ def cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str
         judged = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
         scored = [entrant for entrant in judged if not errors or store.done(entrant.judgments[benchmark])]
-        score = plan.score_stage(benchmark, scored).key if scored else ""
+        score = plan.planner.scores(benchmark, scored).key if scored else ""
         for entrant in plan.entrants:
             reason = unavailable(entrant, benchmark, errors, entrant in scored)
             place = (score, entrant.name) if reason is None else ("", "")

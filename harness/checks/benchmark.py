@@ -45,7 +45,6 @@ class Trial:
 
     @cached_property
     def questions(self) -> list[Question]:
-        """Raises ``Failed`` where they are not here."""
         try:
             return self.benchmark.questions(self.config)[:SAMPLE]
         except UserError as error:

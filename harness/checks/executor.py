@@ -50,7 +50,6 @@ class Notes(RunListener):
 
 
 def collect(executor: Executor, count: int) -> list[StageResult]:
-    """All results of ``count`` submitted stages."""
     results: list[StageResult] = []
     while len(results) < count:
         more = executor.results()

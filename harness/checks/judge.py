@@ -83,8 +83,6 @@ def check_replies(kind: JudgeKind[Any], config: Any) -> str:
 
 
 def outcome(judge: Judge, request: Request) -> Any:
-    """What ``complete`` gives, or its JudgeError."""
-
     async def ask() -> Any:
         return await asyncio.wait_for(judge.complete(request), SECONDS)
 

@@ -16,7 +16,6 @@ ROLES: Final = ("system", "user", "assistant")
 
 
 def first(source: PromptSource[Any], config: Any, seed: int) -> list[Prompt]:
-    """The first prompts under a seed."""
     return list(itertools.islice(source.prompts(config, source.pin(config).identity, seed), SAMPLE))
 
 

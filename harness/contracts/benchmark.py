@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 from harness.contracts.model import GeneratesText
 from harness.contracts.options import plain
 from harness.errors import UserError
+from harness.text import counted
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
 
@@ -143,6 +144,25 @@ def questions_hash(questions: Sequence[Question], whole: bool) -> str:
         for q in questions
     ]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
+    """The questions with another baseline: a model's own answers in the place of the official baseline's.
+
+    Small students sit on the floor against GPT-4; against each other they can be told apart. Raises UserError listing
+    the questions that have no answer.
+    """
+    by_question = {answer.question: answer for answer in answers}
+    missing = [question.id for question in questions if question.id not in by_question]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"the baseline {name!r} has no answer to {len(missing)} of {counted(len(questions), 'question')}: {shown}"
+        )
+    return [
+        replace(question, baseline=by_question[question.id].turns, meta={**question.meta, "baseline": name})
+        for question in questions
+    ]
 
 
 @dataclass(frozen=True, eq=False)

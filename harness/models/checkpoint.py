@@ -32,7 +32,6 @@ PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def from_folder(name: str, folder: Path) -> Checkpoint:
-    """The checkpoint in a local folder."""
     return Checkpoint(name, str(folder), None, fingerprint(folder, (*WEIGHTS, *CODE)), fingerprint(folder, TOKENIZER))
 
 

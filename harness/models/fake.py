@@ -52,7 +52,6 @@ class FakeModel:
         return [self.words.index(word) for word in words]
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        """The first words."""
         return " ".join(text.split(" ")[:max_tokens])
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:

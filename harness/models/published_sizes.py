@@ -25,8 +25,6 @@ CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A public checkpoint."""
-
     parameters: int
     layers: int
     hidden: int

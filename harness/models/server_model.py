@@ -33,7 +33,6 @@ class ServerOptions:
 
     @property
     def model(self) -> str:
-        """The model's name at the server."""
         return str(self.config.get("model", self.kind))
 
 

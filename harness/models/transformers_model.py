@@ -36,8 +36,6 @@ def load(
 
 
 class TransformersModel:
-    """A transformers causal language model that answers chats."""
-
     def __init__(
         self, name: str, model: Any, tokenizer: Any, batch_tokens: int, progress: Progress | None = None
     ) -> None:

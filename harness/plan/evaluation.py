@@ -25,8 +25,6 @@ PLACEHOLDER = "pocket:student"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to evaluate."""
-
     row: str
     """Its name in tables and stages."""
     checkpoint: str | None = None

@@ -22,8 +22,6 @@ from harness.stages.graph import StageGraph
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run will do."""
-
     recipe: Recipe
     rows: tuple[str, ...]
     entrants: tuple[PlannedRow, ...]
@@ -40,17 +38,7 @@ class Plan:
         """The stages by key, scores over fewer rows included, and what the recipe's names stand for."""
         return self.planner.graph
 
-    def score_stage(self, benchmark: str, entrants: Sequence[PlannedRow]) -> Stage:
-        """The score stage over these entrants (a run in which a row failed scores the others)."""
-        return self.planner.scores(benchmark, entrants)
-
-    @property
-    def tuned_on(self) -> str:
-        """Method and data that tuned the teacher; empty where no row needs a tuned teacher."""
-        return self.planner.tuned_on
-
     def costs(self, stages: Iterable[Stage]) -> list[Cost]:
-        """What each of these stages of the plan will cost."""
         return [STAGES[stage.kind].cost(stage, self.graph) for stage in stages]
 
 

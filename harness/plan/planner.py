@@ -58,7 +58,6 @@ class Planner:
 
     @cached_property
     def prompts(self) -> Stage:
-        """The training prompts."""
         return prompts_stage(self.graph)
 
     @cached_property
@@ -67,7 +66,6 @@ class Planner:
         return (contamination_stage(self.graph, self.prompts).ref,)
 
     def student(self, row: str, seed: int) -> Stage:
-        """The train stage that leaves the student of a row."""
         # Asked for by every benchmark and by rows that start from this one: a dictionary, not a walk for each.
         if (row, seed) not in self._students:
             entry = self.recipe.methods[row]
@@ -165,7 +163,6 @@ class Planner:
         return self.answers(self.recipe.baseline, benchmark, self.recipe.seeds[0])
 
     def answers(self, row: str, benchmark: str, seed: int) -> Stage:
-        """A row's answers to one benchmark."""
         if row in self.recipe.methods:
             model = replace(self.graph.model("student"), trained=self.student(row, seed))
         else:
@@ -173,7 +170,6 @@ class Planner:
         return answer_stage(self.graph, benchmark, model, row, seed)
 
     def scores(self, benchmark: str, rows: Sequence[PlannedRow]) -> Stage:
-        """Scores of these rows on one benchmark, together."""
         judgments = [row.judgments[benchmark] for row in rows]
         replicates = self.recipe.statistics.replicates
         return self.graph.add(score_stage(self.graph.benchmarks[benchmark], judgments, replicates))

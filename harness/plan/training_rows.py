@@ -38,8 +38,6 @@ from harness.stats import seed_of
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """A row of the recipe that is trained, under one seed."""
-
     graph: StageGraph
     name: str
     entry: MethodEntry
@@ -54,7 +52,6 @@ class TrainingRow:
 
     @property
     def method(self) -> Method:
-        """The row's method."""
         return self.graph.registry.methods[self.entry.method]
 
     def last_round(self) -> Stage:
@@ -87,17 +84,15 @@ class TrainingRow:
         return split_pool_stage(self.graph, pool, number, rounds, **self.labels(number))
 
     def sample(self, model: Model, n: int, field: str, number: int) -> Stage:
-        """n responses of a model to each training prompt."""
         seeds = self.seed, self.round_seed("sample", field, number=number)
         return sample_stage(self.graph, self.prompts, model, self.entry.sampling, n, field, seeds, self.after)
 
     def reward(self, samples: Stage, number: int) -> Stage:
-        """The teacher's rewards for the samples."""
         return reward_stage(self.graph, samples, self.graph.model("teacher"), self.round_seed("reward", number=number))
 
     def train(self, number: int, student: Model, data: Mapping[str, Stage]) -> Stage:
         """The model trained by the row's method on these data."""
-        this = TrainingRound(self.graph, self.name, self.entry, number, student, data, self.after, self.labels(number))
+        this = TrainingRound(self.graph, self.entry, number, student, data, self.after, self.labels(number))
         needs, teacher, signals = self.method.needs, None, dict[str, Ref]()
         if needs.signal == "token":
             stored = self.method.stored(self.entry.config)
@@ -114,7 +109,6 @@ class TrainingRow:
         return train_stage(this, signals, teacher, self.round_seed("train", number=number))
 
     def labels(self, number: int) -> dict[str, Any]:
-        """Row, round and seed of a stage."""
         return {"row": self.name, "round": number + 1 if self.entry.row_options.rounds > 1 else None, "seed": self.seed}
 
     def round_seed(self, *names: str, number: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.contracts.options import options
 from harness.contracts.source import PromptSource
+from harness.pocket.world import iter_prompts
 from harness.types import Prompt
 
 
@@ -24,8 +25,6 @@ class PocketPrompts(PromptSource[PocketPromptOptions]):
     pairs = True
 
     def prompts(self, config: PocketPromptOptions, identity: Mapping[str, Any], seed: int) -> Iterator[Prompt]:
-        from harness.pocket.world import iter_prompts
-
         try:
             for prompt in iter_prompts(seed):
                 yield Prompt(prompt.id, prompt.messages, prompt.golden, prompt.rejected, self.name)

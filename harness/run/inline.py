@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from threadpoolctl import threadpool_limits
+
 from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, RunListener, StageResult
 from harness.contracts.options import options
 from harness.contracts.stage import Stage
@@ -20,7 +22,6 @@ class InlineExecutor(Executor):
 
     def __init__(self, threads: int, make_run_stage: MakeRunStage, listener: RunListener) -> None:
         import torch
-        from threadpoolctl import threadpool_limits
 
         # Worker processes set the thread count by the environment before anything is imported. Here libraries may be
         # loaded already: each must be told, or a sum is split differently and the last digits of a result change.
@@ -46,8 +47,6 @@ class InlineExecutor(Executor):
 
 
 class InlineKind(ExecutorKind[InlineOptions]):
-    """The entry ``inline`` of EXECUTORS."""
-
     name = "inline"
     summary = "in this process, one stage at a time: for debugging and notebooks"
     config = InlineOptions

@@ -113,8 +113,6 @@ def interrupts_blocked() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker process keeps between stages."""
-
     run_stage: RunStage
     queue: Any
     """To the parent: (label, done, total, info); ``total`` 0 says that the stage begins."""
@@ -153,8 +151,6 @@ def run_in_worker(stage: Stage) -> StageResult:
 
 
 class ProcessesKind(ExecutorKind[ProcessesOptions]):
-    """The entry ``processes`` of EXECUTORS."""
-
     name = "processes"
     summary = "worker processes on this machine (compute.workers, compute.threads)"
     config = ProcessesOptions

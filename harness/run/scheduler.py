@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What came of a run."""
-
     total: int
     cached: int
     ran: list[str] = field(default_factory=list)
@@ -47,7 +45,6 @@ class Outcome:
 
 
 def union(plans: Sequence[Plan]) -> list[Stage]:
-    """Every stage of these plans once, in the plans' order."""
     return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
 
 
@@ -91,16 +88,19 @@ def run_plans(
     for stage in stages:
         if stage.key not in todo:
             log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
-
-    def last() -> list[Stage]:
-        return [stage for plan in plans for stage in score_stages(plan, store)]
-
     outcome = Outcome(total=len(stages), cached=len(stages) - len(todo))
     # A score reads all rows at once, so its stage depends on which of them did not fail: it is made when they are done.
     scores = set().union(*map(results_of, plans))
     first = [stage for stage in todo.values() if stage.key not in scores]
-    start = partial(start_executor, plans[0].recipe.compute, registry, ledger, setup, listener)
-    return run_stages(first, last, outcome, start, listener)
+    begin = time.monotonic()
+    listener.plan(outcome.total, outcome.cached)
+    if todo:
+        with start_executor(plans[0].recipe.compute, registry, ledger, setup, listener) as executor:
+            run_ready(first, executor, listener, outcome)
+            last = {stage.key: stage for plan in plans for stage in score_stages(plan, store)}
+            run_ready(list(last.values()), executor, listener, outcome)
+    outcome.seconds = time.monotonic() - begin
+    return outcome
 
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
@@ -109,36 +109,17 @@ def score_stages(plan: Plan, store: Store) -> list[Stage]:
     for benchmark in plan.recipe.benchmarks:
         present = [e for e in plan.entrants if benchmark in e.judgments and store.done(e.judgments[benchmark])]
         if present:
-            stage = plan.score_stage(benchmark, present)
+            stage = plan.planner.scores(benchmark, present)
             if not store.done(stage):
                 stages.append(stage)
     return stages
 
 
 def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Setup, listener: RunListener) -> Executor:
-    """The executor that ``compute`` names."""
     kind = registry.executors[compute.executor]
     make_run_stage = partial(StageRunner, setup, ledger, time.time())
     resources = Resources(compute.workers, compute.threads)
     return kind.start(options_from(kind.config, compute.executor_options), resources, make_run_stage, listener)
-
-
-def run_stages(
-    stages: Sequence[Stage],
-    last: Callable[[], Sequence[Stage]],
-    outcome: Outcome,
-    start: Callable[[], Executor],
-    listener: RunListener,
-) -> Outcome:
-    """Run ``stages``, then those that ``last()`` gives once they have ended; ``outcome`` is filled and returned."""
-    begin = time.monotonic()
-    listener.plan(outcome.total, outcome.cached)
-    if outcome.total > outcome.cached:
-        with start() as executor:
-            run_ready(stages, executor, listener, outcome)
-            run_ready(list({stage.key: stage for stage in last()}.values()), executor, listener, outcome)
-    outcome.seconds = time.monotonic() - begin
-    return outcome
 
 
 def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: Outcome) -> None:

@@ -100,13 +100,11 @@ class StageGraph:
 
     @cached_property
     def benchmarks(self) -> dict[str, ConfiguredBenchmark]:
-        """By name."""
         entries, table = self.recipe.benchmarks, self.registry.benchmarks
         return {name: ConfiguredBenchmark.load(table[name], entry.config) for name, entry in entries.items()}
 
     @cached_property
     def judges(self) -> dict[str, ConfiguredJudge[Any]]:
-        """By the recipe's names."""
         entries, kinds = self.recipe.judges, self.registry.judges
         return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
 

@@ -18,8 +18,6 @@ from harness.stages.graph import StageGraph
 
 @dataclass(frozen=True)
 class PlanIssue:
-    """One thing to know before a run."""
-
     problem: bool
     """Whether it stops the run; otherwise it is a remark."""
     text: str
@@ -49,8 +47,6 @@ class DiskUse(NamedTuple):
 
 @dataclass(frozen=True)
 class StageKind:
-    """One entry of ``STAGES``."""
-
     name: str
     run: Callable[[Stage, StageContext], Mapping[str, Any]]
     """Reads its inputs from the store, writes its output into ``context.folder`` and returns what it measured."""

@@ -48,7 +48,6 @@ class Example:
 
     @property
     def longest(self) -> int:
-        """Tokens of the prompt with its longest row."""
         return len(self.prompt) + max((len(row.response) for row in self.rows), default=0)
 
 
@@ -113,7 +112,6 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group], chosen: Sequence[tuple[int, Sequence[Row]]]
 ) -> Iterator[Example]:
-    """An Example for each (group index, rows)."""
     end = end_of_turn(tokenizer)
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
@@ -193,7 +191,6 @@ def micro_batch(
 
 
 def shapes(examples: Sequence[Example]) -> list[Shape]:
-    """Token counts, for ``packing.choose``."""
     return [Shape(len(e.prompt), tuple(len(row.response) for row in e.rows)) for e in examples]
 
 
@@ -215,11 +212,9 @@ class Shuffled(torch.utils.data.Sampler[list[int]]):
         return math.ceil(math.ceil(self.batch / self.micro) / self.world)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
         self.epoch = epoch
 
     def order(self) -> list[int]:
-        """All prompt indices in this epoch's order."""
         # A prime factor keeps the streams of neighbouring seeds apart over any number of epochs.
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         return torch.randperm(self.count, generator=generator).tolist()

@@ -13,16 +13,14 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import TrainerCallback
 
 from harness.training.options import Progress
-
-if TYPE_CHECKING:
-    from harness.training.trainer import DistilTrainer
+from harness.training.trainer import DistilTrainer
 
 CURVE = "training.jsonl"
 """The training curve in a checkpoint's folder: step, loss, terms, logs, learning_rate, grad_norm per line."""
@@ -33,21 +31,16 @@ MARKER = "distilbench.json"
 class Curve(TrainerCallback):
     """Writes ``training.jsonl``, one line per optimiser step, and reports progress."""
 
-    def __init__(self, path: Path, progress: Progress | None) -> None:
-        self.path, self.progress = path, progress
-        self.trainer: DistilTrainer | None = None
-        """Set by the caller once the trainer exists."""
+    def __init__(self, trainer: DistilTrainer, path: Path, progress: Progress | None) -> None:
+        self.trainer, self.path, self.progress = trainer, path, progress
         self.rate = 0.0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remember the learning rate that this step uses."""
+        # Read now: when the step has ended, the schedule has moved on to the next step's rate.
         self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the step's record."""
         trainer = self.trainer
-        if trainer is None:
-            raise ValueError("set Curve.trainer before training")
         terms, logs = (summed(part, trainer) for part in (trainer.tally.terms, trainer.tally.logs))
         record = {
             "step": state.global_step,
@@ -80,16 +73,14 @@ def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, fl
 class Checkpoints(TrainerCallback):
     """Saves every ``minutes`` (0: every step) into ``folder``, and keeps the newest whole checkpoint alone."""
 
-    def __init__(self, folder: Path, minutes: float) -> None:
-        self.folder, self.minutes = folder, minutes
-        self.trainer: DistilTrainer | None = None
-        """Set by the caller once the trainer exists."""
+    def __init__(self, trainer: DistilTrainer, folder: Path, minutes: float) -> None:
+        self.trainer, self.folder, self.minutes = trainer, folder, minutes
         self.last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when it is time; the first process's clock decides for all."""
         due = [time.monotonic() - self.last >= 60 * self.minutes and state.global_step < state.max_steps]
-        if self.trainer is not None and self.trainer.accelerator.num_processes > 1:
+        if self.trainer.accelerator.num_processes > 1:
             broadcast_object_list(due)
         control.should_save = due[0]
 
@@ -97,8 +88,6 @@ class Checkpoints(TrainerCallback):
         """Mark the checkpoint that was just written, then remove older ones."""
         self.last = time.monotonic()
         trainer = self.trainer
-        if trainer is None:
-            raise ValueError("set Checkpoints.trainer before training")
         trainer.accelerator.wait_for_everyone()  # other processes' random states belong to it too
         if not state.is_world_process_zero:
             return
@@ -120,7 +109,6 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint, or ``None``."""
     whole = [path for path in checkpoints(folder) if (path / MARKER).is_file()]
     return whole[-1] if whole else None
 

@@ -87,15 +87,12 @@ def make_trainer(
     args._n_gpu = min(1, args.n_gpu)
     place(args, pick_device(job.options.device))
     args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
-    curve = Curve(out / CURVE, progress)
-    trainer = DistilTrainer(job, args, [curve])
-    curve.trainer = trainer
+    trainer = DistilTrainer(job, args)
+    trainer.add_callback(Curve(trainer, out / CURVE, progress))
     if trainer.accelerator.is_main_process:
         (out / CURVE).unlink(missing_ok=True)
     if scratch is not None and job.options.checkpoint_minutes is not None:
-        saver = Checkpoints(scratch, job.options.checkpoint_minutes)
-        saver.trainer = trainer
-        trainer.add_callback(saver)
+        trainer.add_callback(Checkpoints(trainer, scratch, job.options.checkpoint_minutes))
     return trainer
 
 

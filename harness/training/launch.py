@@ -34,10 +34,8 @@ def command(name: str, processes: int | None, module: str, *arguments: str) -> l
 
 @dataclass(frozen=True)
 class LaunchTask:
-    """What each process makes a training stage from."""
-
     setup: Any
-    """Makes registry and store (``harness.run.scheduler.Setup``)."""
+    """Makes registry and store (``harness.run.stage_runner.Setup``)."""
     stage: Stage
     ledger: Path
     folder: Path

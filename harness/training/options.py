@@ -138,8 +138,6 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What one training run did and took."""
-
     steps: int
     """Optimiser steps."""
     prompts: int

@@ -25,8 +25,6 @@ LEAST_GAIN = 1.1
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of a prompt go through the model, and why."""
-
     packed: bool
     why: str
     """For the training report: ``packed: 1.7x less work``, or the reason for separate rows."""
@@ -34,8 +32,6 @@ class Layout:
 
 @dataclass(frozen=True)
 class Shape:
-    """Token counts of one prompt and of its responses."""
-
     prompt: int
     responses: tuple[int, ...]
 

@@ -42,8 +42,6 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Speakers:
-    """Who draws, and how."""
-
     student: PreTrainedModel
     teacher: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -82,7 +80,6 @@ def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int
 
 @torch.no_grad()
 def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[int]) -> list[Rollout]:
-    """One response to each prompt (token ids)."""
     speakers.student.train(False)
     device = speakers.student.device
     vocabulary = len(speakers.tokenizer)

@@ -46,7 +46,10 @@ class StoredDistributions:
     """The stores of one or more teachers over the same rows, as training reads them."""
 
     def __init__(self, folders: Mapping[str, str | Path]) -> None:
-        self.arrays = {name: _open(Path(folder)) for name, folder in folders.items()}
+        self.arrays = {
+            name: tuple(np.load(Path(folder) / f"{array}.npy", mmap_mode="r") for array in ("ids", "logps", "rest"))
+            for name, folder in folders.items()
+        }
         indices = [json.loads((Path(folder) / "index.json").read_text(encoding="utf-8")) for folder in folders.values()]
         if any(index["rows"] != indices[0]["rows"] for index in indices):
             raise ValueError("the teachers' stores are of different rows")
@@ -77,18 +80,7 @@ class StoredDistributions:
         return {name: _gather(arrays, take, place, here, device) for name, arrays in self.arrays.items()}
 
 
-Arrays = tuple[Any, Any, Any]
-
-
-def _open(folder: Path) -> Arrays:
-    return (
-        np.load(folder / "ids.npy", mmap_mode="r"),
-        np.load(folder / "logps.npy", mmap_mode="r"),
-        np.load(folder / "rest.npy", mmap_mode="r"),
-    )
-
-
-def _gather(arrays: Arrays, take: list[int], place: list[int], count: int, device: torch.device) -> TopK:
+def _gather(arrays: Sequence[Any], take: list[int], place: list[int], count: int, device: torch.device) -> TopK:
     """Positions ``take`` of the arrays at positions ``place`` of ``count``; zeros elsewhere."""
     found, chosen = [], np.asarray(take, dtype=np.int64)
     for array, dtype in zip(arrays, (torch.int64, torch.float32, torch.float32), strict=True):
@@ -180,11 +172,9 @@ class _Writer:
         self.outside = 0.0
 
     def length(self, role: str, length: int) -> int:
-        """Positions that are kept of a row."""
         return length if not self.roles or role in self.roles else 0
 
     def kept(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples with something to keep."""
         return [e for e in examples if any(self.length(row.role, len(row.response)) for row in e.rows)]
 
     def write(self, examples: Sequence[Example], ids: Tensor, logps: Tensor) -> None:

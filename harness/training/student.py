@@ -90,7 +90,6 @@ def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
 
 
 def peft_config(options: Lora) -> LoraConfig:
-    """The adapters in peft's words."""
     targets: Any = options.target_modules
     return LoraConfig(
         r=options.r,
@@ -102,7 +101,6 @@ def peft_config(options: Lora) -> LoraConfig:
 
 
 def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
-    """(name, layer) of every adapted layer."""
     modules: Any = model.named_modules()
     for name, module in modules:
         if isinstance(module, LoraLayer):

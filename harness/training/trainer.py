@@ -21,7 +21,7 @@ from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from harness.contracts.method import Loss, Method
@@ -44,7 +44,7 @@ class TrainingJob:
     config: Any
     examples: Sequence[Example]
     student: PreTrainedModel
-    """Prepared by ``loading.host``."""
+    """Prepared by ``harness.training.student.host``."""
     teacher: PreTrainedModel | None
     """Frozen, for methods with ``signal="token"``."""
     tokenizer: PreTrainedTokenizerBase
@@ -52,13 +52,13 @@ class TrainingJob:
     seed: int
     layout: Layout
     adapter: str | None = None
-    """What ``lora.add`` did."""
+    """What ``add_adapters`` did, in words."""
     teacher_distributions: StoredDistributions | None = None
     """Teachers' stored distributions, instead of a live teacher."""
 
 
 class _Examples(Dataset[tuple[Example, bool]]):
-    """Index -> (example, whether it is a filler); fillers are written as ``-1 - index`` (``data.Shuffled``)."""
+    """Index -> (example, whether it is a filler); fillers are written as ``-1 - index`` (``batches.Shuffled``)."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
@@ -98,10 +98,8 @@ class DistilTrainer(Trainer):
     # The parent would divide by the accumulation steps; each term is divided by its own count already.
     loss_is_scaled_for_ga = True
 
-    def __init__(
-        self, job: TrainingJob, args: TrainingArguments, callbacks: list[TrainerCallback] | None = None
-    ) -> None:
-        super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples), callbacks=callbacks)
+    def __init__(self, job: TrainingJob, args: TrainingArguments) -> None:
+        super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples))
         self.refuse_sharded_rollouts(job.method)
         self.remove_callback(PrinterCallback)
         self.job = job
@@ -119,6 +117,7 @@ class DistilTrainer(Trainer):
         number, parts = self.job.options.schedule_segment
         whole: Any = super().create_scheduler(parts * num_training_steps, optimizer)
         if parts > 1:
+            # partial, not a lambda: a lambda would see the last rate of the loop only.
             rates: list[Callable[[int], float]] = [
                 partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas
             ]

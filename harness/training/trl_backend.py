@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
@@ -212,12 +211,7 @@ def read_curve(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """TRL's log as lines of ``training.jsonl``."""
     keep = ("loss", "learning_rate", "grad_norm")
     return [
-        {"step": entry["step"], **{name: plain(entry[name]) for name in keep if name in entry}}
+        {"step": entry["step"], **{name: float(entry[name]) for name in keep if name in entry}}
         for entry in history
         if "loss" in entry
     ]
-
-
-def plain(value: float | Tensor) -> float:
-    """A Python number."""
-    return float(value)

@@ -14,7 +14,7 @@ import pytest
 
 from distilbench.plugins import CONTRACTS, OURS, load_registry
 from harness.checks import backend, benchmark, executor, judge, method, source
-from harness.checks.data_checks import World
+from harness.checks.method import World
 from harness.errors import UserError
 from judges.ledger.ledger import Ledger
 from tests.tiny import tiny_checkpoint

@@ -14,9 +14,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
-from harness.checks.data_checks import World
 from harness.checks.finding import Failed
-from harness.checks.method import CHECKS, check_method
+from harness.checks.method import CHECKS, World, check_method
 from harness.contracts.method import Loss, Method, Needs, Row, Term
 from harness.contracts.options import options
 from harness.errors import UserError

@@ -19,7 +19,7 @@ from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
 from distilbench.workflows.reproduce import execute, load
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
 from harness.contracts.backend import Services
-from harness.contracts.baseline import against, labelled
+from harness.contracts.benchmark import against
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.stage import Stage
@@ -32,6 +32,7 @@ from harness.recipe.recipe import load_recipe
 from harness.records import write_records
 from harness.stages.context import StageContext
 from harness.stages.kinds.answer import read_answers
+from harness.stages.kinds.score import labelled
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig

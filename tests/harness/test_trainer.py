@@ -419,7 +419,7 @@ def test_one_schedule_goes_on_through_two_parts(
     """
 
     def run(part: tuple[int, int]) -> list[float]:
-        change: Any = {"part": part, "schedule": schedule, "warmup_ratio": 0.25}
+        change: Any = {"schedule_segment": part, "schedule": schedule, "warmup_ratio": 0.25}
         job, _ = make_job(training(METHODS["simpo"], student, teacher, **change))
         trainer = make_trainer(job, tmp_path)
         trainer.train()
@@ -431,7 +431,7 @@ def test_one_schedule_goes_on_through_two_parts(
 
 def test_a_part_that_is_none_is_refused() -> None:
     for part in ((2, 2), (-1, 2), (0, 0)):
-        with pytest.raises(UserError, match="with 0 <= i < k"):
+        with pytest.raises(ValueError, match="with 0 <= i < k"):
             TrainOptions(schedule_segment=part)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.checks.data_checks import as_given
+from harness.checks.method import as_given
 from harness.checks.tiny_models import tiny_groups
 from harness.contracts.method import Batch, Dropped, Method
 from harness.training.batches import Example, TokenRow, describe

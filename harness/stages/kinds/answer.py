@@ -114,7 +114,6 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
 
 
 def answering_model(stage: Stage, context: StageContext) -> GeneratesText:
-    """A checkpoint in this process, or a model behind a server."""
     if "endpoint" not in stage.local:
         model: GeneratesText = context.model(stage, "model")
         return model

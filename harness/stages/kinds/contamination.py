@@ -44,7 +44,6 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
 
 
 def recall(stage: Stage, store: Store) -> Iterable[PlanIssue]:
-    """The overlap that a finished stage has found."""
     rows = json.loads((store.path(*stage.ref) / "overlap.json").read_bytes())
     return [issue(Overlap(**row), allowed=stage.params["allowed"]) for row in rows]
 

@@ -22,7 +22,6 @@ FLOOR = 1e-4
 
 
 def dataset_pairs_stage(graph: StageGraph, prompts: Stage) -> Stage:
-    """The pairs of these prompts."""
     return graph.add(Stage("dataset_pairs", {}, {"prompts": prompts.ref}, local={"samples": 2}))
 
 

@@ -14,8 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from harness.contracts.baseline import against
-from harness.contracts.benchmark import AsksAgain, Benchmark, ConfiguredBenchmark
+from harness.contracts.benchmark import AsksAgain, Benchmark, ConfiguredBenchmark, against
 from harness.contracts.judge import AskSettings, ConfiguredJudge, JudgeError, Outcome
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
@@ -25,7 +24,7 @@ from harness.stages.context import StageContext
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
 from harness.stages.kind import PlanIssue, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
-from harness.types import Answer, Judgment, Reply, Request
+from harness.types import Answer, Judgment, Question, Reply, Request
 
 FINAL = frozenset({"refused", "context"})
 """Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
@@ -121,10 +120,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     """Write ``judgments.jsonl``."""
     benchmark = context.registry.benchmarks[stage.params["benchmark"]]
     config = options_from(benchmark.config, stage.local["config"])
-    questions = benchmark.questions(config)
-    if "baseline" in stage.inputs:
-        theirs = context.records(stage, "baseline", "answers.jsonl", Answer)
-        questions = against(questions, theirs, stage.params["baseline"])
+    questions = judged_questions(stage, context, benchmark, config)
     answers = {answer.question: answer for answer in context.records(stage, "answers", "answers.jsonl", Answer)}
     counts: dict[str, Any] = {}
     if benchmark.judged:
@@ -147,8 +143,15 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     return {"judgments": len(judgments), "unscored": dict(missing), **counts}
 
 
+def judged_questions(stage: Stage, context: StageContext, benchmark: Benchmark, config: Any) -> list[Question]:
+    """The questions, with the answers of the recipe's own baseline where the stage has one."""
+    questions = benchmark.questions(config)
+    if "baseline" not in stage.inputs:
+        return questions
+    return against(questions, context.records(stage, "baseline", "answers.jsonl", Answer), stage.params["baseline"])
+
+
 def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[Outcome]:
-    """All requests through the ledger."""
     done = 0
 
     def advance(more: int) -> None:

@@ -17,7 +17,6 @@ from harness.types import Prompt
 
 
 def prompts_stage(graph: StageGraph) -> Stage:
-    """The training prompts."""
     spec, source, student = graph.recipe.prompts, graph.source, graph.models["student"]
     params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
     params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": student.tokenizer}

@@ -11,12 +11,12 @@ stored apart; a method mixes them with its own alpha (Eq. 9). Modes of the multi
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.contracts.model import ChatModel, TooLong
@@ -33,8 +33,6 @@ from harness.stages.kind import StageKind, TextLength
 from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"
-
-
 QUESTION_FRAME, LABEL = 80, 14
 """About how many tokens a multiple-choice question takes besides the request and the responses, and the label around
 each response (``harness/multiple_choice.py``)."""
@@ -49,8 +47,6 @@ class ChoiceQuestion(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What came out for one group."""
-
     log_psel: tuple[float, ...]
     coverage: float
     """Mean probability mass on the letters before renormalising."""
@@ -101,25 +97,15 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     ids = [group.prompt.id for group in groups for response in group.samples if response.finished or response.text]
     with name_prompts(ids, "prompts with a response"):
         means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
-    filled = []
-    for group in groups:
-        samples = [
-            dataclasses.replace(r, mean_logp=next(means) if r.finished or r.text else None) for r in group.samples
-        ]
-        filled.append(dataclasses.replace(group, samples=tuple(samples)))
-    selections, truncated = select(model, filled, params["mcq"], params["max_response_tokens"], params["seed"])
+    selections, truncated = select(model, groups, params["mcq"], params["max_response_tokens"], params["seed"])
     floor = math.log(params["floor"])
-    rewarded = [
-        dataclasses.replace(
-            group,
-            coverage=selection.coverage,
-            samples=tuple(
-                dataclasses.replace(response, log_psel=max(value, floor))
-                for response, value in zip(group.samples, selection.log_psel, strict=True)
-            ),
+    rewarded = []
+    for group, selection in zip(groups, selections, strict=True):
+        samples = tuple(
+            replace(r, mean_logp=next(means) if r.finished or r.text else None, log_psel=max(value, floor))
+            for r, value in zip(group.samples, selection.log_psel, strict=True)
         )
-        for group, selection in zip(filled, selections, strict=True)
-    ]
+        rewarded.append(replace(group, coverage=selection.coverage, samples=samples))
     if params["shuffle"]:
         rewarded = [shuffle_rewards(group, params["seed"]) for group in rewarded]
     write_records(context.folder / "groups.jsonl", rewarded)
@@ -133,10 +119,10 @@ def shuffle_rewards(group: Group, seed: int) -> Group:
     dealt = list(group.samples)
     random.Random(f"shuffle/{seed}/{group.prompt.id}").shuffle(dealt)
     samples = [
-        dataclasses.replace(response, mean_logp=other.mean_logp, log_psel=other.log_psel)
+        replace(response, mean_logp=other.mean_logp, log_psel=other.log_psel)
         for response, other in zip(group.samples, dealt, strict=True)
     ]
-    return dataclasses.replace(group, samples=tuple(samples))
+    return replace(group, samples=tuple(samples))
 
 
 def measurements(
@@ -227,7 +213,6 @@ def cyclic_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
 
 
 def both_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
-    """Every ordered pair."""
     return list(itertools.permutations(range(n), 2))
 
 
@@ -272,7 +257,6 @@ def mean_wins(n: int, answers: Answers) -> list[float]:
 
 
 def logsumexp(values: Sequence[float]) -> float:
-    """log of the sum of exponentials."""
     top = max(values)
     return top + math.log(sum(math.exp(value - top) for value in values))
 

@@ -63,7 +63,6 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 
 
 def generated_texts(graph: StageGraph, max_new_tokens: int) -> TextLength:
-    """Of responses to training prompts."""
     longest = graph.recipe.prompts.max_prompt_tokens + max_new_tokens
     return TextLength(
         "responses to prompts (prompts.max_prompt_tokens + sampling.max_new_tokens)",

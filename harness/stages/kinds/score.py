@@ -13,12 +13,12 @@ from dataclasses import asdict, replace
 from statistics import fmean, variance
 from typing import Any
 
-from harness.contracts.baseline import against, labelled
 from harness.contracts.benchmark import Benchmark, ConfiguredBenchmark, Entrant
 from harness.contracts.options import options_from
 from harness.contracts.stage import Ref, Stage
 from harness.stages.context import StageContext
 from harness.stages.kind import StageKind
+from harness.stages.kinds.judge import judged_questions
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question, Score
 
@@ -67,9 +67,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
         )
         for name in params["entrants"]
     }
-    questions = benchmark.questions(config)
-    if "baseline" in stage.inputs:
-        questions = against(questions, context.records(stage, "baseline", "answers.jsonl", Answer), params["baseline"])
+    questions = judged_questions(stage, context, benchmark, config)
     scores = benchmark.score(questions, entrants, config, params["seed"], params["replicates"])
     for more in (
         bounds(benchmark, questions, entrants, config, params["seed"]),
@@ -85,6 +83,12 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
 
 def add_detail(score: Score, more: Mapping[str, Mapping[str, float]]) -> Score:
     return replace(score, detail={**score.detail, **more.get(score.metric, {})})
+
+
+def labelled(score: Score, name: str) -> Score:
+    """A score that says what it was measured against: no published number can be compared with it."""
+    note = f"not official: against the answers of {name}"
+    return replace(score, note="; ".join(part for part in (note, score.note) if part))
 
 
 def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any, seed: int) -> Details:
@@ -147,7 +151,6 @@ def expected_judgments(
 
 
 def fill_verdicts(entrant: Entrant, verdict: float) -> list[Judgment]:
-    """The judgments with this verdict where there is none."""
     return [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
 
 

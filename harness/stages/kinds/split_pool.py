@@ -7,9 +7,9 @@ the block, exactly as when a round samples them afresh.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.contracts.stage import Stage
@@ -46,7 +46,7 @@ def deal(group: Group, block: int, blocks: int, seed: int) -> Group:
         raise ValueError(f"{len(group.samples)} responses cannot be dealt into {blocks} blocks of equal size")
     shuffled = list(group.samples)
     random.Random(f"block/{seed}/{group.prompt.id}").shuffle(shuffled)
-    return dataclasses.replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))
+    return replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))
 
 
 KIND = StageKind("split_pool", run)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.contracts.method import Method, Needs
@@ -35,7 +34,6 @@ class TrainingRound:
     """One round of a row under one seed: what its train stage, and the stages that prepare it, are made from."""
 
     graph: StageGraph
-    row: str
     entry: MethodEntry
     number: int
     """From 0."""
@@ -49,12 +47,10 @@ class TrainingRound:
 
     @property
     def method(self) -> Method:
-        """The row's method."""
         return self.graph.registry.methods[self.entry.method]
 
     @property
     def inputs(self) -> dict[str, Ref]:
-        """References to ``data``."""
         return {role: stage.ref for role, stage in self.data.items()}
 
     @property
@@ -76,7 +72,6 @@ class TrainingRound:
 
     @property
     def local(self) -> dict[str, Any]:
-        """What its stages need on this machine."""
         train = {name: value for name, value in plain(self.entry.train).items() if name in EXECUTION_ONLY}
         samples = self.data["samples"].local["samples"] if "samples" in self.data else 0
         return {"train": train, "samples": samples}
@@ -84,7 +79,6 @@ class TrainingRound:
     def add(
         self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Ref], models: Mapping[str, Model], **local: Any
     ) -> Stage:
-        """Add a stage of this round to the graph."""
         here = {**self.local, **local}
         return self.graph.add_with_models(kind, params, inputs, models, here, after=self.after, **self.labels)
 
@@ -198,7 +192,7 @@ def training(stage: Stage, context: StageContext) -> Training:
     if "reference" in stage.inputs:
         reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
     stored = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
-    return dataclasses.replace(
+    return replace(
         row_training(stage, context, stage.params["config"]),
         teacher_distributions={role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in stored},
         reference=reference,
@@ -232,35 +226,29 @@ def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[G
     # From empty groups up, not by removal: a field that is new in ``Group`` then stays hidden by itself.
     groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
     if "samples" in needs.responses:
-        sampled = context.records(stage, "samples", "groups.jsonl", Group)
-        check_prompts(prompts, sampled)
-        groups = [
-            dataclasses.replace(group, samples=other.samples, coverage=other.coverage)
-            for group, other in zip(groups, sampled, strict=True)
-        ]
+        pairs = paired(groups, context.records(stage, "samples", "groups.jsonl", Group))
+        groups = [replace(group, samples=other.samples, coverage=other.coverage) for group, other in pairs]
     if "teacher" in needs.responses:
-        answered = context.records(stage, "responses", "groups.jsonl", Group)
-        check_prompts(prompts, answered)
-        groups = [
-            dataclasses.replace(group, teacher=other.teacher) for group, other in zip(groups, answered, strict=True)
-        ]
+        pairs = paired(groups, context.records(stage, "responses", "groups.jsonl", Group))
+        groups = [replace(group, teacher=other.teacher) for group, other in pairs]
     return groups
 
 
 def hide_undeclared(prompt: Prompt, needs: Needs) -> Prompt:
     """The prompt without the dataset's answers that the method did not ask for."""
-    return dataclasses.replace(
+    return replace(
         prompt,
         golden=prompt.golden if "golden" in needs.responses else None,
         rejected=prompt.rejected if "rejected" in needs.responses else None,
     )
 
 
-def check_prompts(prompts: Sequence[Prompt], groups: Sequence[Group]) -> None:
-    """The artifacts of one plan hold the same prompts in the same order; anything else is our bug."""
-    ids, others = [prompt.id for prompt in prompts], [group.prompt.id for group in groups]
-    if ids != others:
-        raise AssertionError(f"stage inputs hold different prompts: {len(ids)} against {len(others)}")
+def paired(groups: Sequence[Group], others: Sequence[Group]) -> list[tuple[Group, Group]]:
+    """Groups of one prompt. The artifacts of a plan hold the same prompts in the same order; else it is our bug."""
+    pairs = list(zip(groups, others, strict=False))
+    if len(groups) != len(others) or any(group.prompt.id != other.prompt.id for group, other in pairs):
+        raise AssertionError(f"stage inputs hold different prompts: {len(groups)} against {len(others)}")
+    return pairs
 
 
 KIND = StageKind("train", run, cost, disk, texts, training=True)
