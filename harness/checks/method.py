@@ -147,10 +147,7 @@ def check_needs(method: Method, config: Any, world: World) -> str:
         used = not (usual and stated) or matters(method, config, world)
         require(used, f"Needs declares {name!r}, which the loss never uses")
     more = ["the teacher's distributions"] if by_token else []
-    return (
-        ", ".join([*sorted(declared), *more, *(["reference"] if needs.reference else [])])
-        + ": declared and used"
-    )
+    return ", ".join([*sorted(declared), *more, *(["reference"] if needs.reference else [])]) + ": declared and used"
 
 
 def reads(method: Method, config: Any, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:

@@ -60,7 +60,7 @@ def run(store: ArtifactStore, place: Path, *overrides: str, rows: tuple[str, ...
         if stage.kind not in TRAINING:
 
             def fill(folder: Path, stage: Stage = stage) -> Any:
-                counts = STAGES[stage.kind](
+                counts = STAGES[stage.kind].run(
                     stage, StageContext(registry, store, place / "ledger", folder, lambda *_: None)
                 )
                 (folder / "counts.json").write_text(json.dumps(counts))

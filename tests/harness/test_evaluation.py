@@ -16,7 +16,8 @@ import pytest
 from distilbench.plugins import load_registry
 from distilbench.workflows.answers import answers_of_row
 from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
-from distilbench.workflows.reproduce import execute, load
+from distilbench.workflows.finished_run import load
+from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
 from harness.contracts.backend import Services
 from harness.contracts.benchmark import against

@@ -136,7 +136,7 @@ def test_modules_that_do_not_exist_are_named(student: Path) -> None:
         make_job(replace(run, options=wrong))
     with pytest.raises(UserError, match="must not name the output head"):
         make_job(replace(run, options=replace(run.options, lora=Lora(target_modules=("lm_head",)))))
-    with pytest.raises(UserError, match="r = 0 must be at least 1"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         Lora(r=0)
 
 
