@@ -79,6 +79,7 @@ def check_logps(backend: Backend[Any], config: Any) -> str:
             parts.append("mean log-probabilities")
         if "choices" in backend.capabilities:
             rows = subject.choice_logps(TALKS, WORDS[:2])  # single tokens of the tiny checkpoint
+            # Sums of rounded probabilities may exceed 1 a little.
             require(all(sum(map(math.exp, row)) <= 1 + 1e-4 for row in rows), "choices have more than probability 1")
             tops = subject.first_token(TALKS, 3)
             require(all(0 < len(top) <= 3 for top in tops), "first_token(k=3) must give 1 to 3 tokens")

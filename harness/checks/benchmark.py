@@ -203,6 +203,7 @@ def check_score(benchmark: Benchmark, config: Any) -> str:
                 require(score.note, f"{score.metric} has no value, and its note does not say why")
             elif score.low is not None and score.high is not None:
                 shown = f"{score.metric} = {score.value} lies outside of its interval {score.low} to {score.high}"
+                # Percentiles of equal replicates differ from the value by rounding.
                 require(score.low - 1e-9 <= score.value <= score.high + 1e-9, shown)
             require_json(_plain(score), f"the score {score.metric}")
     require(

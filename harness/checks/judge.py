@@ -78,6 +78,7 @@ def check_replies(kind: JudgeKind[Any], config: Any) -> str:
         require(result.text or result.first_token, "an empty reply must be a JudgeError of the kind 'empty'")
         require(min(result.prompt_tokens, result.completion_tokens) >= 0, "a reply counts less than 0 tokens")
         for logp in (result.first_token or {}).values():
+            # Some servers round, and a certain token then comes a little above 0.
             require(logp <= 1e-6, f"a log-probability of the first token is {logp}, above 0")
     return "; ".join(f"{result.kind}: {result}" if isinstance(result, JudgeError) else "a reply" for result in outcomes)
 

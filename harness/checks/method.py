@@ -72,13 +72,13 @@ class World:
     def training(self, method: Method, config: Any, **changes: Any) -> Training:
         """A run of the method over ``groups``; ``changes`` are training options."""
         options = replace(OPTIONS, **changes)
-        made = Training(method, config, self.groups, self.student, options, seed=3, teacher=self.teacher)
+        training = Training(method, config, self.groups, self.student, options, seed=3, teacher=self.teacher)
         if method.needs.reference:
-            made = replace(made, reference=reference_logps(made))
+            training = replace(training, reference=reference_logps(training))
         if method.stored(config) is None:
-            return made
+            return training
         stores = Path(tempfile.mkdtemp(dir=self.folder))
-        return with_stores(made, {"family": self.teacher, "tuned": self.tuned}, stores)
+        return with_stores(training, {"family": self.teacher, "tuned": self.tuned}, stores)
 
 
 def check_config(method: Method, config: Any, world: World) -> str:
@@ -160,12 +160,13 @@ def reads(method: Method, config: Any, groups: Sequence[Group], without: Callabl
 
 def reference_matters(method: Method, config: Any, world: World) -> bool:
     """Whether the loss changes with the reference log-probabilities of the rows."""
-    made = world.training(method, config)
-    tokenizer = load_tokenizer(made.student)
+    training = world.training(method, config)
+    tokenizer = load_tokenizer(training.student)
     values, generator = [], torch.Generator()
     for shift in (0.0, 1.0):
-        moved = [[logp + shift * place for place, logp in enumerate(logps, 1)] for logps in made.reference or ()]
-        examples, _ = prepare(replace(made, reference=moved), tokenizer)
+        # Another shift on each row: the same for all would cancel in a difference of rows.
+        moved = [[logp + shift * place for place, logp in enumerate(logps, 1)] for logps in training.reference or ()]
+        examples, _ = prepare(replace(training, reference=moved), tokenizer)
         batch = describe(examples, {}, torch.device("cpu"))
         student = torch.randn(len(batch.row), WIDTH, generator=generator.manual_seed(0))
         shown = teaching(method, config, student, 1) if method.needs.signal == "token" else None
@@ -280,11 +281,15 @@ HINT = (
 
 def check_micro_batches(method: Method, config: Any, world: World) -> str:
     """One step as one micro-batch, as 3 + 3 + 2 prompts and prompt by prompt: the same loss, the same gradient."""
-    made = world.training(method, config, max_grad_norm=0.0)
-    made = replace(made, groups=made.groups[:8], reference=made.reference[:8] if made.reference else None)
+    # Without clipping, which would hide a gradient of the wrong size.
+    training = world.training(method, config, max_grad_norm=0.0)
+    training = replace(
+        training, groups=training.groups[:8], reference=training.reference[:8] if training.reference else None
+    )
     results = []
+    # 3 leaves a last micro-batch of another size, where means of means would show.
     for micro in (8, 3, 1):
-        option = replace(made, options=replace(made.options, micro_batch=micro))
+        option = replace(training, options=replace(training.options, micro_batch=micro))
         curve, gradient, _ = trained(option, world.folder / "micro" / method.name)
         results.append((curve[0]["loss"], gradient))
     loss, gradient = results[0]
@@ -317,19 +322,20 @@ class _Killed(Exception):
 
 def check_resume(method: Method, config: Any, world: World) -> str:
     """A run that is killed after its first step and goes on from the checkpoint leaves the bytes of an unbroken one."""
-    made = world.training(method, config, checkpoint_minutes=0.0)
+    training = world.training(method, config, checkpoint_minutes=0.0)
     place = Path(tempfile.mkdtemp(dir=world.folder))  # of its own: a run would go on from any checkpoint it finds
 
     def killer(done: int, total: int, logs: Any) -> None:
+        # A checkpoint is written after its step was reported, so one step later that of step 1 is whole.
         if done == 2:
             raise _Killed
 
     with quiet():
-        fit(made, place / "whole", scratch=place / "other")
+        fit(training, place / "whole", scratch=place / "other")
         try:
-            fit(made, place / "killed", killer, place / "scratch")
+            fit(training, place / "killed", killer, place / "scratch")
         except _Killed:
-            report = fit(made, place / "resumed", scratch=place / "scratch")
+            report = fit(training, place / "resumed", scratch=place / "scratch")
         else:
             raise Failed("it has a single step, so it cannot be broken off after one")
     require(report.resumed_at == 1, f"it went on from step {report.resumed_at}, not from the checkpoint of step 1")

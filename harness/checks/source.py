@@ -47,6 +47,7 @@ def check_seed(source: PromptSource[Any], config: Any) -> str:
     prompts = first(source, config, seed=0)
     require(prompts == first(source, config, seed=0), "the same seed gives other prompts when it is used again")
     other = first(source, config, seed=1)
+    # A handful of prompts may come in the same order by chance.
     require(len(prompts) < 5 or prompts != other, "another seed gives the prompts in the same order")
     return "the same seed gives the same prompts, another seed another order"
 

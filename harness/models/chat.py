@@ -61,6 +61,7 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, st
     """What the chat template makes of these turns on the day ``TODAY``."""
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
+        # A Jinja macro shadows the function of the same name that transformers hands to the template.
         template = CLOCK + template
     apply: Any = tokenizer.apply_chat_template
     return str(apply(turns, chat_template=template, tokenize=False, add_generation_prompt=prompt))
@@ -92,11 +93,13 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 
     Templates often add a newline after that token; it belongs to the next turn and is never generated.
     """
+    # A text that no template changes, so that it can be found again in what one writes.
     probe = "qzx"
     before = prompt_text(tokenizer, [{"role": "user", "content": "q"}])
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
     whole = rendered(tokenizer, turns, prompt=False)
     if not whole.startswith(before + probe):
+        # The generation prompt may hold more than an assistant turn has (an opened thinking block).
         whole = before + whole[whole.rindex(probe) :]
     tail = whole[len(before + probe) :]
     specials = [token for token in special_tokens(tokenizer) if token in tail]
@@ -109,8 +112,8 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
     """Ids that end a response: the template's end-of-turn token and the end-of-text ids of tokenizer and checkpoint."""
     stops = {tokenizer(end_of_turn(tokenizer), add_special_tokens=False)["input_ids"][-1], tokenizer.eos_token_id}
-    own = getattr(model.generation_config, "eos_token_id", None)
-    stops.update(own if isinstance(own, list) else [own])
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    stops.update(configured if isinstance(configured, list) else [configured])
     return sorted(token for token in stops if token is not None)
 
 

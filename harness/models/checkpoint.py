@@ -47,6 +47,7 @@ def resolve(name: str) -> Checkpoint:
     if path.is_dir():
         check_folder(name, path)
         return from_folder(name, path)
+    # A mistyped path must not be asked of the hub: the error would speak of a repository.
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
             f"model {name!r} is neither a folder, nor 'pocket:NAME', nor a hub id 'owner/name[@revision]'. "
@@ -112,6 +113,7 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
     """Hex digest over the names and contents of the files that match."""
     digest = hashlib.sha256()
+    # Sorted, because the order of glob depends on the file system.
     for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
         status = file.stat()
         digest.update(f"{file.name}\0{_digest(file.resolve(), status.st_size, status.st_mtime_ns)}\0".encode())
@@ -188,6 +190,7 @@ def token_ids(file: Path) -> dict[str, int]:
 
 @lru_cache(maxsize=16)
 def _token_ids(file: Path, stamp: tuple[int, int] | None) -> dict[str, int]:
+    # ``stamp`` (size and time) is only there for the cache: a changed file is read again.
     content = read_object(file)
     try:
         vocabulary = content["model"]["vocab"]

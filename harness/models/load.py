@@ -67,6 +67,7 @@ def load_weights(
     hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
     try:
         config = AutoConfig.from_pretrained(str(location), **hub)
+        # Saved with the student: whoever fine-tunes it next must find the dropout of the original.
         original = copy.deepcopy(config)
         text = config.get_text_config()
         # Dropout would make losses depend on the split into micro-batches, and the reference another model.

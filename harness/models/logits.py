@@ -55,11 +55,11 @@ def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
     was_training = model.training
     model.train(False)
     ids = torch.arange(3, device=model.device)[None] % vocabulary
-    own = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
+    ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
     theirs = model(input_ids=ids, use_cache=False).logits[0, :, :vocabulary].float()
     model.train(was_training)
-    if not torch.allclose(own, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
         raise UserError(
             f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "
-            f"difference {float((own - theirs).abs().max()):.3g}); extend logits_of in harness/models/logits.py."
+            f"difference {float((ours - theirs).abs().max()):.3g}); extend logits_of in harness/models/logits.py."
         )

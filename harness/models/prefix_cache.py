@@ -45,6 +45,7 @@ def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
 
     A beginning ends before the first wanted position of its rows, so that each row has something of its own.
     """
+    # In lexicographic order, rows with a common beginning stand side by side.
     order = sorted(range(len(rows)), key=lambda index: (list(rows[index].ids), index))
     return _split(rows, order, 0)[1]
 
@@ -54,6 +55,7 @@ def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[i
     alone = [PrefixGroup(0, (index,)) for index in order]
     if len(order) == 1 or depth > DEEPEST:
         return sum(len(rows[index].ids) for index in order), alone
+    # In sorted order, what the first and the last row share is shared by all rows between them.
     first, last = rows[order[0]].ids, rows[order[-1]].ids
     shortest = min(len(first), len(last))
     common = next((place for place in range(shortest) if first[place] != last[place]), shortest)
@@ -171,6 +173,7 @@ def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
 
 def select_rows(cache: Any, rows: torch.Tensor) -> Any:
     """A cache of the given rows; the one it comes from stays as it is."""
+    # Shallow copies are enough: selecting rows replaces the tensors of a layer, it does not write into them.
     fresh = copy.copy(cache)
     fresh.layers = [copy.copy(layer) for layer in cache.layers]
     fresh.batch_select_indices(rows)

@@ -56,6 +56,7 @@ class ServerModel:
             for draw in range(n)
         ]  # fmt: skip
         config = dict(self.config.config)
+        # ``Request`` has no field for it, because no judge protocol cuts the distribution.
         if sampling.top_p < 1:
             config["extra_body"] = {**config.get("extra_body", {}), "top_p": sampling.top_p}
         done = 0

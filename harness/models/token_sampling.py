@@ -18,6 +18,7 @@ from torch import Tensor
 def streams(seed: int, prompts: Sequence[int], n: int, length: int) -> list[list[float]]:
     """``n`` streams of ``length`` numbers in [0, 1) for each prompt number, in the order of the rows."""
     return [
+        # NumPy hashes the three numbers together, so streams of neighbouring seeds are unrelated.
         np.random.default_rng([seed, prompt, response]).random(length).tolist()
         for prompt in prompts
         for response in range(n)

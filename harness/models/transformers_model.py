@@ -138,8 +138,8 @@ class TransformersModel:
     @property
     def context(self) -> int | None:
         """Tokens that the model reads; ``None`` where its configuration does not say."""
-        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return found if isinstance(found, int) else None
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return limit if isinstance(limit, int) else None
 
     @property
     def reader(self) -> Reader:
@@ -213,14 +213,14 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
     prompt = list(tokenizer(before, add_special_tokens=False)["input_ids"])
     groups: list[list[int]] = []
     for choice in choices:
-        found: list[int] = []
+        single: list[int] = []
         joint = list(tokenizer(before + choice, add_special_tokens=False)["input_ids"])
         variants = [joint[len(prompt) :] if joint[: len(prompt)] == prompt else []]
         variants += [list(tokenizer(lead + choice, add_special_tokens=False)["input_ids"]) for lead in ("", " ", "\n")]
         for ids in variants:
-            if len(ids) == 1 and tokenizer.decode(ids).strip() == choice and ids[0] not in found:
-                found.append(ids[0])
-        groups.append(found)
+            if len(ids) == 1 and tokenizer.decode(ids).strip() == choice and ids[0] not in single:
+                single.append(ids[0])
+        groups.append(single)
     flat = [token for group in groups for token in group]
     if not all(groups) or len(set(flat)) != len(flat):
         raise UserError(

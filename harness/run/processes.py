@@ -83,6 +83,7 @@ class WorkerPool(Executor):
         # A worker that is stopped while it sends keeps the queue's lock for good, so nothing is sent from here on, not
         # even the end of the queue. The listening thread is a daemon and ends with the process.
         self.aborted = True
+        # Private, and the only way to them: a pool has no public list of its workers.
         processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:

@@ -125,9 +125,11 @@ def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Se
 def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: Outcome) -> None:
     """Run stages as their inputs become ready. An input that is not among them is in the store already."""
     waiting = {stage.key: stage for stage in stages}
+    # A stage that failed among the first blocks its readers among the last.
     unfinished = {*waiting, *outcome.failed}
     running = 0
     while waiting or running:
+        # A copy, because stages leave ``waiting`` as they are submitted.
         for stage in list(waiting.values()):
             if not prerequisites(stage) & unfinished:
                 executor.submit(waiting.pop(stage.key))

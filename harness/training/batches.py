@@ -183,6 +183,7 @@ def micro_batch(
     inputs = {
         "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row, _ in rows], device=device),
         "attention_mask": (positions < sizes[:, None]).long(),
+        # Padding repeats the last position: a higher one may lie outside a table of learned positions.
         "position_ids": positions.minimum(sizes[:, None] - 1),
     }
     # The hidden state one position earlier predicts a token.

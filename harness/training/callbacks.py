@@ -60,10 +60,10 @@ class Curve(TrainerCallback):
 
 def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
     """Scalars summed over processes."""
-    own = {name: float(value) for name, value in values.items()}
+    scalars = {name: float(value) for name, value in values.items()}
     if trainer.accelerator.num_processes == 1:
-        return own
-    shares = gather_object([own])
+        return scalars
+    shares = gather_object([scalars])
     return {
         name: sum(share.get(name, 0.0) for share in shares)
         for name in sorted({name for share in shares for name in share})
@@ -81,6 +81,7 @@ class Checkpoints(TrainerCallback):
         """Ask for a checkpoint when it is time; the first process's clock decides for all."""
         due = [time.monotonic() - self.last >= 60 * self.minutes and state.global_step < state.max_steps]
         if self.trainer.accelerator.num_processes > 1:
+            # Overwrites the list with that of the first process.
             broadcast_object_list(due)
         control.should_save = due[0]
 
@@ -96,6 +97,7 @@ class Checkpoints(TrainerCallback):
         with draft.open("w", encoding="utf-8") as file:
             json.dump({"curve": trainer.curve, "tokens": dict(trainer.tokens)}, file)
             file.flush()
+            # The marker must not get its name before its content is on disk.
             os.fsync(file.fileno())
         draft.rename(folder / MARKER)
         for other in checkpoints(self.folder):

@@ -114,21 +114,26 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
         "num_train_epochs": options.epochs,
         "per_device_train_batch_size": options.micro_batch,
         "learning_rate": options.learning_rate,
+        # Below 1, transformers reads it as a share of the steps.
         "warmup_steps": options.warmup_ratio,
+        # Its ``constant`` has no warm-up.
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(options.schedule, options.schedule),
         "optim": "adamw_torch",
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
         "bf16": options.dtype == "bfloat16",
         "activation_checkpointing": options.gradient_checkpointing,
+        # The reentrant kind loses the gradients of adapters, whose inputs have none.
         "activation_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
         "ddp_find_unused_parameters": False,
         "use_cpu": pick_device(options.device).type == "cpu",
+        # NumPy takes 32 bits.
         "seed": seed % 2**31,
         "save_strategy": "no",  # harness.training.callbacks asks for checkpoints
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
+        # Our batches are no columns of a data set.
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }

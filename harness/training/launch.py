@@ -63,6 +63,7 @@ def launch(
                 if text.startswith(PROGRESS):
                     progress(*json.loads(text.removeprefix(PROGRESS)))
                 else:
+                    # The cause stands at the end; all that a long run prints need not be kept.
                     lines = [*lines[-40:], text]
         errors = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
         if errors:

@@ -82,6 +82,7 @@ def obstacle(model: PreTrainedModel, longest: int, embedding: int) -> str | None
     difference = trial(model, embedding)
     if difference is None:
         return f"{name} refuses a block mask"
+    # bfloat16 has 8 significant bits: what differs by a few percent there may be rounding.
     if difference > (1e-3 if model.dtype == torch.float32 else 0.1):
         return f"packed rows give {name} other hidden states (off by {difference:.1e})"
     return None
@@ -109,10 +110,10 @@ def trial(model: PreTrainedModel, embedding: int) -> float | None:
         return None
     worst = 0.0
     for row, response in enumerate(responses):
-        own = torch.tensor([prompt + response], device=device)
-        alone = untyped.base_model(input_ids=own, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
-        found = together[places[0][row]]
-        worst = max(worst, float((found - alone).abs().max() / alone.abs().max()))
+        row_ids = torch.tensor([prompt + response], device=device)
+        alone = untyped.base_model(input_ids=row_ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
+        shared = together[places[0][row]]
+        worst = max(worst, float((shared - alone).abs().max() / alone.abs().max()))
     model.train(was_training)
     return worst
 

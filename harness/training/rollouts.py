@@ -119,12 +119,12 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], 
     micro = micro_batch(rows, pad_id(speakers.tokenizer), speakers.student.device)
     lengths = [len(rollout.tokens) for rollout in drawn]
     both: list[Any] = [states_of(speakers.teacher, micro), micro.labels]
-    found = []
+    scored = []
     for rollout, states, labels in zip(drawn, *(each.split(lengths) for each in both), strict=True):
         logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
         logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
-        found.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
-    return found
+        scored.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
+    return scored
 
 
 def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
@@ -139,6 +139,7 @@ def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: 
     mixture = (q / temperature).softmax(-1)
     if p is not None:
         mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * mixture
+    # In float64, so that a long cumulative sum loses none of the small masses.
     token = invert(mixture.double(), uniform)[:, None]
     models = (q,) if p is None else (q, p)
     logps = [mixture.gather(1, token).log(), *(each.log_softmax(-1).gather(1, token) for each in models)]

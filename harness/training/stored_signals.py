@@ -82,12 +82,12 @@ class StoredDistributions:
 
 def _gather(arrays: Sequence[Any], take: list[int], place: list[int], count: int, device: torch.device) -> TopK:
     """Positions ``take`` of the arrays at positions ``place`` of ``count``; zeros elsewhere."""
-    found, chosen = [], np.asarray(take, dtype=np.int64)
+    tensors, chosen = [], np.asarray(take, dtype=np.int64)
     for array, dtype in zip(arrays, (torch.int64, torch.float32, torch.float32), strict=True):
         whole = torch.zeros((count, *array.shape[1:]), dtype=dtype)
         whole[place] = torch.from_numpy(np.asarray(array[chosen])).to(dtype)
-        found.append(whole.to(device))
-    return TopK(*found)
+        tensors.append(whole.to(device))
+    return TopK(*tensors)
 
 
 @torch.no_grad()
@@ -144,9 +144,9 @@ def _top(
     ids, logps = [], []
     for start in range(0, len(states), size):
         values = (logits_of(teacher, states[start : start + size], vocabulary) / temperature).log_softmax(-1)
-        found = values.topk(k).indices if given is None else given[start : start + size]
-        ids.append(found)
-        logps.append(values.gather(-1, found))
+        kept = values.topk(k).indices if given is None else given[start : start + size]
+        ids.append(kept)
+        logps.append(values.gather(-1, kept))
     return torch.cat(ids), torch.cat(logps)
 
 
@@ -185,10 +185,10 @@ class _Writer:
             start = self.starts[example.group]
             for row in example.rows:
                 kept = self.length(row.role, len(row.response))
-                there, cut = slice(start, start + kept), slice(here, here + kept)
-                self.ids[there] = ids[cut].cpu().numpy()
-                self.logps[there] = logps[cut].float().cpu().numpy()
-                self.rest[there] = rest[cut].float().cpu().numpy()
+                target, cut = slice(start, start + kept), slice(here, here + kept)
+                self.ids[target] = ids[cut].cpu().numpy()
+                self.logps[target] = logps[cut].float().cpu().numpy()
+                self.rest[target] = rest[cut].float().cpu().numpy()
                 self.outside += float(rest[cut].double().exp().sum())
                 start, here = start + kept, here + len(row.response)
 

@@ -54,6 +54,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     ``state``: a state dict gathered from a sharded model; default, the model's own.
     """
     attached: Any = model
+    # Trained without dropout; saved as it was loaded.
     attached.config = attached.distilbench_config
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
@@ -66,6 +67,7 @@ def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
         UserError: a module name that the model does not have, or a module that is no plain linear layer.
     """
     targets, config = options.target_modules, peft_config(options)
+    # Outside, the random state must not depend on whether there are adapters.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:

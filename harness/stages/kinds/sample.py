@@ -43,6 +43,7 @@ def sample_stage(
         "max_new_tokens": spec.max_new_tokens,
         "seed": draw_seed,
     }
+    # Only what differs from the recipe needs a name of its own on the screen.
     usual = n == graph.recipe.sampling.n or field == "teacher"
     labels = {**model.labels(), "seed": seed, "variant": "" if usual else f"n={n}"}
     inputs, local = {"prompts": prompts.ref}, {"samples": n}

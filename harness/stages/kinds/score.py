@@ -44,6 +44,7 @@ def score_stage(
         "questions": benchmark.judged_hash,
         "entrants": names,
         "replicates": replicates,
+        # One seed per benchmark: all entrants are resampled on the same questions, so they pair.
         "seed": seed_of("bootstrap", benchmark.name),
     }
     inputs: dict[str, Ref] = {}

@@ -38,6 +38,7 @@ def distributions_stage(
         "temperature": stored.temperature,
     }
     inputs = this.inputs | ({} if tokens is None else {"tokens": tokens})
+    # Rounds on the same rows share a store, so its label names none.
     labels = {**this.labels, "round": None, "variant": f"{name} teacher"}
     local = {**this.local, "tokenizers": {"student": student}}
     models = {"teacher": teacher}

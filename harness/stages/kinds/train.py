@@ -160,6 +160,7 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
     weights = 4 * student.parameters
     moments = 0 if train.lora is not None else 8 * student.parameters
     resumable = train.checkpoint_minutes is not None and train.backend == "ours"
+    # Two, because the new checkpoint is written before the old one is removed.
     return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
 
 
