@@ -27,7 +27,7 @@ from harness.recipe.rows import MODELS
 from harness.run.scheduler import needed, union
 from harness.stages.kind import PlanIssue
 from reports.targets import find_targets
-from results.run.record import check_runs, place
+from results.run.record import check_runs
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class PlannedRun:
     @property
     def record(self) -> Path:
         """``runs/NAME/TARGET/run.json``."""
-        return place(self.folder, self.target.name) / "run.json"
+        return self.folder / self.target.name / "run.json"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ LOOKS: Final[Mapping[str, Look]] = {
     "best-of-n": Look("#ddcc77", "3", _MIXED),
 }  # fmt: skip
 """By row id."""
-COLOURS: Final[Mapping[str, str]] = {row: look.colour for row, look in LOOKS.items()}
 _SPARE: Final = (
     "#6699cc", "#44aa99", "#997700", "#ee99aa", "#5d4a8a", "#8c6d5a",
     "#994455", "#004488", "#77aadd", "#aaaa00", "#225522", "#b07aa1",

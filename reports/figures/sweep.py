@@ -49,14 +49,10 @@ def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[SweepCurve
         cells = [(x, cell) for x, cell in cells if cell.value is not None]
         if cells:
             rows = [row for _, row in own]
-            title = titles.get(series) or _common(titles[rows[0]])
+            # the titles of a line's points share all before the comma
+            title = titles.get(series) or titles[rows[0]].partition(",")[0]
             found.append(SweepCurve(series, clean(title), tuple(x for x, _ in cells), tuple(cell for _, cell in cells)))
     return found
-
-
-def _common(title: str) -> str:
-    """The part of a point's title that its line shares: all before the comma."""
-    return title.partition(",")[0]
 
 
 def sweeps(summary: Summary, run: Run) -> Figure:

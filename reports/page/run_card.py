@@ -14,6 +14,7 @@ from reports.page.widgets import Section, render, table
 from reports.tables.table import Table, TableCell, TableColumn, TableRow
 from results.run.lineage import Marker
 from results.run.record import Run
+from results.store.provenance import plain
 
 Price = Callable[[str, int, int], float | None]
 """(benchmark, tokens that its judge read, tokens that it wrote) -> dollars; ``None`` when the price is not known."""
@@ -173,13 +174,6 @@ def _stage(marker: Marker) -> list[tuple[str, float | str]]:
 
 def _time(marker: Marker) -> str:
     return datetime.fromisoformat(marker["started"]).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def plain(value: Any) -> Any:
-    """Mappings as dicts and sequences as lists, as YAML's safe dumper wants them."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def duration(seconds: float) -> str:

@@ -114,11 +114,6 @@ def check_runs(runs: Path) -> None:
             raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
 
 
-def place(folder: Path, target: str) -> Path:
-    """Where the run of one target lies, under the folder of a recipe (``runs/pocket``): ``runs/pocket/table1``."""
-    return folder / target
-
-
 def described(folder: Path) -> list[str]:
     """The targets whose runs lie under the folder of a recipe, by name."""
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
@@ -130,13 +125,13 @@ def run_folder(folder: Path, target: str | None = None) -> Path:
     Raises UserError where there is no run, or several of which none is named and none is the main one.
     """
     if target is not None:
-        return folder if folder.name == target and (folder / "run.json").is_file() else place(folder, target)
+        return folder if folder.name == target and (folder / "run.json").is_file() else folder / target
     # the folder of one target was named: no choice is left
     if (folder / "run.json").is_file():
         return folder
     targets = described(folder)
     if MAIN_TARGET in targets or len(targets) == 1:
-        return place(folder, MAIN_TARGET if MAIN_TARGET in targets else targets[0])
+        return folder / (MAIN_TARGET if MAIN_TARGET in targets else targets[0])
     if targets:
         raise UserError(f"{folder} has several targets, name one of them: {', '.join(targets)}.")
     known = sorted({path.parent.parent.name for path in folder.parent.glob("*/*/run.json")})
