@@ -24,8 +24,8 @@ def check_folders(folders: Iterable[str] = FOLDERS) -> None:
             raise UserError(f"the package {name!r} of distilbench is missing beside {home}: install distilbench again.")
         owners = [owner for owner in packages_distributions().get(name, []) if owner != "distilbench"]
         owner = f"the distribution {' and '.join(map(repr, owners))}" if owners else "something that is no distribution"
-        found = spec.origin or ", ".join(map(str, places))
+        origin = spec.origin or ", ".join(map(str, places))
         raise UserError(
-            f"the top-level package {name!r} is not distilbench's: Python finds {found}, of {owner}. distilbench's is "
+            f"the top-level package {name!r} is not distilbench's: Python finds {origin}, of {owner}. distilbench's is "
             f"{home / name}. Install distilbench into a virtual environment of its own, or run it from another folder."
         )

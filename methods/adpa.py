@@ -36,8 +36,6 @@ UNIT = (1e-8, 1 - 1e-8)
 
 @options
 class AdpaOptions:
-    """Options of ADPA."""
-
     gamma: NotNegative = 1.6
     """Weight of the expected advantage."""
     clip_advantage: Literal["none", "unit"] | tuple[float, float] = "none"

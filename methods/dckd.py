@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 @options
 class DckdOptions:
-    """Options of DCKD."""
-
     weight: NotNegative = 1.0
     """w, weight of both divergences together."""
     chosen_weight: NotNegative = 0.1
@@ -40,7 +38,6 @@ class DckdOptions:
 
 
 def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
-    """Chosen, rejected."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     if not (group.prompt.rejected or "").strip():

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 @options
 class DistillmOptions(on_policy.OnPolicyOptions):
-    """Options of DistiLLM."""
-
     divergence: Literal["skl", "srkl"] = "skl"
     """``skl``: skew KL (the authors' scripts for GPT-2). ``srkl``: skew reverse KL, the paper's other one."""
     skew: ShareBelowOne = 0.1

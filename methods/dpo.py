@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 @options
 class DpoOptions:
-    """Options of DPO."""
-
     beta: Positive = 0.1
     """Inverse temperature of the implicit reward. TRL's default; 0.01 is what the SimPO authors tuned for 2B-8B."""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 @options
 class GkdOptions(on_policy.OnPolicyOptions):
-    """Options of GKD."""
-
     beta: Share = 0.5
     """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
     temperature: Positive = 1.0

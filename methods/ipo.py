@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 @options
 class IpoOptions:
-    """Options of IPO."""
-
     beta: Positive = 0.1
     """tau of the paper: the margin asked for is 1 / (2 beta). TRL's default."""
     reduction: Literal["mean", "sum"] = "mean"

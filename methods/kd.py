@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 @options
 class KdOptions:
-    """Options of Standard KD."""
-
     weight: Share = 0.5
     """lambda, the share of the divergence; the rest is cross-entropy on the golden answer."""
     temperature: Positive = 1.0

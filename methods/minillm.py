@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 @options
 class MinillmOptions:
-    """Options of MiniLLM."""
-
     long_term: bool = True
     """Whether the policy-gradient term is there; without it the loss is the exact single-step reverse KL."""
     teacher_mix: ShareBelowOne = 0.2

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 @options
 class OrpoOptions:
-    """Options of ORPO."""
-
     weight: Positive = 0.1
     """lambda, weight of the odds-ratio penalty: what the authors took for Mistral 7B, and TRL's default."""
 

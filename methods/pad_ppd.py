@@ -31,8 +31,6 @@ LARGEST = {"exact": 8, "mc": 64}
 
 @options
 class PadPpdOptions:
-    """Options of PAD-PPD."""
-
     alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
     beta: Positive = 10.0

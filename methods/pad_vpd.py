@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 @options
 class PadVpdOptions:
-    """Options of PAD-VPD."""
-
     alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
     beta: Positive = 10.0

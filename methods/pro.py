@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 @options
 class ProOptions:
-    """Options of PRO."""
-
     gap: Literal["score", "probability", "none"] = "score"
     """``score``: temperatures from differences of log p_sel. ``probability``: of p_sel itself, which lie in [0, 1] and
     make the terms nearly flat. ``none``: all temperatures 1."""

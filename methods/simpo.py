@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 @options
 class SimpoOptions:
-    """Options of SimPO."""
-
     beta: Positive = 10.0
     """Scale of the reward."""
     gamma_beta_ratio: NotNegative = 0.5

@@ -45,22 +45,22 @@ def import_(
     """
     from distilbench.workflows.answers import import_answers
 
-    found = import_answers(
+    report = import_answers(
         files, benchmark, out, model=model, partial=partial, replicates=replicates,
         set=overrides or [], plugins=plugins or [],
     )  # fmt: skip
-    for problem in found.problems:
+    for problem in report.problems:
         typer.echo(problem, err=True)
-    count = f"{counted(len(found.answers.answers), 'answer')}, {counted(len(found.answers.judgments), 'judgment')}"
-    typer.echo(f"{found.answers.model}: {count} to {counted(found.questions, 'question')} in {out}")
-    for score in found.scores:
+    count = f"{counted(len(report.answers.answers), 'answer')}, {counted(len(report.answers.judgments), 'judgment')}"
+    typer.echo(f"{report.answers.model}: {count} to {counted(report.questions, 'question')} in {out}")
+    for score in report.scores:
         typer.echo(score_line(score))
         for key, value in score.detail.items():
             typer.echo(f"    {key}: {value if isinstance(value, str) else format(value, '.6g')}")
-    if found.scores:
-        judge = found.card.official_judge or "none"
-        typer.echo(f"protocol: {found.card.version}; judge prompt {found.card.prompt_hash}; official judge {judge}")
-        for deviation in found.card.deviations:
+    if report.scores:
+        judge = report.card.official_judge or "none"
+        typer.echo(f"protocol: {report.card.version}; judge prompt {report.card.prompt_hash}; official judge {judge}")
+        for deviation in report.card.deviations:
             typer.echo(f"  differs: {deviation}")
 
 

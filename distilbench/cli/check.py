@@ -24,7 +24,6 @@ What = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="An entry's na
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     for entry, summary in CHECKED.items():
         article = "an" if entry[0] in "aeiou" else "a"
         text = f"Check {article} {entry} against its contract: {summary}. Exit code 1 if a check failed."

@@ -50,7 +50,6 @@ Budget = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command(
         epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1",
     )(compare_judges)
@@ -109,7 +108,6 @@ def compare_judges(
 
 
 def show(comparison: JudgeComparison) -> None:
-    """Print the tables on stdout."""
     from distilbench.cli.screen import console_of
     from reports.formats.terminal import TerminalTable
     from reports.judge_comparison.tables import comparison_tables
@@ -133,10 +131,10 @@ def split_judges(text: str) -> list[str]:
 
 def own_rows(options: Sequence[str]) -> dict[str, list[str]]:
     """Judge to rows, from ``JUDGE=ROW,ROW``. Raises UserError for anything else."""
-    found = {}
+    result = {}
     for option in options:
         judge, _, rows = option.partition("=")
         if not (judge and words(rows)):
             raise UserError(f"--own {option}: must be JUDGE=ROW,ROW.")
-        found[judge] = words(rows)
-    return found
+        result[judge] = words(rows)
+    return result

@@ -69,7 +69,7 @@ def status(names: Names = None) -> None:
 @files.command()
 def verify(names: Names = None) -> None:
     """Read every file again and compare its sha256 with the pinned one. Exit code 1 when one is wrong or missing."""
-    if any(each.state != "ok" for each in show(assets.verify(names))):
+    if any(asset.state != "ok" for asset in show(assets.verify(names))):
         raise typer.Exit(1)
 
 
@@ -77,8 +77,8 @@ def verify(names: Names = None) -> None:
 def pull(names: Names = None) -> None:
     """Download what is missing from its pinned public source, checked by sha256. Exit code 1 when one is missing."""
     with downloads() as advance:
-        found = assets.pull(names, advance)
-    if any(each.state != "ok" for each in show(found)):
+        statuses = assets.pull(names, advance)
+    if any(asset.state != "ok" for asset in show(statuses)):
         raise typer.Exit(1)
 
 
@@ -100,16 +100,16 @@ def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
         yield advance
 
 
-def show(found: list[AssetStatus]) -> list[AssetStatus]:
+def show(statuses: list[AssetStatus]) -> list[AssetStatus]:
     """One line per file, and for what is not fine what to do."""
-    if not found:
+    if not statuses:
         raise UserError("no such asset: `distilbench assets status` lists them.")
-    width = max(len(each.file) for each in found)
-    for each in found:
-        typer.echo(f"{each.file:<{width}}  {each.state:<8}{each.path or ''}")
-    for each in found:
-        if each.message:
-            typer.echo(f"\n{each.message}", err=True)
-    good = sum(each.state == "ok" for each in found)
-    typer.echo(f"{good} of {len(found)} files are there and whole", err=True)
-    return found
+    width = max(len(asset.file) for asset in statuses)
+    for asset in statuses:
+        typer.echo(f"{asset.file:<{width}}  {asset.state:<8}{asset.path or ''}")
+    for asset in statuses:
+        if asset.message:
+            typer.echo(f"\n{asset.message}", err=True)
+    good = sum(asset.state == "ok" for asset in statuses)
+    typer.echo(f"{good} of {len(statuses)} files are there and whole", err=True)
+    return statuses

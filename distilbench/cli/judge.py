@@ -138,21 +138,21 @@ def canary(
     from distilbench.workflows.check import ask_canary
     from judges.client.canary import agreement
 
-    found = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
-    now = found.now
+    report = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
+    now = report.now
     answered = sum(value is not None for value in now.verdicts)
     logprobs = "with" if now.logprobs else "without"
     typer.echo(
-        f"round {now.number + 1} of {found.model} at {found.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
+        f"round {now.number + 1} of {report.model} at {report.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
         f"{logprobs} log-probabilities, served by {', '.join(now.served) or 'no model'}"
     )
-    for name, old in {"the first round": found.before[:1], "the round before": found.before[1:][-1:]}.items():
-        for each in old:
-            changed = "" if each.served == now.served else f"; then served by {', '.join(each.served)}"
-            typer.echo(f"against {name} ({each.number + 1}): {agreement(each, now)}{changed}")
-    if found.errors:
-        first = found.errors[0]
-        typer.echo(f"{counted(len(found.errors), 'call')} failed, the first: {first.kind}, {first}", err=True)
+    for name, old in {"the first round": report.before[:1], "the round before": report.before[1:][-1:]}.items():
+        for earlier in old:
+            changed = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
+            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{changed}")
+    if report.errors:
+        first = report.errors[0]
+        typer.echo(f"{counted(len(report.errors), 'call')} failed, the first: {first.kind}, {first}", err=True)
         raise typer.Exit(1)
 
 

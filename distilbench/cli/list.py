@@ -95,20 +95,20 @@ def list_names(
     tables: dict[What, Sequence[tuple[str, ...]]] = {
         What.methods: [row(method) for method in registry.methods.values()],
         What.benchmarks: [
-            (name, "needs a judge" if each.judged else "graded by rule", ", ".join(one.id for one in each.metrics))
-            for name, each in registry.benchmarks.items()
+            (name, "needs a judge" if entry.judged else "graded by rule", ", ".join(one.id for one in entry.metrics))
+            for name, entry in registry.benchmarks.items()
         ],
         What.recipes: [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()],
         What.targets: [(name, target.label, target.title) for name, target in registry.targets.items()],
     }
     for table in (What.judges, What.sources, What.backends, What.executors):
         tables[table] = [(name, entry.summary) for name, entry in getattr(registry, table).items()]
-    for each in [what] if what else list(What):
-        if each is What.methods and verbose:
+    for entry in [what] if what else list(What):
+        if entry is What.methods and verbose:
             for method in registry.methods.values():
                 show_rows(f"{method.name}  {method.title}", details(method), width=120)
         else:
-            show_rows(str(each.value), tables[each], HEADS if each is What.methods else ())
+            show_rows(str(entry.value), tables[entry], HEADS if entry is What.methods else ())
 
 
 def show(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:

@@ -122,7 +122,6 @@ def run_options(
     baseline: str | None,
     executor: str | None,
 ) -> RunOptions:
-    """Options of the command line as keyword arguments of ``distilbench.workflows``."""
     options: RunOptions = {"set": overrides or [], "methods": words(methods), "plugins": plugins or [], "runs": runs}
     try:
         options["seeds"] = [int(seed) for seed in words(seeds)]

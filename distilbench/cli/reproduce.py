@@ -147,10 +147,10 @@ def show_plan(work: WorkPlan) -> bool:
 
     say("", f"{work.runs[0].recipe.name}: {work.runs[0].recipe.title}", "bold")
     several = len(work.runs) > 1
-    for each in work.runs:
-        head = f"{each.target.name}: {len(each.plan.stages)} stages; " if several else ""
-        seeds = ", ".join(map(str, each.recipe.seeds))
-        say(f"{head}rows: {', '.join(each.plan.rows) or 'none'}; seeds: {seeds}")
+    for planned in work.runs:
+        head = f"{planned.target.name}: {len(planned.plan.stages)} stages; " if several else ""
+        seeds = ", ".join(map(str, planned.recipe.seeds))
+        say(f"{head}rows: {', '.join(planned.plan.rows) or 'none'}; seeds: {seeds}")
     if several:
         say(shared_line(work))
     show_kinds(console, work)
@@ -216,7 +216,7 @@ def gpu_lines(work: WorkPlan) -> list[str]:
     if total.peak_bytes != 0:
         needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
         lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
-    models = {model.location: model for each in work.runs for model in each.plan.graph.models.values()}
+    models = {model.location: model for planned in work.runs for model in planned.plan.graph.models.values()}
     stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
     if stated:
         lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")
@@ -224,7 +224,7 @@ def gpu_lines(work: WorkPlan) -> list[str]:
 
 
 def shared_line(work: WorkPlan) -> str:
-    every, different = sum(len(each.plan.stages) for each in work.runs), len(work.stages)
+    every, different = sum(len(planned.plan.stages) for planned in work.runs), len(work.stages)
     return f"{len(work.runs)} targets: {every} stages, {different} different ones: {every - different} shared"
 
 

@@ -104,7 +104,6 @@ class Display(RunListener):
         self._progress.stop()
 
     def plan(self, total: int, cached: int) -> None:
-        """How many stages there are, and how many are in the store already."""
         with self._lock:
             self._total, self._cached = total, cached
             if total == cached:
@@ -113,20 +112,17 @@ class Display(RunListener):
             self._whole = self._progress.add_task("[bold]stages", total=total, completed=cached, info="")
 
     def started(self, label: str) -> None:
-        """A stage began."""
         with self._lock:
             if label not in self._tasks:
                 self._tasks[label] = self._progress.add_task(escape(label), total=None, info="")
 
     def advanced(self, label: str, done: int, total: int, info: str) -> None:
-        """A stage did ``done`` of ``total`` items."""
         with self._lock:
             if label not in self._tasks:
                 self.started(label)
             self._progress.update(self._tasks[label], completed=done, total=total, info=escape(info))
 
     def finished(self, label: str, seconds: float) -> None:
-        """A stage is in the store."""
         with self._lock:
             self._finished += 1
             self._close(label)

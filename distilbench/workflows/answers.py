@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.specs import IMPORT_NOTE, read_options
+from distilbench.workflows.specs import IMPORT_NOTE, read_note, read_options
 from harness.contracts.benchmark import Benchmark, Card, Entrant, against
 from harness.contracts.options import plain
 from harness.errors import UserError, unknown
@@ -45,8 +45,6 @@ class AnswerSet:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import found."""
-
     answers: AnswerSet
     questions: int
     problems: Sequence[str]
@@ -82,48 +80,45 @@ def import_answers(
     adapter = find_benchmark(benchmark, plugins)
     config = read_options(adapter.config, set, {"questions": "official"})
     questions = adapter.questions(config)
-    found = import_files(files, benchmark, questions, model)
-    if not found.answers and not found.judgments:
-        raise UserError("\n".join(["nothing in these files belongs to the questions:", *found.problems]))
-    if found.problems and not partial:
-        count = counted(len(found.problems), "problem")
-        listed = "\n".join(found.problems)
+    imported = import_files(files, benchmark, questions, model)
+    if not imported.answers and not imported.judgments:
+        raise UserError("\n".join(["nothing in these files belongs to the questions:", *imported.problems]))
+    if imported.problems and not partial:
+        count = counted(len(imported.problems), "problem")
+        listed = "\n".join(imported.problems)
         raise UserError(f"{count} with these rows; --partial takes the rest all the same:\n{listed}")
-    judgments = found.judgments or tuple(graded_by_rule(adapter, questions, found.answers, config))
-    name = found.model or out.name
+    judgments = imported.judgments or tuple(graded_by_rule(adapter, questions, imported.answers, config))
+    name = imported.model or out.name
     options = plain(config)
     # Only now: an import that was refused leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
-    for file, records in (("answers.jsonl", found.answers), ("judgments.jsonl", judgments)):
+    for file, records in (("answers.jsonl", imported.answers), ("judgments.jsonl", judgments)):
         if records:
             write_records(out / file, records)
     note = {
         "benchmark": benchmark,
         "config": options,
         "model": name,
-        "baseline": found.baseline,
+        "baseline": imported.baseline,
         "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-        "problems": list(found.problems),
+        "problems": list(imported.problems),
     }
     (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    entrants = {name: Entrant(found.answers, judgments)} if judgments else {}
+    entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
-    answers = AnswerSet(benchmark, options, name, found.answers, judgments, baseline=found.baseline)
-    return ImportReport(answers, len(questions), found.problems, scores.get(name, ()), adapter.card(config))
+    answers = AnswerSet(benchmark, options, name, imported.answers, judgments, baseline=imported.baseline)
+    return ImportReport(answers, len(questions), imported.problems, scores.get(name, ()), adapter.card(config))
 
 
 def read_import(folder: Path) -> AnswerSet:
     """What ``import_answers`` stored. Raises UserError for a folder that it did not write."""
-    try:
-        note = json.loads((folder / IMPORT_NOTE).read_text(encoding="utf-8"))
-        benchmark, options, model = str(note["benchmark"]), dict(note["config"]), str(note["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is no folder that `distilbench import` wrote ({error}).") from error
+    note = read_note(folder)
     files = folder / "answers.jsonl", folder / "judgments.jsonl"
     answers = read_records(files[0], Answer) if files[0].is_file() else []
     judgments = read_records(files[1], Judgment) if files[1].is_file() else []
-    judge = next((each.judge_model for each in judgments if each.judge_model), "")
-    return AnswerSet(benchmark, options, model, answers, judgments, judge, note.get("baseline", ""))
+    judge = next((judgment.judge_model for judgment in judgments if judgment.judge_model), "")
+    benchmark, options, model = note["benchmark"], note["config"], note["model"]
+    return AnswerSet(benchmark, options, model, answers, judgments, judge, note["baseline"])
 
 
 def answers_of_row(
@@ -138,19 +133,19 @@ def answers_of_row(
     results, lineage = run.results(target), Lineage(run.store)
     every = run.sources(target)
     chosen = [
-        (own, source)
-        for own, of, source in every
-        if of == seed and row in (None, own) and benchmark in (None, source.benchmark)
+        (name, source)
+        for name, number, source in every
+        if number == seed and row in (None, name) and benchmark in (None, source.benchmark)
     ]
     if len(chosen) != 1:
-        there = ", ".join(f"{own} {source.benchmark} seed {of}" for own, of, source in every)
-        raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {there or 'no score yet'}.")
-    own, source = chosen[0]
+        present = ", ".join(f"{name} {source.benchmark} seed {number}" for name, number, source in every)
+        raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {present or 'no score yet'}.")
+    name, source = chosen[0]
     _, options = split_judge(results.run.recipe["benchmarks"][source.benchmark])
     return AnswerSet(
         source.benchmark,
         options,
-        f"{results.run.name}-{own}-{seed}",
+        f"{results.run.name}-{name}-{seed}",
         list(lineage.answers(source.answers).values()),
         [judgment for of_question in lineage.judgments(source.judgments).values() for judgment in of_question],
         results.run.judges.get(source.benchmark, ""),

@@ -70,11 +70,11 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
         raise RecipeError(problems, "--judge")
     kind = registry.judges[entries[JUDGE].kind]
     config = entries[JUDGE].config
-    asked = kind.make(config)
-    if problem := asked.check():
+    client = kind.make(config)
+    if problem := client.check():
         raise UserError(problem)
-    before = rounds(asked, ledger) if ledger.is_file() else []
+    before = rounds(client, ledger) if ledger.is_file() else []
     options = AskOptions(timeout=timeout, price=partial(kind.price, config), thinking=kind.thinking(config))
-    now, outcomes = ask_round(asked, ledger, options)
+    now, outcomes = ask_round(client, ledger, options)
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-    return CanaryReport(asked.model, asked.endpoint, now, before, errors)
+    return CanaryReport(client.model, client.endpoint, now, before, errors)

@@ -95,18 +95,17 @@ class JudgedRun:
 
     @property
     def run(self) -> Run:
-        """Its record."""
         return self.results.run
 
     @cached_property
     def sources(self) -> dict[str, dict[tuple[str, int], ScoreSource]]:
         """Benchmark that a judge judges to row and seed to answers and judgments."""
-        found: dict[str, dict[tuple[str, int], ScoreSource]] = {}
+        result: dict[str, dict[tuple[str, int], ScoreSource]] = {}
         for (row, _, seed), source in self.results.sources.items():
             benchmark = self.registry.benchmarks.get(source.benchmark)
             if benchmark is not None and benchmark.judged:
-                found.setdefault(source.benchmark, {})[row, seed] = source
-        return found
+                result.setdefault(source.benchmark, {})[row, seed] = source
+        return result
 
 
 def compare_judges(
@@ -135,13 +134,17 @@ def compare_judges(
 
     options: ComparisonOptions = comparing or {}
     judged = _judged_run(run, judging)
-    work = plan_judge_comparison(run, judges, **judging)
+    work = _plan(judged, judges, judging)
     names = [next(iter(planned.recipe.judges)) for planned in work.runs]
     own_rows = options.get("own_rows", {})
     check_own_rows(own_rows, names, [row.id for row in judged.run.rows])
     questions = _questions(work.runs[0], judged)
     humans = _humans(judged, questions, options)  # read before any judge is asked
-    finished = execute(work, force=force, listener=listener, edit=lambda record: _as_judged(record, judged.run))
+    rows, family = judged.run.rows, judged.run.family
+    # A pass is planned with placeholders for models: its record names those of the run that was judged again.
+    finished = execute(
+        work, force=force, listener=listener, edit=lambda run: replace(run, rows=rows, family=family, notes=())
+    )
     failed = finished.outcome.failed if finished.outcome else {}
     if failed:
         reason = next(iter(failed.values())).strip().splitlines()[-1]
@@ -206,13 +209,18 @@ def plan_judge_comparison(
     run: str = "pocket", judges: Sequence[str] = (), **judging: Unpack[JudgingOptions]
 ) -> WorkPlan:
     """What ``compare_judges`` would ask: a planned run per judge, in the order of ``judges``."""
+    return _plan(_judged_run(run, judging), judges, judging)
+
+
+def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> WorkPlan:
     runs, plugins = Path(judging.get("runs", "runs")), tuple(judging.get("plugins", ()))
-    judged = _judged_run(run, judging)
     chosen = judging.get("benchmarks") or list(judged.sources)
     missing = [name for name in chosen if name not in judged.sources]
     if missing or not chosen:
         have = ", ".join(judged.sources) or "none"
-        raise UserError(f"run {run!r} has no judged benchmark {', '.join(missing) or 'at all'}; it has: {have}.")
+        raise UserError(
+            f"run {judged.run.name!r} has no judged benchmark {', '.join(missing) or 'at all'}; it has: {have}."
+        )
     titles, planned = {row.id: row.title for row in judged.run.rows}, []
     for name, entry in judge_entries(judges, judged.run, judged.registry).items():
         recipe = _pass_recipe(judged, name, entry, chosen, judging)
@@ -285,23 +293,18 @@ def _pass_recipe(
     return recipe
 
 
-def _as_judged(record: Run, judged: Run) -> Run:
-    """The record of a pass with the rows and models of the run that was judged again."""
-    return replace(record, rows=judged.rows, family=judged.family, notes=())
-
-
 def _questions(planned: PlannedRun, judged: JudgedRun) -> dict[str, JudgedQuestions]:
     """Benchmark to its questions, with the answers of the run's own baseline where it has one."""
     from reports.judge_comparison.run_panel import JudgedQuestions
 
-    found = {}
+    result = {}
     for name, benchmark in planned.plan.graph.benchmarks.items():
         source, questions = next(iter(judged.sources[name].values())), benchmark.questions
         if source.baseline is not None:
             answers = Lineage(judged.store).answers(source.baseline)
             questions = against(questions, list(answers.values()), source.baseline_row)
-        found[name] = JudgedQuestions(questions, benchmark.benchmark.pairwise, benchmark.benchmark.verdicts)
-    return found
+        result[name] = JudgedQuestions(questions, benchmark.benchmark.pairwise, benchmark.benchmark.verdicts)
+    return result
 
 
 def _humans(judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options: ComparisonOptions) -> Humans | None:
@@ -314,7 +317,7 @@ def _humans(judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options
     file = options.get("humans")
     if file is None:
         return None
-    name = next((name for name, each in questions.items() if each.paired), None)
+    name = next((name for name, item in questions.items() if item.paired), None)
     if name is None:
         raise UserError(f"--humans {file}: no benchmark here compares answers with a baseline.")
     items = judged_items(judged.results, Lineage(judged.store), {name: questions[name]})
@@ -341,8 +344,8 @@ def _profile(planned: PlannedRun, name: str, judged: Run, own_rows: Sequence[str
     refs = {stage.ref for entrant in planned.plan.entrants for stage in entrant.judgments.values()}
     measured = [planned.store.meta(*ref)["measurements"] for ref in refs]
     counts = ("calls", "prompt_tokens", "completion_tokens")
-    calls, prompt, completion = (sum(each[count] for each in measured) for count in counts)
-    model = next((served for each in measured for served in each["served"]), "")
+    calls, prompt, completion = (sum(item[count] for item in measured) for count in counts)
+    model = next((served for item in measured for served in item["served"]), "")
     family, trained = family_of(model), [row.id for row in judged.rows if not row.baseline]
     own = own_family_rows(family, judged.family, trained) if own_rows is None else tuple(own_rows)
     dollars = judge.kind.price(judge.config, prompt, completion)

@@ -14,7 +14,6 @@ from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
 from harness.contracts.executor import RunListener
 from harness.contracts.options import options_from
-from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import Candidate, make_evaluation
 from reports.targets import EVAL
@@ -59,12 +58,12 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
     registry = load_registry(plugins)
     candidates: list[Candidate] = []
     for text in models:  # one after the other: a name depends on those that are taken
-        candidates.append(candidate(text, [each.row for each in candidates]))
-    rows = [each.row for each in candidates]
+        candidates.append(candidate(text, [model.row for model in candidates]))
+    rows = [model.row for model in candidates]
     recipe = recipe_of(candidates, judge, options, registry)
     baseline = options.get("baseline")
     if baseline is not None:
-        known = next((each.row for each in candidates if baseline in (each.row, each.text)), None)
+        known = next((model.row for model in candidates if baseline in (model.row, model.text)), None)
         if known is None:  # it answers, and is no row of the table
             candidates.append(candidate(baseline, rows))
         recipe = replace(recipe, baseline=known or candidates[-1].row)
@@ -74,14 +73,11 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
 
 def refuse_unreachable(work: WorkPlan) -> None:
     """Raise UserError, before anything is asked, for a server whose answers are needed and that does not answer."""
-    registry: Registry = work.runs[0].registry
-    endpoints = {
-        stage.local["endpoint"]["config"]["model"]: stage.local["endpoint"]
-        for stage in work.missing
-        if "endpoint" in stage.local
-    }
+    registry = work.runs[0].registry
+    endpoints = [stage.local["endpoint"] for stage in work.missing if "endpoint" in stage.local]
     problems = []
-    for model, endpoint in endpoints.items():
+    # Every benchmark has its own answer stage of the same server: one request per server is enough.
+    for model, endpoint in {endpoint["config"]["model"]: endpoint for endpoint in endpoints}.items():
         config = options_from(registry.judges[endpoint["kind"]].config, endpoint["config"])
         problem = judge_problem(endpoint["kind"], config, registry)
         problems += [f"  - {model}: {problem}"] if problem else []

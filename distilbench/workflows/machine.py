@@ -73,10 +73,10 @@ def folders() -> MachineFinding:
 
 
 def python() -> MachineFinding:
-    own = sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ
-    remedy = "" if own else "Generic package names are safest in a virtual environment: python -m venv .venv"
+    isolated = sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ
+    remedy = "" if isolated else "Generic package names are safest in a virtual environment: python -m venv .venv"
     text = f"Python {platform.python_version()} on {platform.platform(terse=True)}"
-    return MachineFinding("ok" if own else "warn", text, remedy)
+    return MachineFinding("ok" if isolated else "warn", text, remedy)
 
 
 def packages() -> MachineFinding:
@@ -85,15 +85,19 @@ def packages() -> MachineFinding:
         stated = [Requirement(text) for text in requires("distilbench") or []]
     except PackageNotFoundError:
         return MachineFinding("warn", "distilbench itself is not installed", "Run `pip install -e .` in the checkout.")
-    required = [each for each in stated if each.marker is None or each.marker.evaluate({"extra": ""})]
+    required = [
+        requirement
+        for requirement in stated
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
     wrong = []
-    for each in required:
+    for requirement in required:
         try:
-            installed = version(each.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             installed = "missing"
-        if installed == "missing" or not each.specifier.contains(installed, prereleases=True):
-            wrong.append(f"{each.name} is {installed}, needed is {each.specifier}")
+        if installed == "missing" or not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed}, needed is {requirement.specifier}")
     if wrong:
         remedy = "Run `pip install -e . -c constraints.txt` in the checkout."
         return MachineFinding("fail", "packages: " + "; ".join(wrong), remedy)
@@ -128,24 +132,24 @@ def disk(runs: Path) -> MachineFinding:
 def memory() -> MachineFinding:
     import psutil
 
-    found = psutil.virtual_memory()
+    usage = psutil.virtual_memory()
     # A worker that trains a pocket model needs about 1 GiB, and there are two of them.
-    remedy = "Set compute.workers=1 if a worker is killed." if found.available < 3 * GIB else ""
-    text = f"memory: {found.available / GIB:.1f} of {found.total / GIB:.1f} GiB available"
+    remedy = "Set compute.workers=1 if a worker is killed." if usage.available < 3 * GIB else ""
+    text = f"memory: {usage.available / GIB:.1f} of {usage.total / GIB:.1f} GiB available"
     return MachineFinding("warn" if remedy else "ok", text, remedy)
 
 
 def questions() -> MachineFinding:
     """The official question files; pocket needs none of them."""
-    found = assets.status()
-    good = sum(each.state == "ok" for each in found)
-    wrong = [each.file for each in found if each.state == "wrong"]
-    text = f"official questions: {good} of {len(found)} files in {', '.join(map(str, assets.folders()))}"
+    files = assets.status()
+    good = sum(file.state == "ok" for file in files)
+    wrong = [file.file for file in files if file.state == "wrong"]
+    text = f"official questions: {good} of {len(files)} files in {', '.join(map(str, assets.folders()))}"
     if wrong:
         text += f"; not the pinned ones: {', '.join(wrong)}"
         return MachineFinding("fail", text, "See `distilbench assets verify`.")
     remedy = "Only recipes with official questions need them: `distilbench assets pull`."
-    return MachineFinding("ok", text) if good == len(found) else MachineFinding("warn", text, remedy)
+    return MachineFinding("ok", text) if good == len(files) else MachineFinding("warn", text, remedy)
 
 
 def hub(recipe: Recipe, registry: Registry) -> MachineFinding:

@@ -92,33 +92,40 @@ class WorkPlan:
     @cached_property
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before their readers."""
-        return union([each.plan for each in self.runs])
+        return union([planned.plan for planned in self.runs])
 
     @cached_property
     def missing(self) -> list[Stage]:
         """The stages to run: not in the store, and needed by a score that is not there."""
-        return list({stage.key: stage for each in self.runs for stage in needed(each.plan, each.store)}.values())
+        return list(
+            {stage.key: stage for planned in self.runs for stage in needed(planned.plan, planned.store)}.values()
+        )
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
         """What the checks before a run found, each text once."""
         texts: dict[str, PlanIssue] = {}
         unseen = {stage.key for stage in self.missing}
-        for each in self.runs:
+        for planned in self.runs:
             # Work that two runs share is checked with the first, so that disk and cost are not counted twice.
-            own = [stage for stage in each.plan.stages if stage.key in unseen]
-            unseen -= {stage.key for stage in own}
-            texts |= {finding.text: finding for finding in check(each.plan, own, each.runs, each.store)}
+            unchecked = [stage for stage in planned.plan.stages if stage.key in unseen]
+            unseen -= {stage.key for stage in unchecked}
+            texts |= {finding.text: finding for finding in check(planned.plan, unchecked, planned.runs, planned.store)}
         return list(texts.values())
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
-        """What these stages will cost."""
-        plans = {key: each.plan for each in self.runs for key in each.plan.graph.stages}
+        plans = {key: planned.plan for planned in self.runs for key in planned.plan.graph.stages}
         return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
 
     def refuse(self, force: bool) -> None:
         """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
-        refuse([finding for finding in self.findings if finding.problem], force)
+        problems = [finding for finding in self.findings if finding.problem]
+        stopping = [finding for finding in problems if not (force and finding.forceable)]
+        if not stopping:
+            return
+        listed = "\n".join(f"  - {finding.text}" for finding in stopping)
+        remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
+        raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")
 
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
@@ -157,19 +164,20 @@ def load_for(target: Target, recipe: str, options: RunOptions, registry: Registr
     # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
     changes: list[Override] = [(f"methods.{name}", {}) for name in wanted if name in registry.methods]
     changes += overrides_of(options.get("set", ()))
-    own: dict[str, object] = {"ask.max_cost": options.get("max_cost"), "baseline": options.get("baseline")}
-    own["compute.executor"] = options.get("executor")
-    own["seeds"] = list(options["seeds"]) if options.get("seeds") else None
-    changes += [(path, value) for path, value in own.items() if value is not None]
+    shortcuts = {
+        "ask.max_cost": options.get("max_cost"),
+        "baseline": options.get("baseline"),
+        "compute.executor": options.get("executor"),
+        "seeds": list(options.get("seeds", ())) or None,
+    }
+    changes += [(path, value) for path, value in shortcuts.items() if value is not None]
     loaded = load_recipe(recipe, changes, registry, target)
     if loaded.baseline is None:
         return loaded
-    # Head-to-head is judged in both orders where a benchmark has that option, unless ``set`` says otherwise.
-    both = [
-        (f"benchmarks.{name}.order", "both")
-        for name, spec in loaded.benchmarks.items()
-        if hasattr(spec.config, "order")
-    ]
+    # Head-to-head is judged in both orders where a benchmark has that option, unless ``set`` says otherwise: the
+    # judges' position bias would decide between two models that are this close.
+    ordered = [name for name, spec in loaded.benchmarks.items() if hasattr(spec.config, "order")]
+    both = [(f"benchmarks.{name}.order", "both") for name in ordered]
     # A second reading, because only a checked recipe knows which of its benchmarks have the option.
     return load_recipe(recipe, [*both, *changes], registry, target)
 
@@ -196,13 +204,3 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
         )
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in chosen), *chosen]
-
-
-def refuse(problems: Sequence[PlanIssue], force: bool) -> None:
-    """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
-    stopping = [finding for finding in problems if not (force and finding.forceable)]
-    if not stopping:
-        return
-    listed = "\n".join(f"  - {finding.text}" for finding in stopping)
-    remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
-    raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")

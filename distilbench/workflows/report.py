@@ -48,9 +48,9 @@ def report(
     if not described(folder):
         folder = Path(runs) / str(read_source(recipe).tree["name"])
     if targets == ALL:
-        there = described(folder)
+        present = described(folder)
         # where there is none, the first one's error says what to run
-        names = [name for name in names if name in there] or names[:1]
+        names = [name for name in names if name in present] or names[:1]
     finished = load(folder, names)
     finished.write(min_coverage, notes)
     if html:
@@ -91,17 +91,17 @@ def judges_of(folder: Path) -> Section | None:
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
     """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
-    found: dict[str, Sequence[Question] | str] = {}
+    result: dict[str, Sequence[Question] | str] = {}
     for name, spec in run.recipe.get("benchmarks", {}).items():
         if name not in registry.benchmarks:
-            found[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
+            result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
             continue
         adapter = registry.benchmarks[name]
         try:
-            found[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
+            result[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
         except UserError as error:
-            found[name] = str(error)
-    return found
+            result[name] = str(error)
+    return result
 
 
 def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | None]:

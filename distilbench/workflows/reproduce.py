@@ -16,7 +16,7 @@ from distilbench.workflows.plan import RunOptions, WorkPlan, plan
 from distilbench.workflows.record import describe
 from distilbench.workflows.workers import set_up_worker, verbosity
 from harness.contracts.executor import RunListener
-from harness.run.scheduler import Outcome, run_plans
+from harness.run.scheduler import run_plans
 from results.run.record import Run, write_run
 
 
@@ -79,16 +79,15 @@ def execute(
     work.refuse(force)
     first = work.runs[0]
     if work.missing:
-        for each in work.runs:  # a run that is killed can be reported too: its record says what it was to become
-            write_run(each.record, edit(describe(each.plan, each.registry, each.store)))
+        for planned in work.runs:  # a run that is killed can be reported too: its record says what it was to become
+            write_run(planned.record, edit(describe(planned.plan, planned.registry, planned.store)))
     setup = partial(set_up_worker, first.plugins, first.store.root, verbosity())
-    ledger = first.runs / "ledger.sqlite"
-    plans = [each.plan for each in work.runs]
-    outcome: Outcome = run_plans(plans, first.registry, first.store, ledger, setup, listener or RunListener())
+    plans, ledger = [planned.plan for planned in work.runs], first.runs / "ledger.sqlite"
+    outcome = run_plans(plans, first.registry, first.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
-    for each in work.runs:
-        record = edit(describe(each.plan, each.registry, each.store, outcome.of(each.plan)))
-        write_run(each.record, record)
-        records[each.target.name] = record
+    for planned in work.runs:
+        record = edit(describe(planned.plan, planned.registry, planned.store, outcome.of(planned.plan)))
+        write_run(planned.record, record)
+        records[planned.target.name] = record
     return FinishedRun(first.folder, first.store, records, outcome, work)

@@ -30,8 +30,6 @@ _ROW = re.compile(r"(?P<row>[A-Za-z0-9][\w.+-]*)=(?P<text>.+)", re.DOTALL)
 
 
 class EvaluationOptions(TypedDict, total=False):
-    """Keyword arguments of ``evaluate``."""
-
     benchmarks: Sequence[str]
     """Default: the paper's four."""
     baseline: str | None
@@ -59,58 +57,59 @@ class EvaluationOptions(TypedDict, total=False):
 
 
 def served(text: str) -> dict[str, Any] | None:
-    """Options of kind ``openai`` for ``MODEL@http://HOST/v1`` or ``MODEL@openai``; ``None`` for anything else."""
-    found = _SERVED.fullmatch(text)
-    if found is None:
+    match = _SERVED.fullmatch(text)
+    if match is None:
         return None
-    return {"model": found["model"]} | ({"base_url": found["url"]} if found["url"] else {})
+    return {"model": match["model"]} | ({"base_url": match["url"]} if match["url"] else {})
 
 
-def candidate(text: str, taken: Sequence[str] = ()) -> Candidate:
-    """A model from ``[ROW=]MODEL``, where MODEL is a checkpoint or ``NAME@URL``. ``taken``: rows that exist."""
+def candidate(text: str, rows: Sequence[str] = ()) -> Candidate:
+    """A model from ``[ROW=]MODEL``, where MODEL is a checkpoint or ``NAME@URL``. ``rows``: names that exist."""
     row = _ROW.fullmatch(text)
     if (row["text"] if row else text).startswith(ANSWERS):
-        return read_answers(row["row"] if row else "", row["text"] if row else text, taken)
+        return read_answers(row["row"] if row else "", row["text"] if row else text, rows)
     name, model = (row["row"], row["text"]) if row else (None, text)
     config = served(model)
     short = (config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
     # Of a hub id the part after the last slash, of pocket:NAME the part after the colon; what is left names a folder.
     base = name or re.sub(r"[^\w.+-]+", "-", short[2] or short[0]).strip("-.") or "model"
-    if name in taken:
+    if name in rows:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
-    unique = next(each for n in range(1, len(taken) + 2) if (each := base if n == 1 else f"{base}-{n}") not in taken)
+    unique = next(entry for n in range(1, len(rows) + 2) if (entry := base if n == 1 else f"{base}-{n}") not in rows)
     return (
         Candidate(unique, endpoint=ServerOptions("openai", config)) if config else Candidate(unique, checkpoint=model)
     )
 
 
-def read_answers(name: str, text: str, taken: Sequence[str]) -> Candidate:
+def read_answers(name: str, text: str, rows: Sequence[str]) -> Candidate:
     """Answers made elsewhere: ``NAME=answers:FOLDER[,FOLDER]``.
 
     A folder holds ``BENCHMARK.jsonl`` files, or ``answers.jsonl`` with an ``import.json`` that names its benchmark.
     """
     files: dict[str, Path] = {}
-    for folder in (Path(each).expanduser() for each in text.removeprefix(ANSWERS).split(",")):
+    for folder in (Path(entry).expanduser() for entry in text.removeprefix(ANSWERS).split(",")):
         if not folder.is_dir():
             raise UserError(f"--model {text}: {folder} is no folder of answers.")
         imported = folder / IMPORT_NOTE
         if imported.is_file() and (folder / "answers.jsonl").is_file():
-            files[imported_benchmark(imported)] = folder / "answers.jsonl"
+            files[read_note(folder)["benchmark"]] = folder / "answers.jsonl"
         else:
             files |= {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
     if not files:
         raise UserError(f"--model {text}: no BENCHMARK.jsonl there, and no answers.jsonl with its import.json.")
-    if not name or name in taken:
+    if not name or name in rows:
         raise UserError(f"--model {text}: answers need a name of their own: NAME={text}.")
     return Candidate(name, answers=files)
 
 
-def imported_benchmark(note: Path) -> str:
-    """The benchmark that an imported folder belongs to. Raises UserError when its note is not one."""
+def read_note(folder: Path) -> dict[str, Any]:
+    """``import.json`` of a folder. Raises UserError where it does not name its benchmark."""
     try:
-        return str(json.loads(note.read_text(encoding="utf-8"))["benchmark"])
+        note = json.loads((folder / IMPORT_NOTE).read_text(encoding="utf-8"))
+        benchmark, config = str(note["benchmark"]), dict(note.get("config", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{note} is no note of `distilbench import` ({error}); import the answers again.") from error
+        raise UserError(f"{folder} is no folder that `distilbench import` wrote ({error}): import it again.") from error
+    return {"model": folder.name, "baseline": "", **note, "benchmark": benchmark, "config": config}
 
 
 def judge_entry(text: str, registry: Registry) -> dict[str, Any]:
@@ -166,8 +165,8 @@ def recipe_of(
         )
     # 60 characters: the name becomes a folder, and file systems stop at 255 bytes of which rows and targets need some.
     tree: dict[str, Any] = {
-        "name": options.get("name") or "eval-" + "-".join(each.row for each in candidates)[:60].strip("-."),
-        "title": "Evaluation of " + ", ".join(each.text for each in candidates),
+        "name": options.get("name") or "eval-" + "-".join(entry.row for entry in candidates)[:60].strip("-."),
+        "title": "Evaluation of " + ", ".join(entry.text for entry in candidates),
         "family": {"name": "evaluation", "teacher": PLACEHOLDER, "student": PLACEHOLDER},
         "benchmarks": {name: benchmark_entry(name, options, candidates, registry) for name in names},
         "seeds": [options.get("seed", 0)],
@@ -204,7 +203,7 @@ def benchmark_entry(
     name: str, options: EvaluationOptions, candidates: Sequence[Candidate], registry: Registry
 ) -> dict[str, Any]:
     """One benchmark's section: those options of an evaluation that its config has a field for."""
-    pocket = all(str(each.checkpoint).startswith("pocket:") for each in candidates)
+    pocket = all(str(entry.checkpoint).startswith("pocket:") for entry in candidates)
     wanted: dict[str, Any] = {
         "questions": options.get("questions") or ("pocket" if pocket else "official"),
         "limit": options.get("limit"),

@@ -189,7 +189,6 @@ class ConfiguredBenchmark:
 
     @property
     def name(self) -> str:
-        """Name of the benchmark."""
         return self.benchmark.name
 
     @cached_property
@@ -204,7 +203,6 @@ class ConfiguredBenchmark:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """All options, as plain JSON values."""
         return plain(self.config)
 
     @property

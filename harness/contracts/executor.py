@@ -19,8 +19,6 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class StageResult:
-    """How one stage ended."""
-
     stage: Stage
     seconds: float
     error: str | None = None

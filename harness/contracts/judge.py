@@ -95,13 +95,10 @@ class JudgeKind(ABC, Generic[C]):
 
 @dataclass(frozen=True)
 class ConfiguredJudge(Generic[C]):
-    """A kind of judge with its options."""
-
     kind: JudgeKind[C]
     config: C
 
     def identity(self) -> dict[str, Any]:
-        """Plain JSON values that decide verdicts."""
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 
     def plain(self) -> dict[str, Any]:

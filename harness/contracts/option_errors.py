@@ -33,8 +33,6 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a recipe."""
-
     path: str
     """Where in the recipe: ``methods.dpo.beta``."""
     rule: str
@@ -158,10 +156,10 @@ def _problem(
         return Problem(where, "is not one of the choices", value, (*names, *others), meant)
     if kind == "value_error":
         return Problem(where, str(error["ctx"]["error"]), value if _scalar(error.get("input")) else None)
-    expected = list(dict.fromkeys(_NAMES[each["type"]] for each in group if each["type"] in _NAMES))
+    expected = list(dict.fromkeys(_NAMES[report["type"]] for report in group if report["type"] in _NAMES))
     if expected and len(expected) == len(group):
         return Problem(where, f"must be {' or '.join(expected)}", value)
-    message = next(each["msg"] for each in group if each["type"] not in _NAMES)
+    message = next(report["msg"] for report in group if report["type"] not in _NAMES)
     return Problem(where, re.sub(r"^\w+ should", "must", message).removesuffix(" after validation"), value)
 
 

@@ -40,8 +40,13 @@ def options(kind: type[T]) -> type[T]:
 
     No type is converted, but a whole number fills a ``float``, and a list of YAML or JSON fills a tuple.
     """
-    made: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
-    return made  # type: ignore[no-any-return]
+    checked: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
+    return checked  # type: ignore[no-any-return]
+
+
+@options
+class NoOptions:
+    """For an entry that has none."""
 
 
 def is_options(kind: Any) -> bool:
@@ -102,7 +107,7 @@ def plain(config: Any) -> dict[str, Any]:
 def field_tree(kind: type[Any]) -> dict[str, Any]:
     """Option -> ``None``, or the tree of its own options where it is itself made with ``@options``."""
     hints = get_type_hints(kind)
-    nested = {name: [each for each in _types(hints[name]) if is_pydantic_dataclass(each)] for name in _names(kind)}
+    nested = {name: [part for part in _types(hints[name]) if is_pydantic_dataclass(part)] for name in _names(kind)}
     return {name: field_tree(kinds[0]) if kinds else None for name, kinds in nested.items()}
 
 

@@ -23,7 +23,6 @@ class Ref(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``kind/key``."""
         kind, _, key = text.partition("/")
         return cls(kind, key)
 
@@ -54,11 +53,11 @@ class Cost:
         """The sum, and the largest memory; what is unknown of one is ``None``."""
         rows = list(costs)
         sums: dict[str, Any] = {}
-        for each in fields(cls):
-            values = [getattr(row, each.name) for row in rows]
+        for part in fields(cls):
+            values = [getattr(row, part.name) for row in rows]
             # Stages that run one after the other use the same memory again.
-            over = max if each.name == "peak_bytes" else sum
-            sums[each.name] = None if None in values else over([0, *values])
+            over = max if part.name == "peak_bytes" else sum
+            sums[part.name] = None if None in values else over([0, *values])
         return cls(**sums)
 
 

@@ -8,25 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.assets import locate
-from harness.contracts.options import options
+from harness.contracts.options import NoOptions
 from harness.contracts.source import PromptSource
 from harness.types import Prompt
 
 
-@options
-class Gsm8kTrainOptions:
-    """None: the file is pinned by the asset manifest."""
-
-
-class Gsm8kTrain(PromptSource[Gsm8kTrainOptions]):
-    """The entry ``gsm8k-train`` of SOURCES."""
-
+class Gsm8kTrain(PromptSource[NoOptions]):
     name = "gsm8k-train"
     summary = "GSM8K's 7,473 training questions with worked solutions; a pinned asset"
-    config = Gsm8kTrainOptions
+    config = NoOptions
     assets = ("gsm8k/train.jsonl",)
 
-    def prompts(self, config: Gsm8kTrainOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
+    def prompts(self, config: NoOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
         lines = locate(self.assets[0]).read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         prompts = [

@@ -20,15 +20,11 @@ ROLES = ("system", "user", "assistant")
 
 @options
 class JsonlOptions:
-    """Options of the source ``jsonl``."""
-
     path: str
     """The file: one ``{"prompt": ..., "golden": ..., "rejected": ..., "id": ...}`` a line."""
 
 
 class JsonlPrompts(PromptSource[JsonlOptions]):
-    """The entry ``jsonl`` of SOURCES."""
-
     name = "jsonl"
     summary = "your own JSON-lines file, prompts.path"
     config = JsonlOptions
@@ -104,7 +100,6 @@ def _row(path: str, number: int, line: str) -> Prompt:
 
 
 def _messages(prompt: Any) -> tuple[Message, ...]:
-    """The messages of a prompt. Raises ValueError."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(messages, list) or not messages:
         raise ValueError('"prompt" is neither text nor a list of messages')

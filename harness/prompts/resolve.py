@@ -25,7 +25,6 @@ class ResolvedSource:
 
     @property
     def name(self) -> str:
-        """Its name in SOURCES."""
         return self.source.name
 
     @property
@@ -37,7 +36,8 @@ class ResolvedSource:
 def resolve_source(source: PromptSource[Any], config: Any, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
     """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
 
-    Raises UserError where neither can be read.
+    Without a fallback a placeholder to plan with, which says why the source is ``absent``. Raises UserError for a
+    mistake in the user's own file.
     """
     try:
         return ResolvedSource(source, config, source.pin(config))
@@ -45,22 +45,13 @@ def resolve_source(source: PromptSource[Any], config: Any, fallback: PromptSourc
         if source.hub is None:  # a mistake in the user's own file, which no fallback may hide
             raise
         if fallback is None:
-            raise UserError(f"{error} Or set prompts.fallback to a source that needs no network.") from error
+            reason = f"{error} Or set prompts.fallback to a source that needs no network."
+            return ResolvedSource(source, config, Pin({}, source.pairs), absent=reason)
     note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
     if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
         note += f" ({options})"
     config = fallback.config()
     return ResolvedSource(fallback, config, fallback.pin(config), note)
-
-
-def planned_source(source: PromptSource[Any], config: Any, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
-    """``resolve_source``, or a placeholder to plan with where a data set of the hub cannot be reached now."""
-    try:
-        return resolve_source(source, config, fallback)
-    except UserError as error:
-        if source.hub is None:
-            raise
-        return ResolvedSource(source, config, Pin({}, source.pairs), absent=str(error))
 
 
 def load_prompts(

@@ -15,8 +15,6 @@ from harness.types import Prompt
 
 @options
 class UltraFeedbackOptions:
-    """Options of the source ``ultrafeedback``."""
-
     revision: str | None = None
     """Commit of the hub's data set; ``null``: its newest. The one that was used is recorded."""
 

@@ -71,15 +71,15 @@ def for_target(source: Source, target: Target, overrides: tuple[Override, ...] =
 
 def _rows(tree: Tree, target: Target) -> Tree:
     """The recipe's rows and the target's variants of them, each with whatever the recipe says of the variant itself."""
-    found = tree.get("methods")
-    rows: Tree = dict(found) if isinstance(found, Mapping) else {}
-    own: Tree = dict(rows)
+    section = tree.get("methods")
+    rows: Tree = dict(section) if isinstance(section, Mapping) else {}
+    base_rows: Tree = dict(rows)
     for row, variant in target.variants.items():
-        base = own.get(variant.of)
+        base = base_rows.get(variant.of)
         options = dict(base) if isinstance(base, Mapping) else {}
         method = options.get("method", variant.of)
         options = {key: value for key, value in options.items() if key not in ("optional", "title")}
-        override = own.get(row)
+        override = base_rows.get(row)
         changed = merge(options, variant.changes)
         rows[row] = {**merge(changed, override if isinstance(override, Mapping) else {}), "method": method}
     return rows
@@ -87,17 +87,17 @@ def _rows(tree: Tree, target: Target) -> Tree:
 
 def _benchmarks(tree: Tree, target: Target) -> None:
     """Leave out the benchmarks that the target has no column of. Raises NotApplicable when none is left."""
-    found = tree.get("benchmarks")
-    if target.open or not target.columns or not isinstance(found, Mapping):
+    section = tree.get("benchmarks")
+    if target.open or not target.columns or not isinstance(section, Mapping):
         return
     wanted = {column.split(".")[0] for column in target.columns}
-    kept = {name: options for name, options in found.items() if name in wanted}
-    if not kept:
+    measured = {name: options for name, options in section.items() if name in wanted}
+    if not measured:
         names = ", ".join(sorted(wanted - {"cost"}))
         raise NotApplicable(
             f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
         )
-    tree["benchmarks"] = kept
+    tree["benchmarks"] = measured
 
 
 def section_problems(tree: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Problem]:

@@ -156,13 +156,13 @@ def load_recipe(
     """
     source = read_source(name_or_path, overrides)
     unreadable = section_problems(source.tree, registry.targets)
-    made = source if target is None or unreadable else for_target(source, target, tuple(overrides))
-    recipe, wrong = check_tree(made.tree, registry)
-    problems = made.problems + wrong
+    resolved = source if target is None or unreadable else for_target(source, target, tuple(overrides))
+    recipe, wrong = check_tree(resolved.tree, registry)
+    problems = resolved.problems + wrong
     if target is None and not problems:
         problems += _in_targets(source, registry)
     if problems or recipe is None:
-        raise RecipeError([_placed(problem, made) for problem in problems], name_or_path)
+        raise RecipeError([_placed(problem, resolved) for problem in problems], name_or_path)
     return recipe
 
 
@@ -187,10 +187,10 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
             read[name], wrong = read_section(kind, tree.get(name), (name,))
             problems += wrong
     known = {field.name for field in dataclasses.fields(Recipe)}
-    own = {key: value for key, value in tree.items() if key in HEADING or key not in known}
+    stated = {key: value for key, value in tree.items() if key in HEADING or key not in known}
     missing = [key for key in ("family", "benchmarks") if not tree.get(key)]
     problems += [Problem(key, "is required and missing", remedy=f"Add the line `{key}: ...`.") for key in missing]
-    heading, wrong = read_options(Heading, own, (), sorted(known))
+    heading, wrong = read_options(Heading, stated, (), sorted(known))
     problems += wrong
     read["prompts"], wrong = read_prompts(tree.get("prompts"), registry)
     problems += wrong

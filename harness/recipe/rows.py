@@ -15,7 +15,7 @@ from harness.contracts.option_errors import Problem, show, unknown_name
 from harness.contracts.options import Count, is_options, options, plain, read_options
 from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.recipe.sections import FOLDER_NAME, PLUGIN, SamplingOptions, options_by_name, read_section
+from harness.recipe.sections import FOLDER_NAME, PLUGIN, SamplingOptions, find_entry, options_by_name, read_section
 from harness.recipe.yaml_source import merge
 from harness.training.options import Hyperparameters
 
@@ -110,7 +110,6 @@ class Rows:
     def __init__(
         self, registry: Registry, train: Hyperparameters, sampling: SamplingOptions, launch: str | None
     ) -> None:
-        """``launch``: ``compute.launch``."""
         self.registry, self.train, self.sampling, self.launch = registry, train, sampling, launch
         self.problems: list[Problem] = []
         self.not_for_trl: list[str] = []
@@ -199,11 +198,10 @@ class Rows:
         return read
 
     def method(self, path: str, name: str) -> Method | None:
-        """The method of this name."""
-        if name not in self.registry.methods:
-            remedy = PLUGIN.format("method") + " A row with a name of its own says `method: NAME`."
-            self.problems.append(unknown_name(path, "method", name, self.registry.methods, remedy))
-        return self.registry.methods.get(name)
+        remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."
+        method, wrong = find_entry(self.registry.methods, name, path, "method", remedy)
+        self.problems += wrong
+        return method
 
     def check_train(
         self, path: tuple[str, ...], train: Hyperparameters, row: RowOptions, own: Mapping[str, Any]
@@ -267,7 +265,6 @@ class Rows:
             chain.append(start)
 
     def start_of(self, entry: MethodEntry) -> str | None:
-        """The row that this one starts from."""
         return entry.row_options.start or self.registry.methods[entry.method].needs.start
 
     def tuned(self, tree: Any) -> TunedTeacher | None:

@@ -191,54 +191,57 @@ class BenchmarkEntry:
 
 @dataclass(frozen=True)
 class JudgeEntry:
-    """A judge."""
-
     kind: str
     """A name in the registry's ``judges``."""
     config: Any
     """Of the type ``JudgeKind.config``."""
 
 
+Entry = TypeVar("Entry")
+PLUGIN = "To use one of your own, add --plugin my_file.py."
+
+
+def find_entry(
+    table: Mapping[str, Entry], name: object, path: str, what: str, remedy: str = PLUGIN
+) -> tuple[Entry | None, list[Problem]]:
+    """The entry of a table of the registry, or ``None`` and the mistake of a name that it does not have."""
+    entry = table.get(name) if isinstance(name, str) else None
+    return entry, [unknown_name(path, what, name, table, remedy)] if entry is None else []
+
+
 def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[str, BenchmarkEntry], list[Problem]]:
     """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
     entries: dict[str, BenchmarkEntry] = {}
     names = [str(name) for name in judges] if isinstance(judges, Mapping) else []
-    entries_of, problems = options_by_name(tree, "benchmarks")
-    for name, values in entries_of.items():
-        path = ("benchmarks", name)
-        benchmark = registry.benchmarks.get(name)
-        if benchmark is None:
-            remedy = PLUGIN.format("benchmark")
-            problems.append(unknown_name(f"benchmarks.{name}", "benchmark", name, registry.benchmarks, remedy))
-            continue
-        stated, own = split_judge(values)
-        judge, wrong = _judge_of(benchmark, stated, names)
-        config, more = read_options(benchmark.config, own, path)
-        problems += [*([wrong] if wrong else []), *more]
-        if not wrong and not more:
-            entries[name] = BenchmarkEntry(judge=judge, config=config)
+    trees, problems = options_by_name(tree, "benchmarks")
+    for name, values in trees.items():
+        benchmark, wrong = find_entry(registry.benchmarks, name, f"benchmarks.{name}", "benchmark")
+        if benchmark is not None:
+            stated, own = split_judge(values)
+            judge, misjudged = _judge_of(benchmark, stated, names)
+            config, unreadable = read_options(benchmark.config, own, ("benchmarks", name))
+            entries[name] = BenchmarkEntry(judge, config)
+            wrong = [*([misjudged] if misjudged else []), *unreadable]
+        problems += wrong
     return entries, problems
 
 
 def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], list[Problem]]:
     """The judges, by the recipe's own names for them."""
     entries: dict[str, JudgeEntry] = {}
-    entries_of, problems = options_by_name(tree, "judges")
-    for name, values in entries_of.items():
+    trees, problems = options_by_name(tree, "judges")
+    for name, values in trees.items():
         path = f"judges.{name}.kind"
         if "kind" not in values:
             kinds = tuple(sorted(registry.judges))
             problems.append(Problem(path, "is required and missing", choices=kinds))
             continue
-        kind = values.pop("kind")
-        known = registry.judges.get(kind) if isinstance(kind, str) else None
-        if known is None:
-            problems.append(unknown_name(path, "kind of judge", kind, registry.judges, PLUGIN.format("judge")))
-            continue
-        config, wrong = read_options(known.config, values, ("judges", name))
+        kind_name = values.pop("kind")
+        kind, wrong = find_entry(registry.judges, kind_name, path, "kind of judge")
+        if kind is not None:
+            config, wrong = read_options(kind.config, values, ("judges", name))
+            entries[name] = JudgeEntry(kind_name, config)
         problems += wrong
-        if not wrong:
-            entries[name] = JudgeEntry(kind=kind, config=config)
     return entries, problems
 
 
@@ -252,10 +255,9 @@ def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Pr
     own = {key: value for key, value in (tree or {}).items() if key in PROMPT_KEYS}
     section, problems = read_section(Prompts, own, ("prompts",))
     name = own.get("source", Prompts().source)
-    source = registry.sources.get(name) if isinstance(name, str) else None
+    source, wrong = find_entry(registry.sources, name, "prompts.source", "source of prompts")
     if source is None:
-        remedy = PLUGIN.format("source")
-        return None, [*problems, unknown_name("prompts.source", "source of prompts", name, registry.sources, remedy)]
+        return None, problems + wrong
     problems += _fallback(own.get("fallback"), registry.sources)
     others = {option for each in registry.sources.values() for option in each.config.__dataclass_fields__}
     options = {
@@ -272,10 +274,9 @@ def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Pr
 
 def check_backend(family: Family, registry: Registry) -> list[Problem]:
     """What is wrong with the backend that a family names, or with its options."""
-    kind = registry.backends.get(family.backend)
+    kind, wrong = find_entry(registry.backends, family.backend, "family.backend", "backend")
     if kind is None:
-        remedy = PLUGIN.format("backend")
-        return [unknown_name("family.backend", "backend", family.backend, registry.backends, remedy)]
+        return wrong
     if kind.by_name:
         rule = "must load checkpoints: the students that a run trains answer too"
         remedy = "For a model behind a server use `distilbench eval --model NAME@URL`."
@@ -288,27 +289,24 @@ def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]
     compute, problems = read_section(Compute, tree, ("compute",))
     if compute is None:
         return Compute(), problems
-    kind = registry.executors.get(compute.executor)
+    kind, wrong = find_entry(registry.executors, compute.executor, "compute.executor", "kind of executor")
     if kind is None:
-        remedy = "To use one of your own, add --plugin my_file.py."
-        wrong = unknown_name("compute.executor", "kind of executor", compute.executor, registry.executors, remedy)
-        return Compute(), [wrong]
+        return Compute(), wrong
     config, problems = read_options(kind.config, compute.executor_options, ("compute", "executor_options"))
     return (compute if config is None else replace(compute, executor_options=plain(config))), problems
 
 
 def _fallback(name: object, sources: Mapping[str, PromptSource[Any]]) -> list[Problem]:
     """A fallback must be there when the network is not, with its default options."""
-    able = {other: source for other, source in sources.items() if source.hub is None and not _required(source.config)}
-    if name is None or (isinstance(name, str) and name in able):
+
+    def needs_nothing(source: PromptSource[Any]) -> bool:
+        options, unset = dataclasses.fields(source.config), dataclasses.MISSING
+        return source.hub is None and not any(one.default is unset is one.default_factory for one in options)
+
+    able = {other: source for other, source in sources.items() if needs_nothing(source)}
+    if name is None:
         return []
-    return [unknown_name("prompts.fallback", "source that needs no network and no options", name, able)]
-
-
-def _required(kind: type[Any]) -> list[str]:
-    """Options without a default."""
-    nothing = dataclasses.MISSING
-    return [each.name for each in dataclasses.fields(kind) if each.default is nothing is each.default_factory]
+    return find_entry(able, name, "prompts.fallback", "source that needs no network and no options", "")[1]
 
 
 def read_section(kind: type[T], values: Any, path: Sequence[object]) -> tuple[T | None, list[Problem]]:
@@ -318,10 +316,6 @@ def read_section(kind: type[T], values: Any, path: Sequence[object]) -> tuple[T 
     return read_options(kind, values or {}, path)
 
 
-PLUGIN = "To use a {} of your own, add --plugin my_file.py."
-"""The remedy for an unknown name of a method, a benchmark or a judge."""
-
-
 def options_by_name(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
     if tree is None:
@@ -329,7 +323,7 @@ def options_by_name(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]],
     if not isinstance(tree, Mapping):
         return {}, [Problem(section, "must be a mapping from names to options, or a list of names", show(tree))]
     problems: list[Problem] = []
-    found: dict[str, dict[str, Any]] = {}
+    trees: dict[str, dict[str, Any]] = {}
     for name, values in tree.items():
         if values is not None and not isinstance(values, Mapping):
             rule = "must be a mapping of options (or nothing, for all defaults)"
@@ -337,8 +331,8 @@ def options_by_name(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]],
         elif not all(isinstance(key, str) for key in (name, *(values or {}))):
             problems.append(Problem(f"{section}.{name}", "must have texts as keys", show(values)))
         else:
-            found[name] = dict(values or {})
-    return found, problems
+            trees[name] = dict(values or {})
+    return trees, problems
 
 
 def _judge_of(benchmark: Benchmark, judge: object, names: Sequence[str]) -> tuple[str | None, Problem | None]:

@@ -169,19 +169,21 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
     if path in above:
         chain = " -> ".join((*above, path))
         raise RecipeError([Problem("extends", f"goes round in a circle ({chain})", remedy="Remove one.")], name_or_path)
-    own = _parse(path, text)
-    parent = own.tree.pop("extends", None)
-    own.tree.setdefault("name", Path(path).stem)
+    child = _parse(path, text)
+    parent = child.tree.pop("extends", None)
+    child.tree.setdefault("name", Path(path).stem)
     if parent is None:
-        own.tree = named(own.tree, own.problems)
-        return own
+        child.tree = named(child.tree, child.problems)
+        return child
     if not isinstance(parent, str):
-        own.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
-        return own
+        child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
+        return child
     base = _read_chain(parent, (*above, path), Path(path).parent)
-    own.problems += [_nothing(key) for key, value in own.tree.items() if value == {} and base.tree.get(key)]
+    child.problems += [_nothing(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
     return Source(
-        named(merge(base.tree, own.tree), own.problems), {**base.places, **own.places}, base.problems + own.problems
+        named(merge(base.tree, child.tree), child.problems),
+        {**base.places, **child.places},
+        base.problems + child.problems,
     )
 
 
@@ -194,7 +196,7 @@ def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
     tries = [Path(name_or_path).expanduser()]
     if beside is not None and not tries[0].is_absolute():
         tries.insert(0, beside / name_or_path)
-    path = next((each for each in tries if each.is_file()), None)
+    path = next((candidate for candidate in tries if candidate.is_file()), None)
     if path is None:
         remedy = "Give a shipped recipe's name or the path of a YAML file."
         rule = "is neither a shipped recipe nor a file"

@@ -7,13 +7,8 @@ from collections import deque
 from threadpoolctl import threadpool_limits
 
 from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, RunListener, StageResult
-from harness.contracts.options import options
+from harness.contracts.options import NoOptions
 from harness.contracts.stage import Stage
-
-
-@options
-class InlineOptions:
-    """None."""
 
 
 class InlineExecutor(Executor):
@@ -46,16 +41,16 @@ class InlineExecutor(Executor):
         torch.set_num_threads(self.torch_threads)
 
 
-class InlineKind(ExecutorKind[InlineOptions]):
+class InlineKind(ExecutorKind[NoOptions]):
     name = "inline"
     summary = "in this process, one stage at a time: for debugging and notebooks"
-    config = InlineOptions
+    config = NoOptions
 
     def concurrency(self, workers: int) -> int:
         return 1
 
     def start(
-        self, config: InlineOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
+        self, config: NoOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
     ) -> InlineExecutor:
         return InlineExecutor(resources.threads, make_run_stage, listener)
 

@@ -27,14 +27,9 @@ from harness.contracts.executor import (
     RunStage,
     StageResult,
 )
-from harness.contracts.options import options
+from harness.contracts.options import NoOptions
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-
-
-@options
-class ProcessesOptions:
-    """None: ``compute.workers`` and ``compute.threads`` say it all."""
 
 
 class WorkerPool(Executor):
@@ -151,13 +146,13 @@ def run_in_worker(stage: Stage) -> StageResult:
     return WORKER.run_stage(stage, lambda done, total, info: queue.put((stage.label, done, total, info)))
 
 
-class ProcessesKind(ExecutorKind[ProcessesOptions]):
+class ProcessesKind(ExecutorKind[NoOptions]):
     name = "processes"
     summary = "worker processes on this machine (compute.workers, compute.threads)"
-    config = ProcessesOptions
+    config = NoOptions
 
     def start(
-        self, config: ProcessesOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
+        self, config: NoOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
     ) -> WorkerPool:
         return WorkerPool(resources, make_run_stage, listener)
 

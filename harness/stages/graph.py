@@ -16,7 +16,7 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.models.published_sizes import resolve_or_placeholder
-from harness.prompts.resolve import ResolvedSource, planned_source
+from harness.prompts.resolve import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
 
 CHARS_PER_TOKEN = 4
@@ -55,7 +55,7 @@ class StageGraph:
         # Read now, not when the first stage needs it: a mistake in the user's own file must show when a plan is made.
         prompts, sources = recipe.prompts, registry.sources
         source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
-        self.source: ResolvedSource = planned_source(source, prompts.config, fallback)
+        self.source: ResolvedSource = resolve_source(source, prompts.config, fallback)
 
     def add(self, stage: Stage) -> Stage:
         """The stage, or the one with the same key that is here already."""

@@ -3,60 +3,36 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from distilbench.workflows import workers
+from tests import command
+from tests.command import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def distilbench(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command, outside of the checkout if ``cwd`` says so."""
-    return subprocess.run(
-        [sys.executable, "-m", "distilbench", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
-    )
+distilbench = partial(command.distilbench, cwd=ROOT)
 
 
 def test_help_teaches_with_examples() -> None:
     done = distilbench("--help")
     assert done.returncode == 0
-    for word in (
-        "plan",
-        "run",
-        "reproduce",
-        "report",
-        "eval",
-        "judge",
-        "list",
-        "recipe",
-        "doctor",
-        "assets",
-        "pocket-judge",
-        "Examples",
-    ):
+    commands = "plan run reproduce report eval judge list recipe doctor assets pocket-judge"
+    for word in (*commands.split(), "Examples", "--install-completion"):
         assert word in done.stdout
-    assert "--install-completion" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "reproduce", "eval", "report", "list", "doctor"])
-def test_every_command_says_what_it_does(command: str) -> None:
-    done = distilbench(command, "--help")
+@pytest.mark.parametrize("name", ["plan", "run", "reproduce", "eval", "report", "list", "doctor"])
+def test_every_command_says_what_it_does(name: str) -> None:
+    done = distilbench(name, "--help")
     assert done.returncode == 0
-    assert "Example" in done.stdout or command == "doctor"
+    assert "Example" in done.stdout or name == "doctor"
 
 
 def test_version() -> None:

@@ -181,7 +181,7 @@ def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> Non
     assert "1 question of another number of turns" in str(error.value)
     assert "(1 answer to other questions)" in str(error.value)
     (tmp_path / "imported/import.json").write_text("{}")
-    with pytest.raises(UserError, match="is no note of `distilbench import`"):
+    with pytest.raises(UserError, match="is no folder that `distilbench import` wrote"):
         candidate(theirs)
     with pytest.raises(UserError, match="need a name"):
         candidate(f"answers:{tmp_path / 'mine'}")

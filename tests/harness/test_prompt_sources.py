@@ -67,8 +67,8 @@ def test_too_few_prompts_are_counted() -> None:
 @pytest.mark.usefixtures("no_hub")
 def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
     """The remedy is named, and --force does not help."""
-    with pytest.raises(UserError, match=r"cannot be reached\. Or set prompts\.fallback to a source"):
-        resolve_source(SOURCES["ultrafeedback"], ultrafeedback.UltraFeedbackOptions())
+    source = resolve_source(SOURCES["ultrafeedback"], ultrafeedback.UltraFeedbackOptions())
+    assert "cannot be reached. Or set prompts.fallback to a source" in source.absent
     made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
     with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
         execute(WorkPlan((made,)), force=True)
