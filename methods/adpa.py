@@ -64,7 +64,7 @@ def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
         return Dropped("no golden answer")
     if not group.samples:
         return Dropped("no student answer")
-    own = group.samples[0]
+    own = group.samples[0]  # one greedy answer is drawn unless the recipe says otherwise (``NEEDS.sampling``)
     if not own.text.strip():
         return Dropped("student answer empty")
     return [Row(str(group.prompt.golden), role="golden"), Row(own.text, role="own", finished=own.finished)]
@@ -76,6 +76,7 @@ def expected_advantage(logps: Tensor, teacher: Any, config: AdpaOptions) -> Tens
     if config.rest_bin:
         q, advantage = fold(logps, tuned), bins(tuned) - bins(before)
     else:
+        # Tokens outside of the store have advantage 0, so the student's probabilities need not sum to 1 here.
         q, advantage = logps.gather(-1, tuned.ids), tuned.logps - before.logps
     if config.bounds is not None:
         advantage = advantage.clamp(*config.bounds)

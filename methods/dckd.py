@@ -53,6 +53,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: DckdOption
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: DckdOptions) -> Loss:
     """Cross-entropy on the chosen answer and both divergences, each a mean over its tokens."""
+    # Each divergence is divided by the tokens of its own rows (``per``): otherwise the longer answers would decide.
     chosen, rejected = batch.where_role("chosen"), batch.where_role("rejected")
     weights = config.weight * config.chosen_weight, config.weight * config.rejected_weight
     return Loss(

@@ -34,6 +34,7 @@ def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
     """[c, V] log-probabilities each -> [c] KL( first || skew * first + (1 - skew) * second ), nats."""
     import torch
 
+    # In log space: probabilities of a large vocabulary underflow in float32. log 0 is avoided for the plain KL.
     mixture = second if skew == 0 else torch.logaddexp(first + math.log(skew), second + math.log1p(-skew))
     return (first.exp() * (first - mixture)).sum(-1)
 

@@ -36,6 +36,7 @@ def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
     """[c, V] log-probabilities of teacher and student -> [c] JSD_beta, nats."""
     import torch
 
+    # At 0 and 1 the mixture is one of the two models and JSD_beta is 0: the limits of the docstring are taken instead.
     if beta == 0:
         return (p.exp() * (p - q)).sum(-1)
     if beta == 1:

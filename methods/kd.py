@@ -51,6 +51,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: KdOptions)
     if config.top_k is None:
         p = (teacher / config.temperature).log_softmax(-1)
     else:
+        # The store was made at tau already (``Stored.temperature``): only the student's logits are divided here.
         p, q = bins(teacher["family"]), fold(q, teacher["family"])
     kl = (p.exp() * (p - q)).sum(-1) if config.direction == "forward" else (q.exp() * (q - p)).sum(-1)
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
@@ -58,6 +59,8 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: KdOptions)
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: KdOptions) -> Loss:
     """Cross-entropy and divergence, each a mean over response tokens."""
+    # Gradients of the softened divergence shrink as 1 / tau^2 (Hinton et al., section 2): the factor keeps the balance
+    # of the two terms when tau changes.
     return Loss(
         (
             Term("ce", -(1 - config.weight) * terms["logp"].sum(), per="token"),

@@ -54,7 +54,9 @@ def weigh(batch: Batch, logps: Mapping[str, Tensor], config: MinillmOptions) -> 
     to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
     if config.length_normalise:
         to_go = to_go / (batch.lengths[batch.row] - batch.position)
+    # 1e-8: a step in which all rewards are equal has variance 0, and then every advantage is 0.
     whitened = (to_go - to_go.mean()) * (to_go.var(unbiased=False) + 1e-8).rsqrt()
+    # The tokens were drawn from the mixture with the teacher, the gradient is the student's: hence the weight.
     weight = (logps["student"] - logps["behaviour"]).exp()
     return {"advantage": whitened, "weight": weight, "old": logps["student"]}
 
@@ -85,6 +87,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: MinillmOptions) -> L
     advantage = batch.tokens["advantage"]
     ratio = batch.tokens["weight"] * (terms["logp"] - batch.tokens["old"]).exp()
     clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    # PPO's pessimistic bound: of the two losses the larger, so clipping never hides that a step made things worse.
     policy = (-advantage * ratio).maximum(-advantage * clipped)
     return Loss((Term("policy", policy.sum(), per="token"), single))
 

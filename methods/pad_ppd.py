@@ -84,6 +84,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadPpdOptions) -> Lo
     """Divergence of the two distributions over rankings, in float64, mean over prompts."""
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
+    # float64: at beta = 10 the scores of one prompt lie tens of nats apart, and n! terms are summed.
     teacher, student = config.beta * scores.double(), config.beta * rewards.double()
     total = divergences(teacher, student, config).sum().to(rewards.dtype)
     logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}

@@ -29,7 +29,7 @@ def calibrated_rewards(responses: Sequence[Response], alpha: float) -> list[floa
     for response in responses:
         total = 0.0
         for share, score in ((1 - alpha, response.mean_logp), (alpha, response.log_psel)):
-            if share and score is None:
+            if share and score is None:  # alpha = 1 needs no log-probabilities, alpha = 0 no multiple choice
                 return None
             total += share * (score or 0.0)
         rewards.append(total)

@@ -95,6 +95,7 @@ def export(
     if folder is not None:
         answers = read_import(folder)
     else:
+        # A name under --runs is the usual way; a folder is what a shell completes.
         place = Path(str(run)) if Path(str(run)).is_dir() else runs / str(run)
         answers = answers_of_row(load(place), row, benchmark, seed=seed, target=target)
     for path in export_answers(answers, out, model=model, judge=judge, plugins=plugins or []):

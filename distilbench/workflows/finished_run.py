@@ -139,7 +139,7 @@ class FinishedRun:
             raise unknown("target", target, self.records, f"Run it first: distilbench reproduce {target}.")
         if target is not None:
             return target
-        if "table1" in self.records:
+        if "table1" in self.records:  # the main table, which most runs are made for
             return "table1"
         if len(self.records) > 1:
             raise UserError(f"{self.folder} holds several targets ({', '.join(self.records)}): name one.")

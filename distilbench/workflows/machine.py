@@ -25,8 +25,7 @@ from harness.errors import UserError
 from harness.recipe.recipe import Recipe, load_recipe
 
 GIB = 1 << 30
-HUB_SECONDS = 3.0
-"""How long to wait for the model hub."""
+HUB_SECONDS = 3.0  # doctor is run when something is broken: it must not hang on a dead proxy
 
 
 @dataclass(frozen=True)

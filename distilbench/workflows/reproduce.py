@@ -77,7 +77,7 @@ def execute(
         UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
     work.refuse(force)
-    first = work.runs[0]
+    first = work.runs[0]  # the runs of a plan share the store, the ledger and the plug-ins
     if work.missing:
         for planned in work.runs:  # a run that is killed can be reported too: its record says what it was to become
             write_run(planned.record, edit(describe(planned.plan, planned.registry, planned.store)))

@@ -139,6 +139,7 @@ class AsksAgain(Protocol):
 
 def questions_hash(questions: Sequence[Question], whole: bool) -> str:
     """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
+    # Two hashes, so that a corrected reference or another baseline is judged again without being answered again.
     plain = [
         [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
         for q in questions

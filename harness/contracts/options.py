@@ -31,6 +31,7 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
+# Strict: ``epochs: "2"`` or ``true`` for 1 is a mistake in a recipe, not a value to convert.
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 

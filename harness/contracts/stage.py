@@ -100,6 +100,7 @@ class Stage:
         # Sorted, so that the order in which a dict was filled cannot make another artifact of the same content.
         inputs = {role: str(ref) for role, ref in self.inputs.items()}
         content = {"kind": self.kind, "version": self.version, "params": self.params, "inputs": inputs}
+        # NaN is refused: it is no JSON, and unequal to itself. 128 bits are plenty, and paths stay short.
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
 
     @cached_property

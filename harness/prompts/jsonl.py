@@ -40,6 +40,7 @@ class JsonlPrompts(PromptSource[JsonlOptions]):
         if hashlib.sha256(content).hexdigest() != identity["sha256"]:
             raise UserError(f"prompts.path = {config.path!r} has changed since this run was planned. Run again.")
         prompts = parse(config.path, content)
+        # Files are often sorted by topic or length: their first n lines would be no sample of them.
         random.Random(seed).shuffle(prompts)
         return prompts
 

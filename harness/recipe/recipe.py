@@ -199,6 +199,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     problems += wrong
     read["compute"], wrong = read_compute(tree.get("compute"), registry)
     problems += wrong
+    # Where these two are wrong, rows are read over the defaults, so that mistakes of their own are still reported.
     train, drawn = (read[name] or SECTIONS[name]() for name in ("train", "sampling"))
     rows = Rows(registry, train, drawn, read["compute"].launch)
     read["methods"], read["tuned_teacher"] = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
