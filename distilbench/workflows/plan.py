@@ -117,16 +117,6 @@ class WorkPlan:
         plans = {key: planned.plan for planned in self.runs for key in planned.plan.graph.stages}
         return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
 
-    def refuse(self, force: bool) -> None:
-        """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
-        problems = [finding for finding in self.findings if finding.problem]
-        stopping = [finding for finding in problems if not (force and finding.forceable)]
-        if not stopping:
-            return
-        listed = "\n".join(f"  - {finding.text}" for finding in stopping)
-        remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
-        raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")
-
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
     """Plan targets of a recipe. Nothing is trained, generated or asked; PyTorch is not even loaded.
@@ -204,3 +194,13 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
         )
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in chosen), *chosen]
+
+
+def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
+    """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
+    stopping = [finding for finding in findings if finding.problem and not (force and finding.forceable)]
+    if not stopping:
+        return
+    listed = "\n".join(f"  - {finding.text}" for finding in stopping)
+    remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
+    raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")

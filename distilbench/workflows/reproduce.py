@@ -12,7 +12,7 @@ from functools import partial
 from typing import Unpack
 
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import RunOptions, WorkPlan, plan
+from distilbench.workflows.plan import RunOptions, WorkPlan, plan, refuse
 from distilbench.workflows.record import describe
 from distilbench.workflows.workers import set_up_worker, verbosity
 from harness.contracts.executor import RunListener
@@ -76,7 +76,7 @@ def execute(
     Raises:
         UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
-    work.refuse(force)
+    refuse(work.findings, force)
     first = work.runs[0]  # the runs of a plan share the store, the ledger and the plug-ins
     if work.missing:
         for planned in work.runs:  # a run that is killed can be reported too: its record says what it was to become

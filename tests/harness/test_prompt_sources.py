@@ -11,10 +11,10 @@ from distilbench.cli.reproduce import show_plan
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.record import notes
 from distilbench.workflows.reproduce import execute
+from harness.contracts.options import NoOptions
 from harness.errors import UserError
 from harness.plan.preflight import check
 from harness.prompts import SOURCES, gsm8k_train, ultrafeedback
-from harness.prompts.pocket import PocketPromptOptions
 from harness.prompts.resolve import load_prompts, resolve_source
 from results.store.store import ArtifactStore
 from tests.harness.test_cli_rows import job
@@ -56,7 +56,7 @@ def test_the_recipes_revision_is_the_one_that_is_read() -> None:
 
 
 def test_an_option_of_another_source_can_be_taken_back() -> None:
-    assert plan("prompts.revision=null", rows=("student",)).recipe.prompts.config == PocketPromptOptions()
+    assert plan("prompts.revision=null", rows=("student",)).recipe.prompts.config == NoOptions()
 
 
 def test_too_few_prompts_are_counted() -> None:
