@@ -30,6 +30,8 @@ ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
 POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
 OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
+# The splits of each question set. The official sets have no development split.
+SPLITS: dict[str, tuple[str, ...]] = {"pocket": ("test", "dev"), "official": ("test",)}
 
 
 @options
@@ -50,8 +52,8 @@ class BenchmarkConfig:
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        fits = self.questions == "pocket" or self.split == "test"
-        require(fits, "split: dev is for pocket questions; the official sets have no development split")
+        splits = SPLITS[self.questions]
+        require(self.split in splits, f"split: {self.questions} questions have only the split {', '.join(splits)}")
 
 
 C = TypeVar("C", bound=BenchmarkConfig)

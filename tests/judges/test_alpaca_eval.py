@@ -216,7 +216,7 @@ def test_wrong_options_are_refused() -> None:
                   {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf}):  # fmt: skip
         with pytest.raises(ValueError, match=r"Input should be|needs"):
             AlpacaEvalConfig(**wrong)
-    with pytest.raises(ValueError, match="no development split"):
+    with pytest.raises(ValueError, match="official questions have only the split test"):
         AlpacaEvalConfig(questions="official", split="dev")
 
 
