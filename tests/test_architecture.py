@@ -256,7 +256,7 @@ def heavy_modules() -> set[str]:
     return heavy
 
 
-LAZY = 400
+LAZY = 156
 """How many imports stand inside functions. A lower number is better: set it to what you reach."""
 
 
