@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from distilbench.plugins import OURS, load_registry, variables
+from distilbench.workflows.check import check
+from harness.errors import UserError
 from harness.recipe.recipe import load_recipe
 from tests.command import ROOT, distilbench
 from tests.test_docs import block
@@ -70,5 +72,11 @@ def test_an_example_is_clean_code(example: Path) -> None:
 @pytest.mark.parametrize("wrong", OURS)
 def test_a_file_without_an_entry_of_the_table_is_refused(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
-    done = distilbench(f"check-{wrong[:-1]}", "empty.py", cwd=tmp_path)
-    assert done.returncode != 0 and variables(wrong)[0] in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(UserError, match=variables(wrong)[0]):
+        list(check(wrong, str(tmp_path / "empty.py")))
+
+
+def test_the_command_refuses_it_in_one_message(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
+    done = distilbench("check-judge", "empty.py", cwd=tmp_path)
+    assert done.returncode == 2 and "JUDGE" in done.stderr and "Traceback" not in done.stderr

@@ -318,7 +318,7 @@ def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path:
         (["reproduce", "--min-coverage", "2"], "--min-coverage"),
         (["reproduce", "--set", "prompts.n=many"], "prompts.n"),
         (["reproduce", "--set", "methods.dpo.bta=1"], "Did you mean 'beta'"),
-        (["reproduce", "--set", "methods.dpo.beta=-1"], "beta = -1"),
+        (["reproduce", "--set", "methods.dpo.beta=-1"], "methods.dpo.beta: -1 - must be greater than 0. [--set]"),
         (["reproduce", "--set", "benchmarks.mt_bench.judge=mian"], "Did you mean 'main'"),
         (["reproduce", "--set", "judges.main.nois=1"], "Did you mean 'noise'"),
         (["reproduce", "--set", "family.student=./gone"], "./gone"),
