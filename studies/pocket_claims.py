@@ -40,7 +40,8 @@ from harness.models.backends import load_model
 from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
 from harness.pocket.world import iter_prompts, score
-from harness.prompts.resolve import load_prompts
+from harness.prompts import SOURCES
+from harness.prompts.resolve import load_prompts, resolve_source
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages import reward
 from harness.stats import seed_of
@@ -165,7 +166,8 @@ class Watch(TrainerCallback):
 def measure_all(recipe: Recipe, rows: Sequence[str], seeds: int, held: int, points: int) -> Claims:
     """Sample, reward and train under every seed, and measure on the way."""
     spec = recipe.prompts
-    prompts = load_prompts(spec.source, spec.n, spec.seed, spec.path, spec.revision, keep=lambda prompt: True)
+    source = resolve_source(SOURCES[spec.source], spec.config)
+    prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
     rule, steps, watched = [], {}, {row: [] for row in rows}  # type: ignore[var-annotated]
     for seed in range(seeds):
         test = rewarded(held_out(held, seed), recipe, seed)
