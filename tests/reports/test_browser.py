@@ -272,7 +272,7 @@ def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
     page.choose("b", "TEACHER, seed 1")
     page.page.locator("#q-list li").nth(2).click()
     page.settle()
-    again = Opened(browser, page.page.url)
+    again = Opened(browser, page.page.evaluate("location.href"))  # `page.url` may still be the address before
     assert again.title() == "m2"
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["DPO, seed 0", "TEACHER, seed 1"]
     again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT, seed 1&b=Baseline'")

@@ -58,6 +58,7 @@ class Browser {
   async open(asked) {
     this.number = Number(this.by("shelf").value);
     const turn = ++this.turn;
+    this.by("detail").setAttribute("aria-busy", "true"); // until the question of the new index is drawn
     let index;
     try {
       index = await load(`${this.section}-index-${this.number}`);
