@@ -5,8 +5,10 @@ Nothing here knows a method, a benchmark or a file. "Not scored" is ``None`` wit
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, Union
 
+Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, float, bool, None]  # noqa: UP007, it names itself
+"""A decoded JSON or YAML value of which nothing is known yet."""
 Message = dict[str, str]
 """``{"role": "user" | "assistant" | "system", "content": text}``, as chat templates take it."""
 Messages = Sequence[Mapping[str, str]]
