@@ -1,1 +1,1 @@
-"""GPUs, memory, and the accelerate configurations of training over several processes."""
+"""GPUs and memory."""

@@ -23,7 +23,7 @@ from harness.contracts.options import Count, NotNegative, Seed, Share, options, 
 from harness.contracts.registry import Registry
 from harness.contracts.source import PromptSource
 from harness.hardware.gpu import DEVICES
-from harness.hardware.launch_configs import launch_configuration
+from harness.training.launch import launch_configuration
 from harness.training.options import DeviceName
 
 T = TypeVar("T")

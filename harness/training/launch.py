@@ -18,10 +18,19 @@ from typing import Any
 
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.hardware.launch_configs import launch_configuration
 
 PROGRESS = "@step "
 """Begins a line of the first process's output that holds its progress as JSON."""
+CONFIGURATIONS = {path.stem: path for path in sorted(Path(__file__).with_name("launch_configs").glob("*.yaml"))}
+"""accelerate's configurations that ship with distilbench, by the name that ``compute.launch`` takes."""
+
+
+def launch_configuration(name: str) -> Path:
+    """A shipped configuration, or the file at this path (``accelerate config`` writes one). Raises ValueError."""
+    path = CONFIGURATIONS.get(name, Path(name).expanduser())
+    if not path.is_file():
+        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(CONFIGURATIONS)}")
+    return path
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:

@@ -15,11 +15,10 @@ from distilbench.workflows.workers import set_up_worker
 from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.hardware.launch_configs import launch_configuration, launch_configurations
 from harness.records import write_records
 from harness.stages.context import StageContext
 from harness.stages.kinds import train
-from harness.training.launch import command
+from harness.training.launch import CONFIGURATIONS, command, launch_configuration
 from tests.tiny import tiny_checkpoint, tiny_groups
 
 EXPECTED = {
@@ -32,7 +31,7 @@ EXPECTED = {
 
 
 def test_five_configurations_ship() -> None:
-    assert list(launch_configurations()) == list(EXPECTED)
+    assert list(CONFIGURATIONS) == list(EXPECTED)
     with pytest.raises(ValueError, match="'fdsp' is neither a file nor one of cpu, ddp, fsdp2, zero2, zero3"):
         launch_configuration("fdsp")
 
