@@ -20,7 +20,7 @@ advantage is not clamped to [0, 1] unless ``clip_advantage="unit"``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, NotNegative, options, require
@@ -29,6 +29,8 @@ from methods.folded import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.contracts.method import TopK
 
 UNIT = (1e-8, 1 - 1e-8)
 """The bounds of the released code: negative advantages become 0, positive ones saturate at 1."""
@@ -50,16 +52,8 @@ class AdpaOptions:
             low, high = self.clip_advantage
             require(low < high, f"clip_advantage = [{low}, {high}] must have low < high")
 
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """What advantages are clamped to."""
-        if isinstance(self.clip_advantage, str):
-            return UNIT if self.clip_advantage == "unit" else None
-        return self.clip_advantage
-
 
 def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
-    """The golden answer, the student's own."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     if not group.samples:
@@ -70,7 +64,7 @@ def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden), role="golden"), Row(own.text, role="own", finished=own.finished)]
 
 
-def expected_advantage(logps: Tensor, teacher: Any, config: AdpaOptions) -> Tensor:
+def expected_advantage(logps: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> Tensor:
     """[c] sum_a q(a) A(a) over the stored tokens; ``logps``: the student's log-probabilities, [c, V]."""
     tuned, before = teacher["tuned"], teacher["family"]
     if config.rest_bin:
@@ -78,12 +72,13 @@ def expected_advantage(logps: Tensor, teacher: Any, config: AdpaOptions) -> Tens
     else:
         # Tokens outside of the store have advantage 0, so the student's probabilities need not sum to 1 here.
         q, advantage = logps.gather(-1, tuned.ids), tuned.logps - before.logps
-    if config.bounds is not None:
-        advantage = advantage.clamp(*config.bounds)
+    bounds = UNIT if config.clip_advantage == "unit" else config.clip_advantage
+    if not isinstance(bounds, str):
+        advantage = advantage.clamp(*bounds)
     return (q.exp() * advantage).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: AdpaOptions) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> dict[str, Tensor]:
     """``logp`` of each label and ``advantage`` expected under the student, nats, [c] each (0 on golden rows)."""
     logps = logits.log_softmax(-1)
     label = logps.gather(-1, labels[:, None])[:, 0]
@@ -91,7 +86,6 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: AdpaOption
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: AdpaOptions) -> Loss:
-    """Cross-entropy on the golden answer, less the expected advantage on the own one; each a mean over its tokens."""
     golden, own = batch.where_role("golden"), batch.where_role("own")
     return Loss(
         (

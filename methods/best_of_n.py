@@ -9,42 +9,31 @@ from the teacher's favourite alone; also known as rejection-sampling fine-tuning
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.method import Dropped, Method, Needs, Row, Trl
 from harness.contracts.options import options
 from harness.types import Group
-from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from methods import ranking, seqkd
 
 
 @options
 class BestOfNOptions:
-    """Which of the student's answers count."""
-
     keep_unfinished: bool = False
     """Train on a favourite that was cut at the token limit too, without an end-of-turn token."""
 
 
 def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | Dropped:
     """The response with the largest log p_sel; of equal ones the first."""
-    scores = ranking.selection_scores(group.samples)
-    if scores is None or len(scores) < 2:
-        return ranking.unusable(group)
+    scores = ranking.teacher_scores(group)
+    if isinstance(scores, Dropped):
+        return scores
     best = group.samples[ranking.descending(scores)[0]]
     if not best.text.strip():
         return Dropped("the teacher's favourite is empty")
     if not (best.finished or config.keep_unfinished):
         return Dropped("the teacher's favourite is unfinished")
     return [Row(best.text, finished=best.finished)]
-
-
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: BestOfNOptions) -> Loss:
-    """Cross-entropy, mean over response tokens."""
-    return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
 
 
 METHOD = Method(
@@ -54,7 +43,7 @@ METHOD = Method(
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=BestOfNOptions,
     rows=rows,
-    loss=loss,
+    loss=seqkd.loss,
     trl=Trl("sft"),
     row_fields=("keep_unfinished",),
 )

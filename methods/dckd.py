@@ -14,7 +14,7 @@ rather than probabilities in float16, and the end-of-turn token is taught by the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, NotNegative, options
@@ -23,6 +23,8 @@ from methods.folded import forward_kl
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.contracts.method import TopK
 
 
 @options
@@ -45,14 +47,13 @@ def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden), role="chosen"), Row(str(group.prompt.rejected), role="rejected")]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: DckdOptions) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], config: DckdOptions) -> dict[str, Tensor]:
     """``logp`` of each label and ``kl`` = KL(tuned teacher || student) over k + 1 outcomes, nats, [c] each."""
     logps = logits.log_softmax(-1)
     return {"logp": logps.gather(-1, labels[:, None])[:, 0], "kl": forward_kl(logps, teacher["tuned"])}
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: DckdOptions) -> Loss:
-    """Cross-entropy on the chosen answer and both divergences, each a mean over its tokens."""
     # Each divergence is divided by the tokens of its own rows (``per``): otherwise the longer answers would decide.
     chosen, rejected = batch.where_role("chosen"), batch.where_role("rejected")
     weights = config.weight * config.chosen_weight, config.weight * config.rejected_weight

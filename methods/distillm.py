@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import ShareBelowOne, options
-from methods import on_policy
+from methods import gkd
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @options
-class DistillmOptions(on_policy.OnPolicyOptions):
+class DistillmOptions(gkd.OnPolicyOptions):
     divergence: Literal["skl", "srkl"] = "skl"
     """``skl``: skew KL (the authors' scripts for GPT-2). ``srkl``: skew reverse KL, the paper's other one."""
     skew: ShareBelowOne = 0.1
@@ -39,16 +39,13 @@ def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
     return (first.exp() * (first - mixture)).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: DistillmOptions) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: DistillmOptions) -> dict[str, Tensor]:
     """``kl``, the skewed divergence at each position, nats, [c]."""
-    if teacher is None:
-        raise ValueError("distillm needs the teacher's logits")
     q, p = logits.log_softmax(-1), teacher.log_softmax(-1)
     return {"kl": skewed(p, q, config.skew) if config.divergence == "skl" else skewed(q, p, config.skew)}
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: DistillmOptions) -> Loss:
-    """Divergence, mean over response tokens."""
     return Loss((Term("kl", terms["kl"].sum(), per="token"),))
 
 
@@ -58,9 +55,9 @@ METHOD = Method(
     paper="Ko et al. 2024, DistiLLM: Towards Streamlined Distillation for Large Language Models, arXiv 2402.03898",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
     config=DistillmOptions,
-    rows=on_policy.rows,
+    rows=gkd.rows,
     loss=loss,
     token_terms=token_terms,
-    rollouts=on_policy.ROLLOUTS,
+    rollouts=gkd.ROLLOUTS,
     row_fields=("on_policy",),
 )

@@ -26,7 +26,6 @@ class DpoOptions:
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: DpoOptions) -> Loss:
-    """Logistic loss on the difference of implicit rewards, mean over prompts."""
     from torch.nn.functional import logsigmoid
 
     rewards = config.beta * (batch.sum_rows(terms["logp"]) - batch.signals["reference"])

@@ -13,23 +13,45 @@ Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 230
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term
 from harness.contracts.options import Positive, Share, options
-from methods import on_policy
+from harness.types import Group
+from methods.kd import golden
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @options
-class GkdOptions(on_policy.OnPolicyOptions):
+class OnPolicyOptions:
+    """The options that DistiLLM shares."""
+
+    on_policy: Share = 0.5
+    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
+    sampling_temperature: Positive = 1.0
+    """Of the student's own answers; the paper's."""
+
+
+@options
+class GkdOptions(OnPolicyOptions):
     beta: Share = 0.5
     """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
     temperature: Positive = 1.0
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
+
+
+def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | Dropped:
+    """The golden answer, for the steps that are not on-policy; none where all are."""
+    return () if config.on_policy == 1 else golden(group)
+
+
+# The teacher's share in the sampling distribution is 0: the student answers alone.
+ROLLOUTS: Rollouts[OnPolicyOptions] = Rollouts(
+    lambda config: (config.sampling_temperature, 0.0), share=lambda config: float(config.on_policy)
+)
 
 
 def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
@@ -45,16 +67,13 @@ def divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
     return (beta * p.exp() * (p - m) + (1 - beta) * q.exp() * (q - m)).sum(-1)
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: GkdOptions) -> dict[str, Tensor]:
+def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: GkdOptions) -> dict[str, Tensor]:
     """``jsd`` between the models at each position, nats, [c]."""
-    if teacher is None:
-        raise ValueError("gkd needs the teacher's logits")
-    q, p = ((each / config.temperature).log_softmax(-1) for each in (logits, teacher))
+    q, p = ((scores / config.temperature).log_softmax(-1) for scores in (logits, teacher))
     return {"jsd": divergence(p, q, config.beta)}
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: GkdOptions) -> Loss:
-    """Divergence, mean over response tokens."""
     return Loss((Term("jsd", terms["jsd"].sum(), per="token"),))
 
 
@@ -65,9 +84,9 @@ METHOD = Method(
     "arXiv 2306.13649",
     needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
     config=GkdOptions,
-    rows=on_policy.rows,
+    rows=rows,
     loss=loss,
     token_terms=token_terms,
-    rollouts=on_policy.ROLLOUTS,
+    rollouts=ROLLOUTS,
     row_fields=("on_policy",),
 )

@@ -11,7 +11,7 @@ equation as printed. Pairs: largest and smallest log p_sel of the n samples, as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Term, Trl
 from harness.contracts.options import Positive, options, require
@@ -30,7 +30,6 @@ class IpoOptions:
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
-    """Squared distance of the margin from 1 / (2 beta), mean over prompts."""
     ratios = batch.sum_rows(terms["logp"]) - batch.signals["reference"]
     if config.reduction == "mean":
         ratios = ratios / batch.lengths.to(ratios.dtype)
@@ -40,8 +39,7 @@ def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
     return Loss((Term("preference", (margin - 1 / (2 * config.beta)).square().sum(), per="prompt"),), logs)
 
 
-def trl_arguments(config: IpoOptions) -> Mapping[str, Any]:
-    """TRL's arguments. Raises UserError for the summed form, which TRL does not have."""
+def trl_arguments(config: IpoOptions) -> Mapping[str, object]:
     require(config.reduction == "mean", "ipo: TRL divides by the length; reduction = 'sum' needs backend: ours")
     return {"loss_type": ["ipo"], "beta": config.beta}
 

@@ -12,7 +12,7 @@ et al. 2024 (MiniLLM). Departure from PAD's released code, which computes the re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
 from harness.contracts.options import Count, Positive, Share, options
@@ -21,6 +21,8 @@ from methods.folded import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.contracts.method import TopK
 
 
 @options
@@ -43,22 +45,21 @@ def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
     return [Row(str(group.prompt.golden))]
 
 
-def token_terms(logits: Tensor, labels: Tensor, teacher: Any, config: KdOptions) -> dict[str, Tensor]:
+def token_terms(
+    logits: Tensor, labels: Tensor, teacher: Tensor | Mapping[str, TopK], config: KdOptions
+) -> dict[str, Tensor]:
     """``logp`` of each label (at temperature 1) and ``kl`` between the models (at tau), nats, [c] each."""
-    if teacher is None:
-        raise ValueError("kd needs the teacher's logits, or its stored distributions")
     q = (logits / config.temperature).log_softmax(-1)
-    if config.top_k is None:
-        p = (teacher / config.temperature).log_softmax(-1)
-    else:
+    if isinstance(teacher, Mapping):
         # The store was made at tau already (``Stored.temperature``): only the student's logits are divided here.
         p, q = bins(teacher["family"]), fold(q, teacher["family"])
+    else:
+        p = (teacher / config.temperature).log_softmax(-1)
     kl = (p.exp() * (p - q)).sum(-1) if config.direction == "forward" else (q.exp() * (q - p)).sum(-1)
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: KdOptions) -> Loss:
-    """Cross-entropy and divergence, each a mean over response tokens."""
     # Gradients of the softened divergence shrink as 1 / tau^2 (Hinton et al., section 2): the factor keeps the balance
     # of the two terms when tau changes.
     return Loss(

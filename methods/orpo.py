@@ -42,7 +42,6 @@ def log_odds(rewards: Tensor) -> Tensor:
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: OrpoOptions) -> Loss:
-    """Cross-entropy of the chosen responses and the odds-ratio penalty."""
     from torch.nn.functional import logsigmoid
 
     chosen, rejected = batch.per_prompt(log_odds(batch.mean_rows(terms["logp"]))).unbind(1)

@@ -12,14 +12,13 @@ Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import Positive, Share, options, require
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -56,17 +55,10 @@ def check(config: PadPpdOptions, n: int) -> None:
     require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{other}")
 
 
-def rows(group: Group, config: PadPpdOptions) -> Sequence[Row] | Dropped:
-    """All samples, as sampled."""
-    return ranking.scored_rows(group, ranking.calibrated_rewards(group.samples, config.alpha))
-
-
 def divergences(teacher: Tensor, student: Tensor, config: PadPpdOptions) -> Tensor:
-    """[B, n] scores of both, beta included -> [B], nats. Raises UserError where n is too large."""
+    """[B, n] scores of both, beta included -> [B], nats."""
     from methods import plackett_luce
 
-    # A table of n! columns would exhaust the memory long before it said why.
-    check(config, student.shape[1])
     if config.numerics == "mc":
         return plackett_luce.jsd_mc(teacher, student, plackett_luce.gumbel_noise(teacher, config.draws))
     match config.divergence:
@@ -81,14 +73,12 @@ def divergences(teacher: Tensor, student: Tensor, config: PadPpdOptions) -> Tens
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadPpdOptions) -> Loss:
-    """Divergence of the two distributions over rankings, in float64, mean over prompts."""
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     # float64: at beta = 10 the scores of one prompt lie tens of nats apart, and n! terms are summed.
     teacher, student = config.beta * scores.double(), config.beta * rewards.double()
     total = divergences(teacher, student, config).sum().to(rewards.dtype)
-    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
-    return Loss((Term("divergence", total, per="prompt"),), logs)
+    return Loss((Term("divergence", total, per="prompt"),), ranking.order_logs(rewards, scores))
 
 
 METHOD = Method(
@@ -97,7 +87,7 @@ METHOD = Method(
     paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=PadPpdOptions,
-    rows=rows,
+    rows=lambda group, config: ranking.scored_rows(group, config.alpha, best_first=False),
     loss=loss,
     check=check,
 )

@@ -10,12 +10,11 @@ Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Dist
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import Positive, Share, options
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -30,20 +29,13 @@ class PadVpdOptions:
     """Scale of the student's reward."""
 
 
-def rows(group: Group, config: PadVpdOptions) -> Sequence[Row] | Dropped:
-    """All samples, best calibrated reward first."""
-    rewards = ranking.calibrated_rewards(group.samples, config.alpha)
-    return ranking.scored_rows(group, rewards, order=ranking.descending(rewards or ()))
-
-
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadVpdOptions) -> Loss:
-    """Negative log-likelihood of the teacher's ranking, in float64, mean over prompts."""
     from methods.plackett_luce import log_probability
 
-    scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
-    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
+    # float64: at beta = 10 the rewards of one prompt lie tens of nats apart.
     total = -log_probability(config.beta * rewards.double()).sum().to(rewards.dtype)
+    logs = ranking.order_logs(rewards, batch.per_prompt(batch.signals["score"]))
     return Loss((Term("ranking", total, per="prompt"),), logs)
 
 
@@ -53,7 +45,7 @@ METHOD = Method(
     paper="Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models, arXiv 2502.14272",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=PadVpdOptions,
-    rows=rows,
+    rows=lambda group, config: ranking.scored_rows(group, config.alpha),
     loss=loss,
     check=ranking.several,
 )

@@ -12,12 +12,11 @@ with ``sft_weight=0`` is the ranking loss of PAD-VPD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Term
 from harness.contracts.options import NotNegative, Positive, options
-from harness.types import Group
 from methods import ranking
 
 if TYPE_CHECKING:
@@ -41,12 +40,6 @@ class ProOptions:
     """Cross-entropy of the best response summed over its tokens (the authors' code) or averaged over them."""
 
 
-def rows(group: Group, config: ProOptions) -> Sequence[Row] | Dropped:
-    """All samples, best log p_sel first."""
-    scores = ranking.selection_scores(group.samples)
-    return ranking.scored_rows(group, scores, order=ranking.descending(scores or ()))
-
-
 def ranking_losses(rewards: Tensor, scores: Tensor, config: ProOptions) -> Tensor:
     """[B] sum_k L_k from mean log-probabilities and scores, both [B, n], best first."""
     import torch
@@ -66,15 +59,13 @@ def ranking_losses(rewards: Tensor, scores: Tensor, config: ProOptions) -> Tenso
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: ProOptions) -> Loss:
-    """Ranking part and cross-entropy of the best response, both means over prompts."""
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     best = batch.mean_rows(terms["logp"]) if config.sft_reduction == "mean" else batch.sum_rows(terms["logp"])
     n = rewards.shape[1]
     sft = -config.sft_weight * (n - 1) ** 2 * batch.per_prompt(best)[:, 0].sum()
-    logs = {"agreement": ranking.agreement(rewards.detach(), scores), "ties": ranking.tied(scores)}
-    ranked = ranking_losses(rewards, scores, config).sum()
-    return Loss((Term("ranking", ranked, per="prompt"), Term("sft", sft, per="prompt")), logs)
+    ranked = Term("ranking", ranking_losses(rewards, scores, config).sum(), per="prompt")
+    return Loss((ranked, Term("sft", sft, per="prompt")), ranking.order_logs(rewards, scores))
 
 
 METHOD = Method(
@@ -83,7 +74,7 @@ METHOD = Method(
     paper="Song et al. 2024, Preference Ranking Optimization for Human Alignment, arXiv 2306.17492",
     needs=Needs(responses=("samples",), signal="response", rounds=True),
     config=ProOptions,
-    rows=rows,
+    rows=lambda group, config: ranking.scored_rows(group),
     loss=loss,
     check=ranking.several,
 )

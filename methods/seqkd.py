@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 @options
 class SeqkdOptions:
-    """Which of the teacher's answers count."""
-
     keep_unfinished: bool = False
     """Train on answers that were cut at the token limit too, without an end-of-turn token: for tiny trial runs."""
 
@@ -42,8 +40,7 @@ def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | Dropped:
     return [Row(answer.text, finished=answer.finished)]
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: SeqkdOptions) -> Loss:
-    """Cross-entropy, mean over response tokens."""
+def loss(batch: Batch, terms: Mapping[str, Tensor], config: object) -> Loss:
     return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
 
 

@@ -28,7 +28,6 @@ class SimpoOptions:
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: SimpoOptions) -> Loss:
-    """Logistic loss on the difference of length-normalised rewards less the margin, mean over prompts."""
     from torch.nn.functional import logsigmoid
 
     rewards = config.beta * batch.mean_rows(terms["logp"])

@@ -33,7 +33,7 @@ import torch
 from transformers import TrainerCallback
 
 from distilbench.plugins import load_registry
-from harness.contracts.method import log_probabilities
+from harness.contracts.method import Dropped, log_probabilities
 from harness.contracts.model import Sampling
 from harness.contracts.options import options_from, plain
 from harness.models.backends import load_model
@@ -102,7 +102,8 @@ def by_the_rule(groups: Sequence[Group]) -> Array:
         truth = [score(group.prompt.messages, response.text) for response in group.samples]
         if max(truth) - min(truth) < 1e-9:
             continue
-        signals = [ranking.calibrated_rewards(group.samples, alpha) or [0.0] * len(truth) for alpha in ALPHAS]
+        scores = [ranking.teacher_scores(group, alpha) for alpha in ALPHAS]
+        signals = [[0.0] * len(truth) if isinstance(row, Dropped) else row for row in scores]
         orders = [correlation(ranks(signal), ranks(truth)) or 0.0 for signal in signals]
         regrets = [max(truth) - truth[max(range(len(truth)), key=signal.__getitem__)] for signal in signals]
         found.append([*orders, *regrets, max(truth) - sum(truth) / len(truth)])

@@ -11,7 +11,9 @@ from tests.tiny import tiny_batch, tiny_group
 
 
 def test_loss_by_hand() -> None:
-    (term,) = best_of_n.loss(tiny_batch([2, 1], prompts=2), {"logp": torch.tensor([-1.0, -2.0, -3.0])}, None).terms  # type: ignore[arg-type]
+    (term,) = best_of_n.METHOD.loss(
+        tiny_batch([2, 1], prompts=2), {"logp": torch.tensor([-1.0, -2.0, -3.0])}, None
+    ).terms
     assert term.per == "token" and term.total.item() == 6.0
 
 

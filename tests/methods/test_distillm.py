@@ -13,9 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.contracts.method import Dropped
-from methods import distillm, gkd, on_policy
-from tests.tiny import tiny_batch, tiny_group
+from methods import distillm, gkd
+from tests.tiny import tiny_batch
 
 STUDENT, TEACHER = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
 LABEL = torch.tensor([0])
@@ -48,19 +47,3 @@ def test_properties(seed: int, skew: float, scale: float) -> None:
     assert distillm.skewed(p, p, skew).abs().max() < 1e-15
     parts = skew * distillm.skewed(p, q, skew) + (1 - skew) * distillm.skewed(q, p, 1 - skew)
     torch.testing.assert_close(parts, gkd.divergence(p, q, skew), atol=1e-12, rtol=0)
-
-
-def test_rows_and_share() -> None:
-    assert distillm.METHOD.rollouts is on_policy.ROLLOUTS and distillm.METHOD.rows is on_policy.rows
-    mixed, live = distillm.DistillmOptions(on_policy=0.3), distillm.DistillmOptions(on_policy=1.0)
-    assert on_policy.ROLLOUTS.share(mixed) == 0.3 and on_policy.ROLLOUTS.sampling(mixed) == (1.0, 0.0)
-    rows = on_policy.rows(tiny_group([], golden="ba be"), mixed)
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
-    assert on_policy.rows(tiny_group([]), mixed) == Dropped("no golden answer")
-    assert on_policy.rows(tiny_group([]), live) == ()
-
-
-def test_config_refuses() -> None:
-    for wrong in ({"divergence": "kl"}, {"skew": 1.0}, {"on_policy": 1.1}, {"sampling_temperature": 0.0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            distillm.DistillmOptions(**wrong)  # type: ignore[arg-type]

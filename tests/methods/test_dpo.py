@@ -66,6 +66,7 @@ def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float |
     assert ranking.pair(tiny_group(samples), dpo.DpoOptions()) == Dropped(reason)
 
 
-def test_config_refuses() -> None:
-    with pytest.raises(ValueError, match="beta"):
-        dpo.DpoOptions(beta=0)
+def test_pairs_without_a_difference_count_half() -> None:
+    """Two in order, one the other way, one tie: 2 + 0.5. At the start, where student = reference, all tie: n / 2."""
+    assert ranking.pair_logs(torch.tensor([0.3, 1e-6, -2.0, 0.0]))["accuracy"] == 2.5
+    assert ranking.pair_logs(torch.zeros(4))["accuracy"] == 2

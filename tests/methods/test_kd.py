@@ -109,9 +109,3 @@ def test_rows() -> None:
     rows = kd.golden(tiny_group([], golden="ba be"), kd.KdOptions())
     assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
     assert kd.golden(tiny_group([]), kd.KdOptions()) == Dropped("no golden answer")
-
-
-@pytest.mark.parametrize("wrong", [{"weight": 1.5}, {"temperature": 0.0}, {"direction": "backward"}, {"top_k": 0}])
-def test_config_refuses(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        kd.KdOptions(**wrong)  # type: ignore[arg-type]

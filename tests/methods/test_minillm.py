@@ -20,13 +20,6 @@ def test_discounted_rewards_by_hand() -> None:
     torch.testing.assert_close(found, torch.tensor([2.75, 3.5, 3.0]))
 
 
-def test_rows_do_not_leak_into_each_other() -> None:
-    rewards = torch.tensor([1.0, 2.0, 3.0, 50.0, -7.0])
-    both = minillm.discounted(rewards, tiny_batch([3, 2], prompts=2), 0.5)
-    apart = [minillm.discounted(part, tiny_batch([len(part)]), 0.5) for part in rewards.split([3, 2])]
-    torch.testing.assert_close(both, torch.cat(apart))
-
-
 @pytest.mark.parametrize("normalised", [True, False])
 def test_advantages_by_hand(normalised: bool) -> None:
     """r = (1, 2, 3) as (teacher - student) * 1/s with s = 1/2; whitening: (x - mean) / sqrt(variance).
@@ -64,13 +57,6 @@ def test_policy_term_is_clipped_from_below_too() -> None:
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0.0, -0.5])
 
 
-def test_positive_advantage_raises_the_log_probability() -> None:
-    batch = tiny_batch([1], tokens={"advantage": [2.0], "weight": [1.0], "old": [-1.0]})
-    logp = torch.tensor([-1.0], requires_grad=True)
-    minillm.loss(batch, {"logp": logp, "kl": torch.zeros(1)}, minillm.MinillmOptions()).terms[0].total.backward()
-    assert logp.grad is not None and logp.grad.item() == -2.0
-
-
 def test_single_step_by_hand_and_alone() -> None:
     q, p = torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]])
     terms = minillm.token_terms(q, torch.tensor([1]), p, minillm.MinillmOptions())
@@ -97,10 +83,7 @@ def test_teacher_equal_to_student_gives_no_advantage() -> None:
     assert weights["advantage"].abs().max() == 0 and (weights["weight"] == 1).all()
 
 
-def test_config_and_rows() -> None:
+def test_sampling_and_rows() -> None:
     rollouts = minillm.METHOD.rollouts
     assert rollouts is not None and rollouts.sampling(minillm.MinillmOptions()) == (1.0, 0.2)
     assert minillm.METHOD.rows(tiny_group([]), minillm.MinillmOptions()) == ()
-    for wrong in ({"teacher_mix": 1.0}, {"gamma": 2.0}, {"clip": 0.0}, {"reward_scale": 0.0}, {"temperature": 0.0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            minillm.MinillmOptions(**wrong)  # type: ignore[arg-type]

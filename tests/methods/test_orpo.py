@@ -52,8 +52,3 @@ def test_a_certain_response_has_finite_gradients() -> None:
     reward = torch.tensor([0.0, -1e-30, -0.5, -200.0], requires_grad=True)
     orpo.log_odds(reward).sum().backward()
     assert reward.grad is not None and torch.isfinite(reward.grad).all()
-
-
-def test_config_refuses() -> None:
-    with pytest.raises(ValueError, match="weight"):
-        orpo.OrpoOptions(weight=0)

@@ -141,17 +141,3 @@ def test_gradients_in_float32_at_a_large_scale() -> None:
 def test_log_probability_is_that_of_the_identity() -> None:
     a, _ = random_scores(5)
     torch.testing.assert_close(pl.log_probability(a), pl.all_log_probabilities(a)[:, 0])
-
-
-def test_blocks() -> None:
-    """Two disjoint blocks ranked independently: KL of the product = sum of KLs, JSD of the product <= sum of JSDs."""
-    (a1, b1), (a2, b2) = random_scores(3, batch=1, scale=3, seed=1), random_scores(3, batch=1, scale=3, seed=2)
-    p, q = (
-        (pl.all_log_probabilities(x)[0][:, None] + pl.all_log_probabilities(y)[0][None]).flatten()
-        for x, y in ((a1, a2), (b1, b2))
-    )
-    m = torch.logaddexp(p, q) - math.log(2)
-    joint_kl = (p.exp() * (p - q)).sum()
-    joint_jsd = 0.5 * ((p.exp() * (p - m)).sum() + (q.exp() * (q - m)).sum())
-    torch.testing.assert_close(joint_kl, (pl.kl(a1, b1) + pl.kl(a2, b2))[0])
-    assert joint_jsd < (pl.jsd(a1, b1) + pl.jsd(a2, b2))[0]
