@@ -113,7 +113,7 @@ def test_a_shipped_recipe_prints_its_bill_without_any_file(
 
     wanted = "all" if name != "pocket" else "table1,table6"  # pocket's prompts are here: overlap is checked each time
     work = plan(wanted, name, runs=tmp_path / "runs")
-    assert len(work.runs) + len(work.unfit) == (len(find_targets("all")) if wanted == "all" else 2)
+    assert len(work.plans) + len(work.unfit) == (len(find_targets("all")) if wanted == "all" else 2)
     stands = show_plan(work)
     said = " ".join(capsys.readouterr().out.split())
     bill = (

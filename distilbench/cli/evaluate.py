@@ -56,9 +56,8 @@ def evaluate(
     from distilbench.cli.report import show_tables
     from distilbench.cli.reproduce import finish, show_plan
     from distilbench.cli.screen import Display
+    from distilbench.workflows.evaluate import EvaluationOptions, plan_evaluation
     from distilbench.workflows.evaluate import evaluate as evaluate_models
-    from distilbench.workflows.evaluate import plan_evaluation
-    from distilbench.workflows.specs import EvaluationOptions
 
     options: EvaluationOptions = {
         "benchmarks": words(benchmarks), "baseline": baseline, "questions": questions, "limit": limit,

@@ -168,10 +168,10 @@ def pocket_judge(
     In a recipe: judges: {main: {kind: openai, base_url: "http://127.0.0.1:8000/v1", model: pocket-judge}}.
     Its biases can be set: --set position_bias=1.0.
     """
-    from distilbench.workflows.specs import read_options
+    from distilbench.workflows.specs import parse_options
     from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
     from judges.kinds.pocket_server import serve
 
-    judge = PocketJudge(read_options(PocketConfig, overrides or []))
+    judge = PocketJudge(parse_options(PocketConfig, overrides or []))
     typer.echo(f"serving {MODEL} on http://{host}:{port}/v1 (Ctrl-C stops it)", err=True)
     serve(judge, host, port)

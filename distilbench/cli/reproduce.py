@@ -145,12 +145,11 @@ def show_plan(work: WorkPlan) -> bool:
     def say(text: str, label: str = "", style: str = "") -> None:
         console.print(Text.assemble((label, style), text), soft_wrap=True)
 
-    say("", f"{work.runs[0].recipe.name}: {work.runs[0].recipe.title}", "bold")
-    several = len(work.runs) > 1
-    for planned in work.runs:
-        head = f"{planned.target.name}: {len(planned.plan.stages)} stages; " if several else ""
-        seeds = ", ".join(map(str, planned.recipe.seeds))
-        say(f"{head}rows: {', '.join(planned.plan.rows) or 'none'}; seeds: {seeds}")
+    say("", f"{work.first.recipe.name}: {work.first.recipe.title}", "bold")
+    several = len(work.plans) > 1
+    for target, plan in work.plans.items():
+        head = f"{target}: {len(plan.stages)} stages; " if several else ""
+        say(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
         say(shared_line(work))
     show_kinds(console, work)
@@ -205,7 +204,7 @@ def cost_line(cost: Cost) -> str:
 
 def gpu_lines(work: WorkPlan) -> list[str]:
     """GPU-hours and training memory of what is to do, on the device that the recipe names; and what they rest on."""
-    device = work.runs[0].recipe.compute.gpu
+    device = work.first.recipe.compute.gpu
     if device is None or not work.missing:
         return []
     total = work.cost(work.missing)
@@ -216,7 +215,7 @@ def gpu_lines(work: WorkPlan) -> list[str]:
     if total.peak_bytes != 0:
         needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
         lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
-    models = {model.location: model for planned in work.runs for model in planned.plan.graph.models.values()}
+    models = {model.location: model for plan in work.plans.values() for model in plan.graph.models.values()}
     stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
     if stated:
         lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")
@@ -224,8 +223,8 @@ def gpu_lines(work: WorkPlan) -> list[str]:
 
 
 def shared_line(work: WorkPlan) -> str:
-    every, different = sum(len(planned.plan.stages) for planned in work.runs), len(work.stages)
-    return f"{len(work.runs)} targets: {every} stages, {different} different ones: {every - different} shared"
+    every, different = sum(len(plan.stages) for plan in work.plans.values()), len(work.stages)
+    return f"{len(work.plans)} targets: {every} stages, {different} different ones: {every - different} shared"
 
 
 def say_unfit(work: WorkPlan) -> None:
@@ -244,7 +243,7 @@ def finish(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> No
     outcome, work = finished.outcome, finished.work
     if outcome is None or work is None:
         raise TypeError("a run that was loaded has nothing to finish")
-    if len(work.runs) > 1:
+    if len(work.plans) > 1:
         typer.echo(shared_line(work), err=True)
     say_unfit(work)
     done = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"

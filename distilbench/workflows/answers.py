@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.specs import IMPORT_NOTE, read_note, read_options
+from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark, parse_options, read_note
 from harness.contracts.benchmark import Benchmark, Card, Entrant, against
 from harness.contracts.options import plain
-from harness.errors import UserError, unknown
+from harness.errors import UserError
 from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
@@ -31,7 +31,7 @@ class AnswerSet:
     """One model's answers to a benchmark, and the judgments on them."""
 
     benchmark: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     """The benchmark's own."""
     model: str
     answers: Sequence[Answer]
@@ -61,7 +61,7 @@ def import_answers(
     model: str | None = None,
     partial: bool = False,
     replicates: int = 1000,
-    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002, as in the other workflows
+    set: Mapping[str, object] | Sequence[str] = (),  # noqa: A002, as in the other workflows
     plugins: Sequence[str] = (),
 ) -> ImportReport:
     """Read answers and judgments made elsewhere, check them against the questions, score the judgments, store both.
@@ -77,8 +77,8 @@ def import_answers(
     Raises:
         UserError: rows do not fit, and ``partial`` is not set; all of them are listed.
     """
-    adapter = find_benchmark(benchmark, plugins)
-    config = read_options(adapter.config, set, {"questions": "official"})
+    adapter = find_benchmark(benchmark, load_registry(plugins))
+    config = parse_options(adapter.config, set, {"questions": "official"})
     questions = adapter.questions(config)
     imported = import_files(files, benchmark, questions, model)
     if not imported.answers and not imported.judgments:
@@ -95,7 +95,7 @@ def import_answers(
     for file, records in (("answers.jsonl", imported.answers), ("judgments.jsonl", judgments)):
         if records:
             write_records(out / file, records)
-    note = {
+    note: ImportNote = {
         "benchmark": benchmark,
         "config": options,
         "model": name,
@@ -167,8 +167,8 @@ def export_answers(
     Args:
         model, judge: names that the files give them.
     """
-    adapter = find_benchmark(answers.benchmark, plugins)
-    config = read_options(adapter.config, (), answers.options)
+    adapter = find_benchmark(answers.benchmark, load_registry(plugins))
+    config = parse_options(adapter.config, (), answers.options)
     questions = adapter.questions(config)
     if answers.baseline_answers:
         questions = against(questions, answers.baseline_answers, answers.baseline)
@@ -178,14 +178,6 @@ def export_answers(
     judgments = answers.judgments if adapter.judged else ()
     exported = Exported(model or answers.model, questions, answers.answers, judgments, judge or answers.judge, baseline)
     return export_files(out, exported, answers.benchmark)
-
-
-def find_benchmark(name: str, plugins: Sequence[str]) -> Benchmark:
-    """The benchmark of this name. Raises UserError that names the choices."""
-    known = load_registry(plugins).benchmarks
-    if name not in known:
-        raise unknown("benchmark", name, known)
-    return known[name]
 
 
 def graded_by_rule(

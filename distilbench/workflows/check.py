@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distilbench.plugins import OURS, entries_of, load_registry
-from distilbench.workflows.specs import JUDGE, judge_entry, read_options
+from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
 from harness.checks import backend, benchmark, executor, judge, source
 from harness.checks.finding import Finding, run_checks
 from harness.contracts.judge import AskOptions, JudgeError
@@ -36,7 +36,7 @@ def check(
         raise unknown("table", table, OURS)
     modules = {"benchmarks": benchmark, "judges": judge, "sources": source, "backends": backend, "executors": executor}
     for entry in entries_of(table, name_or_file, plugins):
-        config = read_options(entry.config, options)
+        config = parse_options(entry.config, options)
         module = modules.get(table)
         if module is None:
             from harness.checks.method import check_method  # imports torch, which the other checks do without

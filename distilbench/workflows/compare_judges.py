@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import PlannedRun, WorkPlan
+from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import against
@@ -29,7 +29,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.plan.evaluation import PLACEHOLDER
-from harness.plan.plan import plan_rows
+from harness.plan.plan import Plan, plan_rows
 from harness.plan.planner import PlannedRow, Planner
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
@@ -135,10 +135,10 @@ def compare_judges(
     options: ComparisonOptions = comparing or {}
     judged = _judged_run(run, judging)
     work = _plan(judged, judges, judging)
-    names = [next(iter(planned.recipe.judges)) for planned in work.runs]
+    names = [next(iter(plan.recipe.judges)) for plan in work.plans.values()]
     own_rows = options.get("own_rows", {})
     check_own_rows(own_rows, names, [row.id for row in judged.run.rows])
-    questions = _questions(work.runs[0], judged)
+    questions = _questions(work.first, judged)
     humans = _humans(judged, questions, options)  # read before any judge is asked
     rows, family = judged.run.rows, judged.run.family
     # A pass is planned with placeholders for models: its record names those of the run that was judged again.
@@ -151,12 +151,12 @@ def compare_judges(
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
     passes = {name: load_results(judged.folder / FOLDER / name, judged.store) for name in names}
     profiles = {
-        name: _profile(planned, name, judged.run, own_rows.get(name))
-        for name, planned in zip(names, work.runs, strict=True)
+        name: _profile(plan, name, judged, own_rows.get(name))
+        for name, plan in zip(names, work.plans.values(), strict=True)
     }
     target = TARGETS.get(judged.folder.name, EVAL)
     panel = run_panel(passes, profiles, questions, judged.store, target)
-    panel = replace(panel, notes=tuple(_changed_options(work.runs[0], judged.run)))
+    panel = replace(panel, notes=tuple(_changed_options(work.first, judged.run)))
     return _compare(panel, humans, options, judged.folder / FOLDER)
 
 
@@ -221,13 +221,12 @@ def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> 
         raise UserError(
             f"run {judged.run.name!r} has no judged benchmark {', '.join(missing) or 'at all'}; it has: {have}."
         )
-    titles, planned = {row.id: row.title for row in judged.run.rows}, []
+    titles, plans = {row.id: row.title for row in judged.run.rows}, {}
     for name, entry in judge_entries(judges, judged.run, judged.registry).items():
         recipe = _pass_recipe(judged, name, entry, chosen, judging)
-        target = replace(EVAL, name=f"{judged.folder.name}/{FOLDER}/{name}")
         plan = plan_rows(RejudgingPlanner(recipe, judged), [row.id for row in judged.run.rows], titles)
-        planned.append(PlannedRun(recipe, judged.registry, plan, judged.store, runs, plugins, target))
-    work, max_cost = WorkPlan(tuple(planned)), judging.get("max_cost")
+        plans[f"{judged.folder.name}/{FOLDER}/{name}"] = plan
+    work, max_cost = WorkPlan(plans, runs, plugins), judging.get("max_cost")
     dollars = work.cost(work.missing).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
         raise UserError(f"judging is estimated at ${dollars:,.2f}, --max-cost allows ${max_cost:g}: name fewer judges.")
@@ -293,12 +292,12 @@ def _pass_recipe(
     return recipe
 
 
-def _questions(planned: PlannedRun, judged: JudgedRun) -> dict[str, JudgedQuestions]:
+def _questions(plan: Plan, judged: JudgedRun) -> dict[str, JudgedQuestions]:
     """Benchmark to its questions, with the answers of the run's own baseline where it has one."""
     from reports.judge_comparison.run_panel import JudgedQuestions
 
     result = {}
-    for name, benchmark in planned.plan.graph.benchmarks.items():
+    for name, benchmark in plan.graph.benchmarks.items():
         source, questions = next(iter(judged.sources[name].values())), benchmark.questions
         if source.baseline is not None:
             answers = Lineage(judged.store).answers(source.baseline)
@@ -324,10 +323,10 @@ def _humans(judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options
     return read_humans(file, pd.DataFrame([item for item, _, _ in items]), name)
 
 
-def _changed_options(planned: PlannedRun, judged: Run) -> list[str]:
+def _changed_options(plan: Plan, judged: Run) -> list[str]:
     """Why the run's own judge has other values here than in the run's tables; nothing where it has not."""
     changed = []
-    for name, benchmark in planned.plan.graph.benchmarks.items():
+    for name, benchmark in plan.graph.benchmarks.items():
         before = judged.recipe["benchmarks"][name]
         options = [f"{key} {value}, there {before[key]}" for key, value in benchmark.options.items()
                    if key in before and before[key] != value]  # fmt: skip
@@ -335,19 +334,19 @@ def _changed_options(planned: PlannedRun, judged: Run) -> list[str]:
     return [f"Values differ from the run's own tables, which ask less ({'; '.join(changed)})."] if changed else []
 
 
-def _profile(planned: PlannedRun, name: str, judged: Run, own_rows: Sequence[str] | None) -> JudgeProfile:
+def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
     """What the judge stages of a pass measured, and what the judge's name tells."""
     from reports.judge_comparison.model_families import family_of, own_family_rows
     from reports.judge_comparison.panel import JudgeProfile
 
-    judge = planned.plan.graph.judges[name]
-    refs = {stage.ref for entrant in planned.plan.entrants for stage in entrant.judgments.values()}
-    measured = [planned.store.meta(*ref)["measurements"] for ref in refs]
+    judge = plan.graph.judges[name]
+    refs = {stage.ref for entrant in plan.entrants for stage in entrant.judgments.values()}
+    measured = [judged.store.meta(*ref)["measurements"] for ref in refs]
     counts = ("calls", "prompt_tokens", "completion_tokens")
     calls, prompt, completion = (sum(item[count] for item in measured) for count in counts)
     model = next((served for item in measured for served in item["served"]), "")
-    family, trained = family_of(model), [row.id for row in judged.rows if not row.baseline]
-    own = own_family_rows(family, judged.family, trained) if own_rows is None else tuple(own_rows)
+    family, trained = family_of(model), [row.id for row in judged.run.rows if not row.baseline]
+    own = own_family_rows(family, judged.run.family, trained) if own_rows is None else tuple(own_rows)
     dollars = judge.kind.price(judge.config, prompt, completion)
     thousand = None if dollars is None or not calls else 1000 * dollars / calls
     tokens = (prompt + completion) / calls if calls else None

@@ -9,19 +9,45 @@ from typing import Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import PlannedRun, WorkPlan
+from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
 from distilbench.workflows.reproduce import execute
-from distilbench.workflows.specs import EvaluationOptions, candidate, judge_problem, recipe_of
+from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry, judge_problem
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.executor import RunListener
+from harness.contracts.option_errors import RecipeError
 from harness.contracts.options import options_from
+from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.plan.evaluation import Candidate, make_evaluation
+from harness.plan.evaluation import PLACEHOLDER, Candidate, make_evaluation
+from harness.recipe.recipe import Recipe, check_tree
+from harness.recipe.yaml_source import merge, named, read_overrides
+from judges import PAPER
 from reports.targets import EVAL
 from results.run.record import Run, RunFamily, check_runs
-from results.store.store import ArtifactStore
 
+SHORTCUTS = {"max_cost": "ask.max_cost", "max_calls": "ask.max_calls", "executor": "compute.executor"}
 WITHOUT_TRAINING = ("name", "title", "benchmarks", "judges", "baseline", "seeds", "statistics", "compute", "ask")
 """Sections of the recipe that mean something where nothing is trained."""
+NAME_LENGTH = 60  # the name becomes a folder: file systems stop at 255 bytes, of which rows and targets need some
+
+
+class EvaluationOptions(WorkOptions, total=False):
+    """Keyword arguments of ``evaluate`` and ``plan_evaluation``."""
+
+    benchmarks: Sequence[str]
+    """Default: the paper's four."""
+    questions: str | None
+    """``pocket`` or ``official``; default: pocket's for pocket's models."""
+    limit: int | None
+    """At most so many questions of each benchmark."""
+    repeats: int | None
+    """Ask the judge this often about each answer."""
+    max_calls: int | None
+    """Judge calls that may be made."""
+    seed: int
+    """Seed of the answers' sampling."""
+    name: str | None
+    """Folder of the results under ``runs``."""
 
 
 def evaluate(
@@ -29,6 +55,7 @@ def evaluate(
     judge: str | None = None,
     *,
     min_coverage: float | None = None,
+    notes: bool = False,
     force: bool = False,
     listener: RunListener | None = None,
     **options: Unpack[EvaluationOptions],
@@ -47,33 +74,79 @@ def evaluate(
     if not force:
         refuse_unreachable(work)
     finished = execute(work, force=force, listener=listener, edit=without_training)
-    finished.write(min_coverage)
+    finished.write(min_coverage, notes)
     return finished
 
 
 def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: Unpack[EvaluationOptions]) -> WorkPlan:
-    """What ``evaluate`` would do. A baseline that is none of the models only answers."""
+    """The plan of ``evaluate``. A baseline that is none of the models only answers."""
     runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
     check_runs(runs)
     registry = load_registry(plugins)
     candidates: list[Candidate] = []
-    for text in models:  # one after the other: a name depends on those that are taken
+    for text in models:  # one after the other: a name depends on the names before it
         candidates.append(candidate(text, [model.row for model in candidates]))
     rows = [model.row for model in candidates]
-    recipe = recipe_of(candidates, judge, options, registry)
+    recipe = evaluation_recipe(candidates, judge, options, registry)
     baseline = options.get("baseline")
     if baseline is not None:
         known = next((model.row for model in candidates if baseline in (model.row, model.text)), None)
         if known is None:  # it answers, and is no row of the table
             candidates.append(candidate(baseline, rows))
         recipe = replace(recipe, baseline=known or candidates[-1].row)
-    plan = make_evaluation(recipe, registry, candidates, rows)
-    return WorkPlan((PlannedRun(recipe, registry, plan, ArtifactStore(runs / "store"), runs, plugins, EVAL),))
+    return WorkPlan({EVAL.name: make_evaluation(recipe, registry, candidates, rows)}, runs, plugins)
+
+
+def evaluation_recipe(
+    candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
+) -> Recipe:
+    """The recipe that describes an evaluation. Raises UserError with everything that is wrong."""
+    benchmarks = {name: find_benchmark(name, registry) for name in options.get("benchmarks") or PAPER}
+    judged = [name for name, benchmark in benchmarks.items() if benchmark.judged]
+    if judged and judge is None:
+        raise UserError(
+            f"{', '.join(judged)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
+            "--judge NAME@openai, a checkpoint, or pocket."
+        )
+    rows = "-".join(model.row for model in candidates)
+    tree: dict[str, object] = {
+        "name": options.get("name") or "eval-" + rows[:NAME_LENGTH].strip("-."),
+        "title": "Evaluation of " + ", ".join(model.text for model in candidates),
+        "family": {"name": "evaluation", "teacher": PLACEHOLDER, "student": PLACEHOLDER},
+        "benchmarks": {
+            name: benchmark_section(benchmark, options, candidates) for name, benchmark in benchmarks.items()
+        },
+        "seeds": [options.get("seed", 0)],
+    }
+    if judged:
+        tree["judges"] = {JUDGE: judge_entry(str(judge), registry)}
+    changes, problems = read_overrides(changes_of(options, SHORTCUTS))
+    recipe, more = check_tree(named(merge(tree, changes), problems), registry)
+    if problems or more or recipe is None:
+        raise RecipeError([*problems, *more], "eval")
+    return recipe
+
+
+def benchmark_section(
+    benchmark: Benchmark, options: EvaluationOptions, candidates: Sequence[Candidate]
+) -> dict[str, object]:
+    """A benchmark in the recipe of an evaluation, with the options that its config has a field for."""
+    pocket = all(str(model.checkpoint).startswith("pocket:") for model in candidates)
+    values: dict[str, object] = {
+        "questions": options.get("questions") or ("pocket" if pocket else "official"),
+        "limit": options.get("limit"),
+        "repeats": options.get("repeats"),
+        "order": "both" if options.get("baseline") else None,
+    }
+    # GSM8K has no repeats and MT-Bench no order: an option applies to the benchmarks that know it.
+    fields = benchmark.config.__dataclass_fields__
+    section = {key: value for key, value in values.items() if value is not None and key in fields}
+    return section | ({"judge": JUDGE} if benchmark.judged else {})
 
 
 def refuse_unreachable(work: WorkPlan) -> None:
     """Raise UserError, before anything is asked, for a server whose answers are needed and that does not answer."""
-    registry = work.runs[0].registry
+    registry = work.first.graph.registry
     endpoints = [stage.local["endpoint"] for stage in work.missing if "endpoint" in stage.local]
     problems = []
     # Every benchmark has its own answer stage of the same server: one request per server is enough.

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
 from harness.contracts.option_errors import near
-from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Stage
 from harness.contracts.target import Target
 from harness.errors import UserError
@@ -35,19 +34,17 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """Among ``methods``: every row of the recipe, and every method that is known."""
+SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "compute.executor"}
+"""Option to the value of the recipe that it changes."""
 
 
-class RunOptions(TypedDict, total=False):
-    """Keyword arguments of ``plan``, ``run`` and ``reproduce``."""
+class WorkOptions(TypedDict, total=False):
+    """Keyword arguments of every workflow that plans work."""
 
-    set: Mapping[str, Any] | Sequence[str]
+    set: Mapping[str, object] | Sequence[str]
     """Changes of the recipe: ``{"train.learning_rate": 5e-5}``, or ``["train.learning_rate=5e-5"]``."""
-    methods: Sequence[str]
-    """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
-    seeds: Sequence[int]
-    """Training seeds; default: the recipe's."""
     baseline: str | None
-    """Compare with this row's answers instead of the official baseline's."""
+    """Compare with the answers of this row (of ``evaluate``: this model) instead of the official baseline's."""
     max_cost: float | None
     """Dollars that judging may cost."""
     executor: str | None
@@ -58,63 +55,69 @@ class RunOptions(TypedDict, total=False):
     """Folder of runs and of the store that they share; default: ``runs``."""
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """One target of one recipe, planned, and where its artifacts lie."""
+class RunOptions(WorkOptions, total=False):
+    """Keyword arguments of ``plan``, ``run`` and ``reproduce``."""
 
-    recipe: Recipe
-    registry: Registry
-    plan: Plan
-    store: ArtifactStore
-    runs: Path
-    plugins: tuple[str, ...]
-    target: Target
-
-    @property
-    def folder(self) -> Path:
-        """``runs/NAME``: holds ``report/`` and a folder per target."""
-        return self.runs / self.recipe.name
-
-    @property
-    def record(self) -> Path:
-        """``runs/NAME/TARGET/run.json``."""
-        return self.folder / self.target.name / "run.json"
+    methods: Sequence[str]
+    """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
+    seeds: Sequence[int]
+    """Training seeds; default: the recipe's."""
 
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """Planned runs over one store. What they share is done once."""
+    """Plans over one store, made with the same tables of contents. What they share is done once."""
 
-    runs: tuple[PlannedRun, ...]
+    plans: Mapping[str, Plan]
+    """By target, at least one."""
+    runs: Path
+    """Holds the folders of runs, the store and the ledger."""
+    plugins: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
     """Why targets were left out: the recipe does not fit them."""
+
+    @property
+    def first(self) -> Plan:
+        """Any of the plans, for what they share: the recipe's name, its ``compute`` section, the registry."""
+        return next(iter(self.plans.values()))
+
+    @property
+    def folder(self) -> Path:
+        """``runs/NAME``: holds ``report/`` and a folder per target."""
+        return self.runs / self.first.recipe.name
+
+    def record(self, target: str) -> Path:
+        return self.folder / target / "run.json"
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(self.runs / "store")
 
     @cached_property
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before their readers."""
-        return union([planned.plan for planned in self.runs])
+        return union(list(self.plans.values()))
 
     @cached_property
     def missing(self) -> list[Stage]:
         """The stages to run: not in the store, and needed by a score that is not there."""
-        return list(
-            {stage.key: stage for planned in self.runs for stage in needed(planned.plan, planned.store)}.values()
-        )
+        missing = {stage.key: stage for plan in self.plans.values() for stage in needed(plan, self.store)}
+        return list(missing.values())
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
-        """What the checks before a run found, each text once."""
+        """The results of the checks before a run, each text once."""
         texts: dict[str, PlanIssue] = {}
-        unseen = {stage.key for stage in self.missing}
-        for planned in self.runs:
-            # Work that two runs share is checked with the first, so that disk and cost are not counted twice.
-            unchecked = [stage for stage in planned.plan.stages if stage.key in unseen]
-            unseen -= {stage.key for stage in unchecked}
-            texts |= {finding.text: finding for finding in check(planned.plan, unchecked, planned.runs, planned.store)}
+        pending = {stage.key for stage in self.missing}
+        for plan in self.plans.values():
+            # Work that two plans share is checked with the first, so that disk and cost are not counted twice.
+            unchecked = [stage for stage in plan.stages if stage.key in pending]
+            pending -= {stage.key for stage in unchecked}
+            texts |= {finding.text: finding for finding in check(plan, unchecked, self.runs, self.store)}
         return list(texts.values())
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
-        plans = {key: planned.plan for planned in self.runs for key in planned.plan.graph.stages}
+        plans = {key: plan for plan in self.plans.values() for key in plan.graph.stages}
         return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
 
 
@@ -128,48 +131,41 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     Raises:
         UserError: everything that is wrong with the recipe, its plug-ins or the options; or no target fits.
     """
-    runs = Path(options.get("runs", "runs"))
+    runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
     check_runs(runs)
-    registry = load_registry(options.get("plugins", ()))
-    planned: list[PlannedRun] = []
+    registry = load_registry(plugins)
+    methods = options.get("methods", ())
+    # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
+    chosen = [name for name in (registry.methods if ALL in methods else methods) if name in registry.methods]
+    changes: list[Override] = [*((f"methods.{name}", {}) for name in chosen), *changes_of(options)]
+    if seeds := options.get("seeds"):
+        changes.append(("seeds", list(seeds)))
+    plans: dict[str, Plan] = {}
     unfit: list[str] = []
     for target in find_targets(targets):
         try:
-            loaded = load_for(target, recipe, options, registry)
+            loaded = load_recipe(recipe, changes, registry, target)
+            if loaded.baseline is not None:
+                # Head-to-head is judged in both orders unless ``set`` says otherwise: the judges' position bias would
+                # decide between two models that are this close. Only a checked recipe knows which of its benchmarks
+                # have the option, so it is read twice.
+                ordered = [name for name, spec in loaded.benchmarks.items() if hasattr(spec.config, "order")]
+                both = [(f"benchmarks.{name}.order", "both") for name in ordered]
+                loaded = load_recipe(recipe, [*both, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))
-            continue
-        stages = make_plan(loaded, registry, rows_of(target, loaded, options.get("methods", ())))
-        plugins = tuple(options.get("plugins", ()))
-        planned.append(PlannedRun(loaded, registry, stages, ArtifactStore(runs / "store"), runs, plugins, target))
-    if not planned:
+        else:
+            plans[target.name] = make_plan(loaded, registry, rows_of(target, loaded, methods))
+    if not plans:
         raise UserError("\n".join(unfit))
-    return WorkPlan(tuple(planned), tuple(unfit))
+    return WorkPlan(plans, runs, plugins, tuple(unfit))
 
 
-def load_for(target: Target, recipe: str, options: RunOptions, registry: Registry) -> Recipe:
-    """The recipe as this target and these options need it. Raises NotApplicable where the target does not fit."""
-    methods = options.get("methods", ())
-    wanted = registry.methods if ALL in methods else methods
-    # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
-    changes: list[Override] = [(f"methods.{name}", {}) for name in wanted if name in registry.methods]
-    changes += overrides_of(options.get("set", ()))
-    shortcuts = {
-        "ask.max_cost": options.get("max_cost"),
-        "baseline": options.get("baseline"),
-        "compute.executor": options.get("executor"),
-        "seeds": list(options.get("seeds", ())) or None,
-    }
-    changes += [(path, value) for path, value in shortcuts.items() if value is not None]
-    loaded = load_recipe(recipe, changes, registry, target)
-    if loaded.baseline is None:
-        return loaded
-    # Head-to-head is judged in both orders where a benchmark has that option, unless ``set`` says otherwise: the
-    # judges' position bias would decide between two models that are this close.
-    ordered = [name for name, spec in loaded.benchmarks.items() if hasattr(spec.config, "order")]
-    both = [(f"benchmarks.{name}.order", "both") for name in ordered]
-    # A second reading, because only a checked recipe knows which of its benchmarks have the option.
-    return load_recipe(recipe, [*both, *changes], registry, target)
+def changes_of(options: WorkOptions, shortcuts: Mapping[str, str] = SHORTCUTS) -> list[Override]:
+    """The changes of the recipe that the options stand for: ``set``, then one for each of ``shortcuts``."""
+    given: Mapping[str, object] = options
+    values = {path: given.get(name) for name, path in shortcuts.items()}
+    return [*overrides_of(options.get("set", ())), *((p, value) for p, value in values.items() if value is not None)]
 
 
 def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:

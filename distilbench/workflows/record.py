@@ -18,9 +18,9 @@ from results.run.record import Cell, RowSpec, Run, RunFamily
 TITLES = {"teacher": "Teacher", "student": "Student"}
 
 
-def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | None = None) -> Run:
+def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
     """The record of a plan: what ``runs/NAME/TARGET/run.json`` holds. No outcome: the run has only begun."""
-    recipe = plan.recipe
+    recipe, registry = plan.recipe, plan.graph.registry
     errors = failures(plan, outcome) if outcome else {}
     titles = {**TITLES, **plan.titles}
     return Run(
@@ -35,8 +35,8 @@ def describe(plan: Plan, registry: Registry, store: Store, outcome: Outcome | No
         ),
         columns=tuple(metric for name in recipe.benchmarks for metric in registry.benchmarks[name].metrics),
         seeds=recipe.seeds,
-        cells=tuple(cells(plan, registry, store, errors)),
-        cards=tuple(card(plan, registry, name) for name in recipe.benchmarks),
+        cells=tuple(cells(plan, store, errors)),
+        cards=tuple(card(plan, name) for name in recipe.benchmarks),
         judges={name: judge_name(recipe, registry, spec.judge) for name, spec in recipe.benchmarks.items()},
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
@@ -81,9 +81,9 @@ def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
     return method.title if row == entry.method else f"{method.title} ({row})"
 
 
-def card(plan: Plan, registry: Registry, benchmark: str) -> Card:
+def card(plan: Plan, benchmark: str) -> Card:
     """The protocol; with another baseline its first deviation is that it is not the official one."""
-    official = registry.benchmarks[benchmark].card(plan.recipe.benchmarks[benchmark].config)
+    official = plan.graph.registry.benchmarks[benchmark].card(plan.recipe.benchmarks[benchmark].config)
     if not plan.graph.compares(benchmark):
         return official
     text = f"Not official: head-to-head against the answers of {plan.recipe.baseline}."
@@ -98,7 +98,7 @@ def judge_name(recipe: Recipe, registry: Registry, name: str | None) -> str:
     return str(registry.judges[entry.kind].identity(entry.config).get("model", entry.kind))
 
 
-def cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:
+def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:
     for benchmark in plan.recipe.benchmarks:
         judged = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
@@ -107,7 +107,7 @@ def cells(plan: Plan, registry: Registry, store: Store, errors: Mapping[str, str
         for entrant in plan.entrants:
             reason = unavailable(entrant, benchmark, errors, entrant in scored)
             place = (score, entrant.name) if reason is None else ("", "")
-            for metric in registry.benchmarks[benchmark].metrics:
+            for metric in plan.graph.registry.benchmarks[benchmark].metrics:
                 yield Cell(entrant.row, metric.id, entrant.seed, *place, unavailable=reason)
 
 

@@ -77,17 +77,15 @@ def execute(
         UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
     refuse(work.findings, force)
-    first = work.runs[0]  # the runs of a plan share the store, the ledger and the plug-ins
     if work.missing:
-        for planned in work.runs:  # a run that is killed can be reported too: its record says what it was to become
-            write_run(planned.record, edit(describe(planned.plan, planned.registry, planned.store)))
-    setup = partial(set_up_worker, first.plugins, first.store.root, verbosity())
-    plans, ledger = [planned.plan for planned in work.runs], first.runs / "ledger.sqlite"
-    outcome = run_plans(plans, first.registry, first.store, ledger, setup, listener or RunListener())
+        for target, plan in work.plans.items():  # a run that is killed can be reported too: its record says what it was
+            write_run(work.record(target), edit(describe(plan, work.store)))
+    setup = partial(set_up_worker, work.plugins, work.store.root, verbosity())
+    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
+    outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
-    for planned in work.runs:
-        record = edit(describe(planned.plan, planned.registry, planned.store, outcome.of(planned.plan)))
-        write_run(planned.record, record)
-        records[planned.target.name] = record
-    return FinishedRun(first.folder, first.store, records, outcome, work)
+    for target, plan in work.plans.items():
+        records[target] = edit(describe(plan, work.store, outcome.of(plan)))
+        write_run(work.record(target), records[target])
+    return FinishedRun(work.folder, work.store, records, outcome, work)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.reproduce import show_plan, show_stages
-from distilbench.workflows.plan import PlannedRun, WorkPlan, plan
+from distilbench.workflows.plan import WorkPlan, plan
 from harness.errors import UserError
 from harness.stages import STAGES
 
@@ -16,24 +16,19 @@ PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro",
 TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
 
 
-def work(place: Path, methods: str | None, *changes: str) -> WorkPlan:
+def job(place: Path, methods: str | None, *changes: str) -> WorkPlan:
     chosen = methods.split(",") if methods else []
     return plan("table1", "pocket", set=["seeds=[0]", *changes], methods=chosen, runs=place)
 
 
-def job(place: Path, methods: str | None, *changes: str) -> PlannedRun:
-    (made,) = work(place, methods, *changes).runs
-    return made
-
-
 def test_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
     """The default rows of pocket are the paper's ten; DCKD, ADPA and ADPA+ come with ``all``, or by name."""
-    assert job(tmp_path, None).plan.rows == PAPERS
-    every = job(tmp_path, "all").plan.rows
+    assert job(tmp_path, None).first.rows == PAPERS
+    every = job(tmp_path, "all").first.rows
     assert every[:10] == PAPERS and {"dckd", "adpa", "adpa+"} <= set(every)
-    assert job(tmp_path, "adpa+,dpo").plan.rows == ("teacher", "student", "adpa+", "dpo")
-    assert job(tmp_path, "pad-ppd-2x4", TWO).plan.rows == ("teacher", "student", "pad-ppd-2x4")
-    assert job(tmp_path, None, TWO).plan.rows == (*PAPERS, "pad-ppd-2x4")
+    assert job(tmp_path, "adpa+,dpo").first.rows == ("teacher", "student", "adpa+", "dpo")
+    assert job(tmp_path, "pad-ppd-2x4", TWO).first.rows == ("teacher", "student", "pad-ppd-2x4")
+    assert job(tmp_path, None, TWO).first.rows == (*PAPERS, "pad-ppd-2x4")
 
 
 def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
@@ -48,7 +43,7 @@ def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
 
 
 def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = work(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
+    made = job(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
     show_stages(made)
     show_plan(made)
     lines = capsys.readouterr().out.splitlines()

@@ -15,10 +15,15 @@ import pytest
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.answers import answers_of_row
-from distilbench.workflows.evaluate import plan_evaluation, refuse_unreachable
+from distilbench.workflows.evaluate import (
+    EvaluationOptions,
+    evaluation_recipe,
+    plan_evaluation,
+    refuse_unreachable,
+)
 from distilbench.workflows.finished_run import load
 from distilbench.workflows.reproduce import execute
-from distilbench.workflows.specs import EvaluationOptions, candidate, judge_entry, recipe_of, served
+from distilbench.workflows.specs import candidate, judge_entry, served
 from harness.contracts.backend import Services
 from harness.contracts.benchmark import against
 from harness.contracts.model import GeneratesText, Sampling
@@ -94,23 +99,23 @@ def test_judges_from_a_few_words(text: str, entry: dict[str, object]) -> None:
 )
 def test_mistakes_are_named(judge: str | None, options: EvaluationOptions, part: str) -> None:
     with pytest.raises((UserError, RecipeError), match="(?s).*" + part.split("(", maxsplit=1)[0][:12]) as error:
-        recipe_of([Candidate("student", "pocket:student")], judge, options, REGISTRY)
+        evaluation_recipe([Candidate("student", "pocket:student")], judge, options, REGISTRY)
     assert part in str(error.value)
 
 
 def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
     student = [Candidate("student", "pocket:student")]
-    recipe = recipe_of(student, None, {"benchmarks": ["gsm8k"], "limit": 3}, REGISTRY)
+    recipe = evaluation_recipe(student, None, {"benchmarks": ["gsm8k"], "limit": 3}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config.questions == "pocket"
     assert recipe.benchmarks["gsm8k"].config.limit == 3
     server = [Candidate("m", endpoint=ServerOptions("openai", {"model": "m"}))]
-    recipe = recipe_of(server, None, {"benchmarks": ["gsm8k"]}, REGISTRY)
+    recipe = evaluation_recipe(server, None, {"benchmarks": ["gsm8k"]}, REGISTRY)
     assert recipe.benchmarks["gsm8k"].config.questions == "official"
 
 
 def plan_of(baseline: str | None, judge: str = "pocket") -> dict[str, object]:
     rows = [Candidate("student", "pocket:student"), Candidate("teacher2", "pocket:teacher")]
-    recipe = recipe_of(rows, judge, {"baseline": baseline, "limit": 4}, REGISTRY)
+    recipe = evaluation_recipe(rows, judge, {"baseline": baseline, "limit": 4}, REGISTRY)
     recipe = replace(recipe, baseline=baseline)
     return {"plan": make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"]), "recipe": recipe}
 
@@ -166,7 +171,7 @@ def test_answers_made_elsewhere_are_a_row_or_the_baseline(tmp_path: Path) -> Non
     (tmp_path / "imported/import.json").write_text('{"benchmark": "alpaca_eval"}')
     mine, theirs = f"mine=answers:{tmp_path / 'mine'}", f"theirs=answers:{tmp_path / 'imported'}"
     work = plan_evaluation([mine], "pocket", baseline=theirs, questions="pocket", limit=4, runs=tmp_path / "runs")
-    (entrant,) = work.runs[0].plan.entrants
+    (entrant,) = work.first.entrants
     assert set(entrant.answers) == set(entrant.judgments) == {"alpaca_eval"}  # the other three: no answers given
     judge = entrant.judgments["alpaca_eval"]
     assert judge.params["baseline"] == "theirs" and "baseline" in judge.inputs

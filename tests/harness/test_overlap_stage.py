@@ -9,7 +9,7 @@ import pytest
 
 from distilbench.cli.reproduce import show_plan
 from distilbench.plugins import load_registry
-from distilbench.workflows.plan import PlannedRun, WorkPlan, refuse
+from distilbench.workflows.plan import WorkPlan, refuse
 from distilbench.workflows.record import notes
 from distilbench.workflows.reproduce import execute
 from harness.contracts.stage import Stage
@@ -25,25 +25,25 @@ from tests.harness.test_cli_rows import job
 ALLOW = "prompts.allow_overlap=true"
 
 
-def leaking(tmp_path: Path, *changes: str) -> PlannedRun:
+def leaking(tmp_path: Path, *changes: str) -> WorkPlan:
     """A plan whose two prompts are one test question of MT-Bench (pocket's own questions) and one that is none."""
     plain = job(tmp_path / "other", "pad-ppd")
-    question = plain.plan.graph.benchmarks["mt_bench"].questions[0].turns[0]
+    question = plain.first.graph.benchmarks["mt_bench"].questions[0].turns[0]
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (question, "xyzzy")), encoding="utf-8")
     small = (f"prompts={{source: jsonl, path: {file}, n: 2}}", "train.batch_size=2", "train.micro_batch=1")
     return job(tmp_path / "runs", "pad-ppd", *small, *changes)
 
 
-def gate(made: PlannedRun) -> Stage:
-    (stage,) = [stage for stage in made.plan.stages if stage.kind == "contamination"]
+def gate(made: WorkPlan) -> Stage:
+    (stage,) = [stage for stage in made.first.stages if stage.kind == "contamination"]
     return stage
 
 
-def run_gate(made: PlannedRun) -> None:
+def run_gate(made: WorkPlan) -> None:
     """The prompts as the first stage would write them, and the overlap stage itself."""
-    (first,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
-    file = Path(made.recipe.prompts.config.path)
+    (first,) = [stage for stage in made.first.stages if stage.kind == "prompts"]
+    file = Path(made.first.recipe.prompts.config.path)
     texts = [json.loads(line)["prompt"] for line in file.read_text(encoding="utf-8").splitlines()]
     prompts = [Prompt(text, ({"role": "user", "content": text},)) for text in texts]
     made.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})
@@ -58,9 +58,9 @@ def run_gate(made: PlannedRun) -> None:
 def test_exact_overlap_stops_a_run_and_force_does_not_help(tmp_path: Path, force: bool) -> None:
     made = leaking(tmp_path)
     with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as told:
-        execute(WorkPlan((made,)), force=force)
+        execute(made, force=force)
     assert "run all the same with --force" not in str(told.value)
-    assert not made.record.exists()
+    assert not made.record("table1").exists()
 
 
 def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
 
 def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = leaking(tmp_path, ALLOW)
-    assert not show_plan(WorkPlan((made,))), "nothing stands in the way"
+    assert not show_plan(made), "nothing stands in the way"
     assert "note: overlap of training prompts with mt_bench: 1 exact and " in capsys.readouterr().out
-    assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.plan)
+    assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.first)
     run_gate(made)
     assert made.store.meta("contamination", gate(made).key)["measurements"]["mt_bench"]["exact"] == 1
 
@@ -86,7 +86,7 @@ def test_a_plan_tells_the_overlap_that_was_found_before(tmp_path: Path) -> None:
     place = made.store.path("contamination", gate(made).key) / "overlap.json"
     rows = json.loads(place.read_bytes())
     place.write_text(json.dumps([{**row, "exact": ["1", "2", "3"]} for row in rows]))
-    texts = [each.text for each in check(made.plan, [], made.runs, made.store)]
+    texts = [each.text for each in check(made.first, [], made.runs, made.store)]
     assert sum("3 exact" in text for text in texts) == len(rows) == 4
 
 

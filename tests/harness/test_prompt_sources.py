@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.reproduce import show_plan
-from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.record import notes
 from distilbench.workflows.reproduce import execute
 from harness.contracts.options import NoOptions
@@ -71,7 +70,7 @@ def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
     assert "cannot be reached. Or set prompts.fallback to a source" in source.absent
     made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
     with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
-        execute(WorkPlan((made,)), force=True)
+        execute(made, force=True)
     assert not made.runs.exists()
 
 
@@ -84,13 +83,13 @@ def test_a_plan_says_that_the_fallback_is_used(
     monkeypatch.setattr(gsm8k_train, "locate", lambda name: train)
     said = "training prompts: gsm8k-train instead of ultrafeedback, which could not be reached"
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
-    assert not show_plan(WorkPlan((made,))), "a remark, and no problem"
+    assert not show_plan(made), "a remark, and no problem"
     assert f"note: {said}\n" in capsys.readouterr().out
-    assert said in notes(made.plan)
+    assert said in notes(made.first)
     # of a finished run too
-    found = check(made.plan, [], made.runs, ArtifactStore(made.runs / "store"))
+    found = check(made.first, [], made.runs, ArtifactStore(made.runs / "store"))
     assert [finding.text for finding in found] == [said]
-    (prompts,) = [stage for stage in made.plan.stages if stage.kind == "prompts"]
+    (prompts,) = [stage for stage in made.first.stages if stage.kind == "prompts"]
     assert prompts.params["source"] == "gsm8k-train"
 
 
@@ -103,7 +102,7 @@ def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
 
     monkeypatch.setattr(gsm8k_train, "locate", missing)
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
-    found = check(made.plan, made.plan.stages, made.runs, made.store)
+    found = check(made.first, made.first.stages, made.runs, made.store)
     assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")
     (problem,) = [each for each in found if each.problem]
     assert problem.text == "training prompts: asset 'gsm8k/train.jsonl' is missing" and not problem.forceable
