@@ -133,7 +133,7 @@ def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
         cells = [summary.cells[row, METRIC.id] for row in ROWS]
         for place, cell in enumerate(cells):
             if cell.low is None or cell.high is None or cell.change.low is None or cell.change.high is None:
-                raise SystemExit(f"run {run}: {cell.row} has no interval")
+                raise SystemExit(f"run {run}: {cell.row.id} has no interval")
             hits[place] += cell.low <= 40.0 <= cell.high
             changes[place] += cell.change.low <= 0.0 <= cell.change.high
             wide += (cell.change.high - cell.change.low) / len(ROWS)
@@ -146,7 +146,7 @@ def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
         best = summary.columns[0].best
         left_out += not (cells[run % len(ROWS)].tied or ROWS[run % len(ROWS)] in best)
         variance = summary.columns[0].shares
-        shares += [variance.seed] if variance is not None else []
+        shares += [variance["seed"]] if variance is not None else []
     found: dict[str, Any] = {
         "interval_of_value": share(hits.sum(), runs * len(ROWS)),
         "interval_of_change": share(changes.sum(), runs * len(ROWS)),

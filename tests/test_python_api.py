@@ -90,5 +90,6 @@ def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPat
     assert questions.tolist() == [8] * 16, "4 rows on 4 benchmarks"
     assert judgments["verdict"].between(-2, 10).all(), "MT-Bench grades from 1 to 10, the others compare"
     assert set(judgments["row"]) == {"teacher", "student", "seqkd", "dpo"}
+    assert ((judgments["request"] == "") == (judgments["benchmark"] == "gsm8k")).all(), "the ledger's keys"
     with pytest.raises(distilbench.UserError, match=r"unknown target 'table2'"):
         table1.frame("table2")

@@ -102,22 +102,23 @@ class FinishedRun:
         return pd.DataFrame(lines, columns=["row", "seed", "benchmark", "question", "turn", "answer"])
 
     def judgments(self, target: str | None = None) -> pd.DataFrame:
-        """One line per verdict of the run's own judges: row seed benchmark question part repeat verdict reason reply.
+        """One line per verdict of the run's own judges: row seed benchmark question part repeat verdict reason reply
+        request.
 
         ``part`` says which of the benchmark's questions about an answer it is (``game1``, ``turn2``); ``reason`` says
-        why there is no verdict.
+        why there is no verdict; ``request`` is the ledger's key of the judge's reply, empty where a rule graded.
         """
         import pandas as pd
 
         lineage = Lineage(self.store)
         lines = [
             (row, seed, source.benchmark, judgment.question, judgment.part, judgment.repeat,
-             judgment.verdict, judgment.reason, judgment.reply)
+             judgment.verdict, judgment.reason, judgment.reply, judgment.request)
             for row, seed, source in self.sources(target)
             for judgments in lineage.judgments(source.judgments).values()
             for judgment in judgments
         ]  # fmt: skip
-        names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply"]
+        names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply", "request"]
         return pd.DataFrame(lines, columns=names)
 
     def write(self, min_coverage: float | None = None, notes: bool = False) -> list[Path]:

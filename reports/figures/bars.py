@@ -61,13 +61,15 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
     if reference is not None and reference.value is not None:
         axis.axvline(reference.value, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=2.5)
     for place, cell in enumerate(cells):
-        if cell.row in papers:
-            axis.plot(papers[cell.row], place, "D", markersize=4.5, color="white", markeredgecolor="black", zorder=6)
+        if cell.row.id in papers:
+            axis.plot(papers[cell.row.id], place, "D", markersize=4.5, color="white", markeredgecolor="black", zorder=6)
         if cell.value is None:
-            words = "refused" if cell.own.refused else "n/a"
+            words = "refused" if cell.refused else "n/a"
             axis.text(reach * 0.02, place, words, va="center", color="#777777", style="italic", fontsize=8)
             continue
-        axis.barh(place, cell.value, height=0.72, color=colour(cell.row), edgecolor="#333333", linewidth=0.5, zorder=2)
+        axis.barh(
+            place, cell.value, height=0.72, color=colour(cell.row.id), edgecolor="#333333", linewidth=0.5, zorder=2
+        )
         if cell.low is not None and cell.high is not None:
             ends = ([cell.low, cell.high], [place, place])
             axis.plot(*ends, color="white", linewidth=2.6, zorder=3)  # keeps the line readable on dark bars

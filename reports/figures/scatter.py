@@ -56,7 +56,7 @@ def lengths(summary: Summary, run: Run) -> Figure:
 def _measured(summary: Summary, column: ColumnSummary) -> list[str]:
     """Rows whose answers were measured for this column, and scored."""
     cells = [summary.cells[row.id, column.metric.id] for row in summary.rows]
-    return [cell.row for cell in cells if cell.lengths is not None and cell.value is not None]
+    return [cell.row.id for cell in cells if cell.lengths is not None and cell.value is not None]
 
 
 def _dress(axis: Axes, below: str, column: ColumnSummary) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from reports.figures.palette import look
 from reports.figures.style import mark
-from reports.tables.cell import CellSummary
 from reports.tables.score_table import metric_title
-from reports.tables.summary import ColumnSummary, Summary
+from reports.tables.summary import CellSummary, ColumnSummary, Summary
 from reports.text import clean
 from results.run.record import Run
 

@@ -75,7 +75,7 @@ def _float(table: Table, notes: bool) -> list[str]:
         *_head(table),
         r"\midrule",
     ]
-    rows = table.all_rows(notes)
+    rows = table.rows
     for index, row in enumerate(rows):
         if index and ((rows[index - 1].untrained and not row.untrained) or index == len(table.rows)):
             lines.append(r"\midrule")

@@ -24,7 +24,7 @@ def markdown(*tables: Table, notes: bool = False) -> str:
 
 def _markdown(table: Table, notes: bool) -> str:
     lines = [[_heading(column) for column in table.columns]]
-    lines += [[_cell(cell, notes) for cell in row.cells] for row in table.all_rows(notes)]
+    lines += [[_cell(cell, notes) for cell in row.cells] for row in table.rows]
     # padded, so that the raw file can be read too
     widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
     rule = "|".join(["", "-" * (widths[0] + 2), *(":" + "-" * (width + 1) for width in widths[1:]), ""])

@@ -39,7 +39,7 @@ class TerminalTable:
 
     def _lines_per_row(self, width: int) -> int:
         """1, 2 or 3: the least with which the widest cells of all columns fit side by side."""
-        rows = self.table.all_rows(self.notes)
+        rows = self.table.rows
         # measured on the texts, not on a guess per column: a table of two metrics has room for one line
         for per_row in (1, 2):
             widest = [_width(column.title, *column.marks) for column in self.table.columns]
@@ -61,7 +61,7 @@ class TerminalTable:
             title = f"{column.title}{raised(column.marks)}"
             # where a terminal is too narrow, a row's name is broken and no number is
             grid.add_column(Text(f"{over}\n{title}" if grouped else title), no_wrap=place > 0 and column.numeric)
-        for row in self.table.all_rows(self.notes):
+        for row in self.table.rows:
             grid.add_row(*(_cell(cell, per_row, self.notes) for cell in row.cells))
         return grid
 

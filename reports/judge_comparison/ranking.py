@@ -26,8 +26,7 @@ from harness.stats import (
     t_test,
 )
 from reports.judge_comparison.panel import QuestionBootstrap, RowScore, Share, interval_of
-from reports.tables.cell import ALPHA
-from reports.tables.summary import MIN_COVERAGE
+from reports.tables.summary import ALPHA, MIN_COVERAGE
 
 Pair = tuple[str, str]
 Verdict = Literal["holds", "holds in part", "does not hold", "nothing to check"]

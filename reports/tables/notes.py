@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import FEW_QUESTIONS
 from harness.text import counted
-from reports.tables.cell import CellSummary, scale
-from reports.tables.summary import MIN_COVERAGE, ColumnSummary, Summary
+from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
 from reports.text import clean
 from results.published import PAPER
 from results.run.record import BY_RULE, Run
 
 FEW_STEPS = 5
 """Optimiser steps below which a table says how few they are."""
+Benchmarks = Mapping[str, Sequence[ColumnSummary]]
+"""Benchmark to its columns; measured columns (training time) have none."""
 
 
 def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
@@ -26,7 +27,12 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
         lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
     # first, because everything else assumes that a cell can be read
     lines.append(_reading(summary, run))
-    lines += _few_steps(summary)
+    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
+    if few:
+        counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
+        names = ", ".join(clean(summary.title(row)) for row in few)
+        steps = "step" if counts == "1" else "steps"
+        lines.append(f"Only {counts} optimiser {steps} ({names}): too few for the options of a loss to matter.")
     if benchmarks := _benchmarks(summary):
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
     absent = [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
@@ -37,15 +43,23 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
 
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     """The other tests, what could have been detected, where variance comes from, protocols, verdicts on the paper."""
-    lines = [*_other_tests(summary), *_power(summary, run)]
+    lines = [*_other_tests(summary), *_precision(summary, run)]
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in _benchmarks(summary).items():
-        cells = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
         line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}"
-        papers = [row[0].published.protocol for row in cells if row[0].published is not None]
-        lines.append(line + (f" Paper: {clean(papers[0])}." if papers else ""))
-    return (*lines, *_verdicts(summary))
+        papers = [cell.published for cell in summary.column(columns[0].metric.id) if cell.published is not None]
+        lines.append(line + (f" Paper: {clean(papers[0].protocol)}." if papers else ""))
+    if any(cell.published is not None and cell.published.difference is not None for cell in summary.cells.values()):
+        margins = {column.metric: column.metric.margin for column in summary.columns}
+        stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
+        lines.append(
+            "agrees: the 95% interval of ours minus the paper's lies within the margin "
+            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
+            "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
+            "intervals: the interval is ours alone, the paper's value taken as exact."
+        )
+    return tuple(lines)
 
 
 def _reading(summary: Summary, run: Run) -> str:
@@ -55,8 +69,7 @@ def _reading(summary: Summary, run: Run) -> str:
     seeds = ", ".join(str(seed) for seed in run.seeds)
     over = f"questions, seed {seeds} only" if len(run.seeds) == 1 else f"questions and seeds {seeds}"
     # an interval that ends exactly at 0 or 100 looks precise; say that it was clipped
-    ends = {column.metric.id: scale(column.metric) or () for column in summary.columns}
-    clipped = any({cell.low, cell.high} & set(ends[metric]) for (_, metric), cell in summary.cells.items())
+    clipped = any({cell.low, cell.high} & set(scale(cell.metric) or ()) for cell in summary.cells.values())
     parts = f"Value{f' (change from {reference})' if changed else ''} [95% interval over {over}"
     parts += ", clipped to the scale]" if clipped else "]"
     parts += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
@@ -73,18 +86,7 @@ def _reading(summary: Summary, run: Run) -> str:
     return parts
 
 
-def _few_steps(summary: Summary) -> list[str]:
-    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
-    if not few:
-        return []
-    counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
-    names = ", ".join(clean(summary.title(row)) for row in few)
-    steps = "step" if counts == "1" else "steps"
-    return [f"Only {counts} optimiser {steps} ({names}): too few for the options of a loss to matter."]
-
-
-def _benchmarks(summary: Summary) -> dict[str, list[ColumnSummary]]:
-    """Benchmark to its columns; measured columns (training time) have none."""
+def _benchmarks(summary: Summary) -> Benchmarks:
     groups: dict[str, list[ColumnSummary]] = {}
     for column in summary.columns:
         if not column.metric.measured:
@@ -92,34 +94,33 @@ def _benchmarks(summary: Summary) -> dict[str, list[ColumnSummary]]:
     return groups
 
 
-def _questions(summary: Summary, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
+def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
     """How many questions each benchmark has, and how many of them have no verdict."""
     parts, total = [], 0
     for columns in benchmarks.values():
-        # metrics of one benchmark share its judgments: count each model's questions once
-        cells = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
+        rows = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
         # metrics of one benchmark may score different numbers of questions (LC needs lengths)
-        counts = sorted({cell.own.n for row in cells for cell in row if cell.own.values})
+        counts = sorted({cell.n for row in rows for cell in row if cell.values})
         n = "none" if not counts else f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
-        unscored = _once(cells, lambda cell: cell.unscored)
+        unscored = _once(rows, lambda cell: cell.unscored)
         total += unscored
         gaps = [f"{unscored:,} unscored"] if unscored else []
-        if missing := _once(cells, lambda cell: cell.total("verdicts_missing")):
-            asked = _once(cells, lambda cell: cell.total("verdicts"))
-            gaps.append(f"{missing:,} of {counted(asked, 'verdict')} missing")
-        if injected := _once(cells, lambda cell: cell.total("injection")):
+        if missing := _once(rows, lambda cell: cell.total("verdicts_missing")):
+            verdicts = _once(rows, lambda cell: cell.total("verdicts"))
+            gaps.append(f"{missing:,} of {counted(verdicts, 'verdict')} missing")
+        if injected := _once(rows, lambda cell: cell.total("injection")):
             gaps.append(f"{counted(injected, 'answer')} with text directed at a judge")
         in_part = f" ({', '.join(gaps)})" if gaps else ""
         parts.append(f"{clean(columns[0].metric.group)} {n}{in_part}")
     return f"Questions: {', '.join(parts)}; {total:,} unscored."
 
 
-def _once(cells: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:
-    """A count summed over rows, where the columns of a row count the same things."""
-    return sum(max(count(cell) for cell in row) for row in cells)
+def _once(rows: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:
+    # metrics of one benchmark share its judgments: count each model's questions once
+    return sum(max(count(cell) for cell in row) for row in rows)
 
 
-def _judges(run: Run, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
+def _judges(run: Run, benchmarks: Benchmarks) -> str:
     """Who judged, and which benchmarks do not follow the official protocol."""
     groups = {name: clean(columns[0].metric.group) for name, columns in benchmarks.items()}
     judges = {name: clean(run.judges.get(name, "not stated")) for name in groups}
@@ -138,17 +139,17 @@ def _judges(run: Run, benchmarks: Mapping[str, Sequence[ColumnSummary]]) -> str:
 def _paper(summary: Summary, run: Run) -> list[str]:
     """How the published values are compared; or, in one line, why they are not."""
     target = summary.target
-    known = [cell.published for cell in summary.cells.values() if cell.published is not None]
-    if target.published and not known:
+    papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
+    if target.published and not papers:
         judges = ", ".join(sorted({clean(judge) for judge in run.judges.values()} - {BY_RULE}))
         models = f"{clean(run.family.teacher)} and {clean(run.family.student)}"
         return [f"Not comparable with the paper's {target.label}: models {models}, judge {judges or BY_RULE}."]
-    if not known:
+    if not papers:
         return []
-    compared = any(paper.difference is not None for paper in known)
+    compared = any(paper.difference is not None for paper in papers)
     # a reader who sees a difference must be told that its interval is ours alone
     below = "; below it ours minus the paper's, and the verdict (--notes says how)" if compared else ""
-    return [f"paper: the value in {PAPER}, {known[0].source.split(', ', 1)[1]}{below}."]
+    return [f"paper: the value in {PAPER}, {papers[0].source.split(', ', 1)[1]}{below}."]
 
 
 def _other_tests(summary: Summary) -> list[str]:
@@ -169,20 +170,33 @@ def _other_tests(summary: Summary) -> list[str]:
     return lines
 
 
-def _power(summary: Summary, run: Run) -> list[str]:
+def _precision(summary: Summary, run: Run) -> list[str]:
+    """What a run of this size can find, and what limits it, for each column in turn."""
     lines = []
     if len(run.seeds) > 1:
         lines.append("The seeds' variance is pooled over the trained rows of a column.")
     else:
         lines.append("With one seed, intervals and tests are over questions only: another seed may differ by more.")
-    if any(column.detectable is not None for column in summary.columns):
+    effects = {column.metric: column.detectable for column in summary.columns}
+    effects_text = [f"{_name(metric)} {effect:.3g}" for metric, effect in effects.items() if effect is not None]
+    if effects_text:
         only = "; of this seed's students only" if len(run.seeds) == 1 else ""
-        lines.append(f"Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm{only}).")
-    shares = [column.shares for column in summary.columns if column.shares is not None]
+        lines.append(
+            f"Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm{only}): "
+            f"{', '.join(effects_text)}."
+        )
+    shares = {column.metric: column.shares for column in summary.columns if column.shares is not None}
     if shares:
-        judged = any(share.judge is not None for share in shares)
+        judged = any(share["judge"] is not None for share in shares.values())
         last = "answers drawn anew / the judge's noise" if judged else "answers drawn anew with the judge's noise"
-        lines.append(f"Variance: shares of the variance of a trained row's value: training seeds / questions / {last}.")
+        texts = [
+            f"{_name(metric)} {'/'.join(f'{100 * part:.0f}' for part in share.values() if part is not None)}%"
+            for metric, share in shares.items()
+        ]
+        lines.append(
+            f"Variance: shares of the variance of a trained row's value: training seeds / questions / {last}: "
+            f"{', '.join(texts)}."
+        )
     return lines
 
 
@@ -193,22 +207,6 @@ def _protocol(card: Card | None) -> str:
     deviations = "; ".join(clean(one).rstrip(".") for one in card.deviations)
     differs = f" Differs from the official protocol: {deviations}." if deviations else ""
     return f"; protocol {clean(card.version)}{prompt}.{differs}"
-
-
-def _verdicts(summary: Summary) -> list[str]:
-    """What agrees, differs and inconclusive mean, where a value is compared with the paper's."""
-    papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
-    if not any(paper.difference is not None for paper in papers):
-        return []
-    margins = {column.metric: column.metric.margin for column in summary.columns}
-    stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
-    line = (
-        "agrees: the 95% interval of ours minus the paper's lies within the margin "
-        f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
-        "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
-        "intervals: the interval is ours alone, the paper's value taken as exact."
-    )
-    return [line]
 
 
 def _name(metric: Metric) -> str:

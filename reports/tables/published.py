@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import FEW_QUESTIONS
 from harness.text import counted
 from reports.tables.hyperparameters import other_settings
 from results.published import Published, in_paper, published_table
-from results.run.record import RowSpec, Run
+from results.run.record import RowSpec, Run, section
 
 AGREES, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE = "agrees", "differs", "inconclusive", "not comparable"
 MODELS: Mapping[str, tuple[str, str]] = {
@@ -34,6 +33,7 @@ GPU_HOURS = "gpu_hours_a800"
 """What the paper's Table 2 has where ours has ``cost.time``."""
 SCORER = "v0.1"
 """Arena-Hard's official scorer when the paper was written (2025-02)."""
+# The paper writes "GPT-4 Turbo", which stands for any of its dated versions.
 _TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "gpt-4-turbo-2024-04-09"})
 
 
@@ -73,47 +73,39 @@ def published_values(
     run: Run, table: str | None, metrics: Sequence[Metric]
 ) -> dict[tuple[str, str], PublishedComparison]:
     """By row and metric id: what the paper's table has for this family, and why it may not be compared with ours."""
-    # a family that the paper lacks has nothing to stand beside, whatever its models are called
-    if table is None or not in_paper(table, run.family.name):
-        return {}
     family = run.family.name
+    # a family that the paper lacks has nothing to stand beside, whatever its models are called
+    if table is None or not in_paper(table, family):
+        return {}
     numbers = {key[1:]: one for key, one in published_table(table).items() if key[0] == family}
     papers = {}
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
         for metric in metrics:
-            one = numbers.get((name, GPU_HOURS if metric.id == "cost.time" else metric.id))
+            timed = metric.id == "cost.time"
+            one = numbers.get((name, GPU_HOURS if timed else metric.id))
             if one is None:
                 continue
-            if metric.id == "cost.time":
-                papers[row.id, metric.id] = _time(one, metric)
+            paper = PublishedComparison(one.value, one.protocol, one.source, one.note)
+            if timed:
+                why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
+                value = one.value if metric.unit == "h" else one.value * 3600
+                paper = replace(paper, value=value, why=(why,), shown=f"{one.value:g} h (A800)")
             else:
-                why, doubts = tuple(why_not_comparable(run, row, metric, one)), _settings(run, row, name)
-                papers[row.id, metric.id] = PublishedComparison(
-                    one.value, one.protocol, one.source, one.note, why=why, doubts=doubts
-                )
+                other = other_settings(run.recipe, row.id, name, family)
+                doubts = (f"trained with other settings: {', '.join(other)}",) if other else ()
+                paper = replace(paper, why=tuple(why_not_comparable(run, row, metric, one)), doubts=doubts)
+            papers[row.id, metric.id] = paper
     return papers
-
-
-def _time(one: Published, metric: Metric) -> PublishedComparison:
-    """The paper's GPU hours in the unit of our column (s or h), never compared: it does not say what they include."""
-    value = one.value if metric.unit == "h" else one.value * 3600
-    why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
-    return PublishedComparison(value, one.protocol, one.source, one.note, why=(why,), shown=f"{one.value:g} h (A800)")
 
 
 def paper_row(row: str, run: Run, names: set[str]) -> str:
     """What the published table calls a row: by its id, or as Table 2 is kept, ``pad-ppd-2x4`` (rounds, responses)."""
     if row in names:
         return row
-    entry = _section(_section(run.recipe, "methods"), row)
-    sampling = {**_section(run.recipe, "sampling"), **_section(entry, "sampling")}
-    return f"{entry.get('method', row)}-{entry.get('rounds', 1)}x{sampling.get('n')}"
-
-
-def _settings(run: Run, row: RowSpec, name: str) -> tuple[str, ...]:
-    other = other_settings(run.recipe, row.id, name, run.family.name)
-    return (f"trained with other settings: {', '.join(other)}",) if other else ()
+    entry = section(run.recipe, "methods", row)
+    n = {**section(run.recipe, "sampling"), **section(entry, "sampling")}.get("n")
+    return f"{entry.get('method', row)}-{entry.get('rounds', 1)}x{n}"
 
 
 def compared(
@@ -129,7 +121,8 @@ def compared(
     An interval from few questions (``n``) is too narrow for a verdict, and a row that was trained otherwise cannot
     agree: both are inconclusive, and ``doubts`` say why. A score whose ``notes`` call it reconstructed is not compared.
     """
-    paper = replace(paper, why=(*paper.why, *reconstructed(notes)))
+    if any("reconstructed" in note or "other baseline" in note for note in notes):
+        paper = replace(paper, why=(*paper.why, "reconstructed LC"))
     if paper.why or value is None:
         return paper
     difference, (low, high) = value - paper.value, ends
@@ -148,50 +141,29 @@ def compared(
 
 def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
     """Why a cell of this run says nothing of the published number; what its score's notes say comes on top."""
+    ours = (run.family.teacher, run.family.student)
+    reasons = [
+        f"another {role} ({name}, the paper's is {published})"
+        for role, name, published in zip(("teacher", "student"), ours, MODELS.get(run.family.name, ours), strict=True)
+        if plain_name(name) != plain_name(published)
+    ]
+    if not row.baseline:
+        prompts = section(run.recipe, "prompts")
+        source, count = prompts.get("source"), prompts.get("n")
+        reasons += [] if source == TRAINED_ON else [f"other training prompts ({source})"]
+        if isinstance(count, int) and count < PROMPTS:
+            reasons.append(f"trained on {count:,} prompts, the paper on about 60,000")
+        if section(run.recipe, "reward").get("shuffle"):
+            reasons.append("a control: rewards shuffled among the responses")
     benchmark = metric.id.split(".")[0]
     card = next((card for card in run.cards if card.benchmark == benchmark), None)
-    return [*_other_models(run), *_other_training(run, row), *_other_judging(run, benchmark, card, one)]
-
-
-def reconstructed(notes: Sequence[str]) -> list[str]:
-    """Of a score's notes, those that make it another number than the published one."""
-    return ["reconstructed LC" for note in notes if "reconstructed" in note or "other baseline" in note][:1]
-
-
-def _other_models(run: Run) -> list[str]:
-    if run.family.name not in MODELS:
-        return []
-    ours = (run.family.teacher, run.family.student)
-    return [
-        f"another {role} ({name}, the paper's is {wanted})"
-        for role, name, wanted in zip(("teacher", "student"), ours, MODELS[run.family.name], strict=True)
-        if plain_name(name) != wanted
-    ]
-
-
-def _other_training(run: Run, row: RowSpec) -> list[str]:
-    if row.baseline:
-        return []
-    prompts = _section(run.recipe, "prompts")
-    source, count = prompts.get("source"), prompts.get("n")
-    reasons = [] if source == TRAINED_ON else [f"other training prompts ({source})"]
-    if isinstance(count, int) and count < PROMPTS:
-        reasons.append(f"trained on {count:,} prompts, the paper on about 60,000")
-    if _section(run.recipe, "reward").get("shuffle"):
-        reasons.append("a control: rewards shuffled among the responses")
-    return reasons
-
-
-def _other_judging(run: Run, benchmark: str, card: Card | None, one: Published) -> list[str]:
-    reasons: list[str] = []
     if card is None or card.parameters.get("questions") != "official":
         reasons.append("other questions")
-    reasons += [] if card is None else _other_protocol(card, one)
-    if card is not None and any("head-to-head" in line for line in card.deviations):
-        reasons.append("another baseline")
-    theirs, ours = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
-    if theirs is not None and not same_judge(ours, theirs):
-        reasons.append(f"another judge ({ours}, the paper's is {theirs})")
+    if card is not None:
+        reasons += _other_protocol(card, one)
+    theirs, ours_judge = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
+    if theirs is not None and not same_judge(ours_judge, theirs):
+        reasons.append(f"another judge ({ours_judge}, the paper's is {theirs})")
     return reasons
 
 
@@ -200,13 +172,15 @@ def _other_protocol(card: Card, one: Published) -> list[str]:
     options = card.parameters
     reasons: list[str] = []
     # a limit at or above the number of questions that the paper states leaves none out
-    limit, asked = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
-    if isinstance(limit, int) and (asked is None or limit < int(asked[1].replace(",", ""))):
+    limit, stated = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
+    if isinstance(limit, int) and (stated is None or limit < int(stated[1].replace(",", ""))):
         reasons.append(f"only {counted(limit, 'question')}")
     if options.get("style_control"):
         reasons.append("style-controlled, the paper's is the plain win rate")
     if options.get("scorer", SCORER) != SCORER:
         reasons.append(f"scorer {options['scorer']}, the paper's is {SCORER}")
+    if any("head-to-head" in line for line in card.deviations):
+        reasons.append("another baseline")
     return reasons
 
 
@@ -217,17 +191,11 @@ def judge_of(protocol: str) -> str | None:
 
 
 def same_judge(ours: str, theirs: str) -> bool:
-    """Whether two names mean the same model; the paper's "GPT-4 Turbo" stands for any of its dated versions."""
-    mine, other = plain_name(ours), plain_name(theirs)
-    return mine == other or {mine, other} <= _TURBO
+    """Whether two names mean the same model."""
+    return len({plain_name(ours), plain_name(theirs)}) == 1 or {plain_name(ours), plain_name(theirs)} <= _TURBO
 
 
 def plain_name(name: str) -> str:
     """``meta-llama/Meta-Llama-3.1-8B-Instruct@abc`` as ``llama-3.1-8b-instruct``."""
     last = name.split("@", maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
     return last.removeprefix("meta-")
-
-
-def _section(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = tree.get(name)
-    return section if isinstance(section, Mapping) else {}

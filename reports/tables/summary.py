@@ -1,40 +1,227 @@
 """From scores to the numbers of a table: seeds combined, intervals, paired changes, tests, ties, the paper's values.
 
+The value of a cell is the mean over seeds. Its 95% interval is ``stats.contrast``'s (seeds and questions) where the
+column has trained rows of several seeds, and else the score's own over questions.
+
 Three families of tests per column, each with Holm's correction of its own: every trained row against the reference,
 the target's focus row against every other trained row, and every trained row against the best one. All are paired:
-``stats.contrast`` on the same resamples of the same questions. Pure functions; a row's own numbers are made in
-``reports/tables/cell.py``.
+``stats.contrast`` on the same resamples of the same questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
+
+import numpy as np
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.target import Target
 from harness.errors import UserError
-from harness.stats import FEW_QUESTIONS, Draws, Estimate, SeedNoise, contrast, detectable, holm, seed_noise
+from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.text import counted
-from reports.tables.cell import (
-    ALPHA,
-    NOT_COMPARED,
-    CellSummary,
-    Comparison,
-    SeedScores,
-    same_length,
-    scale,
-    seed_scores,
-)
+from harness.types import Score
 from reports.tables.published import PublishedComparison, compared, published_values
-from reports.tables.variance import VarianceShares, variance_shares
 from results.run.record import RowSpec
 from results.run.results import Results
 
+ALPHA = 0.05
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
-_T = TypeVar("_T")
+CATEGORY = "category:"
+"""Before the name of a category in a score's ``detail``."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row against another on the same questions, in the metric's unit."""
+
+    delta: float | None
+    """This row minus the other."""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    """``None``: not tested (too few questions, or no replicates)."""
+    p_holm: float | None = None
+    """After Holm's correction over the comparisons of its family."""
+    error: float = 0.0
+    freedom: float = np.inf
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+
+NOT_COMPARED = Comparison(None)
+
+
+@dataclass(eq=False)
+class CellSummary:
+    """Everything a table says of one row and metric, in the metric's unit. First its scores, one per training seed;
+    what needs the other rows of the column is filled in once all of them are read.
+    """
+
+    row: RowSpec
+    metric: Metric
+    scores: Mapping[int, Score]
+    """By seed, also those without a value."""
+    missing: Sequence[str]
+    """Why there is no score, for the seeds that have none."""
+    min_coverage: float
+    low: float | None = None
+    """The 95% interval, clipped to the metric's scale."""
+    high: float | None = None
+    pooled: bool = False
+    """Whether the interval has the seeds' variance, pooled over trained rows; then a single seed has it too."""
+    best: bool = False
+    """Whether no trained row of the column prints a higher value."""
+    tied: bool = False
+    """Not significantly different from the best trained row, and not that row itself."""
+    change: Comparison = NOT_COMPARED
+    """Against the reference row."""
+    focus: Comparison = NOT_COMPARED
+    """The target's focus row against this one: positive when the focus row is higher."""
+    published: PublishedComparison | None = None
+
+    @cached_property
+    def values(self) -> dict[int, float]:
+        """By seed, whatever the coverage."""
+        return {seed: score.value for seed, score in self.scores.items() if score.value is not None}
+
+    @cached_property
+    def valued(self) -> list[Score]:
+        return [score for score in self.scores.values() if score.value is not None]
+
+    @cached_property
+    def n(self) -> int:
+        """Questions that count, in the seed that has fewest: it bounds how precise the mean can be."""
+        return min((score.n for score in self.valued), default=0)
+
+    @cached_property
+    def coverage(self) -> float | None:
+        """Scored share of all questions of all seeds, 0..1; a partly judged question counts by that part."""
+        total = sum(score.n + score.unscored for score in self.scores.values())
+        return sum(score.covered for score in self.scores.values()) / total if total else None
+
+    @cached_property
+    def refused(self) -> bool:
+        """Whether too few questions are scored for the value to be shown."""
+        return bool(self.values) and self.coverage is not None and self.coverage < self.min_coverage
+
+    @cached_property
+    def value(self) -> float | None:
+        """The mean over seeds; ``None`` where there is none, or it is refused."""
+        return float(np.mean(list(self.values.values()))) if self.values and not self.refused else None
+
+    @cached_property
+    def draws(self) -> Draws | None:
+        """Values and bootstrap replicates for paired tests; ``None`` where the row must not be compared.
+
+        Raises UserError where seeds have different numbers of replicates.
+        """
+        # n = 0: measured once per seed (training time), not asked of questions, so there is nothing to resample
+        if self.value is None or not self.n or not all(score.replicates for score in self.valued):
+            return None
+        same_length(f"{self.row.id}, {self.metric.id}", [len(score.replicates) for score in self.valued])
+        grid = np.array([score.replicates for score in self.valued])
+        return Draws(np.array(list(self.values.values()), dtype=float), grid, not self.row.baseline)
+
+    def set_interval(self, noise: SeedNoise | None) -> None:
+        self.pooled = noise is not None and self.draws is not None and self.draws.trained
+        # one seed of an untrained model keeps its score's own interval, which its benchmark may know better (LC)
+        if self.draws is not None and (self.draws.seeds > 1 or self.pooled):
+            estimate = contrast(self.draws, None, self.n, noise)
+            self.low, self.high = estimate.low, estimate.high
+        elif self.value is not None and len(self.valued) == 1:
+            self.low, self.high = self.valued[0].low, self.valued[0].high
+        ends = scale(self.metric)
+        if ends is not None and self.low is not None and self.high is not None:
+            # with two seeds Student's t reaches far beyond the scale
+            self.low, self.high = max(self.low, ends[0]), min(self.high, ends[1])
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Reasons for gaps, fallbacks, reconstructions."""
+        notes = [*self.missing, *(score.note for score in self.scores.values())]
+        expected = len(self.scores) + len(self.missing)
+        # the order matters: a row that was never planned has no reason of its own to give
+        if not expected:
+            notes = ["not in this run"]
+        elif not self.values and not any(notes):
+            notes = ["no score, and the run does not say why"]
+        elif self.values and len(self.values) < expected:
+            notes.append(f"{len(self.values)} of {expected} seeds")
+        if self.value is not None and len(self.valued) > 1 and self.draws is None and self.n:
+            notes.append("no interval: these scores carry no bootstrap replicates")
+        return tuple(dict.fromkeys(note for note in notes if note))
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The value if each missing verdict were the worst, and the best; ``None`` where none is missing.
+
+        Means over the seeds of the scores' own bounds. A seed without gaps has its value for both; one without any
+        verdict has no value, but bounds: it could be anything.
+        """
+        scores = list(self.scores.values())
+        # a refused cell gives no bounds either: they would let the refused value be guessed
+        if self.value is None or not any("lowest" in score.detail for score in scores):
+            return None
+        ends = [[score.detail.get(name, score.value) for score in scores] for name in ("lowest", "highest")]
+        low, high = (float(np.mean([float(end) for end in values if end is not None])) for values in ends)
+        return low, high
+
+    def total(self, detail: str) -> int:
+        """The sum over seeds of a count in the scores' details (``verdicts``, ``injection``)."""
+        return sum(int(score.detail.get(detail, 0)) for score in self.scores.values())
+
+    @property
+    def unscored(self) -> int:
+        return sum(score.unscored for score in self.scores.values())
+
+    @cached_property
+    def lengths(self) -> tuple[float, float, float] | None:
+        """Of scores against a baseline: mean answer length and the baseline's (characters), share cut short."""
+        names = ("mean_length", "baseline_length", "truncated")
+        details = [score.detail for score in self.scores.values()]
+        known = [detail for detail in details if all(isinstance(detail.get(name), float) for name in names)]
+        if not known:
+            return None
+        ours, baseline, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
+        return ours, baseline, cut
+
+    @cached_property
+    def categories(self) -> dict[str, float]:
+        """Mean over seeds by category of question, where the benchmark has them; empty for a refused cell."""
+        details = [score.detail for score in self.valued] if self.value is not None else []
+        # the first seed's categories, in the benchmark's order; a category that a seed lacks has no mean
+        return {
+            name.removeprefix(CATEGORY): float(np.mean([float(detail[name]) for detail in details]))
+            for name in (details[0] if details else {})
+            if name.startswith(CATEGORY) and all(name in detail for detail in details)
+        }
+
+    def numbers(self) -> dict[str, float | int | bool | None]:
+        """The cell's numbers under the names and in the order that they have in the CSV and the JSON."""
+        (lowest, highest), paper = self.bounds or (None, None), self.published
+        return {
+            "value": self.value, "low": self.low, "high": self.high, "n": self.n, "unscored": self.unscored,
+            "coverage": self.coverage, "lowest": lowest, "highest": highest, "delta": self.change.delta,
+            "delta_low": self.change.low, "delta_high": self.change.high, "p": self.change.p,
+            "p_holm": self.change.p_holm, "focus_delta": self.focus.delta, "focus_low": self.focus.low,
+            "focus_high": self.focus.high, "focus_p": self.focus.p, "focus_p_holm": self.focus.p_holm,
+            "best": self.best, "tied_with_best": self.tied, "seeds": len(self.values),
+            "published": paper.value if paper else None, "difference": paper.difference if paper else None,
+            "difference_low": paper.low if paper else None, "difference_high": paper.high if paper else None,
+        }  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison with the published value says of a cell that has a value; else empty."""
+        return self.published.verdict if self.published is not None and self.value is not None else ""
 
 
 @dataclass(frozen=True)
@@ -47,15 +234,15 @@ class ColumnSummary:
     known, or more than the metric's whole scale."""
     comparisons: int
     """Tests against the reference row: a family of Holm's correction."""
+    focus_comparisons: int
+    """Tests of the focus row against the other trained rows."""
+    best_comparisons: int
+    """Tests against the best trained row."""
     best: tuple[str, ...]
     """The trained rows with the highest printed value."""
-    warnings: tuple[str, ...] = ()
-    focus_comparisons: int = 0
-    """Tests of the focus row against the other trained rows: another family."""
-    best_comparisons: int = 0
-    """Tests against the best trained row: the third family."""
-    shares: VarianceShares | None = None
-    """Of the trained rows together."""
+    warnings: tuple[str, ...]
+    shares: Mapping[str, float | None] | None
+    """``variance_shares`` of the trained rows together."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +264,10 @@ class Summary:
         """A row's title; the id itself where the run does not have that row."""
         return next((spec.title for spec in self.rows if spec.id == row), row)
 
+    def column(self, metric: str) -> list[CellSummary]:
+        """The cells of a metric, top to bottom."""
+        return [self.cells[row.id, metric] for row in self.rows]
+
 
 def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERAGE) -> Summary:
     """Fill the target's grid. Raises UserError for a coverage outside 0..1 and for scores that cannot be paired."""
@@ -85,150 +276,175 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     run = results.run
     rows = _in_order({row.id: row for row in run.rows}, target.rows, more=True)
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
-    # said under the table: a table with fewer rows than the paper's must not look whole
+    # printed under the table: a table with fewer rows than the paper's must not look whole
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
+    scores: dict[tuple[str, str], dict[int, Score]] = {}
+    for (name, metric_id, seed), score in results.scores.items():
+        scores.setdefault((name, metric_id), {})[seed] = score
+    missing: dict[tuple[str, str], list[str]] = {}
+    for (name, metric_id, _), reason in results.missing.items():
+        missing.setdefault((name, metric_id), []).append(reason)
     papers = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
     for metric in metrics:
-        scores = {row.id: seed_scores(results, row, metric, min_coverage) for row in rows}
-        column = _Column(metric, scores, target)
-        columns.append(column.summary())
-        cells |= {(row.id, metric.id): column.cell(row.id, papers.get((row.id, metric.id))) for row in rows}
-    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), _steps(results))
-
-
-def _steps(results: Results) -> dict[str, int]:
-    steps: dict[str, int] = {}
-    for (row, _), training in results.trained.items():
-        if training.curve:
-            steps[row] = min(len(training.curve), steps.get(row, len(training.curve)))
-    return steps
-
-
-def _in_order(have: Mapping[str, _T], wanted: Sequence[str], more: bool) -> list[_T]:
-    first = [have[name] for name in wanted if name in have]
-    return first + [item for name, item in have.items() if more and name not in wanted]
-
-
-class _Column:
-    """One metric: the draws of all its rows, and the three families of tests between them."""
-
-    def __init__(self, metric: Metric, scores: Mapping[str, SeedScores], target: Target) -> None:
-        self.metric, self.scores = metric, scores
-        self.draws: dict[str, Draws] = {name: own.draws for name, own in scores.items() if own.draws is not None}
-        # replicate b must mean the same resample of questions in all rows, else differences are not paired
-        same_length(metric.id, [draws.grid.shape[1] for draws in self.draws.values()])
-        self.trained = [name for name, own in scores.items() if not own.row.baseline]
-        # pooled over all rows before any cell is made: a row's interval needs the column's noise
-        self.noise: SeedNoise | None = seed_noise(list(self.draws.values()))
-        self.reference = target.reference
-        self.changes = self._against(target.reference)
-        self.tests = self._tested(self.changes, target.reference)
-        # a focus row that this run does not train has no comparisons, and no signs
-        focus = target.focus if target.focus in self.trained else None
-        self.focus = self._tested(self._against(focus), focus) if focus is not None else {}
-        values = {name: value for name in self.trained if (value := scores[name].value) is not None}
-        # two rows that print the same number are both best: bold must not depend on digits that nobody sees
-        printed = {name: round(value, metric.digits) for name, value in values.items()}
-        most = max(printed.values(), default=None)
-        # of one row nothing is best, and a high cost is no merit
-        several = len(printed) > 1 and not metric.measured
-        self.best = tuple(name for name, value in printed.items() if several and value == most)
-        # the test needs one row to compare with: the highest value that has replicates, ties in row order
-        drawn = {name: value for name, value in values.items() if name in self.draws}
-        top = max(drawn, key=lambda name: drawn[name]) if drawn else None
-        self.below_best = self._tested(self._against(top), top) if top is not None else {}
-
-    def _against(self, other: str) -> dict[str, Estimate]:
-        """Each trained row minus the other one, paired; rows without draws are left out."""
-        if other not in self.draws:
-            return {}
-        return {
-            name: contrast(
-                self.draws[name], self.draws[other], min(self.scores[name].n, self.scores[other].n), self.noise
+        column = {
+            row.id: CellSummary(
+                row, metric, scores.get((row.id, metric.id), {}), missing.get((row.id, metric.id), []), min_coverage
             )
-            for name in self.trained
-            if name in self.draws and name != other
+            for row in rows
         }
+        columns.append(_compare_rows(metric, column, target))
+        cells |= {(name, metric.id): cell for name, cell in column.items()}
+    for place, paper in papers.items():
+        cell = cells[place]
+        # only now: the verdict needs the interval, and that needs the column's noise
+        cell.published = compared(paper, cell.value, (cell.low, cell.high), cell.metric, cell.n, cell.notes)
+    steps: dict[str, int] = {}
+    for (name, _), training in results.trained.items():
+        if training.curve:
+            steps[name] = min(len(training.curve), steps.get(name, len(training.curve)))
+    return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), steps)
 
-    def _tested(self, changes: Mapping[str, Estimate], other: str) -> dict[str, Comparison]:
-        """The changes as one family of tests. From few questions none is tested."""
+
+def _in_order(by_name: Mapping[str, T], order: Sequence[str], more: bool) -> list[T]:
+    first = [by_name[name] for name in order if name in by_name]
+    return first + [item for name, item in by_name.items() if more and name not in order]
+
+
+def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Target) -> ColumnSummary:
+    """Fill in what a column's cells need of each other, and summarise the column."""
+    draws = {name: cell.draws for name, cell in cells.items() if cell.draws is not None}
+    # replicate b must mean the same resample of questions in all rows, else differences are not paired
+    same_length(metric.id, [one.grid.shape[1] for one in draws.values()])
+    # pooled over all rows before any interval: a row's interval needs the column's noise
+    noise = seed_noise(list(draws.values()))
+    trained = {name: cell for name, cell in cells.items() if not cell.row.baseline}
+
+    def against(other: str | None) -> dict[str, Comparison]:
+        """Each trained row minus ``other``, as one family of tests; rows without draws are left out."""
+        if other is None or other not in draws:
+            return {}
         # the bootstrap's variance is that of the smaller sample, so the smaller sample must be large enough
-        fewest = {name: min(self.scores[name].n, self.scores[other].n) for name in changes}
+        fewest = {name: min(cells[name].n, cells[other].n) for name in trained if name in draws and name != other}
+        changes = {name: contrast(draws[name], draws[other], n, noise) for name, n in fewest.items()}
+        # untested rows stay out of the family: they would make the correction stricter for the others
         raw = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
-        # untested rows stay out of the family: each would make the correction stricter for the others
         adjusted = holm(raw)
         return {
-            name: Comparison(change.value, change.low, change.high, raw.get(name), adjusted.get(name))
-            for name, change in changes.items()
-        }
+            name: Comparison(
+                one.value, one.low, one.high, raw.get(name), adjusted.get(name), one.error, one.freedom
+            )
+            for name, one in changes.items()
+        }  # fmt: skip
 
-    def cell(self, name: str, paper: PublishedComparison | None) -> CellSummary:
-        """One row's cell, composed once from its own numbers, the tests and the published value."""
-        own, below = self.scores[name], self.below_best.get(name, NOT_COMPARED)
-        low, high = own.interval(self.noise)
-        # only now: the verdict needs the interval, and that needs the column's noise
-        if paper is not None:
-            paper = compared(paper, own.value, (low, high), self.metric, own.n, own.notes)
+    values = {name: cell.value for name, cell in trained.items() if cell.value is not None}
+    # two rows that print the same number are both best: bold must not depend on digits that nobody sees
+    printed = {name: round(value, metric.digits) for name, value in values.items()}
+    # of one row nothing is best, and a high cost is no merit
+    several = len(printed) > 1 and not metric.measured
+    best = tuple(name for name, value in printed.items() if several and value == max(printed.values()))
+    # the test needs one row to compare with: the highest value that has replicates, ties in row order
+    top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)
+    changes, below_best = against(target.reference), against(top)
+    # a focus row that this run does not train has no comparisons, and no signs
+    focus = against(target.focus if target.focus in trained else None)
+    base = cells[target.reference].value if target.reference in cells else None
+    for name, cell in cells.items():
+        cell.set_interval(noise)
+        cell.best = name in best
+        below = below_best.get(name, NOT_COMPARED)
         # an untested row is not called tied: nothing is known of the difference
-        tied = name not in self.best and below.p is not None and not below.significant
-        change, focus = self._change(name), self._focus(name)
-        return CellSummary(own, low, high, own.pooled(self.noise), name in self.best, tied, change, focus, paper)
-
-    def _change(self, name: str) -> Comparison:
-        """Without replicates a change is still a change, only untested."""
-        if name in self.tests or name not in self.trained or self.reference not in self.scores:
-            return self.tests.get(name, NOT_COMPARED)
-        value, base = self.scores[name].value, self.scores[self.reference].value
-        if value is None or base is None or name == self.reference:
-            return NOT_COMPARED
-        return Comparison(value - base)
-
-    def _focus(self, name: str) -> Comparison:
-        """The focus row minus this one: the test is of this one minus the focus row, so its ends change places."""
-        test = self.focus.get(name, NOT_COMPARED)
-        if test.delta is None or test.low is None or test.high is None:
-            return NOT_COMPARED
-        return Comparison(-test.delta, -test.high, -test.low, test.p, test.p_holm)
-
-    def summary(self) -> ColumnSummary:
-        """What holds for the whole column."""
-        scores = [score for name in self.trained for score in self.scores[name].scores.values()]
-        shares = variance_shares(self.noise, list(self.draws.values()), scores)
-        return ColumnSummary(
-            self.metric, self._detectable(), _count(self.tests), self.best, self._warnings(), _count(self.focus),
-            _count(self.below_best), shares,
-        )  # fmt: skip
-
-    def _detectable(self) -> float | None:
-        tested = [self.changes[name] for name, test in self.tests.items() if test.p is not None]
-        effect = max((detectable(change.error, change.freedom) for change in tested if change.error > 0), default=None)
-        ends = scale(self.metric)
-        # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing
-        return None if effect is None or (ends is not None and effect > ends[1] - ends[0]) else effect
-
-    def _warnings(self) -> tuple[str, ...]:
-        warnings = []
-        # n = 0: measured, not asked of questions
-        counts = [own.n for own in self.scores.values() if own.value is not None and own.n]
-        if counts and min(counts) < FEW_QUESTIONS:
-            warnings.append(
-                f"only {counted(min(counts), 'question')}: intervals from so few are too narrow, and changes are not "
-                "tested"
-            )
-        replicates = max((draws.grid.shape[1] for draws in self.draws.values()), default=0)
-        tested = [name for name, test in self.tests.items() if test.p is not None]
-        by_bootstrap = [name for name in tested if self.changes[name].freedom == float("inf")]
-        # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
-        if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
-            warnings.append(
-                f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
-                "significant"
-            )
-        return tuple(warnings)
+        cell.tied = not cell.best and below.p is not None and not below.significant
+        if name in changes:
+            cell.change = changes[name]
+        elif name in values and base is not None and name != target.reference:
+            # without replicates a change is still a change, only untested
+            cell.change = Comparison(values[name] - base)
+        test = focus.get(name, NOT_COMPARED)
+        if test.delta is not None and test.low is not None and test.high is not None:
+            # the test is of this row minus the focus row, so its ends change places
+            cell.focus = Comparison(-test.delta, -test.high, -test.low, test.p, test.p_holm)
+    scores = [score for cell in trained.values() for score in cell.scores.values()]
+    tested = [change for change in changes.values() if change.p is not None]
+    return ColumnSummary(
+        metric, _detectable(metric, tested), len(tested), _tested(focus), _tested(below_best), best,
+        _warnings(cells.values(), tested), variance_shares(noise, list(draws.values()), scores),
+    )  # fmt: skip
 
 
-def _count(tests: Mapping[str, Comparison]) -> int:
-    return sum(test.p is not None for test in tests.values())
+def _tested(family: Mapping[str, Comparison]) -> int:
+    return sum(test.p is not None for test in family.values())
+
+
+def _detectable(metric: Metric, tested: Sequence[Comparison]) -> float | None:
+    effect = max((detectable(test.error, test.freedom) for test in tested if test.error > 0), default=None)
+    ends = scale(metric)
+    # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing
+    return None if effect is None or (ends is not None and effect > ends[1] - ends[0]) else effect
+
+
+def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> tuple[str, ...]:
+    warnings = []
+    # n = 0: measured, not asked of questions
+    fewest = min((cell.n for cell in cells if cell.value is not None and cell.n), default=FEW_QUESTIONS)
+    if fewest < FEW_QUESTIONS:
+        warnings.append(
+            f"only {counted(fewest, 'question')}: intervals from so few are too narrow, and changes are not tested"
+        )
+    replicates = max((cell.draws.grid.shape[1] for cell in cells if cell.draws is not None), default=0)
+    by_bootstrap = any(test.freedom == np.inf for test in tested)
+    # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
+    if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
+        warnings.append(
+            f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
+            "significant"
+        )
+    return tuple(warnings)
+
+
+def variance_shares(
+    noise: SeedNoise | None, draws: Sequence[Draws], scores: Sequence[Score]
+) -> dict[str, float | None] | None:
+    """Where the variance of the mean over seeds comes from, for the trained rows of a column together.
+
+    Shares that add up to 1: ``seed``, ``question``, ``answer`` (drawn anew under each seed) and ``judge``, which is
+    ``None`` where each answer was judged once: then ``answer`` holds the judge's noise. ``None`` with one seed.
+    """
+    several = [row for row in draws if row.trained and row.seeds > 1]
+    if noise is None or not several:
+        return None
+    seeds = float(np.mean([row.seeds for row in several]))
+    rest = noise.rest / seeds
+    # replicates of the mean over seeds vary by questions and by the answers to them: take the answers' part off
+    question = max(0.0, float(np.mean([row.centre.var(ddof=1) for row in several])) - rest)
+    whole = noise.seed / seeds + question + rest
+    if whole == 0:
+        return None
+    judged = []
+    for score in scores:
+        repeats, of_one = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
+        if isinstance(repeats, float) and isinstance(of_one, float) and score.n:
+            judged.append(of_one / repeats / score.n)
+    # estimated from other data than the rest, it may come out larger than the whole that it is a part of
+    judge = min(rest, float(np.mean(judged)) / seeds) if judged else 0.0
+    return {
+        "seed": noise.seed / seeds / whole, "question": question / whole, "answer": (rest - judge) / whole,
+        "judge": judge / whole if judged else None,
+    }  # fmt: skip
+
+
+def scale(metric: Metric) -> tuple[float, float] | None:
+    """The ends of a metric's scale, as its unit has them (``%``, ``1-10``); ``None`` where it names none."""
+    if metric.unit == "%":
+        return 0.0, 100.0
+    ends = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
+    return (float(ends[1]), float(ends[2])) if ends else None
+
+
+def same_length(where: str, lengths: Sequence[int]) -> None:
+    """Raises UserError where scores have different numbers of replicates: they cannot be paired."""
+    if len(set(lengths)) > 1:
+        counts = ", ".join(str(length) for length in sorted(set(lengths)))
+        raise UserError(f"{where}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")

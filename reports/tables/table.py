@@ -1,7 +1,7 @@
 """A table before it has a format: every string that the terminal, Markdown, LaTeX and the page print, decided once.
 
-Each format file prints a ``Table``; nothing else here knows a format. The short form is the default. What only a
-careful reader needs (``other_signs``, ``detail_rows``, ``detail_lines``) is printed with notes, and on the page.
+Each format file prints a ``Table``. The short form is the default; what only a careful reader needs (``other_signs``,
+``detail_lines``) is printed with notes, and on the page.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Marks = tuple[str, ...]
 """Footnote letters."""
-_LEADING_NUMBER = re.compile(r"\s*([-+]?\d[\d,]*\.?\d*)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class TableCell:
     marks: Marks = ()
 
     def signs(self, notes: bool) -> str:
-        """``*``, and with notes the other signs too."""
         return self.sign + (self.other_signs if notes else "")
 
 
@@ -71,7 +69,6 @@ class Drawing:
     suffix: str
     """What its file name has after the table's name: ``-length``; empty for the main figure."""
     title: str
-    """``score against training cost``."""
     draw: Callable[[], Figure]
 
 
@@ -80,7 +77,7 @@ class Table:
     """A whole table. Every row has one cell per column."""
 
     name: str
-    """For file names and LaTeX labels: ``table1``."""
+    """For file names and LaTeX labels."""
     caption: str
     columns: tuple[TableColumn, ...]
     """The first one is the heading of the rows' names."""
@@ -92,9 +89,9 @@ class Table:
     label: str = ""
     """``Table 1``. LaTeX puts its own number there."""
     detail_rows: tuple[TableRow, ...] = ()
-    """At the bottom, never sorted."""
+    """At the bottom of a table on the page, never sorted: totals."""
     detail_lines: tuple[str, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
     """The JSON file: every number behind the table."""
     records: Sequence[Mapping[str, object]] = ()
     """The CSV file: one line per cell, all with the same names in the same order."""
@@ -108,25 +105,27 @@ class Table:
         return f"{self.label}: {self.caption}" if self.label else self.caption
 
     def below(self, notes: bool) -> tuple[str, ...]:
-        """The lines under the table."""
         return (*self.lines, *self.detail_lines) if notes else self.lines
-
-    def all_rows(self, notes: bool) -> tuple[TableRow, ...]:
-        """The rows to print, with notes the detail rows too."""
-        return (*self.rows, *self.detail_rows) if notes else self.rows
 
 
 def text_table(
     name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], lines: Sequence[str] = ()
 ) -> Table:
     """A table of plain text. The page sorts a cell by the number that it begins with, else by its text."""
+
+    def sort_value(text: str) -> float | str | None:
+        if text.strip() in ("", "-"):
+            return None
+        number = re.match(r"\s*([-+]?\d[\d,]*\.?\d*)", text)
+        return float(number[1].replace(",", "")) if number else text
+
     columns = tuple(TableColumn(title, numeric=place > 0) for place, title in enumerate(header))
-    made = tuple(TableRow(tuple(TableCell(text, sort=_sort_value(text)) for text in row)) for row in rows)
-    return Table(name, caption, columns, made, tuple(lines))
+    cells = [tuple(TableCell(text, sort=sort_value(text)) for text in row) for row in rows]
+    return Table(name, caption, columns, tuple(map(TableRow, cells)), tuple(lines))
 
 
-def _sort_value(text: str) -> float | str | None:
-    if text.strip() in ("", "-"):
-        return None
-    number = _LEADING_NUMBER.match(text)
-    return float(number[1].replace(",", "")) if number else text
+def letter(index: int) -> str:
+    """a, b, ..., z, aa, ab, ...: without q, which has no superscript form in Unicode."""
+    alphabet = "abcdefghijklmnoprstuvwxyz"
+    head, tail = divmod(index, len(alphabet))
+    return (letter(head - 1) if head else "") + alphabet[tail]

@@ -107,6 +107,16 @@ class Run:
         return {row.id: row for row in self.rows}[name]
 
 
+def section(tree: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    """The mapping at ``path`` of a resolved recipe; empty where there is none."""
+    for name in path:
+        inner = tree.get(name)
+        if not isinstance(inner, Mapping):
+            return {}
+        tree = inner
+    return tree
+
+
 def check_runs(runs: Path) -> None:
     """Raise UserError when the folder of runs, the store in it, or a folder above it is not a folder."""
     for folder in (runs / "store", runs, *runs.parents):

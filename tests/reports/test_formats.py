@@ -26,9 +26,8 @@ from reports.formats.latex import escape_latex, latex
 from reports.formats.markdown import escape_markdown, markdown, raised
 from reports.formats.terminal import TerminalTable
 from reports.tables.hyperparameters import hyperparameter_table
-from reports.tables.score_table import letter
 from reports.tables.summary import summarise
-from reports.tables.table import Table, text_table
+from reports.tables.table import Table, letter, text_table
 from reports.targets import TARGETS
 from reports.text import clean, inert, percent
 from reports.write import make_table, write_table

@@ -479,7 +479,7 @@ def test_the_run_card_adds_up() -> None:
         marker("judge", "c", 5.0, 700_000_000, calls=3, prompt_tokens=200, completion_tokens=30),
     ]
     table = card.costs(markers, lambda benchmark, read, written: 0.02 if read == 100 else 0.03)
-    texts = [[cell.text for cell in row.cells] for row in table.all_rows(notes=True)]
+    texts = [[cell.text for cell in row.cells] for row in (*table.rows, *table.detail_rows)]
     assert texts == [
         ["train", "1", "1 min 00 s", "2.0 GB", "5,000", "-", "-", "-"],
         ["judge", "2", "8.0 s", "700 MB", "-", "5", "340", "$0.05"],

@@ -27,7 +27,6 @@ from reports.tables.published import (
     judge_of,
     paper_row,
     published_values,
-    reconstructed,
     same_judge,
     verdict,
 )
@@ -108,8 +107,9 @@ def test_each_reason_is_found() -> None:
         replace(card, deviations=("Not official: head-to-head against the answers of dpo.",)) for card in run.cards
     )
     assert why(replace(run, cards=cards)) == "another baseline"
-    assert reconstructed(["LC reconstructed, +-0.15"]) == ["reconstructed LC"]
-    assert reconstructed(["LC (official)", "1 of 2 seeds"]) == []
+    paper = PublishedComparison(49.62, "p", "s")
+    assert compared(paper, 50.0, (49.0, 51.0), LC, notes=("LC reconstructed, +-0.15",)).why == ("reconstructed LC",)
+    assert compared(paper, 50.0, (49.0, 51.0), LC, notes=("LC (official)", "1 of 2 seeds")).why == ()
 
 
 @pytest.mark.parametrize(

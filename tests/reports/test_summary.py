@@ -12,10 +12,8 @@ from harness.contracts.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise
 from harness.types import Score
-from reports.tables.cell import NOT_COMPARED, scale
 from reports.tables.score_table import score_table
-from reports.tables.summary import summarise
-from reports.tables.variance import VarianceShares, variance_shares
+from reports.tables.summary import NOT_COMPARED, scale, summarise, variance_shares
 from reports.targets import TARGETS, find_target
 from results.run.lineage import StudentTraining
 from results.run.record import Cell, RowSpec, Run, RunFamily
@@ -76,9 +74,9 @@ def test_seeds_are_averaged_and_widen_the_interval() -> None:
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]
     assert cell.value == 50
     assert (cell.low, cell.high) == pytest.approx((47.5159, 52.4841), abs=1e-4)
-    assert (cell.own.n, cell.unscored, len(cell.own.values)) == (90, 1, 3)
-    assert cell.own.values == {0: 49, 1: 50, 2: 51}
-    assert cell.own.coverage == pytest.approx(290 / 291)
+    assert (cell.n, cell.unscored, len(cell.values)) == (90, 1, 3)
+    assert cell.values == {0: 49, 1: 50, 2: 51}
+    assert cell.coverage == pytest.approx(290 / 291)
     assert (cell.change.delta, cell.change.low) == (20, pytest.approx(17.5159, abs=1e-4))
 
 
@@ -163,10 +161,11 @@ def test_variance_is_split_by_where_it_comes_from() -> None:
     draws = [Draws(np.array([2.0, 2.0]), np.array([[0.0, 4.0], [0.0, 4.0]]))]
     noise = SeedNoise(5.0, 2.0, 1)
     plain = variance_shares(noise, draws, [one(2, [0, 4])] * 2)
-    assert plain == VarianceShares(pytest.approx(1.5 / 9.5), pytest.approx(7 / 9.5), pytest.approx(1 / 9.5), None)
+    assert plain == {"seed": pytest.approx(1.5 / 9.5), "question": pytest.approx(7 / 9.5),
+                     "answer": pytest.approx(1 / 9.5), "judge": None}  # fmt: skip
     judged = replace(one(2, [0, 4], n=20), detail={"judge_repeats": 2.0, "judge_variance": 40.0})
     parts = variance_shares(noise, draws, [judged, judged])
-    assert parts == VarianceShares(*(pytest.approx(part / 9.5) for part in (1.5, 7, 0.5, 0.5)))
+    assert parts is not None and list(parts.values()) == pytest.approx([part / 9.5 for part in (1.5, 7, 0.5, 0.5)])
     assert variance_shares(None, draws, []) is None
 
 
@@ -177,11 +176,11 @@ def test_the_judges_noise_in_the_split_is_that_of_trained_rows() -> None:
         "student": [replace(one(30, [29, 31] * 200), detail=twice)] * 2,
         "kd": [one(40, [38, 42] * 200), one(44, [43, 45] * 200)],
     }
-    found = summarise(by_hand(rows), TABLE1).columns[0].shares
-    assert found is not None and found.judge is None
+    shares = summarise(by_hand(rows), TABLE1).columns[0].shares
+    assert shares is not None and shares["judge"] is None
     rows["kd"] = [replace(each, detail=twice) for each in rows["kd"] if each]
-    found = summarise(by_hand(rows), TABLE1).columns[0].shares
-    assert found is not None and found.judge is not None
+    shares = summarise(by_hand(rows), TABLE1).columns[0].shares
+    assert shares is not None and shares["judge"] is not None
 
 
 def test_one_seed_among_several_has_the_seeds_noise_in_its_interval() -> None:
@@ -216,9 +215,9 @@ def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
     nothing = replace(one(None, [], n=0, unscored=100), detail={"lowest": 0.0, "highest": 100.0})
     rows: dict[str, list[Score | None]] = {"kd": [one(50, [50] * 99), nothing]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.4).cells["kd", METRIC.id]
-    assert (cell.value, cell.unscored, cell.own.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
+    assert (cell.value, cell.unscored, cell.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
     assert table_of(by_hand(rows), 0.4).rows[0].cells[1].below[-2:] == ("coverage 50%", "could be 25.0-75.0")
-    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].own.refused
+    assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].refused
 
 
 def test_what_missing_verdicts_could_make_of_a_value() -> None:
@@ -229,7 +228,7 @@ def test_what_missing_verdicts_could_make_of_a_value() -> None:
     assert cell.bounds == (45, 55)
     assert table_of(by_hand(rows), 0.5).rows[0].cells[1].below[1:] == ("coverage 95%", "could be 45.0-55.0")
     refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
-    assert refused.own.refused and refused.bounds is None
+    assert refused.refused and refused.bounds is None
     rows = {"kd": [replace(gap, n=99, unscored=1)]}  # enough to be shown unasked: then nothing is said beside it
     assert table_of(by_hand(rows)).rows[0].cells[1].below == ("[45.0, 55.0]",)
 
@@ -286,9 +285,9 @@ def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
     }
     summary = summarise(by_hand(rows), TABLE1)
     refused = summary.cells["kd", "gsm8k.acc"]
-    assert refused.own.refused
+    assert refused.refused
     assert refused.value is refused.change.delta is refused.change.p is None
-    assert refused.own.coverage == pytest.approx(0.91)
+    assert refused.coverage == pytest.approx(0.91)
     assert summary.columns[0].comparisons == 1
     assert summary.cells["dpo", "gsm8k.acc"].value == 45  # exactly 98%
     assert summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", "gsm8k.acc"].value == 46
@@ -299,8 +298,8 @@ def test_half_judged_questions_are_refused_like_missing_ones() -> None:
     half = replace(one(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50})
     results = by_hand({"kd": [half], "dpo": [half, one(46, [46.0] * 99)]})
     cells = summarise(results, TABLE1).cells
-    assert cells["kd", METRIC.id].own.refused and cells["kd", METRIC.id].own.coverage == pytest.approx(0.5)
-    assert cells["dpo", METRIC.id].own.refused and cells["dpo", METRIC.id].own.coverage == pytest.approx(0.75)
+    assert cells["kd", METRIC.id].refused and cells["kd", METRIC.id].coverage == pytest.approx(0.5)
+    assert cells["dpo", METRIC.id].refused and cells["dpo", METRIC.id].coverage == pytest.approx(0.75)
     assert [cells["kd", METRIC.id].total(name) for name in ("verdicts", "verdicts_missing")] == [200, 100]
     assert results.frame().loc[lambda table: table.row == "kd", "coverage"].tolist()[0] == pytest.approx(0.5)
 
@@ -322,9 +321,9 @@ def test_none_is_none_with_its_reasons() -> None:
     }
     cells = summarise(by_hand(rows), TABLE1).cells
     assert cells["kd", "gsm8k.acc"].value is None
-    assert cells["kd", "gsm8k.acc"].own.notes == ("why", "needs 100 questions")
+    assert cells["kd", "gsm8k.acc"].notes == ("why", "needs 100 questions")
     assert cells["student", "gsm8k.acc"].value == 40
-    assert "1 of 2 seeds" in cells["student", "gsm8k.acc"].own.notes
+    assert "1 of 2 seeds" in cells["student", "gsm8k.acc"].notes
 
 
 def test_scores_without_replicates_have_a_change_but_no_test() -> None:

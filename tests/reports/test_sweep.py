@@ -50,7 +50,7 @@ def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
         ("pro", "PRO", (4, 8)),
         ("dpo", "DPO", (4, 8)),
     ]
-    values = [cell.row for line in lines for cell in line.cells]
+    values = [cell.row.id for line in lines for cell in line.cells]
     assert values == ["pro", "pro-8", "dpo", "dpo-8"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,8 @@ from harness.contracts.target import Target
 from harness.recipe.for_target import NotApplicable
 from harness.recipe.recipe import load_recipe
 from harness.recipe.rows import MODELS
-from reports.formats.data import to_csv
-from reports.tables.hyperparameters import SETTINGS, compare_settings, hyperparameter_table
+from reports.formats.data import to_json
+from reports.tables.hyperparameters import SETTINGS
 from reports.targets import EVAL, TARGETS
 from reports.write import BUILDERS, make_table, write_table
 from results.published import TABLES, published_table
@@ -77,29 +79,36 @@ def pocket(*overrides: str, family: str = "pocket") -> Run:
     return replace(run, recipe=recipe, family=RunFamily(family, "t", "s"), rows=(), cells=(), name="mine")
 
 
+def settings(run: Run) -> dict[str, dict[str, Any]]:
+    """The lines of Table 4's JSON by setting."""
+    return {line["setting"]: line for line in json.loads(to_json(make_table(Results(run, {}), "table4")))["rows"]}
+
+
 def test_settings_are_those_that_the_run_trains_with() -> None:
     """The row's own values come before the recipe's; a setting of ours that the paper has is marked as the same."""
     run = pocket("train.learning_rate=1e-3", "methods.pad-ppd={beta: 2.0, train: {learning_rate: 8e-7}}")
-    found = {each.name: each for each in compare_settings(run)}
-    assert set(found) == set(SETTINGS)
-    assert (found["beta"].used, found["beta"].same) == (2.0, False)
-    assert (found["learning_rate"].used, found["learning_rate"].same) == (8e-7, True)
-    assert list(found["learning_rate"].published) == ["gemma2", "llama3"]
-    gemma = {each.name: each for each in compare_settings(replace(run, family=RunFamily("llama3", "t", "s")))}
-    assert [number.value for number in gemma["learning_rate"].published.values()] == [1e-6]
-    assert gemma["learning_rate"].same is False
+    lines = settings(run)
+    assert set(lines) == set(SETTINGS)
+    assert (lines["beta"]["used"], lines["beta"]["same"]) == (2.0, False)
+    rate = lines["learning_rate"]
+    assert (rate["same"], [one["family"] for one in rate["published"]]) == (True, ["gemma2", "llama3"])
+    llama = settings(replace(run, family=RunFamily("llama3", "t", "s")))["learning_rate"]
+    assert (llama["same"], [one["searched"] for one in llama["published"]]) == (
+        False,
+        [rate["published"][1]["searched"]],
+    )
     without = replace(run, recipe={**run.recipe, "methods": {}})
-    assert {each.used for each in compare_settings(without)} == {None}
+    assert {line["used"] for line in settings(without).values()} == {None}
 
 
 def test_a_rows_own_sampling_is_what_it_trains_with() -> None:
     """n and temperature of the row, not of the recipe: pocket's sampling, and pad-ppd's over it."""
-    found = {
-        each.name: each.used for each in compare_settings(pocket("methods.pad-ppd.sampling={n: 2, temperature: 0.5}"))
-    }
-    assert (found["n"], found["sampling_temperature"]) == (2, 0.5)
-    common = {each.name: each.used for each in compare_settings(pocket("sampling.n=3", "sampling.temperature=0.6"))}
-    assert (common["n"], common["sampling_temperature"]) == (3, 0.6)
+    for changes, values in (
+        (("methods.pad-ppd.sampling={n: 2, temperature: 0.5}",), (2, 0.5)),
+        (("sampling.n=3", "sampling.temperature=0.6"), (3, 0.6)),
+    ):
+        lines = settings(pocket(*changes))
+        assert (lines["n"]["used"], lines["sampling_temperature"]["used"]) == values
 
 
 @pytest.mark.parametrize(
@@ -122,7 +131,5 @@ def test_table4_is_written_without_scores(tmp_path: Path) -> None:
     rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.rows}
     assert rows["alpha"] == ["0.8", "0.8", "yes", "no search stated"]
     assert rows["learning rate"][1] == "8e-07 (gemma2), 1e-06 (llama3)"
-    assert (
-        len(to_csv(hyperparameter_table(TARGETS["table4"], results.run)).splitlines()) == 1 + 9
-    )  # nine published values
+    assert len((tmp_path / "table4.csv").read_text().splitlines()) == 1 + 9  # nine published values
     assert "Setting (pocket)" in (tmp_path / "table4.md").read_text(encoding="utf-8")

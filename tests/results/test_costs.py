@@ -83,12 +83,10 @@ def test_costs_become_columns_that_are_neither_tested_nor_best(made: tuple[Artif
     summary = summarise(found, TARGETS["table2"])
     cell = summary.cells["two", "cost.time"]
     assert cell.value == pytest.approx(642.0)
-    assert (cell.low, cell.change.p, cell.own.refused) == (None, None, False)
+    assert (cell.low, cell.change.p, cell.refused) == (None, None, False)
     assert summary.cells["two", "cost.memory"].value == 3.0
     assert all(column.best == () and column.warnings == () for column in summary.columns if column.metric.measured)
-    assert summary.cells["student", "cost.time"].own.notes == (
-        "not trained, or a stage of it is no longer in the store",
-    )
+    assert summary.cells["student", "cost.time"].notes == ("not trained, or a stage of it is no longer in the store",)
     assert "sample, reward, train" in found.run.notes[-1]
 
 
