@@ -15,7 +15,7 @@ from harness.checks.finding import Finding, run_checks
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError, unknown
-from harness.recipe.sections import read_judges
+from harness.recipe.reader import SectionReader
 from judges.client.canary import CanaryRound, ask_round, rounds
 
 
@@ -68,9 +68,10 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
         timeout: seconds per call.
     """
     registry = load_registry(plugins)
-    entries, problems = read_judges({JUDGE: judge_entry(judge, registry)}, registry)
-    if problems:
-        raise RecipeError(problems, "--judge")
+    reader = SectionReader(registry)
+    entries = reader.judges({JUDGE: judge_entry(judge, registry)})
+    if reader.problems:
+        raise RecipeError(reader.problems, "--judge")
     kind = registry.judges[entries[JUDGE].kind]
     config = entries[JUDGE].config
     client = kind.make(config)

@@ -22,7 +22,7 @@ from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
 from harness.recipe.for_target import NotApplicable
 from harness.recipe.recipe import Recipe, load_recipe
-from harness.recipe.rows import MODELS
+from harness.recipe.sections import MODELS
 from harness.run.scheduler import needed, union
 from harness.stages.kind import PlanIssue
 from reports.targets import find_targets
@@ -137,7 +137,7 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     methods = options.get("methods", ())
     # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
     chosen = [name for name in (registry.methods if ALL in methods else methods) if name in registry.methods]
-    changes: list[Override] = [*((f"methods.{name}", {}) for name in chosen), *changes_of(options)]
+    changes: list[Override] = [*((f'methods."{name}"', {}) for name in chosen), *changes_of(options)]
     if seeds := options.get("seeds"):
         changes.append(("seeds", list(seeds)))
     plans: dict[str, Plan] = {}
@@ -150,7 +150,7 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
                 # decide between two models that are this close. Only a checked recipe knows which of its benchmarks
                 # have the option, so it is read twice.
                 ordered = [name for name, spec in loaded.benchmarks.items() if hasattr(spec.config, "order")]
-                both = [(f"benchmarks.{name}.order", "both") for name in ordered]
+                both = [(f'benchmarks."{name}".order', "both") for name in ordered]
                 loaded = load_recipe(recipe, [*both, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))

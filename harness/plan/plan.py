@@ -15,7 +15,7 @@ from harness.contracts.stage import Cost, Stage
 from harness.errors import unknown
 from harness.plan.planner import PlannedRow, Planner
 from harness.recipe.recipe import Recipe
-from harness.recipe.rows import MODELS
+from harness.recipe.sections import MODELS
 from harness.stages import STAGES
 from harness.stages.graph import StageGraph
 

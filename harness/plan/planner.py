@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.models.vocabulary import checkpoint_difference
 from harness.plan.training_rows import TrainingRow
 from harness.recipe.recipe import Recipe
-from harness.recipe.rows import MODELS
+from harness.recipe.sections import MODELS
 from harness.stages.graph import Model, StageGraph
 from harness.stages.kinds.answer import answer_stage
 from harness.stages.kinds.contamination import contamination_stage

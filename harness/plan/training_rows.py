@@ -25,7 +25,7 @@ from typing import Any
 
 from harness.contracts.method import Method
 from harness.contracts.stage import Ref, Stage
-from harness.recipe.rows import MethodEntry
+from harness.recipe.sections import MethodEntry
 from harness.stages.graph import Model, StageGraph
 from harness.stages.kinds.reference_logps import reference_stage
 from harness.stages.kinds.reward import reward_stage

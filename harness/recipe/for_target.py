@@ -10,16 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from harness.contracts.option_errors import Problem, show, unknown_name
+from harness.contracts.options import options, read_options
 from harness.contracts.target import Target
 from harness.errors import UserError
-from harness.recipe.rows import MODELS
-from harness.recipe.yaml_source import Override, Source, Tree, merge, named, override_all
+from harness.recipe.sections import MODELS
+from harness.recipe.yaml_source import Override, Source, Tree, as_mapping, merge, named, override_all
 
 SECTION = "targets"
-OWN_KEYS = ("rows", "skip")
+
+
+@options
+class TargetOptions:
+    """What ``targets.NAME`` says beside sections of the recipe."""
+
+    rows: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Which of the target's trained rows are made."""
+    skip: Annotated[str, Field(min_length=1)] | None = None
+    """Why the target does not fit this recipe."""
+
+
+OWN_KEYS = tuple(TargetOptions.__dataclass_fields__)
 
 
 class NotApplicable(UserError):
@@ -28,29 +43,27 @@ class NotApplicable(UserError):
 
 def check_fit(tree: Mapping[str, Any], target: Target) -> None:
     """Raises NotApplicable where the recipe skips a target, or does not say which family it is about."""
-    section = tree.get(SECTION) or {}
-    skip = section.get(target.name, {}).get("skip")
-    if skip:
-        raise NotApplicable(f"{target.label} does not fit the recipe {tree.get('name')!r}: {skip}")
+    section, recipe = as_mapping(tree.get(SECTION)), repr(tree.get("name"))
+    if skip := section.get(target.name, {}).get("skip"):
+        raise NotApplicable(f"{target.label} does not fit the recipe {recipe}: {skip}")
     if target.name in section:
         return
     if target.requires_listing:
         raise NotApplicable(f"{target.label} {target.requires_listing}")
     if target.needs_own_family:
-        remedy = f"Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
         raise NotApplicable(
-            f"{target.label} ({target.title}) is about a family of its own, and the recipe {tree.get('name')!r} does "
-            f"not say which. {remedy}"
+            f"{target.label} ({target.title}) is about a family of its own, and the recipe {recipe} does not say "
+            f"which. Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
         )
 
 
-def for_target(source: Source, target: Target, overrides: tuple[Override, ...] = ()) -> Source:
+def for_target(source: Source, target: Target, overrides: Sequence[Override] = ()) -> Source:
     """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
 
     Raises NotApplicable where the target does not fit. The section must be free of ``section_problems``.
     """
     check_fit(source.tree, target)
-    values = (source.tree.get(SECTION) or {}).get(target.name, {})
+    values = as_mapping(source.tree.get(SECTION)).get(target.name, {})
     over = {key: value for key, value in values.items() if key not in OWN_KEYS}
     problems = list(source.problems)
     # The lines of ``targets.NAME.x`` become the lines of ``x``, so that mistakes are reported where they stand.
@@ -60,28 +73,21 @@ def for_target(source: Source, target: Target, overrides: tuple[Override, ...] =
     override_all(result, overrides)
     result.problems = problems  # those of the overrides are among them already
     result.tree.pop(SECTION, None)
-    methods = _rows(result.tree, target)
-    if "rows" in values:
-        left_out = set(target.rows) - set(MODELS) - set(values["rows"])
-        methods = {row: options for row, options in methods.items() if row not in left_out}
-    result.tree["methods"] = methods
+    left_out = set(target.rows).difference(MODELS, values["rows"]) if values.get("rows") else set()
+    rows = _rows(as_mapping(result.tree.get("methods")), target)
+    result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
     _benchmarks(result.tree, target)
     return result
 
 
-def _rows(tree: Tree, target: Target) -> Tree:
+def _rows(section: Mapping[str, Any], target: Target) -> Tree:
     """The recipe's rows and the target's variants of them, each with whatever the recipe says of the variant itself."""
-    section = tree.get("methods")
-    rows: Tree = dict(section) if isinstance(section, Mapping) else {}
-    base_rows: Tree = dict(rows)
+    rows = dict(section)
     for row, variant in target.variants.items():
-        base = base_rows.get(variant.of)
-        options = dict(base) if isinstance(base, Mapping) else {}
-        method = options.get("method", variant.of)
-        options = {key: value for key, value in options.items() if key not in ("optional", "title")}
-        override = base_rows.get(row)
-        changed = merge(options, variant.changes)
-        rows[row] = {**merge(changed, override if isinstance(override, Mapping) else {}), "method": method}
+        base = as_mapping(section.get(variant.of))
+        options = {key: value for key, value in base.items() if key not in ("optional", "title")}
+        changed = merge(merge(options, variant.changes), as_mapping(section.get(row)))
+        rows[row] = {**changed, "method": base.get("method", variant.of)}
     return rows
 
 
@@ -90,49 +96,36 @@ def _benchmarks(tree: Tree, target: Target) -> None:
     section = tree.get("benchmarks")
     if target.open or not target.columns or not isinstance(section, Mapping):
         return
-    wanted = {column.split(".")[0] for column in target.columns}
-    measured = {name: options for name, options in section.items() if name in wanted}
-    if not measured:
-        names = ", ".join(sorted(wanted - {"cost"}))
+    needed = {column.split(".")[0] for column in target.columns}
+    tree["benchmarks"] = {name: options for name, options in section.items() if name in needed}
+    if not tree["benchmarks"]:
+        names = ", ".join(sorted(needed - {"cost"}))
         raise NotApplicable(
             f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
         )
-    tree["benchmarks"] = measured
 
 
 def section_problems(tree: Mapping[str, Any], targets: Mapping[str, Target]) -> list[Problem]:
     """What is wrong with the section itself: names, kinds of values, rows that a target does not have."""
     section = tree.get(SECTION)
-    if section is None:
-        return []
-    if not isinstance(section, Mapping):
+    if not isinstance(section, Mapping | None):
         return [Problem(SECTION, "must be a mapping from targets to what differs for them", show(section))]
-    problems = []
-    for name, values in section.items():
+    problems: list[Problem] = []
+    for name, values in (section or {}).items():
         path = f"{SECTION}.{name}"
         if name not in targets:
             problems.append(unknown_name(path, "target", name, targets))
         elif not isinstance(values, Mapping):
             problems.append(Problem(path, "must be a mapping of what differs for it", show(values)))
         else:
-            problems += _own_keys(path, values, targets[name])
-    return problems
-
-
-def _own_keys(path: str, values: Mapping[str, Any], target: Target) -> list[Problem]:
-    """What is wrong with ``rows``, ``skip`` and keys that a target cannot change."""
-    problems = []
-    skip, rows = values.get("skip"), values.get("rows")
-    if "skip" in values and not (isinstance(skip, str) and skip):
-        problems.append(Problem(f"{path}.skip", "must be text: why the target does not fit", show(skip)))
-    trained = [row for row in target.rows if row not in MODELS]
-    if "rows" in values and not (isinstance(rows, list) and rows):
-        problems.append(Problem(f"{path}.rows", "must be a list of rows", show(rows), tuple(trained)))
-    elif isinstance(rows, list):
-        problems += [unknown_name(f"{path}.rows", "row of it", row, trained) for row in rows if row not in trained]
-    for key in ("name", "extends", SECTION):
-        if key in values:
-            problems.append(Problem(f"{path}.{key}", "cannot differ between the targets of a recipe"))
+            own = {key: value for key, value in values.items() if key in OWN_KEYS}
+            read, wrong = read_options(TargetOptions, own, (SECTION, name))
+            trained = [row for row in targets[name].rows if row not in MODELS]
+            rows = read.rows or () if read else ()
+            problems += wrong
+            problems += [unknown_name(f"{path}.rows", "row of it", row, trained) for row in rows if row not in trained]
+            rule = "cannot differ between the targets of a recipe"
+            problems += [Problem(f"{path}.{key}", rule) for key in ("name", "extends", SECTION) if key in values]
     return problems
 
 

@@ -16,11 +16,11 @@ from pydantic import AfterValidator
 
 from harness.contracts.judge import AskSettings
 from harness.contracts.option_errors import Problem, RecipeError
-from harness.contracts.options import Seed, options, plain, read_options, require
+from harness.contracts.options import Seed, options, plain, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
 from harness.recipe.for_target import SECTION, NotApplicable, for_target, section_problems, stated_in_section
-from harness.recipe.rows import MethodEntry, Rows, TunedTeacher
+from harness.recipe.reader import SectionReader
 from harness.recipe.sections import (
     JUDGE,
     BenchmarkEntry,
@@ -28,16 +28,12 @@ from harness.recipe.sections import (
     Family,
     FolderName,
     JudgeEntry,
+    MethodEntry,
     Prompts,
     RewardOptions,
     SamplingOptions,
     Statistics,
-    check_backend,
-    read_benchmarks,
-    read_compute,
-    read_judges,
-    read_prompts,
-    read_section,
+    TunedTeacher,
 )
 from harness.recipe.yaml_source import Override, Source, read_source
 from harness.training.options import Hyperparameters
@@ -84,7 +80,7 @@ class Recipe(Heading):
     train: Hyperparameters = Hyperparameters()
     """Optimisation settings of every method."""
     tuned_teacher: TunedTeacher | None = None
-    """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``rows.TUNED``."""
+    """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``reader.TUNED``."""
     methods: Mapping[str, MethodEntry] = field(default_factory=dict)
     """Rows, in order."""
     benchmarks: Mapping[str, BenchmarkEntry]
@@ -102,40 +98,31 @@ class Recipe(Heading):
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
-        head: dict[str, Any] = {"name": self.name, "title": self.title}
-        for part in ("family", "prompts", "sampling", "reward", "train"):
-            head[part] = plain(getattr(self, part))
-        head["prompts"] |= head["prompts"].pop("config")
+        tree: dict[str, Any] = {"name": self.name, "title": self.title}
+        tree |= {part: plain(getattr(self, part)) for part in ("family", "prompts", "sampling", "reward", "train")}
+        tree["prompts"] |= tree["prompts"].pop("config")
         if self.tuned_teacher is not None:
-            tuned = self.tuned_teacher
-            row = tuned.training.resolved(self.train, self.sampling)
+            training, pairs = self.tuned_teacher.training, self.tuned_teacher.pairs
+            row = training.resolved(self.train, self.sampling)
             # Its settings are written out whole: its defaults are not those of the recipe's ``train``.
-            row |= {"train": plain(tuned.training.train)}
-            head["tuned_teacher"] = {"method": tuned.training.method, "pairs": tuned.pairs} | row
-        head["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
-        head["benchmarks"] = {
+            tree["tuned_teacher"] = {"method": training.method, "pairs": pairs, **row, "train": plain(training.train)}
+        tree["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
+        tree["benchmarks"] = {
             name: ({JUDGE: entry.judge} if entry.judge else {}) | plain(entry.config)
             for name, entry in self.benchmarks.items()
         }
-        head["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
-        head |= {"baseline": self.baseline, "seeds": list(self.seeds)}
-        tail = {part: plain(getattr(self, part)) for part in ("statistics", "compute", "ask")}
-        return head | tail | ({SECTION: plain(self.targets)} if self.targets else {})
+        tree["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
+        tree |= {"baseline": self.baseline, "seeds": list(self.seeds)}
+        tree |= {part: plain(getattr(self, part)) for part in ("statistics", "compute", "ask")}
+        return tree | ({SECTION: plain(self.targets)} if self.targets else {})
 
     def to_yaml(self) -> str:
         """``resolved()`` as YAML, sections in the order of the documentation."""
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 
-SECTIONS: Mapping[str, type[Any]] = {
-    "family": Family,
-    "sampling": SamplingOptions,
-    "reward": RewardOptions,
-    "train": Hyperparameters,
-    "statistics": Statistics,
-    "ask": AskSettings,
-}
-"""Sections that need no registry to be read."""
+SECTIONS: Mapping[str, type] = {"reward": RewardOptions, "statistics": Statistics, "ask": AskSettings}
+"""Sections that no other section and no table of the registry decides about."""
 HEADING = frozenset(field.name for field in dataclasses.fields(Heading))
 
 
@@ -145,29 +132,27 @@ def load_recipe(
     """Read, extend, override and check a recipe.
 
     Args:
-        name_or_path: a shipped recipe's name, or the path of a YAML file.
         overrides: ``path=value`` with the value in YAML, or (path, value); applied in order.
-        registry: the methods, benchmarks, kinds of judges and targets that may be named.
         target: read the recipe as this target needs it: with what its section ``targets`` says of it, and its rows.
 
     Raises:
         RecipeError: everything that is wrong, as one numbered list.
         NotApplicable: the target does not fit this recipe.
     """
-    source = read_source(name_or_path, overrides)
-    unreadable = section_problems(source.tree, registry.targets)
-    resolved = source if target is None or unreadable else for_target(source, target, tuple(overrides))
-    recipe, wrong = check_tree(resolved.tree, registry)
-    problems = resolved.problems + wrong
+    source = resolved = read_source(name_or_path, overrides)
+    if target is not None and not section_problems(source.tree, registry.targets):
+        resolved = for_target(source, target, overrides)
+    recipe, mistakes = check_tree(resolved.tree, registry)
+    problems = resolved.problems + mistakes
     if target is None and not problems:
-        problems += _in_targets(source, registry)
+        problems = _in_targets(source, registry)
     if problems or recipe is None:
         raise RecipeError([_placed(problem, resolved) for problem in problems], name_or_path)
     return recipe
 
 
 def _in_targets(source: Source, registry: Registry) -> list[Problem]:
-    """Mistakes in what the section ``targets`` says: found now, not on the day when that target is made."""
+    """Mistakes in the section ``targets``: reported now, not on the day when that target is made."""
     problems: list[Problem] = []
     for name in source.tree.get(SECTION) or {}:
         try:
@@ -180,33 +165,26 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
-    read: dict[str, Any] = {}
-    problems = section_problems(tree, registry.targets)
-    for name, kind in SECTIONS.items():
-        if name != "family" or name in tree:
-            read[name], wrong = read_section(kind, tree.get(name), (name,))
-            problems += wrong
+    reader = SectionReader(registry)
+    reader.problems += section_problems(tree, registry.targets)
     known = {field.name for field in dataclasses.fields(Recipe)}
+    for key in ("family", "benchmarks"):
+        if not tree.get(key):
+            reader.add((key,), "is required and missing", remedy=f"Add the line `{key}: ...`.")
+    # With the keys that nobody knows, so that these are reported with what was probably meant.
     stated = {key: value for key, value in tree.items() if key in HEADING or key not in known}
-    missing = [key for key in ("family", "benchmarks") if not tree.get(key)]
-    problems += [Problem(key, "is required and missing", remedy=f"Add the line `{key}: ...`.") for key in missing]
-    heading, wrong = read_options(Heading, stated, (), sorted(known))
-    problems += wrong
-    read["prompts"], wrong = read_prompts(tree.get("prompts"), registry)
-    problems += wrong
-    problems += check_backend(read["family"], registry) if read.get("family") else []
-    read["judges"], wrong = read_judges(tree.get("judges"), registry)
-    problems += wrong
-    read["compute"], wrong = read_compute(tree.get("compute"), registry)
-    problems += wrong
-    # Where these two are wrong, rows are read over the defaults, so that mistakes of their own are still reported.
-    train, drawn = (read[name] or SECTIONS[name]() for name in ("train", "sampling"))
-    rows = Rows(registry, train, drawn, read["compute"].launch)
-    read["methods"], read["tuned_teacher"] = rows.read(tree.get("methods")), rows.tuned(tree.get("tuned_teacher"))
-    read["benchmarks"], wrong = read_benchmarks(tree.get("benchmarks"), registry, tree.get("judges"))
-    problems += rows.problems + wrong
-    if problems or heading is None:
-        return None, problems
+    heading = reader.options(Heading, stated, (), sorted(known))
+    read: dict[str, Any] = {name: reader.options(kind, tree.get(name), (name,)) for name, kind in SECTIONS.items()}
+    read["family"] = reader.family(tree["family"]) if tree.get("family") else None
+    read["prompts"] = reader.prompts(tree.get("prompts"))
+    read["judges"] = reader.judges(tree.get("judges"))
+    read["benchmarks"] = reader.benchmarks(tree.get("benchmarks"), tree.get("judges"))
+    # Before the rows, which are read over these.
+    read |= reader.common(tree)
+    read["methods"] = reader.rows(tree.get("methods"))
+    read["tuned_teacher"] = reader.tuned_teacher(tree.get("tuned_teacher"))
+    if reader.problems or heading is None:
+        return None, reader.problems
     return Recipe(**vars(heading), **read, targets=tree.get(SECTION) or {}), []
 
 

@@ -1,32 +1,27 @@
-"""The sections of a recipe: their options, a sentence under each, and how each is read.
+"""The sections of a recipe: their options, with a sentence under each. ``harness.recipe.reader`` reads them.
 
-``train`` is in ``harness.training.options``, ``ask`` in ``harness.contracts.judge``, ``methods`` and ``tuned_teacher``
-in ``harness.recipe.rows``. Defaults that differ from the paper say so. Benchmarks, judges, sources and executors are
-looked up in the registry, and their options are read into their own classes.
+``train`` is in ``harness.training.options``, ``ask`` in ``harness.contracts.judge``. Defaults that differ from the
+paper say so.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from harness.contracts.benchmark import Benchmark
 from harness.contracts.model import Sampling
-from harness.contracts.option_errors import Problem, dotted, near, show, unknown_name
-from harness.contracts.options import Count, NotNegative, Seed, Share, options, plain, read_options, require
-from harness.contracts.registry import Registry
-from harness.contracts.source import PromptSource
+from harness.contracts.options import Count, NotNegative, Seed, Share, options, plain, require
 from harness.hardware.gpu import DEVICES
 from harness.training.launch import launch_configuration
-from harness.training.options import DeviceName
+from harness.training.options import DeviceName, Hyperparameters
 
-T = TypeVar("T")
+MODELS = ("teacher", "student")
+"""Rows that are not trained: the family's two checkpoints."""
 
 
 def _model_text(text: str) -> str:
@@ -169,6 +164,16 @@ class Compute:
     """How many processes ``launch`` starts; ``null``: what its configuration says."""
 
 
+@dataclass(frozen=True)
+class BenchmarkEntry:
+    """A benchmark and who judges it."""
+
+    judge: str | None
+    """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
+    config: Any
+    """Of the type ``Benchmark.config``."""
+
+
 JUDGE = "judge"
 """Key of a benchmark's section that names its judge; the benchmark's own options stand beside it."""
 
@@ -180,16 +185,6 @@ def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class BenchmarkEntry:
-    """A benchmark and who judges it."""
-
-    judge: str | None
-    """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
-    config: Any
-    """Of the type ``Benchmark.config``."""
-
-
-@dataclass(frozen=True)
 class JudgeEntry:
     kind: str
     """A name in the registry's ``judges``."""
@@ -197,158 +192,71 @@ class JudgeEntry:
     """Of the type ``JudgeKind.config``."""
 
 
-Entry = TypeVar("Entry")
-PLUGIN = "To use one of your own, add --plugin my_file.py."
+@options
+class RowOptions:
+    """What a row says beside the options of its method.
+
+    A row is named after its method, or says ``method:`` and has a name of its own, so that one method can stand in a
+    table several times: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``.
+    """
+
+    method: str | None = None
+    """Which method; default: the one that the row is named after."""
+    title: str = ""
+    """How tables call the row; default: the method's title, with rounds / responses where the row changes them."""
+    optional: bool = False
+    """Made only when ``--methods`` names it (or another row starts from it)."""
+    rounds: Count = 1
+    """Rounds of sampling from the current student, rewarding and training (PAD, section 4.4)."""
+    resample: bool = True
+    """``false``: all rounds share one pool of the first student's responses, dealt out at random without overlap."""
+    start: str | None = None
+    """The row whose student this one starts from and samples with; default: what the method says (ADPA+: DCKD)."""
 
 
-def find_entry(
-    table: Mapping[str, Entry], name: object, path: str, what: str, remedy: str = PLUGIN
-) -> tuple[Entry | None, list[Problem]]:
-    """The entry of a table of the registry, or ``None`` and the mistake of a name that it does not have."""
-    entry = table.get(name) if isinstance(name, str) else None
-    return entry, [unknown_name(path, what, name, table, remedy)] if entry is None else []
+@dataclass(frozen=True)
+class MethodEntry:
+    """A row of the tables: the method's options, its training settings, and how its student comes to be."""
+
+    method: str
+    """A name in the registry's ``methods``."""
+    config: Any
+    """Of the type ``Method.config``."""
+    row_config: dict[str, Any]
+    """Those of them that decide the rows (``Method.row_fields``)."""
+    train: Hyperparameters
+    """The recipe's ``train`` with this row's overrides."""
+    sampling: SamplingOptions
+    """The recipe's ``sampling`` with the method's and then this row's overrides."""
+    row_options: RowOptions
+    """What else the row says."""
+
+    def resolved(self, train: Hyperparameters, sampling: SamplingOptions) -> dict[str, Any]:
+        """The row as a recipe would write it, over these common sections."""
+        sections = {"train": _changed(self.train, train), "sampling": _changed(self.sampling, sampling)}
+        changed = {name: section for name, section in sections.items() if section}
+        return _changed(self.row_options, RowOptions()) | plain(self.config) | changed
 
 
-def read_benchmarks(tree: Any, registry: Registry, judges: Any) -> tuple[dict[str, BenchmarkEntry], list[Problem]]:
-    """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
-    entries: dict[str, BenchmarkEntry] = {}
-    names = [str(name) for name in judges] if isinstance(judges, Mapping) else []
-    trees, problems = options_by_name(tree, "benchmarks")
-    for name, values in trees.items():
-        benchmark, wrong = find_entry(registry.benchmarks, name, f"benchmarks.{name}", "benchmark")
-        if benchmark is not None:
-            stated, own = split_judge(values)
-            judge, misjudged = _judge_of(benchmark, stated, names)
-            config, unreadable = read_options(benchmark.config, own, ("benchmarks", name))
-            entries[name] = BenchmarkEntry(judge, config)
-            wrong = [*([misjudged] if misjudged else []), *unreadable]
-        problems += wrong
-    return entries, problems
+def _changed(section: object, common: object) -> dict[str, Any]:
+    """The options of a section that differ from another one's."""
+    base = plain(common)
+    return {key: value for key, value in plain(section).items() if value != base[key]}
 
 
-def read_judges(tree: Any, registry: Registry) -> tuple[dict[str, JudgeEntry], list[Problem]]:
-    """The judges, by the recipe's own names for them."""
-    entries: dict[str, JudgeEntry] = {}
-    trees, problems = options_by_name(tree, "judges")
-    for name, values in trees.items():
-        path = f"judges.{name}.kind"
-        if "kind" not in values:
-            kinds = tuple(sorted(registry.judges))
-            problems.append(Problem(path, "is required and missing", choices=kinds))
-            continue
-        kind_name = values.pop("kind")
-        kind, wrong = find_entry(registry.judges, kind_name, path, "kind of judge")
-        if kind is not None:
-            config, wrong = read_options(kind.config, values, ("judges", name))
-            entries[name] = JudgeEntry(kind_name, config)
-        problems += wrong
-    return entries, problems
+@options
+class TunedPairs:
+    """What the teacher is tuned on."""
+
+    pairs: Literal["auto", "dataset", "samples"] = "auto"
+    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
+    every row's are. ``auto``: the first where the source has them."""
 
 
-PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
+@dataclass(frozen=True)
+class TunedTeacher:
+    """The family's teacher after preference tuning: what DCKD and ADPA learn from. One for all rows and seeds."""
 
-
-def read_prompts(tree: Any, registry: Registry) -> tuple[Prompts | None, list[Problem]]:
-    """The training prompts: the section's own fields, and beside them the options of the source that it names."""
-    if not isinstance(tree, Mapping | None):
-        return read_section(Prompts, tree, ("prompts",))
-    own = {key: value for key, value in (tree or {}).items() if key in PROMPT_KEYS}
-    section, problems = read_section(Prompts, own, ("prompts",))
-    name = own.get("source", Prompts().source)
-    source, wrong = find_entry(registry.sources, name, "prompts.source", "source of prompts")
-    if source is None:
-        return None, problems + wrong
-    problems += _fallback(own.get("fallback"), registry.sources)
-    others = {option for each in registry.sources.values() for option in each.config.__dataclass_fields__}
-    options = {
-        key: value
-        for key, value in (tree or {}).items()
-        # An option of another source at null undoes one that the recipe inherits.
-        if key not in PROMPT_KEYS and not (value is None and key in others - source.config.__dataclass_fields__.keys())
-    }
-    config, wrong = read_options(source.config, options, ("prompts",), PROMPT_KEYS)
-    if section is None or config is None or problems:
-        return None, problems + wrong
-    return replace(section, config=config), []
-
-
-def check_backend(family: Family, registry: Registry) -> list[Problem]:
-    """What is wrong with the backend that a family names, or with its options."""
-    kind, wrong = find_entry(registry.backends, family.backend, "family.backend", "backend")
-    if kind is None:
-        return wrong
-    if kind.by_name:
-        rule = "must load checkpoints: the students that a run trains answer too"
-        remedy = "For a model behind a server use `distilbench eval --model NAME@URL`."
-        return [Problem("family.backend", rule, show(family.backend), remedy=remedy)]
-    return read_options(kind.config, family.backend_options, ("family", "backend_options"))[1]
-
-
-def read_compute(tree: Any, registry: Registry) -> tuple[Compute, list[Problem]]:
-    """The section ``compute``, the options of its executor filled in; all defaults where something is wrong."""
-    compute, problems = read_section(Compute, tree, ("compute",))
-    if compute is None:
-        return Compute(), problems
-    kind, wrong = find_entry(registry.executors, compute.executor, "compute.executor", "kind of executor")
-    if kind is None:
-        return Compute(), wrong
-    config, problems = read_options(kind.config, compute.executor_options, ("compute", "executor_options"))
-    return (compute if config is None else replace(compute, executor_options=plain(config))), problems
-
-
-def _fallback(name: object, sources: Mapping[str, PromptSource[Any]]) -> list[Problem]:
-    """A fallback must be there when the network is not, with its default options."""
-
-    def needs_nothing(source: PromptSource[Any]) -> bool:
-        options, unset = dataclasses.fields(source.config), dataclasses.MISSING
-        return source.hub is None and not any(one.default is unset is one.default_factory for one in options)
-
-    able = {other: source for other, source in sources.items() if needs_nothing(source)}
-    if name is None:
-        return []
-    return find_entry(able, name, "prompts.fallback", "source that needs no network and no options", "")[1]
-
-
-def read_section(kind: type[T], values: Any, path: Sequence[object]) -> tuple[T | None, list[Problem]]:
-    """One section of a recipe; nothing (``null``) means all defaults."""
-    if values is not None and not isinstance(values, Mapping):
-        return None, [Problem(dotted(path), "must be a mapping (key: value lines)", show(values))]
-    return read_options(kind, values or {}, path)
-
-
-def options_by_name(tree: Any, section: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
-    """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
-    if tree is None:
-        return {}, []
-    if not isinstance(tree, Mapping):
-        return {}, [Problem(section, "must be a mapping from names to options, or a list of names", show(tree))]
-    problems: list[Problem] = []
-    trees: dict[str, dict[str, Any]] = {}
-    for name, values in tree.items():
-        if values is not None and not isinstance(values, Mapping):
-            rule = "must be a mapping of options (or nothing, for all defaults)"
-            problems.append(Problem(f"{section}.{name}", rule, show(values)))
-        elif not all(isinstance(key, str) for key in (name, *(values or {}))):
-            problems.append(Problem(f"{section}.{name}", "must have texts as keys", show(values)))
-        else:
-            trees[name] = dict(values or {})
-    return trees, problems
-
-
-def _judge_of(benchmark: Benchmark, judge: object, names: Sequence[str]) -> tuple[str | None, Problem | None]:
-    """Who judges a benchmark: as stated, or the only judge there is."""
-    path = f"benchmarks.{benchmark.name}.judge"
-    if not benchmark.judged:
-        if judge is None:
-            return None, None
-        return None, Problem(
-            path, f"{benchmark.name} is graded by rule and takes no judge", show(judge), remedy="Remove it."
-        )
-    if judge is None and len(names) == 1:
-        return names[0], None
-    if not isinstance(judge, str) or judge not in names:
-        remedy = "" if names else "Add a section `judges:` with one."
-        value = None if judge is None else show(judge)
-        meant = near(str(judge), names)
-        return None, Problem(path, "must name one of the recipe's judges", value, tuple(names), meant, remedy)
-    return judge, None
+    pairs: Literal["auto", "dataset", "samples"]
+    training: MethodEntry
+    """The method that tunes it, with its options and training settings."""

@@ -6,7 +6,7 @@ What the values mean is decided in ``harness/recipe/recipe.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,8 @@ import yaml
 from harness.contracts.option_errors import Problem, RecipeError, dotted, near, show
 
 Tree = dict[str, Any]
-Override = str | tuple[str, Any]
+"""A recipe, or a part of it, as YAML gives it: nothing of it is checked yet."""
+Override = str | tuple[str, object]
 """``path=value`` with the value in YAML (``--set``), or a pair of path and value (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
 """Sections that may be a plain list of names instead of a mapping from names to options."""
@@ -27,6 +28,11 @@ CHOOSING = ("kind", "method")
 """Keys that decide which other keys a mapping may have."""
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
 """The shape of API keys and hub tokens."""
+_PATH_KEY = re.compile(r'"[^"]+"|[^".]+')
+_PATH = re.compile(rf"({_PATH_KEY.pattern})(\.({_PATH_KEY.pattern}))*")
+"""The path of an override. As in TOML, a key that has dots stands in quotes: ``methods."dpo-0.5".beta``."""
+_MERGE = "tag:yaml.org,2002:merge"
+"""YAML's merge key ``<<``: the keys of another mapping, where this one does not have them itself."""
 
 
 @dataclass
@@ -39,32 +45,28 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
 
-_MERGE = "tag:yaml.org,2002:merge"
-"""YAML's merge key ``<<``: the keys of another mapping, where this one does not have them itself."""
-
-
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping. Its keys are compared here, before the parent class merges others into it."""
+    def compose_mapping_node(self, anchor: dict[str, yaml.Node] | None) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[Hashable] = set()
+        # Here, because the parent class later merges ``<<`` into the same list, and such a key may stand twice.
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 continue  # the parent class says that it cannot be a key
             key = key_node.value if key_node.tag == _MERGE else self.construct_object(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
+                problem = f"the key {key!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return node
 
 
+# YAML 1.1 takes ``1e-6`` for text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)  # YAML 1.1 takes ``1e-6`` for text
+)
 
 
 def _load(text: str) -> tuple[Any, yaml.Node | None]:
@@ -86,23 +88,27 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     """Values under a node, those of aliases once for each place. ``known``: id of a node to the same."""
     if id(node) not in known:
-        parts: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
         inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
     return known[id(node)]
 
 
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """``value``, or an empty mapping in the place of anything else (which is reported elsewhere)."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def shipped() -> tuple[str, ...]:
     """Names of the recipes that come with distilbench."""
-    folder = resources.files("recipes")
-    return tuple(sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    names = (entry.name for entry in resources.files("recipes").iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
 def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source:
-    """Read a recipe with everything it extends, then apply ``--set`` overrides (``path=value``, value in YAML).
+    """Read a recipe with everything it extends, then apply ``--set`` overrides.
 
-    Raises:
-        RecipeError: a file that is not there, is not YAML, or extends itself. Later mistakes are collected.
+    Raises RecipeError for a file that is not there, is not YAML, or extends itself. Later mistakes are collected.
     """
     source = _read_chain(name_or_path, (), None)
     override_all(source, overrides)
@@ -112,7 +118,8 @@ def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source
 
 def override_all(source: Source, overrides: Sequence[Override]) -> None:
     """Apply ``--set`` options in order; what is wrong with one joins the source's problems."""
-    source.problems += [problem for override in overrides if (problem := _override(source, override))]
+    for override in overrides:
+        source.problems += _override(source, override)
 
 
 def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
@@ -123,35 +130,35 @@ def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces.
+    """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces, with two exceptions.
 
-    Two rules make the result what people mean. A mapping whose ``kind`` or ``method`` changes replaces the whole
-    mapping (options of another kind of judge would be unknown keys, those of another method may mean something
-    else). A list of methods or benchmarks selects and orders them, and those
-    that ``base`` has options for keep them.
+    A mapping whose ``kind`` or ``method`` changes replaces the whole mapping: options of another kind of judge would be
+    unknown keys, those of another method may mean something else. A list of methods or benchmarks selects and orders
+    them, and those that ``base`` has options for keep them.
     """
-    merged: Tree = dict(base)
+    merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            changed = any(key in value and key in old and value[key] != old[key] for key in CHOOSING)
+            changed = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
             merged[key] = dict(value) if changed else merge(old, value)
+        elif key in LISTABLE and isinstance(old, Mapping) and _distinct_names(value):
+            merged[key] = {name: old.get(name) for name in value}
         else:
             merged[key] = value
-    for section in LISTABLE:
-        names: Any = over.get(section)
-        old = base.get(section)
-        clean = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if clean and len(set(names)) == len(names) and isinstance(old, Mapping):  # repeated names: see ``named``
-            merged[section] = {name: old.get(name) for name in names}
     return merged
+
+
+def _distinct_names(value: object) -> bool:
+    """Whether it is a list of names, none twice: ``named`` reports what else a list may hold."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value)
 
 
 def named(tree: Tree, problems: list[Problem]) -> Tree:
     """``tree`` with lists of methods and benchmarks turned into mappings, order kept; repeated names are a problem."""
-    done = dict(tree)
+    result = dict(tree)
     for section in LISTABLE:
-        names = done.get(section)
+        names = result.get(section)
         if not isinstance(names, list):
             continue
         for position, name in enumerate(names):
@@ -159,8 +166,8 @@ def named(tree: Tree, problems: list[Problem]) -> Tree:
                 problems.append(Problem(f"{section}[{position}]", "must be a name", show(name)))
             elif name in names[:position]:
                 problems.append(Problem(f"{section}[{position}]", "stands twice in the list", show(name)))
-        done[section] = {name: None for name in names if isinstance(name, str)}
-    return done
+        result[section] = {name: None for name in names if isinstance(name, str)}
+    return result
 
 
 def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) -> Source:
@@ -171,38 +178,30 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
         raise RecipeError([Problem("extends", f"goes round in a circle ({chain})", remedy="Remove one.")], name_or_path)
     child = _parse(path, text)
     parent = child.tree.pop("extends", None)
+    # Before the parent's name is merged in: a recipe that states none is named like its file.
     child.tree.setdefault("name", Path(path).stem)
-    if parent is None:
-        child.tree = named(child.tree, child.problems)
-        return child
-    if not isinstance(parent, str):
+    base = Source()
+    if isinstance(parent, str):
+        base = _read_chain(parent, (*above, path), Path(path).parent)
+    elif parent is not None:
         child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
-        return child
-    base = _read_chain(parent, (*above, path), Path(path).parent)
-    child.problems += [_nothing(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
-    return Source(
-        named(merge(base.tree, child.tree), child.problems),
-        {**base.places, **child.places},
-        base.problems + child.problems,
-    )
+    child.problems += [_no_change(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
+    tree = named(merge(base.tree, child.tree), child.problems)
+    return Source(tree, {**base.places, **child.places}, base.problems + child.problems)
 
 
 def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
     """(path, text) of a shipped recipe or a file; a relative path is first looked for beside the extending file."""
     names = shipped()
+    path = Path(name_or_path).expanduser()
     if name_or_path in names:
-        entry = resources.files("recipes") / f"{name_or_path}.yaml"
-        return str(entry), entry.read_text(encoding="utf-8")
-    tries = [Path(name_or_path).expanduser()]
-    if beside is not None and not tries[0].is_absolute():
-        tries.insert(0, beside / name_or_path)
-    path = next((candidate for candidate in tries if candidate.is_file()), None)
-    if path is None:
-        remedy = "Give a shipped recipe's name or the path of a YAML file."
-        rule = "is neither a shipped recipe nor a file"
-        raise RecipeError(
-            [Problem("", rule, show(name_or_path), names, near(name_or_path, names), remedy)], name_or_path
-        )
+        path = Path(str(resources.files("recipes"))) / f"{name_or_path}.yaml"
+    elif beside is not None and (beside / path).is_file():
+        path = beside / path
+    if not path.is_file():
+        rule, remedy = "is neither a shipped recipe nor a file", "Give a shipped recipe's name or a YAML file's path."
+        problem = Problem("", rule, show(name_or_path), names, near(name_or_path, names), remedy)
+        raise RecipeError([problem], name_or_path)
     try:
         return str(path.resolve()), path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -217,77 +216,70 @@ def _parse(path: str, text: str) -> Source:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{short}:{mark.line + 1}, column {mark.column + 1}" if mark else short
-        what = getattr(error, "problem", None) or str(error)
-        problem = Problem("", f"is not valid YAML: {what}", place, remedy="Check indentation, colons and quotes there.")
+        rule = f"is not valid YAML: {getattr(error, 'problem', None) or error}"
+        problem = Problem("", rule, place, remedy="Check indentation, colons and quotes there.")
         raise RecipeError([problem], short) from error
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict | None):
         raise RecipeError([Problem("", "must be a mapping (key: value lines)", f"{short}: {show(tree)}")], short)
-    source = Source(tree)
-    _place(node, (), short, source.places)
-    return source
+    return Source(tree or {}, dict(_places(node, (), short)))
 
 
-def _place(node: yaml.Node | None, path: tuple[object, ...], file: str, places: dict[str, str]) -> None:
-    """Fill ``places`` with the line of every key under ``node``. Of a key and one merged into it, the last counts."""
+def _places(node: yaml.Node | None, path: tuple[object, ...], file: str) -> Iterator[tuple[str, str]]:
+    """The line of every key under ``node``. Of a key and one merged into it, the last counts."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = (*path, key.value)
-            places[dotted(inner)] = f"{file}:{key.start_mark.line + 1}"
-            _place(value, inner, file, places)
+            yield dotted((*path, key.value)), f"{file}:{key.start_mark.line + 1}"
+            yield from _places(value, (*path, key.value), file)
     elif isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
-            places[dotted((*path, position))] = f"{file}:{item.start_mark.line + 1}"
+            yield dotted((*path, position)), f"{file}:{item.start_mark.line + 1}"
 
 
-def _override(source: Source, override: Override) -> Problem | None:
+def _override(source: Source, override: Override) -> list[Problem]:
     """Apply one override; returns what is wrong with it."""
     path, equals, text = override.partition("=") if isinstance(override, str) else (override[0], "=", "")
-    path = path.strip()
-    parts = path.split(".")
-    if not equals or not all(parts):
-        return Problem("--set", "must look like path=value, for instance train.learning_rate=1e-6", show(override))
+    if not equals or not _PATH.fullmatch(path.strip()):
+        rule = "must look like path=value, for instance train.learning_rate=1e-6"
+        return [Problem("--set", rule, show(override), remedy='A name that has dots stands in quotes: rows."a.b".')]
+    *above, last = keys = [key.strip('"') for key in _PATH_KEY.findall(path.strip())]
+    path = ".".join(keys)
     try:
         value = _load(text)[0] if isinstance(override, str) else override[1]
     except yaml.YAMLError as error:
-        return Problem(
-            path, f"its value is not valid YAML ({getattr(error, 'problem', error)})", show(text), place="--set"
-        )
-    node: Any = source.tree
-    for depth, part in enumerate(parts[:-1]):
-        inner = node.get(part)
-        if inner is not None and not isinstance(inner, Mapping):
-            above = ".".join(parts[: depth + 1])
-            return Problem(
-                path, f"cannot be set, because {above} is {show(inner)}", remedy=f"Set {above} whole.", place="--set"
-            )
+        rule = f"its value is not valid YAML ({getattr(error, 'problem', error)})"
+        return [Problem(path, rule, show(text), place="--set")]
+    node: Mapping[str, Any] = source.tree
+    for depth, key in enumerate(above, 1):
+        inner = node.get(key)
+        if not isinstance(inner, Mapping | None):
+            outer = ".".join(keys[:depth])
+            rule = f"cannot be set, because {outer} is {show(inner)}"
+            return [Problem(path, rule, remedy=f"Set {outer} whole.", place="--set")]
         node = inner or {}
-    old = node.get(parts[-1])
+    old = node.get(last)
     # ``methods.NAME={}`` says "this row, too": it may be there already.
-    if value == {} and old and isinstance(old, Mapping) and not (parts[0] == "methods" and len(parts) == 2):
-        return _nothing(path, "--set")
+    if value == {} and old and isinstance(old, Mapping) and above != ["methods"]:
+        return [_no_change(path, "--set")]
     nested: Any = value
-    for part in reversed(parts):
-        nested = {part: nested}
+    for key in reversed(keys):
+        nested = {key: nested}
     source.tree = named(merge(source.tree, nested), source.problems)
     _mark(source.places, path, value)
-    if parts[-1] in CHOOSING and value != old and len(parts) > 1:
-        source.places[".".join(parts[:-1])] = "--set"  # replaced whole: see ``merge``
-    return None
+    if last in CHOOSING and value != old and above:
+        source.places[".".join(above)] = "--set"  # replaced whole: see ``merge``
+    return []
 
 
-def _nothing(path: str, place: str = "") -> Problem:
+def _no_change(path: str, place: str = "") -> Problem:
     """The mistake of an empty mapping that would be merged into a full one."""
+    rule = "an empty mapping is merged into what stands there, so it changes nothing"
     remedy = f"Leave it out, or say what changes. To take away all that stands there: `{path}` with nothing (null)."
     if path in LISTABLE:
         remedy += f" To choose some: `{path}` with a list of names."
-    return Problem(
-        path, "an empty mapping is merged into what stands there, so it changes nothing", "{}", (), "", remedy, place
-    )
+    return Problem(path, rule, "{}", remedy=remedy, place=place)
 
 
-def _mark(places: dict[str, str], path: str, value: Any) -> None:
+def _mark(places: dict[str, str], path: str, value: object) -> None:
     """Say of ``path`` and everything in its new ``value`` that ``--set`` wrote it."""
     places[path] = "--set"
     if isinstance(value, Mapping):
@@ -299,12 +291,11 @@ def _mark(places: dict[str, str], path: str, value: Any) -> None:
             del places[old]
 
 
-def _secrets(value: Any, path: tuple[object, ...]) -> list[Problem]:
+def _secrets(value: object, path: tuple[object, ...]) -> list[Problem]:
     """Values that look like API keys: a recipe is copied into every report, so keys must not be in it."""
-    if isinstance(value, Mapping):
-        return [problem for key, item in value.items() for problem in _secrets(item, (*path, key))]
-    if isinstance(value, list):
-        return [problem for position, item in enumerate(value) for problem in _secrets(item, (*path, position))]
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return [problem for key, item in items for problem in _secrets(item, (*path, key))]
     if isinstance(value, str) and _KEY.search(value):
         remedy = "Put it into an environment variable and name that variable."
         return [Problem(dotted(path), "looks like an API key; a recipe must not hold one", "(hidden)", remedy=remedy)]

@@ -215,6 +215,16 @@ def test_set_reaches_methods_judges_and_new_sections(tmp_path: Path) -> None:
     assert recipe.methods["kd"].train.epochs == 2
 
 
+def test_set_reaches_a_row_whose_name_has_dots_in_quotes(tmp_path: Path) -> None:
+    rows = GOOD.replace("  kd:\n", "  kd:\n  dpo-0.5: {method: dpo, beta: 0.5}\n")
+    new = 'methods."kd-1.0.1"={method: kd}'
+    methods = load(tmp_path, rows, 'methods."dpo-0.5".beta=0.6', 'methods."dpo-0.5".train.epochs=2', new).methods
+    assert (methods["dpo-0.5"].config.beta, methods["dpo-0.5"].train.epochs) == (0.6, 2)
+    assert list(methods) == ["dpo", "kd", "dpo-0.5", "adpa+", "kd-1.0.1"]
+    (mistake,) = mistakes(tmp_path, rows, 'methods."dpo-0.5".bta=1')
+    assert mistake.startswith("methods.dpo-0.5.bta: is an unknown key") and mistake.endswith("[--set]")
+
+
 def test_a_list_of_methods_selects_and_keeps_their_options(tmp_path: Path) -> None:
     recipe = load(tmp_path, GOOD, "methods=[kd, dpo]")
     assert list(recipe.methods) == ["kd", "dpo"]
@@ -231,6 +241,7 @@ def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) ->
     [
         ("train.learning_rate", ("must look like path=value",)),
         ("=3", ("must look like path=value",)),
+        ('methods."dpo.beta=3', ("must look like path=value", "in quotes")),
         ("train.learning_rte=3", ("train.learning_rte", "'learning_rate'", "--set")),
         ("train.epochs=many", ("train.epochs", "'many'", "a whole number", "[--set]")),
         ("seeds.0=3", ("seeds.0", "Set seeds whole")),

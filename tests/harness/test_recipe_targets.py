@@ -82,7 +82,7 @@ def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path
         ("{tabel3: {}}", "targets.tabel3: 'tabel3' - is not the name of a target. Did you mean 'table3'?"),
         ("{table3: 1}", "targets.table3: 1 - must be a mapping"),
         ("{figure5: {rows: [pad-ppd-n2]}}", "targets.figure5.rows: 'pad-ppd-n2' - is not the name of a row of it"),
-        ("{figure5: {rows: []}}", "targets.figure5.rows: [] - must be a list of rows"),
+        ("{figure5: {rows: []}}", "targets.figure5.rows: [] - must have at least 1 item"),
         ("{figure5: {skip: true}}", "targets.figure5.skip: True - must be text"),
         ("{figure5: {name: other}}", "targets.figure5.name: cannot differ between the targets"),
         ("{figure5: {sede: [1]}}", "targets.figure5.sede: is an unknown key"),

@@ -12,7 +12,7 @@ from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.hardware.gpu import flops, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
-from harness.recipe.rows import MethodEntry
+from harness.recipe.sections import MethodEntry
 from harness.stages.context import StageContext
 from harness.stages.graph import Model, StageGraph
 from harness.stages.kind import DiskUse, StageKind, TextLength

@@ -1,0 +1,346 @@
+"""Reads the sections of a recipe from a merged tree, and collects everything that is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from harness.contracts.benchmark import Benchmark
+from harness.contracts.method import Method
+from harness.contracts.option_errors import Problem, dotted, near, show, unknown_name
+from harness.contracts.options import is_options, plain, read_options
+from harness.contracts.registry import Registry
+from harness.errors import UserError
+from harness.recipe.sections import (
+    FOLDER_NAME,
+    JUDGE,
+    MODELS,
+    BenchmarkEntry,
+    Compute,
+    Family,
+    JudgeEntry,
+    MethodEntry,
+    Prompts,
+    RowOptions,
+    SamplingOptions,
+    TunedPairs,
+    TunedTeacher,
+    split_judge,
+)
+from harness.recipe.yaml_source import Tree, as_mapping, merge
+from harness.training.options import Hyperparameters
+
+T = TypeVar("T")
+Keys = tuple[object, ...]
+"""Keys from the top of the recipe."""
+
+PLUGIN = "To use one of your own, add --plugin my_file.py."
+OURS = "set train.backend to 'ours'."
+NO_ROUNDS = "has no effect without rounds of at least 2"
+PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
+ROW_OPTIONS = tuple(field.name for field in dataclasses.fields(RowOptions))
+ROW_KEYS = (*ROW_OPTIONS, "train", "sampling")
+"""Keys of a row that are not options of its method. A method's config must not have them."""
+TUNED = {"method": "dpo", "beta": 0.01}
+"""What tunes the teacher where the recipe does not say: DPO with the beta that SimPO's authors tuned for 2B-8B."""
+TUNED_TRAIN: Mapping[str, float] = {"learning_rate": 5e-7, "epochs": 1}
+"""And its training settings, from the same place; the others are the recipe's ``train``."""
+
+
+class SectionReader:
+    """Every method reads one section: its options, or ``None`` (or defaults) where ``problems`` says what is wrong."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.problems: list[Problem] = []
+        self.train, self.sampling, self.compute = Hyperparameters(), SamplingOptions(), Compute()
+        self.not_for_trl: list[str] = []
+        """Rows that the recipe's own ``train.backend: trl`` cannot train."""
+
+    def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
+        """Add a mistake, once: several rows may share it."""
+        shown = None if value is None else show(plain(value) if is_options(type(value)) else value)
+        problem = Problem(dotted(path), rule, shown, remedy=remedy)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def options(self, kind: type[T], values: object, path: Keys, other_names: Sequence[str] = ()) -> T | None:
+        """One class of options; ``null`` means all defaults. ``other_names``: keys that are read elsewhere."""
+        if not isinstance(values, Mapping | None):
+            self.add(path, "must be a mapping (key: value lines)", values)
+            return None
+        config, problems = read_options(kind, values or {}, path, other_names)
+        self.problems += problems
+        return config
+
+    def entry(self, table: Mapping[str, T], name: object, path: Keys, noun: str, remedy: str = PLUGIN) -> T | None:
+        """An entry of one of the registry's tables."""
+        if isinstance(name, str) and name in table:
+            return table[name]
+        self.problems.append(unknown_name(dotted(path), noun, name, table, remedy))
+        return None
+
+    def by_name(self, tree: object, section: str) -> dict[str, Tree]:
+        """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
+        if not isinstance(tree, Mapping | None):
+            self.add((section,), "must be a mapping from names to options, or a list of names", tree)
+        trees: dict[str, Tree] = {}
+        for name, values in as_mapping(tree).items():
+            if not isinstance(values, Mapping | None):
+                self.add((section, name), "must be a mapping of options (or nothing, for all defaults)", values)
+            elif not all(isinstance(key, str) for key in (name, *(values or {}))):
+                self.add((section, str(name)), "must have texts as keys", values)
+            else:
+                trees[name] = dict(values or {})
+        return trees
+
+    def family(self, tree: object) -> Family | None:
+        family = self.options(Family, tree, ("family",))
+        backends = self.registry.backends
+        backend = family and self.entry(backends, family.backend, ("family", "backend"), "backend")
+        if family and backend and backend.by_name:
+            rule = "must load checkpoints: the students that a run trains answer too"
+            remedy = "For a model behind a server use `distilbench eval --model NAME@URL`."
+            self.add(("family", "backend"), rule, family.backend, remedy)
+        elif family and backend:
+            self.options(backend.config, family.backend_options, ("family", "backend_options"))
+        return family
+
+    def prompts(self, tree: object) -> Prompts | None:
+        """The section's own fields, and beside them the options of the source that it names."""
+        values, sources = as_mapping(tree), self.registry.sources
+        own = {key: value for key, value in values.items() if key in PROMPT_KEYS}
+        section = self.options(Prompts, own if isinstance(tree, Mapping | None) else tree, ("prompts",))
+        name = own.get("source", Prompts().source)
+        source = self.entry(sources, name, ("prompts", "source"), "source of prompts")
+        if section is None or source is None:
+            return None
+        if section.fallback is not None:
+            able = {
+                name: other
+                for name, other in sources.items()
+                if other.hub is None and read_options(other.config, {}, ())[0] is not None
+            }
+            noun = "source that needs no network and no options"
+            self.entry(able, section.fallback, ("prompts", "fallback"), noun, "")
+        others = {option for other in sources.values() for option in other.config.__dataclass_fields__}
+        others -= source.config.__dataclass_fields__.keys()
+        # An option of another source at null undoes one that the recipe inherits.
+        options = {
+            key: value
+            for key, value in values.items()
+            if key not in PROMPT_KEYS and not (value is None and key in others)
+        }
+        config = self.options(source.config, options, ("prompts",), PROMPT_KEYS)
+        return replace(section, config=config)
+
+    def common(self, tree: Tree) -> dict[str, object]:
+        """The sections that rows are read over: ``train``, ``sampling`` and ``compute``.
+
+        Where one is wrong its defaults are taken, so that mistakes of rows are still reported.
+        """
+        self.train = self.options(Hyperparameters, tree.get("train"), ("train",)) or self.train
+        self.sampling = self.options(SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
+        compute = self.options(Compute, tree.get("compute"), ("compute",))
+        executors = self.registry.executors
+        kind = compute and self.entry(executors, compute.executor, ("compute", "executor"), "kind of executor")
+        if compute and kind:
+            config = self.options(kind.config, compute.executor_options, ("compute", "executor_options"))
+            self.compute = replace(compute, executor_options=plain(config)) if config else compute
+        return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
+
+    def judges(self, tree: object) -> dict[str, JudgeEntry]:
+        """The judges, by the recipe's own names for them."""
+        entries: dict[str, JudgeEntry] = {}
+        for name, values in self.by_name(tree, "judges").items():
+            path = ("judges", name, "kind")
+            if "kind" not in values:
+                choices = tuple(sorted(self.registry.judges))
+                self.problems.append(Problem(dotted(path), "is required and missing", choices=choices))
+                continue
+            kind_name = values.pop("kind")
+            kind = self.entry(self.registry.judges, kind_name, path, "kind of judge")
+            if kind is not None:
+                entries[name] = JudgeEntry(kind_name, self.options(kind.config, values, ("judges", name)))
+        return entries
+
+    def benchmarks(self, tree: object, judges: object) -> dict[str, BenchmarkEntry]:
+        """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
+        entries: dict[str, BenchmarkEntry] = {}
+        names = [str(name) for name in as_mapping(judges)]
+        for name, values in self.by_name(tree, "benchmarks").items():
+            benchmark = self.entry(self.registry.benchmarks, name, ("benchmarks", name), "benchmark")
+            if benchmark is not None:
+                judge, own = split_judge(values)
+                config = self.options(benchmark.config, own, ("benchmarks", name))
+                entries[name] = BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
+        return entries
+
+    def judge_of(self, benchmark: Benchmark, judge: object, names: Sequence[str]) -> str | None:
+        """Who judges a benchmark: as stated, or the only judge there is."""
+        path = ("benchmarks", benchmark.name, JUDGE)
+        if not benchmark.judged:
+            if judge is not None:
+                self.add(path, f"{benchmark.name} is graded by rule and takes no judge", judge, "Remove it.")
+            return None
+        if judge is None and len(names) == 1:
+            return names[0]
+        if isinstance(judge, str) and judge in names:
+            return judge
+        rule, value = "must name one of the recipe's judges", None if judge is None else show(judge)
+        remedy = "" if names else "Add a section `judges:` with one."
+        self.problems.append(Problem(dotted(path), rule, value, tuple(names), near(str(judge), names), remedy))
+        return None
+
+    def rows(self, tree: object) -> dict[str, MethodEntry]:
+        """All rows, and those that they start from (as optional rows, where the recipe does not list them)."""
+        trees = self.by_name(tree, "methods")
+        entries = {name: entry for name, values in trees.items() if (entry := self.row(name, values)) is not None}
+        for name in list(entries):
+            self.add_start(name, entries, trees)
+        if self.not_for_trl:
+            choose = "Choose among those (--set 'methods=[NAME, ...]'), or ask one row (methods.NAME.train.backend)."
+            self.add_no_trl(("train",), self.not_for_trl, f" {choose}")
+        return entries
+
+    def row(self, name: str, tree: Tree) -> MethodEntry | None:
+        path = ("methods", name)
+        own = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
+        row = self.options(RowOptions, own, path)
+        method_name = own.get("method") or name
+        method = self.method(path, method_name)
+        if row is None or method is None:
+            return None
+        if FOLDER_NAME.fullmatch(name) is None or name in MODELS:
+            rule = f"must be letters, digits, . _ + - and none of {', '.join(MODELS)}"
+            self.add(path, f"cannot name a row: it {rule}")
+        if row.rounds > 1 and not method.needs.rounds:
+            able = [other for other, entry in self.registry.methods.items() if entry.needs.rounds]
+            rule = f"{method_name} does not train on samples of the current student, so it has one round"
+            self.add((*path, "rounds"), rule, row.rounds, f"Methods that can: {', '.join(able)}.")
+        if not row.resample and row.rounds == 1:
+            self.add((*path, "resample"), NO_ROUNDS)
+        return self.trained(path, method_name, tree, row, self.train)
+
+    def method(self, path: Keys, name: object) -> Method | None:
+        remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."
+        return self.entry(self.registry.methods, name, path, "method", remedy)
+
+    def trained(
+        self, path: Keys, name: str, tree: Mapping[str, Any], row: RowOptions, common: Hyperparameters
+    ) -> MethodEntry | None:
+        """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``."""
+        method, own = self.registry.methods[name], tree.get("train")
+        train = self.section(Hyperparameters, plain(common), own, (*path, "train"))
+        usual = plain(self.sampling) | dict(method.needs.sampling)
+        sampling = self.section(SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
+        config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
+        if train is None or sampling is None or config is None:
+            return None
+        if train.backend == "trl" and method.trl is None:
+            # One mistake for all rows that the recipe's own ``train`` sends there, one each for those that ask for it.
+            if path[0] == "methods" and "backend" not in as_mapping(own):
+                self.not_for_trl.append(str(path[-1]))
+            else:
+                self.add_no_trl((*path, "train"), [name])
+            return None
+        self.check_train(path, train, row, as_mapping(own))
+        if path[0] == "methods":
+            self.check_responses(path, name, config, sampling)
+        values = plain(config)
+        return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
+
+    def section(self, kind: type[T], common: Mapping[str, Any], own: object, path: Keys) -> T | None:
+        """A section of a row over the recipe's."""
+        # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
+        alone = self.options(kind, own, path)
+        return None if alone is None else self.options(kind, {**common, **as_mapping(own)}, path)
+
+    def check_train(self, path: Keys, train: Hyperparameters, row: RowOptions, own: Mapping[str, Any]) -> None:
+        """A schedule over all rounds needs rounds and our trainer; and what TRL's trainers would ignore or do wrongly.
+
+        ``own``: what the row itself states of ``train``.
+        """
+        spans_rounds = train.schedule_over == "run"
+        if "schedule_over" in own and spans_rounds and row.rounds == 1:
+            self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
+        if train.backend != "trl":
+            return
+        resumes = "checkpoint_minutes" in own and train.checkpoint_minutes is not None
+        for key, wrong, rule, remedy in (
+            ("schedule_over", spans_rounds and row.rounds > 1, "is for our own trainer", "Leave it at 'round'"),
+            ("packing", train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
+            ("lora", train.lora is not None, "the backend 'trl' trains all weights here", "Leave it at null"),
+            ("checkpoint_minutes", resumes, "a row that TRL trains does not resume", "Set it to null"),
+        ):
+            if wrong:
+                place = (*path, "train", key) if key in own else ("train", key)
+                self.add(place, rule, getattr(train, key), f"{remedy}, or {OURS}")
+        if self.compute.launch is not None:
+            rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
+            self.add(("compute", "launch"), rule, self.compute.launch, f"Leave it at null, or {OURS}")
+
+    def add_no_trl(self, section: Keys, names: Sequence[str], more: str = "") -> None:
+        """The mistake of asking TRL for losses that its stable trainers do not have, in the ``section`` that asks."""
+        able = ", ".join(other for other, method in self.registry.methods.items() if method.trl) or "none"
+        rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
+        self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
+
+    def check_responses(self, path: Keys, name: str, config: object, sampling: SamplingOptions) -> None:
+        """Whether the row's method takes as many responses as it will get in a round."""
+        method = self.registry.methods[name]
+        if "samples" not in method.needs.responses:
+            return
+        try:
+            method.check(config, sampling.n)
+        except UserError as error:
+            remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
+            self.add((*path, "sampling", "n"), str(error), remedy=remedy)
+
+    def add_start(self, name: str, entries: dict[str, MethodEntry], trees: Mapping[str, Tree]) -> None:
+        """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
+        methods, chain, entry = self.registry.methods, [name], entries[name]
+        while (start := entry.row_options.start or methods[entry.method].needs.start) is not None:
+            if start in chain:
+                circle = " -> ".join([*chain, start])
+                self.add(("methods", name, "start"), f"goes round in a circle ({circle})")
+                return
+            if start not in entries and start in methods and start not in trees:
+                added = self.trained(("methods", start), start, {}, RowOptions(optional=True), self.train)
+                entries |= {} if added is None else {start: added}
+            if start not in entries:
+                if start not in trees:  # a row that is listed has reported its own mistakes
+                    names = [other for other in entries if other != name]
+                    self.problems.append(unknown_name(f"methods.{chain[-1]}.start", "row", start, names))
+                return
+            chain.append(start)
+            entry = entries[start]
+
+    def tuned_teacher(self, tree: object) -> TunedTeacher | None:
+        """``None`` where it is wrong, or left out and ``TUNED`` names no method."""
+        path = ("tuned_teacher",)
+        if not isinstance(tree, Mapping | None):
+            self.add(path, "must be a mapping of options", tree)
+            return None
+        # As a section of a recipe, because only there another method drops the options of the default one.
+        values = merge({"": TUNED}, {"": tree or {}})[""]
+        name = values.pop("method")
+        if tree is None and name not in self.registry.methods:
+            return None
+        method = self.method((*path, "method"), name)
+        if method is not None and (method.needs.signal != "response" or method.needs.responses != ("samples",)):
+            rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
+            self.add((*path, "method"), rule, name)
+            method = None
+        own = {key: values.pop(key) for key in ("pairs",) if key in values}
+        pairs = self.options(TunedPairs, own, path)
+        if method is None or pairs is None:
+            return None
+        entry = self.trained(path, name, values, RowOptions(), replace(self.train, **TUNED_TRAIN))
+        if entry is None:
+            return None
+        if pairs.pairs == "samples":
+            self.check_responses(path, name, entry.config, entry.sampling)
+        return TunedTeacher(pairs.pairs, entry)
