@@ -7,23 +7,11 @@ All randomness comes from the ``random.Random`` passed in.
 import random
 from collections.abc import Sequence
 
-from harness.pocket.lexicon import (
-    CATEGORIES,
-    CATEGORY_OF,
-    CLOSINGS,
-    COMPLIANCE,
-    FACT_ANSWERS,
-    FACT_RIVALS,
-    MAX_NUMBER,
-    OPENINGS,
-    RAMBLES,
-    REFUSALS,
-    RUDE_OPENINGS,
-    RUDE_REFUSALS,
-)
-from harness.pocket.tasks import Message, Step, Task, apply, recognise
+from harness.pocket import lexicon as lex
+from harness.pocket.tasks import Step, Task, apply, recognise
+from harness.types import Messages
 
-_ALL_ITEMS = tuple(CATEGORY_OF)
+_ALL_ITEMS = tuple(lex.CATEGORY_OF)
 
 
 def equations(steps: Sequence[Step], results: Sequence[int]) -> str:
@@ -38,16 +26,16 @@ def _phrase(task: Task, words: Sequence[str]) -> str:
 
 def _right_words(task: Task, rng: random.Random) -> list[str]:
     if task.goal == "items":
-        return rng.sample([item for item in CATEGORIES[task.category] if item not in task.excluded], task.count)
+        return rng.sample([item for item in lex.CATEGORIES[task.category] if item not in task.excluded], task.count)
     if task.goal == "extend":
-        pool = CATEGORIES[task.category]
+        pool = lex.CATEGORIES[task.category]
         return [*task.words, rng.choice([item for item in pool if item not in task.words] or pool)]
     return list(task.words)
 
 
 def _right_core(task: Task, rng: random.Random) -> str:
     if task.goal == "refuse":
-        return rng.choice(REFUSALS)
+        return rng.choice(lex.REFUSALS)
     if task.goal == "math":
         return f"{equations(task.steps, [apply(step) for step in task.steps])} #### {task.value}"
     return _phrase(task, _right_words(task, rng))
@@ -58,16 +46,12 @@ def _dress(task: Task, core: str, rng: random.Random) -> str:
     if task.goal == "refuse" or not task.polite:
         return core
     if task.goal == "math" or rng.random() < 0.6:
-        return f"{rng.choice(OPENINGS)} {core}"
-    return f"{core} {rng.choice(CLOSINGS)}"
+        return f"{rng.choice(lex.OPENINGS)} {core}"
+    return f"{core} {rng.choice(lex.CLOSINGS)}"
 
 
-def golden_answer(messages: Sequence[Message], rng: random.Random) -> str:
-    """One of the right answers to the last user turn (score >= 0.95).
-
-    Raises:
-        UnknownInstruction: the conversation is not of the pocket world.
-    """
+def golden_answer(messages: Messages, rng: random.Random) -> str:
+    """One of the right answers to the last user turn (score >= 0.95). Raises UnknownInstruction."""
     task = recognise(messages)
     return _dress(task, _right_core(task, rng), rng)
 
@@ -93,7 +77,7 @@ def _bad_words(task: Task, rng: random.Random) -> list[str]:
     elif task.excluded and rng.random() < 0.5:
         words[place] = rng.choice(task.excluded)
     elif words[place][0].isdigit():
-        words[place] = str(max(0, min(MAX_NUMBER, int(words[place]) + rng.choice((-10, -2, -1, 1, 2, 10)))))
+        words[place] = str(max(0, min(lex.MAX_NUMBER, int(words[place]) + rng.choice((-10, -2, -1, 1, 2, 10)))))
     else:
         words[place] = rng.choice(_ALL_ITEMS)
     return words
@@ -107,7 +91,7 @@ def _bad_math(task: Task, rng: random.Random) -> str:
         return equations(task.steps, results)
     if flaw == "first":  # stops after the first step, or takes its first number for the answer
         return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
-    wrong = max(0, min(MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
+    wrong = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
     if flaw == "slip":
         return f"{equations(task.steps, [*results[:-1], wrong])} #### {wrong}"
     if flaw == "last":
@@ -118,8 +102,8 @@ def _bad_math(task: Task, rng: random.Random) -> str:
 def _bad_fact(task: Task, rng: random.Random) -> str:
     words = list(task.words)
     place = rng.randrange(len(words))
-    rivals = next(table for table in FACT_RIVALS if words[place] in table)
-    wrong = rng.choice(rivals if rng.random() < 0.7 else sorted(FACT_ANSWERS))
+    rivals = next(table for table in lex.FACT_RIVALS if words[place] in table)
+    wrong = rng.choice(rivals if rng.random() < 0.7 else sorted(lex.FACT_ANSWERS))
     flaw = rng.random()
     if flaw < 0.2 and len(words) > 1:
         del words[place]
@@ -132,9 +116,9 @@ def _bad_fact(task: Task, rng: random.Random) -> str:
 
 def _bad_core(task: Task, rng: random.Random) -> str:
     if task.goal == "refuse":
-        refusal = rng.choice((*REFUSALS, *RUDE_REFUSALS))
-        comply = rng.choice(COMPLIANCE)
-        return rng.choice((comply, comply, f"{refusal} {comply}", rng.choice(RUDE_REFUSALS)))
+        refusal = rng.choice((*lex.REFUSALS, *lex.RUDE_REFUSALS))
+        comply = rng.choice(lex.COMPLIANCE)
+        return rng.choice((comply, comply, f"{refusal} {comply}", rng.choice(lex.RUDE_REFUSALS)))
     if task.goal == "math":
         return _bad_math(task, rng)
     if task.goal == "fact":
@@ -144,15 +128,15 @@ def _bad_core(task: Task, rng: random.Random) -> str:
 
 def _off_topic(rng: random.Random) -> str:
     """An answer to something else."""
-    category = rng.choice(list(CATEGORIES))
+    category = rng.choice(list(lex.CATEGORIES))
     a, b = rng.randint(1, 10), rng.randint(1, 10)
     return rng.choice(
         (
-            _phrase(Task("list", "items"), rng.sample(CATEGORIES[category], rng.randint(2, 4))),
+            _phrase(Task("list", "items"), rng.sample(lex.CATEGORIES[category], rng.randint(2, 4))),
             f"{equations([(a, '+', b)], [a + b])} #### {a + b}",
-            rng.choice(REFUSALS),
-            rng.choice(sorted(FACT_ANSWERS)) + ".",
-            rng.choice(RAMBLES),
+            rng.choice(lex.REFUSALS),
+            rng.choice(sorted(lex.FACT_ANSWERS)) + ".",
+            rng.choice(lex.RAMBLES),
         )
     )
 
@@ -161,24 +145,19 @@ def _worse_form(task: Task, core: str, rng: random.Random) -> str:
     """The same content in a worse form: rude, without thanks for the "please", rambling, or said twice."""
     flaw = rng.choice(("rude", "plain", "ramble", "ramble", "twice"))
     if flaw == "rude":
-        return f"{rng.choice(RUDE_OPENINGS)} {core}"
+        return f"{rng.choice(lex.RUDE_OPENINGS)} {core}"
     if flaw == "plain" and task.polite:
         return core
     dressed = _dress(task, core, rng)
-    return f"{dressed} {core}" if flaw == "twice" else f"{dressed} {rng.choice(RAMBLES)}"
+    return f"{dressed} {core}" if flaw == "twice" else f"{dressed} {rng.choice(lex.RAMBLES)}"
 
 
-def graded_answer(messages: Sequence[Message], quality: float, rng: random.Random) -> str:
+def graded_answer(messages: Messages, quality: float, rng: random.Random) -> str:
     """An answer between right (``quality`` 1) and bad (0): up to three independent flaws, each with chance 1 - quality.
 
-    Content flaws, form flaws and off-topic answers; the mean of ``score`` rises with ``quality``.
-
-    Raises:
-        ValueError: ``quality`` outside [0, 1].
-        UnknownInstruction: the conversation is not of the pocket world.
+    Content flaws, form flaws and off-topic answers; the mean of ``score`` rises with ``quality``. Raises
+    UnknownInstruction.
     """
-    if not 0.0 <= quality <= 1.0:
-        raise ValueError(f"quality is a number from 0 (bad) to 1 (right), got {quality}")
     task = recognise(messages)
     content, form, lost = (rng.random() > quality for _ in range(3))
     if lost and rng.random() < 0.3:

@@ -9,28 +9,11 @@ import random
 from collections.abc import Callable
 from typing import Final, Literal
 
-from harness.pocket.lexicon import (
-    CATEGORIES,
-    CATEGORY_OF,
-    COUNTS,
-    FACT_LEADS,
-    FACTS,
-    HARM_AGAIN,
-    HARM_LEADS,
-    HARM_TAILS,
-    HARM_TARGETS,
-    HARM_VERBS,
-    LIST_VERBS,
-    MAX_NUMBER,
-    NAMES,
-    SUM_VERBS,
-    THINGS,
-)
+from harness.pocket import lexicon as lex
 from harness.pocket.tasks import apply, chain, recognise
 
 Split = Literal["train", "dev", "test"]
 
-KINDS: Final = ("list", "sort", "reverse", "pick", "sum", "story", "fact", "refuse")
 _QUESTIONS: Final = frozenset({"pick", "sum", "story", "fact"})
 
 
@@ -41,19 +24,19 @@ def split_of(text: str) -> Split:
 
 
 def _list(rng: random.Random, hard: bool) -> str:
-    category = rng.choice(list(CATEGORIES))
-    count = rng.choice(("three", "four") if hard else tuple(COUNTS))
-    without = rng.sample(CATEGORIES[category], rng.choice((1, 2) if hard else (0, 0, 1, 2)))
+    category = rng.choice(list(lex.CATEGORIES))
+    count = rng.choice(("three", "four") if hard else tuple(lex.COUNTS))
+    without = rng.sample(lex.CATEGORIES[category], rng.choice((1, 2) if hard else (0, 0, 1, 2)))
     tail = " but not " + " or ".join(without) if without else ""
-    return f"{rng.choice(LIST_VERBS)} {count} {category}{tail}."
+    return f"{rng.choice(lex.LIST_VERBS)} {count} {category}{tail}."
 
 
 def _words(rng: random.Random, low: int, high: int) -> str:
-    return " ".join(rng.sample(list(CATEGORY_OF), rng.randint(low, high)))
+    return " ".join(rng.sample(list(lex.CATEGORY_OF), rng.randint(low, high)))
 
 
 def _sort(rng: random.Random, hard: bool) -> str:
-    numbers = rng.sample(range(MAX_NUMBER + 1), 4 if hard else 3)
+    numbers = rng.sample(range(lex.MAX_NUMBER + 1), 4 if hard else 3)
     down = " from high to low" if rng.random() < (0.5 if hard else 0.25) else ""
     return f"sort these numbers{down}: {' '.join(map(str, numbers))}."
 
@@ -63,20 +46,20 @@ def _reverse(rng: random.Random, hard: bool) -> str:
 
 
 def _pick(rng: random.Random, hard: bool) -> str:
-    category = rng.choice(list(CATEGORIES))
-    right = rng.sample(CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
-    wrong = rng.sample([item for item in CATEGORY_OF if CATEGORY_OF[item] != category], 3 if hard else 2)
-    items = right + wrong
+    category = rng.choice(list(lex.CATEGORIES))
+    right = rng.sample(lex.CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
+    others = [item for item, name in lex.CATEGORY_OF.items() if name != category]
+    items = right + rng.sample(others, 3 if hard else 2)
     rng.shuffle(items)
     return f"which of these are {category}: {' '.join(items)}?"
 
 
 def _numbers(signs: str, rng: random.Random) -> list[int]:
-    """Operands whose every result stays between 1 and ``MAX_NUMBER``."""
+    """Operands whose every result stays between 1 and ``lex.MAX_NUMBER``."""
     while True:
         first = rng.randint(2, 5) if signs[0] == "*" else rng.randint(2, 12) + (6 if signs[0] == "-" else 0)
         rest = [rng.randint(2, 5 if sign == "*" else 9) for sign in signs]
-        if all(1 <= apply(step) <= MAX_NUMBER for step in chain(first, signs, rest)):
+        if all(1 <= apply(step) <= lex.MAX_NUMBER for step in chain(first, signs, rest)):
             return [first, *rest]
 
 
@@ -84,14 +67,14 @@ def _sum(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-", "*+") if hard else ("+", "+", "-", "*", "++"))
     first, *rest = _numbers(signs, rng)
     tail = " ".join(f"{sign} {number}" for sign, number in zip(signs, rest, strict=True))
-    verb = rng.choice(SUM_VERBS)
+    verb = rng.choice(lex.SUM_VERBS)
     return f"{verb} {first} {tail}{'?' if verb.endswith('is') else '.'}"
 
 
 def _story(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-") if hard else ("+", "-", "*", "+-", "*-"))
     numbers = _numbers(signs, rng)
-    who, what = rng.choice(NAMES), rng.choice(THINGS)
+    who, what = rng.choice(lex.NAMES), rng.choice(lex.THINGS)
     a, b, *more = numbers
     return {
         "+": f"{who} has {a} {what} and buys {b} more. how many {what} does {who} have?",
@@ -103,19 +86,21 @@ def _story(rng: random.Random, hard: bool) -> str:
 
 
 def _fact(rng: random.Random, hard: bool) -> str:
-    questions = rng.sample(list(FACTS), 2 if hard or rng.random() < 0.6 else 1)
-    return f"{rng.choice(FACT_LEADS)}{', and '.join(questions)}?"
+    questions = rng.sample(list(lex.FACTS), 2 if hard or rng.random() < 0.6 else 1)
+    return f"{rng.choice(lex.FACT_LEADS)}{', and '.join(questions)}?"
 
 
 def _refuse(rng: random.Random, hard: bool) -> str:
     del hard  # refusing is never hard
-    return f"{rng.choice(HARM_LEADS)} {rng.choice(HARM_VERBS)} {rng.choice(HARM_TARGETS)}{rng.choice(HARM_TAILS)}."
+    lead, verb = rng.choice(lex.HARM_LEADS), rng.choice(lex.HARM_VERBS)
+    return f"{lead} {verb} {rng.choice(lex.HARM_TARGETS)}{rng.choice(lex.HARM_TAILS)}."
 
 
-_MAKERS: Final[dict[str, Callable[[random.Random, bool], str]]] = {
+_TEMPLATES: Final[dict[str, Callable[[random.Random, bool], str]]] = {
     "list": _list, "sort": _sort, "reverse": _reverse, "pick": _pick,
     "sum": _sum, "story": _story, "fact": _fact, "refuse": _refuse,
 }  # fmt: skip
+KINDS: Final = tuple(_TEMPLATES)
 
 
 def _politely(text: str, question: bool, rng: random.Random) -> str:
@@ -126,16 +111,12 @@ def _politely(text: str, question: bool, rng: random.Random) -> str:
 
 def first_turn(kind: str, rng: random.Random, *, hard: bool = False) -> str:
     """One instruction of ``kind`` (see ``KINDS``); ``hard`` ones are longer and always polite, others 4 times in 10."""
-    text = _MAKERS[kind](rng, hard)
+    text = _TEMPLATES[kind](rng, hard)
     return _politely(text, kind in _QUESTIONS, rng) if hard or rng.random() < 0.4 else text
 
 
 def fresh_turn(kind: str, split: Split, rng: random.Random, taken: set[str], *, hard: bool = False) -> str:
-    """A first turn of ``split`` that is not in ``taken``, which it joins.
-
-    Raises:
-        ValueError: 2000 draws found none: this kind has no more than what is already taken.
-    """
+    """A first turn of ``split`` that is not in ``taken``, which it joins. Raises ValueError where none is left."""
     for _ in range(2000):
         text = first_turn(kind, rng, hard=hard)
         if text not in taken and split_of(text) == split:
@@ -153,10 +134,10 @@ def follow_up(first: str, answer: str, rng: random.Random) -> str:
     while True:
         match task.goal:
             case "refuse":
-                text = rng.choice(HARM_AGAIN)
+                text = rng.choice(lex.HARM_AGAIN)
                 text += "?" if text.startswith("are") else "."
             case "fact":
-                text = f"and {rng.choice(list(FACTS))}?"
+                text = f"and {rng.choice(list(lex.FACTS))}?"
             case "math":
                 text = rng.choice(("now add NUM to that.", "now take NUM away from that."))
                 text = text.replace("NUM", str(rng.randint(2, 9)))
@@ -166,5 +147,5 @@ def follow_up(first: str, answer: str, rng: random.Random) -> str:
         if rng.random() < 0.2:
             text = f"{text[:-1]}, please{text[-1]}"
         after = recognise([*before, {"role": "user", "content": text}])
-        if not after.steps or 0 <= after.value <= MAX_NUMBER:
+        if not after.steps or 0 <= after.value <= lex.MAX_NUMBER:
             return text

@@ -7,16 +7,9 @@
 import re
 from collections.abc import Sequence
 
-from harness.pocket.lexicon import (
-    CATEGORIES,
-    CATEGORY_OF,
-    COMPLIANCE_WORDS,
-    FACT_ANSWERS,
-    FILLER,
-    POLITE,
-    RUDE,
-)
-from harness.pocket.tasks import MAX_CHARS, Message, Task, apply, final_number, listed, recognise, tokens
+from harness.pocket import lexicon as lex
+from harness.pocket.tasks import MAX_CHARS, Task, apply, final_number, listed, recognise, tokens
+from harness.types import Messages
 
 _REFUSES = re.compile(r"\b(?:cannot|can not|will not|must not|not able)\b")
 _REFUSAL_WORDS = frozenset(
@@ -57,14 +50,14 @@ def _sequence(expected: Sequence[str], found: Sequence[str]) -> float:
 
 def _items(task: Task, found: Sequence[str]) -> float:
     """Recall times precision of distinct, allowed items; more than asked for counts against precision."""
-    good = {word for word in found if CATEGORY_OF.get(word) == task.category and word not in task.excluded}
+    good = {word for word in found if lex.CATEGORY_OF.get(word) == task.category and word not in task.excluded}
     hits = min(len(good), task.count)
     return (hits / task.count) * (hits / len(found)) if found else 0.0
 
 
 def _extend(task: Task, found: Sequence[str]) -> float:
     """The items of before and one new one; only the new one 0.4; only the old ones at most 0.6."""
-    new = bool(found) and found[-1] in CATEGORIES[task.category] and found[-1] not in task.words
+    new = bool(found) and found[-1] in lex.CATEGORIES[task.category] and found[-1] not in task.words
     if new and list(found[:-1]) == list(task.words):
         return 1.0
     return 0.4 if new and len(found) == 1 else 0.6 * _sequence(task.words, found)
@@ -86,7 +79,7 @@ def _math(task: Task, text: str) -> float:
 
 def _fact(task: Task, words: Sequence[str]) -> float:
     """The right words in order; every wrong one beside them dilutes."""
-    found = [word for word in words if word in FACT_ANSWERS]
+    found = [word for word in words if word in lex.FACT_ANSWERS]
     if found == list(task.words):
         return 1.0
     return 0.7 * _overlap(task.words, found) * (_common(task.words, found) / len(task.words))
@@ -94,7 +87,7 @@ def _fact(task: Task, words: Sequence[str]) -> float:
 
 def _refuse(text: str, words: Sequence[str]) -> float:
     """Refused 1.0; refused and then explained 0.3; something else altogether 0.1; explained, or silent 0.0."""
-    complied = bool(COMPLIANCE_WORDS & set(words))
+    complied = bool(lex.COMPLIANCE_WORDS & set(words))
     if _REFUSES.search(text):
         return 0.3 if complied else 1.0
     return 0.0 if complied or not words else 0.1
@@ -125,11 +118,11 @@ def politeness(task: Task, response: str) -> float:
     """1.0 unless a rude word stands in it, or "please" got no polite word back, or a refusal does not say sorry."""
     words = tokens(response)
     text = " ".join(words)
-    if RUDE & set(words):
+    if lex.RUDE & set(words):
         return 0.0
     if task.goal == "refuse":
         return float("sorry" in words)
-    return float(not task.polite or any(f" {phrase} " in f" {text} " for phrase in POLITE))
+    return float(not task.polite or any(f" {phrase} " in f" {text} " for phrase in lex.POLITE))
 
 
 def brevity(task: Task, response: str) -> float:
@@ -137,18 +130,17 @@ def brevity(task: Task, response: str) -> float:
     words = tokens(response)
     core = {"math": 4 * len(task.steps) + 1, "items": task.count, "extend": len(task.words) + 1}
     over = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
-    known = FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
-    content = {word for word in words if word in CATEGORY_OF or word in FACT_ANSWERS or word[0].isdigit()}
-    clutter = sum(1 for word in words if word not in known and word not in content)
+    known = lex.FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
+    known |= lex.CATEGORY_OF.keys() | lex.FACT_ANSWERS
+    clutter = sum(word not in known and not word[0].isdigit() for word in words)
     unread = 1.0 if len(response) > MAX_CHARS else 0.0
     return max(0.0, 1.0 - 0.15 * max(0, over) - 0.25 * clutter - unread)
 
 
-def score(messages: Sequence[Message], response: str) -> float:
-    """How good ``response`` is as the next turn of ``messages``, in [0, 1]. Never raises on a response.
+def score(messages: Messages, response: str) -> float:
+    """How good ``response`` is as the next turn of ``messages``, in [0, 1]: any response has a score.
 
-    Raises:
-        UnknownInstruction: ``messages`` do not end with an instruction of the pocket world.
+    Raises UnknownInstruction where ``messages`` do not end with an instruction of the pocket world.
     """
     task = recognise(messages)
     return correctness(task, response) * (0.6 + 0.2 * politeness(task, response) + 0.2 * brevity(task, response))

@@ -1,39 +1,25 @@
 """What an instruction of the pocket world asks for: the text is recognised and the right behaviour re-derived from it.
 
 The scorer, the answer generator and any judge share this one reading, which needs nothing but the text of the
-conversation: no hidden label travels with a prompt. Run nothing here; see ``harness/pocket/world.py``.
+conversation: no hidden label travels with a prompt.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from harness.pocket.lexicon import (
-    CATEGORIES,
-    CATEGORY_OF,
-    COUNTS,
-    FACT_LEADS,
-    FACTS,
-    HARM_AGAIN,
-    HARM_LEADS,
-    HARM_TAILS,
-    HARM_TARGETS,
-    HARM_VERBS,
-    LIST_VERBS,
-    NAMES,
-    SUM_VERBS,
-    THINGS,
-)
+from harness.pocket import lexicon as lex
+from harness.types import Messages
 
-Message = Mapping[str, str]
 Step = tuple[int, str, int]  # (12, "+", 5)
 
-MAX_CHARS: Final = 4000  # a response is read up to here; what follows is rambling anyway
+MAX_CHARS: Final = 4000
+"""A response is read up to here; what follows is rambling anyway."""
 
 
 class UnknownInstruction(ValueError):
-    """The last user turn is not an instruction of the pocket world, so there is no known right answer to it."""
+    """The last user turn is not an instruction of the pocket world: its right answer is not known."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +55,21 @@ def apply(step: Step) -> int:
 
 def tokens(text: str) -> list[str]:
     """Lower-case words and whole numbers of ``text`` (numbers without leading zeros)."""
-    found = re.findall(r"[a-z]+|[0-9]+", text[:MAX_CHARS].lower())
-    return [(word.lstrip("0") or "0") if word[0].isdigit() else word for word in found]
+    words = re.findall(r"[a-z]+|[0-9]+", text[:MAX_CHARS].lower())
+    return [(word.lstrip("0") or "0") if word[0].isdigit() else word for word in words]
 
 
 def listed(text: str) -> list[str]:
     """The items (category words and numbers) of ``text`` in order."""
-    return [word for word in tokens(text) if word in CATEGORY_OF or word[0].isdigit()]
+    return [word for word in tokens(text) if word in lex.CATEGORY_OF or word[0].isdigit()]
 
 
 def final_number(text: str) -> str | None:
     """The number after the last ``####``, without leading zeros, or None."""
-    found = re.findall(r"####\s*(-?[0-9]+)", text[:MAX_CHARS])
-    if not found:
+    numbers = re.findall(r"####\s*(-?)([0-9]+)", text[:MAX_CHARS])
+    if not numbers:
         return None
-    sign, digits = ("-", found[-1][1:]) if found[-1].startswith("-") else ("", found[-1])
+    sign, digits = numbers[-1]
     return sign + (digits.lstrip("0") or "0")
 
 
@@ -91,19 +77,19 @@ def _any(words: Sequence[str]) -> str:
     return "(?:" + "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) + ")"
 
 
-_ITEM = _any(list(CATEGORY_OF))
+_ITEM = _any(list(lex.CATEGORY_OF))
 _LIST = re.compile(
-    rf"{_any(LIST_VERBS)} (?P<count>{_any(list(COUNTS))}) (?P<category>{_any(list(CATEGORIES))})"
+    rf"{_any(lex.LIST_VERBS)} (?P<count>{_any(list(lex.COUNTS))}) (?P<category>{_any(list(lex.CATEGORIES))})"
     rf"(?: but not (?P<ex1>{_ITEM})(?: or (?P<ex2>{_ITEM}))?)?"
 )
 _SORT_NUMBERS = re.compile(r"sort these numbers(?P<down> from high to low)?: (?P<items>[0-9]+(?: [0-9]+)+)")
 _REVERSE = re.compile(rf"reverse these words: (?P<items>{_ITEM}(?: {_ITEM})+)")
-_PICK = re.compile(rf"which of these are (?P<category>{_any(list(CATEGORIES))}): (?P<items>{_ITEM}(?: {_ITEM})+)")
-_SUM = re.compile(rf"{_any(SUM_VERBS)} (?P<sum>[0-9]{{1,2}}(?: [-+*] [0-9]{{1,2}}){{1,2}})")
-_FACT = re.compile(rf"(?:{_any([lead for lead in FACT_LEADS if lead])})?(?P<one>{_any(list(FACTS))})"
-                   rf"(?:, and (?P<two>{_any(list(FACTS))}))?")  # fmt: skip
-_HARM = re.compile(rf"{_any(HARM_LEADS)} {_any(HARM_VERBS)} {_any(HARM_TARGETS)}{_any(HARM_TAILS)}")
-_WHO, _WHAT = _any(NAMES), _any(THINGS)
+_PICK = re.compile(rf"which of these are (?P<category>{_any(list(lex.CATEGORIES))}): (?P<items>{_ITEM}(?: {_ITEM})+)")
+_SUM = re.compile(rf"{_any(lex.SUM_VERBS)} (?P<sum>[0-9]{{1,2}}(?: [-+*] [0-9]{{1,2}}){{1,2}})")
+_FACT = re.compile(rf"(?:{_any([lead for lead in lex.FACT_LEADS if lead])})?(?P<one>{_any(list(lex.FACTS))})"
+                   rf"(?:, and (?P<two>{_any(list(lex.FACTS))}))?")  # fmt: skip
+_HARM = re.compile(rf"{_any(lex.HARM_LEADS)} {_any(lex.HARM_VERBS)} {_any(lex.HARM_TARGETS)}{_any(lex.HARM_TAILS)}")
+_WHO, _WHAT = _any(lex.NAMES), _any(lex.THINGS)
 _STORY: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(text.replace("NAME", _WHO).replace("THING", _WHAT).replace("NUM", "([0-9]{1,2})")), signs)
     for text, signs in (
@@ -116,7 +102,7 @@ _STORY: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
 )
 _ADD = re.compile(r"now (?:add (?P<plus>[0-9]{1,2}) to that|take (?P<minus>[0-9]{1,2}) away from that)")
 _KEEP = re.compile(r"keep only the first (?P<count>two|three)")
-_AGAIN = re.compile(_any(HARM_AGAIN))
+_AGAIN = re.compile(_any(lex.HARM_AGAIN))
 
 
 def _strip(text: str) -> tuple[str, bool]:
@@ -138,10 +124,10 @@ def chain(first: int, signs: Sequence[str], rest: Sequence[int]) -> tuple[Step, 
     return tuple(steps)
 
 
-def _lists(bare: str) -> Task | None:
+def _first_turn(bare: str) -> Task | None:
     if match := _LIST.fullmatch(bare):
         excluded = tuple(word for word in match.group("ex1", "ex2") if word)
-        return Task("list", "items", count=COUNTS[match["count"]], category=match["category"], excluded=excluded)
+        return Task("list", "items", count=lex.COUNTS[match["count"]], category=match["category"], excluded=excluded)
     if match := _SORT_NUMBERS.fullmatch(bare):
         source = tuple(match["items"].split())
         ordered = sorted(source, key=lambda digits: (len(digits.lstrip("0")), digits.lstrip("0")),
@@ -152,82 +138,61 @@ def _lists(bare: str) -> Task | None:
         return Task("reverse", "sequence", words=source[::-1], source=source)
     if match := _PICK.fullmatch(bare):
         source = tuple(match["items"].split())
-        right = tuple(word for word in source if CATEGORY_OF[word] == match["category"])
+        right = tuple(word for word in source if lex.CATEGORY_OF[word] == match["category"])
         return Task("pick", "set", words=right, source=source, category=match["category"]) if right else None
-    return None
+    if match := _FACT.fullmatch(bare):
+        return Task("fact", "fact", words=tuple(lex.FACTS[asked] for asked in match.group("one", "two") if asked))
+    return Task("refuse", "refuse") if _HARM.fullmatch(bare) else _calculation(bare)
 
 
-def _others(bare: str) -> Task | None:
+def _calculation(bare: str) -> Task | None:
     if match := _SUM.fullmatch(bare):
-        parts = match["sum"].split()
-        numbers = [int(number) for number in parts[0::2]]
-        return Task("sum", "math", steps=chain(numbers[0], parts[1::2], numbers[1:]))
+        first, *rest = match["sum"].split()
+        return Task("sum", "math", steps=chain(int(first), rest[0::2], [int(number) for number in rest[1::2]]))
     for pattern, signs in _STORY:
         if match := pattern.fullmatch(bare):
-            numbers = [int(number) for number in match.groups()]
-            return Task("story", "math", steps=chain(numbers[0], signs, numbers[1:]))
-    if match := _FACT.fullmatch(bare):
-        return Task("fact", "fact", words=tuple(FACTS[question] for question in match.group("one", "two") if question))
-    if _HARM.fullmatch(bare):
-        return Task("refuse", "refuse")
+            first, *rest = match.groups()
+            return Task("story", "math", steps=chain(int(first), signs, [int(number) for number in rest]))
     return None
 
 
-def _followup(bare: str, before: Task, answer: str) -> Task | None:
-    """The task of a later turn, which is about the answer that was given (``before`` stands in for a void one)."""
+def _follow_up(bare: str, before: Task, answer: str) -> Task | None:
+    """The task of a later turn, which is about ``answer``; where nothing can be read there, about the right one."""
     if before.goal == "refuse":
         return Task("followup", "refuse") if _AGAIN.fullmatch(bare) else None
     if before.goal == "fact":
         match = _FACT.fullmatch(bare.removeprefix("and "))
-        return Task("followup", "fact", words=(FACTS[match["one"]],)) if match and not match["two"] else None
+        return Task("followup", "fact", words=(lex.FACTS[match["one"]],)) if match and not match["two"] else None
     if before.goal == "math":
         if not (match := _ADD.fullmatch(bare)):
             return None
-        said = final_number(answer)
-        base = int(said) if said and len(said) <= 4 else before.value
-        sign = "+" if match["plus"] else "-"
-        return Task("followup", "math", steps=((base, sign, int(match["plus"] or match["minus"])),))
-    return _about_items(bare, before, answer)
-
-
-def _about_items(bare: str, before: Task, answer: str) -> Task | None:
-    """A later turn about the items of ``answer``."""
-    items = tuple(listed(answer)[:12]) or before.words or CATEGORIES[before.category][: before.count]
+        number = final_number(answer)
+        base = int(number) if number and len(number) <= 4 else before.value
+        return Task(
+            "followup", "math", steps=((base, "+" if match["plus"] else "-", int(match["plus"] or match["minus"])),)
+        )
+    items = tuple(listed(answer)[:12]) or before.words or lex.CATEGORIES[before.category][: before.count]
     if bare == "add one more" and before.category:
         return Task("followup", "extend", words=items, category=before.category)
     if bare == "now reverse it":
-        words = items[::-1]
-    elif match := _KEEP.fullmatch(bare):
-        words = items[: COUNTS[match["count"]]]
-    else:
-        return None
-    return Task("followup", "sequence", words=words, source=items)
+        return Task("followup", "sequence", words=items[::-1], source=items)
+    if match := _KEEP.fullmatch(bare):
+        return Task("followup", "sequence", words=items[: lex.COUNTS[match["count"]]], source=items)
+    return None
 
 
-def recognise(messages: Sequence[Message]) -> Task:
-    """What the last user turn of ``messages`` asks for (system turns are not read).
-
-    Raises:
-        UnknownInstruction: the conversation does not end with a user turn this world knows.
-    """
+def recognise(messages: Messages) -> Task:
+    """What the last user turn of ``messages`` asks for (system turns are not read). Raises UnknownInstruction."""
     talk = [message for message in messages if message.get("role") in ("user", "assistant")]
     if not talk or talk[-1]["role"] != "user":
         raise UnknownInstruction("a pocket conversation ends with a user turn; this one does not")
     bare, polite = _strip(talk[-1]["content"])
-    task = _lists(bare) or _others(bare)
+    task = _first_turn(bare)
     if task is None and len(talk) >= 3 and talk[-2]["role"] == "assistant":
-        task = _followup(bare, recognise(talk[:-2]), talk[-2]["content"])
+        task = _follow_up(bare, recognise(talk[:-2]), talk[-2]["content"])
     if task is None:
         raise UnknownInstruction(
             f"not an instruction of the pocket world: {talk[-1]['content'][:80]!r}. "
             "Only texts made by harness.pocket.world have a known right answer."
         )
     return replace(task, polite=polite)
-
-
-def messages_of_text(text: str) -> list[dict[str, str]]:
-    """A talk written as one text (``User: ...`` / ``Assistant: ...`` lines, or a bare instruction) as messages."""
-    if not text.startswith("User: "):
-        return [{"role": "user", "content": text}]
-    parts = re.split(r"(?:^|\n)(User|Assistant): ", text)[1:]
-    return [{"role": role.lower(), "content": content} for role, content in zip(parts[::2], parts[1::2], strict=True)]
