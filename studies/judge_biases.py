@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.pocket.world import graded_answer
+from harness.pocket.answers import graded_answer
 from harness.types import Answer, Question
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.kinds.pocket import JUDGE, PocketConfig, PocketJudge

@@ -30,7 +30,7 @@ Rows = Callable[[Group, Any], "list[Row] | Dropped"]
 
 def rows(group: Group, config: Config) -> list[Row] | Dropped:
     """The best of the student's samples by the world's rule; ties go to the first."""
-    from harness.pocket.world import score
+    from harness.pocket.scorer import score
 
     best = max(group.samples, key=lambda response: score(group.prompt.messages, response.text))
     if not best.finished or not best.text:

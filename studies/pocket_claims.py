@@ -39,7 +39,8 @@ from harness.contracts.options import options_from, plain
 from harness.models.backends import load_model
 from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
-from harness.pocket.world import iter_prompts, score
+from harness.pocket.scorer import score
+from harness.pocket.world import iter_prompts
 from harness.prompts import SOURCES
 from harness.prompts.resolve import load_prompts, resolve_source
 from harness.recipe.recipe import Recipe, load_recipe
@@ -86,8 +87,7 @@ def rewarded(prompts: Sequence[Prompt], recipe: Recipe, seed: int) -> list[Group
 
 def held_out(count: int, seed: int) -> list[Prompt]:
     """Prompts of the dev split, another lot for each seed."""
-    found = itertools.islice(iter_prompts(seed_of("claims", seed), split="dev"), count)
-    return [Prompt(p.id, p.messages, p.golden, p.rejected, "pocket") for p in found]
+    return list(itertools.islice(iter_prompts(seed_of("claims", seed), split="dev"), count))
 
 
 def by_the_rule(groups: Sequence[Group]) -> Array:

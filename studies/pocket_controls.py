@@ -23,7 +23,8 @@ from distilbench.cli.screen import Display
 from distilbench.plugins import load_registry
 from distilbench.workflows.workers import set_up_worker
 from harness.plan.plan import Plan, make_plan
-from harness.pocket.world import score, test_questions
+from harness.pocket.scorer import score
+from harness.pocket.world import pocket_questions
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records
 from harness.run.scheduler import run_plans
@@ -42,7 +43,7 @@ def truth(plan: Plan, store: ArtifactStore, row: str, seed: int) -> dict[str, fl
     (entrant,) = [entrant for entrant in plan.entrants if (entrant.row, entrant.seed) == (row, seed)]
     scores = {}
     for name in BENCHMARKS:
-        turns = {question.id: question.turns[0] for question in test_questions(name)}
+        turns = {question.id: question.turns[0] for question in pocket_questions(name, "test")}
         stage = entrant.answers[name]
         for answer in read_records(store.path("answer", stage.key) / "answers.jsonl", Answer):
             talk = [{"role": "user", "content": turns[answer.question]}]

@@ -104,11 +104,12 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
 def dev_scores(model: Any) -> dict[str, float]:
     """Mean score of answers sampled at temperature 1, per development set, by the world's own rule."""
     from harness.contracts.model import Sampling
-    from harness.pocket.world import dev_questions, score
+    from harness.pocket.scorer import score
+    from harness.pocket.world import pocket_questions
 
     means = {}
     for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k"):
-        talks = [[{"role": "user", "content": question.turns[0]}] for question in dev_questions(name)]
+        talks = [[{"role": "user", "content": question.turns[0]}] for question in pocket_questions(name, "dev")]
         drawn = model.generate(talks, Sampling(64, 1.0), SEED, n=4)
         means[name] = statistics.mean(
             score(talk, response.text) for talk, responses in zip(talks, drawn, strict=True) for response in responses

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.pocket.world import iter_prompts, score
+from harness.pocket.scorer import score
+from harness.pocket.tasks import recognise
+from harness.pocket.world import iter_prompts
 from harness.types import Group, Prompt, Response
 from studies import pocket_claims, pocket_claims_statistics
 from studies.pocket_claims_statistics import ALPHAS, MEASURES, estimate, moments, replicates
@@ -69,7 +71,7 @@ def test_the_rule_judges_rewards() -> None:
 
     rhat margin = 3 alpha - (1 - alpha) = 4 alpha - 1: wrong up to alpha 0.2, right from 0.3.
     """
-    prompt = next(prompt for prompt in iter_prompts(0, split="dev") if prompt.kind == "sum")
+    prompt = next(prompt for prompt in iter_prompts(0, split="dev") if recognise(prompt.messages).kind == "sum")
     texts = (prompt.golden, prompt.rejected)
     right, wrong = (score(prompt.messages, text) for text in texts)
     assert right > wrong

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pocket import checkpoint
+from harness.models.checkpoint import POCKET
 from harness.types import Reply, Request
 from judges.kinds.pocket import MODEL, PocketJudge
 from results.store.store import ArtifactStore
@@ -502,7 +502,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk with room for one student and a half, where one may be mounted."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    size = (checkpoint("student") / "model.safetensors").stat().st_size * 3 // 2
+    size = (POCKET / "student" / "model.safetensors").stat().st_size * 3 // 2
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)

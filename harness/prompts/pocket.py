@@ -19,8 +19,7 @@ class PocketPrompts(PromptSource[NoOptions]):
 
     def prompts(self, config: NoOptions, identity: Mapping[str, Any], seed: int) -> Iterator[Prompt]:
         try:
-            for prompt in iter_prompts(seed):
-                yield Prompt(prompt.id, prompt.messages, prompt.golden, prompt.rejected, self.name)
+            yield from iter_prompts(seed)
         except ValueError:  # the world has no fresh instruction left, after some ten thousand
             return
 

@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
@@ -19,7 +18,7 @@ from pydantic import Field
 from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, NotNegative, options, require
-from harness.pocket import world
+from harness.pocket.world import pocket_questions
 from harness.text import counted
 from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Score, Verdict
 from judges.benchmarks.answer_files import AnswerFormat, with_baseline
@@ -99,19 +98,6 @@ def pocket_set(
     return QuestionProtocol(
         lambda config: pocket_questions(benchmark, config.split), prompt, POCKET_SAMPLING,
         lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read, deviations=deviations,
-    )  # fmt: skip
-
-
-@cache
-def pocket_questions(benchmark: str, split: Literal["test", "dev"]) -> tuple[Question, ...]:
-    """The pocket world's questions as ours. Cached: drawing them takes longer than scoring them."""
-    source = world.test_questions if split == "test" else world.dev_questions
-    return tuple(
-        Question(
-            task.id, task.turns, task.category, task.baseline, task.reference,
-            {} if task.number is None else {"number": task.number},
-        )
-        for task in source(benchmark)
     )  # fmt: skip
 
 

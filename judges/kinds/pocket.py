@@ -1,7 +1,7 @@
 """Judge kind ``pocket``: a rule with noise and biases of stated size, in the reply formats of real judges.
 
 It reads the prompts of ``judges/benchmarks/pocket_prompts.py``, scores the answers by the pocket world's own rule
-(``harness.pocket.world.score``) and replies as a model would: one token with log-probabilities, ``[[A>B]]`` after a
+(``harness.pocket.scorer``) and replies as a model would: one token with log-probabilities, ``[[A>B]]`` after a
 sentence, ``[[7]]``. Since its biases are known, whatever measures a judge's biases can be tested on it.
 
 The log-odds that it prefers the first answer (m, A) to the second:
@@ -23,7 +23,8 @@ from harness.contracts.judge import JudgeKind
 from harness.contracts.options import NotNegative, Positive, options, require
 from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
-from harness.pocket.world import UnknownInstruction, score
+from harness.pocket.scorer import score
+from harness.pocket.tasks import UnknownInstruction
 from harness.types import Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
 from judges.ledger.ledger import request_key

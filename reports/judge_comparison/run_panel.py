@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts.target import Target
-from harness.pocket.world import UnknownInstruction, score
+from harness.pocket.scorer import score
+from harness.pocket.tasks import UnknownInstruction
 from harness.stats import Draws
 from harness.types import Answer, Judgment, Message, Question, Score
 from reports.judge_comparison.panel import FEATURES, ITEM, JudgeProfile, Panel, RowScore, calls_frame

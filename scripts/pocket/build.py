@@ -12,6 +12,7 @@ the end; losses, samples and times are kept in ``OUT/logs``.
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import time
@@ -20,14 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.pocket import HERE, NAMES
-from harness.pocket.world import PocketPrompt, train_prompts
+from harness.pocket.world import QUESTIONS, iter_prompts
+from harness.types import Prompt
 from scripts.pocket.measure import measure_all
 from scripts.pocket.train import Pool, Spec, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+HERE: Final = QUESTIONS.parent
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
     "teacher": Spec(4, 128, 4, 352, steps=3200, batch_tokens=2048, rate=2e-3, judges=True),
@@ -69,8 +71,8 @@ def _note(out: Path, name: str, started: float) -> None:
     (out / "logs" / f"{name}.seconds").write_text(f"{time.monotonic() - started:.0f}", encoding="utf-8")
 
 
-def _pool_prompts() -> list[PocketPrompt]:
-    return train_prompts(POOL_SIZE, SEED + 1000)
+def _pool_prompts() -> list[Prompt]:
+    return list(itertools.islice(iter_prompts(SEED + 1000), POOL_SIZE))
 
 
 def draw_pool(out: Path) -> None:
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(description="Build the pocket checkpoints.")
     parser.add_argument("--out", type=Path, default=HERE / "checkpoints", help="folder to write to")
-    parser.add_argument("--only", choices=NAMES, help="build this one only")
+    parser.add_argument("--only", choices=tuple(SPECS), help="build this one only")
     parser.add_argument("--steps", type=int, help="with --only: at most so many, to try the script")
     options = parser.parse_args(arguments)
     out: Path = options.out

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.multiple_choice import LETTERS, mcq_messages
-from harness.pocket.world import PocketPrompt, iter_prompts, score
+from harness.pocket.scorer import score
+from harness.pocket.tasks import recognise
+from harness.pocket.world import iter_prompts
+from harness.types import Prompt
 
 Talk = Sequence[dict[str, str]]
 PROMPTS: Final = 330  # for the scores: 30 rounds of the eleven kinds in turn
@@ -107,7 +110,7 @@ def likelihoods(model: Any, tokenizer: Any, messages: Talk, responses: Sequence[
     return found
 
 
-def measure_scores(folder: Path, prompts: Sequence[PocketPrompt], seed: int) -> dict[str, Any]:
+def measure_scores(folder: Path, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
     """Mean scores of one model's answers: sampled at temperatures 1 and 0.8, and greedy (also by kind)."""
     model, tokenizer = load(folder)
     talks = [prompt.messages for prompt in prompts]
@@ -116,15 +119,15 @@ def measure_scores(folder: Path, prompts: Sequence[PocketPrompt], seed: int) -> 
         answers = generate(model, tokenizer, talks, temperature, seed)
         values = [score(talk, answer) for talk, answer in zip(talks, answers, strict=True)]
         row[name] = round(mean(values), 4)
-        kinds = sorted({prompt.kind for prompt in prompts})
+        kinds = [recognise(talk).kind for talk in talks]
         row[f"{name} by kind"] = {
-            kind: round(mean([value for prompt, value in zip(prompts, values, strict=True) if prompt.kind == kind]), 3)
-            for kind in kinds
+            kind: round(mean([value for other, value in zip(kinds, values, strict=True) if other == kind]), 3)
+            for kind in sorted(set(kinds))
         }
     return row
 
 
-def measure_judging(folder: Path, prompts: Sequence[PocketPrompt], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+def measure_judging(folder: Path, prompts: Sequence[Prompt], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
     """How a teacher's choice and its likelihood agree with the scorer on groups of answers.
 
     ``regret`` is the best score of the group less the chosen one's; ``spearman``: mean over groups of unequal scores.

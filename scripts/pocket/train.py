@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.multiple_choice import LETTERS, QUESTION, block, mcq_messages
-from harness.pocket.world import PocketPrompt, golden_answer, graded_answer, iter_prompts, score
+from harness.pocket.answers import golden_answer, graded_answer
+from harness.pocket.scorer import score
+from harness.pocket.world import iter_prompts
+from harness.types import Message, Prompt
 from scripts.pocket.tokenizer import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ ANSWER_SHARE: Final = 0.4  # of a teacher's examples once it judges; questions a
 FIRST_SHARE: Final = 0.35  # of a teacher's steps come before it sees questions: who can answer learns to judge faster
 INIT: Final = 0.08  # the usual 0.02 is for wide models; at width 100 attention would start out blind
 SOFTNESS: Final = 0.1  # temperature of the letter target: a score gap of 0.1 is one nat
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Example:
     scores: list[tuple[int, float]] = field(default_factory=list)
 
 
-Pool = Sequence[tuple[PocketPrompt, Sequence[str]]]  # prompts with the student's own samples
+Pool = Sequence[tuple[Prompt, Sequence[str]]]  # prompts with the student's own samples
 
 
 class Encoder:
@@ -111,7 +113,7 @@ def _with(messages: Sequence[Message], text: str) -> list[Message]:
     return [*messages, {"role": "assistant", "content": text}]
 
 
-def _graded_group(prompt: PocketPrompt, size: int, rng: random.Random) -> list[str]:
+def _graded_group(prompt: Prompt, size: int, rng: random.Random) -> list[str]:
     """Answers of one group: around one quality or of all qualities, so that both gross and fine differences occur."""
     messages, centre = prompt.messages, rng.random()
     spread = rng.choice((0.1, 1.0))
@@ -119,7 +121,7 @@ def _graded_group(prompt: PocketPrompt, size: int, rng: random.Random) -> list[s
     return [graded_answer(messages, quality, rng) for quality in qualities]
 
 
-def _choice(encoder: Encoder, prompt: PocketPrompt, pool: Pool, rng: random.Random) -> Example:
+def _choice(encoder: Encoder, prompt: Prompt, pool: Pool, rng: random.Random) -> Example:
     """A question over the student's own samples (6 in 10), at times with a graded answer among them, or graded ones."""
     size = rng.choice((2, 3, 4, 4, 4, 4, 4, 6, 8))
     if pool and rng.random() < 0.6:
@@ -132,7 +134,7 @@ def _choice(encoder: Encoder, prompt: PocketPrompt, pool: Pool, rng: random.Rand
     return encoder.choice(prompt.messages, responses)
 
 
-def _prompts(seed: int) -> Iterator[PocketPrompt]:
+def _prompts(seed: int) -> Iterator[Prompt]:
     """Training prompts without end; a new seed before the smallest kind runs out of fresh instructions."""
     while True:
         yield from itertools.islice(iter_prompts(seed), 8_000)

@@ -1,59 +1,52 @@
-"""The shipped pocket checkpoints: they load, are small, and their tokenizers keep their promises.
-
-Run: python -m pytest tests/harness/test_pocket_checkpoints.py
-"""
+"""The shipped pocket checkpoints: they load, are small, and their tokenizers keep their promises."""
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
 import pytest
 
+from harness.models.checkpoint import POCKET
 from harness.multiple_choice import mcq_messages
-from harness.pocket import CHECKPOINTS, HERE, checkpoint
-from harness.pocket.world import train_prompts
+from harness.pocket.world import iter_prompts
 
 torch = pytest.importorskip("torch", reason="the checkpoints need torch")
 transformers = pytest.importorskip("transformers", reason="the checkpoints need transformers")
 
-PROMPTS = train_prompts(110, seed=11)
+PROMPTS = list(itertools.islice(iter_prompts(seed=11), 110))
 SHARED = ("teacher", "teacher-large", "student")
+CHECKPOINTS = (*SHARED, "student-other")
+MEASURED = json.loads((POCKET.parent / "measured.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module", params=list(CHECKPOINTS))
+@pytest.fixture(scope="module", params=CHECKPOINTS)
 def tokenizer(request: pytest.FixtureRequest) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(checkpoint(request.param))
+    return transformers.AutoTokenizer.from_pretrained(POCKET / request.param)
 
 
 def test_four_checkpoints_below_16_mb() -> None:
-    assert list(CHECKPOINTS) == ["teacher", "teacher-large", "student", "student-other"]
-    files = [file for name in CHECKPOINTS for file in checkpoint(name).rglob("*") if file.is_file()]
+    assert {folder.name for folder in POCKET.iterdir()} == set(CHECKPOINTS)
+    files = [file for file in POCKET.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 16e6
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".pkl")]
 
 
-def test_an_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match="student-other"):
-        checkpoint("tutor")
-
-
-@pytest.mark.parametrize("name", list(CHECKPOINTS))
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_models_are_ordinary_llamas(name: str) -> None:
-    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint(name))
+    model = transformers.AutoModelForCausalLM.from_pretrained(POCKET / name)
     assert isinstance(model, transformers.LlamaForCausalLM) and model.dtype == torch.float32
     assert model.config.tie_word_embeddings and model.config.max_position_embeddings == 1024
     ids = model.generation_config
     assert (ids.bos_token_id, ids.eos_token_id, ids.pad_token_id) == tuple(
-        transformers.AutoTokenizer.from_pretrained(checkpoint(name)).convert_tokens_to_ids(
+        transformers.AutoTokenizer.from_pretrained(POCKET / name).convert_tokens_to_ids(
             ["<|begin|>", "<|end|>", "<|pad|>"]
         )
     )
 
 
 def test_vocabularies_are_shared_except_one() -> None:
-    vocabularies = {
-        name: transformers.AutoTokenizer.from_pretrained(checkpoint(name)).get_vocab() for name in CHECKPOINTS
-    }
+    vocabularies = {name: transformers.AutoTokenizer.from_pretrained(POCKET / name).get_vocab() for name in CHECKPOINTS}
     assert vocabularies["student"] == vocabularies["teacher"] == vocabularies["teacher-large"]
     assert vocabularies["student-other"] != vocabularies["student"]
 
@@ -98,7 +91,7 @@ def test_special_tokens_in_a_text_stay_text_when_asked(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_numbers_and_letters_are_single_tokens(name: str) -> None:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint(name))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(POCKET / name)
     for word in [*map(str, range(21)), *"ABCDEFGHIJ"]:
         assert len(tokenizer(word)["input_ids"]) == 1
     assert tokenizer.decode(tokenizer("12 + 5 = 17. #### 17")["input_ids"]) == "12 + 5 = 17. #### 17"
@@ -107,7 +100,7 @@ def test_numbers_and_letters_are_single_tokens(name: str) -> None:
 def test_a_teacher_prefers_the_right_answer() -> None:
     from scripts.pocket.measure import load, selection
 
-    model, tokenizer = load(checkpoint("teacher"))
+    model, tokenizer = load(POCKET / "teacher")
     hits = [
         logs[0] > logs[1]
         for prompt in PROMPTS
@@ -120,7 +113,7 @@ def test_a_teacher_prefers_the_right_answer() -> None:
 def test_the_student_ends_its_turn() -> None:
     from scripts.pocket.measure import load
 
-    model, tokenizer = load(checkpoint("student"))
+    model, tokenizer = load(POCKET / "student")
     talks = [list(prompt.messages) for prompt in PROMPTS[:22]]
     inputs = tokenizer.apply_chat_template(
         talks, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
@@ -129,17 +122,12 @@ def test_the_student_ends_its_turn() -> None:
     assert all(tokenizer.eos_token_id in row for row in made.tolist())
 
 
-def test_what_was_measured_is_shipped() -> None:
-    report = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
-    assert set(report["scores"]) == set(CHECKPOINTS) and set(report["judging"]) == {"teacher", "teacher-large"}
-    student = report["scores"]["student"]
+def test_what_was_measured_is_shipped_and_of_these_weights() -> None:
+    assert set(MEASURED["scores"]) == set(CHECKPOINTS) and set(MEASURED["judging"]) == {"teacher", "teacher-large"}
+    student = MEASURED["scores"]["student"]
     assert student["greedy"] > student["t1.0"] + 0.1  # it can do better than it does
-    assert report["scores"]["teacher"]["t1.0"] > student["t1.0"] + 0.2  # there is something to teach
-    for judging in report["judging"].values():  # the multiple-choice question says something, though not much
+    assert MEASURED["scores"]["teacher"]["t1.0"] > student["t1.0"] + 0.2  # there is something to teach
+    for judging in MEASURED["judging"].values():  # the multiple-choice question says something, though not much
         assert judging["mcq regret"] < 0.9 * judging["regret of a random pick"]
-
-
-def test_what_was_measured_is_of_these_weights() -> None:
-    report = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
-    digests = {name: hashlib.sha256((checkpoint(name) / "model.safetensors").read_bytes()) for name in CHECKPOINTS}
-    assert report["sha256"] == {name: digest.hexdigest() for name, digest in digests.items()}
+    digests = {name: hashlib.sha256((POCKET / name / "model.safetensors").read_bytes()) for name in CHECKPOINTS}
+    assert MEASURED["sha256"] == {name: digest.hexdigest() for name, digest in digests.items()}

@@ -1,7 +1,4 @@
-"""The pocket world: hand-made cases of the scorer with their arithmetic, and the promises of the generator.
-
-Run: python -m pytest tests/harness/test_pocket_world.py
-"""
+"""The pocket world: hand-made cases of the scorer with their arithmetic, and the promises of the generator."""
 
 import itertools
 import random
@@ -13,24 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.multiple_choice import request_text
-from harness.pocket.world import (
-    BENCHMARKS,
-    KINDS,
-    TRAIN_KINDS,
-    PocketPrompt,
-    PocketQuestion,
-    UnknownInstruction,
-    dev_questions,
-    golden_answer,
-    graded_answer,
-    make_questions,
-    messages_of_text,
-    score,
-    split_of,
-    test_questions,
-    train_prompts,
-)
+from harness.pocket.answers import golden_answer, graded_answer
+from harness.pocket.instructions import KINDS, Split, split_of
+from harness.pocket.scorer import score
+from harness.pocket.tasks import UnknownInstruction, recognise
+from harness.pocket.world import BENCHMARKS, TRAIN_KINDS, iter_prompts, make_questions, pocket_questions
+from harness.types import Prompt
 
 
 def user(text: str) -> list[dict[str, str]]:
@@ -119,7 +104,6 @@ FOLLOW_UPS = [
 def test_follow_ups_by_hand(first: str, answer: str, second: str, response: str, expected: float) -> None:
     talk = [*user(first), {"role": "assistant", "content": answer}, *user(second)]
     assert score(talk, response) == pytest.approx(expected)
-    assert messages_of_text(request_text(talk)) == talk  # a judge that sees one text can get the turns back
 
 
 @pytest.mark.parametrize("text", ["", "write a poem.", "now reverse it.", "name three dragons.", "what is 1000 + 1?"])
@@ -128,12 +112,16 @@ def test_an_unknown_instruction_is_an_error(text: str) -> None:
         score(user(text), "cat.")
 
 
+def train_prompts(n: int, seed: int) -> list[Prompt]:
+    return list(itertools.islice(iter_prompts(seed), n))
+
+
 SOME_PROMPTS = train_prompts(2 * len(TRAIN_KINDS), seed=7)
 
 
 @given(prompt=st.sampled_from(SOME_PROMPTS), response=st.text() | st.text(alphabet="#0123456789 -+=*.,catdog\n"))
 @settings(max_examples=150, deadline=None)
-def test_any_response_gets_a_score(prompt: PocketPrompt, response: str) -> None:
+def test_any_response_gets_a_score(prompt: Prompt, response: str) -> None:
     assert 0.0 <= score(prompt.messages, response) <= 1.0
 
 
@@ -157,7 +145,7 @@ def test_golden_is_right_and_rejected_clearly_worse() -> None:
     for prompt in prompts:
         right, wrong = score(prompt.messages, prompt.golden), score(prompt.messages, prompt.rejected)
         assert right >= 0.95 and wrong <= right - 0.3, prompt
-    assert set(Counter(prompt.kind for prompt in prompts)) == set(TRAIN_KINDS)
+    assert [recognise(prompt.messages).kind for prompt in prompts] == [*TRAIN_KINDS] * (1100 // len(TRAIN_KINDS))
     assert len({prompt.messages[0]["content"] for prompt in prompts}) == len(prompts)
     assert all(split_of(prompt.messages[0]["content"]) == "train" for prompt in prompts)
 
@@ -165,8 +153,6 @@ def test_golden_is_right_and_rejected_clearly_worse() -> None:
 def test_prompts_are_the_same_every_time_and_a_prefix_of_more() -> None:
     assert train_prompts(30, seed=1) == train_prompts(60, seed=1)[:30]
     assert train_prompts(30, seed=1) != train_prompts(30, seed=2)
-    with pytest.raises(ValueError, match="at least 0"):
-        train_prompts(-1, seed=0)
 
 
 def test_quality_raises_the_mean_score() -> None:
@@ -178,48 +164,36 @@ def test_quality_raises_the_mean_score() -> None:
         means.append(sum(values) / len(values))
     assert all(later > earlier + 0.05 for earlier, later in itertools.pairwise(means)), means
     assert means[-1] >= 0.95
-    with pytest.raises(ValueError, match="quality"):
-        graded_answer(prompts[0].messages, 1.5, rng)
 
 
 def test_the_stored_test_questions_are_what_the_rules_make() -> None:
     """Changed rules: run ``harness.pocket.world.write_test_questions()``, and expect other numbers in every table."""
-    assert {name: test_questions(name) for name in BENCHMARKS} == make_questions("test")
+    assert {name: list(pocket_questions(name, "test")) for name in BENCHMARKS} == make_questions("test")
 
 
+@pytest.mark.parametrize("split", ["test", "dev"])
 @pytest.mark.parametrize("benchmark", list(BENCHMARKS))
-def test_benchmark_questions(benchmark: str) -> None:
-    for split, questions, size in (
-        ("test", test_questions(benchmark), BENCHMARKS[benchmark].test),
-        ("dev", dev_questions(benchmark), BENCHMARKS[benchmark].dev),
-    ):
-        assert len(questions) == size and len({question.id for question in questions}) == size
-        assert all(split_of(question.turns[0]) == split for question in questions)
-        assert 0.6 <= sum(map(_baseline_score, questions)) / size <= 0.85
-        for question in questions:
-            assert len(question.turns) == len(question.baseline) == len(question.reference)
-            assert len(question.turns) == (2 if benchmark == "mt_bench" else 1)
-            assert (question.number is not None) == (benchmark == "gsm8k")
-            talk = user(question.turns[0])
-            assert score(talk, question.reference[0]) >= 0.95
-            if benchmark == "mt_bench":
-                talk += [{"role": "assistant", "content": question.reference[0]}, *user(question.turns[1])]
-                assert score(talk, question.reference[1]) >= 0.95
-
-
-def _baseline_score(question: PocketQuestion) -> float:
-    return score(user(question.turns[0]), question.baseline[0])
+def test_benchmark_questions(benchmark: str, split: Split) -> None:
+    questions, form = pocket_questions(benchmark, split), BENCHMARKS[benchmark]
+    assert len(questions) == len({question.id for question in questions}) == getattr(form, split)
+    assert all(split_of(question.turns[0]) == split for question in questions)
+    for question in questions:
+        assert len(question.turns) == len(question.baseline) == len(question.reference) == 1 + form.two_turns
+        assert ("number" in question.meta) == (benchmark == "gsm8k")
+        talk = user(question.turns[0])
+        assert score(talk, question.reference[0]) >= 0.95
+        if form.two_turns:
+            talk += [{"role": "assistant", "content": question.reference[0]}, *user(question.turns[1])]
+            assert score(talk, question.reference[1]) >= 0.95
+    baseline = [score(user(question.turns[0]), question.baseline[0]) for question in questions]
+    assert 0.6 <= sum(baseline) / len(baseline) <= 0.85
 
 
 def test_sizes_are_the_promised_ones_and_no_text_is_asked_twice() -> None:
-    assert {name: form.test for name, form in BENCHMARKS.items()} == {
-        "alpaca_eval": 200, "arena_hard": 120, "mt_bench": 48, "gsm8k": 150,
-    }  # fmt: skip
-    texts = [q.turns[0] for name in BENCHMARKS for q in (*test_questions(name), *dev_questions(name))]
+    assert [form.test for form in BENCHMARKS.values()] == [200, 120, 48, 150]
+    texts = [q.turns[0] for name in BENCHMARKS for split in ("test", "dev") for q in pocket_questions(name, split)]
     assert len(texts) == len(set(texts)) == 518 + 259
-    assert Counter(q.category for q in test_questions("mt_bench")) == dict.fromkeys(KINDS, 6)
-    with pytest.raises(ValueError, match="alpaca_eval"):
-        dev_questions("mmlu")
+    assert Counter(q.category for q in pocket_questions("mt_bench", "test")) == dict.fromkeys(KINDS, 6)
 
 
 def test_golden_answers_vary_but_are_seeded() -> None:

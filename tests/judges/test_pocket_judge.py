@@ -11,7 +11,8 @@ import pytest
 
 from harness.models.backends import load_model
 from harness.models.fake import FakeModel
-from harness.pocket.world import score, test_questions
+from harness.pocket.scorer import score
+from harness.pocket.world import pocket_questions
 from harness.types import Request, Response
 from judges.benchmarks.pocket_prompts import Pair, pair_label, pair_token, single_grade
 from judges.kinds.pocket import NO_VERDICT, PocketConfig, PocketJudge, identity
@@ -131,7 +132,7 @@ def test_grades_follow_the_score():
 
 
 def test_the_second_turn_is_judged_in_its_conversation():
-    question = next(each for each in test_questions("mt_bench") if each.category == "list")
+    question = next(each for each in pocket_questions("mt_bench", "test") if each.category == "list")
     config = PocketConfig(grade_noise=0.0)
     request = Request("q", "turn2", single_grade(question.turns, question.reference, question.reference), 512)
     assert PocketJudge(config).reply(request).text.endswith("[[10]]")

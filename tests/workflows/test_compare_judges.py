@@ -17,7 +17,7 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.compare_judges import judge_entries, judge_names
 from distilbench.workflows.report import judges_of
 from harness.errors import UserError
-from harness.pocket.world import graded_answer
+from harness.pocket.answers import graded_answer
 from harness.records import write_records
 from harness.types import Answer
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig

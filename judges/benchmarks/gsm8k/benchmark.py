@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,8 @@ from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, Questi
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import options, require
 from harness.errors import UserError
-from harness.pocket.world import train_prompts
+from harness.pocket.tasks import recognise
+from harness.pocket.world import iter_prompts
 from harness.types import Answer, Judgment, Question, Score
 from judges.benchmarks.answer_files import read_jsonl
 from judges.benchmarks.base import (
@@ -158,8 +160,8 @@ def _official_examples(config: GSM8KConfig) -> list[dict[str, str]]:
 
 
 def _pocket_examples(config: GSM8KConfig) -> list[dict[str, str]]:
-    stories = [each for each in train_prompts(400, seed=0) if each.kind == "story"]
-    return [{"question": each.messages[-1]["content"], "answer": each.golden} for each in stories]
+    stories = [prompt for prompt in islice(iter_prompts(seed=0), 400) if recognise(prompt.messages).kind == "story"]
+    return [{"question": prompt.messages[-1]["content"], "answer": str(prompt.golden)} for prompt in stories]
 
 
 @dataclass(frozen=True)
