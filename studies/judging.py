@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.judge import AskOptions
+from harness.contracts.judge import AskOptions, Billing
 from harness.types import Answer, Message, Reply, Request
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.client.ask import ask
@@ -76,10 +76,10 @@ def serve(pipe: Connection, latency: float) -> None:
 def ours(base_url: str, requests: Sequence[Request], concurrency: int) -> float:
     """Seconds of ``ask`` into a new ledger."""
     judge = OpenAIJudge(OpenAIConfig(model=MODEL, base_url=base_url, price_in=10, price_out=30))
-    options = AskOptions(concurrency=concurrency, max_concurrency=concurrency, max_cost=1e6, price=lambda p, c: 0.0)
+    options = AskOptions(concurrency=concurrency, max_concurrency=concurrency, max_cost=1e6)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        outcomes = ask(judge, requests, Path(folder) / "ledger.sqlite", options)
+        outcomes = ask(judge, requests, Path(folder) / "ledger.sqlite", options, billing=Billing(lambda p, c: 0.0))
         seconds = time.perf_counter() - start
     if not all(isinstance(outcome, Reply) for outcome in outcomes):
         raise SystemExit(f"a call failed: {next(each for each in outcomes if not isinstance(each, Reply))}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from distilbench.plugins import OURS, entries_of, load_registry
 from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
 from harness.checks import backend, benchmark, executor, judge, source
 from harness.checks.finding import Finding, run_checks
-from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError, unknown
 from harness.recipe.reader import SectionReader
@@ -72,13 +71,11 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
     entries = reader.judges({JUDGE: judge_entry(judge, registry)})
     if reader.problems:
         raise RecipeError(reader.problems, "--judge")
-    kind = registry.judges[entries[JUDGE].kind]
-    config = entries[JUDGE].config
-    client = kind.make(config)
+    configured = ConfiguredJudge(registry.judges[entries[JUDGE].kind], entries[JUDGE].config)
+    client = configured.kind.make(configured.config)
     if problem := client.check():
         raise UserError(problem)
-    before = rounds(client, ledger) if ledger.is_file() else []
-    options = AskOptions(timeout=timeout, price=partial(kind.price, config), thinking=kind.thinking(config))
-    now, outcomes = ask_round(client, ledger, options)
+    before = rounds(client, ledger)
+    now, outcomes = ask_round(client, ledger, AskOptions(timeout=timeout), configured.billing())
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     return CanaryReport(client.model, client.endpoint, now, before, errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
@@ -93,6 +94,22 @@ class JudgeKind(ABC, Generic[C]):
         return 0
 
 
+def _unknown(prompt_tokens: int, completion_tokens: int) -> float | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Billing:
+    """What a judge's calls cost, and from when on they count towards a run's budgets."""
+
+    price: Callable[[int, int], float | None] = _unknown
+    """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
+    thinking: int = 0
+    """Tokens that a reply may take for thinking: estimates count half."""
+    started: float | None = None
+    """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
+
+
 @dataclass(frozen=True)
 class ConfiguredJudge(Generic[C]):
     kind: JudgeKind[C]
@@ -105,9 +122,12 @@ class ConfiguredJudge(Generic[C]):
         """What another process makes it from again."""
         return {"kind": self.kind.name, "config": plain(self.config)}
 
+    def billing(self, started: float | None = None) -> Billing:
+        return Billing(partial(self.kind.price, self.config), self.kind.thinking(self.config), started)
+
 
 @options
-class AskSettings:
+class AskOptions:
     """The section ``ask`` of a recipe: how judges are asked. In no stage key, ``accept_failures`` apart."""
 
     concurrency: Count = 16
@@ -129,18 +149,6 @@ class AskSettings:
     what the judgments hold, so it is part of the keys of judge stages (and of the scores made from them)."""
 
 
-@options
-class AskOptions(AskSettings):
-    """How one set of requests is asked: the recipe's settings, and what the run and the judge add."""
-
-    started: float | None = None
-    """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
-    price: Callable[[int, int], float | None] | None = None
-    """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
-    thinking: int = 0
-    """Tokens that a reply may take for thinking: estimates count half."""
-
-
 class Ask(Protocol):
     """``judges.client.ask.ask``: every request through the ledger, concurrently."""
 
@@ -151,6 +159,7 @@ class Ask(Protocol):
         ledger: Path,
         options: AskOptions,
         progress: Callable[[int], None] | None = None,
+        billing: Billing = Billing(),
     ) -> list[Outcome]:
         """One outcome per request, in order. Stored replies are not asked again; failures are never replies.
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator
 
-from harness.contracts.judge import AskSettings
+from harness.contracts.judge import AskOptions
 from harness.contracts.option_errors import Problem, RecipeError
 from harness.contracts.options import Seed, options, plain, require
 from harness.contracts.registry import Registry
@@ -91,7 +91,7 @@ class Recipe(Heading):
     """Intervals and coverage."""
     compute: Compute = Compute()
     """Changes no result key."""
-    ask: AskSettings = AskSettings()
+    ask: AskOptions = AskOptions()
     """Changes no result key, ``accept_failures`` apart."""
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``for_target.py``)."""
@@ -121,7 +121,7 @@ class Recipe(Heading):
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 
-SECTIONS: Mapping[str, type] = {"reward": RewardOptions, "statistics": Statistics, "ask": AskSettings}
+SECTIONS: Mapping[str, type] = {"reward": RewardOptions, "statistics": Statistics, "ask": AskOptions}
 """Sections that no other section and no table of the registry decides about."""
 HEADING = frozenset(field.name for field in dataclasses.fields(Heading))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.contracts.backend import AskServer, Services
-from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError
 from harness.contracts.model import Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
@@ -66,7 +65,7 @@ class StageContext:
 
     def asking(self, stage: Stage) -> AskServer:
         """How a backend reaches a server on behalf of this stage: the ledger, the budgets and the client of judges."""
-        base = AskOptions(**stage.local.get("ask", {}), started=self.started)
+        settings = AskOptions(**stage.local.get("ask", {}))
 
         def ask(
             kind: str,
@@ -74,10 +73,10 @@ class StageContext:
             requests: Sequence[Request],
             progress: Callable[[int], None] | None = None,
         ) -> list[Reply | JudgeError]:
-            judge = self.registry.judges[kind]
-            config = options_from(judge.config, options)
-            priced = replace(base, price=partial(judge.price, config), thinking=judge.thinking(config))
-            return self.registry.ask(judge.make(config), requests, self.ledger, priced, progress)
+            entry = self.registry.judges[kind]
+            judge = ConfiguredJudge(entry, options_from(entry.config, options))
+            client = entry.make(judge.config)
+            return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.started))
 
         return ask
 

@@ -9,6 +9,7 @@ did: such an endpoint queues what it is sent. Server errors do not shrink it: th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Final
 
@@ -26,8 +27,8 @@ class AdaptiveLimit:
         self.active = 0
         self.resume_at = 0.0
         """Time of the event loop's clock, seconds."""
+        self._changed = asyncio.Event()
         self._last_cut = -1.0
-        self._waiting: list[asyncio.Future[None]] = []
         self._fastest = math.inf
         """Mean seconds per call of the fastest window so far."""
         self._keeps_up = True
@@ -35,20 +36,14 @@ class AdaptiveLimit:
 
     async def enter(self) -> float:
         """Wait for a place. Returns the loop's time at which the call starts."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        while self.active >= self.limit or now < self.resume_at:
-            place: asyncio.Future[None] = loop.create_future()
-            self._waiting.append(place)
-            timer = loop.call_at(self.resume_at, self._wake) if now < self.resume_at else None
-            try:
-                await place
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            now = loop.time()
+        clock = asyncio.get_running_loop().time
+        while self.active >= self.limit or clock() < self.resume_at:
+            # A pause ends by the clock; a full house ends when somebody leaves.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self.resume_at if clock() < self.resume_at else None):
+                    await self._changed.wait()
         self.active += 1
-        return now
+        return clock()
 
     def leave(self) -> None:
         """Give the place back."""
@@ -83,7 +78,7 @@ class AdaptiveLimit:
         self.resume_at = max(self.resume_at, asyncio.get_running_loop().time() + seconds)
 
     def open(self) -> None:
-        """End any pause and lift the limit, so that everyone who waits comes through (to learn that it is over)."""
+        """End any pause and lift the limit: everyone who waits comes through, to learn that the asking is over."""
         self.resume_at, self.limit = 0.0, self.ceiling
         self._wake()
 
@@ -91,7 +86,6 @@ class AdaptiveLimit:
         self._window, self._count, self._seconds = self.limit, 0, 0.0
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for place in waiting:  # each looks again for itself; those for whom there is no place queue up anew, in order
-            if not place.done():
-                place.set_result(None)
+        # A new event for those who find no place now, so that the old one need not be cleared under its waiters.
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -11,14 +11,14 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from harness.contracts.judge import Judge, JudgeError, Outcome
+from harness.contracts.judge import JudgeError, Outcome
 from harness.types import Reply, Request
 from judges.client.budget import Budget
-from judges.ledger.ledger import Ledger, StoredBatch
+from judges.ledger.ledger import StoredBatch
 
 POLL_SECONDS: Final = 10.0
 _CLAIM_SECONDS: Final = 3600.0  # a job is made, and noted, within this time
@@ -68,119 +68,104 @@ class BatchJobJudge(Protocol):
     """``None``: this judge is asked call by call."""
 
 
-@dataclass
 class BatchAsking:
     """One run over the jobs of a judge: collects, submits what is in no job, and waits as long as its options say."""
 
-    judge: Judge
-    jobs: BatchJobs
-    ledger: Ledger
-    missing: Mapping[str, Request]
-    budget: Budget
-    settled: Callable[[str], Any]
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    states: dict[str, str] = field(default_factory=dict)
-    """Key in an open job to what is known of that job."""
-    tries: Counter[str] = field(default_factory=Counter)
-    """Key to how often this run handed it over."""
+    def __init__(
+        self, jobs: BatchJobs, requests: Mapping[str, Request], budget: Budget, settled: Callable[[str], None]
+    ) -> None:
+        self.jobs, self.requests, self.budget, self.settled = jobs, requests, budget, settled
+        self.judge, self.ledger = budget.judge, budget.ledger
+        self.outcomes: dict[str, Outcome] = {}
+        self.states: dict[str, str] = {}
+        """Key in an open job to what is known of that job."""
+        self.tries: Counter[str] = Counter()
+        """Key to how often this run handed it over."""
 
     async def work(self) -> dict[str, Outcome]:
-        """An outcome for every missing request; those in jobs that are not done are failures of kind ``pending``."""
+        """An outcome for every request; those in jobs that are not done are failures of kind ``pending``."""
         deadline = time.monotonic() + self.jobs.wait
         while True:
             try:
-                await self.collect()
-                await self.submit({key: self.missing[key] for key in self.left() if self.tries[key] < _TRIES})
+                await self._collect()
+                await self._submit([key for key in self._left() if self.tries[key] < _TRIES])
             except JudgeError as error:
-                self.fail(self.left(), error)
+                self._record(self._left(), error)
             if not self.states or time.monotonic() >= deadline:
                 break
             await asyncio.sleep(min(self.jobs.poll, max(0.0, deadline - time.monotonic())))
         for key, state in self.states.items():
             self.outcomes[key] = JudgeError("pending", state)
-        self.fail(self.left(), JudgeError("missing", "no line of the batch jobs answers this request"))
-        return {key: self.outcomes[key] for key in self.missing}
+        self._record(self._left(), JudgeError("missing", "no line of the batch jobs answers this request"))
+        return self.outcomes
 
-    def left(self) -> list[str]:
+    def _left(self) -> list[str]:
         """Keys that have no outcome and lie in no open job."""
-        return [key for key in self.missing if key not in self.outcomes and key not in self.states]
+        return [key for key in self.requests if key not in self.outcomes and key not in self.states]
 
-    async def collect(self) -> None:
-        """Look at every open job of this judge."""
+    async def _collect(self) -> None:
+        """Take in the outcomes of this judge's open jobs that are done, and note which keys wait in the others."""
         self.states = {}
         for stored in self.ledger.batches():
             if (stored.endpoint, stored.model) == (self.judge.endpoint, self.judge.model):
-                await self.look(stored)
+                state = await self._look(stored)
+                if state:
+                    self.states |= {k: state for k in stored.keys if k in self.requests and k not in self.outcomes}
 
-    async def look(self, stored: StoredBatch) -> None:
-        """Take in the outcomes of a job that is done, or note that its keys wait."""
-        # A note without an id: its maker may still be at work, or was killed in between.
-        if stored.id is None and not self.ledger.claim(stored.token, _CLAIM_SECONDS):
-            self.wait_for(stored, _CLAIMED_ELSEWHERE)
-            return
-        if stored.id is None:  # a run was killed while it made this job
+    async def _look(self, stored: StoredBatch) -> str | None:
+        """What is known of a job that is not done; ``None`` once everything that it brought is taken in."""
+        if stored.id is None:
+            # A note without an id: its maker may still be at work, or was killed in between.
+            if not self.ledger.claim(stored.token, _CLAIM_SECONDS):
+                return _CLAIMED_ELSEWHERE
             stored = replace(stored, id=await self.jobs.find(stored.token))
             if stored.id is None:
                 self.ledger.close_batch(stored.token, "never made")
-                return
+                return None
             self.ledger.open_batch(stored)
         state = await self.jobs.fetch(str(stored.id))
+        text = f"batch job {stored.id}: {state.text}"
         if not state.done:
-            self.wait_for(stored, f"batch job {stored.id}: {state.text}")
-            return
+            return text
+        # Also keys that nobody waits for now: they are paid.
         for key in stored.keys:
-            outcome = state.outcomes.get(key)
-            if outcome is not None:
-                self.take(key, outcome)
+            if key in state.outcomes:
+                self._record([key], state.outcomes[key])
             elif state.refused:
-                self.fail([key], JudgeError("batch", f"batch job {stored.id}: {state.text}"))
+                self._record([key], JudgeError("batch", text))
         self.ledger.close_batch(stored.token, f"{state.text}, {len(state.outcomes)} lines")
+        return None
 
-    def wait_for(self, stored: StoredBatch, state: str) -> None:
-        """Note what is known of the job that these keys lie in."""
-        self.states |= {key: state for key in stored.keys if key in self.missing and key not in self.outcomes}
-
-    def take(self, key: str, outcome: Outcome) -> None:
-        """Store what a job brought; also for keys that nobody waits for now: they are paid."""
-        if isinstance(outcome, JudgeError):
-            self.fail([key], outcome)
-            return
-        dollars = self.budget.cost(outcome, self.missing.get(key))
-        self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
-        self.finish(key, outcome)
-
-    def fail(self, keys: list[str], error: JudgeError) -> None:
+    def _record(self, keys: Iterable[str], outcome: Outcome) -> None:
         for key in keys:
-            dollars = self.budget.cost(error, self.missing.get(key))
-            self.ledger.fail(key, self.judge.endpoint, self.judge.model, error.kind, str(error), dollars)
-            self.finish(key, error)
+            self.budget.record(key, outcome, self.requests.get(key))
+            self._finish(key, outcome)
 
-    def finish(self, key: str, outcome: Outcome) -> None:
-        """Record the outcome of a pending request; a reply replaces a failure."""
-        if key in self.missing and not isinstance(self.outcomes.get(key), Reply):
+    def _finish(self, key: str, outcome: Outcome) -> None:
+        """The outcome of a request that somebody waits for; a reply replaces a failure."""
+        if key in self.requests and not isinstance(self.outcomes.get(key), Reply):
             if key not in self.outcomes:
                 self.settled(key)
             self.outcomes[key] = outcome
 
-    async def submit(self, requests: Mapping[str, Request]) -> None:
+    async def _submit(self, keys: Sequence[str]) -> None:
         """Make jobs of requests that are in none, as far as the budget goes."""
-        items = list(requests.items())
-        for first in range(0, len(items), self.jobs.most):
-            part = dict(items[first : first + self.jobs.most])
-            why = self.budget.refusal_of_all(list(part.values()), self.ledger.batches())
-            if why is not None:
+        for first in range(0, len(keys), self.jobs.most):
+            part = {key: self.requests[key] for key in keys[first : first + self.jobs.most]}
+            refusal = self.budget.refusal(list(part.values()), self.ledger.batches())
+            if refusal is not None:
                 for key in part:  # no failed call: none was made
-                    self.finish(key, JudgeError("budget", f"not asked, {why}"))
+                    self._finish(key, JudgeError("budget", f"not asked, {refusal}"))
                 continue
             claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
-            # after claiming, not before: another process gives its claims back when its job is noted
+            # After claiming, not before: another process gives its claims back when its job is noted.
             in_jobs = {key for batch in self.ledger.batches() for key in batch.keys}
             claimed = [key for key in claimed if key not in in_jobs]
             self.states |= dict.fromkeys(part.keys() - claimed, _CLAIMED_ELSEWHERE)
             if claimed:
-                await self.hand_over({key: part[key] for key in claimed})
+                await self._hand_over({key: part[key] for key in claimed})
 
-    async def hand_over(self, part: Mapping[str, Request]) -> None:
+    async def _hand_over(self, part: Mapping[str, Request]) -> None:
         """Make one job. Raises JudgeError."""
         # Noted before it is made, and again with its id: a run killed in between finds the job by its token.
         dollars = sum(self.budget.estimate(request) for request in part.values())
@@ -188,7 +173,7 @@ class BatchAsking:
         stored = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
         self.ledger.claim(token, _CLAIM_SECONDS)  # so that nobody who sees the note takes us for dead
         self.ledger.open_batch(stored)
-        stored = replace(stored, id=await self.jobs.submit(part, stored.token))
+        stored = replace(stored, id=await self.jobs.submit(part, token))
         self.ledger.open_batch(stored)
         # Counted per run: a job that keeps losing lines must not become a loop that pays each time.
         self.tries.update(part.keys())

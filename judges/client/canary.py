@@ -9,16 +9,16 @@ The texts are distilbench's own: six pairs of answers, one token with log-probab
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from harness.contracts.judge import AskOptions, Judge, Outcome
+from harness.contracts.judge import AskOptions, Billing, Judge, Outcome
 from harness.types import Reply, Request
+from judges.benchmarks.alpaca_eval.benchmark import read_token
+from judges.benchmarks.mt_bench.benchmark import read_rating
 from judges.client.ask import ask
 from judges.ledger.ledger import Ledger, request_key
 
@@ -45,43 +45,36 @@ _GRADE: Final = (
     "Grade the answer to the instruction from 1 (useless) to 10 (perfect). Reply with the grade in double square "
     "brackets, like [[5]], and nothing else.\n\nInstruction: {question}\n\nAnswer: {answer}"
 )
-_RATING: Final = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 
 
 def canary(number: int) -> list[Request]:
     """The requests of one round: both orders of every pair, and a grade of both answers of the first two."""
-    requests = []
-    for index, (question, good, bad) in enumerate(_PAIRS):
-        for part, (first, second) in (("good-first", (good, bad)), ("bad-first", (bad, good))):
-            text = _CHOOSE.format(question=question, first=first, second=second)
-            requests.append(_request(f"pair{index + 1}", part, text, 1, 5, number))
-    for index, (question, good, bad) in enumerate(_PAIRS[:2]):
-        for part, answer in (("good", good), ("bad", bad)):
-            text = _GRADE.format(question=question, answer=answer)
-            requests.append(_request(f"grade{index + 1}", part, text, 16, 0, number))
-    return requests
 
+    def request(question: str, part: str, text: str, max_tokens: int, top_logprobs: int) -> Request:
+        messages = ({"role": "user", "content": text},)
+        return Request(question, part, messages, max_tokens, 0.0, top_logprobs, repeat=FIRST_ROUND + number)
 
-def _request(question: str, part: str, text: str, limit: int, top: int, number: int) -> Request:
-    messages = ({"role": "user", "content": text},)
-    return Request(question, part, messages, limit, 0.0, top, repeat=FIRST_ROUND + number)
+    pairs = [
+        request(f"pair{index}", part, _CHOOSE.format(question=question, first=first, second=second), 1, 5)
+        for index, (question, good, bad) in enumerate(_PAIRS, 1)
+        for part, first, second in (("good-first", good, bad), ("bad-first", bad, good))
+    ]
+    grades = [
+        request(f"grade{index}", part, _GRADE.format(question=question, answer=answer), 16, 0)
+        for index, (question, good, bad) in enumerate(_PAIRS[:2], 1)
+        for part, answer in (("good", good), ("bad", bad))
+    ]
+    return pairs + grades
 
 
 def verdict(request: Request, reply: Outcome | None) -> float | None:
     """Probability of m (pairs, 0..1) or the grade as a share of 10; ``None`` where there is none."""
     if not isinstance(reply, Reply):
         return None
-    if request.question.startswith("grade"):
-        rating = _RATING.search(reply.text)
-        return min(float(rating[1]), 10.0) / 10 if rating else None
-    if reply.first_token:
-        mass = dict.fromkeys("mM", 0.0)
-        for token, logprob in reply.first_token.items():
-            if token.strip() in mass:
-                mass[token.strip()] += math.exp(min(logprob, 0.0))
-        return mass["m"] / sum(mass.values()) if sum(mass.values()) > 0 else None
-    letter = reply.text.strip().strip("\"'`.*")
-    return float(letter == "m") if letter in ("m", "M") else None
+    if request.question.startswith("pair"):
+        return read_token(reply).value
+    rating = read_rating(reply.text).value
+    return None if rating is None else rating / 10
 
 
 @dataclass(frozen=True)
@@ -123,31 +116,35 @@ def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
 
 
 def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:
-    """All rounds that the ledger holds of this judge."""
+    """All rounds that the ledger holds of this judge; none where there is no ledger yet."""
     earlier: list[CanaryRound] = []
-    with Ledger(ledger, create=False) as stored:
+    if not ledger.is_file():
+        return earlier
+    with Ledger(ledger, create=False) as opened:
         while True:
             requests = canary(len(earlier))
             keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
-            replies = stored.get(keys)
+            replies = opened.get(keys)
             if not replies:
                 return earlier
-            earlier.append(_round(len(earlier), requests, [replies.get(key) for key in keys]))
+            earlier.append(_read_round(len(earlier), requests, [replies.get(key) for key in keys]))
 
 
-def ask_round(judge: Judge, ledger: Path, options: AskOptions) -> tuple[CanaryRound, list[Outcome]]:
+def ask_round(
+    judge: Judge, ledger: Path, options: AskOptions, billing: Billing = Billing()
+) -> tuple[CanaryRound, list[Outcome]]:
     """Ask one more round. A round in which no call came through is not counted: the next one takes its number."""
-    number = len(rounds(judge, ledger)) if ledger.is_file() else 0
+    number = len(rounds(judge, ledger))
     requests = canary(number)
-    outcomes = ask(judge, requests, ledger, options)
-    return _round(number, requests, outcomes), outcomes
+    outcomes = ask(judge, requests, ledger, options, billing=billing)
+    return _read_round(number, requests, outcomes), outcomes
 
 
-def _round(number: int, requests: Sequence[Request], replies: Sequence[Outcome | None]) -> CanaryRound:
-    complete = [reply for reply in replies if isinstance(reply, Reply)]
+def _read_round(number: int, requests: Sequence[Request], outcomes: Sequence[Outcome | None]) -> CanaryRound:
+    replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     return CanaryRound(
         number,
-        tuple(verdict(request, reply) for request, reply in zip(requests, replies, strict=True)),
-        tuple(sorted({reply.model for reply in complete})),
-        any(reply.first_token for reply in complete),
+        tuple(verdict(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)),
+        tuple(sorted({reply.model for reply in replies})),
+        any(reply.first_token for reply in replies),
     )

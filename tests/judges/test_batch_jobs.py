@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from harness.contracts.judge import AskOptions, JudgeError
-from harness.errors import UserError
+from harness.contracts.judge import AskOptions, Billing, ConfiguredJudge, JudgeError
 from harness.types import Reply, Request
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
@@ -26,11 +25,16 @@ def respond(request):
     return Reply("m", "stop", "fake", 100 + number, 1, {"m": -0.1, "M": -2.4})
 
 
-def asked(server, count, path, wait=0.0, options=AskOptions(), **more):
-    config = OpenAIConfig(model="fake", base_url=server.base_url, batch=True, batch_wait=wait, **more)
+def run(server, count, path, wait=0.0, billing=Billing(), prices=None, **limits):
+    config = OpenAIConfig(model="fake", base_url=server.base_url, batch=True, batch_wait=wait, **(prices or {}))
     judge = OpenAIJudge(config)
     judge.jobs.poll = 0.01
-    return ask(judge, requests(count), path, options)
+    return ask(judge, requests(count), path, AskOptions(**limits), billing=billing)
+
+
+_PRICES = {"price_in": 1e6, "price_out": 1e6}
+PRICED = {"prices": _PRICES, "billing": ConfiguredJudge(JUDGE, OpenAIConfig("fake", batch=True, **_PRICES)).billing()}
+"""A dollar a token, and half of it for a batch."""
 
 
 def kinds(outcomes):
@@ -41,21 +45,15 @@ def test_submit_leave_collect_later(tmp_path):
     path = tmp_path / "l.sqlite"
     with FakeServer(respond) as server:
         server.batches.looks = 2
-        first = asked(server, 5, path)
+        first = run(server, 5, path)
         assert kinds(first) == ["pending"] * 5
         assert "batch_1: handed over now, 5 requests" in str(first[0])
-        assert "in_progress, 0 of 5 done" in str(asked(server, 5, path)[0])  # the first look
-        third = asked(server, 7, path)  # two more than before: only they go into a second job
+        assert "in_progress, 0 of 5 done" in str(run(server, 5, path)[0])  # the first look
+        third = run(server, 7, path)  # two more than before: only they go into a second job
         assert kinds(third) == ["reply"] * 5 + ["pending"] * 2
-        assert [reply.prompt_tokens for reply in third[:5]] == [
-            100,
-            101,
-            102,
-            103,
-            104,
-        ]  # each its own, though reordered
-        asked(server, 7, path)
-        assert kinds(asked(server, 7, path)) == ["reply"] * 7
+        assert [reply.prompt_tokens for reply in third[:5]] == [100 + n for n in range(5)]  # in order, though reordered
+        run(server, 7, path)
+        assert kinds(run(server, 7, path)) == ["reply"] * 7
         assert (server.batches.made, set(server.answered.values())) == (2, {1})
         live = ask(OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url)), requests(7), path, AskOptions())
         assert kinds(live) == ["reply"] * 7  # the same keys: what a job brought counts for calls too
@@ -65,7 +63,7 @@ def test_submit_leave_collect_later(tmp_path):
 def test_waiting_instead_of_leaving(tmp_path):
     with FakeServer(respond) as server:
         server.batches.looks = 3
-        assert kinds(asked(server, 3, tmp_path / "l.sqlite", wait=30)) == ["reply"] * 3
+        assert kinds(run(server, 3, tmp_path / "l.sqlite", wait=30)) == ["reply"] * 3
 
 
 def test_untidy_result_files_lose_nothing(tmp_path):
@@ -73,16 +71,16 @@ def test_untidy_result_files_lose_nothing(tmp_path):
     faults = ("duplicate-line", "missing-line", "broken-line", "expired-line", "content-filter", "server-500")
     path = tmp_path / "l.sqlite"
     with FakeServer(respond, shares(dict.fromkeys(faults, 0.1), seed=3)) as server:
-        first = asked(server, 200, path, wait=30)
+        first = run(server, 200, path, wait=30)
         assert set(server.faults) == set(faults)
         assert set(kinds(first)) == {"reply", "refused", "server"}  # the other faults were repaired by a second job
         assert kinds(first).count("refused") == server.faults["content-filter"]
         assert kinds(first).count("server") == server.faults["server-500"]
         assert server.batches.made == 2
-        assert kinds(asked(server, 200, path, wait=30)) == ["reply"] * 200  # failures are asked again by the next run
+        assert kinds(run(server, 200, path, wait=30)) == ["reply"] * 200  # failures are asked again by the next run
         again = server.faults["missing-line"] + server.faults["broken-line"]  # paid, but lost by the endpoint
         assert server.answered.total() == 200 + again
-        assert [r.prompt_tokens for r in asked(server, 200, path)] == [100 + n for n in range(200)]
+        assert [r.prompt_tokens for r in run(server, 200, path)] == [100 + n for n in range(200)]
 
 
 def test_a_reply_outdoes_a_failure_wherever_it_stands():
@@ -112,16 +110,16 @@ def test_lines_of_any_form_are_named_not_trusted():
 
 def test_calls_in_jobs_count_and_those_refused_are_no_failures(tmp_path):
     """Ten calls are allowed: 8 lie in a job, so 8 more do not fit; when they have come, 2 more do."""
-    path, options = tmp_path / "l.sqlite", AskOptions(max_calls=10, started=time.time() - 1)
+    path, limits = tmp_path / "l.sqlite", {"max_calls": 10, "billing": Billing(started=time.time() - 1)}
     with FakeServer(respond) as server:
         server.batches.looks = 2
-        assert kinds(asked(server, 8, path, options=options)) == ["pending"] * 8
-        more = asked(server, 16, path, options=options)
+        assert kinds(run(server, 8, path, **limits)) == ["pending"] * 8
+        more = run(server, 16, path, **limits)
         assert kinds(more) == ["pending"] * 8 + ["budget"] * 8
         with Ledger(path) as ledger:
             assert (ledger.failures(), ledger.spent(0)[1]) == ({}, 0)
-        assert kinds(asked(server, 10, path, options=options)) == ["reply"] * 8 + ["pending"] * 2
-        assert kinds(asked(server, 11, path, options=options))[10] == "budget"
+        assert kinds(run(server, 10, path, **limits)) == ["reply"] * 8 + ["pending"] * 2
+        assert kinds(run(server, 11, path, **limits))[10] == "budget"
         assert server.batches.made == 2
 
 
@@ -134,25 +132,21 @@ def test_two_processes_hand_the_same_requests_over_once(tmp_path):
         def upload(handler):
             if not second:
                 second.append("begun")
-                second[:] = kinds(asked(server, 7, path))
+                second[:] = kinds(run(server, 7, path))
             return post(handler)
 
         server.batches.post = upload
-        assert kinds(asked(server, 5, path)) == ["pending"] * 5
+        assert kinds(run(server, 5, path)) == ["pending"] * 5
         assert (second, server.batches.made) == (["pending"] * 7, 2)  # 5 are in the making, 2 are its own
-        assert kinds(asked(server, 7, path)) == ["reply"] * 7
+        assert kinds(run(server, 7, path)) == ["reply"] * 7
         assert set(server.answered.values()) == {1}
 
 
 def test_a_line_without_text_is_paid_for(tmp_path):
     """100 tokens read and 1 written, at half of a dollar each: $50.5, though there is nothing to read."""
-    prices = {"price_in": 1e6, "price_out": 1e6}
-    options = AskOptions(
-        price=lambda prompt, completion: JUDGE.price(OpenAIConfig("fake", batch=True, **prices), prompt, completion)
-    )
     with FakeServer(lambda request: Reply("", "length", "fake", 100, 1)) as server:
-        asked(server, 1, tmp_path / "l.sqlite", options=options, **prices)
-        assert kinds(asked(server, 1, tmp_path / "l.sqlite", options=options, **prices)) == ["empty"]
+        run(server, 1, tmp_path / "l.sqlite", **PRICED)
+        assert kinds(run(server, 1, tmp_path / "l.sqlite", **PRICED)) == ["empty"]
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert ledger.lost() == (50.5, 1)
 
@@ -161,23 +155,23 @@ def test_a_job_whose_making_got_lost_is_found_again(tmp_path):
     path = tmp_path / "l.sqlite"
     with FakeServer(respond) as server:
         server.batches.lose_create = 1
-        assert kinds(asked(server, 4, path)) == ["pending"] * 4
-        assert kinds(asked(server, 4, path)) == ["reply"] * 4
+        assert kinds(run(server, 4, path)) == ["pending"] * 4
+        assert kinds(run(server, 4, path)) == ["reply"] * 4
         assert server.batches.made == 1
 
 
 def test_killed_between_making_and_noting_the_job_is_not_paid_twice(tmp_path):
     path = tmp_path / "l.sqlite"
     with FakeServer(respond) as server:
-        assert kinds(asked(server, 4, path)) == ["pending"] * 4
+        assert kinds(run(server, 4, path)) == ["pending"] * 4
         with Ledger(path) as ledger:  # as it stands when the process died before it heard the id
             (job,) = ledger.batches()
             ledger.open_batch(StoredBatch(job.token, job.endpoint, job.model, None, job.keys, job.dollars, job.time))
-        assert kinds(asked(server, 4, path)) == ["reply"] * 4
+        assert kinds(run(server, 4, path)) == ["reply"] * 4
         with Ledger(path) as ledger:  # and one that died before the job was made at all
             ledger.open_batch(StoredBatch("unheard-of", job.endpoint, job.model, None, ("x",), None, job.time))
-        asked(server, 5, path)
-        assert kinds(asked(server, 5, path)) == ["reply"] * 5
+        run(server, 5, path)
+        assert kinds(run(server, 5, path)) == ["reply"] * 5
         assert server.batches.made == 2
 
 
@@ -185,45 +179,32 @@ def test_killed_between_making_and_noting_the_job_is_not_paid_twice(tmp_path):
 def test_a_job_that_ends_badly_is_a_named_failure_and_no_loop(tmp_path, end, kind, made):
     with FakeServer(respond) as server:
         server.batches.end = end
-        outcomes = asked(server, 3, tmp_path / "l.sqlite", wait=20)
+        outcomes = run(server, 3, tmp_path / "l.sqlite", wait=20)
         assert kinds(outcomes) == [kind] * 3
         assert ("line 1 is broken" if end == "failed" else "no line of the batch jobs") in str(outcomes[0])
         assert server.batches.made == made  # an expired job is handed over once more within a run, a refused one is not
         server.batches.end = "completed"
-        asked(server, 3, tmp_path / "l.sqlite", wait=5)
-        assert kinds(asked(server, 3, tmp_path / "l.sqlite", wait=5)) == ["reply"] * 3
+        run(server, 3, tmp_path / "l.sqlite", wait=5)
+        assert kinds(run(server, 3, tmp_path / "l.sqlite", wait=5)) == ["reply"] * 3
 
 
 def test_an_endpoint_without_batches_is_a_named_failure(tmp_path):
-    class Plain(FakeServer):
-        pass
-
-    with Plain(respond) as server:
+    with FakeServer(respond) as server:
         server.batches.post = lambda handler: False  # an endpoint that knows chat only
-        outcomes = asked(server, 2, tmp_path / "l.sqlite")
+        outcomes = run(server, 2, tmp_path / "l.sqlite")
         assert kinds(outcomes) == ["model"] * 2  # HTTP 404 on /v1/files
         assert "404" in str(outcomes[0])
 
 
 def test_a_batch_costs_half_and_must_fit_the_budget(tmp_path):
     """One request: 10 characters / 4 = 2 prompt tokens, 1 completion token, at $1 each per token x 1/2 = $1.50."""
-    prices = {"price_in": 1e6, "price_out": 1e6}
-    config = OpenAIConfig(model="fake", batch=True, **prices)
-    assert JUDGE.price(config, 100, 1) == 50.5  # (100 + 1) / 2
-
-    def priced(prompt, completion):
-        return JUDGE.price(config, prompt, completion)
-
+    assert PRICED["billing"].price(100, 1) == 50.5  # (100 + 1) / 2
     with FakeServer(respond) as server:
-        tight = AskOptions(max_cost=2.9, price=priced)
-        outcomes = asked(server, 2, tmp_path / "l.sqlite", options=tight, **prices)
+        outcomes = run(server, 2, tmp_path / "l.sqlite", max_cost=2.9, **PRICED)
         assert kinds(outcomes) == ["budget"] * 2
         assert "about $3.0000 more does not fit the budget of $2.9" in str(outcomes[0])
         assert server.batches.made == 0
-        ample = AskOptions(max_cost=3.1, price=priced)
-        assert kinds(asked(server, 2, tmp_path / "l.sqlite", options=ample, **prices)) == ["pending"] * 2
-        asked(server, 2, tmp_path / "l.sqlite", options=ample, **prices)
+        assert kinds(run(server, 2, tmp_path / "l.sqlite", max_cost=3.1, **PRICED)) == ["pending"] * 2
+        run(server, 2, tmp_path / "l.sqlite", max_cost=3.1, **PRICED)
         with Ledger(tmp_path / "l.sqlite") as ledger:
             assert ledger.served()[0].dollars == 50.5 + 51.0  # what the endpoint counted: 100 and 101 prompt tokens
-        with pytest.raises(UserError, match="price of judge model 'fake'"):
-            asked(server, 3, tmp_path / "l.sqlite", options=AskOptions(max_cost=1))

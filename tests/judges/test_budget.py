@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from harness.contracts.judge import AskOptions, JudgeError
+from harness.contracts.judge import AskOptions, Billing, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.client.ask import ask
@@ -46,106 +46,98 @@ def cent(prompt, completion):
     return 0.001 * prompt
 
 
-def answered(outcomes):
-    return sum(isinstance(outcome, Reply) for outcome in outcomes)
-
-
-def test_money_stops_before_the_call_that_would_not_fit(tmp_path):
-    """10 cents a reply, a dollar: 10 replies. The estimate of a request is the same: 400 characters, 100 tokens."""
-    judge = Judge()
-    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=1.0001, price=cent)
-    outcomes = ask(judge, requests(50), tmp_path / "l.sqlite", options)
-    assert (answered(outcomes), judge.calls) == (10, 10)
-    assert {outcome.kind for outcome in outcomes[10:]} == {"budget"}
-    assert str(outcomes[-1]).startswith("not asked, $1.0000 of the budget of $1.0001 is spent")
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert ledger.served()[0].dollars == pytest.approx(1.0)
-        assert ledger.failures() == {}  # what was not asked is no failed call
-    more = ask(judge, requests(50), tmp_path / "l.sqlite", options)  # a new run: a new budget, the old replies kept
-    assert (answered(more), judge.calls) == (20, 20)
-
-
-def test_calls_under_way_are_counted(tmp_path):
-    judge = Judge(seconds=0.02)
-    options = AskOptions(concurrency=8, max_cost=1.0001, price=cent)
-    assert answered(ask(judge, requests(50), tmp_path / "l.sqlite", options)) == 10
-
-
-def test_everyone_who_writes_into_the_ledger_shares_the_budget(tmp_path):
-    started = time.time()
-    path = tmp_path / "l.sqlite"
-    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=1.0001, price=cent, started=started)
-    assert answered(ask(Judge(), requests(7), path, options)) == 7
-    other = Judge()
-    other.model = "other"
-    assert answered(ask(other, requests(7), path, options)) == 3
-
-
-def test_a_free_judge_fits_any_budget_and_an_unknown_price_none(tmp_path):
-    free = AskOptions(max_cost=0.0, price=lambda prompt, completion: 0.0)
-    assert answered(ask(Judge(), requests(5), tmp_path / "l.sqlite", free)) == 5
-    with pytest.raises(UserError, match="price of judge model 'counted' at in-process:counted is not known"):
-        ask(Judge(), requests(6), tmp_path / "l.sqlite", replace(free, price=lambda prompt, completion: None))
-
-
-def test_calls_are_counted_with_the_failed_ones(tmp_path):
-    judge = Judge(fails={"q0", "q3"})
-    options = AskOptions(concurrency=1, max_concurrency=1, max_calls=6)
-    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", options)
-    assert (judge.calls, answered(outcomes)) == (6, 4)
-    assert "budget of 6 calls" in str(outcomes[19])
-
-
-def test_time_ends_the_asking_but_not_the_calls_under_way(tmp_path):
-    judge = Judge(seconds=0.05)
-    options = AskOptions(concurrency=2, max_concurrency=2, max_seconds=0.2)
-    start = time.monotonic()
-    outcomes = ask(judge, requests(200), tmp_path / "l.sqlite", options)
-    assert time.monotonic() - start < 5  # 200 calls by two would take 5 s
-    assert answered(outcomes) == judge.calls < 200
-    assert "time budget of 0.2 s" in str(outcomes[-1])
-
-
 def dollar(prompt, completion):
     """A dollar a token, each way."""
     return float(prompt + completion)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "kind"),
-    [
-        (JudgeError("empty", "thinking took it all", usage=(100, 20)), "empty"),
-        (JudgeError("refused", "the content filter cut the reply", usage=(100, 20)), "refused"),
-        (JudgeError("empty", "thinking took it all, and nobody counts", usage=(0, 0)), "empty"),
-    ],
-)
-def test_calls_that_give_nothing_to_read_are_paid_all_the_same(tmp_path, outcome, kind):
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "l.sqlite"
+
+
+def run(judge, count, path, billing=Billing(cent), concurrency=1, **limits):
+    many = requests(count) if isinstance(count, int) else count
+    options = AskOptions(concurrency=concurrency, max_concurrency=concurrency, **limits)
+    return ask(judge, many, path, options, billing=billing)
+
+
+def answered(outcomes):
+    return sum(isinstance(outcome, Reply) for outcome in outcomes)
+
+
+def test_money_stops_before_the_call_that_would_not_fit(path):
+    """10 cents a reply, a dollar: 10 replies. The estimate of a request is the same: 400 characters, 100 tokens."""
+    judge = Judge()
+    outcomes = run(judge, 50, path, max_cost=1.0001)
+    assert (answered(outcomes), judge.calls) == (10, 10)
+    assert {outcome.kind for outcome in outcomes[10:]} == {"budget"}
+    problem = "not asked, about $0.1000 more does not fit the budget of $1.0001 ($1.0000 spent or under way)"
+    assert str(outcomes[-1]) == problem
+    with Ledger(path) as ledger:
+        assert ledger.served()[0].dollars == pytest.approx(1.0)
+        assert ledger.failures() == {}  # what was not asked is no failed call
+    more = run(judge, 50, path, max_cost=1.0001)  # a new run: a new budget, the old replies kept
+    assert (answered(more), judge.calls) == (20, 20)
+
+
+@pytest.mark.parametrize(("limit", "count"), [({"max_cost": 1.0001}, 10), ({"max_calls": 5}, 5)])
+def test_calls_under_way_are_counted(path, limit, count):
+    assert answered(run(Judge(seconds=0.02), 50, path, concurrency=8, **limit)) == count
+
+
+def test_everyone_who_writes_into_the_ledger_shares_the_budget(path):
+    billing = Billing(cent, started=time.time())
+    assert answered(run(Judge(), 7, path, billing, max_cost=1.0001)) == 7
+    other = Judge()
+    other.model = "other"
+    assert answered(run(other, 7, path, billing, max_cost=1.0001)) == 3
+
+
+def test_a_free_judge_fits_any_budget_and_an_unknown_price_none(path):
+    assert answered(run(Judge(), 5, path, Billing(lambda prompt, completion: 0.0), max_cost=0.0)) == 5
+    with pytest.raises(UserError, match="price of judge model 'counted' at in-process:counted is not known"):
+        run(Judge(), 6, path, Billing(), max_cost=0.0)
+
+
+def test_calls_are_counted_with_the_failed_ones(path):
+    judge = Judge(fails={"q0", "q3"})
+    outcomes = run(judge, 20, path, max_calls=6)
+    assert (judge.calls, answered(outcomes)) == (6, 4)
+    assert "budget of 6 calls" in str(outcomes[19])
+    with Ledger(path) as ledger:  # nobody charges for those that failed
+        assert (ledger.spent(0), ledger.lost()) == ((pytest.approx(0.4), 6, 4), (0.0, 0))
+
+
+def test_time_ends_the_asking_but_not_the_calls_under_way(path):
+    judge = Judge(seconds=0.05)
+    start = time.monotonic()
+    outcomes = run(judge, 200, path, concurrency=2, max_seconds=0.2)
+    assert time.monotonic() - start < 5  # 200 calls by two would take 5 s
+    assert answered(outcomes) == judge.calls < 200
+    assert "time budget of 0.2 s" in str(outcomes[-1])
+
+
+@pytest.mark.parametrize(("kind", "usage"), [("empty", (100, 20)), ("refused", (100, 20)), ("empty", (0, 0))])
+def test_calls_that_give_nothing_to_read_are_paid_all_the_same(path, kind, usage):
     """100 + 20 tokens; not counted: 400 characters / 4 + half of 40: $120 a call, of $370 the third is the last."""
 
     class Nothing(Judge):
         async def complete(self, request):
             self.calls += 1
-            raise outcome
+            raise JudgeError(kind, "nothing to read", usage=usage)
 
     judge, started = Nothing(), time.time()
-    asked = [replace(each, messages=({"role": "user", "content": "x" * 400},), max_tokens=39, repeat=n)
-             for n, each in enumerate(requests(9))]  # fmt: skip
-    options = AskOptions(concurrency=1, max_concurrency=1, retries=0, max_cost=370.0, price=dollar, started=started)
-    outcomes = ask(judge, asked, tmp_path / "l.sqlite", options)
-    assert [each.kind for each in outcomes] == [kind] * 3 + ["budget"] * 6
-    assert "$360.0000 of the budget of $370 is spent" in str(outcomes[-1])
-    again = ask(judge, asked, tmp_path / "l.sqlite", options)  # another process of the same run: nothing is left
-    assert {each.kind for each in again} == {"budget"} and judge.calls == 3
-    with Ledger(tmp_path / "l.sqlite") as ledger:
+    message = {"role": "user", "content": "x" * 400}
+    many = [replace(r, messages=(message,), max_tokens=39, repeat=n) for n, r in enumerate(requests(9))]
+    limits = {"retries": 0, "max_cost": 370.0}
+    outcomes = run(judge, many, path, Billing(dollar, started=started), **limits)
+    assert [outcome.kind for outcome in outcomes] == [kind] * 3 + ["budget"] * 6
+    again = run(judge, many, path, Billing(dollar, started=started), **limits)  # another process of the same run
+    assert {outcome.kind for outcome in again} == {"budget"} and judge.calls == 3
+    with Ledger(path) as ledger:
         assert (ledger.spent(started), ledger.lost()) == ((360.0, 3, 3), (360.0, 3))
         assert ledger.spent(time.time() + 1) == (0.0, 0, 0)
-
-
-def test_failures_that_nobody_charges_for_cost_nothing(tmp_path):
-    judge = Judge(fails={"q0", "q1"})
-    ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(max_cost=1.0, price=cent))
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert (ledger.spent(0), ledger.lost()) == ((pytest.approx(0.1), 3, 1), (0.0, 0))
 
 
 def test_a_reply_without_a_count_of_tokens_costs_as_estimated(tmp_path):
@@ -156,42 +148,33 @@ def test_a_reply_without_a_count_of_tokens_costs_as_estimated(tmp_path):
             self.calls += 1
             return Reply("x" * 40, "stop", "counted", 0, 0)
 
-    options = AskOptions(concurrency=1, max_concurrency=1, max_cost=300.0, price=dollar, thinking=50)
-    outcomes = ask(Uncounted(), requests(9), tmp_path / "l.sqlite", options)
-    assert answered(outcomes) == 2
-    with Ledger(tmp_path / "l.sqlite") as ledger:
+    assert answered(run(Uncounted(), 9, tmp_path / "l", Billing(dollar, thinking=50), max_cost=300.0)) == 2
+    with Ledger(tmp_path / "l") as ledger:
         (line,) = ledger.served()
         assert (line.dollars, line.unpriced, line.estimated) == (272.0, 0, 2)
-    free = AskOptions(price=lambda prompt, completion: 0.0)
-    ask(Uncounted(), requests(1), tmp_path / "free.sqlite", free)
-    with Ledger(tmp_path / "free.sqlite") as ledger:
+    run(Uncounted(), 1, tmp_path / "free", Billing(lambda prompt, completion: 0.0))
+    with Ledger(tmp_path / "free") as ledger:
         assert ledger.served()[0].estimated == 0  # nothing to estimate
 
 
-def test_thoughts_are_estimated_with_the_reply(tmp_path):
+def test_thoughts_are_estimated_with_the_reply(path):
     """401 characters / 4 = 100 tokens read; half of 20 + 1,001, rounded up, written: $611."""
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        budget = Budget(Judge(), ledger, AskOptions(max_cost=1.0, price=dollar, thinking=1001))
+    with Ledger(path) as ledger:
+        budget = Budget(Judge(), ledger, AskOptions(), Billing(dollar, thinking=1001))
         assert budget.estimate(requests(1)[0]) == 100 + 511
 
 
-def test_calls_under_way_count_among_the_calls(tmp_path):
-    judge = Judge(seconds=0.05)
-    outcomes = ask(judge, requests(30), tmp_path / "l.sqlite", AskOptions(concurrency=8, max_calls=5))
-    assert (judge.calls, answered(outcomes)) == (5, 5)
-
-
-def test_batch_jobs_under_way_count_if_this_run_made_them(tmp_path):
+def test_batch_jobs_under_way_count_if_this_run_made_them(path):
     """A job of 3 requests, estimated at $1, made a second after the start: 2 more calls fit 5, and $0.5 more fit $1.6.
 
     One estimate is 100 tokens read at a tenth of a cent: $0.1.
     """
     job = StoredBatch("t", "e", "m", "batch_1", ("a", "b", "c"), 1.0, time.time())
-    with Ledger(tmp_path / "l.sqlite") as ledger:
+    with Ledger(path) as ledger:
 
         def refused(count, since, **limits):
-            budget = Budget(Judge(), ledger, AskOptions(price=cent, started=job.time + since, **limits))
-            return budget.refusal_of_all(requests(count), [job])
+            budget = Budget(Judge(), ledger, AskOptions(**limits), Billing(cent, started=job.time + since))
+            return budget.refusal(requests(count), [job])
 
         assert refused(2, -1, max_calls=5) is None
         assert "budget of 5 calls" in str(refused(3, -1, max_calls=5))
@@ -201,7 +184,7 @@ def test_batch_jobs_under_way_count_if_this_run_made_them(tmp_path):
         assert refused(7, 1, max_cost=1.6) is None
 
 
-def test_a_batch_of_an_in_process_judge_fits_as_a_whole_or_not(tmp_path):
+def test_a_batch_of_an_in_process_judge_fits_as_a_whole_or_not(path):
     class Batched(Judge):
         chunk = 4
 
@@ -210,8 +193,7 @@ def test_a_batch_of_an_in_process_judge_fits_as_a_whole_or_not(tmp_path):
             return [Reply("m", "stop", "counted", 100, 10) for _ in many]
 
     judge = Batched()
-    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(max_cost=1.0001, price=cent))
-    assert answered(outcomes) == judge.calls == 8  # 2 x 4 at 10 cents; four more would make $1.20
+    assert answered(run(judge, 20, path, max_cost=1.0001)) == judge.calls == 8  # 2 x 4 at 10 cents; 4 more: $1.20
 
 
 def test_every_price_has_a_date_and_a_source_and_every_substitute_is_known():
@@ -228,11 +210,11 @@ def test_every_price_has_a_date_and_a_source_and_every_substitute_is_known():
 
 
 def test_retirement_and_undated_names_are_remarked_on():
-    (said,) = catalogue.remarks("gpt-4-1106-preview", date(2026, 9, 1))
-    assert "retired in 52 days, on 2026-10-23" in said and "gpt-4.1-2025-04-14" in said
+    (remark,) = catalogue.remarks("gpt-4-1106-preview", date(2026, 9, 1))
+    assert "retired in 52 days, on 2026-10-23" in remark and "gpt-4.1-2025-04-14" in remark
     assert catalogue.remarks("gpt-4-1106-preview", date(2026, 1, 1)) == []
-    (said,) = catalogue.remarks("gpt-4-0613", date(2026, 11, 1))
-    assert "was to be retired on 2026-10-23" in said
+    (remark,) = catalogue.remarks("gpt-4-0613", date(2026, 11, 1))
+    assert "was to be retired on 2026-10-23" in remark
     assert "undated name, for now of gpt-4o-2024-08-06" in catalogue.remarks("gpt-4o", date(2026, 1, 1))[0]
     assert catalogue.remarks("my-own-model", date(2026, 1, 1)) == []
 

@@ -88,7 +88,7 @@ def test_stored_replies_are_not_asked_again(tmp_path):
 def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q1": [kind] * 3})
-    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), None, QUICK)
+    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), pace=QUICK)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
     told = [record.getMessage() for record in caplog.records if record.name == "judges.client.ask"]
@@ -104,7 +104,7 @@ def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
 def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, calls):
     judge = ScriptedJudge({"q1": [kind] * 9})
     options = AskOptions(retries=2)
-    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", options, None, QUICK)
+    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", options, pace=QUICK)
     assert isinstance(outcomes[1], JudgeError)
     assert outcomes[1].kind == kind
     assert judge.calls == {"q0": 1, "q1": calls, "q2": 1}
@@ -129,7 +129,7 @@ def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["connection", "timeout", "rate-limit", "server"])
 def test_a_dead_judge_does_not_cost_hours(tmp_path, kind):
     judge = ScriptedJudge(always=kind)
-    outcomes = ask(judge, requests(2000), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    outcomes = ask(judge, requests(2000), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
     assert {outcome.kind for outcome in outcomes} == {kind}
     assert judge.calls.total() < 400  # rounds of 16 with pauses between them, for 0.2 s
     assert "calls in a row failed" in str(outcomes[-1])
@@ -145,7 +145,7 @@ def test_an_outage_shorter_than_the_patience_loses_nothing(tmp_path):
             return await super().complete(request)
 
     pace = Pace(first=0.05, longest=0.2, patience=5)
-    outcomes = ask(Restarting(), requests(300), tmp_path / "l.sqlite", AskOptions(retries=8), None, pace)
+    outcomes = ask(Restarting(), requests(300), tmp_path / "l.sqlite", AskOptions(retries=8), pace=pace)
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
 
@@ -158,7 +158,7 @@ def test_a_quota_for_hours_stops_the_asking(tmp_path):
 def test_retry_after_is_honoured_by_all(tmp_path):
     judge = ScriptedJudge({"q0": [JudgeError("rate-limit", "slow down", retry_after=0.4)]})
     start = time.monotonic()
-    outcomes = ask(judge, requests(40), tmp_path / "l.sqlite", AskOptions(concurrency=2), None, QUICK)
+    outcomes = ask(judge, requests(40), tmp_path / "l.sqlite", AskOptions(concurrency=2), pace=QUICK)
     assert time.monotonic() - start >= 0.4
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
@@ -167,18 +167,18 @@ def test_retry_after_counts_for_the_request_itself(tmp_path, caplog):
     """The backoff is 0.01 s here; the endpoint asked for 0.3."""
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q0": [JudgeError("server", "busy", retry_after=0.3)]})
-    ask(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    ask(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
     assert [line for line in caplog.messages if "asked again" in line] == ["scripted: busy; asked again (1) in 0.3 s"]
 
 
 @pytest.mark.parametrize(("kind", "whole"), [("server", True), ("timeout", True), ("rate-limit", False)])
 def test_only_too_many_requests_shrink_the_gate(tmp_path, kind, whole):
     """8 at a time and one failure: a 429 halves it to 4, and 8 more answers let it grow by 1 or 2, not to 8."""
-    asked = {str(number): request for number, request in enumerate(requests(8))}
+    many = {str(number): request for number, request in enumerate(requests(8))}
     judge, options = ScriptedJudge({"q7": [kind]}), AskOptions(concurrency=8, max_concurrency=8)
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        asking = Asking(judge, ledger, Budget(judge, ledger, options), QUICK, lambda key: None)
-        outcomes = asyncio.run(asking.work(asked))
+        asking = Asking(many, Budget(judge, ledger, options), QUICK, lambda key: None)
+        outcomes = asyncio.run(asking.work())
     assert all(isinstance(outcome, Reply) for outcome in outcomes.values())
     assert asking.limit.limit == 8 if whole else 4 <= asking.limit.limit <= 6
 
@@ -259,7 +259,7 @@ def test_batches_go_through_the_same_ledger_and_retries(tmp_path):
             return [JudgeError(fails[r.question].pop(), "x") if fails.get(r.question) else respond(r) for r in requests]
 
     judge = Batched({"q3": ["server"], "q9": ["refused"]})
-    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(), None, QUICK)
+    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
     assert sizes[:2] == [8, 8]
     assert sum(sizes) == 21  # one was tried twice
     assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, JudgeError)] == [9]
@@ -301,7 +301,7 @@ def test_two_who_ask_the_same_at_once_share_the_calls(tmp_path):
     options = AskOptions(concurrency=4, max_concurrency=4)
 
     def run(judge):
-        return ask(judge, requests(40), tmp_path / "l.sqlite", options, None, QUICK)
+        return ask(judge, requests(40), tmp_path / "l.sqlite", options, pace=QUICK)
 
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(run, judges)
@@ -331,7 +331,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the backg
 from pathlib import Path
 from harness.contracts.judge import AskOptions
 from harness.types import Request
-from judges.client.budget import Budget
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 texts = [({"role": "user", "content": f"question {n}"},) for n in range(120)]
@@ -386,7 +385,7 @@ def test_faults_on_half_of_the_calls_end_in_verdicts_or_named_failures(tmp_path)
     with FakeServer(respond, shares(dict.fromkeys(kinds, 0.04), seed=1), hang=0.3) as server:
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
         options = AskOptions(concurrency=16, timeout=5)
-        outcomes = ask(judge, requests(300), tmp_path / "l.sqlite", options, None, QUICK)
+        outcomes = ask(judge, requests(300), tmp_path / "l.sqlite", options, pace=QUICK)
         assert set(server.faults) == set(kinds)
         failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
         assert {error.kind for error in failures} == {"refused"}

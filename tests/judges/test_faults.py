@@ -32,7 +32,7 @@ from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 from tests.judges.test_faults import OPTIONS, QUICK, requests
 judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=sys.argv[1]))
-ask(judge, requests(), Path(sys.argv[2]), OPTIONS, None, QUICK)
+ask(judge, requests(), Path(sys.argv[2]), OPTIONS, pace=QUICK)
 """
 
 
@@ -66,7 +66,7 @@ def table(outcomes):
 def test_all_faults_and_kill_9_end_in_the_same_verdicts(tmp_path):
     with FakeServer(respond, choose, hang=0.3) as server:
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
-        whole = table(ask(judge, requests(), tmp_path / "whole.sqlite", OPTIONS, None, QUICK))
+        whole = table(ask(judge, requests(), tmp_path / "whole.sqlite", OPTIONS, pace=QUICK))
         assert set(server.faults) == {*PASSING, *STAYING}
         for fault in PASSING:  # 5% of 2,000, give or take four standard deviations of 9.7
             assert 60 <= server.faults[fault] <= 140, fault
@@ -98,7 +98,7 @@ def test_all_faults_and_kill_9_end_in_the_same_verdicts(tmp_path):
         sent = server.answered.total()
         assert CALLS // 4 < stored <= sent < CALLS
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
-        assert table(ask(judge, requests(), path, OPTIONS, None, QUICK)) == whole
+        assert table(ask(judge, requests(), path, OPTIONS, pace=QUICK)) == whole
         twice = sum(count - 1 for count in server.answered.values())
         assert twice <= sent - stored <= 2 * OPTIONS.concurrency  # only what was under way when it died
         assert set(COMPLETE) <= set(server.faults)

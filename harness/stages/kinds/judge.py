@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.contracts.benchmark import AsksAgain, Benchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import AskSettings, ConfiguredJudge, JudgeError, Outcome
+from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError, Outcome
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -34,7 +34,7 @@ def judge_stage(
     answers: Stage,
     benchmark: ConfiguredBenchmark,
     judge: ConfiguredJudge[Any] | None,
-    ask: AskSettings,
+    ask: AskOptions,
     baseline: Stage | None = None,
     variant: str = "",
 ) -> Stage:
