@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 from harness.errors import UserError
@@ -23,43 +21,34 @@ def main() -> None:
     from distilbench.cli.app import app
 
     signals: list[int] = []
-    try:
-        with sigterm_as_interrupt(signals):
-            app()
-    except UserError as error:
-        say_error(str(error))
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        place = f" writing {error.filename}" if error.filename else ""
-        say_error(f"no space left{place}. What was finished is kept: free some space and run the same command again.")
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as error:
-        # typer turns Ctrl-C inside a prompt or a command into SystemExit(130)
-        if isinstance(error, SystemExit) and error.code != 130:
-            raise
-        sys.stderr.write("stopped: nothing is lost; run the same command again to go on.\n")
-        sys.exit(128 + signals[0] if signals else 130)
-
-
-@contextmanager
-def sigterm_as_interrupt(signals: list[int]) -> Iterator[None]:
-    """SIGTERM stops the workers and leaves as Ctrl-C does. Signals that arrive are appended to ``signals``."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signals.append(number)
         signal.signal(number, signal.SIG_DFL)  # a second one kills, should the workers not stop
         raise KeyboardInterrupt
 
+    # SIGTERM stops the workers and leaves as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        app()
+    except UserError as error:
+        exit_with(str(error))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        place = f" writing {error.filename}" if error.filename else ""
+        exit_with(f"no space left{place}. What was finished is kept: free some space and run the same command again.")
+    except (KeyboardInterrupt, SystemExit) as error:
+        # typer turns Ctrl-C inside a prompt or a command into SystemExit(130)
+        if isinstance(error, SystemExit) and error.code != 130:
+            raise
+        sys.stderr.write("stopped: nothing is lost; run the same command again to go on.\n")
+        sys.exit(128 + signals[0] if signals else 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def say_error(message: str) -> None:
+def exit_with(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -67,3 +56,4 @@ def say_error(message: str) -> None:
 
     # A message may quote a model's text or a file's name, and a ``Text`` is not read as markup.
     Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), printable(message)))
+    sys.exit(2)

@@ -14,19 +14,13 @@ from harness.text import counted
 if TYPE_CHECKING:
     from harness.types import Score
 
+app = typer.Typer()
 BenchmarkName = Annotated[
     str, typer.Option("--benchmark", "-b", help="alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants.")
 ]
 
 
-def register(app: typer.Typer) -> None:
-    example = "Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model"
-    app.command("import", epilog=example)(import_)
-    app.command(
-        epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)"
-    )(export)
-
-
+@app.command("import", epilog="Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Files of alpaca_eval, arena-hard-auto, FastChat or lm-eval.")],
     benchmark: BenchmarkName,
@@ -49,10 +43,11 @@ def import_(
         files, benchmark, out, model=model, partial=partial, replicates=replicates,
         set=overrides or [], plugins=plugins or [],
     )  # fmt: skip
+    imported = report.answers
     for problem in report.problems:
         typer.echo(problem, err=True)
-    count = f"{counted(len(report.answers.answers), 'answer')}, {counted(len(report.answers.judgments), 'judgment')}"
-    typer.echo(f"{report.answers.model}: {count} to {counted(report.questions, 'question')} in {out}")
+    count = f"{counted(len(imported.answers), 'answer')}, {counted(len(imported.judgments), 'judgment')}"
+    typer.echo(f"{imported.model}: {count} to {counted(report.questions, 'question')} in {out}")
     for score in report.scores:
         typer.echo(score_line(score))
         for key, value in score.detail.items():
@@ -71,6 +66,7 @@ def score_line(score: Score) -> str:
     return f"{score.metric} = {value}{interval}, n = {score.n}, unscored {score.unscored}{note}"
 
 
+@app.command(epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)")
 def export(
     folder: Annotated[Path | None, typer.Argument(help="A folder that `distilbench import` wrote.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the official tool's files to.")] = Path("official"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli import answers, check, compare_judges, doctor, evaluate, judge, report, reproduce
+from distilbench.cli import answers, check, compare_judges, doctor, evaluate, judge, plan, reproduce
 from distilbench.cli import list as listing
 from distilbench.installation import check_folders
 from distilbench.workflows.workers import start_logging
@@ -61,5 +61,5 @@ def distilbench(
         check_folders()
 
 
-for commands in (reproduce, evaluate, report, answers, compare_judges, listing, doctor, check, judge):
-    commands.register(app)
+for commands in (plan, reproduce, evaluate, answers, compare_judges, listing, doctor, check, judge):
+    app.add_typer(commands.app)

@@ -9,7 +9,8 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins
 
-CHECKED = {
+app = typer.Typer()
+CHECKS = {
     "method": "trains it on tiny random models",
     "benchmark": "asks a model without weights, reads hostile replies, scores",
     "judge": "asks it two questions",
@@ -17,35 +18,23 @@ CHECKED = {
     "backend": "generates and reads log-probabilities with a tiny checkpoint",
     "executor": "runs stages that compute nothing",
 }
-"""Entry to what its checks do."""
+"""Entry of a table to the work of its checks."""
+NameOrFile = Annotated[
+    str, typer.Argument(metavar="NAME_OR_FILE", help="An entry's name, or a Python file that brings one.")
+]
 
 
-What = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="An entry's name, or a Python file that brings one.")]
-
-
-def register(app: typer.Typer) -> None:
-    for entry, summary in CHECKED.items():
-        article = "an" if entry[0] in "aeiou" else "a"
-        text = f"Check {article} {entry} against its contract: {summary}. Exit code 1 if a check failed."
-        app.command(f"check-{entry}", help=text)(command(entry))
-
-
-def command(entry: str) -> Callable[..., None]:
+def check_command(entry: str) -> Callable[..., None]:
     """The command for one of the six tables."""
 
-    def check(
-        what: What,
-        plugins: Plugins = None,
-        overrides: Overrides = None,
-    ) -> None:
+    def check(name_or_file: NameOrFile, plugins: Plugins = None, overrides: Overrides = None) -> None:
         from distilbench.workflows.check import check as run_checks
 
-        failed = 0
-        shown = None
-        for checked, finding in run_checks(f"{entry}s", what, overrides or [], plugins or []):
-            if checked is not shown:
+        failed, names = 0, set()
+        for checked, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
+            if checked.name not in names:
                 typer.echo(f"{checked.name}: {getattr(checked, 'paper', '') or getattr(checked, 'summary', '')}")
-                shown = checked
+            names.add(checked.name)
             failed += finding.problem is not None
             state = "ok    " if finding.problem is None else "FAILED"
             typer.echo(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
@@ -53,4 +42,10 @@ def command(entry: str) -> Callable[..., None]:
             typer.echo(f"{failed} failed: docs/add-a-{entry}.md says what the contract asks.", err=True)
             raise typer.Exit(1)
 
+    article = "an" if entry[0] in "aeiou" else "a"
+    check.__doc__ = f"Check {article} {entry} against its contract: {CHECKS[entry]}. Exit code 1 if a check failed."
     return check
+
+
+for name in CHECKS:
+    app.command(f"check-{name}")(check_command(name))

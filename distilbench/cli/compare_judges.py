@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Force, MaxCost, Plugins, Runs, words
+from distilbench.cli.options import Force, Listed, MaxCost, Plugins, Runs, words
+from distilbench.cli.plan import show_plan
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from distilbench.workflows.compare_judges import ComparisonOptions, JudgingOptions
     from reports.judge_comparison.compare import JudgeComparison
 
-
+app = typer.Typer()
 Judges = Annotated[
     str | None,
     typer.Option(
@@ -49,12 +50,7 @@ Budget = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    app.command(
-        epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1",
-    )(compare_judges)
-
-
+@app.command(epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1")
 def compare_judges(
     judges: Judges = None,
     run: RunName = None,
@@ -69,7 +65,7 @@ def compare_judges(
     runs: Runs = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Folder of the tables; default: runs/NAME/TARGET/judges.")] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the questions.")] = 1000,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be asked and what it costs.")] = False,
+    plan_only: Listed = False,
     force: Force = False,
 ) -> None:
     """Compare judges: do they agree, do they rank the methods alike, what are they biased by, what do they cost.
@@ -97,10 +93,7 @@ def compare_judges(
     if repeats:
         judging["repeats"] = repeats
     if plan_only:
-        from distilbench.cli.reproduce import show_plan
-
-        if show_plan(workflow.plan_judge_comparison(run or "pocket", names, **judging)):
-            raise typer.Exit(1)
+        show_plan(workflow.plan_judge_comparison(run or "pocket", names, **judging))
         return
     with Display() as display:
         comparison = workflow.compare_judges(run or "pocket", names, options, force=force, listener=display, **judging)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,18 +16,16 @@ if TYPE_CHECKING:
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
+app = typer.Typer()
 files = typer.Typer(
     no_args_is_help=True,
     help="Fetch and check the files of the official question sets. They are looked for in the folder that the "
     "environment variable DISTILBENCH_ASSETS names, then in the user's cache; none of them ships with distilbench.",
 )
+app.add_typer(files, name="assets")
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)
-    app.add_typer(files, name="assets")
-
-
+@app.command()
 def doctor(
     recipe: RecipeName = "pocket", overrides: Overrides = None, plugins: Plugins = None, runs: Runs = Path("runs")
 ) -> None:
@@ -43,13 +39,13 @@ def doctor(
     from distilbench.workflows.machine import examine
 
     console = console_of()
-    failed = False
+    states = set()
     for finding in examine(recipe, changes=overrides or [], plugins=plugins or [], runs=runs):
-        failed = failed or finding.state == "fail"
+        states.add(finding.state)
         console.print(Text.assemble((f"{finding.state:<5}", STYLES[finding.state]), finding.text), soft_wrap=True)
         if finding.remedy:
             console.print(Text(f"      -> {finding.remedy}"), soft_wrap=True)
-    if failed:
+    if "fail" in states:
         raise typer.Exit(1)
 
 
@@ -63,28 +59,18 @@ Names = Annotated[list[str] | None, typer.Argument(help="Files; default: all.", 
 @files.command()
 def status(names: Names = None) -> None:
     """Say of every file whether it is there and the pinned one (unchanged files are not read again)."""
-    show(assets.status(names))
+    show_assets(assets.status(names))
 
 
 @files.command()
 def verify(names: Names = None) -> None:
     """Read every file again and compare its sha256 with the pinned one. Exit code 1 when one is wrong or missing."""
-    if any(asset.state != "ok" for asset in show(assets.verify(names))):
-        raise typer.Exit(1)
+    show_assets(assets.verify(names), complete=True)
 
 
 @files.command()
 def pull(names: Names = None) -> None:
     """Download what is missing from its pinned public source, checked by sha256. Exit code 1 when one is missing."""
-    with downloads() as advance:
-        statuses = assets.pull(names, advance)
-    if any(asset.state != "ok" for asset in show(statuses)):
-        raise typer.Exit(1)
-
-
-@contextmanager
-def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar per file that comes down, for as long as the ``with`` block lasts."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
@@ -97,11 +83,16 @@ def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
                 tasks[file] = progress.add_task(file)
             progress.update(tasks[file], completed=done, total=total)
 
-        yield advance
+        statuses = assets.pull(names, advance)
+    show_assets(statuses, complete=True)
 
 
-def show(statuses: list[AssetStatus]) -> list[AssetStatus]:
-    """One line per file, and for what is not fine what to do."""
+def show_assets(statuses: list[AssetStatus], complete: bool = False) -> None:
+    """One line per file, and the remedy where there is one.
+
+    Args:
+        complete: exit code 1 where a file is wrong or missing.
+    """
     if not statuses:
         raise UserError("no such asset: `distilbench assets status` lists them.")
     width = max(len(asset.file) for asset in statuses)
@@ -112,4 +103,5 @@ def show(statuses: list[AssetStatus]) -> list[AssetStatus]:
             typer.echo(f"\n{asset.message}", err=True)
     good = sum(asset.state == "ok" for asset in statuses)
     typer.echo(f"{good} of {len(statuses)} files are there and whole", err=True)
-    return statuses
+    if complete and good < len(statuses):
+        raise typer.Exit(1)

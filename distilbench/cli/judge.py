@@ -1,4 +1,4 @@
-"""``judge list | status | canary`` and ``pocket-judge``: which judges there are, what they did, if they changed."""
+"""``judge list | status | canary`` and ``pocket-judge``: known judges, what a ledger holds, whether a judge changed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from harness.text import counted
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from judges.kinds.openai.catalogue import JudgeModel
     from judges.ledger.ledger import Ledger
 
+app = typer.Typer()
 judges = typer.Typer(help="Judges: models known by name, what the ledger holds of them, whether they changed.")
+app.add_typer(judges, name="judge")
 LedgerFile = Annotated[
     Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; default: ledger.sqlite under --runs.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    app.add_typer(judges, name="judge")
-    app.command("pocket-judge")(pocket_judge)
+SHOWN_REASONS = 5
 
 
 @judges.command("list")
 def list_models() -> None:
     """List the judge models known by name: price, context, quirks, retirement and substitute."""
     from distilbench.cli.screen import show_rows
-    from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS
+    from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS, today
 
-    rows = [model_row(model) for model in MODELS.values()]
-    show_rows("models at OpenAI (dollars per million prompt / completion tokens)", rows)
+    title = "models at OpenAI (dollars per million prompt / completion tokens)"
+    show_rows(title, [model_row(model, today()) for model in MODELS.values()])
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
@@ -43,9 +43,7 @@ def list_models() -> None:
     )
 
 
-def model_row(model: JudgeModel) -> tuple[str, ...]:
-    from judges.kinds.openai.catalogue import today
-
+def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
     price, quirks = model.price, model.quirks
     cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
     texts = {
@@ -54,8 +52,7 @@ def model_row(model: JudgeModel) -> tuple[str, ...]:
         f"temperature {quirks.temperature} only": quirks.temperature is not None,
         f"{quirks.thinking_tokens} tokens for thinking": quirks.thinking_tokens,
     }
-    verb = "retired" if model.retired and model.retired < today() else "until"
-    end = f"{verb} {model.retired}" if model.retired else ""
+    end = f"{'retired' if model.retired < day else 'until'} {model.retired}" if model.retired else ""
     end += f", then {model.substitute}" if model.substitute else ""
     special = ", ".join(text for text, applies in texts.items() if applies)
     return model.id, cost, f"{model.context:,} tokens", special, end, model.note
@@ -64,63 +61,55 @@ def model_row(model: JudgeModel) -> tuple[str, ...]:
 @judges.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
     """What a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
+    from distilbench.cli.screen import show_rows
     from judges.ledger.ledger import Ledger
 
     with Ledger(ledger or runs / "ledger.sqlite", create=False) as opened:
         show_replies(opened)
-        show_requests(opened)
-    show_judgments(runs)
+        coverage = [
+            # Rounded down: an incomplete coverage is never shown as 100%.
+            (model, endpoint, f"{stored:,} of {asked:,} requests have a reply ({100 * stored // asked}%)")
+            for (endpoint, model), (stored, asked) in opened.coverage().items()
+        ]
+        show_rows("coverage", coverage or [("nothing asked yet",)])
+        failures = [(kind, counted(count, "request")) for kind, count in opened.failures().items()]
+        show_rows("failures (the last call of each request without a reply)", failures or [("none",)])
+        jobs = [(job.id or "not known yet", job.model, counted(len(job.keys), "request")) for job in opened.batches()]
+        if jobs:
+            show_rows("open batch jobs", jobs)
+    show_rows("finished stages", stage_rows(ArtifactStore(runs / "store")) or [("none",)])
 
 
 def show_replies(ledger: Ledger) -> None:
     from distilbench.cli.screen import show_rows
 
-    rows, total, unpriced = [], 0.0, 0
-    for line in ledger.served():
+    rows, lines = [], ledger.served()
+    for line in lines:
         served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
         cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
         cost += f" ({line.estimated} estimated: the endpoint counts no tokens)" if line.estimated else ""
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
         rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
-        total, unpriced = total + line.dollars, unpriced + line.unpriced
     show_rows("replies", rows or [("none",)])
+    total, unpriced = sum(line.dollars for line in lines), sum(line.unpriced for line in lines)
     dollars, calls = ledger.lost()
     without_reply = f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else ""
     unknown = f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else ""
     typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown}\n")
 
 
-def show_requests(ledger: Ledger) -> None:
-    from distilbench.cli.screen import show_rows
-
-    covered = [
-        # Rounded down: what is not complete is never 100%.
-        (model, endpoint, f"{have:,} of {wanted:,} requests have a reply ({100 * have // wanted}%)")
-        for (endpoint, model), (have, wanted) in ledger.coverage().items()
-    ]
-    show_rows("coverage", covered or [("nothing asked yet",)])
-    failed = [(kind, counted(count, "request")) for kind, count in ledger.failures().items()]
-    show_rows("failures (the last call of each request without a reply)", failed or [("none",)])
-    jobs = [(job.id or "not known yet", job.model, counted(len(job.keys), "request")) for job in ledger.batches()]
-    if jobs:
-        show_rows("open batch jobs", jobs)
-
-
-def show_judgments(runs: Path) -> None:
+def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
     """Finished judge stages: how many judgments, and why some have no verdict."""
-    from distilbench.cli.screen import show_rows
-
-    store = ArtifactStore(runs / "store")
     rows = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
         measured = meta.get("measurements", {})
         missing: dict[str, int] = measured.get("unscored", {})
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:5])
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:SHOWN_REASONS])
         count = int(measured.get("judgments", 0))
-        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", why))
-    show_rows("finished stages", sorted(rows) or [("none",)])
+        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", reasons))
+    return sorted(rows)
 
 
 @judges.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")
@@ -156,6 +145,7 @@ def canary(
         raise typer.Exit(1)
 
 
+@app.command("pocket-judge")
 def pocket_judge(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[

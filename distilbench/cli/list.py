@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +10,16 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument
 from harness.contracts.options import explanations, plain
+from harness.recipe.yaml_source import read_source, shipped
 from harness.text import counted
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
+    from harness.recipe.recipe import Recipe
 
+app = typer.Typer()
+recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
+app.add_typer(recipes, name="recipe")
 HEADS = ("method", "title", "learns from", "the teacher gives", "needs besides")
 ANSWERS = {
     "golden": "golden answers",
@@ -25,6 +29,10 @@ ANSWERS = {
     "rollouts": "own live answers",
 }
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
+
+
+What = StrEnum("What", ["methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets"])
+"""The six tables of contents, and what else a command may name."""
 
 
 def row(method: Method) -> tuple[str, ...]:
@@ -37,13 +45,13 @@ def row(method: Method) -> tuple[str, ...]:
         f"starts from {needs.start}": needs.start,
         "can have rounds": needs.rounds,
     }
-    besides = [text for text, holds in conditions.items() if holds]
-    besides += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
-    return method.name, method.title, answers, signal(method), ", ".join(besides) or "nothing"
+    others = [text for text, holds in conditions.items() if holds]
+    others += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
+    return method.name, method.title, answers, signal(method), ", ".join(others) or "nothing"
 
 
 def signal(method: Method) -> str:
-    """What the teacher gives while the method trains, or before."""
+    """The teacher's part, while the method trains or before."""
     needs = method.needs
     if needs.signal != "token":
         answers = "its answers" if "teacher" in needs.responses else "nothing"
@@ -54,31 +62,13 @@ def signal(method: Method) -> str:
 
 
 def details(method: Method) -> list[tuple[str, str]]:
-    """(what, text) lines: the paper, the needs, and every option with its default and its sentence."""
+    """The paper, the needs, and every option with its default and its sentence."""
     texts = explanations(method.config)
     options = [(f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in plain(method.config()).items()]
     return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
 
 
-class What(StrEnum):
-    methods = "methods"
-    benchmarks = "benchmarks"
-    judges = "judges"
-    sources = "sources"
-    backends = "backends"
-    executors = "executors"
-    recipes = "recipes"
-    targets = "targets"
-
-
-def register(app: typer.Typer) -> None:
-    app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")(list_names)
-    recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
-    recipes.command("show", epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")(show)
-    recipes.command("check", epilog="Example: distilbench recipe check mine.yaml")(check)
-    app.add_typer(recipes, name="recipe")
-
-
+@app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")
 def list_names(
     what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None,
     plugins: Plugins = None,
@@ -89,41 +79,43 @@ def list_names(
     """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.cli.screen import show_rows
     from distilbench.plugins import load_registry
-    from harness.recipe.yaml_source import read_source, shipped
 
     registry = load_registry(plugins or ())
-    tables: dict[What, Sequence[tuple[str, ...]]] = {
-        What.methods: [row(method) for method in registry.methods.values()],
-        What.benchmarks: [
-            (name, "needs a judge" if entry.judged else "graded by rule", ", ".join(one.id for one in entry.metrics))
-            for name, entry in registry.benchmarks.items()
-        ],
-        What.recipes: [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()],
-        What.targets: [(name, target.label, target.title) for name, target in registry.targets.items()],
+    if what == "methods" and verbose:
+        for method in registry.methods.values():
+            show_rows(f"{method.name}  {method.title}", details(method), width=120)
+        return
+    tables: dict[str, list[tuple[str, ...]]] = {
+        table: [(name, entry.summary) for name, entry in getattr(registry, table).items()]
+        for table in ("judges", "sources", "backends", "executors")
     }
-    for table in (What.judges, What.sources, What.backends, What.executors):
-        tables[table] = [(name, entry.summary) for name, entry in getattr(registry, table).items()]
-    for entry in [what] if what else list(What):
-        if entry is What.methods and verbose:
-            for method in registry.methods.values():
-                show_rows(f"{method.name}  {method.title}", details(method), width=120)
-        else:
-            show_rows(str(entry.value), tables[entry], HEADS if entry is What.methods else ())
+    tables["methods"] = [row(method) for method in registry.methods.values()]
+    tables["benchmarks"] = [
+        (name, "needs a judge" if entry.judged else "graded by rule", ", ".join(one.id for one in entry.metrics))
+        for name, entry in registry.benchmarks.items()
+    ]
+    tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]
+    tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
+    for table in [what] if what else What:
+        show_rows(table, tables[table], HEADS if table == "methods" else ())
 
 
+@recipes.command(epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")
 def show(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Print a recipe as YAML, with what it extends, --set and every default. The output is itself a recipe."""
-    from distilbench.plugins import load_registry
-    from harness.recipe.recipe import load_recipe
-
-    typer.echo(load_recipe(recipe, overrides or [], load_registry(plugins or ())).to_yaml(), nl=False)
+    typer.echo(read_recipe(recipe, overrides, plugins).to_yaml(), nl=False)
 
 
+@recipes.command(epilog="Example: distilbench recipe check mine.yaml")
 def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
+    loaded = read_recipe(recipe, overrides, plugins)
+    parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
+    typer.echo(f"{recipe}: fine ({', '.join(counted(len(part), noun) for part, noun in parts)})")
+
+
+def read_recipe(recipe: str, overrides: list[str] | None, plugins: list[str] | None) -> Recipe:
     from distilbench.plugins import load_registry
     from harness.recipe.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [], load_registry(plugins or ()))
-    parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
-    typer.echo(f"{recipe}: fine ({', '.join(counted(len(part), noun) for part, noun in parts)})")
+    return load_recipe(recipe, overrides or (), load_registry(plugins or ()))

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from harness.errors import UserError
+from harness.recipe.yaml_source import shipped
 from methods import METHODS
 from reports.targets import TARGETS
 
-if TYPE_CHECKING:
-    from distilbench.workflows.plan import RunOptions
-
+Command = TypeVar("Command", bound=Callable[..., None])
 ALL = "all"
 """Completes ``--methods`` (every row) and a target (every table and figure)."""
 
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Shipped recipes (the shell itself completes paths)."""
-    from harness.recipe.yaml_source import shipped
-
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
@@ -35,101 +34,75 @@ def complete_rows(incomplete: str) -> list[str]:
     return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(last)]
 
 
-Target = Annotated[
-    str,
-    typer.Argument(
-        help="Table or figure of the paper (table1), several with commas, or all.", autocompletion=complete_target
-    ),
-]
-RecipeName = Annotated[
-    str,
-    typer.Option(
-        "--recipe", "-r", help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe
-    ),
-]
-RecipeArgument = Annotated[
-    str, typer.Argument(help="A shipped recipe's name or the path of a YAML file.", autocompletion=complete_recipe)
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe: train.learning_rate=1e-6."),
-]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plugin",
-        metavar="FILE",
-        help="A Python file (or module) of yours that defines METHOD, BENCHMARK, JUDGE, SOURCE, BACKEND or EXECUTOR.",
-    ),
-]
-Methods = Annotated[
-    str | None,
-    typer.Option(
-        "--methods",
-        help="Rows to make, separated by commas, or all; default: the target's and the recipe's.",
-        autocompletion=complete_rows,
-    ),
-]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="Training seeds, separated by commas; default: the recipe's.")
-]
-Notes = Annotated[
-    bool,
-    typer.Option(
-        "--notes", help="Print all that the table's JSON has to say too: other tests, power, variance, protocols."
-    ),
-]
-MinCoverage = Annotated[
-    float | None,
-    typer.Option(
-        "--min-coverage",
-        min=0.0,
-        max=1.0,
-        help="Refuse cells with a smaller share of scored questions; 0 shows all, with their coverage.",
-    ),
-]
-MaxCost = Annotated[
-    float | None,
-    typer.Option(
-        "--max-cost", min=0.0, help="Dollars that judging may cost; checked before it starts and while asking."
-    ),
-]
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        "--baseline", metavar="ROW", help="Compare with this row's answers (student, say): head-to-head, not official."
-    ),
-]
-Executor = Annotated[
-    str | None,
-    typer.Option("--executor", metavar="NAME", help="What runs the stages (`distilbench list executors`)."),
-]
-Runs = Annotated[
-    Path, typer.Option("--runs", envvar="DISTILBENCH_RUNS", help="Folder of runs and of the store they share.")
-]
-
-
-Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
-
-
-def run_options(
-    overrides: list[str] | None,
-    methods: str | None,
-    seeds: str | None,
-    plugins: list[str] | None,
-    runs: Path,
-    max_cost: float | None,
-    baseline: str | None,
-    executor: str | None,
-) -> RunOptions:
-    options: RunOptions = {"set": overrides or [], "methods": words(methods), "plugins": plugins or [], "runs": runs}
-    try:
-        options["seeds"] = [int(seed) for seed in words(seeds)]
-    except ValueError as error:
-        raise UserError(f"--seeds {seeds}: must be whole numbers, separated by commas.") from error
-    return {**options, "max_cost": max_cost, "baseline": baseline, "executor": executor}
-
-
 def words(text: str | None) -> list[str]:
     """A comma-separated option as a list, in order, repeated words once."""
     return list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
+
+
+def numbers(text: str | None) -> list[int]:
+    try:
+        return [int(word) for word in words(text)]
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: must be whole numbers, separated by commas.") from error
+
+
+_RECIPE = "A shipped recipe's name or the path of a YAML file."
+_TARGET = "Table or figure of the paper (table1), several with commas, or all."
+_METHODS = "Rows to make, separated by commas, or all; default: the target's and the recipe's."
+_SEEDS = "Training seeds, separated by commas; default: the recipe's."
+_PLUGIN = "A Python file (or module) of yours that defines METHOD, BENCHMARK, JUDGE, SOURCE, BACKEND or EXECUTOR."
+_COVERAGE = "Refuse cells with a smaller share of scored questions; 0 shows all, with their coverage."
+_COST = "Dollars that judging may cost; checked before it starts and while asking."
+_BASELINE = "Compare with this row's answers (student, say): head-to-head, not official."
+_EXECUTOR = "What runs the stages (`distilbench list executors`)."
+_RUNS = "Folder of runs and of the store they share."
+_NOTES = "Print all that the table's JSON has to say too: other tests, power, variance, protocols."
+_SET = "Change one value of the recipe: train.learning_rate=1e-6."
+
+Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=complete_target)]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=complete_recipe)]
+RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=complete_recipe)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET)]
+Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=_PLUGIN)]
+Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]
+Seeds = Annotated[str | None, typer.Option(help=_SEEDS, callback=numbers)]
+Baseline = Annotated[str | None, typer.Option(metavar="ROW", help=_BASELINE)]
+MinCoverage = Annotated[float | None, typer.Option(min=0.0, max=1.0, help=_COVERAGE)]
+MaxCost = Annotated[float | None, typer.Option(min=0.0, help=_COST)]
+Executor = Annotated[str | None, typer.Option(metavar="NAME", help=_EXECUTOR)]
+Runs = Annotated[Path, typer.Option(envvar="DISTILBENCH_RUNS", help=_RUNS)]
+# Flags are named, because typer would add a --no-force to one that is not.
+Notes = Annotated[bool, typer.Option("--notes", help=_NOTES)]
+Force = Annotated[bool, typer.Option("--force", help="Run although the checks before it found problems.")]
+Listed = Annotated[bool, typer.Option("--plan", help="Show what would be asked and what it costs.")]
+
+WORK_OPTIONS: Mapping[str, tuple[object, object]] = {
+    "set": (Overrides, []),
+    "max_cost": (MaxCost, None),
+    "executor": (Executor, None),
+    "plugins": (Plugins, []),
+    "runs": (Runs, Path("runs")),
+}
+"""Keyword of a workflow (``WorkOptions``) to the option that fills it, and its default."""
+RUN_OPTIONS = {"methods": (Methods, None), "seeds": (Seeds, None), "baseline": (Baseline, None), **WORK_OPTIONS}
+
+
+def takes(options: Mapping[str, tuple[object, object]]) -> Callable[[Command], Command]:
+    """Give a command these options in place of its ``**options``, which then holds their values.
+
+    Typer reads the options of a command from its signature and has no groups of options that commands share.
+    """
+
+    def declare(command: Command) -> Command:
+        # Typer evaluates annotations; those of ``options`` would import the workflow, and with it numpy and pydantic.
+        command.__annotations__.pop("options")
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in options.items()
+        ]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return command
+
+    return declare

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +25,8 @@ from rich.text import Text
 
 from harness.contracts.executor import RunListener
 
+STAGES = "[bold]stages"
+"""The bar over all stages."""
 QUIET = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -65,21 +66,15 @@ class RateColumn(ProgressColumn):
 
 
 class Display(RunListener):
-    """Draws bars on a terminal, and elsewhere prints a line now and then.
+    """Draws bars on a terminal, and elsewhere prints a line now and then. A context manager."""
 
-    It is told from several threads. A context manager: the bars go when it is left.
-    """
-
-    def __init__(
-        self, console: Console | None = None, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.console = console or Console(stderr=True, file=stream)
-        self.fancy = self.console.is_terminal
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console or Console(stderr=True)
         self._clock = clock
-        self._lock = threading.RLock()  # the executor's thread tells of progress, the main one of results
+        self._lock = threading.RLock()  # the executor's thread reports progress, the main one results
         self._tasks: dict[str, TaskID] = {}
-        self._total = self._cached = self._finished = self._failed = 0
-        self._said = float("-inf")
+        self._total = self._done = self._failed = 0
+        self._last_line = float("-inf")
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -90,26 +85,22 @@ class Display(RunListener):
             TextColumn("{task.fields[info]}", style="dim"),
             console=self.console,
             transient=True,  # the table is what stays on the screen
-            disable=not self.fancy,
+            disable=not self.console.is_terminal,
         )
-        self._whole: TaskID | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def plan(self, total: int, cached: int) -> None:
         with self._lock:
-            self._total, self._cached = total, cached
-            if total == cached:
-                return
-            self._line(f"{total} stages, {cached} of them done already", always=True)
-            self._whole = self._progress.add_task("[bold]stages", total=total, completed=cached, info="")
+            self._total, self._done = total, cached
+            if total > cached:
+                self._line(f"{total} stages, {cached} of them done already", always=True)
+                self._tasks[STAGES] = self._progress.add_task(STAGES, total=total, completed=cached, info="")
 
     def started(self, label: str) -> None:
         with self._lock:
@@ -118,40 +109,37 @@ class Display(RunListener):
 
     def advanced(self, label: str, done: int, total: int, info: str) -> None:
         with self._lock:
-            if label not in self._tasks:
-                self.started(label)
+            self.started(label)
             self._progress.update(self._tasks[label], completed=done, total=total, info=escape(info))
 
     def finished(self, label: str, seconds: float) -> None:
         with self._lock:
-            self._finished += 1
             self._close(label)
             self._line(f"{label} ({duration(seconds)})")
 
     def failed(self, label: str, error: str) -> None:
-        """A stage gave nothing; its error in full, because the run goes on without it."""
+        """Print the whole error, because the run goes on without the stage."""
         with self._lock:
             self._failed += 1
             self._close(label)
             self.console.print(Text.assemble(("failed: ", "bold red"), f"{label}: {error}"), soft_wrap=True)
 
     def _close(self, label: str) -> None:
+        self._done += 1
         task = self._tasks.pop(label, None)
         if task is not None:
             self._progress.remove_task(task)
-        if self._whole is not None:
-            failed = f"{self._failed} failed" if self._failed else ""
-            self._progress.update(self._whole, completed=self._cached + self._finished + self._failed, info=failed)
+        if STAGES in self._tasks:
+            info = f"{self._failed} failed" if self._failed else ""
+            self._progress.update(self._tasks[STAGES], completed=self._done, info=info)
 
     def _line(self, text: str, always: bool = False) -> None:
         """A plain line where there is no terminal, at most one every ``QUIET`` seconds."""
         now = self._clock()
-        last = self._cached + self._finished + self._failed == self._total
-        if self.fancy or (now - self._said < QUIET and not always and not last):
-            return
-        self._said = now
-        head = f"[{self._cached + self._finished + self._failed}/{self._total}] "
-        self.console.print(Text(head + text), soft_wrap=True)
+        due = always or self._done == self._total or now - self._last_line >= QUIET
+        if due and not self.console.is_terminal:
+            self._last_line = now
+            self.console.print(Text(f"[{self._done}/{self._total}] {text}"), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.reproduce import show_plan
+from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
 from distilbench.workflows.plan import WorkPlan, refuse
 from distilbench.workflows.record import notes
@@ -20,7 +20,7 @@ from harness.stages import STAGES
 from harness.stages.context import StageContext
 from harness.stages.kind import PlanIssue
 from harness.types import Prompt
-from tests.harness.test_cli_rows import job
+from tests.workflows.test_plan_rows import job
 
 ALLOW = "prompts.allow_overlap=true"
 

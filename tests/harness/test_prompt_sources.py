@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.reproduce import show_plan
+from distilbench.cli.plan import show_plan
 from distilbench.workflows.record import notes
 from distilbench.workflows.reproduce import execute
 from harness.contracts.options import NoOptions
@@ -16,8 +16,8 @@ from harness.plan.preflight import check
 from harness.prompts import SOURCES, gsm8k_train, ultrafeedback
 from harness.prompts.resolve import load_prompts, resolve_source
 from results.store.store import ArtifactStore
-from tests.harness.test_cli_rows import job
 from tests.harness.test_plan import changed, plan
+from tests.workflows.test_plan_rows import job
 
 COMMITS = {"main": "1" * 40, "v2": "2" * 40}
 FALLBACK = ("prompts.source=ultrafeedback", "prompts.fallback=gsm8k-train", "prompts.n=4")

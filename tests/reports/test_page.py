@@ -572,7 +572,7 @@ def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytes
 
 
 def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from distilbench.cli.report import report
+    from distilbench.cli.reproduce import report
     from results.run.record import write_run
 
     results = shelves.make(ArtifactStore(tmp_path / "store"), books()[:1], ("student", "dpo"), (0,))

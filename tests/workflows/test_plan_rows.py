@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.reproduce import show_plan, show_stages
+from distilbench.cli.plan import show_plan, show_stages
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.errors import UserError
 from harness.stages import STAGES

@@ -1,0 +1,147 @@
+"""``plan``: what a recipe would do, what of it is done, what the rest costs, and what stands in the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Unpack
+
+import typer
+
+from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
+from harness.hardware.gpu import DEVICES, SHARE, hours
+from harness.models.published_sizes import size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distilbench.workflows.plan import RunOptions, WorkPlan
+    from harness.contracts.stage import Cost
+
+app = typer.Typer()
+COLUMNS = ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls")
+READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
+SHOWN_INPUTS = 3
+
+
+@app.command(epilog="Example: distilbench plan table1 --recipe smollm2 --set prompts.n=8")
+@takes(RUN_OPTIONS)
+def plan(
+    target: Target = "table1",
+    recipe: RecipeName = "pocket",
+    every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
+    **options: Unpack[RunOptions],
+) -> None:
+    """Show the stages of a run, which of them are done, what the rest costs, and what stands in the way.
+
+    Nothing is trained, generated or asked.
+    """
+    from distilbench.workflows.plan import plan as plan_work
+
+    work = plan_work(target, recipe, **options)
+    if every:
+        show_stages(work)
+    show_plan(work)
+
+
+def show_stages(work: WorkPlan) -> None:
+    """One line per stage: done or to do, key, label, and the stages it reads."""
+    labels = {stage.key: stage.label for stage in work.stages}
+    missing = {stage.key for stage in work.missing}
+    for stage in work.stages:
+        state = "to do" if stage.key in missing else "done "
+        reads = list(dict.fromkeys(labels[ref.key] for ref in stage.inputs.values()))
+        more = len(reads) - SHOWN_INPUTS
+        shown = reads[:SHOWN_INPUTS] + ([f"{more} more"] if more > 0 else [])
+        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
+
+
+def show_plan(work: WorkPlan) -> None:
+    """Print stages by kind, the cost and the findings. Exit code 1 where a problem stands in the way."""
+    from rich.text import Text
+
+    from distilbench.cli.screen import console_of
+
+    console = console_of()
+
+    def show(text: str, label: str = "", style: str = "") -> None:
+        console.print(Text.assemble((label, style), text), soft_wrap=True)
+
+    show("", f"{work.first.recipe.name}: {work.first.recipe.title}", "bold")
+    several = len(work.plans) > 1
+    for target, planned in work.plans.items():
+        head = f"{target}: {len(planned.stages)} stages; " if several else ""
+        show(f"{head}rows: {', '.join(planned.rows) or 'none'}; seeds: {', '.join(map(str, planned.recipe.seeds))}")
+    if several:
+        show(shared_line(work))
+    show_kinds(console, work)
+    total = work.cost(work.missing)
+    show(f"to do: {cost_line(total)}" if work.missing else "nothing to do: every score is in the store")
+    for line in gpu_lines(work, total) if work.missing else ():
+        show(line)
+    for finding in work.findings:
+        show(finding.text, *(("problem: ", "bold red") if finding.problem else ("note: ", "bold")))
+    show_unfit(work)
+    if any(finding.problem for finding in work.findings):
+        raise typer.Exit(1)
+
+
+def show_kinds(console: Console, work: WorkPlan) -> None:
+    """A table with a line per kind of stage, in the order of the data."""
+    from rich.table import Table
+
+    from harness.stages import STAGES
+
+    missing = {stage.key for stage in work.missing}
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        width = READS_WIDTH if column == "reads" else None
+        justify = "left" if column in ("stage", "reads") else "right"
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", max_width=width)  # type: ignore[arg-type]
+    for kind in STAGES:
+        stages = [stage for stage in work.stages if stage.kind == kind]
+        if not stages:
+            continue
+        pending = [stage for stage in stages if stage.key in missing]
+        total = work.cost(pending)
+        costs = (total.responses, total.tokens // 1000, total.judge_calls)
+        counts = (len(stages), len(stages) - len(pending), len(pending))
+        reads = dict.fromkeys(ref.kind for stage in stages for ref in stage.inputs.values())
+        table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
+    console.print(table)
+
+
+def cost_line(cost: Cost) -> str:
+    dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
+    return (
+        f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
+        f"{cost.judge_calls:,} judge calls ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+    )
+
+
+def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
+    """GPU-hours and training memory on the device that the recipe names, with the assumptions behind them."""
+    device = work.first.recipe.compute.gpu
+    if device is None:
+        return []
+    needed = "unknown" if total.peak_flops is None else f"about {hours(total.peak_flops, device):,.0f}"
+    verbs = {"train": "training", "read": "reading", "write": "writing"}
+    shares = ", ".join(f"{share:.0%} {verbs[name]}" for name, share in SHARE.items())
+    lines = [f"GPU-hours: {needed} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
+    if total.peak_bytes != 0:
+        needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
+        lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
+    models = {model.location: model for planned in work.plans.values() for model in planned.graph.models.values()}
+    stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
+    if stated:
+        lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")
+    return lines
+
+
+def shared_line(work: WorkPlan) -> str:
+    total, different = sum(len(planned.stages) for planned in work.plans.values()), len(work.stages)
+    return f"{len(work.plans)} targets: {total} stages, {different} different ones: {total - different} shared"
+
+
+def show_unfit(work: WorkPlan) -> None:
+    """One line on stderr for each target that the recipe does not fit."""
+    for text in work.unfit:
+        typer.echo(f"left out: {text}", err=True)
