@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.contracts.target import Target
-from reports.figures import bar_drawings, sweep_drawings
+from reports.figures import drawings
+from reports.figures.style import drawn, styled
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -29,37 +30,23 @@ from results.store.locks import write_atomic
 
 FIGURE_FORMATS = ("png", "pdf")
 
-Builder = Callable[[Results, Target, float], Table]
-"""Results, target and the smallest coverage (0..1) of a cell to the table."""
 
-
-def bars_table(results: Results, target: Target, min_coverage: float) -> Table:
+def drawn_table(results: Results, target: Target, min_coverage: float) -> Table:
+    """A table of scores with its figures."""
     summary = summarise(results, target, min_coverage)
-    return replace(score_table(summary, results), drawings=bar_drawings(summary, results))
+    return replace(score_table(summary, results), drawings=drawings(summary, results))
 
 
-def cost_table(results: Results, target: Target, min_coverage: float) -> Table:
-    """The same with measured training time and memory beside the scores."""
-    return bars_table(with_costs(results), target, min_coverage)
-
-
-def sweep_table(results: Results, target: Target, min_coverage: float) -> Table:
-    summary = summarise(results, target, min_coverage)
-    return replace(score_table(summary, results), drawings=sweep_drawings(summary, results))
-
-
-def settings_table(results: Results, target: Target, min_coverage: float) -> Table:
-    """Hyperparameters: no scores, so no coverage either."""
-    return hyperparameter_table(target, results.run)
-
-
-BUILDERS: Mapping[str, Builder] = {
-    "table": bars_table,
-    "costs": cost_table,
-    "curves": sweep_table,
-    "settings": settings_table,
+BUILDERS: Mapping[str, Callable[[Results, Target, float], Table]] = {
+    "table": drawn_table,
+    "costs": lambda results, target, min_coverage: drawn_table(with_costs(results), target, min_coverage),
+    "curves": drawn_table,
+    # no scores, so no coverage either
+    "settings": lambda results, target, _: hyperparameter_table(target, results.run),
 }
-"""By ``Target.layout``. A new kind of table is a function and a line here."""
+"""By ``Target.layout``: results, target and the smallest coverage (0..1) of a cell to the table. A new kind of table is
+a function and a line here.
+"""
 
 
 def make_table(results: Results, target: str = "table1", min_coverage: float | None = None) -> Table:
@@ -71,10 +58,10 @@ def make_table(results: Results, target: str = "table1", min_coverage: float | N
 
     Raises UserError for an unknown target and for scores that do not fit together.
     """
-    wanted = find_target(target)
+    grid = find_target(target)
     if min_coverage is None:
         min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)
-    return BUILDERS[wanted.layout](results, wanted, min_coverage)
+    return BUILDERS[grid.layout](results, grid, min_coverage)
 
 
 def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
@@ -87,26 +74,16 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
     place = folder / f"{table.name}.json"
     # the JSON has the keys of all scores and every printed number: equal bytes, equal figures
     unchanged = place.is_file() and place.read_bytes() == json
-    contents = {
-        "md": markdown(table, notes=notes).encode(),
-        "tex": latex(table, notes=notes).encode(),
-        "csv": to_csv(table).encode(),
-    }
-    paths = [write_atomic(folder / f"{table.name}.{kind}", content) for kind, content in contents.items()]
+    texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
+    paths = [write_atomic(folder / f"{table.name}.{kind}", text.encode()) for kind, text in texts.items()]
     figures = [folder / f"{table.name}{one.suffix}.{kind}" for one in table.drawings for kind in FIGURE_FORMATS]
     # as make does it; newest covers training time, which is measured and not in the JSON
-    if not unchanged or not all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures):
-        _draw(table, folder)
+    if figures and not (unchanged and all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures)):
+        # drawn and written one after the other: only one figure is in memory
+        with styled():
+            for drawing in table.drawings:
+                figure = drawing.draw()
+                for kind in FIGURE_FORMATS:
+                    write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", drawn(figure, kind))
     # last: a JSON whose figures were never finished must not pass for an unchanged one
     return [*paths, write_atomic(place, json), *figures]
-
-
-def _draw(table: Table, folder: Path) -> None:
-    from reports.figures.style import drawn, styled
-
-    # drawn and written one after the other: only one figure is in memory
-    with styled():
-        for drawing in table.drawings:
-            figure = drawing.draw()
-            for kind in FIGURE_FORMATS:
-                write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", drawn(figure, kind))

@@ -64,13 +64,8 @@ def look(row: str) -> Look:
     """The look of a row id. One that is not listed, a third party's, has one that follows from its name alone."""
     if row in LOOKS:
         return LOOKS[row]
-    pick = [seed_of(what, row) for what in ("colour", "marker", "line")]
+    colour, marker, line = (seed_of(part, row) for part in ("colour", "marker", "line"))
     return Look(
-        _SPARE[pick[0] % len(_SPARE)],
-        _SPARE_MARKERS[pick[1] % len(_SPARE_MARKERS)],
-        _SPARE_LINES[pick[2] % len(_SPARE_LINES)],
-    )
-
-
-def colour(row: str) -> str:
-    return look(row).colour
+        _SPARE[colour % len(_SPARE)], _SPARE_MARKERS[marker % len(_SPARE_MARKERS)],
+        _SPARE_LINES[line % len(_SPARE_LINES)],
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,6 @@ from results.run.record import RowSpec, Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
@@ -29,14 +28,15 @@ STYLE: Final[Any] = {  # matplotlib types the keys as one literal of 300 names
     "pdf.fonttype": 42,
     "figure.dpi": 100,
 }
+# dates and versions would make every file differ
 METADATA: Final[Mapping[str, dict[str, None]]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-GREY: Final = "#444444"
 CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 """A box behind a text that stands on lines."""
+DASHED: Final = (0, (4, 3))
 
 
 @contextmanager
@@ -56,18 +56,30 @@ def drawn(figure: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
+def canvas(
+    wide: float, tall: float, across: int = 1, down: int = 1, sharey: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """An empty figure of this size in inches, and its panels row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, tall))
+    return figure, [*figure.subplots(down, across, squeeze=False, sharey=sharey).ravel()] if across else []
+
+
 def short(title: str, most: int = 28) -> str:
     title = clean(title)
     return title if len(title) <= most else title[: most - 1] + "…"
 
 
-def headed(figure: Figure, summary: Summary, run: Run, what: str, note: str) -> None:
+def headed(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
     """Title on top, how to read it at the bottom."""
     models = f"{short(run.family.teacher, 60)} teaches {short(run.family.student, 60)}"
     unfinished = "" if run.finished else " (UNFINISHED)"
-    title = f"{summary.target.label}: {what}{unfinished}, {models}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
-    figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=8, color=GREY, ha="left", va="bottom")
+    # a narrow figure has no room for the models beside its title
+    apart = ", " if figure.get_figwidth() > 7 else "\n"
+    text = f"{summary.target.label}: {title}{unfinished}{apart}{models}"
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10, weight="bold")
+    figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=8, color="#444444", ha="left", va="bottom")
 
 
 def margins(figure: Figure, left: float, right: float, top: float, bottom: float, **gaps: float) -> None:
@@ -75,31 +87,28 @@ def margins(figure: Figure, left: float, right: float, top: float, bottom: float
     figure.subplots_adjust(left=left / wide, right=1 - right / wide, top=1 - top / tall, bottom=bottom / tall, **gaps)
 
 
-def key(figure: Figure, rows: Sequence[RowSpec], lines: bool) -> None:
+def dress(axis: Axes, title: str, below: str = "") -> None:
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.set_xlabel(below)
+    axis.grid(color="#dddddd", linewidth=0.6)
+
+
+def key(figure: Figure, rows: Sequence[RowSpec], pen: Callable[[str], dict[str, Any]]) -> None:
+    """The rows' names on the right, each beside a sample of its mark or line."""
     from matplotlib.lines import Line2D
 
-    handles: list[Line2D] = []
-    for row in rows:
-        seen = look(row.id)
-        handle = Line2D([], [], color=seen.colour, linewidth=2, linestyle=seen.line) if lines else point(row.id)
-        handle.set_label(short(row.title, 22))
-        handles.append(handle)
+    handles = [Line2D([], [], label=short(row.title, 22), **pen(row.id)) for row in rows]
     figure.legend(handles=handles, loc="center right", frameon=False, fontsize=8, borderaxespad=0.4, handlelength=2.8)
 
 
-def point(row: str) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none", **mark(row))
-
-
 def mark(row: str) -> dict[str, Any]:
-    """How a row's point is drawn: filled, with a dark edge that shows on white and in grey."""
+    """A row's point without a line: filled, with a dark edge that shows on white and in grey."""
     seen = look(row)
     thin = seen.marker in ("1", "2", "3")  # strokes without a face
     return {
         "marker": seen.marker, "markersize": 9 if seen.marker == "*" else 7, "markerfacecolor": seen.colour,
         "markeredgecolor": seen.colour if thin else "#222222", "markeredgewidth": 1.8 if thin else 0.7,
+        "linestyle": "none",
     }  # fmt: skip
 
 
@@ -108,4 +117,4 @@ def scatter(axis: Axes, row: str, x: float, y: float, ends: tuple[float | None, 
     low, high = ends
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color="#888888", linewidth=1.0, zorder=2)
-    axis.plot([x], [y], linestyle="none", zorder=3, **mark(row))
+    axis.plot([x], [y], zorder=3, **mark(row))

@@ -8,13 +8,12 @@ from itertools import combinations, pairwise
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.markers import MarkerStyle
 
-from reports.figures import bar_drawings
-from reports.figures import training_curves as training
+from reports.figures import drawings
 from reports.figures.bars import bars
-from reports.figures.palette import LOOKS, colour, look
+from reports.figures.palette import LOOKS, look
 from reports.figures.scatter import front
 from reports.figures.style import drawn, styled
-from reports.figures.training_curves import smooth
+from reports.figures.training_curves import training_curves
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.run.lineage import StudentTraining
@@ -51,8 +50,8 @@ def curve(start: float, log: str) -> tuple[dict[str, object], ...]:
 
 def figures(results: Results, kind: str) -> dict[str, bytes]:
     with styled():
-        drawings = bar_drawings(summarise(results, TARGETS["table1"]), results)
-        return {drawing.suffix: drawn(drawing.draw(), kind) for drawing in drawings}
+        made = drawings(summarise(results, TARGETS["table1"]), results)
+        return {drawing.suffix: drawn(drawing.draw(), kind) for drawing in made}
 
 
 def test_every_figure_is_drawn_where_its_data_are() -> None:
@@ -69,7 +68,7 @@ def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
     flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
     trained = {("dpo", 0): StudentTraining({"train": 1.0}, 1, flat, "2.13")}
     results = Results(results.run, results.scores, trained=trained)
-    figure = training.curves(summarise(results, TARGETS["table1"]), results)
+    figure = training_curves(summarise(results, TARGETS["table1"]), results)
     figure.canvas.draw()
     (axis,) = [axis for axis in figure.axes if axis.get_visible()]
     assert all(tick == int(tick) for tick in axis.get_xticks())
@@ -99,16 +98,25 @@ def test_the_front_by_hand() -> None:
     assert front({}) == []
 
 
-def test_smoothing_by_hand() -> None:
-    """Windows of three: (0+3)/2, (0+3+6)/3, (3+6)/2."""
-    assert smooth([0, 3, 6], 1) == [1.5, 3, 4.5]
-    assert smooth([1, 2], 0) == [1, 2]
+def test_the_mean_over_seeds_is_smoothed() -> None:
+    """30 steps: windows of three. Seeds 0, 2, 4, ... and 0, 4, 8, ... have the mean 0, 3, 6, ...; at the ends
+    (0 + 3) / 2 and (84 + 87) / 2. The second seed's last step stands alone and is left out.
+    """
+    curves = [[2.0 * step for step in range(30)], [4.0 * step for step in range(31)]]
+    trained = {
+        ("dpo", seed): StudentTraining({}, 1, tuple({"step": step, "loss": loss} for step, loss in enumerate(losses)))
+        for seed, losses in enumerate(curves)
+    }
+    results = Results(world.make(("dpo",), (0, 1), replicates=9).run, {}, trained=trained)
+    axis = training_curves(summarise(results, TARGETS["table1"]), results).axes[0]
+    thick = [float(y) for y in axis.get_lines()[-1].get_ydata()]
+    assert thick == [1.5, *(3.0 * step for step in range(1, 29)), 85.5]
 
 
 def test_every_row_has_one_look_everywhere() -> None:
     assert len({one.colour for one in LOOKS.values()}) == len(LOOKS) >= 18
     assert len({one.marker for one in LOOKS.values()}) == len(LOOKS)  # told apart without colour
-    assert look("my-method") == look("my-method") and colour("my-method").startswith("#")
+    assert look("my-method") == look("my-method") and look("my-method").colour.startswith("#")
     dashes = [LOOKS[row].line for row in ("dckd", "adpa", "adpa+", "distillm")]
     assert len({*dashes, *(LOOKS[row].line for row in TARGETS["table1"].rows)}) == 4 + 4
     third = {look(f"method-{number}") for number in range(40)}
@@ -135,7 +143,7 @@ def test_the_rows_have_one_key_beside_their_panels() -> None:
     results = world.make(names, (0,), replicates=50)
     trained = {(row, 0): StudentTraining({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
     results = Results(results.run, results.scores, trained=trained)
-    figure = training.curves(summarise(results, TARGETS["table1"]), results)
+    figure = training_curves(summarise(results, TARGETS["table1"]), results)
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == [world.TRUTH[row][1] for row in names]
     left = key.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
@@ -158,6 +166,6 @@ def test_neighbours_of_the_papers_table_differ_in_grey() -> None:
     """Luminance (Rec. 709, 0..1) of one bar and of the next: at least 4 of 100 apart."""
     rows = TARGETS["table1"].rows
     weights = ((0.2126, 1), (0.7152, 3), (0.0722, 5))
-    grey = [sum(weight * int(colour(row)[i : i + 2], 16) for weight, i in weights) / 255 for row in rows]
+    grey = [sum(weight * int(look(row).colour[i : i + 2], 16) for weight, i in weights) / 255 for row in rows]
     near = [(a, b) for (a, x), (b, y) in pairwise(zip(rows, grey, strict=True)) if abs(x - y) < 0.04]
     assert not near

@@ -46,11 +46,11 @@ def summary(found: Results) -> Summary:
 def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
     found = results()
     lines = curves(summary(found), found.run, summary(found).columns[0])
-    assert [(line.series, line.title, line.x) for line in lines] == [
-        ("pro", "PRO", (4, 8)),
-        ("dpo", "DPO", (4, 8)),
+    assert [(line.series, line.title, [x for x, _ in line.points]) for line in lines] == [
+        ("pro", "PRO", [4, 8]),
+        ("dpo", "DPO", [4, 8]),
     ]
-    values = [cell.row.id for line in lines for cell in line.cells]
+    values = [cell.row.id for line in lines for _, cell in line.points]
     assert values == ["pro", "pro-8", "dpo", "dpo-8"]
 
 
@@ -58,13 +58,13 @@ def test_points_rise_in_x_in_whatever_order_the_target_has_them() -> None:
     target = replace(TARGET, rows=("student", "pro-8", "pro", "dpo-8", "dpo"))
     found = results()
     whole = summarise(found, target)
-    assert [line.x for line in curves(whole, found.run, whole.columns[0])] == [(4, 8), (4, 8)]
+    assert [[x for x, _ in line.points] for line in curves(whole, found.run, whole.columns[0])] == [[4, 8], [4, 8]]
 
 
 def test_a_row_without_a_value_is_left_out_of_its_line() -> None:
     found = world.with_missing(results(), "pro-8", "failed: out of memory")
     line = curves(summary(found), found.run, summary(found).columns[0])[0]
-    assert (line.series, line.x) == ("pro", (4,))
+    assert (line.series, [x for x, _ in line.points]) == ("pro", [4])
 
 
 def test_a_line_without_its_own_row_is_named_by_its_points() -> None:
