@@ -7,14 +7,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from harness.checks.finding import options_check, require
+from harness.checks.finding import Checks, options_check, repeatable, require
 from harness.checks.tiny_models import WORDS, tiny_checkpoint
 from harness.contracts.backend import Backend, Services
-from harness.contracts.model import PROTOCOLS, Capability, Sampling
+from harness.contracts.judge import JudgeError
+from harness.contracts.model import PROTOCOLS, Sampling
 from harness.models.checkpoint import resolve
 from harness.types import Messages, Reply, Request, Response
+
+C = TypeVar("C")
 
 TALKS: Final[Sequence[Messages]] = (
     ({"role": "user", "content": "ba be"},),
@@ -25,23 +28,23 @@ SAMPLING: Final = Sampling(max_new_tokens=6)
 
 def fake_server(
     kind: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     requests: Sequence[Request],
     progress: Callable[[int], None] | None = None,
-) -> list[Any]:
+) -> list[Reply | JudgeError]:
     """An ``AskServer`` without a server: repeats the last turn."""
     return [Reply(request.messages[-1]["content"], "stop", "fake", 1, 1) for request in requests]
 
 
 @contextmanager
-def model(backend: Backend[Any], config: Any) -> Iterator[Any]:
-    """A model of the backend: the tiny checkpoint, where it takes one."""
+def model(backend: Backend[C], config: C) -> Iterator[Any]:
+    """A model of the backend: the tiny checkpoint, where it takes one. What it can do is to be found out: no type."""
     with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
         checkpoint = resolve(str(tiny_checkpoint(Path(folder), seed=0)))
         yield backend.load(checkpoint, config, Services(ask=fake_server))
 
 
-def check_capabilities(backend: Backend[Any], config: Any) -> str:
+def check_capabilities(backend: Backend[C], config: C) -> str:
     """The model has the protocol of each capability that the backend declares, and of no other."""
     unknown = sorted(backend.capabilities - set(PROTOCOLS))
     require(not unknown, f"capabilities that nothing asks for: {', '.join(unknown)}")
@@ -53,21 +56,21 @@ def check_capabilities(backend: Backend[Any], config: Any) -> str:
     return ", ".join(sorted(backend.capabilities))
 
 
-def check_generate(backend: Backend[Any], config: Any) -> str:
+def check_generate(backend: Backend[C], config: C) -> str:
     """n responses to each conversation, in order; the seed decides them."""
     if "generate" not in backend.capabilities:
         return "not offered"
     with model(backend, config) as subject:
-        responses = subject.generate(TALKS, SAMPLING, seed=3, n=2)
-        require([len(row) for row in responses] == [2, 2], "there must be n responses to each conversation, in order")
-        require(all(isinstance(each, Response) for row in responses for each in row), "responses must be Response")
-        short = all(each.tokens <= SAMPLING.max_new_tokens for row in responses for each in row)
-        require(short, f"a response has more than max_new_tokens = {SAMPLING.max_new_tokens} tokens")
-        require(responses == subject.generate(TALKS, SAMPLING, seed=3, n=2), "the same seed gives other responses")
+        responses = repeatable(lambda: subject.generate(TALKS, SAMPLING, seed=3, n=2), "generate() with the same seed")
+    require([len(row) for row in responses] == [2, 2], "there must be n responses to each conversation, in order")
+    for response in (response for row in responses for response in row):
+        require(isinstance(response, Response), "responses must be Response")
+        limit = SAMPLING.max_new_tokens
+        require(response.tokens <= limit, f"a response has more than max_new_tokens = {limit} tokens")
     return "2 responses to each of 2 conversations"
 
 
-def check_logps(backend: Backend[Any], config: Any) -> str:
+def check_logps(backend: Backend[C], config: C) -> str:
     """Log-probabilities are finite, at most 0, and those of the choices add up to at most 1."""
     parts = []
     with model(backend, config) as subject:
@@ -87,18 +90,17 @@ def check_logps(backend: Backend[Any], config: Any) -> str:
     return " and ".join(parts) or "not offered"
 
 
-def check_tokens(backend: Backend[Any], config: Any) -> str:
+def check_tokens(backend: Backend[C], config: C) -> str:
     """``generate`` is ``generate_tokens`` on the encoded prompts; a truncated text begins like the whole."""
-    capability: Capability = "tokens"
-    if capability not in backend.capabilities:
+    if "tokens" not in backend.capabilities:
         return "not offered"
     with model(backend, config) as subject:
         prompts = subject.encode_prompts(TALKS)
         require(len(prompts) == len(TALKS) and all(prompts), "encode_prompts() must give ids of each conversation")
         rows = subject.generate_tokens(prompts, SAMPLING, seed=3, n=2)
         texts = subject.generate(TALKS, SAMPLING, seed=3, n=2)
-        ended = [[each.finish_reason == "stop" for each in row] for row in rows]
-        same = ended == [[each.finished for each in row] for row in texts]
+        ends = [[tokens.finish_reason == "stop" for tokens in row] for row in rows]
+        same = ends == [[response.finished for response in row] for row in texts]
         require(same, "generate_tokens() on encode_prompts() draws other responses than generate()")
         text = "ba be bi bo da"
         short = subject.truncate(text, 2)
@@ -107,7 +109,7 @@ def check_tokens(backend: Backend[Any], config: Any) -> str:
     return "token ids in and out"
 
 
-CHECKS: Mapping[str, Callable[[Backend[Any], Any], str]] = {
+CHECKS: Checks = {
     "options": options_check(),
     "capabilities": check_capabilities,
     "generate": check_generate,

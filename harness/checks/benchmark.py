@@ -5,19 +5,22 @@ What they cannot see is whether the numbers are the official tool's: that takes 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
 
-from harness.checks.finding import options_check, require, require_json
+from harness.checks.finding import Checks, Failed, options_check, repeatable, require, require_json
 from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.options import field_tree
 from harness.errors import UserError
 from harness.models.fake import FakeModel
 from harness.text import counted
 from harness.types import Answer, Judgment, Question, Reply, Verdict
+
+T = TypeVar("T")
 
 SAMPLE: Final = 24
 """Questions that are answered, judged and scored."""
@@ -28,55 +31,51 @@ TEXTS: Final = (
 )  # fmt: skip
 """Replies of a judge that is weak, cut off, or hostile."""
 FIRST_TOKENS: Final[Sequence[Mapping[str, float] | None]] = (
-    None,
-    {},
-    {"m": math.nan},
-    {"m": -math.inf, "M": -math.inf},
-    {"m": 800.0},
-    {"\u2603": -0.1},
-)
+    None, {}, {"m": math.nan}, {"m": -math.inf, "M": -math.inf}, {"m": 800.0}, {"\u2603": -0.1},
+)  # fmt: skip
 
 
-class Trial:
-    """A benchmark tried on its first questions."""
-
-    def __init__(self, benchmark: Benchmark, config: Any) -> None:
-        self.benchmark, self.config = benchmark, config
-
-    @cached_property
-    def questions(self) -> list[Question]:
-        try:
-            return self.benchmark.questions(self.config)[:SAMPLE]
-        except UserError as error:
-            require(False, f"the questions are not here: {error}")
-            raise
-
-    def answers(self, word: str) -> list[Answer]:
-        """Those of a model that repeats the question after ``word``."""
-        model = FakeModel(answer=lambda talk, seed: f"{word} {talk[-1]['content']} #### 4")
-        return self.benchmark.answer(model, self.questions, self.config, seed=1)
-
-    def entrant(self, word: str, missing: bool = False) -> Entrant:
-        """With a judge that likes every answer alike; ``missing``: but has no verdict on the first question."""
-        answers = self.answers(word)
-        judgments: list[Judgment] = []
-        for number, (question, answer) in enumerate(zip(self.questions, answers, strict=True)):
-            judgments += [
-                dataclasses.replace(judgment, verdict=None, reason="no reply") if missing and not number else judgment
-                for judgment in self.judge(question, answer)
-            ]
-        return Entrant(answers, judgments)
-
-    def judge(self, question: Question, answer: Answer) -> list[Judgment]:
-        """Verdicts of half way between the worst and the best, or by rule."""
-        if not self.benchmark.judged:
-            return self.benchmark.grade(question, answer, self.config)
-        middle = sum(self.benchmark.verdicts) / 2
-        requests = self.benchmark.requests(question, answer, self.config)
-        return [Judgment(question.id, request.part, middle, repeat=request.repeat) for request in requests]
+def questions_of(benchmark: Benchmark, config: object) -> list[Question]:
+    try:
+        return benchmark.questions(config)[:SAMPLE]
+    except UserError as error:
+        raise Failed(f"the questions are not here: {error}") from error
 
 
-def check_facts(benchmark: Benchmark, config: Any) -> str:
+def answers_of(benchmark: Benchmark, config: object, word: str = "one") -> list[tuple[Question, Answer]]:
+    """The first questions with the answers of a model that repeats the question after ``word``."""
+    model = FakeModel(answer=lambda talk, seed: f"{word} {talk[-1]['content']} #### 4")
+    questions = questions_of(benchmark, config)
+    answers = repeatable(partial(benchmark.answer, model, questions, config, seed=1), "answer() with the same model")
+    same = [answer.question for answer in answers] == [question.id for question in questions]
+    require(same, "answers must be those of the questions, in order")
+    return list(zip(questions, answers, strict=True))
+
+
+def entrant(benchmark: Benchmark, config: object, word: str, missing: bool = False) -> Entrant:
+    """With a judge that likes every answer alike; ``missing``: but has no verdict on the first question."""
+    middle = sum(benchmark.verdicts) / 2
+    answers = answers_of(benchmark, config, word)
+    judgments: list[Judgment] = []
+    for question, answer in answers:
+        requests = benchmark.requests(question, answer, config)
+        judgments += [Judgment(question.id, request.part, middle, repeat=request.repeat) for request in requests]
+        judgments += [] if benchmark.judged else benchmark.grade(question, answer, config)
+    if missing:
+        gap = answers[0][0].id
+        judgments = [replace(j, verdict=None, reason="no reply") if j.question == gap else j for j in judgments]
+    return Entrant([answer for _, answer in answers], judgments)
+
+
+def survives(call: Callable[[], T], name: str, text: str) -> T:
+    """What ``call`` gives on a hostile text; raises ``Failed`` where it raises anything."""
+    try:
+        return call()
+    except Exception as error:
+        raise Failed(f"{name} raises {type(error).__name__} on {text}: {error}") from error
+
+
+def check_facts(benchmark: Benchmark, config: object) -> str:
     """Columns are the benchmark's own, verdicts have a range, and the fields that decide are options."""
     ids = [metric.id for metric in benchmark.metrics]
     require(ids, "there is no metric")
@@ -85,134 +84,111 @@ def check_facts(benchmark: Benchmark, config: Any) -> str:
     require(not foreign, f"ids of metrics must begin with {benchmark.name}.: {', '.join(foreign)}")
     worst, best = benchmark.verdicts
     require(worst < best, f"verdicts = {benchmark.verdicts}: the worst must be below the best")
-    fields = {field.name for field in dataclasses.fields(benchmark.config)}
-    strangers = {*benchmark.answer_fields, *benchmark.judge_fields} - fields
+    strangers = {*benchmark.answer_fields, *benchmark.judge_fields} - set(field_tree(benchmark.config))
     require(not strangers, f"answer_fields and judge_fields name {sorted(strangers)}, which are not options")
     return f"{', '.join(ids)}; verdicts from {worst:g} to {best:g}"
 
 
-def check_questions(benchmark: Benchmark, config: Any) -> str:
+def check_questions(benchmark: Benchmark, config: object) -> str:
     """Unique ids, turns that say something, the same set whenever it is loaded."""
-    questions = Trial(benchmark, config).questions
-    require(questions, "there is no question")
-    ids = [question.id for question in benchmark.questions(config)]
-    require(len(set(ids)) == len(ids), "two questions have the same id")
-    require(questions == benchmark.questions(config)[:SAMPLE], "questions() gives others when it is called again")
+    require(questions_of(benchmark, config), "there is no question")
+    questions = repeatable(partial(benchmark.questions, config), "questions()")
+    require(len({question.id for question in questions}) == len(questions), "two questions have the same id")
     blank = [question.id for question in questions if not question.turns or not all(map(str.strip, question.turns))]
     require(not blank, f"questions without words: {', '.join(blank)}")
     size = benchmark.size(config)
-    if size is not None:
-        require(size.questions == len(ids), f"size() says {size.questions} questions, questions() gives {len(ids)}")
-    return counted(len(ids), "question")
+    count = len(questions) if size is None else size.questions
+    require(count == len(questions), f"size() says {count} questions, questions() gives {len(questions)}")
+    return counted(len(questions), "question")
 
 
-def check_answers(benchmark: Benchmark, config: Any) -> str:
+def check_answers(benchmark: Benchmark, config: object) -> str:
     """One answer to each question, in order, with a text for each turn."""
-    trial = Trial(benchmark, config)
-    answers = trial.answers("one")
-    require(
-        [a.question for a in answers] == [q.id for q in trial.questions],
-        "answers must be those of the questions, in order",
-    )
-    for question, answer in zip(trial.questions, answers, strict=True):
+    answers = answers_of(benchmark, config)
+    for question, answer in answers:
         turns = f"{len(answer.turns)} answers to the {len(question.turns)} turns of {question.id!r}"
         require(len(answer.turns) == len(question.turns), turns)
-        require_json(_plain(answer), f"the answer to {question.id!r}")
-    require(answers == trial.answers("one"), "the same model gives other answers when it is asked again")
+        require_json(answer, f"the answer to {question.id!r}")
     return counted(len(answers), "answer")
 
 
-def check_requests(benchmark: Benchmark, config: Any) -> str:
+def check_requests(benchmark: Benchmark, config: object) -> str:
     """Pure, about the question, and each another entry of the ledger; none where a rule decides."""
-    trial = Trial(benchmark, config)
     count = 0
-    for question, answer in zip(trial.questions, trial.answers("one"), strict=True):
-        requests = benchmark.requests(question, answer, config)
-        require(requests == benchmark.requests(question, answer, config), "requests() gives others when called again")
+    for question, answer in answers_of(benchmark, config):
+        requests = repeatable(partial(benchmark.requests, question, answer, config), "requests()")
         require(bool(requests) == benchmark.judged, f"judged = {benchmark.judged}, but {len(requests)} requests")
-        require(all(r.question == question.id for r in requests), f"a request about {question.id!r} names another")
-        places = [(request.part, request.repeat) for request in requests]
-        require(len(set(places)) == len(places), f"two requests about {question.id!r} have the same part and repeat")
+        places = {(request.part, request.repeat) for request in requests}
+        require(len(places) == len(requests), f"two requests about {question.id!r} have the same part and repeat")
         for request in requests:
-            require_json(_plain(request), f"a request about {question.id!r}")
+            require(request.question == question.id, f"a request about {question.id!r} names another")
+            require_json(request, f"a request about {question.id!r}")
         count += len(requests)
     return f"{count} to the judge" if benchmark.judged else "none: a rule decides"
 
 
-def check_parse(benchmark: Benchmark, config: Any) -> str:
+def check_parse(benchmark: Benchmark, config: object) -> str:
     """Any reply at all gives a verdict within the range, or none and the reason."""
-    trial = Trial(benchmark, config)
     if not benchmark.judged:
-        return check_grade(benchmark, trial)
+        return check_grade(benchmark, config)
     worst, best = benchmark.verdicts
     replies = [Reply(text, "stop", "judge", 1, 1, token) for text in TEXTS for token in FIRST_TOKENS]
-    read = 0
-    for request in benchmark.requests(trial.questions[0], trial.answers("one")[0], config):
+    verdicts = 0
+    for request in benchmark.requests(*answers_of(benchmark, config)[0], config):
         for reply in replies:
             shown = f"the reply {reply.text[:40]!r} with first_token={reply.first_token}"
-            try:
-                verdict = benchmark.parse(request, reply, config)
-            except Exception as error:
-                require(False, f"parse() raises {type(error).__name__} on {shown}: {error}")
-                raise
+            verdict = survives(partial(benchmark.parse, request, reply, config), "parse()", shown)
             require(isinstance(verdict, Verdict), f"parse() gives a {type(verdict).__name__}")
             if verdict.value is None:
                 require(verdict.reason, f"no verdict and no reason on {shown}")
-                continue
-            read += 1
-            require(worst <= verdict.value <= best, f"the verdict {verdict.value} is out of range on {shown}")
-    return f"{len(replies)} hostile replies, {read} verdicts"
+            else:
+                verdicts += 1
+                require(worst <= verdict.value <= best, f"the verdict {verdict.value} is out of range on {shown}")
+    return f"{len(replies)} hostile replies, {verdicts} verdicts"
 
 
-def check_grade(benchmark: Benchmark, trial: Trial) -> str:
-    """By rule: the same judgments twice, within the range, or none and the reason; hostile answers included."""
+def check_grade(benchmark: Benchmark, config: object) -> str:
+    """By rule: a judgment within the range, or none and the reason, on any answer."""
     worst, best = benchmark.verdicts
     count = 0
-    for question in trial.questions:
+    for question in questions_of(benchmark, config):
         for text in TEXTS:
-            answer = Answer(question.id, (text,) * len(question.turns), (), ())
-            try:
-                judgments = benchmark.grade(question, answer, trial.config)
-            except Exception as error:
-                require(False, f"grade() raises {type(error).__name__} on the answer {text[:40]!r}: {error}")
-                raise
-            require(judgments, f"grade() gives no judgment on the answer {text[:40]!r}")
+            answer, shown = Answer(question.id, (text,) * len(question.turns), (), ()), f"the answer {text[:40]!r}"
+            judgments = survives(partial(benchmark.grade, question, answer, config), "grade()", shown)
+            require(judgments, f"grade() gives no judgment on {shown}")
             for judgment in judgments:
                 fine = judgment.reason if judgment.verdict is None else worst <= judgment.verdict <= best
-                require(fine, f"the judgment on the answer {text[:40]!r} is {judgment}")
+                require(fine, f"the judgment on {shown} is {judgment}")
             count += len(judgments)
     return f"{count} judgments by rule on hostile answers"
 
 
-def check_score(benchmark: Benchmark, config: Any) -> str:
+def check_score(benchmark: Benchmark, config: object) -> str:
     """Pure; every question counts or is counted as unscored; a missing verdict is never a zero."""
-    trial = Trial(benchmark, config)
-    entrants = {"one": trial.entrant("one"), "two": trial.entrant("two"), "gap": trial.entrant("one", missing=True)}
-    scores = benchmark.score(trial.questions, entrants, config, 0, REPLICATES)
-    require(
-        scores == benchmark.score(trial.questions, entrants, config, 0, REPLICATES), "score() is not a pure function"
-    )
+    questions = questions_of(benchmark, config)
+    entrants = {name: entrant(benchmark, config, name) for name in ("one", "two")}
+    entrants["gap"] = entrant(benchmark, config, "one", missing=True)
+    scores = repeatable(partial(benchmark.score, questions, entrants, config, 0, REPLICATES), "score()")
     require(set(scores) == set(entrants), f"scores of {sorted(scores)}, entrants were {sorted(entrants)}")
     metrics = [metric.id for metric in benchmark.metrics]
     for name, row in scores.items():
         require([score.metric for score in row] == metrics, f"{name} has scores of {[s.metric for s in row]}")
         for score in row:
-            total = f"{score.metric}: {score.n} questions count and {score.unscored} do not, of {len(trial.questions)}"
-            require(score.n + score.unscored == len(trial.questions), total)
+            total = f"{score.metric}: {score.n} questions count and {score.unscored} do not, of {len(questions)}"
+            require(score.n + score.unscored == len(questions), total)
             if score.value is None:
                 require(score.note, f"{score.metric} has no value, and its note does not say why")
             elif score.low is not None and score.high is not None:
                 shown = f"{score.metric} = {score.value} lies outside of its interval {score.low} to {score.high}"
                 # Percentiles of equal replicates differ from the value by rounding.
                 require(score.low - 1e-9 <= score.value <= score.high + 1e-9, shown)
-            require_json(_plain(score), f"the score {score.metric}")
-    require(
-        all(score.unscored > 0 for score in scores["gap"]), "a question without a verdict is not counted as unscored"
-    )
+            require_json(score, f"the score {score.metric}")
+    counts = all(score.unscored > 0 for score in scores["gap"])
+    require(counts, "a question without a verdict is not counted as unscored")
     return f"{counted(len(metrics), 'metric')} of 3 models, one of them without a verdict on a question"
 
 
-def check_card(benchmark: Benchmark, config: Any) -> str:
+def check_card(benchmark: Benchmark, config: object) -> str:
     """The protocol behind the number, complete."""
     card = benchmark.card(config)
     require(card.benchmark, "the card names no benchmark")
@@ -224,18 +200,7 @@ def check_card(benchmark: Benchmark, config: Any) -> str:
     return f"{card.benchmark}, {card.version}; {counted(len(card.deviations), 'deviation')}"
 
 
-def _plain(value: Any) -> Any:
-    """As it is written to a file: tuples are lists there."""
-    return _lists(dataclasses.asdict(value))
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-CHECKS: Mapping[str, Callable[[Benchmark, Any], str]] = {
+CHECKS: Checks = {
     "options": options_check("judge"),
     "facts": check_facts,
     "questions": check_questions,

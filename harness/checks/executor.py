@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from harness.checks.finding import options_check, require
+from harness.checks.finding import Checks, options_check, require
 from harness.contracts.executor import Executor, ExecutorKind, Resources, RunListener, StageResult
 from harness.contracts.stage import Stage
+
+C = TypeVar("C")
 
 RESOURCES: Final = Resources(workers=2, threads=1)
 SLEEP: Final = 600.0
@@ -63,7 +65,7 @@ def collect(executor: Executor, count: int) -> list[StageResult]:
     return results
 
 
-def check_results(kind: ExecutorKind[Any], config: Any) -> str:
+def check_results(kind: ExecutorKind[C], config: C) -> str:
     """Each stage is run, and reported once; a failure is a result, and the stages after it run all the same."""
     stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
     notes = Notes()
@@ -84,7 +86,7 @@ def check_results(kind: ExecutorKind[Any], config: Any) -> str:
     return f"{len(stages)} stages, one of which failed"
 
 
-def check_concurrency(kind: ExecutorKind[Any], config: Any) -> str:
+def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
     """``concurrency`` is what memory and disk are reckoned with."""
     counts = [kind.concurrency(workers) for workers in (1, 4)]
     require(counts[0] == 1, f"with one worker there is one stage at a time, not {counts[0]}")
@@ -92,7 +94,7 @@ def check_concurrency(kind: ExecutorKind[Any], config: Any) -> str:
     return f"{counts[1]} of 4 workers run at once"
 
 
-def check_abort(kind: ExecutorKind[Any], config: Any) -> str:
+def check_abort(kind: ExecutorKind[C], config: C) -> str:
     """Ctrl-C while a stage waits or runs: the executor ends at once."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
@@ -104,7 +106,7 @@ def check_abort(kind: ExecutorKind[Any], config: Any) -> str:
     return f"ended after {seconds:.1f} s"
 
 
-CHECKS: Mapping[str, Callable[[ExecutorKind[Any], Any], str]] = {
+CHECKS: Checks = {
     "options": options_check(),
     "results": check_results,
     "concurrency": check_concurrency,

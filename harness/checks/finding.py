@@ -1,4 +1,8 @@
-"""How checks are run and reported, and the check of options that all six contracts share."""
+"""The frame of all checks: how they are run and reported, and the check of options that the six contracts share.
+
+A check is a function (entry, config) -> what it saw, which raises ``Failed`` with what is wrong. Each contract's file
+ends in ``CHECKS``, in the order in which they run.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,20 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
-from harness.contracts.options import explanations, is_options
+from harness.contracts.options import explanations, field_tree, is_options
 from harness.text import counted
+
+T = TypeVar("T")
+Checks = Mapping[str, Callable[..., str]]
+
+
+class Entry(Protocol):
+    """What the entries of the six tables have in common."""
+
+    @property
+    def config(self) -> type[object]: ...
 
 
 class Failed(Exception):
@@ -27,14 +41,10 @@ class Finding:
     detail: str = ""
     """What was seen, where all is well."""
     problem: str | None = None
-    """What is wrong."""
 
 
-def run_checks(checks: Mapping[str, Callable[..., str]], entry: Any, *arguments: Any) -> Iterator[Finding]:
-    """All checks, one after the other: each is called with the entry and ``arguments``, and returns what it saw.
-
-    A check that raises anything has failed.
-    """
+def run_checks(checks: Checks, entry: Entry, *arguments: object) -> Iterator[Finding]:
+    """All checks, each called with the entry and ``arguments``. A check that raises anything has failed."""
     for name, check in checks.items():
         try:
             yield Finding(name, check(entry, *arguments))
@@ -44,7 +54,7 @@ def run_checks(checks: Mapping[str, Callable[..., str]], entry: Any, *arguments:
             yield Finding(name, problem=f"{type(error).__name__}: {error}{_place(error, entry)}")
 
 
-def _place(error: Exception, entry: Any) -> str:
+def _place(error: Exception, entry: Entry) -> str:
     """`` (my_method.py:31)``: the innermost line of the entry's own file, where the error went through it."""
     file = inspect.getsourcefile(entry.config) or ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -57,27 +67,42 @@ def require(holds: object, problem: str) -> None:
         raise Failed(problem)
 
 
-def require_json(value: Any, what: str) -> None:
+def repeatable(call: Callable[[], T], name: str) -> T:
+    """What ``call`` gives; raises ``Failed`` where a second call gives something else."""
+    value = call()
+    require(value == call(), f"{name} gives something else when it is called again")
+    return value
+
+
+def require_json(value: object, subject: str) -> None:
     """Raise ``Failed`` unless ``value`` is plain JSON that reads back as itself: it enters a key, or a file."""
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(_lists(value), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise Failed(f"{what} is not plain JSON: {error}") from error
-    require(json.loads(text) == value, f"{what} does not read back from JSON as itself (a tuple, or a key not a text?)")
+        raise Failed(f"{subject} is not plain JSON: {error}") from error
+    require(json.loads(text) == _lists(value), f"{subject} does not read back from JSON as itself: a key is not a text")
+
+
+def _lists(value: object) -> object:
+    """As JSON reads it back: tuples are lists there."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def options_check(*reserved: str) -> Callable[..., str]:
     """The check of an entry's options. ``reserved``: keys that a recipe uses itself where they stand."""
 
-    def check_options(entry: Any, *_: Any) -> str:
-        """Made with ``@options``, which checks them, and a docstring under each."""
+    def check_options(entry: Entry, *_: object) -> str:
         kind = entry.config
         require(is_options(kind), f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
-        fields = {field.name for field in dataclasses.fields(kind)}
-        taken = sorted(fields.intersection(reserved))
+        names = set(field_tree(kind))
+        taken = sorted(names.intersection(reserved))
         require(not taken, f"options may not be called {', '.join(taken)}: recipes use these keys for themselves")
-        bare = sorted(fields - explanations(kind).keys())
+        bare = sorted(names - explanations(kind).keys())
         require(not bare, f"no docstring under {', '.join(bare)}")
-        return f"{counted(len(fields), 'option')}, each explained"
+        return f"{counted(len(names), 'option')}, each explained"
 
     return check_options

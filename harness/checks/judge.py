@@ -6,12 +6,13 @@ They ask the judge two questions. It need not be reachable: a judge that cannot 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from harness.checks.finding import options_check, require, require_json
+from harness.checks.finding import Checks, Failed, options_check, repeatable, require, require_json
 from harness.contracts.judge import ERROR_KINDS, Judge, JudgeError, JudgeKind
 from harness.types import Reply, Request
+
+C = TypeVar("C")
 
 SECONDS: Final = 120.0
 """How long one question may take."""
@@ -24,16 +25,15 @@ REQUESTS: Final = (
 )
 
 
-def check_identity(kind: JudgeKind[Any], config: Any) -> str:
+def check_identity(kind: JudgeKind[C], config: C) -> str:
     """Plain JSON, the same twice: it decides the key of the judgments."""
-    identity = dict(kind.identity(config))
+    identity = repeatable(lambda: dict(kind.identity(config)), "identity()")
     require_json(identity, "identity()")
     require(identity, "identity() is empty: two judges of this kind would share their judgments")
-    require(identity == dict(kind.identity(config)), "identity() gives something else when it is called again")
     return ", ".join(identity)
 
 
-def check_names(kind: JudgeKind[Any], config: Any) -> str:
+def check_names(kind: JudgeKind[C], config: C) -> str:
     """Endpoint and model are the key of the ledger: the same for each judge of the same options."""
     one, other = kind.make(config), kind.make(config)
     for name in ("name", "endpoint", "model"):
@@ -43,7 +43,7 @@ def check_names(kind: JudgeKind[Any], config: Any) -> str:
     return f"{one.model} at {one.endpoint}"
 
 
-def check_price(kind: JudgeKind[Any], config: Any) -> str:
+def check_price(kind: JudgeKind[C], config: C) -> str:
     """Dollars grow with the tokens, or are unknown."""
     first, *rest = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
     thinking: object = kind.thinking(config)
@@ -58,14 +58,14 @@ def check_price(kind: JudgeKind[Any], config: Any) -> str:
     return f"${known[0]:g} for 1000 prompt and 1000 completion tokens"
 
 
-def check_reachable(kind: JudgeKind[Any], config: Any) -> str:
+def check_reachable(kind: JudgeKind[C], config: C) -> str:
     """``check`` says whether the judge can be asked; it raises nothing."""
     problem: object = kind.make(config).check()
     require(problem is None or (isinstance(problem, str) and problem), f"check() gives {problem!r}")
     return "the judge can be asked" if problem is None else f"the judge cannot be asked now: {problem}"
 
 
-def check_replies(kind: JudgeKind[Any], config: Any) -> str:
+def check_replies(kind: JudgeKind[C], config: C) -> str:
     """A complete reply, or a JudgeError of a known kind; nothing else ever."""
     outcomes = [outcome(kind.make(config), request) for request in REQUESTS]
     for result in outcomes:
@@ -73,7 +73,8 @@ def check_replies(kind: JudgeKind[Any], config: Any) -> str:
             known = ", ".join(sorted(ERROR_KINDS))
             require(result.kind in ERROR_KINDS, f"a JudgeError of the kind {result.kind!r}; known are {known}")
             continue
-        require(isinstance(result, Reply), f"complete() gives a {type(result).__name__}, not a Reply")
+        if not isinstance(result, Reply):
+            raise Failed(f"complete() gives a {type(result).__name__}, not a Reply")
         require(isinstance(result.text, str), "the reply's text is no text")
         require(result.text or result.first_token, "an empty reply must be a JudgeError of the kind 'empty'")
         require(min(result.prompt_tokens, result.completion_tokens) >= 0, "a reply counts less than 0 tokens")
@@ -83,8 +84,8 @@ def check_replies(kind: JudgeKind[Any], config: Any) -> str:
     return "; ".join(f"{result.kind}: {result}" if isinstance(result, JudgeError) else "a reply" for result in outcomes)
 
 
-def outcome(judge: Judge, request: Request) -> Any:
-    async def ask() -> Any:
+def outcome(judge: Judge, request: Request) -> object:
+    async def ask() -> object:
         return await asyncio.wait_for(judge.complete(request), SECONDS)
 
     try:
@@ -93,7 +94,7 @@ def outcome(judge: Judge, request: Request) -> Any:
         return error
 
 
-CHECKS: Mapping[str, Callable[[JudgeKind[Any], Any], str]] = {
+CHECKS: Checks = {
     "options": options_check("kind"),
     "identity": check_identity,
     "names": check_names,

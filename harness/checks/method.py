@@ -3,13 +3,12 @@
     for finding in check_method(METHOD):
         print(finding.name, finding.problem or finding.detail)
 
-Each check is a function (method, config, world) -> what it saw, which raises ``Failed`` with what is wrong. They know
-no method by name. What they cannot see is whether the equation is right: that takes a test with arithmetic by hand.
+The checks take (method, config, world) and know no method by name. What they cannot see is whether the equation is
+right: that takes a test with arithmetic by hand.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import hashlib
 import math
@@ -19,28 +18,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from harness.checks.finding import Failed, Finding, options_check, require, run_checks
+from harness.checks.finding import Checks, Failed, Finding, options_check, repeatable, require, run_checks
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
+from harness.contracts.options import field_tree
 from harness.models.load import load_tokenizer
 from harness.training.batches import describe, prepare
 from harness.training.fit import fit, make_job, make_trainer, run
 from harness.training.options import Training, TrainOptions
 from harness.training.stored_signals import reference_logps, with_stores
+from harness.training.trainer import TrainingJob
 from harness.types import Group
 
-OPTIONS = TrainOptions(
+C = TypeVar("C")
+
+OPTIONS: Final = TrainOptions(
     batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"
 )
-
-
-WIDTH = 8
+WIDTH: Final = 8
 """Vocabulary of the random logits that ``token_terms`` is asked about."""
 
 
@@ -56,22 +57,19 @@ class World:
 
     @cached_property
     def teacher(self) -> Path:
-        """A random teacher with the student's vocabulary, twice as wide."""
+        # Twice as wide as the student: nothing may depend on equal sizes, the vocabulary alone is shared.
         return tiny_checkpoint(self.folder / "teacher", seed=1, hidden=32)
 
     @cached_property
     def tuned(self) -> Path:
-        """Another random teacher, in the place of the tuned one."""
         return tiny_checkpoint(self.folder / "tuned", seed=2, hidden=32)
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Prompts with everything that any method may need."""
         return tiny_groups(24)
 
-    def training(self, method: Method, config: Any, **changes: Any) -> Training:
-        """A run of the method over ``groups``; ``changes`` are training options."""
-        options = replace(OPTIONS, **changes)
+    def training(self, method: Method[C], config: C, options: TrainOptions = OPTIONS) -> Training:
+        """A run of the method over ``groups``."""
         training = Training(method, config, self.groups, self.student, options, seed=3, teacher=self.teacher)
         if method.needs.reference:
             training = replace(training, reference=reference_logps(training))
@@ -81,19 +79,16 @@ class World:
         return with_stores(training, {"family": self.teacher, "tuned": self.tuned}, stores)
 
 
-def check_config(method: Method, config: Any, world: World) -> str:
-    """Options as every contract asks for, and the fields that decide a row are among them."""
+def check_config(method: Method[C], config: C, world: World) -> str:
     detail = options_check("train", "sampling", "method", "judge", "kind")(method)
-    strangers = set(method.row_fields) - {field.name for field in dataclasses.fields(method.config)}
+    strangers = set(method.row_fields) - set(field_tree(method.config))
     require(not strangers, f"row_fields names {sorted(strangers)}, which are not options")
     return detail
 
 
-def check_rows(method: Method, config: Any, world: World) -> str:
+def check_rows(method: Method[C], config: C, world: World) -> str:
     """Pure, and of one shape: equally many rows for each prompt, the same signals on each, texts not empty."""
-    chosen = [method.rows(group, config) for group in world.groups]
-    again = [method.rows(group, config) for group in world.groups]
-    require(chosen == again, "rows() gives something else when it is called again")
+    chosen = repeatable(lambda: [method.rows(group, config) for group in world.groups], "rows()")
     used = [rows for rows in chosen if not isinstance(rows, Dropped)]
     if not used:
         reasons = sorted({rows.reason for rows in chosen if isinstance(rows, Dropped)})
@@ -107,34 +102,31 @@ def check_rows(method: Method, config: Any, world: World) -> str:
     return f"{sizes[0]} per prompt, {len(used)} of {len(chosen)} prompts used"
 
 
-SOURCES: Mapping[str, Callable[[Group], Group]] = {
-    "golden": lambda group: replace(group, prompt=replace(group.prompt, golden=None)),
-    "rejected": lambda group: replace(group, prompt=replace(group.prompt, rejected=None)),
-    "teacher": lambda group: replace(group, teacher=()),
-    "samples": lambda group: replace(group, samples=()),
-}
-"""Source of ``Needs.responses`` to a group without it, as the train stage leaves it where it was not declared."""
-
-
 def unscored(group: Group) -> Group:
-    """The group as it is where no teacher signal per response was declared."""
     samples = tuple(replace(sample, mean_logp=None, log_psel=None) for sample in group.samples)
     return replace(group, samples=samples, coverage=None)
 
 
-def check_needs(method: Method, config: Any, world: World) -> str:
-    """What is used is declared, and what is declared is used: each kind of data is taken away in turn.
+SIGNAL: Final = "a teacher signal per response"
+WITHOUT: Final[Mapping[str, Callable[[Group], Group]]] = {
+    "golden": lambda group: replace(group, prompt=replace(group.prompt, golden=None)),
+    "rejected": lambda group: replace(group, prompt=replace(group.prompt, rejected=None)),
+    "teacher": lambda group: replace(group, teacher=()),
+    "samples": lambda group: replace(group, samples=()),
+    SIGNAL: unscored,
+}
+"""Kind of data to a group without it, as the train stage leaves it where ``Needs`` does not declare it."""
 
-    The second holds for the defaults alone: options may make a method need less.
-    """
-    needs, usual = method.needs, config == method.config()
-    live = method.rollouts is not None
+
+def check_needs(method: Method[C], config: C, world: World) -> str:
+    """What is used is declared, and what is declared is used: each kind of data is taken away in turn."""
+    needs = method.needs
+    usual = config == method.config()  # other options may make a method need less
+    live, by_token = method.rollouts is not None, needs.signal == "token"
     require(live == ("rollouts" in needs.responses), "rollouts and the response source 'rollouts' go together")
-    by_token = needs.signal == "token"
     require(needs.shared_vocabulary == by_token, "signal='token' and shared_vocabulary=True go together")
-    takes = {**SOURCES, "a teacher signal per response": unscored}
-    declared = {*needs.responses, *(["a teacher signal per response"] if needs.signal == "response" else [])}
-    for name, without in takes.items():
+    declared = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
+    for name, without in WITHOUT.items():
         used = reads(method, config, world.groups, without)
         if used and name not in declared:
             raise Failed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
@@ -142,40 +134,38 @@ def check_needs(method: Method, config: Any, world: World) -> str:
             raise Failed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
     if not needs.reference and misses_reference(method, config, world):
         raise Failed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
-    matter = {"reference": (needs.reference, reference_matters), "token": (by_token, teacher_matters)}
-    for name, (stated, matters) in matter.items():
-        used = not (usual and stated) or matters(method, config, world)
-        require(used, f"Needs declares {name!r}, which the loss never uses")
-    more = ["the teacher's distributions"] if by_token else []
-    return ", ".join([*sorted(declared), *more, *(["reference"] if needs.reference else [])]) + ": declared and used"
+    if usual and needs.reference:
+        require(reference_matters(method, config, world), "Needs declares 'reference', which the loss never uses")
+    if usual and by_token:
+        require(teacher_matters(method, config), "Needs declares 'token', which the loss never uses")
+    more = [*(["the teacher's distributions"] if by_token else []), *(["reference"] if needs.reference else [])]
+    return ", ".join([*sorted(declared), *more]) + ": declared and used"
 
 
-def reads(method: Method, config: Any, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:
-    """Whether ``rows`` does anything else when some data is taken away."""
+def reads(method: Method[C], config: C, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:
     try:
         return any(method.rows(group, config) != method.rows(without(group), config) for group in groups)
     except Exception:  # noqa: BLE001 - it stumbled over what is missing, so it reads it
         return True
 
 
-def reference_matters(method: Method, config: Any, world: World) -> bool:
-    """Whether the loss changes with the reference log-probabilities of the rows."""
+def reference_matters(method: Method[C], config: C, world: World) -> bool:
     training = world.training(method, config)
     tokenizer = load_tokenizer(training.student)
-    values, generator = [], torch.Generator()
+    values = []
     for shift in (0.0, 1.0):
         # Another shift on each row: the same for all would cancel in a difference of rows.
         moved = [[logp + shift * place for place, logp in enumerate(logps, 1)] for logps in training.reference or ()]
         examples, _ = prepare(replace(training, reference=moved), tokenizer)
         batch = describe(examples, {}, torch.device("cpu"))
-        student = torch.randn(len(batch.row), WIDTH, generator=generator.manual_seed(0))
-        shown = teaching(method, config, student, 1) if method.needs.signal == "token" else None
+        student = noise(0, len(batch.row), WIDTH)
+        shown = teaching(method, config, len(batch.row), 1) if method.needs.signal == "token" else None
         terms = method.token_terms(student, batch.row % WIDTH, shown, config)
         values.append(sum(float(term.total) for term in method.loss(batch, terms, config).terms))
     return values[0] != values[1]
 
 
-def misses_reference(method: Method, config: Any, world: World) -> bool:
+def misses_reference(method: Method[C], config: C, world: World) -> bool:
     """Whether the loss asks for reference log-probabilities that it was not given."""
     try:
         reference_matters(method, config, world)
@@ -186,35 +176,33 @@ def misses_reference(method: Method, config: Any, world: World) -> bool:
     return False
 
 
-def teacher_matters(method: Method, config: Any, world: World) -> bool:
-    """Whether the numbers per token change with the teacher's logits."""
-    student, labels = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0)), torch.arange(5)
-    one, other = (
-        method.token_terms(student, labels, teaching(method, config, student, seed), config) for seed in (1, 2)
-    )
+def teacher_matters(method: Method[C], config: C) -> bool:
+    student, labels = noise(0, 5, WIDTH), torch.arange(5)
+    one, other = (method.token_terms(student, labels, teaching(method, config, 5, seed), config) for seed in (1, 2))
     return any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def teaching(method: Method, config: Any, student: torch.Tensor, seed: int) -> Any:
-    """Random teachers for ``token_terms``, as wide as the student's logits [c, V]."""
-    shape = (len(method.needs.teachers), *student.shape)
-    return as_given(method, config, torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def as_given(method: Method, config: Any, logits: torch.Tensor) -> Any:
+def teaching(method: Method[C], config: C, positions: int, seed: int) -> object:
+    return as_given(method, config, noise(seed, len(method.needs.teachers), positions, WIDTH))
+
+
+def as_given(method: Method[C], config: C, logits: Tensor) -> object:
     """Teachers' logits [teachers, c, V] in the shape that ``token_terms`` gets: the live teacher's, or a store's."""
     stored = method.stored(config)
     if stored is None:
         return logits[0]
     logps = logits.log_softmax(-1)
     ids = logps[0].topk(min(stored.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
-    kept = [values.gather(-1, ids) for values in logps]
-    rests = [torch.log1p(-values.exp().sum(-1)) for values in kept]
-    tops = (TopK(ids, values, rest) for values, rest in zip(kept, rests, strict=True))
-    return dict(zip(method.needs.teachers, tops, strict=False))
+    tops = [values.gather(-1, ids) for values in logps]
+    stores = [TopK(ids, top, torch.log1p(-top.exp().sum(-1))) for top in tops]
+    return dict(zip(method.needs.teachers, stores, strict=False))
 
 
-TOLERANCE = 1e-6
+TOLERANCE: Final = 1e-6
 """Of losses, relative or absolute; of gradients, relative to their norm or 1."""
 
 
@@ -224,7 +212,7 @@ class _Gradients(TrainerCallback):
     def __init__(self) -> None:
         self.first: dict[str, Tensor] = {}
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(self, args: object, state: object, control: object, **kwargs: Any) -> None:
         if not self.first:
             named = kwargs["model"].named_parameters()
             self.first = {name: value.grad.clone() for name, value in named if value.grad is not None}
@@ -232,7 +220,6 @@ class _Gradients(TrainerCallback):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """One thread, and no long walks of the garbage collector."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the matrices are tiny
     gc.freeze()  # a trainer collects garbage as it starts; without this it walks over all of torch each time
@@ -243,23 +230,22 @@ def quiet() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def trained(training: Training, out: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor], Any]:
-    """Train: the curve, the gradients of the first step, and the job with its models as they were left."""
+def trained(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], TrainingJob]:
+    """Train: the losses, the gradients of the first step, and the job with its models as they were left."""
     with quiet():
         job, dropped = make_job(training)
         trainer = make_trainer(job, out)
         gradients = _Gradients()
         trainer.add_callback(gradients)
         run(trainer, job, out, dropped)
-    return trainer.curve, gradients.first, job
+    return [record["loss"] for record in trainer.curve], gradients.first, job
 
 
-def check_trains(method: Method, config: Any, world: World) -> str:
+def check_trains(method: Method[C], config: C, world: World) -> str:
     """Two steps and more with a finite loss; every step moves the student, and nothing but the student."""
     before = {path: digest(path) for path in (world.student, world.teacher)}
     out = world.folder / "trains" / method.name
-    curve, gradients, job = trained(world.training(method, config), out)
-    losses = [record["loss"] for record in curve]
+    losses, gradients, job = trained(world.training(method, config), out)
     finite = len(losses) >= 2 and all(map(math.isfinite, losses))
     require(finite, f"two finite losses are wanted, these are the losses: {losses}")
     after = {path: digest(path) for path in before}
@@ -271,7 +257,7 @@ def check_trains(method: Method, config: Any, world: World) -> str:
     return f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; gradient to the student alone"
 
 
-HINT = (
+HINT: Final = (
     ". Terms are totals over the batch, not means. And an order that is taken from the student's own rewards depends "
     "on rounding where these are equal, as all are at the start (student = reference): rank by stored scores, or give "
     "ties a rule"
@@ -279,39 +265,33 @@ HINT = (
 """What usually lies behind a loss that depends on the micro-batch."""
 
 
-def check_micro_batches(method: Method, config: Any, world: World) -> str:
+def check_micro_batches(method: Method[C], config: C, world: World) -> str:
     """One step as one micro-batch, as 3 + 3 + 2 prompts and prompt by prompt: the same loss, the same gradient."""
     # Without clipping, which would hide a gradient of the wrong size.
-    training = world.training(method, config, max_grad_norm=0.0)
-    training = replace(
-        training, groups=training.groups[:8], reference=training.reference[:8] if training.reference else None
-    )
+    training = world.training(method, config, replace(OPTIONS, max_grad_norm=0.0))
+    reference = training.reference[:8] if training.reference else None
+    training = replace(training, groups=training.groups[:8], reference=reference)
     results = []
     # 3 leaves a last micro-batch of another size, where means of means would show.
     for micro in (8, 3, 1):
-        option = replace(training, options=replace(training.options, micro_batch=micro))
-        curve, gradient, _ = trained(option, world.folder / "micro" / method.name)
-        results.append((curve[0]["loss"], gradient))
-    loss, gradient = results[0]
-    norm, worst, gap = norm_of(gradient), 0.0, 0.0
-    for other, values in results[1:]:
-        gap = max(gap, abs(other - loss))
-        worst = max(worst, *(float((gradient[key] - values[key]).abs().max()) for key in gradient))
-    if gap > TOLERANCE * max(1.0, abs(loss)):
-        raise Failed(f"the loss depends on the micro-batch: it moves by {gap:.2g} of {loss:.4f}{HINT}")
-    if worst > TOLERANCE * max(1.0, norm):
-        raise Failed(f"the gradient depends on the micro-batch: it moves by {worst:.2g} of a norm {norm:.2g}{HINT}")
+        part = replace(training, options=replace(training.options, micro_batch=micro))
+        losses, gradient, _ = trained(part, world.folder / "micro" / method.name)
+        results.append((losses[0], gradient))
+    (loss, gradient), *others = results
+    norm = norm_of(gradient)
+    gap = max(abs(other - loss) for other, _ in others)
+    worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in others for key in gradient)
+    for name, error, size in (("loss", gap, loss), ("gradient", worst, norm)):
+        fine = error <= TOLERANCE * max(1.0, abs(size))
+        require(fine, f"the {name} depends on the micro-batch: it moves by {error:.2g}, its size is {size:.4g}{HINT}")
     return f"1 x 8 = 3 + 3 + 2 = 8 x 1: loss within {gap:.1g}, gradient within {worst:.1g}"
 
 
-def check_seed(method: Method, config: Any, world: World) -> str:
-    """The same seed leaves the same bytes."""
-    digests = []
-    for number in range(2):
-        out = world.folder / "seed" / method.name / str(number)
+def check_seed(method: Method[C], config: C, world: World) -> str:
+    outs = [world.folder / "seed" / method.name / name for name in ("one", "two")]
+    for out in outs:
         trained(world.training(method, config), out)
-        digests.append(digest(out))
-    same = digests[0] == digests[1]
+    same = digest(outs[0]) == digest(outs[1])
     require(same, "two runs with one seed left different weights: draw from a generator with a seed of your own")
     return "same seed, same bytes"
 
@@ -320,12 +300,12 @@ class _Killed(Exception):
     """Stands in for a process that dies."""
 
 
-def check_resume(method: Method, config: Any, world: World) -> str:
+def check_resume(method: Method[C], config: C, world: World) -> str:
     """A run that is killed after its first step and goes on from the checkpoint leaves the bytes of an unbroken one."""
-    training = world.training(method, config, checkpoint_minutes=0.0)
+    training = world.training(method, config, replace(OPTIONS, checkpoint_minutes=0.0))
     place = Path(tempfile.mkdtemp(dir=world.folder))  # of its own: a run would go on from any checkpoint it finds
 
-    def killer(done: int, total: int, logs: Any) -> None:
+    def killer(done: int, total: int, logs: object) -> None:
         # A checkpoint is written after its step was reported, so one step later that of step 1 is whole.
         if done == 2:
             raise _Killed
@@ -339,11 +319,9 @@ def check_resume(method: Method, config: Any, world: World) -> str:
         else:
             raise Failed("it has a single step, so it cannot be broken off after one")
     require(report.resumed_at == 1, f"it went on from step {report.resumed_at}, not from the checkpoint of step 1")
-    require(
-        digest(place / "resumed") == digest(place / "whole"),
-        "a run that goes on from a checkpoint leaves other weights: whatever the loss keeps between steps is lost "
-        "with the process; compute it from the batch and the config alone",
-    )
+    same = digest(place / "resumed") == digest(place / "whole")
+    hint = "whatever the loss keeps between steps is lost with the process; compute it from the batch and the config"
+    require(same, f"a run that goes on from a checkpoint leaves other weights: {hint} alone")
     return f"killed after step 1 of {report.steps}, resumed: the same bytes"
 
 
@@ -355,7 +333,7 @@ def norm_of(gradients: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(float(value.double().pow(2).sum()) for value in gradients.values()))
 
 
-CHECKS: Mapping[str, Callable[[Method, Any, World], str]] = {
+CHECKS: Checks = {
     "config": check_config,
     "rows": check_rows,
     "needs": check_needs,
@@ -364,14 +342,10 @@ CHECKS: Mapping[str, Callable[[Method, Any, World], str]] = {
     "seed": check_seed,
     "resume": check_resume,
 }
-"""In the order in which they run, cheap ones first."""
 
 
-def check_method(method: Method, config: Any = None, world: World | None = None) -> Iterator[Finding]:
-    """All checks, one after the other; a check that raises anything has failed.
-
-    ``config``: of type ``method.config``; default, all defaults. ``world``: default, one in a temporary folder.
-    """
+def check_method(method: Method[C], config: C | None = None, world: World | None = None) -> Iterator[Finding]:
+    """All checks. ``world``: default, one in a temporary folder."""
     config = method.config() if config is None else config
     with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
         yield from run_checks(CHECKS, method, config, world or World(Path(folder)))
