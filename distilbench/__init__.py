@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
     from distilbench.workflows.evaluate import evaluate, plan_evaluation
     from distilbench.workflows.finished_run import FinishedRun, load
+    from distilbench.workflows.page import write_page
     from distilbench.workflows.plan import WorkPlan, plan
-    from distilbench.workflows.report import report, write_page
-    from distilbench.workflows.reproduce import reproduce, run
+    from distilbench.workflows.reproduce import report, reproduce, run
     from harness.errors import UserError
 
 _MODULES = {
@@ -30,8 +30,8 @@ _MODULES = {
     "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
     "distilbench.workflows.finished_run": ("FinishedRun", "load"),
     "distilbench.workflows.plan": ("WorkPlan", "plan"),
-    "distilbench.workflows.report": ("report", "write_page"),
-    "distilbench.workflows.reproduce": ("reproduce", "run"),
+    "distilbench.workflows.page": ("write_page",),
+    "distilbench.workflows.reproduce": ("report", "reproduce", "run"),
     "harness.errors": ("UserError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

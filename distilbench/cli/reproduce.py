@@ -87,7 +87,7 @@ def report(
 
     The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
     """
-    from distilbench.workflows.report import report as make_report
+    from distilbench.workflows.reproduce import report as make_report
 
     finished = make_report(
         target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or ()
@@ -116,12 +116,7 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool =
 
     console = console_of()
     for name in finished.targets:
-        if name in finished.score_tables:
-            console.print(TerminalTable(finished.table(name, min_coverage), notes))
-        else:
-            from distilbench.workflows.compare_judges import write_table5
-
-            console.print(TerminalTable(write_table5(finished, name)))
+        console.print(TerminalTable(finished.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")
     typer.echo(f"files: {finished.folder / 'report'}/ ({files})", err=True)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.finished_run import FinishedRun
+from distilbench.workflows.execute import execute
+from distilbench.workflows.finished_run import JUDGES
 from distilbench.workflows.plan import WorkPlan
-from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import against
 from harness.contracts.executor import RunListener
@@ -44,10 +44,7 @@ if TYPE_CHECKING:
     from reports.judge_comparison.compare import JudgeComparison
     from reports.judge_comparison.panel import JudgeProfile, Panel
     from reports.judge_comparison.run_panel import JudgedQuestions
-    from reports.tables.table import Table
 
-FOLDER = "judges"
-"""Under ``runs/NAME/TARGET``."""
 _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
 _KEPT = ("seeds", "baseline", "statistics", "compute")
 """Sections of a run's recipe that hold for its judge passes too."""
@@ -149,7 +146,7 @@ def compare_judges(
     if failed:
         reason = next(iter(failed.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
-    passes = {name: load_results(judged.folder / FOLDER / name, judged.store) for name in names}
+    passes = {name: load_results(judged.folder / JUDGES / name, judged.store) for name in names}
     profiles = {
         name: _profile(plan, name, judged, own_rows.get(name))
         for name, plan in zip(names, work.plans.values(), strict=True)
@@ -157,7 +154,7 @@ def compare_judges(
     target = TARGETS.get(judged.folder.name, EVAL)
     panel = run_panel(passes, profiles, questions, judged.store, target)
     panel = replace(panel, notes=tuple(_changed_options(work.first, judged.run)))
-    return _compare(panel, humans, options, judged.folder / FOLDER)
+    return _compare(panel, humans, options, judged.folder / JUDGES)
 
 
 def compare_annotations(
@@ -172,21 +169,7 @@ def compare_annotations(
     options: ComparisonOptions = comparing or {}
     panel, file = annotation_panel(files, judges, options.get("own_rows")), options.get("humans")
     humans = None if file is None else read_humans(file, panel.calls, panel.benchmarks[0])
-    return _compare(panel, humans, options, Path(runs) / f"{FOLDER}-{files[0].stem}")
-
-
-def write_table5(finished: FinishedRun, target: str) -> Table:
-    """The paper's Table 5 from the answers of a target, with the judges that its recipe names, as ``report/table5.*``.
-
-    What those judges judged before is not asked again.
-    """
-    from reports.judge_comparison.tables import table5
-    from reports.write import write_table
-
-    run, runs = f"{finished.folder.name}/{target}", finished.folder.parent
-    table = table5(compare_judges(run, repeats=1, runs=runs))
-    write_table(table, finished.folder / "report")
-    return table
+    return _compare(panel, humans, options, Path(runs) / f"{JUDGES}-{files[0].stem}")
 
 
 def _compare(panel: Panel, humans: Humans | None, options: ComparisonOptions, out: Path) -> JudgeComparison:
@@ -225,7 +208,7 @@ def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> 
     for name, entry in judge_entries(judges, judged.run, judged.registry).items():
         recipe = _pass_recipe(judged, name, entry, chosen, judging)
         plan = plan_rows(RejudgingPlanner(recipe, judged), [row.id for row in judged.run.rows], titles)
-        plans[f"{judged.folder.name}/{FOLDER}/{name}"] = plan
+        plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan
     work, max_cost = WorkPlan(plans, runs, plugins), judging.get("max_cost")
     dollars = work.cost(work.missing).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
@@ -379,7 +362,7 @@ def judge_entries(texts: Sequence[str], judged: Run, registry: Registry) -> dict
 def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
     """Key of every judge artifact of the passes in ``runs/NAME/TARGET`` to the judge's name; empty without any."""
     names: dict[str, str] = {}
-    for file in sorted((folder / FOLDER).glob("*/run.json")):
+    for file in sorted((folder / JUDGES).glob("*/run.json")):
         lineage = Lineage(store)
         for cell in read_run(file).cells:
             source = lineage.source(cell.score, cell.entrant) if cell.score else None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Unpack
 
 from distilbench.plugins import load_registry
+from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
-from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry, judge_problem
 from harness.contracts.benchmark import Benchmark
 from harness.contracts.executor import RunListener

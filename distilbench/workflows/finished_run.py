@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError, unknown
 from reports.targets import find_target
-from reports.write import BUILDERS, make_table, write_table
+from reports.write import make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, described, read_run
 from results.run.results import Results, join
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from distilbench.workflows.plan import WorkPlan
     from harness.run.scheduler import Outcome
     from reports.tables.table import Table
+
+JUDGES = "judges"
+"""Under ``runs/NAME/TARGET``: the runs and files of a comparison of judges on its answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class FinishedRun:
     """The plan that was run; ``None`` for a run that was loaded."""
     # A table is printed, written and put on the page: its scores are read and tested once.
     _results: dict[str, Results] = field(default_factory=dict, repr=False)
-    _tables: dict[tuple[str, float], Table] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict, repr=False)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -50,8 +53,8 @@ class FinishedRun:
 
     @property
     def score_tables(self) -> tuple[str, ...]:
-        """The targets that are tables of scores; comparing judges (``table5``) has a workflow of its own."""
-        return tuple(name for name in self.records if find_target(name).layout in BUILDERS)
+        """The targets that are tables of scores; the others compare judges (``table5``)."""
+        return tuple(name for name in self.records if not find_target(name).compares_judges)
 
     def results(self, target: str | None = None) -> Results:
         """Scores of a target joined with its record. Raises UserError for a score that is gone from the store."""
@@ -65,12 +68,23 @@ class FinishedRun:
         return self.results(target).frame()
 
     def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
-        """The table before it has a format, made once."""
+        """The table before it has a format, made once.
+
+        Args:
+            min_coverage: the smallest share of scored questions that a cell may have; default: the recipe's.
+        """
         name = self._choose(target)
-        key = name, self.coverage(name, min_coverage)
-        if key not in self._tables:
-            self._tables[key] = make_table(self.results(name), *key)
-        return self._tables[key]
+        if name not in self.score_tables:
+            from reports.judge_comparison.tables import table5
+            from reports.judge_comparison.write import read_comparison
+
+            comparison = read_comparison(self.folder / name / JUDGES)
+            if comparison is None:
+                raise UserError(f"no judges were compared for {name}: distilbench report {name}.")
+            return table5(comparison)
+        if (name, min_coverage) not in self._tables:
+            self._tables[name, min_coverage] = make_table(self.results(name), name, min_coverage)
+        return self._tables[name, min_coverage]
 
     def text(self, target: str | None = None, *, notes: bool = False, width: int = 120) -> str:
         """The table as the command line prints it."""
@@ -123,17 +137,8 @@ class FinishedRun:
 
     def write(self, min_coverage: float | None = None, notes: bool = False) -> list[Path]:
         """Write every target's table and figures under ``folder/report``; their paths."""
-        return [
-            path
-            for name in self.score_tables
-            for path in write_table(self.table(name, min_coverage), self.folder / "report", notes)
-        ]
-
-    def coverage(self, target: str, min_coverage: float | None = None) -> float:
-        """The smallest share of scored questions that a cell may have: ``min_coverage``, or the recipe's."""
-        if min_coverage is not None:
-            return min_coverage
-        return float(self.records[target].recipe["statistics"]["min_coverage"])
+        tables = [self.table(name, min_coverage) for name in self.targets]
+        return [path for table in tables for path in write_table(table, self.folder / "report", notes)]
 
     def _choose(self, target: str | None) -> str:
         if target is not None and target not in self.records:

@@ -190,13 +190,3 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
         )
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in chosen), *chosen]
-
-
-def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
-    """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
-    stopping = [finding for finding in findings if finding.problem and not (force and finding.forceable)]
-    if not stopping:
-        return
-    listed = "\n".join(f"  - {finding.text}" for finding in stopping)
-    remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
-    raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")

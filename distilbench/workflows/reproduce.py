@@ -1,4 +1,4 @@
-"""Run what is missing of a recipe, and make its tables: ``run``, ``reproduce``, and ``load`` for a run made before.
+"""``reproduce``: run what is missing of a recipe, and write its tables; ``run`` only runs, ``report`` only writes.
 
 run = distilbench.reproduce("table1", recipe="pocket")
 print(run.table())
@@ -7,17 +7,18 @@ run.frame()          # tidy scores
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Unpack
 
-from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.plan import RunOptions, WorkPlan, plan, refuse
-from distilbench.workflows.record import describe
-from distilbench.workflows.workers import set_up_worker, verbosity
+from distilbench.workflows.compare_judges import compare_judges
+from distilbench.workflows.execute import execute
+from distilbench.workflows.finished_run import FinishedRun, load
+from distilbench.workflows.plan import RunOptions, plan
 from harness.contracts.executor import RunListener
-from harness.run.scheduler import run_plans
-from results.run.record import Run, write_run
+from harness.recipe.yaml_source import read_source
+from reports.targets import ALL, find_targets
+from results.run.record import check_runs, described
 
 
 def reproduce(
@@ -46,7 +47,7 @@ def reproduce(
         UserError: before anything runs, with everything that is wrong.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
-    finished.write(min_coverage, notes)
+    write_tables(finished, min_coverage, notes, options.get("plugins", ()))
     return finished
 
 
@@ -61,31 +62,49 @@ def run(
     return execute(plan("table1", recipe, **options), force=force, listener=listener)
 
 
-def execute(
-    work: WorkPlan,
+def report(
+    targets: str = "table1",
+    recipe: str = "pocket",
     *,
-    force: bool = False,
-    listener: RunListener | None = None,
-    edit: Callable[[Run], Run] = lambda record: record,
+    runs: str | Path = "runs",
+    min_coverage: float | None = None,
+    html: bool = False,
+    notes: bool = False,
+    plugins: Sequence[str] = (),
 ) -> FinishedRun:
-    """Run the missing stages of a plan, and record each of its runs in its ``run.json``.
+    """Make tables again from what is in the store, without running anything.
 
     Args:
-        edit: has the last word on what a record says.
+        targets: ``table1``, several with commas, or ``all`` that the run has.
+        recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
+        html: write the page ``report.html`` too.
+        notes: as ``reproduce`` has it.
 
     Raises:
-        UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
+        UserError: a target that was not run, or scores that are gone.
     """
-    refuse(work.findings, force)
-    if work.missing:
-        for target, plan in work.plans.items():  # a run that is killed can be reported too: its record says what it was
-            write_run(work.record(target), edit(describe(plan, work.store)))
-    setup = partial(set_up_worker, work.plugins, work.store.root, verbosity())
-    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
-    outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
-    records: dict[str, Run] = {}
-    # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
-    for target, plan in work.plans.items():
-        records[target] = edit(describe(plan, work.store, outcome.of(plan)))
-        write_run(work.record(target), records[target])
-    return FinishedRun(work.folder, work.store, records, outcome, work)
+    check_runs(Path(runs))
+    names = [target.name for target in find_targets(targets)]
+    folder = Path(runs) / recipe
+    if not described(folder):
+        folder = Path(runs) / str(read_source(recipe).tree["name"])
+    if targets == ALL:
+        present = described(folder)
+        # where there is none, the first one's error says what to run
+        names = [name for name in names if name in present] or names[:1]
+    finished = load(folder, names)
+    write_tables(finished, min_coverage, notes, plugins)
+    if html:
+        from distilbench.workflows.page import write_page
+
+        write_page(finished, min_coverage, plugins)
+    return finished
+
+
+def write_tables(finished: FinishedRun, min_coverage: float | None, notes: bool, plugins: Sequence[str]) -> None:
+    """Write all tables; a target that compares judges has its answers judged first. Nothing is asked twice."""
+    for name in finished.targets:
+        if name not in finished.score_tables:
+            run = f"{finished.folder.name}/{name}"
+            compare_judges(run, repeats=1, runs=finished.folder.parent, plugins=plugins)
+    finished.write(min_coverage, notes)

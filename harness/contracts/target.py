@@ -59,7 +59,9 @@ class Target:
     layout: str = "table"
     """A name in ``reports.write.BUILDERS``, which makes the table of this target: ``costs``: training time and memory
     beside the scores. ``curves``: a table too, and a figure of lines. ``settings``: no scores; the recipe beside the
-    paper's. ``judges``: other judges on the answers of these rows."""
+    paper's."""
+    compares_judges: bool = False
+    """Whether its table is of other judges on the answers of these rows; then it has no layout."""
     points: Mapping[str, Point] = field(default_factory=dict)
     """Of ``curves``: row id to its place."""
     axis: str = ""

@@ -14,7 +14,7 @@ TARGET = Target(
     rows=("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"),
     columns=("alpaca_eval.wr",),
     published="table5",
-    layout="judges",
+    compares_judges=True,
     requires_listing=(
         "needs human annotations, or a recipe whose answers have a known truth. With annotations of your own: "
         "distilbench compare-judges --annotations FILE --humans FILE."

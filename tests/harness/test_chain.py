@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.record import notes, title_of
+from distilbench.workflows.execute import notes, title_of
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.plan import Plan, make_plan

@@ -21,8 +21,8 @@ from distilbench.workflows.evaluate import (
     plan_evaluation,
     refuse_unreachable,
 )
+from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import load
-from distilbench.workflows.reproduce import execute
 from distilbench.workflows.specs import candidate, judge_entry, served
 from harness.contracts.backend import Services
 from harness.contracts.benchmark import against

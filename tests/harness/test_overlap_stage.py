@@ -9,9 +9,8 @@ import pytest
 
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
-from distilbench.workflows.plan import WorkPlan, refuse
-from distilbench.workflows.record import notes
-from distilbench.workflows.reproduce import execute
+from distilbench.workflows.execute import execute, notes, refuse
+from distilbench.workflows.plan import WorkPlan
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.preflight import check

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.plan import show_plan
-from distilbench.workflows.record import notes
-from distilbench.workflows.reproduce import execute
+from distilbench.workflows.execute import execute, notes
 from harness.contracts.options import NoOptions
 from harness.errors import UserError
 from harness.plan.preflight import check

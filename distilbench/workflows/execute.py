@@ -1,27 +1,73 @@
-"""From a plan to ``run.json``: which scores make up the tables."""
+"""Run the missing stages of a plan, and record which scores make up its tables (``run.json``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
+from distilbench.workflows.finished_run import FinishedRun
+from distilbench.workflows.plan import WorkPlan
+from distilbench.workflows.workers import set_up_worker, verbosity
 from harness.contracts.benchmark import Card
+from harness.contracts.executor import RunListener
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Store
+from harness.errors import UserError
 from harness.plan.plan import Plan
 from harness.plan.planner import PlannedRow
 from harness.recipe.recipe import Recipe
-from harness.run.scheduler import Outcome
-from results.run.record import Cell, RowSpec, Run, RunFamily
+from harness.run.scheduler import Outcome, run_plans
+from harness.stages.kind import PlanIssue
+from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
 
 TITLES = {"teacher": "Teacher", "student": "Student"}
 
 
+def execute(
+    work: WorkPlan,
+    *,
+    force: bool = False,
+    listener: RunListener | None = None,
+    edit: Callable[[Run], Run] = lambda record: record,
+) -> FinishedRun:
+    """Run the missing stages of a plan, and record each of its runs in its ``run.json``.
+
+    Args:
+        edit: has the last word on the content of a record.
+
+    Raises:
+        UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
+    """
+    refuse(work.findings, force)
+    if work.missing:
+        # A run that is killed can be reported too: its record names the scores that it was to have.
+        for target, plan in work.plans.items():
+            write_run(work.record(target), edit(describe(plan, work.store)))
+    setup = partial(set_up_worker, work.plugins, work.store.root, verbosity())
+    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
+    outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
+    records: dict[str, Run] = {}
+    # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
+    for target, plan in work.plans.items():
+        records[target] = edit(describe(plan, work.store, outcome.of(plan)))
+        write_run(work.record(target), records[target])
+    return FinishedRun(work.folder, work.store, records, outcome, work)
+
+
+def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
+    """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
+    stopping = [finding for finding in findings if finding.problem and not (force and finding.forceable)]
+    if stopping:
+        listed = "\n".join(f"  - {finding.text}" for finding in stopping)
+        remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
+        raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")
+
+
 def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
-    """The record of a plan: what ``runs/NAME/TARGET/run.json`` holds. No outcome: the run has only begun."""
+    """The record of a plan. No outcome: the run has only begun."""
     recipe, registry = plan.recipe, plan.graph.registry
-    errors = failures(plan, outcome) if outcome else {}
     titles = {**TITLES, **plan.titles}
     return Run(
         name=recipe.name,
@@ -30,14 +76,13 @@ def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
         finished=outcome is not None and not outcome.failed,
         family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
         rows=tuple(
-            RowSpec(row, titles[row], True) if row in titles else RowSpec(row, title_of(row, recipe, registry))
-            for row in plan.rows
+            RowSpec(row, titles.get(row) or title_of(row, recipe, registry), row in titles) for row in plan.rows
         ),
         columns=tuple(metric for name in recipe.benchmarks for metric in registry.benchmarks[name].metrics),
         seeds=recipe.seeds,
-        cells=tuple(cells(plan, store, errors)),
+        cells=tuple(cells(plan, store, failures(plan, outcome) if outcome else {})),
         cards=tuple(card(plan, name) for name in recipe.benchmarks),
-        judges={name: judge_name(recipe, registry, spec.judge) for name, spec in recipe.benchmarks.items()},
+        judges={name: judge_name(plan, spec.judge) for name, spec in recipe.benchmarks.items()},
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached if outcome else 0,
@@ -90,12 +135,12 @@ def card(plan: Plan, benchmark: str) -> Card:
     return replace(official, deviations=(text, *official.deviations))
 
 
-def judge_name(recipe: Recipe, registry: Registry, name: str | None) -> str:
+def judge_name(plan: Plan, name: str | None) -> str:
     """The judge's model, for people; or that a rule grades."""
     if name is None:
-        return "by rule"
-    entry = recipe.judges[name]
-    return str(registry.judges[entry.kind].identity(entry.config).get("model", entry.kind))
+        return BY_RULE
+    entry = plan.recipe.judges[name]
+    return str(plan.graph.registry.judges[entry.kind].identity(entry.config).get("model", entry.kind))
 
 
 def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:

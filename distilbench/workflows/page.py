@@ -1,4 +1,4 @@
-"""Tables and the HTML page of a run that is in the store."""
+"""The HTML page of a run: its tables, figures, run card, questions, answers and judgments."""
 
 from __future__ import annotations
 
@@ -6,56 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distilbench.workflows.finished_run import FinishedRun, load
+from distilbench.workflows.finished_run import JUDGES, FinishedRun
 from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
-from harness.recipe.yaml_source import read_source
-from reports.targets import ALL, find_targets
-from results.run.record import check_runs, described
+from results.run.record import described
 
 if TYPE_CHECKING:
     from harness.contracts.registry import Registry
     from harness.types import Question
     from reports.page.widgets import Section
     from results.run.record import Run
-
-
-def report(
-    targets: str = "table1",
-    recipe: str = "pocket",
-    *,
-    runs: str | Path = "runs",
-    min_coverage: float | None = None,
-    html: bool = False,
-    notes: bool = False,
-    plugins: Sequence[str] = (),
-) -> FinishedRun:
-    """Make tables again from what is in the store, without running anything.
-
-    Args:
-        targets: ``table1``, several with commas, or ``all`` that the run has.
-        recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
-        html: write the page ``report.html`` too.
-        notes: as ``reproduce`` has it.
-
-    Raises:
-        UserError: a target that was not run, or scores that are gone.
-    """
-    check_runs(Path(runs))
-    names = [target.name for target in find_targets(targets)]
-    folder = Path(runs) / recipe
-    if not described(folder):
-        folder = Path(runs) / str(read_source(recipe).tree["name"])
-    if targets == ALL:
-        present = described(folder)
-        # where there is none, the first one's error says what to run
-        names = [name for name in names if name in present] or names[:1]
-    finished = load(folder, names)
-    finished.write(min_coverage, notes)
-    if html:
-        write_page(finished, min_coverage, plugins)
-    return finished
 
 
 def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
@@ -81,11 +42,10 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 def judges_of(folder: Path) -> Section | None:
     """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
-    from distilbench.workflows.compare_judges import FOLDER
     from reports.judge_comparison.write import read_comparison
     from reports.page.judges import judges_section
 
-    comparison = read_comparison(folder / FOLDER)
+    comparison = read_comparison(folder / JUDGES)
     return None if comparison is None else judges_section(comparison, folder.name)
 
 
