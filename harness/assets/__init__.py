@@ -18,18 +18,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError, unknown
 
-Kind = Literal["verbatim", "hub", "source", "recovered", "check"]
 Progress = Callable[[str, int, int | None], None]
 """Called with (file, bytes so far, bytes in all or ``None``) while a file comes down."""
-
-_TIMEOUT = 60.0
-_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Asset:
 
     file: str
     """Its name and its path under an assets folder: ``mt_bench/question.jsonl``."""
-    kind: Kind
+    kind: Literal["verbatim", "hub", "source", "recovered", "check"]
     url: str | None
     """Where to pull it from; ``None`` for what is computed."""
     sha256: str
@@ -53,32 +49,26 @@ class Asset:
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """What is known of one asset on this machine."""
-
     file: str
     state: Literal["ok", "missing", "wrong"]
     path: Path | None
-    """Where it was found; ``None`` when missing."""
+    """Where it is; ``None`` when missing."""
     message: str = ""
     """What is wrong and the remedy."""
 
 
-Manifest = Mapping[str, Asset]
-
-
-@lru_cache(maxsize=1)
-def manifest() -> Manifest:
+@cache
+def manifest() -> Mapping[str, Asset]:
     text = Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")
     rows = json.loads(text)["files"]
     return {row["file"]: Asset(**{**row, "made_from": tuple(row.get("made_from", ()))}) for row in rows}
 
 
-def asset(name: str, pins: Manifest | None = None) -> Asset:
+def asset(name: str) -> Asset:
     """The pin of one file. Raises UserError for a name that the manifest does not hold."""
-    known = manifest() if pins is None else pins
-    if name not in known:
-        raise unknown("asset", name, known, "`distilbench assets status` lists them.")
-    return known[name]
+    if name not in manifest():
+        raise unknown("asset", name, manifest(), "`distilbench assets status` lists them.")
+    return manifest()[name]
 
 
 def cache_folder() -> Path:
@@ -93,27 +83,13 @@ def folders() -> list[Path]:
     return [*([Path(named).expanduser()] if named else []), cache_folder()]
 
 
-def target_folder() -> Path:
-    """Where new files go: the folder that ``DISTILBENCH_ASSETS`` names if it can be written, else the cache."""
-    first = folders()[0]
-    return first if first.is_dir() and os.access(first, os.W_OK) else cache_folder()
-
-
-@lru_cache(maxsize=512)
-def _digest(path: str, modified: int, size: int) -> str:
-    # Time and size are arguments so that a file that changed is read again.
-    with open(path, "rb") as file:
+def digest_of(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file, hex; read once as long as the file does not change."""
-    stat = path.stat()
-    return _digest(str(path), stat.st_mtime_ns, stat.st_size)
-
-
 def _remedy(pin: Asset) -> str:
-    """How to get a file: the command, the source, and where to place it by hand."""
     hashed = f"sha256 {pin.sha256}" if pin.sha256 else "its sha256 is not known: it is taken as it is"
     place = f"or place it by hand at {folders()[0] / pin.file} ({hashed})"
     if pin.kind == "recovered":
@@ -128,9 +104,9 @@ def _remedy(pin: Asset) -> str:
     )
 
 
-def check_asset(name: str, pins: Manifest | None = None) -> AssetStatus:
+def check_asset(name: str) -> AssetStatus:
     """Whether a file is there and is the pinned one. The first folder that has it decides."""
-    pin = asset(name, pins)
+    pin = asset(name)
     for folder in folders():
         path = folder / pin.file
         if path.is_file():
@@ -139,7 +115,7 @@ def check_asset(name: str, pins: Manifest | None = None) -> AssetStatus:
                 return AssetStatus(name, "ok", path)
             wrong = f"{path} is not the pinned file: its sha256 is {digest}, expected {pin.sha256}. Remove it and "
             return AssetStatus(name, "wrong", path, wrong + _remedy(pin))
-    looked = ", ".join(str(folder) for folder in folders())
+    looked = ", ".join(map(str, folders()))
     return AssetStatus(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
 
 
@@ -164,24 +140,19 @@ def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
     return [check_asset(name) for name in (manifest() if names is None else names)]
 
 
-def verify(names: Iterable[str] | None = None) -> list[AssetStatus]:
-    """Like ``status``, with every file read again rather than trusted by its time and size."""
-    _digest.cache_clear()
-    return status(names)
-
-
 def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
-    """Fetch one file beside its place, check it, and move it in. Raises UserError naming what went wrong."""
+    """Raises UserError naming what went wrong."""
     if pin.url is None:
         raise UserError(f"asset {pin.file!r} cannot be pulled: {_remedy(pin)}")
     if not pin.url.startswith(("https://", "http://127.0.0.1:")):  # the second for a mirror on this machine
         raise UserError(f"asset {pin.file!r}: {pin.url} is not an HTTPS address.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside its place and moved there whole: a download that was broken off never counts as the file.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(pin.url, timeout=_TIMEOUT) as source, open(part, "wb") as sink:  # noqa: S310 - HTTPS only
-            while block := source.read(_CHUNK):
+        with urllib.request.urlopen(pin.url, timeout=60) as source, part.open("wb") as sink:  # noqa: S310 - HTTPS only
+            while block := source.read(1 << 18):
                 sink.write(block)
                 digest.update(block)
                 done += len(block)
@@ -196,23 +167,22 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
         part.unlink(missing_ok=True)
 
 
-def pull(
-    names: Iterable[str] | None = None, progress: Progress | None = None, pins: Manifest | None = None
-) -> list[AssetStatus]:
+def pull(names: Iterable[str] | None = None, progress: Progress | None = None) -> list[AssetStatus]:
     """Download what is not there yet, over HTTPS, checked by sha256. One failure does not stop the others.
 
     ``names``: ``None`` for all that can be pulled and that a benchmark may read. One status per file.
     """
-    known = manifest() if pins is None else pins
-    wanted = [name for name, pin in known.items() if pin.kind in ("verbatim", "hub")] if names is None else list(names)
+    if names is None:
+        names = [name for name, pin in manifest().items() if pin.kind in ("verbatim", "hub")]
+    first = folders()[0]
+    target = first if first.is_dir() and os.access(first, os.W_OK) else cache_folder()
     results = []
-    for name in wanted:
-        pin = asset(name, known)
-        if check_asset(name, known).state != "ok":
-            try:
-                _download(pin, target_folder() / pin.file, progress)
-            except UserError as error:
-                results.append(AssetStatus(name, "missing", None, str(error)))
-                continue
-        results.append(check_asset(name, known))
+    for name in names:
+        pin = asset(name)
+        try:
+            if check_asset(name).state != "ok":
+                _download(pin, target / pin.file, progress)
+            results.append(check_asset(name))
+        except UserError as error:
+            results.append(AssetStatus(name, "missing", None, str(error)))
     return results

@@ -30,7 +30,6 @@ class Overlap:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Lower-case words, numbers, and operators between numbers, of a text."""
     return tuple(word.strip() for word in WORD.findall(text.lower()))
 
 
@@ -40,23 +39,16 @@ def ngrams(tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
 
 
 def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Question]) -> Overlap:
-    """Compare every user turn of the prompts with every first turn of the questions.
-
-    Later turns are follow-ups ("now sort it"): the same few words in many conversations, so only the whole
-    conversation up to them could leak, and its first turn is compared.
-    """
-    texts: set[tuple[str, ...]] = set()
-    grams: set[tuple[str, ...]] = set()
-    for prompt in prompts:
-        for message in prompt.messages:
-            if message["role"] == "user":
-                tokens = words(message["content"])
-                texts.add(tokens)
-                grams.update(ngrams(tokens))
+    """Compare every user turn of the prompts with every first turn of the questions."""
+    turns = [message["content"] for prompt in prompts for message in prompt.messages if message["role"] == "user"]
+    texts = {words(turn) for turn in turns}
+    grams = {gram for tokens in texts for gram in ngrams(tokens)}
+    # Later turns are follow-ups ("now sort it"): the same few words in many conversations, so only the whole
+    # conversation up to them could leak, and its first turn is compared.
     first = [(question.id, words(question.turns[0])) for question in questions]
     return Overlap(
         benchmark=benchmark,
         questions=len(questions),
         exact=tuple(name for name, tokens in first if tokens in texts),
-        ngram=tuple(name for name, tokens in first if any(gram in grams for gram in ngrams(tokens))),
+        ngram=tuple(name for name, tokens in first if not grams.isdisjoint(ngrams(tokens))),
     )

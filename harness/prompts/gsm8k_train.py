@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from harness.assets import locate
 from harness.contracts.options import NoOptions
@@ -19,13 +18,12 @@ class Gsm8kTrain(PromptSource[NoOptions]):
     config = NoOptions
     assets = ("gsm8k/train.jsonl",)
 
-    def prompts(self, config: NoOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
-        lines = locate(self.assets[0]).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        prompts = [
-            Prompt(f"{self.name}/{i}", ({"role": "user", "content": row["question"]},), row["answer"], None, self.name)
-            for i, row in enumerate(rows)
-        ]
+    def prompts(self, config: NoOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
+        prompts = []
+        for i, line in enumerate(locate(self.assets[0]).read_text(encoding="utf-8").splitlines()):
+            row = json.loads(line)
+            turn = {"role": "user", "content": row["question"]}
+            prompts.append(Prompt(f"{self.name}/{i}", (turn,), row["answer"], None, self.name))
         random.Random(seed).shuffle(prompts)
         return prompts
 

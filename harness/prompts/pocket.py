@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from harness.contracts.options import NoOptions
 from harness.contracts.source import PromptSource
@@ -17,7 +16,7 @@ class PocketPrompts(PromptSource[NoOptions]):
     config = NoOptions
     pairs = True
 
-    def prompts(self, config: NoOptions, identity: Mapping[str, Any], seed: int) -> Iterator[Prompt]:
+    def prompts(self, config: NoOptions, identity: Mapping[str, object], seed: int) -> Iterator[Prompt]:
         try:
             yield from iter_prompts(seed)
         except ValueError:  # the world has no fresh instruction left, after some ten thousand

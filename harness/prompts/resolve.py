@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.types import Prompt
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,10 @@ class ResolvedSource:
         return self.pin.pairs
 
 
-def resolve_source(source: PromptSource[Any], config: Any, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
+def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
     """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
 
-    Without a fallback a placeholder to plan with, which says why the source is ``absent``. Raises UserError for a
-    mistake in the user's own file.
+    Raises UserError for a mistake in the user's own file.
     """
     try:
         return ResolvedSource(source, config, source.pin(config))
@@ -50,14 +51,14 @@ def resolve_source(source: PromptSource[Any], config: Any, fallback: PromptSourc
     note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
     if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
         note += f" ({options})"
-    config = fallback.config()
-    return ResolvedSource(fallback, config, fallback.pin(config), note)
+    other = fallback.config()
+    return ResolvedSource(fallback, other, fallback.pin(other), note)
 
 
 def load_prompts(
-    source: PromptSource[Any],
-    config: Any,
-    identity: Mapping[str, Any],
+    source: PromptSource[C],
+    config: C,
+    identity: Mapping[str, object],
     seed: int,
     n: int,
     keep: Callable[[Prompt], bool] = lambda prompt: True,

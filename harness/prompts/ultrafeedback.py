@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from harness.contracts.options import options
 from harness.contracts.source import Pin, PromptSource
@@ -20,8 +19,6 @@ class UltraFeedbackOptions:
 
 
 class UltraFeedback(PromptSource[UltraFeedbackOptions]):
-    """The entry ``ultrafeedback`` of SOURCES. Rows with several turns keep their history."""
-
     name = "ultrafeedback"
     summary = "UltraFeedback, about 60,000 prompts with chosen and rejected answers; from the hub"
     config = UltraFeedbackOptions
@@ -31,7 +28,7 @@ class UltraFeedback(PromptSource[UltraFeedbackOptions]):
     def pin(self, config: UltraFeedbackOptions) -> Pin:
         return Pin({"revision": hub_commit(self.hub, config.revision or "main", "dataset")}, pairs=True)
 
-    def prompts(self, config: UltraFeedbackOptions, identity: Mapping[str, Any], seed: int) -> list[Prompt]:
+    def prompts(self, config: UltraFeedbackOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
         from datasets import load_dataset
 
         revision = identity["revision"]
@@ -42,7 +39,7 @@ class UltraFeedback(PromptSource[UltraFeedbackOptions]):
                 f"the training prompts {self.hub!r} (revision {revision}) could not be loaded: {error}. Choose another "
                 "prompts.source, or give your own file with prompts.source=jsonl and prompts.path."
             ) from error
-        prompts = []
+        prompts = []  # rows with several turns keep their history
         for i, row in enumerate(rows):
             history = tuple({"role": m["role"], "content": m["content"]} for m in row["chosen"][:-1])
             golden, rejected = row["chosen"][-1]["content"], row["rejected"][-1]["content"]

@@ -3,7 +3,8 @@
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.errors import UserError
 
 CONTENT = b"forty-two\n" * 1000
 GOOD = hashlib.sha256(CONTENT).hexdigest()
+Pin = Callable[[str | None], None]
 
 
 @pytest.fixture
@@ -44,8 +46,11 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def pins(url: str | None) -> dict[str, Asset]:
-    return {"a/b.txt": Asset("a/b.txt", "verbatim", url, GOOD, len(CONTENT), "MIT")}
+@pytest.fixture
+def pin(monkeypatch: pytest.MonkeyPatch) -> Pin:
+    """Sets the address of the one file ``a/b.txt``."""
+    entry = Asset("a/b.txt", "verbatim", None, GOOD, len(CONTENT), "MIT")
+    return lambda url: monkeypatch.setattr(assets, "manifest", lambda: {"a/b.txt": replace(entry, url=url)})
 
 
 def test_the_manifest_is_sound() -> None:
@@ -58,9 +63,10 @@ def test_the_manifest_is_sound() -> None:
         assert bool(pin.made_from) == (pin.kind == "recovered")
 
 
-def test_pull_checks_and_moves_in_whole(folder: Path, server: str) -> None:
+def test_pull_checks_and_moves_in_whole(folder: Path, server: str, pin: Pin) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    (done,) = assets.pull(["a/b.txt"], lambda *facts: seen.append(facts), pins(f"{server}/good"))
+    pin(f"{server}/good")
+    (done,) = assets.pull(["a/b.txt"], lambda *facts: seen.append(facts))
     assert done.state == "ok" and (folder / "a/b.txt").read_bytes() == CONTENT
     assert seen[-1] == ("a/b.txt", len(CONTENT), len(CONTENT))
     assert [path.name for path in (folder / "a").iterdir()] == ["b.txt"]
@@ -76,21 +82,24 @@ def test_pull_checks_and_moves_in_whole(folder: Path, server: str) -> None:
         (None, "cannot be pulled"),
     ],
 )
-def test_a_failed_pull_says_why_and_leaves_nothing(folder: Path, server: str, url: str | None, says: str) -> None:
-    (failed,) = assets.pull(None if url else ["a/b.txt"], None, pins(url and url.format(server=server)))
+def test_a_failed_pull_says_why_and_leaves_nothing(
+    folder: Path, server: str, pin: Pin, url: str | None, says: str
+) -> None:
+    pin(url and url.format(server=server))
+    (failed,) = assets.pull()
     assert failed.state == "missing" and says in failed.message
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_missing_wrong_and_mended(folder: Path, server: str) -> None:
-    known = pins(f"{server}/good")
-    missing = assets.check_asset("a/b.txt", known)
+def test_missing_wrong_and_mended(folder: Path, server: str, pin: Pin) -> None:
+    pin(f"{server}/good")
+    missing = assets.check_asset("a/b.txt")
     assert missing.state == "missing" and "assets pull" in missing.message and str(folder) in missing.message
     (folder / "a").mkdir()
     (folder / "a/b.txt").write_bytes(b"edited")
-    wrong = assets.check_asset("a/b.txt", known)
+    wrong = assets.check_asset("a/b.txt")
     assert wrong.state == "wrong" and GOOD in wrong.message and "Remove it" in wrong.message
-    (mended,) = assets.pull(["a/b.txt"], None, known)
+    (mended,) = assets.pull(["a/b.txt"])
     assert mended.state == "ok"
 
 
@@ -103,7 +112,7 @@ def test_the_cache_is_looked_in_after_the_named_folder(folder: Path) -> None:
     with pytest.raises(UserError, match="is not the pinned file"):
         assets.present("gsm8k/test.jsonl")
     assert assets.present("gsm8k/train.jsonl") is False
-    assert {each.state for each in assets.verify()} == {"missing", "wrong"}
+    assert {file.state for file in assets.status()} == {"missing", "wrong"}
 
 
 def test_unknown_names_are_answered_with_the_nearest(folder: Path) -> None:

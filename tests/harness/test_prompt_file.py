@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.prompts.jsonl import SOURCE, JsonlOptions, parse, read_content
+from harness.prompts.jsonl import SOURCE, JsonlOptions, read_file
 from harness.prompts.resolve import load_prompts
 from tests.harness.test_plan import checkpoint, plan
 
 GOOD = b'{"prompt": "a", "golden": "b"}\n'
 
 
-def test_lines_become_prompts() -> None:
+def test_lines_become_prompts(tmp_path: Path) -> None:
     talk = b'{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "u\xe2\x80\xa8v"}], "id": "t"}'
-    first, second = parse("f", b"\xef\xbb\xbf" + GOOD + b"\n" + talk)
+    file = tmp_path / "mine.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\n" + talk)
+    _, (first, second) = read_file(str(file))
     assert (first.id, first.messages, first.golden) == ("line-1", ({"role": "user", "content": "a"},), "b")
     assert second.id == "t" and second.rejected is None
     assert second.messages[1]["content"] == "u\u2028v", "a line separator inside of a text ends no line"
@@ -66,4 +68,4 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
-        read_content(str(tmp_path))
+        read_file(str(tmp_path))
