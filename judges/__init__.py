@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.judge import JudgeKind
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
@@ -17,7 +17,7 @@ from judges.kinds import replay
 from judges.kinds import transformers as transformers_judge
 from judges.kinds.openai import judge as openai_judge
 
-BENCHMARKS: dict[str, Benchmark] = {
+BENCHMARKS: dict[str, AnyBenchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         alpaca_eval.BENCHMARK,

@@ -170,7 +170,7 @@ def accuracy(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Si
     """GSM8K."""
     questions, values = bare(n), problems(rng, n)
     config = gsm8k.GSM8KConfig()
-    judgments = [Judgment(q.id, config.main_part, float(mark)) for q, mark in zip(questions, values, strict=True)]
+    judgments = [Judgment(q.id, config.filter, float(mark)) for q, mark in zip(questions, values, strict=True)]
     return gsm8k.BENCHMARK.score(questions, {"x": Entrant((), judgments)}, config, seed, replicates)["x"][0], {}
 
 

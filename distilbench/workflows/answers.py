@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark, parse_options, read_note
-from harness.contracts.benchmark import Benchmark, Card, Entrant, against
+from harness.contracts.benchmark import AnyBenchmark, Card, Entrant, against
 from harness.contracts.options import plain
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
@@ -181,7 +181,7 @@ def export_answers(
 
 
 def graded_by_rule(
-    adapter: Benchmark, questions: Sequence[Question], answers: Sequence[Answer], config: Any
+    adapter: AnyBenchmark, questions: Sequence[Question], answers: Sequence[Answer], config: Any
 ) -> list[Judgment]:
     """Judgments of a benchmark that needs no judge; none for the others."""
     known = {answer.question: answer for answer in answers}

@@ -12,7 +12,7 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
 from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry, judge_problem
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import RunListener
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.options import options_from
@@ -128,7 +128,7 @@ def evaluation_recipe(
 
 
 def benchmark_section(
-    benchmark: Benchmark, options: EvaluationOptions, candidates: Sequence[Candidate]
+    benchmark: AnyBenchmark, options: EvaluationOptions, candidates: Sequence[Candidate]
 ) -> dict[str, object]:
     """A benchmark in the recipe of an evaluation, with the options that its config has a field for."""
     pocket = all(str(model.checkpoint).startswith("pocket:") for model in candidates)

@@ -11,7 +11,7 @@ from typing import TypedDict, TypeVar
 
 import yaml
 
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.options import read_options
 from harness.contracts.registry import Registry
@@ -132,7 +132,7 @@ def judge_problem(kind: str, config: object, registry: Registry) -> str | None:
         return str(error)
 
 
-def find_benchmark(name: str, registry: Registry) -> Benchmark:
+def find_benchmark(name: str, registry: Registry) -> AnyBenchmark:
     """The benchmark of this name. Raises UserError that names the choices."""
     if name not in registry.benchmarks:
         raise unknown("benchmark", name, registry.benchmarks)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from harness.checks.finding import Checks, Failed, options_check, repeatable, require, require_json
-from harness.contracts.benchmark import Benchmark, Entrant
+from harness.contracts.benchmark import AnyBenchmark, Entrant
 from harness.contracts.options import field_tree
 from harness.errors import UserError
 from harness.models.fake import FakeModel
@@ -35,14 +35,14 @@ FIRST_TOKENS: Final[Sequence[Mapping[str, float] | None]] = (
 )  # fmt: skip
 
 
-def questions_of(benchmark: Benchmark, config: object) -> list[Question]:
+def questions_of(benchmark: AnyBenchmark, config: object) -> list[Question]:
     try:
         return benchmark.questions(config)[:SAMPLE]
     except UserError as error:
         raise Failed(f"the questions are not here: {error}") from error
 
 
-def answers_of(benchmark: Benchmark, config: object, word: str = "one") -> list[tuple[Question, Answer]]:
+def answers_of(benchmark: AnyBenchmark, config: object, word: str = "one") -> list[tuple[Question, Answer]]:
     """The first questions with the answers of a model that repeats the question after ``word``."""
     model = FakeModel(answer=lambda talk, seed: f"{word} {talk[-1]['content']} #### 4")
     questions = questions_of(benchmark, config)
@@ -52,7 +52,7 @@ def answers_of(benchmark: Benchmark, config: object, word: str = "one") -> list[
     return list(zip(questions, answers, strict=True))
 
 
-def entrant(benchmark: Benchmark, config: object, word: str, missing: bool = False) -> Entrant:
+def entrant(benchmark: AnyBenchmark, config: object, word: str, missing: bool = False) -> Entrant:
     """With a judge that likes every answer alike; ``missing``: but has no verdict on the first question."""
     middle = sum(benchmark.verdicts) / 2
     answers = answers_of(benchmark, config, word)
@@ -75,7 +75,7 @@ def survives(call: Callable[[], T], name: str, text: str) -> T:
         raise Failed(f"{name} raises {type(error).__name__} on {text}: {error}") from error
 
 
-def check_facts(benchmark: Benchmark, config: object) -> str:
+def check_facts(benchmark: AnyBenchmark, config: object) -> str:
     """Columns are the benchmark's own, verdicts have a range, and the fields that decide are options."""
     ids = [metric.id for metric in benchmark.metrics]
     require(ids, "there is no metric")
@@ -89,7 +89,7 @@ def check_facts(benchmark: Benchmark, config: object) -> str:
     return f"{', '.join(ids)}; verdicts from {worst:g} to {best:g}"
 
 
-def check_questions(benchmark: Benchmark, config: object) -> str:
+def check_questions(benchmark: AnyBenchmark, config: object) -> str:
     """Unique ids, turns that say something, the same set whenever it is loaded."""
     require(questions_of(benchmark, config), "there is no question")
     questions = repeatable(partial(benchmark.questions, config), "questions()")
@@ -102,7 +102,7 @@ def check_questions(benchmark: Benchmark, config: object) -> str:
     return counted(len(questions), "question")
 
 
-def check_answers(benchmark: Benchmark, config: object) -> str:
+def check_answers(benchmark: AnyBenchmark, config: object) -> str:
     """One answer to each question, in order, with a text for each turn."""
     answers = answers_of(benchmark, config)
     for question, answer in answers:
@@ -112,7 +112,7 @@ def check_answers(benchmark: Benchmark, config: object) -> str:
     return counted(len(answers), "answer")
 
 
-def check_requests(benchmark: Benchmark, config: object) -> str:
+def check_requests(benchmark: AnyBenchmark, config: object) -> str:
     """Pure, about the question, and each another entry of the ledger; none where a rule decides."""
     count = 0
     for question, answer in answers_of(benchmark, config):
@@ -127,7 +127,7 @@ def check_requests(benchmark: Benchmark, config: object) -> str:
     return f"{count} to the judge" if benchmark.judged else "none: a rule decides"
 
 
-def check_parse(benchmark: Benchmark, config: object) -> str:
+def check_parse(benchmark: AnyBenchmark, config: object) -> str:
     """Any reply at all gives a verdict within the range, or none and the reason."""
     if not benchmark.judged:
         return check_grade(benchmark, config)
@@ -147,7 +147,7 @@ def check_parse(benchmark: Benchmark, config: object) -> str:
     return f"{len(replies)} hostile replies, {verdicts} verdicts"
 
 
-def check_grade(benchmark: Benchmark, config: object) -> str:
+def check_grade(benchmark: AnyBenchmark, config: object) -> str:
     """By rule: a judgment within the range, or none and the reason, on any answer."""
     worst, best = benchmark.verdicts
     count = 0
@@ -163,7 +163,7 @@ def check_grade(benchmark: Benchmark, config: object) -> str:
     return f"{count} judgments by rule on hostile answers"
 
 
-def check_score(benchmark: Benchmark, config: object) -> str:
+def check_score(benchmark: AnyBenchmark, config: object) -> str:
     """Pure; every question counts or is counted as unscored; a missing verdict is never a zero."""
     questions = questions_of(benchmark, config)
     entrants = {name: entrant(benchmark, config, name) for name in ("one", "two")}
@@ -188,7 +188,7 @@ def check_score(benchmark: Benchmark, config: object) -> str:
     return f"{counted(len(metrics), 'metric')} of 3 models, one of them without a verdict on a question"
 
 
-def check_card(benchmark: Benchmark, config: object) -> str:
+def check_card(benchmark: AnyBenchmark, config: object) -> str:
     """The protocol behind the number, complete."""
     card = benchmark.card(config)
     require(card.benchmark, "the card names no benchmark")

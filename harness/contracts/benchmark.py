@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from harness.contracts.model import GeneratesText
 from harness.contracts.options import plain
 from harness.errors import UserError
 from harness.text import counted
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Card:
     version: str
     prompt_hash: str
     """First 12 hex digits of the sha256 of the judge prompt texts; "none" for rules."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     """Where this differs from the official protocol, one sentence each."""
     official_judge: str = ""
@@ -78,73 +81,96 @@ class Entrant:
     judgments: Sequence[Judgment]
 
 
-@runtime_checkable
-class Benchmark(Protocol):
-    """What the stages ``answer``, ``judge`` and ``score`` call. ``config`` is the benchmark's own frozen dataclass."""
+class Benchmark(ABC, Generic[C]):
+    """An entry of BENCHMARKS. ``C`` is the frozen dataclass of its options, with a docstring under each field."""
 
     name: str
     metrics: tuple[Metric, ...]
-    config: type[Any]
+    config: type[C]
     verdicts: tuple[float, float]
     """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
     answers are compared with a baseline's, a tie lies half way."""
-    judged: bool
-    """Whether a judge model is needed (GSM8K is graded by rule)."""
-    pairwise: bool
+    judged: bool = True
+    """Whether a judge model is needed; otherwise ``grade`` is the rule (GSM8K)."""
+    pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
-    version: int
+    version: int = 1
     """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
-    answer_fields: tuple[str, ...]
+    answer_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide the answers; a change of any other field answers nothing again."""
-    judge_fields: tuple[str, ...]
+    judge_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
 
-    def questions(self, config: Any) -> list[Question]:
-        """Load the questions (``config.questions`` names the set). Raises UserError with what to pull, from where."""
+    @abstractmethod
+    def questions(self, config: C) -> list[Question]:
+        """Load the questions. Raises UserError with what to pull, from where."""
 
-    def size(self, config: Any) -> QuestionSetSize | None:
+    def size(self, config: C) -> QuestionSetSize | None:
         """Size of the set that ``questions`` would load; ``None``: not known without its files."""
+        return None
 
-    def answer(self, model: GeneratesText, questions: Sequence[Question], config: Any, seed: int) -> list[Answer]:
+    @abstractmethod
+    def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""
 
-    def requests(self, question: Question, answer: Answer, config: Any) -> list[Request]:
-        """Pure: what to ask the judge about this answer. Empty for benchmarks graded by rule."""
+    def requests(self, question: Question, answer: Answer, config: C) -> list[Request]:
+        """Pure: what to ask the judge about this answer."""
+        return []
 
-    def parse(self, request: Request, reply: Reply, config: Any) -> Verdict:
+    def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
         """Pure: read a verdict, or ``None`` with the reason. Never raises on any reply."""
+        return Verdict(None, f"{self.name} is graded by rule")
 
-    def grade(self, question: Question, answer: Answer, config: Any) -> list[Judgment]:
-        """Pure: judgments by rule (``judged`` is false). Empty for judged benchmarks."""
+    def again(self, request: Request, reply: Reply, config: C) -> Request | None:
+        """Pure: the one further request, conversation included, after a reply that gives no verdict.
 
+        ``parse`` then reads both replies, joined by a line break.
+        """
+        return None
+
+    def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
+        """Pure: judgments by rule (``judged`` is false)."""
+        return []
+
+    @abstractmethod
     def score(
-        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: Any, seed: int, replicates: int
+        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
     ) -> dict[str, tuple[Score, ...]]:
         """Pure: one Score per metric for every entrant. Joint, because length control may share difficulties."""
 
-    def card(self, config: Any) -> Card:
+    @abstractmethod
+    def card(self, config: C) -> Card:
         """The protocol, for the run card and the footnotes."""
 
 
-@runtime_checkable
-class AsksAgain(Protocol):
-    """A benchmark whose protocol has a second question for a judge whose reply gives no verdict."""
-
-    def again(self, request: Request, reply: Reply, config: Any) -> Request | None:
-        """Pure: the request that follows this reply, the conversation included; ``None``: none does.
-
-        It is asked once. ``parse`` then reads both replies, joined by a line break.
-        """
+AnyBenchmark: TypeAlias = Benchmark[Any]
+"""A benchmark whose options only its own code knows: what a registry holds."""
 
 
 def questions_hash(questions: Sequence[Question], whole: bool) -> str:
     """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
     # Two hashes, so that a corrected reference or another baseline is judged again without being answered again.
-    plain = [
+    content = [
         [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
         for q in questions
     ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def answered(
+    questions: Sequence[Question], answers: Sequence[Answer], missing: str = ""
+) -> list[tuple[Question, Answer]]:
+    """The questions with their answer, for those that have one.
+
+    Args:
+        missing: begin of the error where a question has none (``the baseline has``); empty: it is passed over.
+    """
+    by_question = {answer.question: answer for answer in answers}
+    absent = [question.id for question in questions if question.id not in by_question]
+    if absent and missing:
+        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        raise UserError(f"{missing} no answer to {len(absent)} of {counted(len(questions), 'question')} ({shown}).")
+    return [(question, by_question[question.id]) for question in questions if question.id in by_question]
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
@@ -153,31 +179,28 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
     Small students sit on the floor against GPT-4; against each other they can be told apart. Raises UserError listing
     the questions that have no answer.
     """
-    by_question = {answer.question: answer for answer in answers}
-    missing = [question.id for question in questions if question.id not in by_question]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise UserError(
-            f"the baseline {name!r} has no answer to {len(missing)} of {counted(len(questions), 'question')}: {shown}"
-        )
-    return [
-        replace(question, baseline=by_question[question.id].turns, meta={**question.meta, "baseline": name})
-        for question in questions
-    ]
+    changed = []
+    for question, answer in answered(questions, answers, f"the baseline {name!r} has"):
+        # The official baseline's token count must not stay beside another answer: style control would use it.
+        meta = {key: value for key, value in question.meta.items() if key != "baseline_token_len"} | {"baseline": name}
+        if "token_len" in answer.meta:
+            meta["baseline_token_len"] = answer.meta["token_len"]
+        changed.append(replace(question, baseline=answer.turns, meta=meta))
+    return changed
 
 
 @dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
     """A benchmark with its options and questions: what answer, judge and score stages are made from."""
 
-    benchmark: Benchmark
-    config: Any
+    benchmark: AnyBenchmark
+    config: object
     questions: Sequence[Question]
     absent: str = ""
     """Why the files of the questions are not here. ``questions`` are then placeholders to plan with."""
 
     @classmethod
-    def load(cls, benchmark: Benchmark, config: Any) -> Self:
+    def load(cls, benchmark: AnyBenchmark, config: object) -> Self:
         """Load the questions, or placeholders of the known size. Raises UserError where neither can be had."""
         try:
             return cls(benchmark, config, benchmark.questions(config))
@@ -203,15 +226,13 @@ class ConfiguredBenchmark:
         return questions_hash(self.questions, whole=True)
 
     @cached_property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         return plain(self.config)
 
     @property
-    def answer_options(self) -> dict[str, Any]:
-        """The options that decide the answers."""
+    def answer_options(self) -> dict[str, object]:
         return {name: self.options[name] for name in self.benchmark.answer_fields}
 
     @property
-    def judge_options(self) -> dict[str, Any]:
-        """The options that decide what judges are asked, and how their replies are read."""
+    def judge_options(self) -> dict[str, object]:
         return {name: self.options[name] for name in self.benchmark.judge_fields}

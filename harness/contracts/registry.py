@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contracts.backend import Backend
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import ExecutorKind
 from harness.contracts.judge import Ask, JudgeKind
 from harness.contracts.method import Method
@@ -23,7 +23,7 @@ class Registry:
     """Everything a recipe may name."""
 
     methods: Mapping[str, Method]
-    benchmarks: Mapping[str, Benchmark]
+    benchmarks: Mapping[str, AnyBenchmark]
     judges: Mapping[str, JudgeKind[Any]]
     sources: Mapping[str, PromptSource[Any]]
     backends: Mapping[str, Backend[Any]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.method import Method
 from harness.contracts.option_errors import Problem, dotted, near, show, unknown_name
 from harness.contracts.options import is_options, plain, read_options
@@ -178,7 +178,7 @@ class SectionReader:
                 entries[name] = BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
         return entries
 
-    def judge_of(self, benchmark: Benchmark, judge: object, names: Sequence[str]) -> str | None:
+    def judge_of(self, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
         """Who judges a benchmark: as stated, or the only judge there is."""
         path = ("benchmarks", benchmark.name, JUDGE)
         if not benchmark.judged:

@@ -1,8 +1,7 @@
 """What all benchmarks share: common options, question sets, how a model is asked, the protocol card.
 
-``BenchmarkBase`` fills in the methods of ``harness.contracts.benchmark.Benchmark`` that most benchmarks have alike. A
-benchmark brings its question sets (``sets``): the pocket world's questions are one set, the official ones another, and
-a set knows its prompts, its sampling and how far it departs from the official protocol.
+A benchmark brings its question sets (``sets``): the pocket world's questions are one, the official ones another, and a
+set knows its prompts, its sampling and how far it departs from the official protocol.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Benchmark, Card, Entrant, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.pocket.world import pocket_questions
 from harness.text import counted
-from harness.types import Answer, Judgment, Message, Question, Reply, Request, Response, Score, Verdict
-from judges.benchmarks.answer_files import AnswerFormat, with_baseline
+from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
+from judges.benchmarks.answer_files import AnswerRow, Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
@@ -79,7 +78,7 @@ class QuestionProtocol(Generic[C, Prompt]):
     """What a judge whose reply holds no verdict is told next; empty: it is not asked again."""
     size: QuestionSetSize | None = None
     """To plan with where the files are not here; ``None`` where they always are."""
-    deviations: tuple[str, ...] = ()
+    deviations: Callable[[C], tuple[str, ...]] = lambda config: ()
     """Where the set departs from the official protocol, one sentence each."""
     temperatures: Mapping[str, float] = field(default_factory=dict)
     """Sampling temperature by category of the question, where the protocol has one each."""
@@ -92,40 +91,34 @@ def pocket_set(
     kind: str | None,
     deviations: tuple[str, ...],
     read: Callable[[str], Verdict] | None = None,
-) -> QuestionProtocol[Any, Prompt]:
+) -> QuestionProtocol[C, Prompt]:
     """The pocket world's questions of a benchmark. ``kind``: key of ``PROMPT_TEXTS``; ``None``: no judge is asked."""
     digest = "none" if kind is None else text_hash(PROMPT_TEXTS[kind])
     return QuestionProtocol(
         lambda config: pocket_questions(benchmark, config.split), prompt, POCKET_SAMPLING,
-        lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read, deviations=deviations,
+        lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read,
+        deviations=lambda config: deviations,
     )  # fmt: skip
 
 
-class BenchmarkBase(Generic[C, Prompt]):
-    """A benchmark whose answers a judge reads; one that is marked by rule overrides ``grade`` instead of ``parse``."""
+class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
+    """A benchmark over question sets, each with its part of the protocol."""
 
-    name: str
-    metrics: tuple[Metric, ...]
-    config: type[C]
-    verdicts: tuple[float, float]
-    judged: bool = True
-    pairwise: bool = False
-    version: int = 1
     answer_fields: tuple[str, ...] = ANSWER_FIELDS
-    judge_fields: tuple[str, ...] = ()
     official_judge: str = ""
     sets: Mapping[str, QuestionProtocol[C, Prompt]]
     """By the value of the option ``questions``."""
-    answer_format: AnswerFormat | None = None
-    """How the official tool writes answers; with it the option ``baseline`` may name such a file."""
+
+    @staticmethod
+    def read_answer(row: Row, where: str) -> AnswerRow | None:
+        """The answer in a row of the official tool's file; ``None`` for other rows. Raises UserError at ``where``."""
+        return None
 
     def questions(self, config: C) -> list[Question]:
         """``limit`` questions, with another baseline's answers where the option ``baseline`` names a file."""
         questions = take(self.sets[config.questions].load(config), self.name, config.limit)
         baseline = getattr(config, "baseline", None)
-        if baseline is None or self.answer_format is None:
-            return questions
-        return with_baseline(questions, baseline, self.name, self.answer_format)
+        return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
 
     def size(self, config: C) -> QuestionSetSize | None:
         """Size of the set up to the limit; ``None`` where it needs no files, or those of a baseline of the user's."""
@@ -148,25 +141,17 @@ class BenchmarkBase(Generic[C, Prompt]):
         """All turns of all questions; a later turn is asked after the model's own earlier answers."""
         return ask(model, questions, lambda question: self.sampling(config, question.category), seed)
 
-    def requests(self, question: Question, answer: Answer, config: C) -> list[Request]:
-        return []
-
     def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
         read = self.sets[config.questions].read
-        if read is None:
-            return Verdict(None, f"{self.name} is marked by rule")
-        return self.from_the_models_side(read(reply.text), request)
+        return super().parse(request, reply, config) if read is None else self.of_model(read(reply.text), request)
 
-    def from_the_models_side(self, verdict: Verdict, request: Request) -> Verdict:
+    def of_model(self, verdict: Verdict, request: Request) -> Verdict:
         """A verdict on the answer shown first as one on the model's, which ``meta.model_first`` places."""
         if not self.pairwise or verdict.value is None or request.meta.get("model_first", False):
             return verdict
         low, high = self.verdicts
         # low + high first: 0.0 - 0.0 is 0.0, where -0.0 would be stored as another number
         return replace(verdict, value=low + high - verdict.value)
-
-    def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
-        return []
 
     def score(
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
@@ -187,18 +172,18 @@ class BenchmarkBase(Generic[C, Prompt]):
         """Where these options depart from the official protocol, beyond what the set of questions does."""
         return []
 
-    def parameters(self, config: C) -> dict[str, Any]:
+    def parameters(self, config: C) -> dict[str, object]:
         """What the card states besides the options."""
         return {}
 
     def card(self, config: C) -> Card:
         """The protocol, with every departure from the official one."""
         questions, sampling = self.sets[config.questions], self.sampling(config)
-        parameters: dict[str, Any] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
+        parameters: dict[str, object] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
         # The card shows what is in force: one temperature, or the protocol's table of them.
         by_category = config.temperature is None and questions.temperatures
         parameters["temperature"] = dict(questions.temperatures) if by_category else sampling.temperature
-        deviations = [*questions.deviations, *self.deviations(config)]
+        deviations = [*questions.deviations(config), *self.deviations(config)]
         if parameters.get("baseline") is not None:
             deviations.append(OTHER_BASELINE)
         if config.limit is not None:

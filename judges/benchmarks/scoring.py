@@ -8,7 +8,7 @@ verdict has denominator 0: it is counted, and neither 0 nor 1.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from harness.contracts.benchmark import Entrant
+from harness.contracts.benchmark import Entrant, answered
 from harness.stats import Array, percentile_interval, resamples
-from harness.types import Answer, Judgment, Question, Score
+from harness.types import Judgment, Question, Score
 from judges.benchmarks.injection import hostile_counts
 
 Detail = dict[str, float | str]
@@ -172,7 +172,7 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
 
     Where a model judges, also how many answers speak to it (``judges.benchmarks.injection``).
     """
-    answers, judgments = [answer for _, answer in answered(questions, entrant)], entrant.judgments
+    answers, judgments = [answer for _, answer in answered(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
     if answers:
         detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)
@@ -186,9 +186,3 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
         detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
     return detail
-
-
-def answered(questions: Sequence[Question], entrant: Entrant) -> Iterator[tuple[Question, Answer]]:
-    """Questions with this entrant's answer, for those that have one."""
-    answers = {answer.question: answer for answer in entrant.answers}
-    return ((question, answers[question.id]) for question in questions if question.id in answers)

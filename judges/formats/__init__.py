@@ -1,7 +1,7 @@
 """Import and export: answers and judgments made by the official tools, and ours in their files.
 
-``FORMATS`` is the table of contents: one module per tool. Which tool a benchmark belongs to decides the format, and
-what stands in a file (answers, judgments) is read off its rows. Our own ``answers.jsonl`` is read everywhere.
+The benchmark decides the format; what stands in a file (answers, judgments) is read off its rows. Our own
+``answers.jsonl`` and ``judgments.jsonl`` are read everywhere.
 
     imported = import_files([Path("model_outputs.json")], "alpaca_eval", questions)
     imported.problems                               # every row that does not fit, and every question without one
@@ -16,25 +16,27 @@ from pathlib import Path
 
 from harness.errors import UserError, unknown
 from harness.records import read_records
-from harness.types import Answer, Judgment, Question
-from judges.benchmarks.answer_files import AnswerFormat, RowMatcher, is_own, read_answers, whole_answers
-from judges.formats import alpaca_eval, fastchat, lm_eval
-from judges.formats import arena_hard_auto as arena_hard
+from harness.types import Judgment, Question
+from judges.benchmarks.answer_files import RowMatcher, is_own, read_answers, whole_answers
+from judges.formats import alpaca_eval, arena_hard_auto, fastchat, lm_eval
 from judges.formats.base import Exported, Format, Imported
 
-__all__ = ["FORMATS", "Exported", "Format", "Imported", "export_files", "format_of", "import_files"]
+__all__ = ["FORMATS", "Exported", "Format", "Imported", "export_files", "import_files"]
 
 FORMATS: dict[str, Format] = {
-    each.name: each for each in (alpaca_eval.FORMAT, arena_hard.FORMAT, fastchat.FORMAT, lm_eval.FORMAT)
+    "alpaca_eval": Format(alpaca_eval.read, alpaca_eval.write),
+    **dict.fromkeys(arena_hard_auto.PLACES, Format(arena_hard_auto.read, arena_hard_auto.write)),
+    "mt_bench": Format(fastchat.read, fastchat.write),
+    "mt_bench_pairwise": Format(fastchat.read, fastchat.write),
+    **dict.fromkeys(lm_eval.EXTRACTIONS, Format(lm_eval.read, lm_eval.write)),
 }
+"""Benchmark to the files of its official tool."""
 
 
-def format_of(benchmark: str) -> Format:
-    """The files of the official tool of a benchmark. Raises UserError when it has none here."""
-    of = {name: each for each in FORMATS.values() for name in each.benchmarks}
-    if benchmark not in of:
-        raise unknown("benchmark with files to import or export", benchmark, of, "")
-    return of[benchmark]
+def _format(benchmark: str) -> Format:
+    if benchmark not in FORMATS:
+        raise unknown("benchmark with files to import or export", benchmark, FORMATS, "")
+    return FORMATS[benchmark]
 
 
 def import_files(
@@ -56,14 +58,14 @@ def import_files(
         foreign = next(path for path in files if path not in own)
         raise UserError(f"{own[0]} is distilbench's own, {foreign} is not: import them one after the other.")
     if own:
-        return _read_own(own, questions, model)
-    imported = format_of(benchmark).read(files, questions, model)
+        return _read_own(own, questions, model or "")
+    imported = _format(benchmark).read(files, questions, model)
     answers, problems = whole_answers(imported.answers, questions)
     return replace(imported, answers=tuple(answers), problems=(*imported.problems, *problems))
 
 
-def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    answer_files, judgments = [], RowMatcher[Judgment](questions, "judgments")
+def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) -> Imported:
+    answer_files, matched = [], RowMatcher[Judgment](questions, "judgments")
     for path in files:
         with path.open(encoding="utf-8") as file:
             holds_answers = "turns" in json.loads(file.readline())
@@ -71,21 +73,17 @@ def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str |
             answer_files.append(path)
             continue
         for number, judgment in enumerate(read_records(path, Judgment), 1):
-            where, slot = f"{path.name}, row {number}", f"{judgment.part} {judgment.repeat}"
-            judgments.offer(judgment.question, judgment.question, where, judgment, slot)
-    answers: list[Answer] = []
-    problems = list(judgments.problems)
-    if answer_files:
-        _, answers, more = read_answers(answer_files, questions, AnswerFormat(lambda row, where: None))
-        problems += more
-    judged = {judgment.question for judgment in judgments.rows.values()}
-    if judged:
-        problems += [f"judgments missing for question {each.id}" for each in questions if each.id not in judged]
+            slot = f"{judgment.part} {judgment.repeat}"
+            matched.offer(judgment.question, f"{path.name}, row {number}", judgment, slot)
+    _, answers, problems = read_answers(answer_files, questions) if answer_files else ("", [], [])
+    judged = {judgment.question for judgment in matched.rows.values()}
+    lacking = [question.id for question in questions if judged and question.id not in judged]
+    problems = [*matched.problems, *problems, *(f"judgments missing for question {name}" for name in lacking)]
     place = {question.id: number for number, question in enumerate(questions)}
-    in_order = tuple(sorted(judgments.rows.values(), key=lambda judgment: place[judgment.question]))
-    return Imported(model or "", tuple(answers), in_order, tuple(problems))
+    judgments = sorted(matched.rows.values(), key=lambda judgment: place[judgment.question])
+    return Imported(model, tuple(answers), tuple(judgments), tuple(problems))
 
 
 def export_files(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """Write the official tool's files; the paths written. Raises UserError when a question has no answer."""
-    return format_of(benchmark).write(folder, exported, benchmark)
+    return _format(benchmark).write(folder, exported, benchmark)

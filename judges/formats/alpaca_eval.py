@@ -11,20 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.contracts.benchmark import answered
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
 from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import (
-    Exported,
-    Format,
-    Imported,
-    answered_questions,
-    file_name,
-    only,
-    write_json,
-)
+from judges.formats.base import Exported, Imported, file_name, only, write_json
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
@@ -34,32 +27,26 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     rows = located(files)
     annotations = [(where, row) for where, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
-    form = AlpacaEval.answer_format
-    chosen, outputs = match_answers(rows, form, names, model, files, questions)
-    ids = form.ids(questions)
+    chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, files, questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
     for where, row in annotations:
         if row.get("generator_2", chosen) == chosen:
-            instruction = need(row, "instruction", str, where)
-            matched.offer(ids.get(instruction), instruction, where, (row, where))
+            matched.offer(need(row, "instruction", str, where), where, (row, where))
     problems = outputs.problems + matched.problems
     problems += outputs.missing() if len(annotations) < len(rows) else []
     problems += matched.missing() if annotations else []
-    answers, judgments = [], []
-    for question in questions:
-        answer = outputs.rows.get((question.id, ""))
-        # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
-        if (annotation := matched.rows.get((question.id, ""))) is not None:
-            row, where = annotation
-            text = need(row, "output_2", str, where)
-            if answer is not None and answer.turns[0] != text:
-                raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
-            answer = Answer(question.id, (text,), (), ())
-            judgments.append(_judgment(row, question, where))
-        if answer is not None:
-            answers.append(answer)
+    answers = {question.id: answer for question, _, answer in outputs.in_order()}
+    judgments = []
+    # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
+    for question, _, (row, where) in matched.in_order():
+        answer = Answer(question.id, (need(row, "output_2", str, where),), (), ())
+        if answers.setdefault(question.id, answer).turns != answer.turns:
+            raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
+        answers[question.id] = answer
+        judgments.append(_judgment(row, question, where))
+    in_order = tuple(answer for _, answer in answered(questions, list(answers.values())))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
-    return Imported(chosen, tuple(answers), tuple(judgments), tuple(problems), only(baselines))
+    return Imported(chosen, in_order, tuple(judgments), tuple(problems), only(baselines))
 
 
 def _judgment(row: Row, question: Question, where: str) -> Judgment:
@@ -86,7 +73,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
 
     Several verdicts on one answer (both orders, repeats) are averaged; questions without a verdict have a null.
     """
-    rows = answered_questions(exported)
+    rows = exported.answered
     place = folder / file_name(exported.model)
     outputs = [
         {
@@ -120,6 +107,3 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             )
         written.append(write_json(place / file_name(annotator) / "annotations.json", annotations))
     return written
-
-
-FORMAT = Format("alpaca_eval", ("alpaca_eval",), "model_outputs.json, annotations.json of alpaca_eval", read, write)

@@ -10,24 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
-from harness.types import Answer, Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
+from harness.types import Judgment, Question
+from judges.benchmarks.answer_files import Row, RowMatcher, dig, located, match_answers, need, short
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.protocol import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
-from judges.formats.base import (
-    Exported,
-    Format,
-    Imported,
-    answered_questions,
-    file_name,
-    only,
-    short_id,
-    write_lines,
-)
+from judges.formats.base import Exported, Imported, file_name, only, short_id, write_lines
 
 PLACES = {
     "arena_hard": ("arena-hard-v0.1", "arena-hard-v0.1"),
@@ -42,36 +32,27 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     rows = located(files)
     games = [(where, row) for where, row in rows if "games" in row]
     models = [need(row, "model" if "model" in row else "model_id", str, where) for where, row in games]
-    chosen, answers = match_answers(rows, ArenaHard.answer_format, models, model, files, questions)
+    chosen, answers = match_answers(rows, ArenaHard.read_answer, models, model, files, questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
-    ids = ArenaHard.answer_format.ids(questions)
     for (where, row), name in zip(games, models, strict=True):
         if name == chosen:
-            uid = str(row.get("uid", row.get("question_id")))
-            matched.offer(ids.get(uid), uid, where, (row, where))
+            matched.offer(str(row.get("uid", row.get("question_id"))), where, (row, where))
     problems = answers.all_problems() + matched.all_problems()
-    judgments = [
-        judgment
-        for question in questions
-        if (located_row := matched.rows.get((question.id, ""))) is not None
-        for judgment in _judgments(question, *located_row)
-    ]
+    judgments = [judgment for question, _, row in matched.in_order() for judgment in _judgments(question, *row)]
     baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
-    return Imported(chosen, tuple(answers.in_order()), tuple(judgments), tuple(problems), only(baselines))
+    whole = tuple(answer for *_, answer in answers.in_order())
+    return Imported(chosen, whole, tuple(judgments), tuple(problems), only(baselines))
 
 
 def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
-    games: Any = need(row, "games", list, where)
-    judge = str(row.get("judge", ""))
+    games = need(row, "games", list, where)
     judgments = []
     for number, part in enumerate(GAMES):
-        game = games[number] if number < len(games) else None
-        label = game.get("score") if isinstance(game, Mapping) else None
-        reply = game.get("judgment", "") if isinstance(game, Mapping) else ""
-        text = reply.get("answer", "") if isinstance(reply, Mapping) else reply
+        label, text = dig(games, number, "score"), dig(games, number, "judgment")
+        reply = dig(text, "answer") if isinstance(text, Mapping) else text
         blank = Judgment(
-            question.id, part, None, "no verdict in the file", reply=text if isinstance(text, str) else "",
-            judge_model=judge, meta={"model_first": bool(number)},
+            question.id, part, None, "no verdict in the file", reply=reply if isinstance(reply, str) else "",
+            judge_model=str(row.get("judge", "")), meta={"model_first": bool(number)},
         )  # fmt: skip
         if label is None:
             judgments.append(blank)
@@ -84,28 +65,13 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
     return judgments
 
 
-def _label(margin: float, model_first: bool, mirrored: bool) -> str:
-    """The label of a margin of the model's, as that game's assistant A would read it; averages are rounded.
-
-    A label that was written backwards stays so: the script of v0.1 does not count it.
-    """
-    own = round(margin) * (1 if model_first else -1)
-    return next(label for label, value in (MIRRORED if mirrored else LABELS).items() if value == own)
-
-
-def _tokens(answer: Answer) -> int:
-    """Length in tokens, as well as it is known."""
-    own = answer.tokens[0] if answer.tokens else len(answer.turns[0]) // 4
-    return int(answer.meta.get("token_len", own))
-
-
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``.
 
     ``token_len`` is what the answer came with in the official tokeniser, else the model's own count, else a quarter of
     its characters; only the official style control reads it.
     """
-    rows = answered_questions(exported)
+    rows = exported.answered
     subfolder, category = PLACES[benchmark]
     place, stem = folder / "data" / subfolder, file_name(exported.model)
     lines = [
@@ -118,7 +84,10 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
             ],
             "tstamp": 0.0,
-            "metadata": {"token_len": _tokens(answer), **markdown_breakdown(answer.turns[0])},
+            "metadata": {
+                "token_len": answer.meta.get("token_len", [*answer.tokens, len(answer.turns[0]) // 4][0]),
+                **markdown_breakdown(answer.turns[0]),
+            },
         }
         for question, answer in rows
     ]
@@ -142,14 +111,15 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     return written
 
 
-def _game(judgment: Judgment | None, model_first: bool) -> dict[str, Any] | None:
+def _game(judgment: Judgment | None, model_first: bool) -> Row | None:
     """One game; ``null`` when it was never judged."""
     if judgment is None:
         return None
-    mirrored = MIRRORED_FLAG in judgment.flags
-    # A label that was written backwards is exported backwards: the script of v0.1 does not count it.
-    label = None if judgment.verdict is None else _label(judgment.verdict, model_first, mirrored)
+    label = None
+    if judgment.verdict is not None:
+        # As that game's assistant A would read it; averages of repeats are rounded.
+        margin = round(judgment.verdict) * (1 if model_first else -1)
+        # A label that was written backwards is exported backwards: the script of v0.1 does not count it.
+        labels = MIRRORED if MIRRORED_FLAG in judgment.flags else LABELS
+        label = next(label for label, value in labels.items() if value == margin)
     return {"score": label, "judgment": {"answer": judgment.reply}, "prompt": None}
-
-
-FORMAT = Format("arena_hard", tuple(PLACES), "model_answer and model_judgment JSONL of arena-hard-auto", read, write)

@@ -1,8 +1,4 @@
-"""What all formats share: what is imported and exported, and how files are written.
-
-A format module reads the files of one official tool into ``Imported`` and writes ``Exported`` into files that the tool
-accepts. Rows are matched to questions by ``judges.benchmarks.answer_files``.
-"""
+"""What all formats share: what is imported and exported, and how files are written."""
 
 from __future__ import annotations
 
@@ -11,9 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from harness.errors import UserError
-from harness.text import counted, replace_in_json, replace_surrogates
+from harness.contracts.benchmark import answered
+from harness.text import replace_in_json, replace_surrogates
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import Row
 
@@ -45,20 +42,19 @@ class Exported:
     baseline: str = ""
     """Name of the baseline, where the protocol has one."""
 
+    @property
+    def answered(self) -> list[tuple[Question, Answer]]:
+        """Each question with its answer. Raises UserError when one has none: official tools want whole files."""
+        return answered(self.questions, self.answers, "there is")
 
-@dataclass(frozen=True)
-class Format:
+
+class Format(NamedTuple):
     """The files of one official tool."""
 
-    name: str
-    benchmarks: tuple[str, ...]
-    """Benchmarks of ours whose data these files hold."""
-    summary: str
-    """Which files are read and written."""
     read: Callable[[Sequence[Path], Sequence[Question], str | None], Imported]
     """(files, questions, model or ``None`` for the only one in them) -> what they hold."""
     write: Callable[[Path, Exported, str], list[Path]]
-    """(folder, what, benchmark) -> the files written."""
+    """(folder, model on a benchmark, benchmark) -> the files written."""
 
 
 def only(names: set[str]) -> str:
@@ -89,13 +85,3 @@ def write_lines(path: Path, rows: Sequence[Row]) -> Path:
 def file_name(model: str) -> str:
     """A model's name as the stem of a file: hub ids hold slashes."""
     return "".join(char if char.isalnum() or char in "._+-" else "_" for char in model) or "model"
-
-
-def answered_questions(exported: Exported) -> list[tuple[Question, Answer]]:
-    """Questions with their answer. Raises UserError when some have none: official tools want whole files."""
-    answers = {answer.question: answer for answer in exported.answers}
-    missing = [question.id for question in exported.questions if question.id not in answers]
-    if missing:
-        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-        raise UserError(f"no answer to {len(missing)} of {counted(len(exported.questions), 'question')} ({shown}).")
-    return [(question, answers[question.id]) for question in exported.questions]

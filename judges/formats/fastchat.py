@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.arena_hard.protocol import GAMES
-from judges.benchmarks.mt_bench.benchmark import TURNS, WITH_REFERENCE
+from judges.benchmarks.mt_bench.benchmark import PROMPTS, TURNS, WITH_REFERENCE
 from judges.benchmarks.mt_bench.pairwise import MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import (
-    Exported,
-    Format,
-    Imported,
-    answered_questions,
-    file_name,
-    short_id,
-    write_lines,
-)
+from judges.formats.base import Exported, Imported, file_name, short_id, write_lines
 
-_PLACE = Path("data") / "mt_bench"
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 
@@ -40,10 +30,10 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     names = [str(row.get("model", row.get("model_1", ""))) for _, row in judged]
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
         names += [str(row["model_2"]) for _, row in judged if "model_2" in row]
-    form = MTBenchPairwise.answer_format
-    chosen, answers = match_answers(rows, form, [name for name in names if name], model, files, questions)
+    names = [name for name in names if name]
+    chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, files, questions)
     matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
-    ids, opponents = form.ids(questions), set()
+    opponents = set()
     for where, row in judged:
         if "g1_winner" in row:
             pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
@@ -52,30 +42,22 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
             opponents.add(pair[1] if pair[0] == chosen else pair[0])
         elif row.get("model") != chosen:
             continue
-        uid = str(row["question_id"])
-        matched.offer(ids.get(uid), uid, where, (row, where), _turn(row, where))
+        turn = need(row, "turn", int, where)
+        if turn not in _SLOTS:
+            raise UserError(f"{where}: turn must be 1 or 2, got {turn}")
+        matched.offer(str(row["question_id"]), where, (row, where), _SLOTS[turn])
     # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
     problems = answers.all_problems() + matched.all_problems(TURNS)
     judgments = []
-    for question in questions:
-        for turn in TURNS:
-            if (located_row := matched.rows.get((question.id, turn))) is not None:
-                row, where = located_row
-                if "g1_winner" in row:
-                    judgments += _games(question.id, turn, row, chosen, where)
-                else:
-                    judgments.append(_rating(question.id, turn, row, where))
-    opponent = next(iter(opponents), "")
-    return Imported(chosen, tuple(answers.in_order()), tuple(judgments), tuple(problems), opponent)
-
-
-def _turn(row: Row, where: str) -> str:
-    turn = need(row, "turn", int, where)
-    if turn not in _SLOTS:
-        raise UserError(f"{where}: turn must be 1 or 2, got {turn}")
-    return _SLOTS[turn]
+    for question, turn_name, (row, where) in matched.in_order(TURNS):
+        if "g1_winner" in row:
+            judgments += _games(question.id, turn_name, row, chosen, where)
+        else:
+            judgments.append(_rating(question.id, turn_name, row, where))
+    whole = tuple(answer for *_, answer in answers.in_order())
+    return Imported(chosen, whole, tuple(judgments), tuple(problems), next(iter(opponents), ""))
 
 
 def _judge(row: Row) -> str:
@@ -113,8 +95,8 @@ def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[J
 
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``data/mt_bench/model_answer/MODEL.jsonl``, with judgments also a file under ``model_judgment``."""
-    rows = answered_questions(exported)
-    stem = file_name(exported.model)
+    rows = exported.answered
+    place, stem = folder / "data" / "mt_bench", file_name(exported.model)
     lines = [
         {
             "question_id": _number(question),
@@ -125,14 +107,13 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
         }
         for question, answer in rows
     ]
-    written = [write_lines(folder / _PLACE / "model_answer" / f"{stem}.jsonl", lines)]
+    written = [write_lines(place / "model_answer" / f"{stem}.jsonl", lines)]
     if exported.judgments:
         judge = exported.judge or "gpt-4"
         pair = any(judgment.part not in TURNS for judgment in exported.judgments)  # a game of a turn
-        make = _pairs if pair else _singles
         name = f"{file_name(judge)}_{'pair' if pair else 'single'}.jsonl"
-        judged = [line for question, _ in rows for line in make(question, exported, judge)]
-        written.append(write_lines(folder / _PLACE / "model_judgment" / name, judged))
+        judged = [line for question, _ in rows for line in _judged_turns(question, exported, judge, pair)]
+        written.append(write_lines(place / "model_judgment" / name, judged))
     return written
 
 
@@ -146,56 +127,34 @@ def _number(question: Question) -> int:
         ) from None
 
 
-def _singles(question: Question, exported: Exported, judge: str) -> list[Row]:
+def _judged_turns(question: Question, exported: Exported, judge: str, pair: bool) -> list[Row]:
+    """One row per turn: the median rating, or the winners of both games."""
     own = [judgment for judgment in exported.judgments if judgment.question == question.id]
-    ratings = verdicts(own, "median").get(question.id, {})
+    values = verdicts(own, "median").get(question.id, {})
     replies = {judgment.part: judgment.reply for judgment in reversed(own)}
-    name = "single-math-v1" if question.category in WITH_REFERENCE else "single-v1"
-    return [
-        {
-            "question_id": _number(question),
-            "model": exported.model,
-            "judge": [judge, name + ("-multi-turn" if turn == 2 else "")],
-            "user_prompt": "",
-            "judgment": replies.get(part, ""),
-            "score": ratings.get(part, -1),
-            "turn": turn,
-            "tstamp": 0.0,
-        }
-        for turn, part in _SLOTS.items()
-    ]
-
-
-def _pairs(question: Question, exported: Exported, judge: str) -> list[Row]:
-    own = [judgment for judgment in exported.judgments if judgment.question == question.id]
-    by_part = verdicts(own, "median").get(question.id, {})
-    replies = {judgment.part: judgment.reply for judgment in reversed(own)}
-    name = "pair-math-v1" if question.category in WITH_REFERENCE else "pair-v2"
-    lines: list[Row] = []
+    prompt = PROMPTS["pair" if pair else "single"][question.category in WITH_REFERENCE]
+    rows: list[Row] = []
+    pair_of_models = {"model_1": exported.model, "model_2": exported.baseline or "baseline"}
+    models = pair_of_models if pair else {"model": exported.model}
     for turn, part in _SLOTS.items():
-        line: dict[str, Any] = {
-            "question_id": _number(question),
-            "model_1": exported.model,
-            "model_2": exported.baseline or "baseline",
-            "judge": [judge, name + ("-multi-turn" if turn == 2 else "")],
-            "turn": turn,
-            "tstamp": 0.0,
-        }
-        for number, game in enumerate(GAMES, 1):
-            value = by_part.get(f"{part}:{game}")
-            line[f"g{number}_winner"] = _winner(value)
-            line[f"g{number}_user_prompt"] = ""
-            line[f"g{number}_judgment"] = replies.get(f"{part}:{game}", "")
-        lines.append(line)
-    return lines
+        judged_by = [judge, prompt + ("-multi-turn" if turn == 2 else "")]
+        row: dict[str, object] = {"question_id": _number(question), **models, "judge": judged_by}
+        place = {"turn": turn, "tstamp": 0.0}
+        if pair:
+            row |= place
+            for number, game in enumerate(GAMES, 1):
+                slot = f"{part}:{game}"
+                row[f"g{number}_winner"] = _winner(values.get(slot))
+                row |= {f"g{number}_user_prompt": "", f"g{number}_judgment": replies.get(slot, "")}
+        else:
+            # -1 is FastChat's own sign of a missing rating, which it leaves out of its mean.
+            score = values.get(part, -1)
+            row |= {"user_prompt": "", "judgment": replies.get(part, ""), "score": score, **place}
+        rows.append(row)
+    return rows
 
 
 def _winner(value: float | None) -> str:
     if value is None:
         return "error"
     return "model_1" if value > 0 else "model_2" if value < 0 else "tie"
-
-
-FORMAT = Format(
-    "fastchat", ("mt_bench", "mt_bench_pairwise"), "model_answer and model_judgment JSONL of FastChat", read, write
-)

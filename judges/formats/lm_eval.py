@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.types import Answer, Question
@@ -24,35 +24,32 @@ from judges.benchmarks.gsm8k.answer_extraction import (
     mark_json,
     marked,
 )
-from judges.formats.base import Exported, Format, Imported, answered_questions, file_name, write_lines
+from judges.formats.base import Exported, Imported, file_name, write_lines
 
 KNOWN = (*FILTERS, JSON_PART)
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
     """Responses of one run of lm-eval; the file does not name its model."""
-    ids = {question.turns[0]: question.id for question in questions}
     matched: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
     filters: list[str] = []
     for where, row in located(files):
-        doc: Any = need(row, "doc", dict, where)
-        problem = need(doc, "question", str, where)
+        problem = need(need(row, "doc", dict, where), "question", str, where)
         name = str(row.get("filter", FILTERS[0]))
         if name not in KNOWN:
             raise UserError(f"{where}: filter {short(name)} is none of {', '.join(KNOWN)}")
         filters += [] if name in filters else [name]
         response, number = _first(row.get("resps"), where), _first(row.get("filtered_resps"), where)
-        matched.offer(ids.get(problem), problem, where, (response, number), name)
-    answers = []
-    for question in questions:
-        rows = {name: pair for name in filters if (pair := matched.rows.get((question.id, name))) is not None}
-        responses = {response for response, _ in rows.values()}
-        if len(responses) > 1:
+        matched.offer(problem, where, (response, number), name)
+    answers: dict[str, Answer] = {}
+    for question, name, (response, number) in matched.in_order(filters):
+        answer = answers.setdefault(question.id, Answer(question.id, (response,), (), ()))
+        if answer.turns != (response,):
             raise UserError(f"question {question.id}: the filters' rows hold different responses.")
-        if responses:
-            numbers = {name: number for name, (_, number) in rows.items() if name in FILTERS}
-            answers.append(Answer(question.id, (responses.pop(),), (), (), numbers))
-    return Imported(model or "", tuple(answers), (), tuple(matched.problems + matched.missing(filters)))
+        if name in FILTERS:
+            answers[question.id] = replace(answer, meta={**answer.meta, name: number})
+    problems = matched.problems + matched.missing(filters)
+    return Imported(model or "", tuple(answers.values()), (), tuple(problems))
 
 
 def _first(value: object, where: str) -> str:
@@ -88,7 +85,7 @@ EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extracted]] = {"gsm8k": _
 def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
     lines: list[Row] = []
-    for place, (question, answer) in enumerate(answered_questions(exported)):
+    for place, (question, answer) in enumerate(exported.answered):
         text, gold = answer.turns[0], question.reference[0]
         doc = {"question": question.turns[0], "answer": gold}
         lines += [
@@ -109,6 +106,3 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             for name, (number, mark) in EXTRACTIONS[benchmark](question, answer).items()
         ]
     return [write_lines(folder / file_name(exported.model) / "samples_gsm8k_distilbench.jsonl", lines)]
-
-
-FORMAT = Format("lm_eval", tuple(EXTRACTIONS), "samples_gsm8k_*.jsonl of lm-eval --log_samples", read, write)

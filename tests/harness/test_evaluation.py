@@ -148,7 +148,7 @@ def test_what_is_pairwise_shows_in_the_requests() -> None:
 def test_a_baseline_without_answers_is_listed() -> None:
     questions = [Question(f"q{n}", ("?",), baseline=("official",)) for n in range(8)]
     answers = [Answer("q0", ("mine",), (True,), (1,))]
-    with pytest.raises(UserError, match=r"'x' has no answer to 7 of 8 questions: q1, q2, q3, q4, q5, \.\.\."):
+    with pytest.raises(UserError, match=r"'x' has no answer to 7 of 8 questions \(q1, q2, q3, q4, q5, \.\.\.\)"):
         against(questions, answers, "x")
     (changed,) = against(questions[:1], answers, "x")
     assert (changed.baseline, changed.meta["baseline"]) == (("mine",), "x")

@@ -249,7 +249,7 @@ def test_answers_without_all_their_turns_are_left_out_and_listed(tmp_path: Path)
         f"the answer to question {name} has 1 turn, not 2: it is left out" for name in ("82", "83")
     )
     with pytest.raises(UserError, match=r"no answer to 2 of 3 questions \(82, 83\)\. the answer to question 82 has 1"):
-        with_baseline(questions, str(file), "mt_bench_pairwise", BENCHMARKS["mt_bench_pairwise"].answer_format)
+        with_baseline(questions, str(file), "mt_bench_pairwise", BENCHMARKS["mt_bench_pairwise"].read_answer)
     for benchmark in ("mt_bench", "alpaca_eval"):
         own = tmp_path / "answers.jsonl"
         write_records(own, [Answer(question.id, (), (), ()) for question in questions_of(benchmark)])
@@ -319,18 +319,18 @@ def test_preferences_of_annotations(tmp_path: Path) -> None:
 
 
 def test_any_answers_can_be_the_baseline(tmp_path: Path) -> None:
-    given_, form = exported("alpaca_eval"), BENCHMARKS["alpaca_eval"].answer_format
+    given_, read = exported("alpaca_eval"), BENCHMARKS["alpaca_eval"].read_answer
     (file, _) = export_files(tmp_path, given_, "alpaca_eval")
-    changed = with_baseline(given_.questions, str(file), "alpaca_eval", form)
+    changed = with_baseline(given_.questions, str(file), "alpaca_eval", read)
     assert [question.baseline for question in changed] == [answer.turns for answer in given_.answers]
     assert {question.meta["baseline"] for question in changed} == {"org/model"}
     rows = json.loads(file.read_text())
     file.write_text(json.dumps(rows[1:]))
     with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(81\)"):
-        with_baseline(given_.questions, str(file), "alpaca_eval", form)
+        with_baseline(given_.questions, str(file), "alpaca_eval", read)
     with pytest.raises(UserError, match="is not a file"):
         with_baseline(
-            given_.questions, str(tmp_path / "none.json"), "alpaca_eval", BENCHMARKS["alpaca_eval"].answer_format
+            given_.questions, str(tmp_path / "none.json"), "alpaca_eval", BENCHMARKS["alpaca_eval"].read_answer
         )
 
 
@@ -381,18 +381,17 @@ def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
     from lm_eval.utils import handle_non_serializable
 
     from harness.contracts.model import Sampling
-    from judges.benchmarks.gsm8k.benchmark import official_turn
+    from judges.benchmarks.gsm8k.benchmark import OFFICIAL
     from judges.benchmarks.gsm8k.lm_eval_adapter import ChatLM, ConfigurableTask, task_config
 
-    rows = [{"question": f"what is {n}?", "answer": f"it\n#### {n}"} for n in (4, 5)]
+    questions = [Question(str(n), (f"what is {n}?",), reference=(f"it\n#### {n}",)) for n in (4, 5)]
     sampling = Sampling(20, 0.0)
-    task = ConfigurableTask(config=task_config(rows, [], official_turn, 0, sampling))
+    task = ConfigurableTask(config=task_config(questions, [], OFFICIAL.turn, 0, sampling))
     driver = ChatLM(scripted(lambda talk: "#### 4"), sampling, 0)
     results = evaluate(driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True)
     file = tmp_path / "samples_gsm8k_now.jsonl"
     dump = lm_eval.loggers.evaluation_tracker.json.dumps
     file.write_text("".join(dump(row, default=handle_non_serializable) + "\n" for row in results["samples"]["gsm8k"]))
-    questions = [Question(str(n), (row["question"],), reference=(row["answer"],)) for n, row in enumerate(rows)]
     found = import_files([file], "gsm8k", questions)
     assert found.problems == () and [answer.turns[0] for answer in found.answers] == ["#### 4", "#### 4"]
     benchmark = BENCHMARKS["gsm8k"]

@@ -85,7 +85,7 @@ def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch)
     assert [each["name"] for each in real["filter_list"]] == list(FILTERS)
     another = {"filter_list": ["f"], "metric_list": ["m"], "metadata": {"version": 9.5}}
     monkeypatch.setattr(lm_eval_model, "installed_task", lambda: another)
-    made = lm_eval_model.task_config([{"question": "q", "answer": "a"}], [], str, 0, Sampling(8))
+    made = lm_eval_model.task_config([Question("q", ("q",), reference=("a",))], [], "{question}", 0, Sampling(8))
     assert {name: made[name] for name in another} == another
 
 

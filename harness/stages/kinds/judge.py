@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from harness.contracts.benchmark import AsksAgain, Benchmark, ConfiguredBenchmark, against
+from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
 from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError, Outcome
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
@@ -125,10 +125,9 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     counts: dict[str, Any] = {}
     if benchmark.judged:
         requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
-        outcomes, more = ask_judge(stage, context, requests), 0
+        outcomes = ask_judge(stage, context, requests)
         # A second question follows from the first reply, so it is a second round over all requests.
-        if isinstance(benchmark, AsksAgain):
-            outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
+        outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
         counts = usage(outcomes) | {"calls": len(requests) + more}
         judgments = [
             read_judgment(benchmark, request, outcome, config)
@@ -143,7 +142,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
     return {"judgments": len(judgments), "unscored": dict(missing), **counts}
 
 
-def judged_questions(stage: Stage, context: StageContext, benchmark: Benchmark, config: Any) -> list[Question]:
+def judged_questions(stage: Stage, context: StageContext, benchmark: AnyBenchmark, config: object) -> list[Question]:
     """The questions, with the answers of the recipe's own baseline where the stage has one."""
     questions = benchmark.questions(config)
     if "baseline" not in stage.inputs:
@@ -164,10 +163,10 @@ def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) 
 
 
 def ask_again(
-    benchmark: AsksAgain,
+    benchmark: AnyBenchmark,
     stage: Stage,
     context: StageContext,
-    config: Any,
+    config: object,
     requests: Sequence[Request],
     outcomes: list[Outcome],
 ) -> tuple[list[Outcome], int]:
@@ -198,7 +197,7 @@ def join_replies(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def read_judgment(benchmark: Benchmark, request: Request, outcome: Outcome, config: Any) -> Judgment:
+def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, config: object) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
     shared: dict[str, Any] = {"question": request.question, "part": request.part}
     shared |= {"repeat": request.repeat, "meta": dict(request.meta)}

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from statistics import fmean, variance
 from typing import Any
 
-from harness.contracts.benchmark import Benchmark, ConfiguredBenchmark, Entrant
+from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, Entrant
 from harness.contracts.options import options_from
 from harness.contracts.stage import Ref, Stage
 from harness.stages.context import StageContext
@@ -92,7 +92,9 @@ def labelled(score: Score, name: str) -> Score:
     return replace(score, note="; ".join(part for part in (note, score.note) if part))
 
 
-def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any, seed: int) -> Details:
+def bounds(
+    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object, seed: int
+) -> Details:
     """``lowest`` and ``highest`` of every entrant that lacks a verdict: the missing ones at either end, scored again.
 
     So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
@@ -115,7 +117,7 @@ def bounds(benchmark: Benchmark, questions: Sequence[Question], entrants: Entran
 
 
 def add_missing_judgments(
-    benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any
+    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object
 ) -> Entrants:
     """The entrants with a judgment without verdict for everything that was to be judged and has none at all.
 
@@ -142,7 +144,7 @@ def add_missing_judgments(
 
 
 def expected_judgments(
-    benchmark: Benchmark, question: Question, answer: Answer | None, config: Any, usual: set[tuple[str, int]]
+    benchmark: AnyBenchmark, question: Question, answer: Answer | None, config: object, usual: set[tuple[str, int]]
 ) -> set[tuple[str, int]]:
     """Parts and repeats of the verdicts that an answer is to have."""
     if answer is None:
@@ -156,7 +158,7 @@ def fill_verdicts(entrant: Entrant, verdict: float) -> list[Judgment]:
 
 
 def judge_noise(
-    benchmark: Benchmark, questions: Sequence[Question], entrants: Entrants, config: Any, seed: int
+    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object, seed: int
 ) -> Details:
     """Where answers were judged R times: R, and the variance of one repeat's verdict about the mean of its question.
 

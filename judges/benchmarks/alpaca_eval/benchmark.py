@@ -14,38 +14,23 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from harness.assets import asset, locate
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, answered
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
-from judges.benchmarks.answer_files import AnswerFormat, AnswerRow, Row, need
-from judges.benchmarks.base import (
-    BenchmarkBase,
-    BenchmarkConfig,
-    QuestionProtocol,
-    fill,
-    pocket_set,
-    repeated,
-)
-from judges.benchmarks.scoring import (
-    Ratio,
-    VerdictCount,
-    answered,
-    count_verdicts,
-    entrant_detail,
-    ratio_score,
-    verdicts,
-)
+from judges.benchmarks.answer_files import AnswerRow, Row, need
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.scoring import Ratio, VerdictCount, count_verdicts, entrant_detail, ratio_score, verdicts
 
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
 PROMPT_FILES = {
@@ -76,12 +61,12 @@ class AlpacaEvalConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = self.questions == "official" or self.judge_prompt == "weighted"
+        fits = self.judge_prompt in AlpacaEval.sets[self.questions].prompt
         require(fits, "judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
 
 
-Prompt = Callable[[Question, str, str, AlpacaEvalConfig], tuple[Message, ...]]
-"""(question, answer called m, answer called M, config) -> messages."""
+Prompt = Mapping[str, Callable[[Question, str, str], tuple[Message, ...]]]
+"""Value of ``judge_prompt`` to (question, answer called m, answer called M) -> messages."""
 
 
 def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
@@ -105,24 +90,15 @@ def _official_template(name: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _official_prompt(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
+def _official_prompt(name: str, question: Question, first: str, second: str) -> tuple[Message, ...]:
     values = {"instruction": question.turns[0], "output_1": first, "output_2": second}
     return tuple(
-        {"role": message["role"], "content": fill(message["content"], values)}
-        for message in _official_template(config.judge_prompt)
+        {"role": message["role"], "content": fill(message["content"], values)} for message in _official_template(name)
     )
 
 
-def _pocket_prompt(question: Question, first: str, second: str, config: AlpacaEvalConfig) -> tuple[Message, ...]:
+def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message, ...]:
     return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
-
-
-def _read_output(row: Row, where: str) -> AnswerRow | None:
-    """A row of ``model_outputs.json``; annotations, which hold two answers, are not one."""
-    if "preference" in row:
-        return None
-    model = str(row.get("generator", ""))
-    return AnswerRow(need(row, "instruction", str, where), (need(row, "output", str, where),), model)
 
 
 def switched(instruction: str, seed: int) -> bool:
@@ -191,10 +167,9 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     verdicts = (0.0, 1.0)
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "order_seed", "judge_temperature", "repeats")
-    answer_format = AnswerFormat(_read_output, by_text=True)
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
-            "alpaca_eval", "AlpacaEval 2", _pocket_prompt, "token",
+            "alpaca_eval", "AlpacaEval 2", {"weighted": _pocket_prompt}, "token",
             (
                 "Pocket instructions, baseline answers and judge prompt of distilbench's own wording.",
                 "LC (pocket): difficulties fitted jointly over all entrants, no gamed baselines.",
@@ -202,15 +177,28 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         ),
         "official": QuestionProtocol(
             _official_questions,
-            _official_prompt,
+            {name: partial(_official_prompt, name) for name in PROMPT_FILES},
             Sampling(max_new_tokens=2048, temperature=0.7),
             lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
             lambda config: asset(PROMPT_FILES[config.judge_prompt]).sha256[:12],
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
+            deviations=lambda config: (
+                ()
+                if config.compat_leaderboard
+                else ("Difficulties are looked up by instruction; the leaderboard did by row position.",)
+            ),
         ),
     }  # fmt: skip
+
+    @staticmethod
+    def read_answer(row: Row, where: str) -> AnswerRow | None:
+        """A row of ``model_outputs.json``; annotations, which hold two answers, are not one."""
+        if "preference" in row:
+            return None
+        turns = (need(row, "output", str, where),)
+        return AnswerRow(need(row, "instruction", str, where), turns, str(row.get("generator", "")))
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
@@ -218,6 +206,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             return []
         both = config.order == "both"
         weighted = config.judge_prompt == "weighted"
+        prompt = self.sets[config.questions].prompt[config.judge_prompt]
         model, baseline = answer.turns[0], question.baseline[0]
         requests = []
         for model_first in (False, True) if both else (switched(question.turns[0], config.order_seed),):
@@ -226,7 +215,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
                 Request(
                     question.id,
                     f"order{1 + model_first}" if both else "preference",
-                    self.sets[config.questions].prompt(question, first, second, config),
+                    prompt(question, first, second),
                     max_tokens=1 if weighted else 100,
                     temperature=config.judge_temperature if weighted else 0.0,
                     top_logprobs=TOP_LOGPROBS if weighted else 0,
@@ -238,7 +227,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
         """Probability that the model beats the baseline, 0..1."""
         verdict = read_token(reply) if config.judge_prompt == "weighted" else read_ranking(reply)
-        return self.from_the_models_side(verdict, request)
+        return self.of_model(verdict, request)
 
     def score(
         self,
@@ -251,7 +240,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         """LC and WR of every entrant, on the same resamples. Pure but for reading (and caching) the length files."""
         columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
         compat = config.compat_leaderboard
-        data = length_data(questions, columns, compat) if questions else "no questions"
+        data = length_data(questions, columns, compat)
         scores: dict[str, tuple[Score, ...]] = {}
         for key, entrant in entrants.items():
             lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
@@ -261,13 +250,9 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return scores
 
     def deviations(self, config: AlpacaEvalConfig) -> list[str]:
-        by_instruction = config.questions == "official" and not config.compat_leaderboard
-        return [
-            *(["Difficulties are looked up by instruction; the leaderboard did by row position."] * by_instruction),
-            *(["Both orders are asked and averaged; official asks one."] * (config.order == "both")),
-        ]
+        return ["Both orders are asked and averaged; official asks one."] if config.order == "both" else []
 
-    def parameters(self, config: AlpacaEvalConfig) -> dict[str, Any]:
+    def parameters(self, config: AlpacaEvalConfig) -> dict[str, object]:
         return {"judge_max_tokens": 1 if config.judge_prompt == "weighted" else 100}
 
     def card(self, config: AlpacaEvalConfig) -> Card:
@@ -279,7 +264,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
     """One entrant's preferences and length differences, in the order of the questions."""
     by_question = verdicts(entrant.judgments)
-    answers = {question.id: answer for question, answer in answered(questions, entrant)}
+    answers = {question.id: answer for question, answer in answered(questions, entrant.answers)}
     preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
     identical = True
     for index, question in enumerate(questions):
@@ -329,11 +314,11 @@ def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, se
     note = ""
     if "flag:no-logprobs" in detail:
         note = f"{detail['flag:no-logprobs']:.0f} of {detail['judgments']:.0f} verdicts from text: no-logprobs"
-    detail["identical"] = float(sum(equals_baseline(*pair) for pair in answered(questions, entrant)))
+    detail["identical"] = float(sum(equals_baseline(*pair) for pair in answered(questions, entrant.answers)))
     if scored.any():
         detail.update(raw_metrics(column.preference[scored]))
     detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
     return ratio_score("alpaca_eval.wr", ratio, replicates, seed, note, detail)
 
 
-BENCHMARK: Benchmark = AlpacaEval()
+BENCHMARK = AlpacaEval()

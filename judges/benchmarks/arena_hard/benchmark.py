@@ -11,35 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
+import numpy as np
 import yaml
 
 from harness.assets import asset, locate
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import AnswerFormat, AnswerRow, Row, need, read_jsonl, short
-from judges.benchmarks.arena_hard.protocol import (
-    CONTINUE,
-    GAMES,
-    LABEL,
-    STRONG_WEIGHT,
-    Scorer,
-    read_label,
-)
-from judges.benchmarks.arena_hard.score import score
-from judges.benchmarks.base import (
-    BenchmarkBase,
-    BenchmarkConfig,
-    QuestionProtocol,
-    fill,
-    pocket_set,
-    repeated,
-)
+from judges.benchmarks.answer_files import AnswerRow, Row, dig, need, read_jsonl, short
+from judges.benchmarks.arena_hard.protocol import CONTINUE, GAMES, LABEL, STRONG_WEIGHT, Scorer, read_label
+from judges.benchmarks.arena_hard.score import score_detail, style_detail, style_score, weighted_wins
+from judges.benchmarks.arena_hard.style_control import gather, style_control
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.scoring import ratio_score
 
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
 
@@ -95,12 +83,11 @@ class ArenaHardVersion:
     def load(self, config: ArenaHardConfig) -> list[Question]:
         """The questions with the baseline's answers. Raises UserError when a file is missing."""
         rows = read_jsonl(locate(self.questions))
-        answers = {row["uid"]: read_answer(row, self.answers) for row in read_jsonl(locate(self.answers))}
+        answers = {row["uid"]: ArenaHard.read_answer(row, self.answers) for row in read_jsonl(locate(self.answers))}
         questions = []
         for row in rows:
-            if self.category is None or row["category"] == self.category:
-                answer = answers[row["uid"]]
-                meta: dict[str, Any] = {"baseline": self.baseline}
+            if self.category in (None, row["category"]) and (answer := answers[row["uid"]]) is not None:
+                meta: dict[str, object] = {"baseline": self.baseline}
                 meta |= {} if answer.tokens is None else {"baseline_token_len": answer.tokens}
                 category = row.get("cluster") or row.get("subcategory") or row["category"]
                 questions.append(Question(row["uid"], (row["prompt"],), category, answer.turns, meta=meta))
@@ -147,35 +134,10 @@ def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message
     return pocket_prompts.pair_label(question.turns[:1], (first,), (second,))
 
 
-def read_answer(row: Row, where: str) -> AnswerRow:
-    """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
-    uid = str(row.get("uid", row.get("question_id")))
-    model = need(row, "model" if "model" in row else "model_id", str, where)
-    content: Any
-    if "messages" in row:
-        last: Any = need(row, "messages", list, where)[-1:]
-        content = last[0].get("content") if last and isinstance(last[0], Mapping) else None
-        text = content.get("answer") if isinstance(content, Mapping) else content
-        metadata = row.get("metadata") or row.get("conv_metadata") or {}
-        if not isinstance(metadata, Mapping):
-            raise UserError(f"{where}: metadata must be an object, got {short(metadata)}")
-        tokens = metadata.get("token_len")
-    else:
-        choices: Any = need(row, "choices", list, where)
-        turns: Any = choices[0].get("turns") if choices and isinstance(choices[0], Mapping) else None
-        turn: Any = turns[0] if turns and isinstance(turns, list) else None
-        text, tokens = (turn.get("content"), turn.get("token_len")) if isinstance(turn, Mapping) else (None, None)
-    if not isinstance(text, str):
-        raise UserError(f"{where}: no answer text in this row")
-    counted = isinstance(tokens, int) and not isinstance(tokens, bool)
-    return AnswerRow(uid, (text,), model, tokens if counted else None)
-
-
 class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     verdicts = (-2.0, 2.0)
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
-    answer_format = AnswerFormat(lambda row, where: None if "games" in row else read_answer(row, where))
 
     def __init__(
         self,
@@ -189,6 +151,28 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         self.metrics, self.config, self.version = (metric,), config, version
         self.official_judge = official.judge
         self.sets = {"official": official.as_set()} | ({} if pocket is None else {"pocket": pocket})
+
+    @staticmethod
+    def read_answer(row: Row, where: str) -> AnswerRow | None:
+        """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
+        if "games" in row:
+            return None
+        uid = str(row.get("uid", row.get("question_id")))
+        model = need(row, "model" if "model" in row else "model_id", str, where)
+        if "messages" in row:
+            content = dig(need(row, "messages", list, where)[-1:], 0, "content")
+            text = dig(content, "answer") if isinstance(content, Mapping) else content
+            metadata = row.get("metadata") or row.get("conv_metadata") or {}
+            if not isinstance(metadata, Mapping):
+                raise UserError(f"{where}: metadata must be an object, got {short(metadata)}")
+            tokens = metadata.get("token_len")
+        else:
+            turn = dig(need(row, "choices", list, where), 0, "turns", 0)
+            text, tokens = dig(turn, "content"), dig(turn, "token_len")
+        if not isinstance(text, str):
+            raise UserError(f"{where}: no answer text in this row")
+        is_count = isinstance(tokens, int) and not isinstance(tokens, bool)
+        return AnswerRow(uid, (text,), model, tokens if is_count else None)
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         """Both games; the model is assistant B in the first and A in the second."""
@@ -223,9 +207,24 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         seed: int,
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
-        """Win rate of every entrant, questions resampled with both their games."""
-        metric = self.metrics[0].id
-        return score(questions, entrants, metric, config.scorer, config.style_control, seed, replicates)
+        """Win rate of every entrant, questions resampled with both their games.
+
+        With ``style_control`` the score is the style-controlled win rate, which comes from one fit of all entrants.
+        """
+        metric, scorer = self.metrics[0].id, config.scorer
+        ratios = {name: weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
+        # Style control needs the entrants of the call together: they share its coefficients.
+        games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
+        fits = style_control(gather(questions, entrants, games), replicates, seed)
+        scores = {}
+        for name, entrant in entrants.items():
+            ratio, fit = ratios[name], fits.get(name)
+            detail = score_detail(questions, entrant, ratio, scorer, seed) | style_detail(fit, ratio)
+            if config.style_control:
+                scores[name] = (style_score(metric, scorer, ratio, fit, detail),)
+            else:
+                scores[name] = (ratio_score(metric, ratio, replicates, seed, f"scorer {scorer}", detail),)
+        return scores
 
     def deviations(self, config: ArenaHardConfig) -> list[str]:
         departures = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
@@ -240,14 +239,12 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         card = super().card(config)
         return replace(card, version=f"{card.version}, scorer {config.scorer}")
 
-    def parameters(self, config: ArenaHardConfig) -> dict[str, Any]:
+    def parameters(self, config: ArenaHardConfig) -> dict[str, object]:
         return {"strong_weight": STRONG_WEIGHT}
 
 
-POCKET: QuestionProtocol[Any, Prompt] = pocket_set(
+POCKET: QuestionProtocol[ArenaHardConfig, Prompt] = pocket_set(
     "arena_hard", "Arena-Hard v0.1", _pocket_prompt, "label",
     ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",), read_label,
 )  # fmt: skip
-BENCHMARK: Benchmark = ArenaHard(
-    Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET
-)
+BENCHMARK = ArenaHard(Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET)

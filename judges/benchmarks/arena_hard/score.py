@@ -22,15 +22,8 @@ from harness.contracts.benchmark import Entrant
 from harness.stats import percentile_interval
 from harness.types import Judgment, Question, Score
 from judges.benchmarks.arena_hard.protocol import GAMES, MIRRORED_FLAG, STRONG_WEIGHT, Scorer
-from judges.benchmarks.arena_hard.style_control import StyleFit, gather, style_control
-from judges.benchmarks.scoring import (
-    Detail,
-    Ratio,
-    count_verdicts,
-    entrant_detail,
-    ratio_score,
-    verdicts,
-)
+from judges.benchmarks.arena_hard.style_control import StyleFit
+from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, verdicts
 
 _OFFICIAL_ROUNDS = 1000
 """Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""
@@ -67,7 +60,10 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     return [replace(one, verdict=None) if MIRRORED_FLAG in one.flags else one for one in judgments]
 
 
-def _ratio(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, strong: float) -> Ratio:
+def weighted_wins(
+    questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, strong: float = STRONG_WEIGHT
+) -> Ratio:
+    """Weighted wins over weights, per question."""
     margins = verdicts(_known(judgments, scorer))
     battles = []
     for question in questions:
@@ -110,14 +106,14 @@ def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]
     for game in GAMES:
         battles = [battle([parts[game]]) for parts in margins.values() if game in parts]
         if battles:
-            detail[game] = 100 * sum(each.wins for each in battles) / sum(each.weight for each in battles)
+            detail[game] = 100 * sum(wins for wins, _ in battles) / sum(weight for _, weight in battles)
     both = [parts for parts in margins.values() if len(parts) == len(GAMES)]
     if both:
         detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in both)
     return detail
 
 
-def _detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
+def score_detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
     judgments = entrant.judgments
     detail: Detail = {**entrant_detail(questions, entrant), **_game_detail(verdicts(judgments))}
     # the same verdicts under the other rules, so that a reader sees what the choice of a script does
@@ -127,72 +123,38 @@ def _detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, score
         ("scorer_2025-06", "2025-06", STRONG_WEIGHT),
     )
     for name, script, strong in others:
-        value = _ratio(questions, judgments, script, strong).value
+        value = weighted_wins(questions, judgments, script, strong).value
         if value is not None:
             detail[name] = value
     official = official_interval(questions, judgments, scorer, seed)
     if official is not None:
         detail["official_low"], detail["official_high"] = official
-    if questions:
-        detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
+    detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
     # a question that the script drops covers nothing, one with one game covers half
     count = count_verdicts(questions, _known(judgments, scorer), GAMES)
     return detail | count.detail(np.where(ratio.denominator > 0, count.share, 0.0))
 
 
-def _style_detail(fit: StyleFit, scored: int) -> Detail:
+def style_detail(fit: StyleFit | None, ratio: Ratio) -> Detail:
+    if fit is None:
+        return {}
     detail: Detail = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
     if fit.replicates:
-        interval = percentile_interval(fit.replicates, scored)
+        interval = percentile_interval(fit.replicates, ratio.scored)
         detail |= {"style_controlled_low": interval.low, "style_controlled_high": interval.high}
     detail["style_length_unit"] = "tokens" if fit.by_tokens else "characters"
     return detail | {f"style:{name}": value for name, value in fit.coefficients.items()}
 
 
-def _style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None, detail: Detail) -> Score:
+def style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None, detail: Detail) -> Score:
     """The style-controlled win rate as the score."""
     unscored = len(ratio.ids) - ratio.scored
     if fit is None:
         note = "no style control: no answers, or no question has a verdict"
         return Score(metric, None, None, None, ratio.scored, unscored, note, detail=detail)
     low, high = percentile_interval(fit.replicates, ratio.scored) if fit.replicates else (None, None)
-    counted = ratio.denominator > 0
-    shares = fit.official + fit.influence[counted] - fit.influence[counted].mean()
-    ids = [name for name, here in zip(ratio.ids, counted, strict=True) if here]
-    unit = "tokens" if fit.by_tokens else "characters"
-    note = f"scorer {scorer}, style-controlled (length in {unit} and markdown)"
-    return Score(
-        metric, fit.official, low, high, ratio.scored, unscored, note,
-        dict(zip(ids, shares.tolist(), strict=True)), fit.replicates, detail,
-    )  # fmt: skip
-
-
-def score(
-    questions: Sequence[Question],
-    entrants: Mapping[str, Entrant],
-    metric: str,
-    scorer: Scorer,
-    style: bool,
-    seed: int,
-    replicates: int,
-) -> dict[str, tuple[Score, ...]]:
-    """Win rate of every entrant, questions resampled with both their games. Pure.
-
-    Args:
-        style: whether the score is the style-controlled win rate, which comes from one fit of all entrants.
-    """
-    ratios = {name: _ratio(questions, entrant.judgments, scorer, STRONG_WEIGHT) for name, entrant in entrants.items()}
-    # Style control needs the entrants of the call together: they share its coefficients.
-    games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
-    fits = style_control(gather(questions, entrants, games), replicates, seed)
-    scores: dict[str, tuple[Score, ...]] = {}
-    for name, entrant in entrants.items():
-        ratio, fit = ratios[name], fits.get(name)
-        detail = _detail(questions, entrant, ratio, scorer, seed)
-        if fit is not None:
-            detail |= _style_detail(fit, ratio.scored)
-        if style:
-            scores[name] = (_style_score(metric, scorer, ratio, fit, detail),)
-        else:
-            scores[name] = (ratio_score(metric, ratio, replicates, seed, f"scorer {scorer}", detail),)
-    return scores
+    counts = ratio.denominator > 0
+    shares = fit.official + fit.influence[counts] - fit.influence[counts].mean()
+    per_question = dict(zip(np.array(ratio.ids)[counts].tolist(), shares.tolist(), strict=True))
+    note = f"scorer {scorer}, style-controlled (length in {detail['style_length_unit']} and markdown)"
+    return Score(metric, fit.official, low, high, ratio.scored, unscored, note, per_question, fit.replicates, detail)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts.benchmark import Entrant
+from harness.contracts.benchmark import Entrant, answered
 from harness.stats import Array
 from harness.types import Question
 from judges.benchmarks.logistic import sigmoid
-from judges.benchmarks.scoring import answered, resample_counts
+from judges.benchmarks.scoring import resample_counts
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
@@ -100,7 +100,7 @@ def gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], games
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
     places = {question.id: place for place, question in enumerate(questions)}
-    with_answers = {name: list(answered(questions, entrants[name])) for name in names}
+    with_answers = {name: answered(questions, entrants[name].answers) for name in names}
     by_tokens = bool(names) and all(
         isinstance(answer.meta.get("token_len"), int) and isinstance(question.meta.get("baseline_token_len"), int)
         for name in names

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from harness.contracts.benchmark import Benchmark, Metric
+from harness.contracts.benchmark import Metric
 from harness.contracts.options import Count, options, require
 from harness.errors import UserError
 from judges.benchmarks.arena_hard.benchmark import PROMPT_FILE, ArenaHard, ArenaHardConfig, ArenaHardVersion
@@ -28,7 +28,7 @@ def writing_prompt(system: str) -> str:
 
     Raises UserError when the result is not the published text, because ``system`` is not the prompt of v0.1.
     """
-    paragraphs = [each for each in system.split("\n\n") if not each.startswith("Begin your evaluation by")]
+    paragraphs = [text for text in system.split("\n\n") if not text.startswith("Begin your evaluation by")]
     writing = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
     if hashlib.sha256(writing.encode()).hexdigest() != _WRITING_PROMPT:
         raise UserError(f"{PROMPT_FILE} does not hold the system prompt of Arena-Hard v0.1: pull it again.")
@@ -75,9 +75,9 @@ class ArenaHardV2Config(ArenaHardConfig):
         require(self.questions == "official", "questions must be official: the pocket questions belong to arena_hard")
 
 
-BENCHMARK: Benchmark = ArenaHard(
+BENCHMARK = ArenaHard(
     Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0), ArenaHardV2Config, V20, version=2
 )
-WRITING_BENCHMARK: Benchmark = ArenaHard(
+WRITING_BENCHMARK = ArenaHard(
     Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"), ArenaHardV2Config, WRITING
 )

@@ -13,17 +13,17 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from harness.assets import locate
-from harness.contracts.benchmark import Benchmark, Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import options, require
 from harness.errors import UserError
@@ -51,7 +51,8 @@ JSON_PROMPT = (
     'keys: "reasoning", a string with your steps, and "answer", the final number alone, without a unit.\n\n'
     "Problem:\n{question}"
 )
-_JSON_TOKENS = 4096  # a reply of reasoning inside of a JSON object is far longer than lm-eval's 256
+Problem = dict[str, str]
+"""``{"question": text, "answer": worked answer}``"""
 
 
 @options
@@ -78,17 +79,7 @@ class GSM8KConfig(BenchmarkConfig):
         """The number of worked examples that will be shown."""
         if self.fewshot is not None:
             return self.fewshot
-        return 5 if self.questions == "official" and self.protocol == "lm-eval" else 0
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The marks that each answer gets."""
-        return (JSON_PART,) if self.protocol == "json" else FILTERS
-
-    @property
-    def main_part(self) -> str:
-        """The mark that makes the table's number."""
-        return JSON_PART if self.protocol == "json" else self.filter
+        return GSM8K.sets[self.questions].prompt.shots if self.protocol == "lm-eval" else 0
 
 
 @options
@@ -134,16 +125,6 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str
     return rows
 
 
-def official_turn(row: Mapping[str, str]) -> str:
-    """The user turn of lm-eval's task."""
-    return f"Question: {row['question']}\nAnswer:"
-
-
-def plain_turn(row: Mapping[str, str]) -> str:
-    """The user turn of a pocket problem: the problem as it is."""
-    return row["question"]
-
-
 def _official_questions(config: GSM8KConfig) -> list[Question]:
     """``reference`` is the worked gold answer, which ends in ``#### N``."""
     rows = official_rows(config.source, "test")
@@ -154,23 +135,38 @@ def _official_questions(config: GSM8KConfig) -> list[Question]:
     ]
 
 
-def _official_examples(config: GSM8KConfig) -> list[dict[str, str]]:
+def _official_examples(config: GSM8KConfig) -> list[Problem]:
     rows = official_rows(config.source, "train")
     return [{"question": row["question"], "answer": row["answer"]} for row in rows]
 
 
-def _pocket_examples(config: GSM8KConfig) -> list[dict[str, str]]:
+def _pocket_examples(config: GSM8KConfig) -> list[Problem]:
     stories = [prompt for prompt in islice(iter_prompts(seed=0), 400) if recognise(prompt.messages).kind == "story"]
     return [{"question": prompt.messages[-1]["content"], "answer": str(prompt.golden)} for prompt in stories]
+
+
+def _official_deviations(config: GSM8KConfig) -> tuple[str, ...]:
+    other_source = ("Problems from another source than the pinned files.",) * (config.source != "assets")
+    other_shots = config.protocol == "lm-eval" and config.shots != OFFICIAL.shots
+    return other_source + (f"{config.shots} worked examples; lm-eval's task shows {OFFICIAL.shots}.",) * other_shots
 
 
 @dataclass(frozen=True)
 class ProblemPrompt:
     """How a set of problems is put to the model."""
 
-    turn: Callable[[Mapping[str, str]], str]
-    examples: Callable[[GSM8KConfig], list[dict[str, str]]]
+    turn: str
+    """User turn of lm-eval's protocol, with the problem as ``{question}``."""
+    examples: Callable[[GSM8KConfig], list[Problem]]
     """Problems with worked answers that may be shown."""
+    shots: int = 0
+    """How many of them lm-eval's protocol shows."""
+    json_tokens: int | None = None
+    """Longest reply in the JSON protocol; ``None``: that of the set."""
+
+
+# A reply of reasoning inside of a JSON object is far longer than lm-eval's 256 tokens.
+OFFICIAL = ProblemPrompt("Question: {question}\nAnswer:", _official_examples, shots=5, json_tokens=4096)
 
 
 class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
@@ -182,54 +178,42 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
-            "gsm8k", "GSM8K", ProblemPrompt(plain_turn, _pocket_examples), None,
+            "gsm8k", "GSM8K", ProblemPrompt("{question}", _pocket_examples), None,
             ("Pocket word problems of distilbench's own wording, asked as they are.",),
         ),
         "official": QuestionProtocol(
             _official_questions,
-            ProblemPrompt(official_turn, _official_examples),
+            OFFICIAL,
             Sampling(max_new_tokens=256, temperature=0.0),
             lambda config: "",
             lambda config: "none",
             size=QuestionSetSize(
                 questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
             ),
+            deviations=_official_deviations,
         ),
     }  # fmt: skip
 
     def sampling(self, config: GSM8KConfig, category: str = "") -> Sampling:
         """The JSON protocol is longer than lm-eval's on the official problems."""
         sampling = super().sampling(config, category)
-        longer = config.protocol == "json" and config.questions == "official" and config.max_new_tokens is None
-        return replace(sampling, max_new_tokens=_JSON_TOKENS) if longer else sampling
+        longer = self.sets[config.questions].prompt.json_tokens
+        if config.protocol != "json" or config.max_new_tokens is not None or longer is None:
+            return sampling
+        return replace(sampling, max_new_tokens=longer)
 
     def answer(
         self, model: GeneratesText, questions: Sequence[Question], config: GSM8KConfig, seed: int
     ) -> list[Answer]:
-        """Answers through lm-eval; ``meta`` holds what each filter extracted and the task's version."""
-        if not questions:
-            return []
         sampling = self.sampling(config)
         if config.protocol == "json":
-            turns = [replace(each, turns=(JSON_PROMPT.replace("{question}", each.turns[0]),)) for each in questions]
-            return ask(model, turns, lambda question: sampling, seed)
-        from judges.benchmarks.gsm8k.lm_eval_adapter import run_gsm8k, task_config
+            asked = [replace(q, turns=(JSON_PROMPT.replace("{question}", q.turns[0]),)) for q in questions]
+            return ask(model, asked, lambda question: sampling, seed)
+        from judges.benchmarks.gsm8k.lm_eval_adapter import answer_with_lm_eval
 
         prompt = self.sets[config.questions].prompt
-        rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
         examples = prompt.examples(config) if config.shots else []
-        task = task_config(rows, examples, prompt.turn, config.shots, sampling)
-        return [
-            Answer(
-                question.id,
-                (row["text"],),
-                # a text that lm-eval cut at a stop string ended there, however long the model went on
-                (row["response"].finished or row["text"] != row["response"].text,),
-                (row["response"].tokens,),
-                {**{name: row[name] for name in FILTERS}, "task": row["version"]},
-            )
-            for question, row in zip(questions, run_gsm8k(model, task, sampling, seed), strict=True)
-        ]
+        return answer_with_lm_eval(model, questions, examples, prompt.turn, config.shots, sampling, seed)
 
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         """One mark per filter. A response without a number is wrong, and flagged."""
@@ -247,39 +231,30 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: GSM8KConfig, seed: int, replicates: int
     ) -> Score:
-        """Accuracy by the config's filter."""
+        """Accuracy by the config's filter; that by the other one stands in the details."""
+        parts, main = ((JSON_PART,), JSON_PART) if config.protocol == "json" else (FILTERS, config.filter)
         by_question = verdicts(entrant.judgments)
-
-        def accuracy(part: str) -> Ratio:
-            marks = [by_question.get(question.id, {}).get(part) for question in questions]
-            return Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in marks])
-
+        marks = {part: [by_question.get(question.id, {}).get(part) for question in questions] for part in parts}
+        accuracy = {
+            part: Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in column])
+            for part, column in marks.items()
+        }
         detail = entrant_detail(questions, entrant, judged=False)
-        for part in config.parts:
-            value = accuracy(part).value
-            if value is not None:
-                detail[part] = value
+        detail |= {part: ratio.value for part, ratio in accuracy.items() if ratio.value is not None}
         tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
         if tasks:
             detail["task"] = ", ".join(tasks)
         how = "JSON answer" if config.protocol == "json" else config.filter
         note = "; ".join([f"{how}, {config.shots}-shot", *tasks])
-        return ratio_score(self.metrics[0].id, accuracy(config.main_part), replicates, seed, note, detail)
+        return ratio_score(self.metrics[0].id, accuracy[main], replicates, seed, note, detail)
 
     def deviations(self, config: GSM8KConfig) -> list[str]:
-        departures = []
         temperature = self.sampling(config).temperature
-        if temperature > 0:
-            departures.append(f"Answers are sampled at temperature {temperature}; the official ones are greedy.")
-        if config.questions == "official" and config.source != "assets":
-            departures.append("Problems from another source than the pinned files.")
-        if config.protocol == "json":
-            departures.append("The prompt is distilbench's own wording of ZeroEval's.")
-        elif config.questions == "official" and config.shots != 5:
-            departures.append(f"{config.shots} worked examples; lm-eval's task shows 5.")
-        return departures
+        sampled = f"Answers are sampled at temperature {temperature}; the official ones are greedy."
+        own_wording = "The prompt is distilbench's own wording of ZeroEval's."
+        return [sampled] * (temperature > 0) + [own_wording] * (config.protocol == "json")
 
-    def parameters(self, config: GSM8KConfig) -> dict[str, Any]:
+    def parameters(self, config: GSM8KConfig) -> dict[str, object]:
         return {"fewshot": config.shots, "lm_eval": version("lm_eval")}
 
     def card(self, config: GSM8KConfig) -> Card:
@@ -298,5 +273,5 @@ class GSM8KJson(GSM8K):
     config = GSM8KJsonConfig
 
 
-BENCHMARK: Benchmark = GSM8K()
-JSON_BENCHMARK: Benchmark = GSM8KJson()
+BENCHMARK = GSM8K()
+JSON_BENCHMARK = GSM8KJson()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
@@ -22,7 +22,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
 from harness.contracts.model import GeneratesText, Sampling
-from harness.types import Response
+from harness.types import Answer, Question, Response
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default for drawing the shots."""
@@ -59,7 +59,7 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
     def generate_until(self, requests: list[Any]) -> list[str]:
         """One call of the model for all requests; texts end before the first stop string."""
         talks = [json.loads(request.args[0]) for request in requests]
-        replies = [each[0] for each in self.model.generate(talks, self.sampling, self.seed)]
+        replies = [row[0] for row in self.model.generate(talks, self.sampling, self.seed)]
         self.responses.extend(replies)
         stops = [tuple(request.args[1].get("until", ())) for request in requests]
         return [cut(reply.text, stop) for reply, stop in zip(replies, stops, strict=True)]
@@ -74,43 +74,38 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
 
 def installed_task() -> dict[str, Any]:
-    """The fields of ``gsm8k`` in the installed lm-eval."""
     text = files("lm_eval").joinpath("tasks/gsm8k/gsm8k.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 
 
 def task_config(
-    test: Sequence[Mapping[str, str]],
-    train: Sequence[Mapping[str, str]],
-    ask: Callable[[Mapping[str, str]], str],
-    fewshot: int,
-    sampling: Sampling,
-) -> dict[str, Any]:
-    """lm-eval's own ``gsm8k`` with our rows (``question``, ``answer``) in place of the hub's.
+    questions: Sequence[Question], examples: Sequence[Mapping[str, str]], turn: str, shots: int, sampling: Sampling
+) -> dict[str, object]:
+    """lm-eval's own ``gsm8k`` with our questions and examples (``question``, ``answer``) in place of the hub's.
 
-    Filters, metric and version are those of the installed task. Texts come from functions rather than Jinja
-    templates: lm-eval would compile a template anew for every question.
+    Filters, metric and version are those of the installed task.
     """
     official = installed_task()
-    greedy = sampling.temperature == 0
-    splits = {"test": Dataset.from_list(list(test))} | ({"train": Dataset.from_list(list(train))} if train else {})
+    rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
+    splits = {"test": Dataset.from_list(rows)} | ({"train": Dataset.from_list(list(examples))} if examples else {})
     return {
         "task": "gsm8k",
         "custom_dataset": lambda **_: splits,
         "output_type": "generate_until",
         "test_split": "test",
-        "training_split": "train" if train else None,
-        "fewshot_split": "train" if train else None,
-        "doc_to_text": ask,
+        "training_split": "train" if examples else None,
+        "fewshot_split": "train" if examples else None,
+        # Functions rather than Jinja templates: lm-eval would compile a template anew for every question.
+        "doc_to_text": lambda row: turn.replace("{question}", row["question"]),
         "doc_to_target": lambda row: row["answer"],
         "metric_list": official["metric_list"],
         "generation_kwargs": {
             "until": list(STOPS),
-            "do_sample": not greedy,
+            "do_sample": sampling.temperature > 0,
             "temperature": sampling.temperature,
             "max_gen_toks": sampling.max_new_tokens,
         },
-        "num_fewshot": fewshot,
+        "num_fewshot": shots,
         "filter_list": official["filter_list"],
         "metadata": official["metadata"],
     }
@@ -131,24 +126,38 @@ def _quiet() -> Iterator[None]:
         lm_eval.api.task.tqdm = bar
 
 
-def run_gsm8k(model: GeneratesText, config: dict[str, Any], sampling: Sampling, seed: int) -> list[dict[str, Any]]:
-    """Let lm-eval ask, filter and mark. One row per question: response, both extracted answers, both marks."""
+def answer_with_lm_eval(
+    model: GeneratesText,
+    questions: Sequence[Question],
+    examples: Sequence[Mapping[str, str]],
+    turn: str,
+    shots: int,
+    sampling: Sampling,
+    seed: int,
+) -> list[Answer]:
+    """Let lm-eval ask and filter. ``meta`` holds what each filter extracted and the task's version.
+
+    Args:
+        turn: the user turn, with the problem as ``{question}``.
+    """
     from lm_eval.evaluator import evaluate
 
-    driver = ChatLM(model, sampling, seed)
+    driver, config = ChatLM(model, sampling, seed), task_config(questions, examples, turn, shots, sampling)
     with _quiet():
         task = ConfigurableTask(config=config)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         results = evaluate(
             driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True,
-            fewshot_as_multiturn=config["num_fewshot"] > 0,
+            fewshot_as_multiturn=shots > 0,
         )  # fmt: skip
-    ran = f"gsm8k {config['metadata']['version']}, lm-eval {version('lm_eval')}"
-    rows: list[dict[str, Any]] = [
-        {"response": response, "text": cut(response.text, STOPS), "version": ran} for response in driver.responses
-    ]
+    ran = f"gsm8k {task.VERSION}, lm-eval {version('lm_eval')}"
+    extracted: list[dict[str, object]] = [{} for _ in questions]
     for sample in results["samples"]["gsm8k"]:
-        row = rows[sample["doc_id"]]
-        row[sample["filter"]] = str(sample["filtered_resps"][0])
-        row[f"{sample['filter']}:mark"] = float(sample["exact_match"])
-    return rows
+        extracted[sample["doc_id"]][sample["filter"]] = str(sample["filtered_resps"][0])
+    answers = []
+    for question, response, meta in zip(questions, driver.responses, extracted, strict=True):
+        text = cut(response.text, STOPS)
+        # A text that lm-eval cut at a stop string ended there, however long the model went on.
+        finished = response.finished or text != response.text
+        answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), {**meta, "task": ran}))
+    return answers

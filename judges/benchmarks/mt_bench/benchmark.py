@@ -11,25 +11,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from harness.assets import asset, locate
-from harness.contracts.benchmark import Benchmark, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import AnswerRow, Row, need, need_texts, read_jsonl
+from judges.benchmarks.answer_files import AnswerRow, Row, dig, need, read_jsonl, short
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
-from judges.benchmarks.scoring import (
-    Detail,
-    Ratio,
-    count_verdicts,
-    entrant_detail,
-    ratio_score,
-    verdicts,
-)
+from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 QUESTION_FILE = "mt_bench/question.jsonl"
 PROMPT_FILE = "mt_bench/judge_prompts.jsonl"
@@ -87,19 +80,22 @@ def _official_questions(config: MTBenchConfig) -> list[Question]:
     ]  # fmt: skip
 
 
+PROMPTS = {"single": ("single-v1", "single-math-v1"), "pair": ("pair-v2", "pair-math-v1")}
+"""FastChat's prompts without and with reference answers, as they are called for turn 1."""
+
+
 def official_prompt(
-    names: tuple[str, str], question: Question, answers: Mapping[str, Sequence[str]], turn: int
+    kind: str, question: Question, answers: Mapping[str, Sequence[str]], turn: int
 ) -> tuple[Message, ...]:
     """FastChat's prompt on turn 1, or on both turns.
 
     Args:
-        names: prompts without and with reference answers, as they are called for turn 1.
+        kind: key of ``PROMPTS``.
         answers: placeholder (``answer``, ``answer_a``) to the answers of all turns.
     """
     # A prompt without references would let the judge trust its own arithmetic.
     with_reference = question.category in WITH_REFERENCE
-    name = names[with_reference] + ("-multi-turn" if turn == 2 else "")
-    system, template = official_prompts()[name]
+    system, template = official_prompts()[PROMPTS[kind][with_reference] + ("-multi-turn" if turn == 2 else "")]
     # the prompts on one turn name it without a number
     values = {"question": question.turns[0], **{place: texts[0] for place, texts in answers.items()}}
     for number in range(turn):
@@ -115,23 +111,12 @@ Prompt = Callable[..., tuple[Message, ...]]
 
 
 def _official_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
-    return official_prompt(("single-v1", "single-math-v1"), question, {"answer": answers}, turn)
+    return official_prompt("single", question, {"answer": answers}, turn)
 
 
 def _pocket_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
     shown = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
     return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], shown)
-
-
-def read_answer(row: Row, where: str) -> AnswerRow | None:
-    """A row of FastChat's ``model_answer``; judgments are not one."""
-    if "choices" not in row:
-        return None
-    choices: Any = need(row, "choices", list, where)
-    if not choices or not isinstance(choices[0], Mapping):
-        raise UserError(f"{where}: choices must hold an object with turns")
-    turns = need_texts(choices[0].get("turns"), "choices[0].turns", where)
-    return AnswerRow(str(need(row, "question_id", int, where)), turns, str(row.get("model_id", "")))
 
 
 def read_rating(text: str) -> Verdict:
@@ -174,6 +159,19 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             temperatures=TEMPERATURES,
         ),
     }  # fmt: skip
+
+    @staticmethod
+    def read_answer(row: Row, where: str) -> AnswerRow | None:
+        """A row of FastChat's ``model_answer``; judgments are not one."""
+        if "choices" not in row:
+            return None
+        choices = need(row, "choices", list, where)
+        if not isinstance(dig(choices, 0), Mapping):
+            raise UserError(f"{where}: choices must hold an object with turns")
+        turns = dig(choices, 0, "turns")
+        if not isinstance(turns, list) or not turns or not all(isinstance(text, str) for text in turns):
+            raise UserError(f"{where}: choices[0].turns must be a list of texts, got {short(turns)}")
+        return AnswerRow(str(need(row, "question_id", int, where)), tuple(turns), str(row.get("model_id", "")))
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """One rating per turn."""
@@ -223,4 +221,4 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         ]
 
 
-BENCHMARK: Benchmark = MTBench()
+BENCHMARK = MTBench()

@@ -15,15 +15,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.contracts.benchmark import Benchmark, Entrant, Metric
+from harness.contracts.benchmark import Entrant, Metric
 from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import AnswerFormat
 from judges.benchmarks.arena_hard.protocol import GAMES, read_label
 from judges.benchmarks.base import pocket_set, repeated
-from judges.benchmarks.mt_bench.benchmark import TURNS, MTBench, MTBenchConfig, official_prompt, read_answer
+from judges.benchmarks.mt_bench.benchmark import TURNS, MTBench, MTBenchConfig, official_prompt
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
@@ -59,7 +58,7 @@ def _sign(value: float) -> int:
 
 def _official_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
     answers = {"answer_a": first, "answer_b": second}
-    return official_prompt(("pair-v2", "pair-math-v1"), question, answers, turn)
+    return official_prompt("pair", question, answers, turn)
 
 
 def _pocket_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
@@ -72,7 +71,6 @@ class MTBenchPairwise(MTBench):
     config = MTBenchPairwiseConfig
     verdicts = (-1.0, 1.0)
     pairwise = True
-    answer_format = AnswerFormat(read_answer)
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
             "mt_bench", "MT-Bench pairwise", _pocket_pair, "label",
@@ -88,7 +86,7 @@ class MTBenchPairwise(MTBench):
             read=read_winner,
             version=lambda config: f"MT-Bench pairwise against a given baseline, references {config.references}",
             size=None,  # official questions come without a baseline: they need a file anyway
-            deviations=("The baseline is a given one; FastChat's default is gpt-3.5-turbo.",),
+            deviations=lambda config: ("The baseline is a given one; FastChat's default is gpt-3.5-turbo.",),
         ),
     }  # fmt: skip
 
@@ -156,4 +154,4 @@ def outcome(games: Sequence[float]) -> float | None:
     return 0.5 + 0.5 * signs.pop() if len(signs) == 1 else 0.5
 
 
-BENCHMARK: Benchmark = MTBenchPairwise()
+BENCHMARK = MTBenchPairwise()
