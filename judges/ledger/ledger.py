@@ -339,18 +339,10 @@ class Ledger:
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables in a new file, or see that the file is a ledger of this version. Raises UserError."""
     db.execute("PRAGMA synchronous=NORMAL")
-    application, version = _stamp(db)
-    if (application, version) != (APPLICATION, VERSION):
-        if application == APPLICATION:
-            raise UserError(
-                f"{path} is a judge ledger of version {version}, this distilbench reads version {VERSION}; name a "
-                "new file."
-            )
-        if application or db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            raise UserError(f"{path} is an SQLite file of something else, not a judge ledger; name another file.")
+    if not _is_ledger(db, path):
         _enter_wal(db)
         db.execute("BEGIN IMMEDIATE")
-        if _stamp(db) != (APPLICATION, VERSION):  # again: another process may have been quicker
+        if not _is_ledger(db, path):  # again: another process may have been quicker
             for statement in _TABLES.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id={APPLICATION}")
@@ -358,10 +350,20 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.execute("COMMIT")
 
 
-def _stamp(db: sqlite3.Connection) -> tuple[int, int]:
-    """(application, version) of a file."""
-    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    return int(application), int(version)
+def _is_ledger(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a ledger; ``False`` for a new file. Raises UserError for any other."""
+    # One statement, so that all three are of one moment: another process may be making the tables.
+    application, version, tables = db.execute(
+        "SELECT application_id, user_version, (SELECT COUNT(*) FROM sqlite_master) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    if application == APPLICATION and version != VERSION:
+        raise UserError(
+            f"{path} is a judge ledger of version {version}, this distilbench reads version {VERSION}; name a new file."
+        )
+    if application != APPLICATION and (application or tables):
+        raise UserError(f"{path} is an SQLite file of something else, not a judge ledger; name another file.")
+    return bool(application == APPLICATION)
 
 
 def _enter_wal(db: sqlite3.Connection) -> None:
