@@ -41,10 +41,8 @@ OPTIONS = TrainOptions(
     micro_batch=8,
     learning_rate=1e-3,
     max_length=64,
-    max_new_tokens=6,
     max_grad_norm=0.0,
     warmup_ratio=0.0,
-    device="cpu",
 )
 Gradients = dict[str, Tensor]
 
@@ -89,7 +87,17 @@ class Bench:
     def training(self, name: str, config: Any, count: int = 8) -> Training:
         """A run over made-up groups; ``reference``: log-probabilities under ``other``."""
         method = METHODS[name]
-        made = Training(method, config, tiny_groups(count, n=4), self.student, OPTIONS, seed=5, teacher=self.other)
+        made = Training(
+            method,
+            config,
+            tiny_groups(count, n=4),
+            self.student,
+            OPTIONS,
+            5,
+            self.other,
+            max_new_tokens=6,
+            device="cpu",
+        )
         if not method.needs.reference:
             return made
         return replace(made, reference=reference_logps(replace(made, student=self.other)))

@@ -35,7 +35,6 @@ from transformers import TrainerCallback
 from distilbench.plugins import load_registry
 from harness.contracts.method import Dropped, log_probabilities
 from harness.contracts.model import Sampling
-from harness.contracts.options import options_from, plain
 from harness.models.backends import load_model
 from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
@@ -47,11 +46,11 @@ from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages import reward
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
-from harness.training.fit import make_job, make_trainer, run
-from harness.training.options import Training, TrainOptions
+from harness.training.fit import load_training, make_trainer, run
+from harness.training.options import Training
 from harness.training.stored_signals import reference_logps
 from harness.training.token_terms import response_terms
-from harness.training.trainer import TrainingJob
+from harness.training.trainer import LoadedTraining
 from harness.types import Group, Prompt
 from methods import METHODS, ranking
 from scripts.pocket.measure import correlation, ranks
@@ -114,27 +113,27 @@ def training(name: str, recipe: Recipe, groups: Sequence[Group], seed: int) -> T
     """One row of the recipe on these groups, with its reference where the method needs one."""
     entry = recipe.methods[name]
     method = METHODS[entry.method]
-    values = plain(entry.train) | {"device": recipe.compute.device, "checkpoint_minutes": None}
     made = Training(
         method,
         entry.config,
         groups,
         resolve(recipe.family.student).location,
-        options_from(TrainOptions, values),
+        replace(entry.train, checkpoint_minutes=None),
         seed_of("claims-train", seed),
+        device=recipe.compute.device,
     )
     return replace(made, reference=reference_logps(made)) if method.needs.reference else made
 
 
 @torch.no_grad()
-def student_rewards(job: TrainingJob, examples: Sequence[Example]) -> torch.Tensor:
+def student_rewards(loaded: LoadedTraining, examples: Sequence[Example]) -> torch.Tensor:
     """[B, n] float64: the student's mean log-probability of every response of every held-out prompt."""
-    student, found = job.student, []
+    student, found = loaded.student, []
     was_training = student.training
     student.train(False)
     for start in range(0, len(examples), 64):
-        micro = micro_batch(examples[start : start + 64], pad_id(job.tokenizer), student.device)
-        terms = response_terms(student, student, None, micro, log_probabilities, None, len(job.tokenizer))
+        micro = micro_batch(examples[start : start + 64], pad_id(loaded.tokenizer), student.device)
+        terms = response_terms(student, student, None, micro, log_probabilities, None, len(loaded.tokenizer))
         found.append(micro.batch.per_prompt(micro.batch.mean_rows(terms["logp"])).double().cpu())
     student.train(was_training)
     return torch.cat(found)
@@ -143,15 +142,15 @@ def student_rewards(job: TrainingJob, examples: Sequence[Example]) -> torch.Tens
 class Watch(TrainerCallback):
     """Measures the student at ``points`` evenly spread steps, the start and the end included."""
 
-    def __init__(self, job: TrainingJob, examples: Sequence[Example], points: int, beta: float) -> None:
-        self.job, self.examples, self.points, self.beta = job, examples, points, beta
+    def __init__(self, loaded: LoadedTraining, examples: Sequence[Example], points: int, beta: float) -> None:
+        self.loaded, self.examples, self.points, self.beta = loaded, examples, points, beta
         self.scores = torch.tensor([[row.signals["score"] for row in each.rows] for each in examples]).double()
         self.steps: list[int] = []
         self.found: list[Array] = []
 
     def look(self) -> None:
         """One point."""
-        self.found.append(moments(student_rewards(self.job, self.examples), self.scores, self.beta))
+        self.found.append(moments(student_rewards(self.loaded, self.examples), self.scores, self.beta))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The student as it starts."""
@@ -176,13 +175,13 @@ def measure_all(recipe: Recipe, rows: Sequence[str], seeds: int, held: int, poin
         rule.append(by_the_rule(test))
         judge = training("pad-ppd", recipe, test, seed)
         for row in rows:
-            job, dropped = make_job(training(row, recipe, train, seed))
-            examples, _ = prepare(judge, job.tokenizer)
-            watch = Watch(job, examples, points, judge.config.beta)
+            loaded = load_training(training(row, recipe, train, seed))
+            examples, _ = prepare(judge, loaded.tokenizer)
+            watch = Watch(loaded, examples, points, judge.config.beta)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = make_trainer(job, Path(folder))
+                trainer = make_trainer(loaded, Path(folder))
                 trainer.add_callback(watch)
-                run(trainer, job, Path(folder), dropped)
+                run(trainer, Path(folder))
             watched[row].append(watch.found)
             steps[row] = watch.steps
             print(f"seed {seed}: {row} trained", flush=True)

@@ -80,7 +80,7 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
     from methods import METHODS
 
     method = METHODS[name]
-    options = TrainOptions(learning_rate=rate, batch_size=32, micro_batch=32, max_new_tokens=48, max_length=512)
+    options = TrainOptions(learning_rate=rate, batch_size=32, micro_batch=32, max_length=512)
     training = Training(
         method=method,
         config=method.config(),
@@ -89,6 +89,7 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
         options=options,
         seed=SEED,
         teacher=resolve("pocket:teacher").location,
+        max_new_tokens=48,
     )
     if method.needs.reference:
         training = dataclasses.replace(training, reference=reference_logps(training))

@@ -40,11 +40,11 @@ from harness.models.transformers_model import TransformersModel
 from harness.multiple_choice import LETTERS, mcq_messages
 from harness.stages.kinds.reward import cyclic_orders
 from harness.training import Training, TrainOptions
-from harness.training.batches import Example, TokenRow, shapes
+from harness.training.batches import Example, TokenRow
 from harness.training.fit import make_trainer
 from harness.training.packing import Layout, gain
 from harness.training.student import host
-from harness.training.trainer import TrainingJob
+from harness.training.trainer import LoadedTraining
 from harness.types import Response
 from methods import METHODS
 
@@ -156,8 +156,9 @@ class Trainers:
         def run() -> float:
             own = METHODS[method]
             layout = Layout(packed, "chosen by the benchmark")
-            job = TrainingJob(own, own.config(), made, self.student, None, self.tokenizer, self.options, 0, layout)
-            trainer, clock = make_trainer(job, self.place / "ours"), Clock()
+            training = Training(own, own.config(), [], self.path, self.options)
+            loaded = LoadedTraining(training, made, self.student, self.tokenizer, layout)
+            trainer, clock = make_trainer(loaded, self.place / "ours"), Clock()
             trainer.add_callback(clock)
             trainer.train()
             return clock.seconds[0]
@@ -200,7 +201,7 @@ def training(model: str, sizes: Sizes, dtype: str) -> dict[str, Any]:
             sizes.repeats,
         )
         made = examples(sizes, len(trainers.tokenizer), ("response",) * sizes.n)
-        estimate = gain(trainers.student, shapes(made))
+        estimate = gain(trainers.student, made)
     step = times["pad-ppd packed"] / sizes.prompts
     losses = {n: loss_seconds(n) for n in (4, 8)}
     per_response = times["pad-ppd packed"] / sizes.n, times["dpo TRL"] / 2

@@ -30,17 +30,15 @@ from harness.contracts.method import Dropped, Method, TopK
 from harness.contracts.options import field_tree
 from harness.models.load import load_tokenizer
 from harness.training.batches import describe, prepare
-from harness.training.fit import fit, make_job, make_trainer, run
+from harness.training.fit import fit, load_training, make_trainer, run
 from harness.training.options import Training, TrainOptions
 from harness.training.stored_signals import reference_logps, with_stores
-from harness.training.trainer import TrainingJob
+from harness.training.trainer import LoadedTraining
 from harness.types import Group
 
 C = TypeVar("C")
 
-OPTIONS: Final = TrainOptions(
-    batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, max_new_tokens=6, device="cpu"
-)
+OPTIONS: Final = TrainOptions(batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64)
 WIDTH: Final = 8
 """Vocabulary of the random logits that ``token_terms`` is asked about."""
 
@@ -70,7 +68,9 @@ class World:
 
     def training(self, method: Method[C], config: C, options: TrainOptions = OPTIONS) -> Training:
         """A run of the method over ``groups``."""
-        training = Training(method, config, self.groups, self.student, options, seed=3, teacher=self.teacher)
+        training = Training(
+            method, config, self.groups, self.student, options, 3, self.teacher, max_new_tokens=6, device="cpu"
+        )
         if method.needs.reference:
             training = replace(training, reference=reference_logps(training))
         if method.stored(config) is None:
@@ -230,28 +230,27 @@ def quiet() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def trained(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], TrainingJob]:
-    """Train: the losses, the gradients of the first step, and the job with its models as they were left."""
+def trained(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], LoadedTraining]:
+    """Train: the losses, the gradients of the first step, and the models as they were left."""
     with quiet():
-        job, dropped = make_job(training)
-        trainer = make_trainer(job, out)
+        trainer = make_trainer(load_training(training), out)
         gradients = _Gradients()
         trainer.add_callback(gradients)
-        run(trainer, job, out, dropped)
-    return [record["loss"] for record in trainer.curve], gradients.first, job
+        run(trainer, out)
+    return [record["loss"] for record in trainer.curve], gradients.first, trainer.loaded
 
 
 def check_trains(method: Method[C], config: C, world: World) -> str:
     """Two steps and more with a finite loss; every step moves the student, and nothing but the student."""
     before = {path: digest(path) for path in (world.student, world.teacher)}
     out = world.folder / "trains" / method.name
-    losses, gradients, job = trained(world.training(method, config), out)
+    losses, gradients, loaded = trained(world.training(method, config), out)
     finite = len(losses) >= 2 and all(map(math.isfinite, losses))
     require(finite, f"two finite losses are wanted, these are the losses: {losses}")
     after = {path: digest(path) for path in before}
     require(after == before, "training wrote into the checkpoint that it started from")
     require(norm_of(gradients) != 0, "the loss has no gradient to the student")
-    teacher = job.teacher.parameters() if job.teacher is not None else ()
+    teacher = loaded.teacher.parameters() if loaded.teacher is not None else ()
     require(all(value.grad is None for value in teacher), "the loss has a gradient to the teacher")
     require(digest(out) != before[world.student], "training left the student as it was")
     return f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; gradient to the student alone"

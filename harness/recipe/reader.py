@@ -30,7 +30,7 @@ from harness.recipe.sections import (
     split_judge,
 )
 from harness.recipe.yaml_source import Tree, as_mapping, merge
-from harness.training.options import Hyperparameters
+from harness.training.options import TrainOptions
 
 T = TypeVar("T")
 Keys = tuple[object, ...]
@@ -55,7 +55,7 @@ class SectionReader:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.problems: list[Problem] = []
-        self.train, self.sampling, self.compute = Hyperparameters(), SamplingOptions(), Compute()
+        self.train, self.sampling, self.compute = TrainOptions(), SamplingOptions(), Compute()
         self.not_for_trl: list[str] = []
         """Rows that the recipe's own ``train.backend: trl`` cannot train."""
 
@@ -141,7 +141,7 @@ class SectionReader:
 
         Where one is wrong its defaults are taken, so that mistakes of rows are still reported.
         """
-        self.train = self.options(Hyperparameters, tree.get("train"), ("train",)) or self.train
+        self.train = self.options(TrainOptions, tree.get("train"), ("train",)) or self.train
         self.sampling = self.options(SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
         compute = self.options(Compute, tree.get("compute"), ("compute",))
         executors = self.registry.executors
@@ -229,11 +229,11 @@ class SectionReader:
         return self.entry(self.registry.methods, name, path, "method", remedy)
 
     def trained(
-        self, path: Keys, name: str, tree: Mapping[str, Any], row: RowOptions, common: Hyperparameters
+        self, path: Keys, name: str, tree: Mapping[str, Any], row: RowOptions, common: TrainOptions
     ) -> MethodEntry | None:
         """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``."""
         method, own = self.registry.methods[name], tree.get("train")
-        train = self.section(Hyperparameters, plain(common), own, (*path, "train"))
+        train = self.section(TrainOptions, plain(common), own, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
         sampling = self.section(SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
@@ -258,7 +258,7 @@ class SectionReader:
         alone = self.options(kind, own, path)
         return None if alone is None else self.options(kind, {**common, **as_mapping(own)}, path)
 
-    def check_train(self, path: Keys, train: Hyperparameters, row: RowOptions, own: Mapping[str, Any]) -> None:
+    def check_train(self, path: Keys, train: TrainOptions, row: RowOptions, own: Mapping[str, Any]) -> None:
         """A schedule over all rounds needs rounds and our trainer; and what TRL's trainers would ignore or do wrongly.
 
         ``own``: what the row itself states of ``train``.

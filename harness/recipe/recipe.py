@@ -36,7 +36,7 @@ from harness.recipe.sections import (
     TunedTeacher,
 )
 from harness.recipe.yaml_source import Override, Source, read_source
-from harness.training.options import Hyperparameters
+from harness.training.options import TrainOptions
 
 
 def _run_name(text: str) -> str:
@@ -77,7 +77,7 @@ class Recipe(Heading):
     """Responses to them."""
     reward: RewardOptions = RewardOptions()
     """The teacher's opinion of those."""
-    train: Hyperparameters = Hyperparameters()
+    train: TrainOptions = TrainOptions()
     """Optimisation settings of every method."""
     tuned_teacher: TunedTeacher | None = None
     """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``reader.TUNED``."""

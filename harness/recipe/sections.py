@@ -18,7 +18,7 @@ from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, Seed, Share, options, plain, require
 from harness.hardware.gpu import DEVICES
 from harness.training.launch import launch_configuration
-from harness.training.options import DeviceName, Hyperparameters
+from harness.training.options import DeviceName, TrainOptions
 
 MODELS = ("teacher", "student")
 """Rows that are not trained: the family's two checkpoints."""
@@ -224,14 +224,14 @@ class MethodEntry:
     """Of the type ``Method.config``."""
     row_config: dict[str, Any]
     """Those of them that decide the rows (``Method.row_fields``)."""
-    train: Hyperparameters
+    train: TrainOptions
     """The recipe's ``train`` with this row's overrides."""
     sampling: SamplingOptions
     """The recipe's ``sampling`` with the method's and then this row's overrides."""
     row_options: RowOptions
     """What else the row says."""
 
-    def resolved(self, train: Hyperparameters, sampling: SamplingOptions) -> dict[str, Any]:
+    def resolved(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
         """The row as a recipe would write it, over these common sections."""
         sections = {"train": _changed(self.train, train), "sampling": _changed(self.sampling, sampling)}
         changed = {name: section for name, section in sections.items() if section}

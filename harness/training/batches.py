@@ -1,7 +1,6 @@
-"""From groups to padded tensors: tokens of each row, prompts that drop out, and the order in which prompts come.
+"""From groups to padded tensors: the tokens of each row, the prompts that drop out, and the order of prompts.
 
-The ids of a response are those of ``harness.models.chat.encode``; here whole lists go through the tokenizer at once,
-which is many times faster.
+The ids of a response are those of ``harness.models.chat.encode``.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from harness.contracts.method import Batch, Dropped, Row, TopK
 from harness.errors import UserError
 from harness.models.chat import continuation, end_of_turn, plain, prompt_text
 from harness.training.options import Training, TrainOptions
-from harness.training.packing import Shape, packed_inputs
 from harness.types import Group
 
 SLAB = 2048
-"""Texts tokenised at once."""
+"""Texts tokenised at once: many times faster than one by one, and few enough to hold in memory."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Example:
 
     id: str
     group: int
-    """Index into the groups it came from."""
+    """Index into ``Training.groups``."""
     prompt: Sequence[int]
     rows: tuple[TokenRow, ...] = ()
 
@@ -67,7 +66,7 @@ class MicroBatch:
     fed: int
     """Tokens that go through the model, padding left out."""
     teacher_distributions: Mapping[str, TopK] | None = None
-    """Teacher to its stored distributions at the N positions, where there are any."""
+    """Teacher to its stored distributions at the N positions."""
     filler: bool = False
     """Repeats a prompt so that every process runs equally often; counts for nothing."""
 
@@ -88,18 +87,20 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
             dropped[rows.reason] += 1
         else:
             chosen.append((index, rows))
+    # A live response is as long as it comes: its prompt must leave room for the longest.
+    room = training.max_new_tokens if method.rollouts else 0
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
-        # A live response is as long as it comes: its prompt must leave room for the longest.
-        room = options.max_new_tokens if method.rollouts else 0
         if max(example.longest, len(example.prompt) + room) > options.max_length:
             dropped[f"longer than {options.max_length} tokens"] += 1
         elif any(not row.response for row in example.rows):
             dropped["a response has no tokens"] += 1
+        elif method.needs.reference and training.reference is not None:
+            pairs = zip(example.rows, training.reference[example.group], strict=True)
+            rows_with = (replace(row, signals={**row.signals, "reference": logp}) for row, logp in pairs)
+            examples.append(replace(example, rows=tuple(rows_with)))
         else:
             examples.append(example)
-    if method.needs.reference and training.reference is not None:
-        examples = [with_reference(example, training.reference[example.group]) for example in examples]
     if not examples:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common()) or "there are none"
         raise UserError(f"{method.name}: none of {len(groups)} prompts can be trained on ({reasons}).")
@@ -112,12 +113,13 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group], chosen: Sequence[tuple[int, Sequence[Row]]]
 ) -> Iterator[Example]:
+    """``chosen``: (index of a group, its rows)."""
     end = end_of_turn(tokenizer)
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
         before = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
         after = [[plain(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
-        joint = [text + each for text, several in zip(before, after, strict=True) for each in several]
+        joint = [prompt + text for prompt, texts in zip(before, after, strict=True) for text in texts]
         ids = iter(tokenizer(before + joint, add_special_tokens=False)["input_ids"])
         prompts = [next(ids) for _ in slab]
         for prompt, texts, (index, rows) in zip(prompts, after, slab, strict=True):
@@ -126,32 +128,22 @@ def tokenise(
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
 
 
-def with_reference(example: Example, logps: Sequence[float]) -> Example:
-    """The example with signal ``reference`` on each row. Raises ValueError where the numbers do not fit the rows."""
-    if len(logps) != len(example.rows):
-        raise ValueError(f"prompt {example.id!r} has {len(example.rows)} rows but {len(logps)} references")
-    rows = zip(example.rows, logps, strict=True)
-    return replace(example, rows=tuple(replace(row, signals={**row.signals, "reference": logp}) for row, logp in rows))
-
-
 def describe(examples: Sequence[Example], tokens: Mapping[str, Tensor], device: torch.device) -> Batch:
     """What a loss may know of these prompts. ``tokens``: name to [N] float32."""
     rows = [row for example in examples for row in example.rows]
     lengths = torch.tensor([len(row.response) for row in rows], device=device)
-    row = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
+    row_of = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
     starts = lengths.cumsum(0) - lengths
     prompt = [number for number, example in enumerate(examples) for _ in example.rows]
-    names = rows[0].signals if rows else {}
+    signals = {name: [row.signals[name] for row in rows] for name in (rows[0].signals if rows else ())}
     return Batch(
         prompts=len(examples),
         prompt=torch.tensor(prompt, device=device),
-        row=row,
-        position=torch.arange(len(row), device=device) - starts[row],
-        roles=tuple(r.role for r in rows),
+        row=row_of,
+        position=torch.arange(len(row_of), device=device) - starts[row_of],
+        roles=tuple(row.role for row in rows),
         lengths=lengths,
-        signals={
-            name: torch.tensor([r.signals[name] for r in rows], dtype=torch.float32, device=device) for name in names
-        },
+        signals={name: torch.tensor(values, dtype=torch.float32, device=device) for name, values in signals.items()},
         tokens=tokens,
     )
 
@@ -165,14 +157,12 @@ def micro_batch(
     filler: bool = False,
     packed: bool = False,
 ) -> MicroBatch:
-    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``harness.training.packing``)."""
+    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``packed_inputs``)."""
     batch = describe(examples, tokens or {}, device)
     ids = tuple(example.id for example in examples)
     labels = torch.tensor([t for example in examples for row in example.rows for t in row.response], device=device)
     if packed:
-        places, inputs = packed_inputs([(e.prompt, [row.response for row in e.rows]) for e in examples], pad, device)
-        width = inputs["input_ids"].shape[1]
-        index = torch.cat([spot + number * width for number, spots in enumerate(places) for spot in spots])
+        inputs, index = packed_inputs(examples, pad, device)
         fed = sum(len(e.prompt) + sum(len(row.response) - 1 for row in e.rows) for e in examples)
         return MicroBatch(inputs, index, labels, batch, ids, fed, filler=filler)
     rows = [([*example.prompt, *row.response], len(example.prompt)) for example in examples for row in example.rows]
@@ -191,45 +181,93 @@ def micro_batch(
     return MicroBatch(inputs, index, labels, batch, ids, int(sizes.sum()), filler=filler)
 
 
-def shapes(examples: Sequence[Example]) -> list[Shape]:
-    return [Shape(len(e.prompt), tuple(len(row.response) for row in e.rows)) for e in examples]
+def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """``MicroBatch.inputs`` and ``index`` of one padded row ``prompt | response 1 | ... | response n`` per prompt.
 
-
-class Shuffled(torch.utils.data.Sampler[list[int]]):
-    """Batch sampler: micro-batches of prompt indices, optimiser step by optimiser step, in a seeded order per epoch.
-
-    Every step holds ``batch_size`` prompts (the last of an epoch may hold fewer), dealt to processes micro-batch by
-    micro-batch. Where they do not go round, a process repeats a prompt as a filler, written as ``-1 - index``.
+    Position ids start again after the prompt for each response, and a block mask lets a response see the prompt and
+    itself, so each log-probability is that of a row of its own.
     """
+    rows, places = [], []
+    for example in examples:
+        start = len(example.prompt)
+        ids, positions, segments = list(example.prompt), list(range(start)), [0] * start
+        spots: list[int] = []
+        for number, row in enumerate(example.rows, 1):
+            # The last token of a response predicts nothing; the last of the prompt predicts every response's first.
+            fed = row.response[:-1]
+            spots += [start - 1, *range(len(ids), len(ids) + len(fed))]
+            ids += fed
+            positions += range(start, start + len(fed))
+            segments += [number] * len(fed)
+        rows.append((ids, positions, segments))
+        places.append(spots)
+    width = max(len(ids) for ids, _, _ in rows)
+    input_ids, position_ids, segment_ids = (
+        torch.tensor([row[part] + [fill] * (width - len(row[part])) for row in rows], device=device)
+        for part, fill in enumerate((pad, 0, -1))
+    )
+    inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": block_mask(segment_ids)}
+    index = [number * width + spot for number, spots in enumerate(places) for spot in spots]
+    return inputs, torch.tensor(index, device=device)
 
-    def __init__(self, count: int, options: TrainOptions, seed: int, world: int = 1, rank: int = 0) -> None:
-        self.count, self.batch, self.micro = count, options.batch_size, options.micro_batch
-        self.seed, self.world, self.rank = seed, world, rank
-        self.epoch = 0
 
-    @property
-    def rounds(self) -> int:
-        """Micro-batches per process in a full step (gradient accumulation steps)."""
-        return math.ceil(math.ceil(self.batch / self.micro) / self.world)
+def block_mask(segments: Tensor) -> Tensor:
+    """[B, L] segment numbers (0: prompt, 1..n: responses, -1: padding) -> [B, 1, L, L] bool, true where a query (third
+    axis) may see a key: earlier tokens of the prompt and of its own segment, and always itself."""
+    query, key = segments[:, :, None], segments[:, None, :]
+    order = torch.arange(segments.shape[1], device=segments.device)
+    causal = order[:, None] >= order[None, :]
+    allowed = ((key == query) | (key == 0)) & (key >= 0) & (query >= 0) & causal
+    # A query that sees nothing (padding) would be NaN.
+    return (allowed | torch.eye(len(order), dtype=torch.bool, device=segments.device))[:, None]
+
+
+class Order(Sampler[int]):
+    """Indices of prompts, in a seeded order of its own for each epoch."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def order(self) -> list[int]:
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
         # A prime factor keeps the streams of neighbouring seeds apart over any number of epochs.
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        return torch.randperm(self.count, generator=generator).tolist()
+        return iter(torch.randperm(self.count, generator=generator).tolist())
+
+
+class Shuffled(Sampler[list[int]]):
+    """Batch sampler: micro-batches of prompt indices in the order of ``Order``, optimiser step by optimiser step.
+
+    Every step holds ``batch_size`` prompts (the last of an epoch may hold fewer), dealt to processes micro-batch by
+    micro-batch. Where they do not go round, a process repeats a prompt as a filler, written as ``count + index``.
+    """
+
+    def __init__(self, count: int, options: TrainOptions, seed: int, world: int = 1, rank: int = 0) -> None:
+        self.order = Order(count, seed)
+        self.batch, self.micro, self.world, self.rank = options.batch_size, options.micro_batch, world, rank
+
+    def rounds(self, prompts: int) -> int:
+        """Micro-batches per process for so many prompts of a step."""
+        return math.ceil(math.ceil(prompts / self.micro) / self.world)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        full, rest = divmod(self.count, self.batch)
-        return full * self.rounds + math.ceil(math.ceil(rest / self.micro) / self.world)
+        full, rest = divmod(len(self.order), self.batch)
+        return full * self.rounds(self.batch) + self.rounds(rest)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.order()
-        for start in range(0, self.count, self.batch):
+        order = list(self.order)
+        for start in range(0, len(order), self.batch):
             step = order[start : start + self.batch]
             parts = [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
             # Every process must run equally often: a wrapper's backward pass waits for all of them.
             while len(parts) % self.world:
-                parts.append([-1 - step[0]])
+                parts.append([len(order) + step[0]])
             yield from parts[self.rank :: self.world]

@@ -1,27 +1,39 @@
-"""Train one student by one method: the call that the train stage makes."""
+"""Train one student by one method: the call that the train stage makes.
+
+A stage that was killed goes on from its last checkpoint, to the same bytes on a CPU. transformers' Trainer writes
+weights, optimiser, schedule, random states and step count. What it does not know (the training curve and token counts
+so far) is written last, in one move, and marks the checkpoint as whole.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from harness.errors import UserError
 from harness.hardware.memory import peak
 from harness.models.load import load_tokenizer, load_weights, pick_device
-from harness.models.vocabulary import tokenizer_difference
-from harness.training.batches import Shuffled, prepare, shapes
-from harness.training.callbacks import CURVE, Checkpoints, Curve, newest, restore
-from harness.training.options import Progress, Training, TrainOptions, TrainReport
+from harness.training.batches import Shuffled, prepare
+from harness.training.options import Progress, Training, TrainReport
 from harness.training.packing import choose
-from harness.training.stored_signals import StoredDistributions
-from harness.training.student import add_adapters, check_merged, host, merged_weights, save, save_adapter
-from harness.training.trainer import DistilTrainer, TrainingJob
+from harness.training.stored_signals import StoredDistributions, load_teacher
+from harness.training.student import add_adapters, host, save
+from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
+
+CURVE = "training.jsonl"
+"""The training curve in a checkpoint's folder: a ``StepRecord`` per line."""
+MARKER = "distilbench.json"
+"""Written last: a checkpoint without it is not whole."""
 
 
 def fit(
@@ -35,69 +47,51 @@ def fit(
     Raises:
         UserError: no usable prompt, vocabularies that differ, a loss that is not finite, an unfit checkpoint.
     """
-    job, dropped = make_job(training)
-    trainer = make_trainer(job, Path(out_dir), progress, scratch)
-    return run(trainer, job, Path(out_dir), dropped, scratch)
+    trainer = make_trainer(load_training(training), Path(out_dir), progress, scratch)
+    return run(trainer, Path(out_dir), scratch)
 
 
-def make_job(training: Training) -> tuple[TrainingJob, Mapping[str, int]]:
-    """Load the models and tokenise the rows. Returns the job and the reasons for dropped prompts."""
-    method, config, options = training.method, training.config, training.options
+def load_training(training: Training) -> LoadedTraining:
+    """Load the models and tokenise the rows."""
+    method, options, stores = training.method, training.options, training.teacher_distributions
     if method.needs.reference and training.reference is None:
         raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.stored_signals)")
-    trust = options.trust_remote_code
-    tokenizer = load_tokenizer(training.student, trust)
-    live = method.needs.signal == "token" and not training.teacher_distributions
-    if live:
-        check_teacher(training, tokenizer)
+    tokenizer = load_tokenizer(training.student, training.trust_remote_code)
+    live = method.needs.signal == "token" and not stores
+    teacher = load_teacher(training, tokenizer) if live else None
     examples, dropped = prepare(training, tokenizer)
-    student = host(load_weights(training.student, tokenizer, torch.float32, trust))
-    teacher = None
-    if live and training.teacher is not None:
-        teacher = load_weights(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
-        teacher = teacher.requires_grad_(False).train(False).to(pick_device(options.device))
-    stored = StoredDistributions(training.teacher_distributions) if training.teacher_distributions else None
+    # Weights in float32 whatever ``dtype`` says: updates of 1e-6 would vanish in bfloat16.
+    student = host(load_weights(training.student, tokenizer, torch.float32, training.trust_remote_code))
     models = [student] if teacher is None else [student, teacher]
-    layout = choose(options, shapes(examples), models, len(tokenizer))
+    layout = choose(options, examples, models, len(tokenizer))
     adapter = None if options.lora is None else add_adapters(student, options.lora, training.seed)
-    job = TrainingJob(
-        method, config, examples, student, teacher, tokenizer, options, training.seed, layout, adapter, stored
+    distributions = StoredDistributions(stores) if stores else None
+    return LoadedTraining(
+        training, examples, student, tokenizer, layout, teacher, adapter, distributions, dict(dropped)
     )
-    return job, dropped
-
-
-def check_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UserError where the live teacher's vocabulary is not the student's."""
-    if training.teacher is None:
-        raise ValueError(f"{training.method.name} needs a teacher checkpoint: its teacher is live")
-    reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, training.options.trust_remote_code))
-    if reason:
-        raise UserError(
-            f"{training.method.name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family."
-        )
 
 
 def make_trainer(
-    job: TrainingJob, out: Path, progress: Progress | None = None, scratch: Path | None = None
+    loaded: LoadedTraining, out: Path, progress: Progress | None = None, scratch: Path | None = None
 ) -> DistilTrainer:
-    """The trainer of a job, with its curve attached, and its checkpoints where ``scratch`` is given."""
+    """The trainer, with its curve attached, and its checkpoints where ``scratch`` is given."""
     out.mkdir(parents=True, exist_ok=True)
-    args = TrainingArguments(**training_arguments(job.options, scratch or out, job.seed))
-    # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
-    args._n_gpu = min(1, args.n_gpu)
-    place(args, pick_device(job.options.device))
-    args.gradient_accumulation_steps = Shuffled(len(job.examples), job.options, job.seed, args.world_size).rounds
-    trainer = DistilTrainer(job, args)
-    trainer.add_callback(Curve(trainer, out / CURVE, progress))
+    training = loaded.training
+    args = TrainingArguments(**training_arguments(training, scratch or out))
+    place(args, pick_device(training.device))
+    sampler = Shuffled(len(loaded.examples), training.options, training.seed, args.world_size)
+    args.gradient_accumulation_steps = sampler.rounds(training.options.batch_size)
+    trainer = DistilTrainer(loaded, args)
+    trainer.add_callback(Recorder(trainer, out / CURVE, progress, scratch))
     if trainer.accelerator.is_main_process:
         (out / CURVE).unlink(missing_ok=True)
-    if scratch is not None and job.options.checkpoint_minutes is not None:
-        trainer.add_callback(Checkpoints(trainer, scratch, job.options.checkpoint_minutes))
     return trainer
 
 
 def place(args: Any, device: torch.device) -> None:
-    """Let a trainer with these ``TrainingArguments`` work on ``device``, if it is the only process."""
+    """Let a trainer with these ``TrainingArguments`` work on ``device``, if it is the only process, on one GPU."""
+    # Several GPUs in one process would mean nn.DataParallel; here, processes share the work.
+    args._n_gpu = min(1, args.n_gpu)
     if args.distributed_state.distributed_type.value != "NO" or str(device) in ("cpu", "cuda"):
         return
     # transformers knows the CPU and the first GPU only, and remembers its choice in the arguments.
@@ -107,8 +101,9 @@ def place(args: Any, device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
-def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str, Any]:
+def training_arguments(training: Training, out: Path) -> dict[str, Any]:
     """Arguments for transformers' and TRL's trainers alike."""
+    options = training.options
     return {
         "output_dir": str(out),
         "num_train_epochs": options.epochs,
@@ -126,10 +121,10 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
         # The reentrant kind loses the gradients of adapters, whose inputs have none.
         "activation_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
         "ddp_find_unused_parameters": False,
-        "use_cpu": pick_device(options.device).type == "cpu",
+        "use_cpu": pick_device(training.device).type == "cpu",
         # NumPy takes 32 bits.
-        "seed": seed % 2**31,
-        "save_strategy": "no",  # harness.training.callbacks asks for checkpoints
+        "seed": training.seed % 2**31,
+        "save_strategy": "no",  # ``Recorder`` asks for checkpoints
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
@@ -139,10 +134,9 @@ def training_arguments(options: TrainOptions, out: Path, seed: int) -> dict[str,
     }
 
 
-def run(
-    trainer: DistilTrainer, job: TrainingJob, out: Path, dropped: Mapping[str, int], scratch: Path | None = None
-) -> TrainReport:
+def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> TrainReport:
     """Train (from the checkpoint in ``scratch``, if there is one), save, report."""
+    loaded = trainer.loaded
     checkpoint = None if scratch is None else newest(scratch)
     if checkpoint is not None:
         restore(trainer, checkpoint, out / CURVE)
@@ -157,42 +151,123 @@ def run(
     finally:
         gc.unfreeze()
     seconds = time.perf_counter() - start
+    # On every process: gathering a sharded model's weights needs all of them.
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
-        if job.adapter is None:
-            save(job.student, job.tokenizer, out, state)
-        else:
-            save_merged(job, out, state)
+        training = loaded.training
+        save(loaded.student, loaded.tokenizer, out, state, training.options.lora, training.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return TrainReport(
         steps=len(trainer.curve),
-        prompts=len(job.examples),
-        dropped=dict(dropped),
+        prompts=len(loaded.examples),
+        dropped=loaded.dropped,
         tokens=trainer.tokens["all"],
         response_tokens=trainer.tokens["response"],
         first_loss=trainer.curve[0]["loss"],
         final_loss=trainer.curve[-1]["loss"],
-        packing=job.layout.why,
-        adapter=job.adapter,
+        packing=loaded.layout.why,
+        adapter=loaded.adapter,
         resumed_at=before,
         seconds=seconds,
         peak_memory=peak_memory(),
     )
 
 
-def save_merged(job: TrainingJob, out: Path, state: Mapping[str, Any]) -> None:
-    """One plain checkpoint, adapters merged, loaded again and compared with the adapted model; adapters beside it."""
-    save(job.student, job.tokenizer, out, merged_weights(state, job.student))
-    if job.options.lora is not None:
-        save_adapter(state, job.student, job.options.lora, out / "adapter")
-    whole = all(value.numel() for value in job.student.parameters())  # not split over processes
-    if whole:
-        saved = load_weights(out, job.tokenizer, torch.float32, job.options.trust_remote_code)
-        check_merged(saved, job.student, len(job.tokenizer))
-
-
 def peak_memory() -> int:
     """Bytes: the GPU's peak since it was last reset, or the largest resident set since the stage began."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return peak()
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else peak()
+
+
+class Recorder(TrainerCallback):
+    """Per optimiser step: a line of the curve's file, the progress, and a checkpoint in ``scratch`` when it is time."""
+
+    def __init__(self, trainer: DistilTrainer, curve: Path, progress: Progress | None, scratch: Path | None) -> None:
+        self.trainer, self.curve, self.progress, self.scratch = trainer, curve, progress, scratch
+        self.minutes = trainer.training.options.checkpoint_minutes
+        self.rate = 0.0
+        self.last_save = time.monotonic()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # Read now: when the step has ended, the schedule has moved on to the next step's rate.
+        self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        trainer = self.trainer
+        terms = summed(trainer.terms, trainer)
+        record: StepRecord = {
+            "step": state.global_step,
+            "loss": sum(terms.values()),
+            "terms": terms,
+            "logs": summed(trainer.logs, trainer),
+            "learning_rate": self.rate,
+            "grad_norm": trainer.grad_norm,
+        }
+        trainer.curve.append(record)
+        if state.is_world_process_zero:
+            with self.curve.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self.progress is not None:
+                self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
+        if self.scratch is None or self.minutes is None:
+            return
+        late = time.monotonic() - self.last_save >= 60 * self.minutes
+        due = [late and state.global_step < state.max_steps]
+        if trainer.accelerator.num_processes > 1:
+            # The first process's clock decides for all: this overwrites the list with its own.
+            broadcast_object_list(due)
+        control.should_save = due[0]
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Mark the checkpoint that was just written, then remove older ones."""
+        self.last_save = time.monotonic()
+        trainer = self.trainer
+        trainer.accelerator.wait_for_everyone()  # other processes' random states belong to it too
+        if self.scratch is None or not state.is_world_process_zero:
+            return
+        folder = self.scratch / f"checkpoint-{state.global_step}"
+        draft = folder / (MARKER + ".part")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump({"curve": trainer.curve, "tokens": dict(trainer.tokens)}, file)
+            file.flush()
+            # The marker must not get its name before its content is on disk.
+            os.fsync(file.fileno())
+        draft.rename(folder / MARKER)
+        for other in checkpoints(self.scratch):
+            if other != folder:
+                shutil.rmtree(other)
+
+
+def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
+    """Scalars summed over processes."""
+    scalars = {name: float(value) for name, value in values.items()}
+    if trainer.accelerator.num_processes == 1:
+        return scalars
+    shares = gather_object([scalars])
+    # A process may have had fillers alone, and so no name at all.
+    return {
+        name: sum(share.get(name, 0.0) for share in shares)
+        for name in sorted({name for share in shares for name in share})
+    }
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoint folders, whole or not, oldest step first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def newest(folder: Path) -> Path | None:
+    whole = [path for path in checkpoints(folder) if (path / MARKER).is_file()]
+    return whole[-1] if whole else None
+
+
+def restore(trainer: DistilTrainer, checkpoint: Path, curve: Path) -> None:
+    """Give the trainer its records back, and rewrite the curve's file up to the checkpoint."""
+    saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    trainer.curve[:] = saved["curve"]
+    trainer.tokens.update(saved["tokens"])
+    if trainer.accelerator.is_main_process:
+        curve.write_text("".join(json.dumps(record) + "\n" for record in saved["curve"]), encoding="utf-8")

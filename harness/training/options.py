@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -42,7 +42,7 @@ class Lora:
 
 
 @options
-class Hyperparameters:
+class TrainOptions:
     """The section ``train`` of a recipe: shared by all methods, so that rows of a table differ in the method alone.
 
     A method may override any of these under ``methods.NAME.train``.
@@ -94,32 +94,12 @@ class Hyperparameters:
         )
 
 
-@options
-class TrainOptions(Hyperparameters):
-    """The hyperparameters of one training, and what the rest of the recipe decides for it."""
-
-    schedule_segment: tuple[int, int] = (0, 1)
-    """This training is segment i (from 0) of k equal ones under one schedule: rounds with ``schedule_over: run``."""
-    max_new_tokens: Count = 512
-    """Longest live response (methods with rollouts)."""
-    trust_remote_code: bool = False
-    """Whether code that comes with a checkpoint may run."""
-    chunk: Annotated[int, Field(ge=0)] = 0
-    """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
-    device: DeviceName = "auto"
-
-    def __post_init__(self) -> None:
-        Hyperparameters.__post_init__(self)
-        number, count = self.schedule_segment
-        require(0 <= number < count, f"schedule_segment = {self.schedule_segment} must be (i, k) with 0 <= i < k")
-
-
 @dataclass(frozen=True)
 class Training:
     """One training run: everything that decides its checkpoint."""
 
     method: Method
-    config: Any
+    config: object
     """Of type ``method.config``."""
     groups: Sequence[Group]
     student: str | Path
@@ -130,10 +110,18 @@ class Training:
     teacher: str | Path | None = None
     """Checkpoint of the live teacher, for methods with ``signal="token"``."""
     teacher_distributions: Mapping[str, str | Path] = field(default_factory=dict)
-    """Teacher (``family``, ``tuned``) to the folder of its stored distributions: where there are any, no teacher is
-    live (``Method.stored``)."""
+    """Teacher (``family``, ``tuned``) to the folder of its stored distributions; with these, no teacher is live."""
     reference: Sequence[Sequence[float]] | None = None
-    """What ``reference_logps`` gave, for methods that need it: per group and row, empty for groups that drop out."""
+    """What ``reference_logps`` returned, for methods that need it: per group and row, empty for dropped groups."""
+    schedule_segment: tuple[int, int] = (0, 1)
+    """(i, k): this training is segment i (from 0) of k equal ones under one schedule (``schedule_over: run``)."""
+    max_new_tokens: int = 512
+    """Longest live response (methods with rollouts)."""
+    device: str = "auto"
+    trust_remote_code: bool = False
+    """Whether code that comes with a checkpoint may run."""
+    chunk: int = 0
+    """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Live responses: the student answers the prompts of a whole optimiser step, alone or mixed with the teacher.
 
-A small sampling loop of our own, because both models step together: each token is drawn from
-``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss may want the log-probability of the
-drawn token under all three. Without a mixture the teacher does not step along: it reads the whole responses once, and
+A sampling loop of our own (transformers' ``generate`` steps one model), because both models step together: each token
+is drawn from ``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss may want the
+log-probability of the drawn token under all three. Without a mixture the teacher reads the whole responses once, and
 only if the loss asks. The random numbers of a response depend on the seed, the step and the prompt alone, so neither
 batching nor the number of processes changes what is drawn.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ class Rollout:
     tokens: list[int]
     logps: Mapping[str, list[float]]
     """``behaviour`` (the distribution it was drawn from), ``student`` and ``teacher`` (both at temperature 1; the last
-    where it drew along or was asked, see ``Speakers``)."""
+    where it drew along or ``Speakers.scored``)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Speakers:
     mix: float
     max_new_tokens: int
     scored: bool = True
-    """Whether the teacher's log-probabilities are wanted although it did not draw along (``mix`` = 0)."""
+    """Whether the loss needs the teacher's log-probabilities although it did not draw along (``mix`` = 0)."""
 
 
 class _Stepper:
@@ -81,16 +80,13 @@ def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int
 @torch.no_grad()
 def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[int]) -> list[Rollout]:
     speakers.student.train(False)
-    device = speakers.student.device
-    vocabulary = len(speakers.tokenizer)
-    width = max(map(len, prompts))
-    pad = pad_id(speakers.tokenizer)
+    device, vocabulary, limit = speakers.student.device, len(speakers.tokenizer), speakers.max_new_tokens
+    width, pad = max(map(len, prompts)), pad_id(speakers.tokenizer)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     # A generator for each response, and all its numbers beforehand: neither the batch nor how long others go on decides
     # what is drawn. On the CPU, so that every device draws the same numbers.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    limit = speakers.max_new_tokens
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
     student = _Stepper(speakers.student, vocabulary)
     teacher = _Stepper(speakers.teacher, vocabulary) if speakers.mix else None
@@ -118,9 +114,9 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], 
     rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
     micro = micro_batch(rows, pad_id(speakers.tokenizer), speakers.student.device)
     lengths = [len(rollout.tokens) for rollout in drawn]
-    both: list[Any] = [states_of(speakers.teacher, micro), micro.labels]
+    parts = torch.split(states_of(speakers.teacher, micro), lengths), torch.split(micro.labels, lengths)
     scored = []
-    for rollout, states, labels in zip(drawn, *(each.split(lengths) for each in both), strict=True):
+    for rollout, states, labels in zip(drawn, *parts, strict=True):
         logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
         logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
         scored.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
@@ -142,21 +138,18 @@ def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: 
     # In float64, so that a long cumulative sum loses none of the small masses.
     token = invert(mixture.double(), uniform)[:, None]
     models = (q,) if p is None else (q, p)
-    logps = [mixture.gather(1, token).log(), *(each.log_softmax(-1).gather(1, token) for each in models)]
+    logps = [mixture.gather(1, token).log(), *(logits.log_softmax(-1).gather(1, token) for logits in models)]
     return token[:, 0], torch.stack(logps)[..., 0]
 
 
 def collect(columns: Tensor) -> Rollout:
     """[5 or 4, T] of one response (token, log-probabilities, whether it was still going) -> its Rollout."""
-    kept = columns[:, columns[-1] > 0]
-    return Rollout(
-        [int(token) for token in kept[0].tolist()],
-        dict(zip(NAMES, kept[1:-1].tolist(), strict=False)),
-    )
+    tokens, *logps = columns[:-1, columns[-1] > 0].tolist()
+    return Rollout([int(token) for token in tokens], dict(zip(NAMES, logps, strict=False)))
 
 
 def logps_of(rollouts: Sequence[Rollout], device: torch.device) -> dict[str, Tensor]:
     """Name to [N] float32, all tokens of all rollouts in order."""
     names = rollouts[0].logps if rollouts else NAMES
-    every = {name: [logp for rollout in rollouts for logp in rollout.logps[name]] for name in names}
-    return {name: torch.tensor(logps, dtype=torch.float32, device=device) for name, logps in every.items()}
+    values = {name: [logp for rollout in rollouts for logp in rollout.logps[name]] for name in names}
+    return {name: torch.tensor(logps, dtype=torch.float32, device=device) for name, logps in values.items()}

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.contracts.method import Stored, TopK, log_probabilities
 from harness.errors import UserError
@@ -26,7 +26,7 @@ from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.models.logits import logits_of
 from harness.models.vocabulary import tokenizer_difference
-from harness.training.batches import Example, MicroBatch, micro_batch, prepare, shapes
+from harness.training.batches import Example, MicroBatch, micro_batch, prepare
 from harness.training.options import Progress, Training
 from harness.training.packing import choose
 from harness.training.student import host
@@ -34,6 +34,8 @@ from harness.training.token_terms import CHUNK_NUMBERS, response_terms, states_o
 
 REST_FLOOR = 1e-7
 """Smallest mass that the other tokens can have: what float32 can tell from nothing."""
+ARRAYS = {"ids": torch.int64, "logps": torch.float32, "rest": torch.float32}
+"""File to the type in which it is read."""
 
 
 def rest_of(logps: Tensor) -> Tensor:
@@ -42,58 +44,74 @@ def rest_of(logps: Tensor) -> Tensor:
     return torch.log1p(-inside.clamp(max=1 - REST_FLOOR)).to(logps.dtype)
 
 
+class StoredRows:
+    """Where rows lie in the arrays of a store. ``rows``: per group, the number of stored positions of each row."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.rows = rows
+        self.starts: list[int] = np.cumsum([0, *map(sum, rows)]).tolist()
+
+    def spans(self, examples: Sequence[Example]) -> Iterator[tuple[slice, slice]]:
+        """Row by row: its positions in the arrays, and the same among all response tokens of these examples.
+
+        Raises ValueError where a row has not as many tokens as when it was stored.
+        """
+        place = 0
+        for example in examples:
+            start, stored = self.starts[example.group], self.rows[example.group]
+            lengths = [len(row.response) for row in example.rows]
+            for size, length in zip(stored, lengths, strict=True):
+                if size not in (0, length):
+                    raise ValueError(f"prompt {example.id!r}: rows of {lengths} tokens, but stored are {stored}")
+                yield slice(start, start + size), slice(place, place + size)
+                start, place = start + size, place + length
+
+
 class StoredDistributions:
     """The stores of one or more teachers over the same rows, as training reads them."""
 
     def __init__(self, folders: Mapping[str, str | Path]) -> None:
-        self.arrays = {
-            name: tuple(np.load(Path(folder) / f"{array}.npy", mmap_mode="r") for array in ("ids", "logps", "rest"))
-            for name, folder in folders.items()
-        }
         indices = [json.loads((Path(folder) / "index.json").read_text(encoding="utf-8")) for folder in folders.values()]
         if any(index["rows"] != indices[0]["rows"] for index in indices):
             raise ValueError("the teachers' stores are of different rows")
-        self.rows: list[list[int]] = indices[0]["rows"]
-        sizes = [sum(rows) for rows in self.rows]
-        self.starts = [0, *np.cumsum(sizes).tolist()]
+        self.rows = StoredRows(indices[0]["rows"])
+        self.arrays = {
+            name: [(np.load(Path(folder) / f"{array}.npy", mmap_mode="r"), dtype) for array, dtype in ARRAYS.items()]
+            for name, folder in folders.items()
+        }
 
     def of(self, examples: Sequence[Example], device: torch.device) -> dict[str, TopK]:
-        """Teacher to the distributions at all response tokens of these examples, in row order.
-
-        Raises ValueError where a row has not as many tokens as when it was stored.
-        """
-        take: list[int] = []
-        place: list[int] = []
-        here = 0
-        for example in examples:
-            lengths = [len(row.response) for row in example.rows]
-            stored = self.rows[example.group]
-            if len(stored) != len(lengths) or any(
-                s not in (0, length) for s, length in zip(stored, lengths, strict=True)
-            ):
-                raise ValueError(f"prompt {example.id!r}: rows of {lengths} tokens, but stored are {stored}")
-            start = self.starts[example.group]
-            for kept, length in zip(stored, lengths, strict=True):
-                take += range(start, start + kept)
-                place += range(here, here + kept)
-                start, here = start + kept, here + length
-        return {name: _gather(arrays, take, place, here, device) for name, arrays in self.arrays.items()}
+        """Teacher to the distributions at all response tokens of these examples, in row order."""
+        spans = list(self.rows.spans(examples))
+        count = sum(len(row.response) for example in examples for row in example.rows)
+        result = {}
+        for name, arrays in self.arrays.items():
+            tensors = [torch.zeros((count, *array.shape[1:]), dtype=dtype) for array, dtype in arrays]
+            for tensor, (array, _) in zip(tensors, arrays, strict=True):
+                for source, place in spans:
+                    # A copy: torch takes no read-only memory.
+                    tensor[place] = torch.from_numpy(np.array(array[source]))
+            result[name] = TopK(*(tensor.to(device) for tensor in tensors))
+        return result
 
 
-def _gather(arrays: Sequence[Any], take: list[int], place: list[int], count: int, device: torch.device) -> TopK:
-    """Positions ``take`` of the arrays at positions ``place`` of ``count``; zeros elsewhere."""
-    tensors, chosen = [], np.asarray(take, dtype=np.int64)
-    for array, dtype in zip(arrays, (torch.int64, torch.float32, torch.float32), strict=True):
-        whole = torch.zeros((count, *array.shape[1:]), dtype=dtype)
-        whole[place] = torch.from_numpy(np.asarray(array[chosen])).to(dtype)
-        tensors.append(whole.to(device))
-    return TopK(*tensors)
+def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The frozen teacher, on its device. Raises UserError where its vocabulary is not the student's."""
+    name, trust = training.method.name, training.trust_remote_code
+    if training.teacher is None:
+        raise ValueError(f"{name} needs a teacher checkpoint")
+    reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, trust))
+    if reason:
+        raise UserError(f"{name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family.")
+    teacher = load_weights(training.teacher, tokenizer, getattr(torch, training.options.dtype), trust)
+    frozen: PreTrainedModel = teacher.requires_grad_(False).train(False).to(pick_device(training.device))
+    return frozen
 
 
 @torch.no_grad()
 def store_distributions(
     training: Training, stored: Stored, out: Path, like: Path | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows into the folder ``out``.
 
     Args:
@@ -105,28 +123,43 @@ def store_distributions(
     Raises:
         UserError: vocabularies that differ, or no usable prompt.
     """
-    options = training.options
-    trust = options.trust_remote_code
-    tokenizer = load_tokenizer(training.student, trust)
-    if training.teacher is None:
-        raise ValueError("a store of distributions needs a teacher")
-    reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, trust))
-    if reason:
-        raise UserError(f"{training.method.name} needs a shared vocabulary: {reason}.")
+    tokenizer = load_tokenizer(training.student, training.trust_remote_code)
+    teacher = load_teacher(training, tokenizer)
     examples, _ = prepare(training, tokenizer)
-    device = pick_device(options.device)
-    teacher = load_weights(training.teacher, tokenizer, getattr(torch, options.dtype), trust)
-    teacher = teacher.train(False).to(device)
-    writer = _Writer(training, examples, out, min(stored.top_k, len(tokenizer)))
+    roles = training.method.needs.distribution_roles
+    lengths: list[list[int]] = [[] for _ in training.groups]
+    for example in examples:
+        sizes = [len(row.response) if not roles or row.role in roles else 0 for row in example.rows]
+        lengths[example.group] = sizes
+    rows, k = StoredRows(lengths), min(stored.top_k, len(tokenizer))
+    count = rows.starts[-1]
+    if not count:
+        raise ValueError(f"{training.method.name}: no row has one of the roles {roles}")
+    (out / "index.json").write_text(json.dumps({"rows": lengths, "k": k, "positions": count}), encoding="utf-8")
+    create = np.lib.format.open_memmap
+    ids = create(out / "ids.npy", mode="w+", dtype=np.int32, shape=(count, k))
+    logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(count, k))
+    rest = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
     tokens = None if like is None else StoredDistributions({"like": like})
-    parts = by_length(writer.kept(examples), options.micro_batch)
+    parts = by_length([example for example in examples if any(lengths[example.group])], training.options.micro_batch)
+    outside = 0.0
     for done, part in enumerate(parts, 1):
-        micro = micro_batch(part, pad_id(tokenizer), device)
-        given = None if tokens is None else tokens.of(part, device)["like"].ids
-        writer.write(part, *_top(teacher, micro, len(tokenizer), stored.temperature, writer.k, given))
+        micro = micro_batch(part, pad_id(tokenizer), teacher.device)
+        fixed = None if tokens is None else tokens.of(part, teacher.device)["like"].ids
+        top_ids, top_logps = _top(teacher, micro, len(tokenizer), stored.temperature, k, fixed)
+        top_rest = rest_of(top_logps)
+        for target, source in rows.spans(part):
+            ids[target] = top_ids[source].cpu().numpy()
+            logps[target] = top_logps[source].float().cpu().numpy()
+            rest[target] = top_rest[source].float().cpu().numpy()
+            outside += float(top_rest[source].double().exp().sum())
         if progress is not None:
             progress(done, len(parts), {})
-    return writer.finish()
+    for array in (ids, logps, rest):
+        array.flush()
+    if not math.isfinite(outside):
+        raise ValueError("the teacher gave log-probabilities that are not numbers")
+    return {"positions": count, "top_k": k, "mean_rest_mass": outside / count}
 
 
 def by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
@@ -136,75 +169,23 @@ def by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
 
 
 def _top(
-    teacher: Any, micro: MicroBatch, vocabulary: int, temperature: float, k: int, given: Tensor | None
+    teacher: PreTrainedModel, micro: MicroBatch, vocabulary: int, temperature: float, k: int, fixed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """([N, k] ids, [N, k] log-probabilities) at the response tokens; ``given`` ids instead of the most probable."""
+    """([N, k] ids, [N, k] log-probabilities) at the response tokens; ``fixed`` ids instead of the most probable."""
     states = states_of(teacher, micro)
     size = max(1, CHUNK_NUMBERS // vocabulary)
     ids, logps = [], []
     for start in range(0, len(states), size):
         values = (logits_of(teacher, states[start : start + size], vocabulary) / temperature).log_softmax(-1)
-        kept = values.topk(k).indices if given is None else given[start : start + size]
-        ids.append(kept)
-        logps.append(values.gather(-1, kept))
+        ids.append(values.topk(k).indices if fixed is None else fixed[start : start + size])
+        logps.append(values.gather(-1, ids[-1]))
     return torch.cat(ids), torch.cat(logps)
 
 
-class _Writer:
-    """Fills the arrays of one store, batch by batch, in whatever order they come."""
-
-    def __init__(self, training: Training, examples: Sequence[Example], out: Path, k: int) -> None:
-        self.out, self.k = out, k
-        self.roles = training.method.needs.distribution_roles
-        rows: list[list[int]] = [[] for _ in training.groups]
-        for example in examples:
-            rows[example.group] = [self.length(row.role, len(row.response)) for row in example.rows]
-        self.starts = [0, *np.cumsum([sum(lengths) for lengths in rows]).tolist()]
-        self.count = self.starts[-1]
-        if not self.count:
-            raise ValueError(f"{training.method.name}: no row has one of the roles {self.roles}")
-        index = {"rows": rows, "k": k, "positions": self.count}
-        (out / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        create = np.lib.format.open_memmap
-        self.ids = create(out / "ids.npy", mode="w+", dtype=np.int32, shape=(self.count, k))
-        self.logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(self.count, k))
-        self.rest = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(self.count,))
-        self.outside = 0.0
-
-    def length(self, role: str, length: int) -> int:
-        return length if not self.roles or role in self.roles else 0
-
-    def kept(self, examples: Sequence[Example]) -> list[Example]:
-        return [e for e in examples if any(self.length(row.role, len(row.response)) for row in e.rows)]
-
-    def write(self, examples: Sequence[Example], ids: Tensor, logps: Tensor) -> None:
-        """One batch: [N, k] at all response tokens of these examples, in row order."""
-        rest = rest_of(logps)
-        here = 0
-        for example in examples:
-            start = self.starts[example.group]
-            for row in example.rows:
-                kept = self.length(row.role, len(row.response))
-                target, cut = slice(start, start + kept), slice(here, here + kept)
-                self.ids[target] = ids[cut].cpu().numpy()
-                self.logps[target] = logps[cut].float().cpu().numpy()
-                self.rest[target] = rest[cut].float().cpu().numpy()
-                self.outside += float(rest[cut].double().exp().sum())
-                start, here = start + kept, here + len(row.response)
-
-    def finish(self) -> dict[str, Any]:
-        """Bring everything to disk; what was measured. Raises ValueError for a number that is not finite."""
-        for array in (self.ids, self.logps, self.rest):
-            array.flush()
-        if not math.isfinite(self.outside):
-            raise ValueError("the teacher gave log-probabilities that are not numbers")
-        return {"positions": self.count, "top_k": self.k, "mean_rest_mass": self.outside / max(1, self.count)}
-
-
 def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Path) -> Training:
-    """The run with the stores that its method wants, written under ``out``; the run itself where it wants none.
+    """The run with the stores that its method needs, written under ``out``, as the stages of a plan would do it.
 
-    ``teachers``: ``family`` and ``tuned`` to checkpoints. What the plan's stages do, for a run outside of a plan.
+    ``teachers``: ``family`` and ``tuned`` to checkpoints.
     """
     method = training.method
     stored = method.stored(training.config)
@@ -217,6 +198,7 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
         folder.mkdir(parents=True)
         store_distributions(replace(training, teacher=teachers[name]), stored, folder, like)
         folders[name] = folder
+        # The first teacher decides which tokens are kept for all.
         like = like or folder
     return replace(training, teacher_distributions=folders)
 
@@ -226,24 +208,20 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     """Summed log-probability, nats, of each row of each group, in order; an empty list for a group that drops out.
 
     The same rows, forward pass and precision as in training, so that a loss against the reference starts where it must
-    (DPO: log 2).
-
-    ``progress`` counts forward passes. Raises UserError where no group can be used.
+    (DPO: log 2). ``progress`` counts forward passes. Raises UserError where no group can be used.
     """
-    options = training.options
-    trust = options.trust_remote_code
+    options, trust = training.options, training.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     examples, _ = prepare(training, tokenizer)
-    device = pick_device(options.device)
+    device, vocabulary = pick_device(training.device), len(tokenizer)
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
-    pad, vocabulary = pad_id(tokenizer), len(tokenizer)
-    layout = choose(options, shapes(examples), [student], vocabulary)
+    layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]
     parts = by_length(examples, options.micro_batch)
     for done, part in enumerate(parts, 1):
-        micro = micro_batch(part, pad, device, packed=layout.packed)
+        micro = micro_batch(part, pad_id(tokenizer), device, packed=layout.packed)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
-            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary, options.chunk)
+            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary, training.chunk)
         sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
         for example in part:
             result[example.group] = [next(sums) for _ in example.rows]

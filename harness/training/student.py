@@ -22,23 +22,22 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.errors import UserError
+from harness.models.load import load_weights
 from harness.training.options import Lora
 
-Then = Callable[[Tensor], Any]
-"""Last hidden states [R, T, H] -> whatever the forward call is to return."""
 BASE = ".base_layer."
 """What injection puts into the names of the weights that it wraps."""
 
 
 def host(model: PreTrainedModel) -> PreTrainedModel:
-    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(hidden states)``.
+    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(states [R, T, H])``.
 
     Loss terms must be computed inside the forward call: that is where wrappers (DDP, FSDP, peft) gather parameters and
     hook gradients.
     """
     original = model.forward
 
-    def forward(*args: Any, then: Then | None = None, **kwargs: Any) -> Any:
+    def forward(*args: Any, then: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
         if then is None:
             return original(*args, **kwargs)
         present = {name: value for name, value in kwargs.items() if value is not None}
@@ -48,16 +47,28 @@ def host(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, state: Any = None) -> None:
-    """Weights (safetensors), the config as it was loaded, tokenizer and chat template.
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    state: Mapping[str, Tensor],
+    lora: Lora | None = None,
+    trust: bool = False,
+) -> None:
+    """Weights (safetensors), adapters merged; the config as it was loaded, tokenizer and chat template; ``adapter/``.
 
-    ``state``: a state dict gathered from a sharded model; default, the model's own.
+    ``state``: the whole state dict, gathered where the model is sharded. ``trust``: run code that comes with it.
     """
     attached: Any = model
     # Trained without dropout; saved as it was loaded.
     attached.config = attached.distilbench_config
-    model.save_pretrained(folder, state_dict=state)
+    model.save_pretrained(folder, state_dict=dict(state) if lora is None else merged_weights(state, model))
     tokenizer.save_pretrained(folder)
+    if lora is None:
+        return
+    save_adapter(state, model, lora, folder / "adapter")
+    if all(value.numel() for value in model.parameters()):  # not split over processes, so it can answer here
+        check_merged(load_weights(folder, tokenizer, torch.float32, trust), model, len(tokenizer))
 
 
 def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
@@ -66,16 +77,17 @@ def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
     Raises:
         UserError: a module name that the model does not have, or a module that is no plain linear layer.
     """
-    targets, config = options.target_modules, peft_config(options)
+    targets = options.target_modules
     # Outside, the random state must not depend on whether there are adapters.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)  # A is drawn at random
         try:
             with warnings.catch_warnings():  # of layers that are refused below
                 warnings.filterwarnings("ignore", message="fan_in_fan_out", category=UserWarning)
-                inject_adapter_in_model(config, model)
+                inject_adapter_in_model(peft_config(options), model)
         except ValueError as error:
             raise UserError(f"train.lora.target_modules = {targets!r}: {error}") from error
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     for name, layer in adapted_layers(model):
         if not isinstance(layer.base_layer, torch.nn.Linear):
             kind = type(layer.base_layer).__name__
@@ -83,16 +95,17 @@ def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
                 f"train.lora.target_modules = {targets!r} takes in {name}, a {kind}: adapters are merged into plain "
                 "linear layers (nn.Linear) alone. Name such layers, or train all weights (train.lora=null)."
             )
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if any(layer is head for _, layer in adapted_layers(model)):
-        raise UserError("train.lora.target_modules must not name the output head, which may be tied to the embeddings.")
+        if layer is head:
+            raise UserError(
+                "train.lora.target_modules must not name the output head, which may be tied to the embeddings."
+            )
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     whole = sum(value.numel() for value in model.parameters())
     return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trained} of {whole} parameters, merged"
 
 
 def peft_config(options: Lora) -> LoraConfig:
-    targets: Any = options.target_modules
+    targets = options.target_modules
     return LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]  # only ever divided by r
@@ -104,9 +117,7 @@ def peft_config(options: Lora) -> LoraConfig:
 
 def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
     modules: Any = model.named_modules()
-    for name, module in modules:
-        if isinstance(module, LoraLayer):
-            yield name, module
+    return ((name, module) for name, module in modules if isinstance(module, LoraLayer))
 
 
 def check_adapters_active(model: PreTrainedModel) -> None:
@@ -117,7 +128,10 @@ def check_adapters_active(model: PreTrainedModel) -> None:
 
 
 def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
-    """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model."""
+    """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model.
+
+    From the state dict and not from peft's own merging: the layers of a sharded model hold parts of their matrices.
+    """
     plain = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
@@ -129,8 +143,7 @@ def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[
 
 
 def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: Lora, folder: Path) -> None:
-    """The adapters alone, for ``PeftModel.from_pretrained(the starting student, folder)``: megabytes, where the merged
-    checkpoint is as large as the model. ``state``: a whole state dict."""
+    """The adapters alone, for ``PeftModel.from_pretrained(the starting student, folder)``."""
     tensors = {}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
@@ -151,10 +164,10 @@ def check_merged(saved: PreTrainedModel, adapted: PreTrainedModel, vocabulary: i
     """Raises AssertionError unless the saved checkpoint answers as the model did with its adapters active."""
     check_adapters_active(adapted)
     ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapted.device)[None]
-    both: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
-    for model in both:
+    models: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
+    for model in models:
         model.train(False)
-    found, expected = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in both)
-    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        worst = float((found - expected).abs().max())
+    expected, actual = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in models)
+    if not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        worst = float((actual - expected).abs().max())
         raise AssertionError(f"the saved checkpoint does not answer as the adapted model does (off by {worst:.3g})")

@@ -20,15 +20,17 @@ from harness.training.batches import MicroBatch
 
 CHUNK_NUMBERS = 1 << 24
 """Logits per automatic chunk: 64 MiB in float32."""
+Guide = Tensor | Mapping[str, TopK] | None
+"""What is known of teachers at some positions: a live teacher's hidden states, stored distributions, or nothing."""
 
 
 def response_terms(
-    model: Any,
+    model: torch.nn.Module,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     micro: MicroBatch,
     token_terms: TokenTerms,
-    config: Any,
+    config: object,
     vocabulary: int,
     chunk: int = 0,
 ) -> dict[str, Tensor]:
@@ -40,13 +42,13 @@ def response_terms(
         teacher: frozen, or ``None``: then ``micro.teacher_distributions`` is what the terms know of teachers.
         chunk: positions at once; 0 picks by ``CHUNK_NUMBERS``.
     """
-    guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
+    guide: Guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
 
-    def chunk_terms(states: Tensor, labels: Tensor, guide: Any) -> dict[str, Tensor]:
-        target = guide
+    def chunk_terms(states: Tensor, labels: Tensor, guide: Guide) -> dict[str, Tensor]:
+        target: Any = guide
         if teacher is not None:
             with torch.no_grad():  # the teacher is frozen, yet its head runs again in the backward pass
-                target = logits_of(teacher, guide, vocabulary)
+                target = logits_of(teacher, target, vocabulary)
         return token_terms(logits_of(student, states, vocabulary), labels, target, config)
 
     def then(hidden: Tensor) -> dict[str, Tensor]:
@@ -54,27 +56,22 @@ def response_terms(
         size = chunk or max(1, CHUNK_NUMBERS // vocabulary)
         if len(states) <= size:
             return chunk_terms(states, micro.labels, guide)
-        parts: list[dict[str, Tensor]] = []
-        for start in range(0, len(states), size):
-            cut = slice(start, start + size)
-            parts.append(
-                checkpoint(
-                    chunk_terms,
-                    states[cut],
-                    micro.labels[cut],
-                    part_of(guide, cut),
-                    use_reentrant=False,
-                    preserve_rng_state=False,  # nothing in a chunk is drawn at random
-                )
+        cuts = [slice(start, start + size) for start in range(0, len(states), size)]
+        # Nothing in a chunk is drawn at random, so no random state has to be kept for the recomputation.
+        parts = [
+            checkpoint(
+                chunk_terms, states[cut], micro.labels[cut], part_of(guide, cut),
+                use_reentrant=False, preserve_rng_state=False,
             )
+            for cut in cuts
+        ]  # fmt: skip
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     terms: dict[str, Tensor] = model(**micro.inputs, then=then)
     return terms
 
 
-def part_of(guide: Tensor | Mapping[str, TopK] | None, cut: slice) -> Any:
-    """Some positions of what the teacher says: hidden states, stored distributions, or nothing."""
+def part_of(guide: Guide, cut: slice) -> Guide:
     if isinstance(guide, Mapping):
         return {name: TopK(*(values[cut] for values in top)) for name, top in guide.items()}
     return None if guide is None else guide[cut]

@@ -14,82 +14,61 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from harness.contracts.method import Loss, Method
+from harness.contracts.method import Loss
 from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, Shuffled, describe, micro_batch
-from harness.training.options import TrainOptions
+from harness.training.options import Training
 from harness.training.packing import Layout
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
 from harness.training.stored_signals import StoredDistributions
 from harness.training.token_terms import response_terms
 
+Part = Sequence[tuple[Example, bool]]
+"""Prompts of a micro-batch, and whether each is a filler (then it is the only one)."""
+
+
+class StepRecord(TypedDict):
+    """A line of the training curve."""
+
+    step: int
+    loss: float
+    terms: Mapping[str, float]
+    """The loss is their sum."""
+    logs: Mapping[str, float]
+    learning_rate: float
+    grad_norm: float
+
 
 @dataclass(frozen=True)
-class TrainingJob:
-    """What one training run is about."""
+class LoadedTraining:
+    """A training with its rows as tokens and its models in memory."""
 
-    method: Method
-    config: Any
+    training: Training
     examples: Sequence[Example]
     student: PreTrainedModel
     """Prepared by ``harness.training.student.host``."""
-    teacher: PreTrainedModel | None
-    """Frozen, for methods with ``signal="token"``."""
     tokenizer: PreTrainedTokenizerBase
-    options: TrainOptions
-    seed: int
     layout: Layout
+    teacher: PreTrainedModel | None = None
+    """Frozen, for methods with ``signal="token"``."""
     adapter: str | None = None
     """What ``add_adapters`` did, in words."""
     teacher_distributions: StoredDistributions | None = None
     """Teachers' stored distributions, instead of a live teacher."""
-
-
-class _Examples(Dataset[tuple[Example, bool]]):
-    """Index -> (example, whether it is a filler); fillers are written as ``-1 - index`` (``batches.Shuffled``)."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> tuple[Example, bool]:
-        return (self.examples[index], False) if index >= 0 else (self.examples[-1 - index], True)
-
-
-class _Loader(DataLoader[tuple[Example, bool]]):
-    """Hands the epoch on to the sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        sampler: Any = self.batch_sampler
-        sampler.set_epoch(epoch)
-
-
-@dataclass
-class Tally:
-    """Sums over one optimiser step, for the training curve."""
-
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    logs: dict[str, Tensor] = field(default_factory=dict)
-    ids: list[str] = field(default_factory=list)
-
-    def add(self, into: dict[str, Tensor], name: str, value: Tensor) -> None:
-        """Add a scalar to one of the two dicts."""
-        value = value.detach().double()
-        into[name] = into[name] + value if name in into else value
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Reason to number of prompts that could not be used."""
 
 
 class DistilTrainer(Trainer):
@@ -98,93 +77,98 @@ class DistilTrainer(Trainer):
     # The parent would divide by the accumulation steps; each term is divided by its own count already.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, job: TrainingJob, args: TrainingArguments) -> None:
-        super().__init__(model=job.student, args=args, train_dataset=_Examples(job.examples))
-        self.refuse_sharded_rollouts(job.method)
+    def __init__(self, loaded: LoadedTraining, args: TrainingArguments) -> None:
+        # Every prompt twice, the second time as a filler: index ``count + i`` of ``batches.Shuffled``.
+        dataset: Any = [(example, filler) for filler in (False, True) for example in loaded.examples]
+        super().__init__(model=loaded.student, args=args, train_dataset=dataset)
+        self.loaded, self.training, self.method = loaded, loaded.training, loaded.training.method
+        self.refuse_sharded_rollouts()
         self.remove_callback(PrinterCallback)
-        self.job = job
-        self.pad = pad_id(job.tokenizer)
-        self.tally = Tally()
-        self.curve: list[dict[str, Any]] = []
+        self.pad = pad_id(loaded.tokenizer)
+        self.curve: list[StepRecord] = []
         self.tokens: Counter[str] = Counter()
+        # Of the step that is under way: sums of terms and logs, and the prompts.
+        self.terms: dict[str, Tensor] = {}
+        self.logs: dict[str, Tensor] = {}
+        self.prompts: list[str] = []
         self.grad_norm = math.nan
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The recipe's schedule over this training, or over all k parts that share it, from where this one begins.
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The recipe's schedule over this training, or over all k segments that share it, from where this one begins.
 
-        All parts count as equally long: as many steps as this one.
+        All segments count as equally long: as many steps as this one.
         """
-        number, parts = self.job.options.schedule_segment
-        whole: Any = super().create_scheduler(parts * num_training_steps, optimizer)
-        if parts > 1:
+        number, segments = self.training.schedule_segment
+        whole: Any = super().create_scheduler(segments * num_training_steps, optimizer)
+        if segments > 1:
             # partial, not a lambda: a lambda would see the last rate of the loop only.
-            rates: list[Callable[[int], float]] = [
-                partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas
-            ]
+            rates = [partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas]
             self.lr_scheduler = LambdaLR(whole.optimizer, rates)
         return self.lr_scheduler
 
-    def refuse_sharded_rollouts(self, method: Method) -> None:
+    def refuse_sharded_rollouts(self) -> None:
         """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
         deepspeed = self.accelerator.state.deepspeed_plugin
-        if method.rollouts and (self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)):
+        sharded = self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
+        if self.method.rollouts and sharded:
             raise UserError(
-                f"{method.name} samples from the student while it trains, which cannot be done with sharded weights: "
-                "use compute.launch = ddp or zero2."
+                f"{self.method.name} samples from the student while it trains, which cannot be done with sharded "
+                "weights: use compute.launch = ddp or zero2."
             )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process in the seeded order; nothing here is left to accelerate's sharding."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        sampler: Any = Shuffled(len(self.job.examples), self.job.options, self.job.seed, world, rank)
+        training = self.training
+        sampler = Shuffled(len(self.loaded.examples), training.options, training.seed, world, rank)
         dataset: Any = self.train_dataset
-        return _Loader(dataset, batch_sampler=sampler, collate_fn=list)
+        loader: Any = DataLoader(dataset, batch_sampler=sampler, collate_fn=list)
+        # The parent tells the loader which epoch begins, and torch's own has nobody to pass it on to.
+        loader.set_epoch = sampler.set_epoch
+        return loader  # type: ignore[no-any-return]
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Any]:
+        self, epoch_iterator: Iterator[Part], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, MicroBatch]], Any]:
         """All micro-batches of one optimiser step, and the counts that divide its terms."""
         parts = [next(epoch_iterator) for _ in range(num_batches)]
-        micros = self.roll_out(parts, device) if self.live() else self.read(parts, device)
-        counts = self.count(micros)
-        self.tally = Tally(ids=[prompt for micro in micros for prompt in micro.ids if not micro.filler])
-        return [{"micro": micro} for micro in micros], counts
+        micros = self.roll_out(parts, device) if self.live() else [self.read(part, device) for part in parts]
+        self.terms, self.logs = {}, {}
+        self.prompts = [prompt for micro in micros for prompt in micro.ids if not micro.filler]
+        return [{"micro": micro} for micro in micros], self.count(micros)
 
     def live(self) -> bool:
         """Whether the student answers in this step; every process and every restart draws the same."""
-        rollouts, job = self.job.method.rollouts, self.job
+        rollouts, training = self.method.rollouts, self.training
         if rollouts is None:
             return False
-        return random.Random(seed_of("live", job.seed, self.state.global_step)).random() < rollouts.share(job.config)
+        draw = random.Random(seed_of("live", training.seed, self.state.global_step)).random()
+        return draw < rollouts.share(training.config)
 
-    def read(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
-        """Micro-batches of stored responses."""
-        micros = []
-        for part in parts:
-            examples = [example for example, _ in part]
-            micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.job.layout.packed)
-            if self.job.teacher_distributions is not None:
-                micro = replace(micro, teacher_distributions=self.job.teacher_distributions.of(examples, device))
-            micros.append(micro)
-        return micros
+    def read(self, part: Part, device: torch.device) -> MicroBatch:
+        """A micro-batch of stored responses."""
+        examples, stores = [example for example, _ in part], self.loaded.teacher_distributions
+        micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.loaded.layout.packed)
+        return micro if stores is None else replace(micro, teacher_distributions=stores.of(examples, device))
 
-    def roll_out(self, parts: Sequence[Sequence[tuple[Example, bool]]], device: torch.device) -> list[MicroBatch]:
+    def roll_out(self, parts: Sequence[Part], device: torch.device) -> list[MicroBatch]:
         """Micro-batches of live responses: drawn for the whole step, weighed once over all processes, then split."""
-        rollouts, teacher, options = self.job.method.rollouts, self.job.teacher, self.job.options
-        if rollouts is None or teacher is None:
-            raise ValueError(f"{self.job.method.name}: rollouts need a method with rollouts and a teacher")
-        temperature, mix = rollouts.sampling(self.job.config)
-        tokenizer, limit = self.job.tokenizer, options.max_new_tokens
-        scored = rollouts.weigh is not None
-        speakers = Speakers(self.job.student, teacher, tokenizer, temperature, mix, limit, scored)
+        rollouts, training, loaded = self.method.rollouts, self.training, self.loaded
+        if rollouts is None or loaded.teacher is None:
+            raise ValueError(f"{self.method.name}: rollouts need a method with rollouts and a teacher")
+        temperature, mix = rollouts.sampling(training.config)
+        speakers = Speakers(
+            loaded.student, loaded.teacher, loaded.tokenizer, temperature, mix, training.max_new_tokens,
+            scored=rollouts.weigh is not None,
+        )  # fmt: skip
         # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size.
         with self.compute_loss_context_manager():  # the precision of training, so that the loss sees what was drawn
-            drawn = answer([e for part in parts for e, _ in part], speakers, self.job.seed, self.state.global_step)
+            drawn = answer([e for part in parts for e, _ in part], speakers, training.seed, self.state.global_step)
         fillers = [filler for part in parts for _, filler in part]
         # Fillers answer too, because their forward pass must run, but they must not weigh on the others.
         real = [pair for pair, filler in zip(drawn, fillers, strict=True) if not filler]
         weights = self.weigh(real, device)
-        micros, start, taken = [], 0, 0
+        micros, start, used = [], 0, 0
         for part in parts:
             examples = [example for example, _ in drawn[start : start + len(part)]]
             start += len(part)
@@ -192,28 +176,29 @@ class DistilTrainer(Trainer):
             size = sum(len(row.response) for example in examples for row in example.rows)
             filler = part[0][1]
             tokens = {
-                name: torch.zeros(size, device=device) if filler else values[taken : taken + size]
+                name: torch.zeros(size, device=device) if filler else values[used : used + size]
                 for name, values in weights.items()
             }
-            taken += 0 if filler else size
+            used += 0 if filler else size
             micros.append(micro_batch(examples, self.pad, device, tokens, filler=filler))
         return micros
 
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
         """``Rollouts.weigh`` over all processes' responses; this process's share of the result."""
-        rollouts, everyone, before = self.job.method.rollouts, list(real), 0
+        rollouts, everyone, before = self.method.rollouts, list(real), 0
         if rollouts is None or rollouts.weigh is None:
             return {}
         # Normalised over the step, so every process needs everybody's responses and keeps its own slice.
-        own = sum(len(rollout.tokens) for _, rollout in real)
         if self.accelerator.num_processes > 1:
             shares = gather_object([list(real)])
             everyone = [pair for share in shares for pair in share]
             earlier = shares[: self.accelerator.process_index]
             before = sum(len(rollout.tokens) for share in earlier for _, rollout in share)
+        size = sum(len(rollout.tokens) for _, rollout in real)
         batch = describe([example for example, _ in everyone], {}, device)
-        weights = rollouts.weigh(batch, logps_of([rollout for _, rollout in everyone], device), self.job.config)
-        return {name: values.detach()[before : before + own] for name, values in weights.items()}
+        logps = logps_of([rollout for _, rollout in everyone], device)
+        weights = rollouts.weigh(batch, logps, self.training.config)
+        return {name: values.detach()[before : before + size] for name, values in weights.items()}
 
     def count(self, micros: Sequence[MicroBatch]) -> dict[str, float]:
         """Unit to count over this step: prompts, rows, response tokens, and the last for each role."""
@@ -222,10 +207,7 @@ class DistilTrainer(Trainer):
             if micro.filler:
                 continue
             lengths = micro.batch.lengths.tolist()
-            counts["prompt"] += micro.batch.prompts
-            counts["row"] += len(lengths)
-            counts["token"] += sum(lengths)
-            counts["all"] += micro.fed
+            counts.update(prompt=micro.batch.prompts, row=len(lengths), token=sum(lengths), all=micro.fed)
             for role, length in zip(micro.batch.roles, lengths, strict=True):
                 counts[f"token:{role}"] += length
         if self.accelerator.num_processes > 1:
@@ -236,23 +218,19 @@ class DistilTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The step's loss as far as this micro-batch adds to it. ``num_items_in_batch``: what ``count`` gave."""
-        job, micro, counts = self.job, inputs["micro"], num_items_in_batch
+        """The step's loss as far as this micro-batch adds to it. ``num_items_in_batch``: what ``count`` returned."""
+        loaded, training, method = self.loaded, self.training, self.method
+        micro: MicroBatch = inputs["micro"]
+        counts: Mapping[str, float] = num_items_in_batch
         terms = response_terms(
-            model,
-            job.student,
-            job.teacher,
-            micro,
-            job.method.token_terms,
-            job.config,
-            len(job.tokenizer),
-            job.options.chunk,
-        )
-        loss = job.method.loss(micro.batch, terms, job.config)
+            model, loaded.student, loaded.teacher, micro, method.token_terms, training.config,
+            len(loaded.tokenizer), training.chunk,
+        )  # fmt: skip
+        loss = method.loss(micro.batch, terms, training.config)
         for term in loss.terms:
             if term.per not in counts:
                 units = ", ".join(counts)
-                raise ValueError(f"{job.method.name}: term {term.name!r} is per {term.per!r}; this step has {units}")
+                raise ValueError(f"{method.name}: term {term.name!r} is per {term.per!r}; this step has {units}")
         parts = {term.name: term.total / counts[term.per] for term in loss.terms}
         total = torch.stack([part.float() for part in parts.values()]).sum()
         if not bool(torch.isfinite(total)):
@@ -266,10 +244,12 @@ class DistilTrainer(Trainer):
 
     def note(self, parts: Mapping[str, Tensor], loss: Loss, counts: Mapping[str, float]) -> None:
         """Add this micro-batch to the step's record."""
-        for name, value in parts.items():
-            self.tally.add(self.tally.terms, name, value)
-        for name, value in loss.logs.items():
-            self.tally.add(self.tally.logs, name, value / counts["prompt"])
+        logs = {name: value / counts["prompt"] for name, value in loss.logs.items()}
+        for sums, values in ((self.terms, parts), (self.logs, logs)):
+            for name, value in values.items():
+                # In float64: the curve's numbers must not depend on how many micro-batches they are summed over.
+                scalar = value.detach().double()
+                sums[name] = sums[name] + scalar if name in sums else scalar
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The parent's norm; one that is not finite stops the run before the optimiser spoils the weights."""
@@ -277,18 +257,17 @@ class DistilTrainer(Trainer):
         norm = parent._get_grad_norm(model, grad_norm)
         self.grad_norm = float(norm)
         if not math.isfinite(self.grad_norm):
-            raise self.not_finite("gradient", self.tally.ids)
+            raise self.not_finite("gradient", self.prompts)
         return norm
 
-    def not_finite(self, what: str, ids: Sequence[str]) -> UserError:
-        """The error for a NaN or infinity."""
-        named = ", ".join(ids[:16]) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "")
+    def not_finite(self, quantity: str, ids: Sequence[str]) -> UserError:
+        names = ", ".join(ids[:16]) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "")
         return UserError(
-            f"{self.job.method.name}: the {what} is not finite at step {self.state.global_step + 1}; prompts of the "
-            f"batch: {named}. Look at these prompts' scores and texts, lower the learning rate, or train in float32."
+            f"{self.method.name}: the {quantity} is not finite at step {self.state.global_step + 1}; prompts of the "
+            f"batch: {names}. Look at these prompts' scores and texts, lower the learning rate, or train in float32."
         )
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: object) -> int:
         return 0  # the parent would look for input ids in ``inputs``
 
 

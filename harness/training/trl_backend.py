@@ -4,7 +4,8 @@ The same rows, tokens, batches, order and hyperparameters go to ``trl.SFTTrainer
 becomes there it says itself (``Method.trl``). Two differences cannot be removed: TRL's DPO computes the reference
 log-probabilities itself, from the starting checkpoint held in memory; and it averages micro-batches of a step with
 equal weight, so a last step whose micro-batches differ in size weighs its prompts unevenly (ours does not). It trains
-in one process, on separate rows, all weights, and a run that is killed starts again.
+in one process, on separate rows, all weights, and a run that is killed starts again; a recipe that asks it for more is
+refused when it is read.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -29,10 +30,9 @@ from harness.contracts.method import Trl
 from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights, pick_device
-from harness.training.batches import Example, Shuffled, prepare
-from harness.training.callbacks import CURVE
-from harness.training.fit import peak_memory, place, training_arguments
-from harness.training.options import Progress, Training, TrainOptions, TrainReport
+from harness.training.batches import Example, Order, prepare
+from harness.training.fit import CURVE, peak_memory, place, training_arguments
+from harness.training.options import Progress, Training, TrainReport
 from harness.training.student import save
 
 
@@ -40,16 +40,20 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
     """Like ``fit``, through TRL: the same checkpoint files, the same curve (without terms).
 
     Raises:
-        UserError: TRL's stable trainers have no loss for this method, the micro-batch does not divide the batch, or
-            the options ask for what TRL is not given here (several processes, packing, adapters).
+        UserError: TRL's stable trainers have no loss for this method.
     """
-    kind = translation(training)
-    out, options = Path(out_dir), training.options
+    method, options, trust = training.method, training.options, training.trust_remote_code
+    if method.trl is None:
+        raise UserError(
+            f"backend trl cannot train {method.name!r}: TRL's stable trainers have supervised fine-tuning and DPO "
+            "alone (of the shipped methods: seqkd, best-of-n, dpo, ipo). Use the default backend for this method."
+        )
+    out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
+    tokenizer = load_tokenizer(training.student, trust)
     examples, dropped = prepare(training, tokenizer)
-    student = load_weights(training.student, tokenizer, torch.float32, options.trust_remote_code)
-    trainer = make_trainer(training, kind, examples, student, out)
+    student = load_weights(training.student, tokenizer, torch.float32, trust)
+    trainer = make_trainer(training, method.trl, examples, student, out)
     trainer.add_callback(_Report(progress))
     start = time.perf_counter()
     with warnings.catch_warnings():
@@ -58,7 +62,12 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
         trainer.train()
     seconds = time.perf_counter() - start
     save(student, tokenizer, out, trainer.accelerator.get_state_dict(trainer.model_wrapped))
-    curve = read_curve(trainer.state.log_history)
+    names = ("loss", "learning_rate", "grad_norm")
+    curve = [
+        {"step": entry["step"], **{name: float(entry[name]) for name in names if name in entry}}
+        for entry in trainer.state.log_history
+        if "loss" in entry  # the last entry sums up the run
+    ]
     (out / CURVE).write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
     rows = [(len(example.prompt), len(row.response)) for example in examples for row in example.rows]
     return TrainReport(
@@ -77,30 +86,15 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
     )
 
 
-def translation(training: Training) -> Trl:
-    """What the method becomes in TRL. Raises UserError for what this backend cannot do."""
-    method, options = training.method, training.options
-    if method.trl is None:
-        raise UserError(
-            f"backend trl cannot train {method.name!r}: TRL's stable trainers have supervised fine-tuning and DPO "
-            "alone (of the shipped methods: seqkd, best-of-n, dpo, ipo). Use the default backend for this method."
-        )
-    if options.lora is not None:
-        raise UserError("backend trl trains all weights here; for train.lora use the default backend.")
-    if options.packing == "always":
-        raise UserError("backend trl trains on separate rows; for train.packing = always use the default backend.")
-    return method.trl
-
-
 def make_trainer(
     training: Training, kind: Trl, examples: Sequence[Example], student: PreTrainedModel, out: Path
 ) -> Any:
     """TRL's trainer on our tokens, in our order."""
-    options = training.options
-    tokenizer = load_tokenizer(training.student, training.options.trust_remote_code)
+    options, trust = training.options, training.trust_remote_code
+    tokenizer = load_tokenizer(training.student, trust)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id(tokenizer))
-    arguments = training_arguments(options, out, training.seed) | {
+    arguments = training_arguments(training, out) | {
         "gradient_accumulation_steps": options.batch_size // options.micro_batch,
         "logging_strategy": "steps",
         "logging_steps": 1,
@@ -109,88 +103,39 @@ def make_trainer(
     }
     trainer: Any
     args: Any
+    # TRL's tokenised forms of a prompt's rows: the one response with labels on itself, or chosen and rejected.
+    tokens = [(list(example.prompt), [list(row.response) for row in example.rows]) for example in examples]
     if kind.trainer == "sft":
-        args = one_process(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}), options)
-        trainer = _Sft(student, args, train_dataset=sft_dataset(examples), processing_class=tokenizer)
+        args = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+        place(args, pick_device(training.device))
+        rows = [{"input_ids": p + r[0], "labels": [-100] * len(p) + r[0]} for p, r in tokens]
+        trainer = _Sft(student, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     else:
-        args = one_process(DPOConfig(**arguments), options)
-        reference = load_weights(training.student, tokenizer, torch.float32, options.trust_remote_code).requires_grad_(
-            False
-        )
-        trainer = _Dpo(student, reference, args, train_dataset=dpo_dataset(examples), processing_class=tokenizer)
+        args = DPOConfig(**arguments)
+        place(args, pick_device(training.device))
+        rows = [{"prompt_ids": p, "chosen_ids": r[0], "rejected_ids": r[1]} for p, r in tokens]
+        reference = load_weights(training.student, tokenizer, torch.float32, trust).requires_grad_(False)
+        trainer = _Dpo(student, reference, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
-    trainer.order = _Order(Shuffled(len(examples), options, training.seed))
+    trainer.order = Order(len(examples), training.seed)
     return trainer
 
 
-def one_process(args: Any, options: TrainOptions) -> Any:
-    """The arguments, on the recipe's device and one GPU at most: every process and GPU would multiply TRL's batch.
+class _OurOrder:
+    """Mixed in: the prompts come in the order in which our own trainer takes them."""
 
-    Raises:
-        UserError: this is one of several processes.
-    """
-    if args.world_size > 1:
-        raise UserError(
-            f"backend trl trains in one process, this is one of {args.world_size}: its batch would be as many times "
-            "too large. Leave compute.launch at null, or use the default backend."
-        )
-    args._n_gpu = min(1, args.n_gpu)
-    place(args, pick_device(options.device))
-    return args
+    order: Order
 
-
-def sft_dataset(examples: Sequence[Example]) -> Dataset:
-    """TRL's tokenised form: the one row of a prompt, with labels on the response alone."""
-    rows = [(list(example.prompt), list(example.rows[0].response)) for example in examples]
-    return Dataset.from_list(
-        [{"input_ids": prompt + response, "labels": [-100] * len(prompt) + response} for prompt, response in rows]
-    )
-
-
-def dpo_dataset(examples: Sequence[Example]) -> Dataset:
-    """TRL's tokenised form: prompt, chosen, rejected."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt_ids": list(example.prompt),
-                "chosen_ids": list(example.rows[0].response),
-                "rejected_ids": list(example.rows[1].response),
-            }
-            for example in examples
-        ]
-    )
-
-
-class _Order(torch.utils.data.Sampler[int]):
-    """The prompts in the order in which our own trainer takes them."""
-
-    def __init__(self, shuffled: Shuffled) -> None:
-        self.shuffled = shuffled
-
-    def set_epoch(self, epoch: int) -> None:
-        self.shuffled.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return self.shuffled.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.shuffled.order())
-
-
-class _Sft(SFTTrainer):  # type: ignore[misc, unused-ignore]
-    order: _Order
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> _Order:
+    def _get_train_sampler(self, *args: object, **kwargs: object) -> Order:
         return self.order
 
 
-class _Dpo(DPOTrainer):  # type: ignore[misc, unused-ignore]
-    order: _Order
+class _Sft(_OurOrder, SFTTrainer):  # type: ignore[misc, unused-ignore]
+    pass
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> _Order:
-        return self.order
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+class _Dpo(_OurOrder, DPOTrainer):  # type: ignore[misc, unused-ignore]
+    def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
         """The rows are tokens already, tokenised exactly as for our own trainer."""
         return dataset
 
@@ -201,17 +146,7 @@ class _Report(TrainerCallback):
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
 
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs.get("logs")
         if self.progress is not None and logs and "loss" in logs:
             self.progress(state.global_step, state.max_steps, {"loss": logs["loss"]})
-
-
-def read_curve(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """TRL's log as lines of ``training.jsonl``."""
-    keep = ("loss", "learning_rate", "grad_norm")
-    return [
-        {"step": entry["step"], **{name: float(entry[name]) for name in keep if name in entry}}
-        for entry in history
-        if "loss" in entry
-    ]

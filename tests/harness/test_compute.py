@@ -20,24 +20,13 @@ from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import from_folder
 from harness.models.load import pick_device
 from harness.prompts import SOURCES
+from harness.recipe.sections import Compute
 from harness.stages.context import StageContext
 from harness.stages.kinds import prompts
-from harness.stages.kinds.train import train_options
-from harness.training import TrainOptions
 from harness.training.fit import place
 from tests.tiny import tiny_checkpoint
 
 HUB = Checkpoint("owner/name", "owner/name", "c0ffee", "hub:x", "hub:x")
-
-
-def train_stage(device: str) -> Stage:
-    local = {"device": device, "trust_remote_code": False, "train": {"micro_batch": 2}}
-    return Stage("train", {"options": {"epochs": 1}}, local=local)
-
-
-@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
-def test_training_is_told_the_device_of_the_recipe(device: str) -> None:
-    assert train_options(train_stage(device)).device == device
 
 
 def test_a_device_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +42,7 @@ def test_a_device_is_taken_as_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match="no such device"):
         pick_device("mps")
     with pytest.raises(ValueError, match="must be auto, cpu, mps, cuda or cuda:N"):
-        TrainOptions(device="gpu")
+        Compute(device="gpu")
 
 
 def test_the_trainer_works_on_the_device_that_was_named(tmp_path: Path) -> None:

@@ -75,13 +75,13 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageCo
         "config": {},
         "student": "x",
         "seed": 3,
+        "max_new_tokens": 5,
         "options": {
             "backend": "ours",
             "epochs": 2,
             "batch_size": 6,
             "learning_rate": 1e-3,
             "max_length": 64,
-            "max_new_tokens": 5,
             **options,
         },
     }
@@ -96,6 +96,11 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageCo
     local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
     stage = Stage("train", params, inputs, local=local)
     return stage, StageContext(registry, store, place / "ledger", place / "out", lambda *_: None, setup)
+
+
+def test_training_knows_the_device_of_the_recipe(tmp_path: Path) -> None:
+    stage, work = make_stage(tmp_path, "pad-ppd")
+    assert train.training(replace(stage, local={**stage.local, "device": "cuda:1"}), work).device == "cuda:1"
 
 
 @pytest.mark.slow

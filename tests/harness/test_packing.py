@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from harness.contracts.method import log_probabilities
 from harness.errors import UserError
 from harness.models.prefix_cache import LEAST_SHARED, PrefixGroup, Reader, ReadRow, group_by_prefix, length_batches
-from harness.training.batches import Example, TokenRow, micro_batch, shapes
+from harness.training.batches import Example, TokenRow, micro_batch, packed_inputs
 from harness.training.options import TrainOptions
-from harness.training.packing import Shape, choose, gain, packed_inputs
+from harness.training.packing import choose, gain
 from harness.training.student import host
 from harness.training.token_terms import response_terms
 
@@ -65,6 +65,10 @@ def examples(count: int = 3, n: int = 4, seed: int = 0) -> list[Example]:
     return [Example(f"p{i}", i, prompt, tuple(responses)) for i, (prompt, responses) in enumerate(rows)]
 
 
+def example(prompt: list[int], *responses: list[int]) -> Example:
+    return Example("p", 0, prompt, tuple(map(TokenRow, responses)))
+
+
 def logps(model: Any, part: list[Example], packed: bool) -> torch.Tensor:
     """[N] log-probabilities of all response tokens."""
     micro = micro_batch(part, 0, torch.device("cpu"), packed=packed)
@@ -99,22 +103,20 @@ def test_a_packed_row_by_hand() -> None:
 
     Tokens 5 6 4 are predicted at 1, 2, 3 and tokens 9 4 at 1, 4. Token 9 (query 4) sees 7 8 and itself, not 5 6.
     """
-    (first, second), inputs = packed_inputs([([7, 8], [[5, 6, 4], [9, 4]])], 0, torch.device("cpu"))[0][0], {}
-    places, inputs = packed_inputs([([7, 8], [[5, 6, 4], [9, 4]]), ([7], [[4], [4]])], 0, torch.device("cpu"))
-    assert first.tolist() == [1, 2, 3] and second.tolist() == [1, 4]
+    both = [example([7, 8], [5, 6, 4], [9, 4]), example([7], [4], [4])]
+    inputs, index = packed_inputs(both, 0, torch.device("cpu"))
+    assert index.tolist() == [1, 2, 3, 1, 4, 5, 5]  # the second row begins at 5
     assert inputs["input_ids"].tolist() == [[7, 8, 5, 6, 9], [7, 0, 0, 0, 0]]
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 0, 0, 0, 0]]
     seen = inputs["attention_mask"][0, 0].int().tolist()
     assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
-    assert [spot.tolist() for spot in places[1]] == [[0], [0]]
     assert inputs["attention_mask"][1, 0].any(1).all(), "padding sees itself: no row of the softmax is empty"
 
 
 def layout(family: str, packing: str = "auto", **sizes: int) -> Any:
-    made = examples()
     options = TrainOptions(packing=packing)  # type: ignore[arg-type]
-    shape = [Shape(sizes["prompt"], (sizes["response"],) * 4)] if sizes else shapes(made)
-    return choose(options, shape, [model_of(family)], 60)
+    row = example([9] * sizes["prompt"], *[[9] * sizes["response"]] * 4)
+    return choose(options, [row], [model_of(family)], 60)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_packing_is_chosen_where_it_pays() -> None:
     short = layout("Llama", prompt=2, response=200)
     assert not short.packed and "prompts are short" in short.why
     assert layout("Llama", "always", prompt=2, response=200).packed
-    assert "one response" in choose(TrainOptions(), [Shape(9, (5,))], [model_of("Llama")], 60).why
+    assert "one response" in choose(TrainOptions(), [example([9], [5])], [model_of("Llama")], 60).why
 
 
 def test_the_estimate_counts_tokens_and_pairs() -> None:
@@ -150,7 +152,7 @@ def test_the_estimate_counts_tokens_and_pairs() -> None:
     body = sum(value.numel() for value in model.model.layers.parameters()) + model.model.norm.weight.numel()
     pair = 2 * 32 * 2
     expected = (body * 30 + pair * 450) / (body * 20 + pair * 400)
-    assert gain(model, [Shape(10, (5, 5))]) == pytest.approx(expected)
+    assert gain(model, [example([9] * 10, [9] * 5, [9] * 5)]) == pytest.approx(expected)
 
 
 def test_rows_are_grouped_where_that_saves_tokens() -> None:

@@ -23,7 +23,7 @@ from harness.types import Group
 from methods import METHODS, kd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups
 
-OPTIONS = TrainOptions(batch_size=8, micro_batch=3, learning_rate=1e-3, warmup_ratio=0.0, max_length=64, device="cpu")
+OPTIONS = TrainOptions(batch_size=8, micro_batch=3, learning_rate=1e-3, warmup_ratio=0.0, max_length=64)
 GROUPS = [*tiny_groups(6), replace(tiny_groups(1)[0], samples=(), prompt=replace(tiny_groups(1)[0].prompt, golden=""))]
 """The last one is dropped by every method."""
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def training(method: Method, student: Path, teacher: Path, **changes: Any) -> Training:
-    run = Training(method, method.config(), GROUPS, student, OPTIONS, seed=3, teacher=teacher)
+    run = Training(method, method.config(), GROUPS, student, OPTIONS, 3, teacher, device="cpu")
     return replace(run, **changes)
 
 

@@ -16,7 +16,7 @@ from harness.models import load as loading
 from harness.models.backends import load_model
 from harness.training import Training, TrainOptions
 from harness.training import student as student_module
-from harness.training.fit import fit, make_job, make_trainer
+from harness.training.fit import fit, load_training, make_trainer, run
 from harness.training.options import Lora
 from harness.training.rollouts import Speakers, answer
 from harness.training.stored_signals import reference_logps, with_stores
@@ -24,9 +24,7 @@ from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
 ADAPTER = Lora(r=2, alpha=8.0)
-OPTIONS = TrainOptions(
-    batch_size=4, micro_batch=2, learning_rate=1e-2, warmup_ratio=0.0, max_length=64, max_new_tokens=5, device="cpu"
-)
+OPTIONS = TrainOptions(batch_size=4, micro_batch=2, learning_rate=1e-2, warmup_ratio=0.0, max_length=64)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training(name: str, student: Path, **changes: Any) -> Training:
     method = METHODS[name]
     options = replace(OPTIONS, lora=ADAPTER, **changes)
-    run = Training(method, method.config(), tiny_groups(8), student, options, seed=3, teacher=student)
+    run = Training(
+        method, method.config(), tiny_groups(8), student, options, 3, student, max_new_tokens=5, device="cpu"
+    )
     return replace(run, reference=reference_logps(run)) if method.needs.reference else run
 
 
@@ -78,19 +78,16 @@ def test_dpo_with_adapters_starts_at_log_two(student: Path, tmp_path: Path) -> N
 
 def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Path) -> None:
     """check_merged passes on what was saved, and fails on the starting student."""
-    job, dropped = make_job(training("pad-vpd", student))
-    trainer = make_trainer(job, tmp_path)
-    from harness.training.fit import run
-
-    run(trainer, job, tmp_path, dropped)
-    tokens = len(job.tokenizer)
+    loaded = load_training(training("pad-vpd", student))
+    run(make_trainer(loaded, tmp_path), tmp_path)
+    tokens = len(loaded.tokenizer)
     for folder, same in ((tmp_path, True), (student, False)):
-        saved = loading.load_weights(folder, job.tokenizer, torch.float32)
+        saved = loading.load_weights(folder, loaded.tokenizer, torch.float32)
         if same:
-            student_module.check_merged(saved, job.student, tokens)
+            student_module.check_merged(saved, loaded.student, tokens)
         else:
             with pytest.raises(AssertionError, match="does not answer as the adapted model does"):
-                student_module.check_merged(saved, job.student, tokens)
+                student_module.check_merged(saved, loaded.student, tokens)
     ask = [[{"role": "user", "content": "ba"}]]
     first, second = (
         load_model(str(folder)).generate(ask, Sampling(8, 1.0), seed=0, n=8) for folder in (student, tmp_path)
@@ -120,22 +117,24 @@ def test_the_adapter_is_kept_as_peft_reads_it(student: Path, tmp_path: Path) -> 
 
 
 def test_a_switched_off_adapter_does_not_answer(student: Path) -> None:
-    job, _ = make_job(training("minillm", student))
-    speakers = Speakers(job.student, job.student, job.tokenizer, 1.0, 0.0, 3)
-    assert len(answer(job.examples[:2], speakers, 0, 0)) == 2
-    for _, layer in student_module.adapted_layers(job.student):
+    loaded = load_training(training("minillm", student))
+    speakers = Speakers(loaded.student, loaded.student, loaded.tokenizer, 1.0, 0.0, 3)
+    assert len(answer(loaded.examples[:2], speakers, 0, 0)) == 2
+    for _, layer in student_module.adapted_layers(loaded.student):
         layer.enable_adapters(False)
     with pytest.raises(AssertionError, match=r"the adapter of model\.layers\.0.* is not active while answers"):
-        answer(job.examples[:2], speakers, 0, 0)
+        answer(loaded.examples[:2], speakers, 0, 0)
 
 
 def test_modules_that_do_not_exist_are_named(student: Path) -> None:
-    run = training("simpo", student)
-    wrong = replace(run.options, lora=Lora(target_modules=("q_prj",)))
-    with pytest.raises(UserError, match=r"train\.lora\.target_modules = \('q_prj',\)"):
-        make_job(replace(run, options=wrong))
-    with pytest.raises(UserError, match="must not name the output head"):
-        make_job(replace(run, options=replace(run.options, lora=Lora(target_modules=("lm_head",)))))
+    base = training("simpo", student)
+    for module, message in (
+        ("q_prj", r"train\.lora\.target_modules = \('q_prj',\)"),
+        ("lm_head", "must not name the output head"),
+    ):
+        options = replace(base.options, lora=Lora(target_modules=(module,)))
+        with pytest.raises(UserError, match=message):
+            load_training(replace(base, options=options))
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         Lora(r=0)
 

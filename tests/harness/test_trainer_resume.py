@@ -11,23 +11,13 @@ import pytest
 import torch
 
 from harness.training import Training, TrainOptions
-from harness.training.callbacks import MARKER, checkpoints, newest
-from harness.training.fit import fit
+from harness.training.fit import MARKER, checkpoints, fit, newest
 from harness.training.options import Lora
 from harness.training.stored_signals import reference_logps
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
-OPTIONS = TrainOptions(
-    epochs=2,
-    batch_size=4,
-    micro_batch=2,
-    learning_rate=1e-3,
-    max_length=64,
-    max_new_tokens=5,
-    device="cpu",
-    checkpoint_minutes=0.0,
-)
+OPTIONS = TrainOptions(epochs=2, batch_size=4, micro_batch=2, learning_rate=1e-3, max_length=64, checkpoint_minutes=0.0)
 
 
 class KilledError(Exception):
@@ -38,8 +28,8 @@ def training(name: str, folder: Path, **changes: Any) -> Training:
     """10 prompts: two epochs of steps with 4, 4 and 2 prompts."""
     torch.set_num_threads(1)
     method = METHODS[name]
-    groups = tiny_groups(10)
-    run = Training(method, method.config(), groups, folder, replace(OPTIONS, **changes), seed=3, teacher=folder)
+    options = replace(OPTIONS, **changes)
+    run = Training(method, method.config(), tiny_groups(10), folder, options, 3, folder, max_new_tokens=5, device="cpu")
     return replace(run, reference=reference_logps(run)) if method.needs.reference else run
 
 

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from harness.contracts.method import Dropped
 from harness.errors import UserError
 from harness.training import Training, TrainOptions
-from harness.training.fit import fit
+from harness.training.fit import fit, place
 from harness.training.stored_signals import reference_logps
-from harness.training.trl_backend import fit_trl, one_process
+from harness.training.trl_backend import fit_trl
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups
 
-OPTIONS = TrainOptions(epochs=2, batch_size=8, micro_batch=4, learning_rate=1e-3, max_length=64, device="cpu")
+OPTIONS = TrainOptions(epochs=2, batch_size=8, micro_batch=4, learning_rate=1e-3, max_length=64)
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
     student = tiny_checkpoint(tmp_path / "student")
     method = METHODS[name]
     usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), Dropped)]
-    run = Training(method, method.config(), usable[:80], student, OPTIONS, seed=5)
+    run = Training(method, method.config(), usable[:80], student, OPTIONS, seed=5, device="cpu")
     if method.needs.reference:
         run = replace(run, reference=reference_logps(run))
     ours, theirs = fit(run, tmp_path / "ours"), fit_trl(run, tmp_path / "theirs")
@@ -67,19 +67,9 @@ def test_other_methods_are_refused(tmp_path: Path) -> None:
         replace(OPTIONS, micro_batch=3, backend="trl")
 
 
-def test_several_processes_and_packing_are_refused(tmp_path: Path) -> None:
-    """Each process would take a whole batch: eight prompts a step would be sixteen."""
-    method = METHODS["dpo"]
-    run = Training(method, method.config(), tiny_groups(2), tmp_path, replace(OPTIONS, packing="always"))
-    with pytest.raises(UserError, match=r"separate rows; for train\.packing = always"):
-        fit_trl(run, tmp_path / "out")
-    arguments: Any = SimpleNamespace(world_size=2)
-    with pytest.raises(UserError, match=r"one process, this is one of 2: .*compute\.launch at null"):
-        one_process(arguments, OPTIONS)
-
-
 def test_one_gpu_is_used_of_several() -> None:
     """Trainer would spread the batch over all of them, each with a whole one."""
     state = SimpleNamespace(distributed_type=SimpleNamespace(value="NO"))
-    arguments: Any = SimpleNamespace(world_size=1, n_gpu=4, distributed_state=state)
-    assert one_process(arguments, OPTIONS)._n_gpu == 1
+    arguments: Any = SimpleNamespace(n_gpu=4, distributed_state=state)
+    place(arguments, torch.device("cpu"))
+    assert arguments._n_gpu == 1

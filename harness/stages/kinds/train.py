@@ -91,20 +91,20 @@ def train_stage(this: TrainingRound, signals: Mapping[str, Ref], teacher: Model 
         teacher: a live one, beside the student.
         seed: of the order of prompts and live responses.
     """
-    options, entry, compute = this.options, this.entry, this.graph.recipe.compute
-    if entry.row_options.rounds > 1 and entry.train.schedule_over == "run":
-        # One schedule spans all rounds: this is a part of it. Such rows share no training with other rows.
-        options["schedule_segment"] = [this.number, entry.row_options.rounds]
-    # In the key of methods with live responses alone: for others the length of samples decides nothing here.
-    if "rollouts" in this.method.needs.responses:
-        options["max_new_tokens"] = entry.sampling.max_new_tokens
+    entry, compute = this.entry, this.graph.recipe.compute
     params = {
         "method": entry.method,
         "method_version": this.method.version,
         "config": plain(entry.config),
-        "options": options,
+        "options": this.options,
         "seed": seed,
     }
+    if entry.row_options.rounds > 1 and entry.train.schedule_over == "run":
+        # One schedule spans all rounds: this is a part of it. Such rows share no training with other rows.
+        params["schedule_segment"] = [this.number, entry.row_options.rounds]
+    # In the key of methods with live responses alone: for others the length of samples decides nothing here.
+    if "rollouts" in this.method.needs.responses:
+        params["max_new_tokens"] = entry.sampling.max_new_tokens
     models = {"student": this.student} | ({} if teacher is None else {"teacher": teacher})
     launcher = {"launch": compute.launch, "processes": compute.processes}
     return this.add("train", params, {**this.inputs, **signals}, models, **launcher)
@@ -125,7 +125,7 @@ def row_texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     """Training rows, and live responses to prompts."""
-    rollout = stage.params["options"].get("max_new_tokens")
+    rollout = stage.params.get("max_new_tokens")
     return [*row_texts(stage, graph), *([] if rollout is None else [generated_texts(graph, rollout)])]
 
 
@@ -193,11 +193,14 @@ def training(stage: Stage, context: StageContext) -> Training:
     if "reference" in stage.inputs:
         reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
     stored = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
+    number, segments = stage.params.get("schedule_segment", (0, 1))
     return replace(
         row_training(stage, context, stage.params["config"]),
         teacher_distributions={role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in stored},
         reference=reference,
         seed=stage.params["seed"],
+        schedule_segment=(number, segments),
+        max_new_tokens=stage.params.get("max_new_tokens", 0),
     )
 
 
@@ -211,14 +214,14 @@ def row_training(stage: Stage, context: StageContext, config: Mapping[str, Any])
         student=context.checkpoint(stage, "student").location,
         options=train_options(stage),
         teacher=context.checkpoint(stage, "teacher").location if "teacher" in stage.local["models"] else None,
+        device=stage.local["device"],
+        trust_remote_code=stage.local["trust_remote_code"],
     )
 
 
 def train_options(stage: Stage) -> TrainOptions:
-    """The settings in the key, and those of this machine."""
-    values = {**stage.params["options"], **stage.local["train"]}
-    trust = stage.local["trust_remote_code"]
-    return options_from(TrainOptions, {**values, "device": stage.local["device"], "trust_remote_code": trust})
+    """The settings in the key, and those that decide nothing."""
+    return options_from(TrainOptions, {**stage.params["options"], **stage.local["train"]})
 
 
 def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
