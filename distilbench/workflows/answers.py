@@ -20,7 +20,6 @@ from harness.stats import seed_of
 from harness.text import counted
 from harness.types import Answer, Judgment, Question, Score
 from judges.formats import Exported, export_files, import_files
-from results.run.lineage import Lineage
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -130,7 +129,7 @@ def answers_of_row(
     target: str | None = None,
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
-    results, lineage = run.results(target), Lineage(run.store)
+    results, lineage = run.results(target), run.lineage
     every = run.sources(target)
     chosen = [
         (name, source)

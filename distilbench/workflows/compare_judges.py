@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.execute import execute
-from distilbench.workflows.finished_run import JUDGES
+from distilbench.workflows.finished_run import JUDGES, load
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import against
@@ -35,8 +35,8 @@ from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import Lineage, ScoreSource
-from results.run.record import Run, check_runs, read_run, run_folder
-from results.run.results import Results, load_results
+from results.run.record import Run, check_runs, read_run
+from results.run.results import Results, read_results
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def compare_judges(
     if failed:
         reason = next(iter(failed.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
-    passes = {name: load_results(judged.folder / JUDGES / name, judged.store) for name in names}
+    passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in names}
     profiles = {
         name: _profile(plan, name, judged, own_rows.get(name))
         for name, plan in zip(names, work.plans.values(), strict=True)
@@ -219,8 +219,9 @@ def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> 
 def _judged_run(run: str, judging: JudgingOptions) -> JudgedRun:
     runs = Path(judging.get("runs", "runs"))
     check_runs(runs)
-    folder, store = run_folder(runs / run), ArtifactStore(runs / "store")
-    return JudgedRun(folder, load_results(folder, store), store, load_registry(judging.get("plugins", ())))
+    finished = load(runs / run)
+    folder, results = finished.folder / finished.choose(), finished.results()
+    return JudgedRun(folder, results, finished.store, load_registry(judging.get("plugins", ())))
 
 
 class RejudgingPlanner(Planner):

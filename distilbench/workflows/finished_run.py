@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,9 +57,14 @@ class FinishedRun:
         """The targets that are tables of scores; the others compare judges (``table5``)."""
         return tuple(name for name in self.records if not find_target(name).compares_judges)
 
+    @cached_property
+    def lineage(self) -> Lineage:
+        """The artifacts behind the scores: ``run.lineage.judgments(source.judgments)``."""
+        return Lineage(self.store)
+
     def results(self, target: str | None = None) -> Results:
         """Scores of a target joined with its record. Raises UserError for a score that is gone from the store."""
-        name = self._choose(target)
+        name = self.choose(target)
         if name not in self._results:
             self._results[name] = join(self.records[name], self.store, self.folder / name / "run.json")
         return self._results[name]
@@ -73,7 +79,7 @@ class FinishedRun:
         Args:
             min_coverage: the smallest share of scored questions that a cell may have; default: the recipe's.
         """
-        name = self._choose(target)
+        name = self.choose(target)
         if name not in self.score_tables:
             from reports.judge_comparison.tables import table5
             from reports.judge_comparison.write import read_comparison
@@ -106,11 +112,10 @@ class FinishedRun:
         """One line per row, seed, benchmark, question and turn (from 0), with the text that the model wrote."""
         import pandas as pd
 
-        lineage = Lineage(self.store)
         lines = [
             (row, seed, source.benchmark, answer.question, turn, text)
             for row, seed, source in self.sources(target)
-            for answer in lineage.answers(source.answers).values()
+            for answer in self.lineage.answers(source.answers).values()
             for turn, text in enumerate(answer.turns)
         ]
         return pd.DataFrame(lines, columns=["row", "seed", "benchmark", "question", "turn", "answer"])
@@ -124,12 +129,11 @@ class FinishedRun:
         """
         import pandas as pd
 
-        lineage = Lineage(self.store)
         lines = [
             (row, seed, source.benchmark, judgment.question, judgment.part, judgment.repeat,
              judgment.verdict, judgment.reason, judgment.reply, judgment.request)
             for row, seed, source in self.sources(target)
-            for judgments in lineage.judgments(source.judgments).values()
+            for judgments in self.lineage.judgments(source.judgments).values()
             for judgment in judgments
         ]  # fmt: skip
         names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply", "request"]
@@ -140,7 +144,8 @@ class FinishedRun:
         tables = [self.table(name, min_coverage) for name in self.targets]
         return [path for table in tables for path in write_table(table, self.folder / "report", notes)]
 
-    def _choose(self, target: str | None) -> str:
+    def choose(self, target: str | None = None) -> str:
+        """The name of the target that is meant. Raises UserError where none of this name is there, or none is named."""
         if target is not None and target not in self.records:
             raise unknown("target", target, self.records, f"Run it first: distilbench reproduce {target}.")
         if target is not None:
@@ -168,6 +173,8 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
         place, targets = place.parent, (place.name,)
     names = targets or described(place)
     if not names:
-        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).")
+        known = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
+        others = f" The runs beside it: {', '.join(known)}." if known else ""
+        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{others}")
     records = {name: read_run(place / name / "run.json") for name in names}
     return FinishedRun(place, ArtifactStore(place.parent / "store"), records)

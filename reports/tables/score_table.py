@@ -6,7 +6,7 @@ Notes become lettered footnotes, each text once. A note that all cells of a row 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from harness.contracts.benchmark import Metric
@@ -183,7 +183,7 @@ def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
     return records
 
 
-def _data(summary: Summary, results: Results, words: dict[str, object]) -> dict[str, object]:
+def _data(summary: Summary, results: Results, words: Mapping[str, object]) -> dict[str, object]:
     """The JSON: what the run was, columns, and rows with their cells. Nothing in it depends on when or how fast the
     run was made, so an unchanged run writes the same bytes again.
     """

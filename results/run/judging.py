@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.contracts.stage import Ref
 from harness.errors import UserError
@@ -67,14 +66,24 @@ def judged_benchmarks(
 
     ``names``: key of a judge artifact to what somebody called that judge (``compare-judges`` did).
     """
-    # by column, so that the page lists benchmarks as the table does
-    order = [metric.id for metric in results.run.columns]
+    # by column, so that the page lists benchmarks as the table does; rows and seeds as the table has them
+    columns = [metric.id for metric in results.run.columns]
+    rows = [row.id for row in results.run.rows]
+    places = sorted(results.sources, key=lambda place: (columns.index(place[1]), rows.index(place[0]), place[2]))
     by_score: dict[Ref, dict[tuple[str, int], ScoreSource]] = {}
-    for (row, _, seed), source in sorted(results.sources.items(), key=lambda item: order.index(item[0][1])):
+    for row, metric, seed in places:
+        source = results.sources[row, metric, seed]
         by_score.setdefault(source.score, {})[row, seed] = source
+    lineage = Lineage(store)
     # one pass over the store for all benchmarks: it may hold thousands of judge artifacts
-    others = _judgments_on({source.answers for source in results.sources.values()}, store)
-    return tuple(_benchmark(results, Lineage(store), by_place, others, names or {}) for by_place in by_score.values())
+    by_answers: dict[Ref, list[Marker]] = {source.answers: [] for source in results.sources.values()}
+    for artifact in store.list("judge"):
+        try:
+            marker = store.meta("judge", artifact.key)
+        except (KeyError, UserError):  # of any run in this store; one of ours is missed where it is read
+            continue
+        by_answers.get(Ref.parse(str(marker["inputs"].get("answers", ""))), []).append(marker)
+    return tuple(_benchmark(results, lineage, sources, by_answers, names or {}) for sources in by_score.values())
 
 
 def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
@@ -87,91 +96,70 @@ def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
     return tuple(sorted(markers, key=lambda marker: (marker["started"], marker["kind"], marker["key"])))
 
 
-def _judgments_on(answers: set[Ref], store: ArtifactStore) -> dict[Ref, list[Marker]]:
-    """Answers to the markers of all judge artifacts that read them, sorted by key."""
-    by_answers: dict[Ref, list[Marker]] = {}
-    for artifact in store.list("judge"):
-        try:
-            marker = store.meta("judge", artifact.key)
-        except (KeyError, UserError):  # of any run in this store; one of ours is missed where it is read
-            continue
-        read = Ref.parse(str(marker["inputs"].get("answers", "")))
-        if read in answers:
-            by_answers.setdefault(read, []).append(marker)
-    return by_answers
-
-
 def _benchmark(
     results: Results,
     lineage: Lineage,
     sources: Mapping[tuple[str, int], ScoreSource],
-    others: Mapping[Ref, list[Marker]],
+    by_answers: Mapping[Ref, Sequence[Marker]],
     names: Mapping[str, str],
 ) -> JudgedBenchmark:
     first = next(iter(sources.values()))
-    rows = [row.id for row in results.run.rows]
     name = results.run.judges.get(first.benchmark, "judge")
-    ordered = sorted(sources.items(), key=lambda item: (rows.index(item[0][0]), item[0][1]))
-    titles = _titles(name, [(source.judgments.key, others.get(source.answers, [])) for _, source in ordered], names)
+    # decided once for all entrants: a judge has one name and one place, whoever's answers are looked at
+    titles = _titles(name, {source.judgments.key: by_answers[source.answers] for source in sources.values()}, names)
     entrants = []
-    for (row, seed), source in ordered:
-        sets = _judgment_sets(name, source.judgments, others.get(source.answers, []), titles)
+    for (row, seed), source in sources.items():
+        markers, key = by_answers[source.answers], source.judgments.key
+        sets: list[JudgmentSet] = []
+        if any(marker["key"] == key for marker in markers):  # else deleted by hand since
+            others = [(list(titles).index(_digest(one)), one["key"]) for one in markers if one["key"] != key]
+            further = [JudgmentSet(list(titles.values())[at], Ref("judge", of), False) for at, of in sorted(others)]
+            sets = [JudgmentSet(name, source.judgments, True), *further]
         scores = {
-            metric: score
-            for (own, metric, of), score in results.scores.items()
-            if (own, of) == (row, seed) and results.sources.get((own, metric, of)) == source
+            metric: results.scores[row, metric, seed]
+            for metric in (column.id for column in results.run.columns)
+            if results.sources.get((row, metric, seed)) == source
         }
         title = results.run.row(row).title
-        entrants.append(JudgedEntrant(row, title, seed, source.answers, sets, scores))
+        entrants.append(JudgedEntrant(row, title, seed, source.answers, tuple(sets), scores))
     return JudgedBenchmark(
         first.benchmark, first.questions, tuple(entrants), lineage, first.baseline, first.baseline_row
     )
 
 
-def _judgment_sets(
-    name: str, own: Ref, markers: Sequence[Marker], titles: Mapping[str, str]
-) -> tuple[JudgmentSet, ...]:
-    """The run's own judge by the name that its tables print, then the others in the order of ``titles``."""
-    if all(marker["key"] != own.key for marker in markers):  # deleted by hand since
-        return ()
-    order = list(titles)
-    others = [(order.index(_digest(marker)), marker["key"]) for marker in markers if marker["key"] != own.key]
-    sets = [JudgmentSet(titles[order[place]], Ref(own.kind, key), False) for place, key in sorted(others)]
-    return (JudgmentSet(name, own, True), *sets)
-
-
-def _titles(name: str, groups: Sequence[tuple[str, Sequence[Marker]]], names: Mapping[str, str]) -> dict[str, str]:
+def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
     """Digest of every other judge of a benchmark to its name, in the order in which they are shown.
 
-    Decided once for all entrants: a judge has one name and one place, whoever's answers are looked at.
+    Its own name or else its model, and in brackets what differs from our judge where the two are of one kind.
+    ``groups``: key of our judgments to all judgments on the same answers.
     """
     titles: dict[str, str] = {}
-    for own, markers in groups:
-        ours = next((marker for marker in markers if marker["key"] == own), None)
-        for marker in markers if ours is not None else ():
-            digest = _digest(marker)
-            if marker["key"] != own and (digest not in titles or marker["key"] in names):
-                titles[digest] = _title(_settings(ours), _settings(marker), names.get(marker["key"], ""))
-    often = Counter([name, *titles.values()])
+    for key, markers in groups.items():
+        ours = next((_settings(marker) for marker in markers if marker["key"] == key), None)
+        if ours is None:
+            continue
+        for marker in markers:
+            digest, settings = _digest(marker), _settings(marker)
+            if marker["key"] == key or (digest in titles and marker["key"] not in names):
+                continue
+            title = names.get(marker["key"]) or str(settings.get("model") or settings.get("kind", BY_RULE))
+            if settings.get("kind") == ours.get("kind"):
+                changed = [
+                    f"{name}={value}" for name, value in settings.items() if value not in (ours.get(name), title)
+                ]
+                title += f" ({', '.join(changed)})" if changed else ""
+            titles[digest] = title
+    often = Counter([own, *titles.values()])
     # keys of artifacts are hashes, so their order says nothing: sort by title
     ordered = sorted(titles.items(), key=lambda item: (item[1], item[0]))
     return {digest: f"{title} #{digest}" if often[title] > 1 else title for digest, title in ordered}
 
 
-def _title(ours: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> str:
-    """A judge's name, else its model, and in brackets what differs from our judge where the two are of one kind."""
-    title = name or str(settings.get("model") or settings.get("kind", BY_RULE))
-    if settings.get("kind") != ours.get("kind"):
-        return title
-    changed = [f"{key}={value}" for key, value in settings.items() if value not in (ours.get(key), title)]
-    return f"{title} ({', '.join(changed)})" if changed else title
-
-
-def _settings(marker: Marker | None) -> dict[str, Any]:
+def _settings(marker: Marker) -> dict[str, object]:
     """What decides a judge's verdicts, one level deep. The answers are the same for all that are compared."""
-    params = dict(marker["params"]) if marker else {}
+    params = dict(marker["params"])
     judge, config = params.pop("judge", None), params.pop("config", None)
-    inputs = {role: ref for role, ref in marker["inputs"].items() if role != "answers"} if marker else {}
+    inputs = {role: ref for role, ref in marker["inputs"].items() if role != "answers"}
     return {**params, **(judge or {}), **(config or {}), **inputs}
 
 

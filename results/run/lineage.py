@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from results.run.record import Run
 Marker = Mapping[str, Any]
 """The ``meta.json`` of an artifact."""
 NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
-"""Kinds of stages behind a student that run no model: their seconds are not training cost."""
-MARKER, CURVE = "meta.json", "training.jsonl"
+"""Kinds of stages behind a student that run no model: their seconds are loading and copying, not training cost."""
+Place = tuple[str, str, int]
+"""Row, metric, seed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class StudentTraining:
     stage that several rows share counts in full for each: what this student alone would have taken."""
     peak_memory: int
     """Bytes, of the stage that needed most: the GPU's where it ran on one, else the process's resident memory."""
-    curve: tuple[Mapping[str, Any], ...]
+    curve: tuple[Mapping[str, object], ...]
     """One record per optimiser step, all rounds one after the other with steps counted on."""
     torch: str = ""
     """Its version, which names CPU and CUDA builds."""
@@ -70,30 +72,26 @@ class StudentTraining:
         return sum(self.seconds.values()) / 3600
 
 
-@dataclass(frozen=True)
 class Lineage:
     """The artifacts of a store, and what each was made from."""
 
-    store: Store
-    _markers: dict[Ref, Marker | None] = field(default_factory=dict, compare=False, repr=False)
-    _inputs: dict[Ref, dict[str, Ref]] = field(default_factory=dict, compare=False, repr=False)
-    # rows share most of their stages: each marker is read, and its inputs are parsed, once
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        # rows share most of their stages: each marker is read, and its inputs are parsed, once
+        self.marker = cache(self._marker)
+        self.inputs = cache(self._inputs)
 
-    def marker(self, ref: Ref) -> Marker | None:
+    def _marker(self, ref: Ref) -> Marker | None:
         """An artifact's marker; ``None`` where it was cleared away or is damaged."""
-        if ref not in self._markers:
-            try:
-                self._markers[ref] = json.loads((self.store.path(*ref) / MARKER).read_bytes())
-            except (KeyError, OSError, ValueError):
-                self._markers[ref] = None
-        return self._markers[ref]
+        try:
+            marker: Marker = json.loads((self.store.path(*ref) / "meta.json").read_bytes())
+        except (KeyError, OSError, ValueError):
+            return None
+        return marker
 
-    def inputs(self, ref: Ref) -> dict[str, Ref]:
+    def _inputs(self, ref: Ref) -> dict[str, Ref]:
         """What an artifact was made from, by role; empty where nothing is known of it."""
-        if ref not in self._inputs:
-            made_from = (self.marker(ref) or {}).get("inputs") or {}
-            self._inputs[ref] = {role: Ref.parse(text) for role, text in made_from.items()}
-        return self._inputs[ref]
+        return {role: Ref.parse(text) for role, text in (self.marker(ref) or {}).get("inputs", {}).items()}
 
     def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
         """These artifacts and all that they were made from, each once, inputs first."""
@@ -125,6 +123,20 @@ class Lineage:
             inputs.get("baseline"), str(params.get("baseline", "")), str(params.get("questions", "")),
         )  # fmt: skip
 
+    def sources(self, run: Run) -> dict[Place, ScoreSource]:
+        """What each score of a run was made from; scores that are gone have no entry."""
+        return {
+            (cell.row, cell.metric, cell.seed): source
+            for cell in run.cells
+            if cell.unavailable is None and (source := self.source(cell.score, cell.entrant)) is not None
+        }
+
+    def trainings(self, sources: Mapping[Place, ScoreSource]) -> dict[tuple[str, int], StudentTraining]:
+        """By row and seed: every trained student of which the store still has the stages."""
+        # the metrics of a row and seed are of one student
+        students = {(row, seed): source.student for (row, _, seed), source in sources.items() if source.student}
+        return {place: self.training(student) for place, student in students.items()}
+
     def answers(self, ref: Ref) -> dict[str, Answer]:
         """Answers by question. Raises UserError where they are gone or damaged."""
         return {answer.question: answer for answer in read_records(self.folder(ref) / "answers.jsonl", Answer)}
@@ -149,7 +161,6 @@ class Lineage:
         seconds: dict[str, float] = {}
         peak, torch, complete = 0, "", True
         for ref, marker in self.behind(student):
-            # their seconds are loading and copying; what costs is running a model
             if ref.kind in NO_MODEL:
                 continue
             if marker is None:
@@ -162,34 +173,15 @@ class Lineage:
             torch = str(marker.get("packages", {}).get("torch", ""))
         return StudentTraining(seconds, peak, tuple(self._curve(student)), torch, complete)
 
-    def _curve(self, student: Ref) -> list[Mapping[str, Any]]:
+    def _curve(self, student: Ref) -> list[dict[str, object]]:
         if self.marker(student) is None:
             return []
         before = self.inputs(student).get("student")
-        earlier = self._curve(before) if before else []
-        path = self.store.path(*student) / "model" / CURVE
-        if not path.is_file():  # trained elsewhere, by a backend that keeps no curve
-            return earlier
-        # rounds count their steps from 1; a curve of several rounds must not run back
-        done = int(earlier[-1]["step"]) if earlier else 0
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [*earlier, *({**line, "step": done + int(line["step"])} for line in lines)]
-
-
-def sources_of(run: Run, lineage: Lineage) -> dict[tuple[str, str, int], ScoreSource]:
-    """By row, metric and seed: what each score of a run was made from; scores that are gone have no entry."""
-    cells = [cell for cell in run.cells if cell.unavailable is None]
-    sources = {(cell.row, cell.metric, cell.seed): lineage.source(cell.score, cell.entrant) for cell in cells}
-    return {place: source for place, source in sources.items() if source is not None}
-
-
-def trainings(
-    sources: Mapping[tuple[str, str, int], ScoreSource], lineage: Lineage
-) -> dict[tuple[str, int], StudentTraining]:
-    """By row and seed: every trained student of which the store still has the stages.
-
-    Args:
-        sources: by row, metric and seed. The metrics of a row and seed are of one student.
-    """
-    students = {(row, seed): source.student for (row, _, seed), source in sources.items() if source.student}
-    return {place: lineage.training(student) for place, student in students.items()}
+        curve = self._curve(before) if before else []
+        path = self.store.path(*student) / "model" / "training.jsonl"
+        if path.is_file():  # else trained elsewhere, by a backend that keeps no curve
+            # rounds count their steps from 1; a curve of several rounds must not run back
+            done = int(str(curve[-1]["step"])) if curve else 0
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            curve += [{**line, "step": done + int(line["step"])} for line in lines]
+        return curve

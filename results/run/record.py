@@ -1,7 +1,7 @@
 """What a run was: ``runs/<recipe>/<target>/run.json``, the one place that says which scores make up that table.
 
 ``Run`` is the format. The scores themselves stay in the store (kind ``score``, file ``scores.json``: entrant to a
-list of ``harness.types.Score``), so a re-scored run needs no second copy. ``load_results`` joins the two.
+list of ``harness.types.Score``), so a re-scored run needs no second copy. ``results.run.results.join`` joins the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
@@ -21,11 +21,9 @@ from harness.types import Score
 from results.store.locks import write_atomic
 
 FORMAT = 1
-MAIN_TARGET = "table1"
-"""Which target of a run is meant where none is named."""
 BY_RULE = "by rule"
 """The judge of a benchmark that no model judges."""
-_SHOWN = 5  # mistakes in one message
+T = TypeVar("T")
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -129,88 +127,44 @@ def described(folder: Path) -> list[str]:
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
 
 
-def run_folder(folder: Path, target: str | None = None) -> Path:
-    """The folder with ``run.json``: ``folder`` itself, or that of the one target that is meant.
-
-    Raises UserError where there is no run, or several of which none is named and none is the main one.
-    """
-    if target is not None:
-        return folder if folder.name == target and (folder / "run.json").is_file() else folder / target
-    # the folder of one target was named: no choice is left
-    if (folder / "run.json").is_file():
-        return folder
-    targets = described(folder)
-    if MAIN_TARGET in targets or len(targets) == 1:
-        return folder / (MAIN_TARGET if MAIN_TARGET in targets else targets[0])
-    if targets:
-        raise UserError(f"{folder} has several targets, name one of them: {', '.join(targets)}.")
-    known = sorted({path.parent.parent.name for path in folder.parent.glob("*/*/run.json")})
-    others = f" The runs beside it: {', '.join(known)}." if known else ""
-    raise UserError(f"{folder / 'run.json'} is not there: run the recipe first (distilbench run).{others}")
-
-
 def write_run(path: Path, run: Run) -> Path:
-    """Write ``run.json`` whole, replacing an earlier one. Raises UserError where the run contradicts itself."""
-    _check(path, run)
+    """Write ``run.json`` whole, replacing an earlier one."""
     text = json.dumps(asdict(run), indent=1, ensure_ascii=False, allow_nan=False)
     return write_atomic(path, (text + "\n").encode())
 
 
 def read_run(path: Path) -> Run:
-    """Read and check ``run.json``. Raises UserError: not there, not this format, or contradicting itself."""
+    """Read and check ``run.json``. Raises UserError: not there, or not this format."""
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Run the recipe again; finished stages are kept.") from error
-    found = raw.get("format") if isinstance(raw, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{path} has format {found!r}, this distilbench reads {FORMAT}. Run the recipe again.")
-    run: Run = _validated(path, Run, raw)
-    _check(path, run)
-    return run
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version!r}, this distilbench reads {FORMAT}. Run the recipe again.")
+    return _validated(path, Run, raw)
 
 
-def read_scores(path: Path) -> dict[str, tuple[Score, ...]]:
-    """``scores.json``: entrant to its scores. Raises UserError naming the place that does not fit; NaN does not."""
+def read_scores(path: Path) -> dict[str, dict[str, Score]]:
+    """``scores.json``: entrant and metric to a score. Raises UserError naming what does not fit, NaN included."""
     try:
         raw = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Delete its folder and run again.") from error
-    scores: dict[str, tuple[Score, ...]] = _validated(path, dict[str, tuple[Score, ...]], raw)
-    return scores
+    entrants = _validated(path, dict[str, tuple[Score, ...]], raw)
+    return {entrant: {score.metric: score for score in scores} for entrant, scores in entrants.items()}
 
 
-def _refuse(constant: str) -> Any:
+def _refuse(constant: str) -> object:
     raise ValueError(f"{constant} is not a score (a missing score is null)")
 
 
-def _validated(path: Path, kind: Any, raw: Any) -> Any:
+def _validated(path: Path, kind: type[T], raw: object) -> T:
     try:
-        return adapter(kind).validate_python(raw)
+        record: T = adapter(kind).validate_python(raw)
     except ValidationError as error:
-        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:_SHOWN]]
+        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
         raise UserError(f"{path} does not fit: {'; '.join(wrong)}") from error
-
-
-def _check(path: Path, run: Run) -> None:
-    """What types cannot say: names are unique, and cells name rows, columns and seeds that exist."""
-    wrong: list[str] = []
-    rows, metrics = [row.id for row in run.rows], [metric.id for metric in run.columns]
-    for what, names in (("row", rows), ("column", metrics), ("seed", [str(seed) for seed in run.seeds])):
-        wrong += [f"{what} {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    seen: set[tuple[str, str, int]] = set()
-    for cell in run.cells:
-        place = (cell.row, cell.metric, cell.seed)
-        name = f"cell {cell.row} / {cell.metric} / seed {cell.seed}"
-        if cell.row not in rows or cell.metric not in metrics or cell.seed not in run.seeds:
-            wrong.append(f"{name} is outside of rows, columns and seeds")
-        if place in seen:
-            wrong.append(f"{name} is there twice")
-        if cell.unavailable is None and not (cell.score and cell.entrant):
-            wrong.append(f"{name} has neither a score nor a reason why it is unavailable")
-        seen.add(place)
-    if wrong:
-        shown = "; ".join(wrong[:_SHOWN])
-        raise UserError(f"{path}: {shown}{f' (and {len(wrong) - _SHOWN} more)' if len(wrong) > _SHOWN else ''}")
+    return record

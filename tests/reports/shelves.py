@@ -13,9 +13,8 @@ from harness.contracts.benchmark import Card, Metric, questions_hash
 from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
 from harness.types import Answer, Judgment, Question, Score
-from results.run.lineage import Lineage, sources_of
 from results.run.record import Cell, RowSpec, Run, RunFamily
-from results.run.results import Results
+from results.run.results import Results, join
 from results.store.store import ArtifactStore
 
 
@@ -39,12 +38,9 @@ class Book:
 def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds: Sequence[int]) -> Results:
     """Write every artifact, and return the run with its scores."""
     cells: list[Cell] = []
-    scores: dict[tuple[str, str, int], Score] = {}
     for book in books:
-        key, made = _scored(store, book, rows, seeds)
-        for (row, seed), score in made.items():
-            cells.append(Cell(row, book.metric.id, seed, key, f"{row}/{seed}"))
-            scores[row, book.metric.id, seed] = score
+        key = _scored(store, book, rows, seeds)
+        cells += [Cell(row, book.metric.id, seed, key, f"{row}/{seed}") for row in rows for seed in seeds]
     specs = tuple(RowSpec(row, row.upper(), row in ("teacher", "student")) for row in rows)
     judges = {book.name: "judge-a" for book in books}
     cards = tuple(Card(book.name, "1", "0123456789ab", {"temperature": 0.0}, ("made up",)) for book in books)
@@ -53,12 +49,11 @@ def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds
         "made-up", recipe, "2026-01-01T00:00:00+00:00", True, RunFamily("pocket", "big", "small"), specs,
         tuple(book.metric for book in books), tuple(seeds), tuple(cells), cards, judges,
     )  # fmt: skip
-    return Results(run, scores, sources=sources_of(run, Lineage(store)))
+    return join(run, store, Path("run.json"))
 
 
-def _scored(
-    store: ArtifactStore, book: Book, rows: Sequence[str], seeds: Sequence[int]
-) -> tuple[str, dict[tuple[str, int], Score]]:
+def _scored(store: ArtifactStore, book: Book, rows: Sequence[str], seeds: Sequence[int]) -> str:
+    """The key of the score artifact."""
     inputs: dict[str, Ref] = {}
     made: dict[tuple[str, int], Score] = {}
     hashed = questions_hash(book.questions, whole=True)
@@ -76,7 +71,7 @@ def _scored(
     stage = Stage("score", params, inputs)
     plain = {f"{row}/{seed}": [asdict(one)] for (row, seed), one in made.items()}
     store.write(stage, lambda folder: {"n": (folder / "scores.json").write_text(json.dumps(plain))})
-    return stage.key, made
+    return stage.key
 
 
 def judged(

@@ -189,7 +189,7 @@ def test_a_table_on_the_page_has_its_notes() -> None:
     assert f"{best.sort:.2f}" == best.text and best.best and best.tone == "good"
     shown = Reader(str(parts.table(table)))
     assert [at.get("colspan") for at in shown.all("th") if at.get("scope") == "colgroup"] == ["2", "1", "1", "1"]
-    assert len(shown.all("td")) == 1 + 11 * 5  # the empty corner, ten rows and the minimum detectable effects
+    assert len(shown.all("td")) == 1 + 10 * 5  # the empty corner and ten rows
     assert next(at["data-sort"] for at in shown.all("td") if "data-sort" in at) == str(by_row["Teacher"][1].sort)
     for text in ("needs a shared vocabulary", "Detectable: minimum detectable effect", "Differs from the official"):
         assert text in shown.text

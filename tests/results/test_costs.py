@@ -16,7 +16,7 @@ from harness.types import Score
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.run.costs import GIB, with_costs
-from results.run.lineage import Lineage, sources_of, trainings
+from results.run.lineage import Lineage
 from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results
 from results.store.store import ArtifactStore
@@ -61,8 +61,8 @@ def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     run = Run("r", {}, "2026-01-01", True, RunFamily("f", "t", "s"), rows, (metric,), (0,), cells)
     scores = {(row, metric.id, 0): Score(metric.id, 50.0, 40.0, 60.0, 100, 0) for row in ("two", "student")}
     lineage = Lineage(store)
-    sources = sources_of(run, lineage)
-    return store, Results(run, scores, trained=trainings(sources, lineage), sources=sources)
+    sources = lineage.sources(run)
+    return store, Results(run, scores, trained=lineage.trainings(sources), sources=sources)
 
 
 def test_every_round_counts_and_what_follows_does_not(made: tuple[ArtifactStore, Results]) -> None:
@@ -109,7 +109,7 @@ def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results])
     store, results = made
     gone = next(each for each in store.list("reward"))
     (gone.path / "meta.json").unlink()
-    found = replace(results, trained=trainings(results.sources, Lineage(store)))
+    found = replace(results, trained=Lineage(store).trainings(results.sources))
     assert not found.trained["two", 0].complete
     assert ("two", "cost.time", 0) in with_costs(found).missing
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Stage
-from results.run.lineage import Lineage, StudentTraining, sources_of, trainings
+from results.run.lineage import Lineage, StudentTraining
 from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.store.store import ArtifactStore
 
@@ -48,7 +48,7 @@ def fill(folder: Path, stage: Stage) -> Mapping[str, object]:
 
 def trained(run: Run, store: ArtifactStore) -> dict[tuple[str, int], StudentTraining]:
     lineage = Lineage(store)
-    return trainings(sources_of(run, lineage), lineage)
+    return lineage.trainings(lineage.sources(run))
 
 
 @pytest.fixture
