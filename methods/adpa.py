@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.types import Group
 from methods.folded import bins, fold
@@ -85,7 +85,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], con
     return {"logp": label, "advantage": expected_advantage(logps, teacher, config)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: AdpaOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: AdpaOptions) -> Loss:
     golden, own = batch.where_role("golden"), batch.where_role("own")
     return Loss(
         (

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from harness.contracts.options import options
 from methods import adpa
-
-
-@options
-class AdpaPlusOptions(adpa.AdpaOptions):
-    """The options of ADPA."""
-
 
 METHOD = dataclasses.replace(
     adpa.METHOD,
     name="adpa+",
     title="ADPA+",
     needs=dataclasses.replace(adpa.NEEDS, start="dckd"),
-    config=AdpaPlusOptions,
 )

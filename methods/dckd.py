@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options
 from harness.types import Group
 from methods.folded import forward_kl
@@ -53,7 +53,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], con
     return {"logp": logps.gather(-1, labels[:, None])[:, 0], "kl": forward_kl(logps, teacher["tuned"])}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: DckdOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: DckdOptions) -> Loss:
     # Each divergence is divided by the tokens of its own rows (``per``): otherwise the longer answers would decide.
     chosen, rejected = batch.where_role("chosen"), batch.where_role("rejected")
     weights = config.weight * config.chosen_weight, config.weight * config.rejected_weight

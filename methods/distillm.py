@@ -11,10 +11,9 @@ steps trains on fresh answers, as in GKD, so that the two rows differ in the div
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import ShareBelowOne, options
 from methods import gkd
 
@@ -45,7 +44,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: Distill
     return {"kl": skewed(p, q, config.skew) if config.divergence == "skl" else skewed(q, p, config.skew)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: DistillmOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: DistillmOptions) -> Loss:
     return Loss((Term("kl", terms["kl"].sum(), per="token"),))
 
 

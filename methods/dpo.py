@@ -8,15 +8,9 @@ Mean over prompts. The reference is the starting student, frozen; its sums are c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from harness.contracts.method import Batch, Loss, Method, Needs, Term, Trl
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term, Trl
 from harness.contracts.options import Positive, options
 from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @options
@@ -25,7 +19,7 @@ class DpoOptions:
     """Inverse temperature of the implicit reward. TRL's default; 0.01 is what the SimPO authors tuned for 2B-8B."""
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: DpoOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: DpoOptions) -> Loss:
     from torch.nn.functional import logsigmoid
 
     rewards = config.beta * (batch.sum_rows(terms["logp"]) - batch.signals["reference"])

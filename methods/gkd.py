@@ -13,10 +13,10 @@ Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 230
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from harness.types import Group
 from methods.kd import golden
@@ -73,7 +73,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: GkdOpti
     return {"jsd": divergence(p, q, config.beta)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: GkdOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: GkdOptions) -> Loss:
     return Loss((Term("jsd", terms["jsd"].sum(), per="token"),))
 
 

@@ -11,14 +11,11 @@ equation as printed. Pairs: largest and smallest log p_sel of the n samples, as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term, Trl
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term, Trl
 from harness.contracts.options import Positive, options, require
 from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @options
@@ -29,7 +26,7 @@ class IpoOptions:
     """Log-probability of a response per token (TRL, the authors' runs), or summed (the paper's Eq. 17)."""
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: IpoOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: IpoOptions) -> Loss:
     ratios = batch.sum_rows(terms["logp"]) - batch.signals["reference"]
     if config.reduction == "mean":
         ratios = ratios / batch.lengths.to(ratios.dtype)

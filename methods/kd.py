@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Term
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, Positive, Share, options
 from harness.types import Group
 from methods.folded import bins, fold
@@ -59,7 +59,7 @@ def token_terms(
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0], "kl": kl}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: KdOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: KdOptions) -> Loss:
     # Gradients of the softened divergence shrink as 1 / tau^2 (Hinton et al., section 2): the factor keeps the balance
     # of the two terms when tau changes.
     return Loss(

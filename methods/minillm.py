@@ -15,12 +15,11 @@ instead of four, no pre-training loss, whitening over response tokens only (thei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Rollouts, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Rollouts, Tensors, Term
 from harness.contracts.options import Positive, Share, ShareBelowOne, options
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class MinillmOptions:
     """e, the PPO clip of the ratio."""
 
 
-def weigh(batch: Batch, logps: Mapping[str, Tensor], config: MinillmOptions) -> dict[str, Tensor]:
+def weigh(batch: Batch, logps: Tensors, config: MinillmOptions) -> dict[str, Tensor]:
     """``advantage`` A_t, importance ``weight`` w_t and ``old`` log q_old(y_t), [N] each, for the whole step."""
     rewards = (logps["teacher"] - logps["student"]) / config.reward_scale
     to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
@@ -77,7 +76,7 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: Minillm
     return {"logp": q.gather(-1, labels[:, None])[:, 0], "kl": (q.exp() * (q - p)).sum(-1)}
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: MinillmOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: MinillmOptions) -> Loss:
     single = Term("kl", terms["kl"].sum(), per="token")
     if not config.long_term:
         return Loss((single,))

@@ -11,10 +11,9 @@ samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, options
 from methods import ranking
 
@@ -41,7 +40,7 @@ def log_odds(rewards: Tensor) -> Tensor:
     return rewards - rest
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: OrpoOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: OrpoOptions) -> Loss:
     from torch.nn.functional import logsigmoid
 
     chosen, rejected = batch.per_prompt(log_odds(batch.mean_rows(terms["logp"]))).unbind(1)

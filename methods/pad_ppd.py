@@ -12,12 +12,11 @@ Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options, require
 from methods import ranking
 
@@ -72,7 +71,7 @@ def divergences(teacher: Tensor, student: Tensor, config: PadPpdOptions) -> Tens
             return plackett_luce.kl(student, teacher)
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadPpdOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: PadPpdOptions) -> Loss:
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     # float64: at beta = 10 the scores of one prompt lie tens of nats apart, and n! terms are summed.

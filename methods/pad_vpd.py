@@ -10,15 +10,9 @@ Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Dist
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @options
@@ -29,7 +23,7 @@ class PadVpdOptions:
     """Scale of the student's reward."""
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: PadVpdOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: PadVpdOptions) -> Loss:
     from methods.plackett_luce import log_probability
 
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))

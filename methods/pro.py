@@ -12,10 +12,9 @@ with ``sft_weight=0`` is the ranking loss of PAD-VPD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import NotNegative, Positive, options
 from methods import ranking
 
@@ -58,7 +57,7 @@ def ranking_losses(rewards: Tensor, scores: Tensor, config: ProOptions) -> Tenso
     return total
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: ProOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: ProOptions) -> Loss:
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     best = batch.mean_rows(terms["logp"]) if config.sft_reduction == "mean" else batch.sum_rows(terms["logp"])

@@ -9,15 +9,11 @@ may differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term, Trl
+from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Tensors, Term, Trl
 from harness.contracts.options import options
 from harness.types import Group
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @options
@@ -40,7 +36,7 @@ def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | Dropped:
     return [Row(answer.text, finished=answer.finished)]
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: object) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: object) -> Loss:
     return Loss((Term("ce", -terms["logp"].sum(), per="token"),))
 
 

@@ -8,15 +8,9 @@ samples (PAD appendix B.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from harness.contracts.method import Batch, Loss, Method, Needs, Term
+from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import NotNegative, Positive, options
 from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @options
@@ -27,7 +21,7 @@ class SimpoOptions:
     """gamma / beta, the margin asked for in units of the reward (the authors: 0.5 for Gemma, 0.3 for Llama-3)."""
 
 
-def loss(batch: Batch, terms: Mapping[str, Tensor], config: SimpoOptions) -> Loss:
+def loss(batch: Batch, terms: Tensors, config: SimpoOptions) -> Loss:
     from torch.nn.functional import logsigmoid
 
     rewards = config.beta * batch.mean_rows(terms["logp"])

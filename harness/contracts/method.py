@@ -29,6 +29,8 @@ C = TypeVar("C", default=Any)
 """The type of a method's options. ``Method`` alone is a method of any options."""
 C_contra = TypeVar("C_contra", contravariant=True, default=Any)
 """The same where options are only read, so that methods with options of several types can share one value."""
+Tensors = Mapping[str, "Tensor"]
+"""Tensors by name."""
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
 Teacher = Literal["family", "tuned"]
 """The family's teacher, or the same model after the recipe's preference tuning of it (``tuned_teacher``)."""
@@ -124,9 +126,9 @@ class Batch:
     """[R]."""
     lengths: Tensor
     """[R] int64, response tokens per row, end-of-turn included."""
-    signals: Mapping[str, Tensor]
+    signals: Tensors
     """Name to [R] float32: what ``Row.signals`` held, and ``"reference"`` where needed."""
-    tokens: Mapping[str, Tensor]
+    tokens: Tensors
     """Name to [N] float32: per-token numbers fixed before the step (``Rollouts.weigh``)."""
 
     def sum_rows(self, values: Tensor) -> Tensor:
@@ -165,7 +167,7 @@ class Loss:
     """A loss = the sum over terms of total / count. ``logs`` are sums over prompts, shown as means."""
 
     terms: tuple[Term, ...]
-    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    logs: Tensors = field(default_factory=dict)
     """Name to a scalar summed over prompts (reward margin, accuracy); no gradient."""
 
 
@@ -199,7 +201,7 @@ class Rollouts(Generic[C_contra]):
 
     sampling: Callable[[C_contra], tuple[float, float]]
     """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
-    weigh: Callable[[Batch, Mapping[str, Tensor], C_contra], dict[str, Tensor]] | None = None
+    weigh: Callable[[Batch, Tensors, C_contra], dict[str, Tensor]] | None = None
     """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
     entries of ``Batch.tokens``; ``None``: there are none, and a teacher that does not draw along is not asked."""
     share: Callable[[C_contra], float] = lambda config: 1.0
@@ -230,7 +232,7 @@ class Method(Generic[C]):
     """Its options: a class made with ``@options``, all with defaults, a docstring under each."""
     rows: Callable[[Group, C], Sequence[Row] | Dropped]
     """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
-    loss: Callable[[Batch, Mapping[str, Tensor], C], Loss]
+    loss: Callable[[Batch, Tensors, C], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms[C] = log_probabilities
     stored: Callable[[C], Stored | None] = no_stored_distributions
