@@ -35,7 +35,7 @@ def list_models() -> None:
 
     title = "models at OpenAI (dollars per million prompt / completion tokens)"
     show_rows(title, [model_row(model, today()) for model in MODELS.values()])
-    typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS[0]}")
+    typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
     typer.echo(

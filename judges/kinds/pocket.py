@@ -16,21 +16,21 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import Final
 
-from harness.contracts.judge import JudgeKind
+from harness.contracts.model import ChatModel
 from harness.contracts.options import NotNegative, Positive, options, require
 from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
 from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
-from harness.types import Message, Reply, Request, Response
+from harness.types import Json, Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
+from judges.kinds.in_process import InProcessKind
 from judges.ledger.ledger import request_key
-
-if TYPE_CHECKING:
-    from harness.contracts.model import ChatModel
 
 MODEL: Final = "pocket-judge-1"
 """Raised when the same request gets another reply."""
@@ -84,9 +84,12 @@ class PocketJudge:
 
     def __init__(self, config: PocketConfig = PocketConfig()) -> None:
         self.config = config
-        settings = identity(config)
+        settings = JUDGE.identity(config)
         self.endpoint = "in-process:pocket?" + "&".join(f"{name}={value}" for name, value in settings.items())
-        self._favoured: ChatModel | None = None
+
+    @cached_property
+    def favoured(self) -> ChatModel:
+        return load_model(self.config.favours)
 
     async def complete(self, request: Request) -> Reply:
         return self.reply(request)
@@ -99,17 +102,17 @@ class PocketJudge:
         prompt = read_prompt(request.messages)
         # Seeded by the content: the same request gets the same reply in every process and order.
         rng = random.Random(request_key(MODEL, str(self.config.seed), request))
-        try:
+        # An instruction of another world gets no verdict, like a prompt of another world.
+        with suppress(UnknownInstruction):
             if isinstance(prompt, Grade):
-                return _reply(request, self._grade(prompt, rng), None)
+                return _reply(request, self._grade(prompt, rng))
             if isinstance(prompt, Pair):
                 log_odds = self.log_odds(prompt) + self.config.noise * rng.gauss(0.0, 1.0)
                 if prompt.kind == "label":
-                    return _reply(request, self._label(log_odds), None)
+                    return _reply(request, self._label(log_odds))
                 return _reply(request, *_token(log_odds, request.temperature, rng))
-        except UnknownInstruction:  # an instruction of another world: no verdict, like a prompt of another world
-            return _no_verdict(request)
-        return _no_verdict(request)
+        # Log-probabilities that favour neither, after what the judge says.
+        return _reply(request, NO_VERDICT, {NO_VERDICT.split()[0]: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
 
     def log_odds(self, pair: Pair) -> float:
         """Log-odds, without noise, that the first answer is preferred. Raises UnknownInstruction."""
@@ -130,12 +133,10 @@ class PocketJudge:
 
     def _own_style(self, pair: Pair) -> float:
         """Mean log-probability per token of the first answer less that of the second, nats, under ``favours``."""
-        if self._favoured is None:
-            self._favoured = load_model(self.config.favours)
         sides = (pair.first, pair.second)
         conversations = [talk for answers in sides for talk in _conversations(pair.turns, answers)]
         responses = [Response(answer, finished=True, tokens=0) for answers in sides for answer in answers]
-        values = self._favoured.mean_logps(conversations, responses)
+        values = self.favoured.mean_logps(conversations, responses)
         half = len(pair.turns)
         return (sum(values[:half]) - sum(values[half:])) / half
 
@@ -153,12 +154,6 @@ class PocketJudge:
         grade = min(10, max(1, round(value)))
         words = "good" if grade >= 8 else "mixed" if grade >= 4 else "poor"
         return f"The reply is {words} in content and form. [[{grade}]]"
-
-
-def _no_verdict(request: Request) -> Reply:
-    """What the judge says to a prompt that it cannot read: in words, and in log-probabilities that favour neither."""
-    first = NO_VERDICT.split()[0]
-    return _reply(request, NO_VERDICT, {first: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
 
 
 def _conversations(turns: Sequence[str], answers: Sequence[str]) -> list[list[Message]]:
@@ -193,39 +188,25 @@ def _softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None) -> Reply:
+def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None = None) -> Reply:
     """The text as an endpoint would return it: cut at the token limit (a token is a word), usage counted."""
     words = text.split(" ")
-    cut = len(words) > request.max_tokens
-    kept = words[: request.max_tokens]
+    shown = words[: request.max_tokens]
     first: dict[str, float] | None = None
     if request.top_logprobs:
         ranked = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
         first = dict(ranked[: request.top_logprobs])
     return Reply(
-        text=" ".join(kept),
-        finish_reason="length" if cut else "stop",
+        text=" ".join(shown),
+        finish_reason="length" if len(words) > len(shown) else "stop",
         model=MODEL,
         prompt_tokens=sum(len(message["content"].split()) for message in request.messages),
-        completion_tokens=len(kept),
+        completion_tokens=len(shown),
         first_token=first,
     )
 
 
-def identity(config: PocketConfig) -> dict[str, Any]:
-    """Every option decides verdicts, and so does the content of the favoured model where there is one."""
-    values: dict[str, Any] = {"rule": MODEL, **asdict(config)}
-    # An option that is not at work must not part judges that give the same verdicts.
-    if config.self_preference:
-        values["favours"] = resolve(config.favours).fingerprint
-    else:
-        del values["favours"]
-    if not config.signature_bias:
-        del values["signature"], values["signature_bias"]
-    return values
-
-
-class PocketKind(JudgeKind[PocketConfig]):
+class PocketKind(InProcessKind[PocketConfig]):
     name = "pocket"
     summary = "the pocket world's rule with noise and biases of stated size; in process, no key"
     config = PocketConfig
@@ -233,11 +214,17 @@ class PocketKind(JudgeKind[PocketConfig]):
     def make(self, config: PocketConfig) -> PocketJudge:
         return PocketJudge(config)
 
-    def identity(self, config: PocketConfig) -> dict[str, Any]:
-        return identity(config)
-
-    def price(self, config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
-        return 0.0
+    def identity(self, config: PocketConfig) -> dict[str, Json]:
+        """Every option decides verdicts, and so does the content of the favoured model where there is one."""
+        values: dict[str, Json] = {"rule": MODEL, **asdict(config)}
+        # An option that is not at work must not part judges that give the same verdicts.
+        if config.self_preference:
+            values["favours"] = resolve(config.favours).fingerprint
+        else:
+            del values["favours"]
+        if not config.signature_bias:
+            del values["signature"], values["signature_bias"]
+        return values
 
     def length_words(self, config: PocketConfig) -> float:
         return float(config.length_scale)

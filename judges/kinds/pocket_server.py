@@ -3,8 +3,8 @@
     distilbench pocket-judge --port 8000
     curl http://127.0.0.1:8000/v1/models
 
-``POST /v1/chat/completions`` (one reply, log-probabilities of the first token), ``GET /v1/models``, ``GET /health``.
-Standard library only; meant for this machine, so it listens on 127.0.0.1 unless another address is given and asks for
+``POST /v1/chat/completions`` (one reply, log-probabilities of the first token), ``GET /v1/models``.
+Meant for this machine, so it listens on 127.0.0.1 unless another address is given and asks for
 no key. The test kit's server that fails on purpose builds on the same handler.
 """
 
@@ -16,10 +16,15 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Annotated, Final
 
+from pydantic import Field, ValidationError
+
+from harness.contracts.options import Count, NotNegative
 from harness.errors import UserError
+from harness.records import adapter
 from harness.types import Message, Reply, Request
 from judges.kinds.pocket import MODEL, PocketJudge
 
@@ -29,55 +34,49 @@ MAX_BODY: Final = 16_000_000  # bytes of a request that are read
 class RefusalError(Exception):
     """A request that gets an error in OpenAI's form. ``status`` is the HTTP status."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.param = status, code, param
+        self.status, self.code = status, code
+
+    def body(self) -> dict[str, object]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": str(self), "type": kind, "param": None, "code": self.code}}
 
 
-def request_of(body: object) -> Request:
-    """The request in a decoded body of ``POST /v1/chat/completions``. Raises RefusalError (400) on a bad field."""
-    if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list) or not body["messages"]:
-        raise RefusalError(400, "messages must be a list of at least one message", param="messages")
-    limit = body.get("max_completion_tokens", body.get("max_tokens", 1024))
-    temperature = body.get("temperature", 1.0)
-    top = body.get("top_logprobs", 0) if body.get("logprobs") else 0
-    for name, value, kind, low in (
-        ("max_tokens", limit, int, 1), ("temperature", temperature, int | float, 0), ("top_logprobs", top, int, 0)
-    ):  # fmt: skip
-        if not isinstance(value, kind) or isinstance(value, bool) or not value >= low:
-            raise RefusalError(400, f"{name} must be a number of at least {low}, got {value!r}", param=name)
-    messages: list[Message] = []
-    for message in body["messages"]:
-        role, content = (message.get(name) for name in ("role", "content")) if isinstance(message, Mapping) else (0, 0)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise RefusalError(400, "each message needs a role and a text content", param="messages")
-        messages.append({"role": role, "content": content})
-    return Request("", "", tuple(messages), limit, float(temperature), top)
+@dataclass(frozen=True)
+class ChatBody:
+    """The fields of ``POST /v1/chat/completions`` that are read; any others are ignored."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    model: str = ""
+    max_completion_tokens: Count | None = None
+    max_tokens: Count = 1024
+    temperature: NotNegative = 1.0
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0)] = 0
+
+    def request(self) -> Request:
+        top = self.top_logprobs if self.logprobs else 0
+        return Request("", "", self.messages, self.max_completion_tokens or self.max_tokens, self.temperature, top)
 
 
-def completion_body(reply: Reply) -> dict[str, Any]:
+def completion_body(reply: Reply) -> dict[str, object]:
     """A reply as ``chat.completion`` JSON. Log-probabilities stand at the first token only."""
     logprobs = None
     if reply.first_token is not None:
-        top = [
+        top: list[dict[str, object]] = [
             {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
             for token, logprob in reply.first_token.items()
         ]
         sampled = next((entry for entry in top if reply.text.startswith(str(entry["token"]))), top[0] if top else {})
         logprobs = {"content": [{**sampled, "top_logprobs": top}], "refusal": None}
+    message = {"role": "assistant", "content": reply.text, "refusal": None}
     return {
         "id": "chatcmpl-local",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": reply.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": reply.text, "refusal": None},
-                "finish_reason": reply.finish_reason,
-                "logprobs": logprobs,
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": logprobs}],
         "usage": {
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
@@ -86,22 +85,14 @@ def completion_body(reply: Reply) -> dict[str, Any]:
     }
 
 
-def error_body(refusal: RefusalError) -> dict[str, Any]:
-    """An error as OpenAI writes it."""
-    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-    return {"error": {"message": str(refusal), "type": kind, "param": refusal.param, "code": refusal.code}}
-
-
 class Server(ThreadingHTTPServer):
-    """A threading server with a longer queue: clients open all their connections at once."""
-
     daemon_threads = True
-    request_queue_size = 256
+    request_queue_size = 256  # clients open all their connections at once
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no news; anything else is printed as always."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -125,28 +116,28 @@ class Handler(BaseHTTPRequestHandler):
         if self.route == "/v1/models":
             entries = [{"id": name, "object": "model", "created": 0, "owned_by": "distilbench"} for name in self.models]
             self.send(200, {"object": "list", "data": entries})
-        elif self.route == "/health":
-            self.send(200, {"status": "ok"})
         else:
-            self.send(404, error_body(RefusalError(404, f"no route GET {self.route}; try /v1/models", "not_found")))
+            self.refuse(RefusalError(404, f"no route {self.path}; try /v1/models", "not_found"))
 
     def do_POST(self) -> None:
         try:
-            body = self._decoded_body()
-            self.chat(request_of(body), str(body.get("model", "")))
+            data = self.read_body()  # before anything is refused, so that the connection can go on
+            if self.route == "/v1/chat/completions":
+                body: ChatBody = adapter(ChatBody).validate_json(data)
+                self.chat(body.request(), body.model)
+            else:
+                self.refuse(RefusalError(404, f"no route {self.path}; try /v1/chat/completions", "not_found"))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"])) or "the body"
+            self.refuse(RefusalError(400, f"{field}: {problem['msg']}"))
         except RefusalError as refusal:
-            self.send(refusal.status, error_body(refusal))
+            self.refuse(refusal)
 
-    def _decoded_body(self) -> Any:
-        data = self.read_body()  # before anything is refused, so that the connection can go on
-        if self.route != "/v1/chat/completions":
-            raise RefusalError(404, f"no route POST {self.route}; try /v1/chat/completions", "not_found")
-        try:
-            return json.loads(data)
-        except ValueError:
-            raise RefusalError(400, "the body is not valid JSON") from None
+    def refuse(self, refusal: RefusalError) -> None:
+        self.send(refusal.status, refusal.body())
 
-    def send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+    def send(self, status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> None:
         """One JSON response."""
         data = json.dumps(body).encode("ascii")
         self.send_response(status)
@@ -156,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Nothing on the terminal: a server of thousands of requests is followed by its client."""
 
     def read_body(self) -> bytes:
@@ -177,8 +168,7 @@ def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -
 
         def chat(self, request: Request, model: str) -> None:
             if model != MODEL:
-                message = f"the model {model!r} does not exist here; ask for {MODEL!r}"
-                raise RefusalError(404, message, "model_not_found", "model")
+                raise RefusalError(404, f"the model {model!r} does not exist; ask for {MODEL!r}", "model_not_found")
             with lock:
                 reply = judge.reply(request)
             self.send(200, completion_body(reply))
@@ -191,7 +181,7 @@ def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -
         ) from error
 
 
-def serve(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(judge: PocketJudge, host: str, port: int) -> None:
     """Serve until Ctrl-C. Raises UserError if the port is taken."""
     with make_server(judge, host, port) as server, contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

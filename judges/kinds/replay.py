@@ -8,13 +8,14 @@ model are those the replies were stored under; ``distilbench judge status`` list
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from harness.contracts.judge import JudgeError, JudgeKind, Outcome
+from harness.contracts.judge import JudgeError, Outcome
 from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Reply, Request
+from judges.kinds.in_process import InProcessJudge, InProcessKind
 from judges.ledger.ledger import Ledger, request_key
 
 
@@ -30,32 +31,27 @@ class ReplayConfig:
     """Model id that was asked for."""
 
 
-class ReplayJudge:
+class ReplayJudge(InProcessJudge):
     """Stored replies as a judge. Under the endpoint and model of the original, so that ledger keys are the same."""
 
     name = "replay"
     chunk = 500
-    """Requests per look into the ledger."""
 
     def __init__(self, config: ReplayConfig) -> None:
         self.config, self.endpoint, self.model = config, config.endpoint, config.model
 
-    async def complete(self, request: Request) -> Reply:
-        """The stored reply. Raises JudgeError of kind ``missing`` when there is none, or no ledger."""
-        try:
-            outcome = self.complete_many([request])[0]
-        except UserError as error:  # for one call it is a reply that is missing; ``complete_many`` ends the run
-            raise JudgeError("missing", str(error)) from None
-        if isinstance(outcome, JudgeError):
-            raise outcome
-        return outcome
-
-    def complete_many(self, requests: list[Request]) -> list[Outcome]:
-        """The stored replies, in order. Raises UserError when the ledger cannot be read."""
+    def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
         keys = [request_key(self.endpoint, self.model, request) for request in requests]
         with Ledger(Path(self.config.ledger), create=False) as ledger:
             stored = ledger.get(keys)
         return [stored.get(key) or self._missing(request) for key, request in zip(keys, requests, strict=True)]
+
+    async def complete(self, request: Request) -> Reply:
+        """The stored reply. Raises JudgeError of kind ``missing`` when there is none, or no ledger."""
+        try:
+            return await super().complete(request)
+        except UserError as error:  # for one call it is a reply that is missing; ``complete_many`` ends the run
+            raise JudgeError("missing", str(error)) from None
 
     def check(self) -> str | None:
         """``None``, or that the ledger is not there or holds nothing of this endpoint and model."""
@@ -77,7 +73,7 @@ class ReplayJudge:
         )
 
 
-class ReplayKind(JudgeKind[ReplayConfig]):
+class ReplayKind(InProcessKind[ReplayConfig]):
     name = "replay"
     summary = "stored replies of an earlier run's ledger; asks nobody"
     config = ReplayConfig
@@ -85,12 +81,9 @@ class ReplayKind(JudgeKind[ReplayConfig]):
     def make(self, config: ReplayConfig) -> ReplayJudge:
         return ReplayJudge(config)
 
-    def identity(self, config: ReplayConfig) -> dict[str, Any]:
+    def identity(self, config: ReplayConfig) -> dict[str, str]:
         """Endpoint and model of the original: replies are keyed by content, so their place decides nothing."""
         return {"endpoint": config.endpoint, "model": config.model}
-
-    def price(self, config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
-        return 0.0
 
 
 JUDGE = ReplayKind()

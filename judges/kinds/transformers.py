@@ -8,115 +8,82 @@ request, so that a reply does not depend on which others were asked with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from functools import cached_property
 
-from harness.contracts.judge import JudgeError, JudgeKind, Outcome
-from harness.contracts.model import Sampling
+from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.model import ChatModel, Sampling
 from harness.contracts.options import Count, options, require
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
-from harness.types import Reply, Request
+from harness.types import Reply, Request, Response
+from judges.kinds.in_process import InProcessJudge, InProcessKind
 from judges.ledger.ledger import request_key
-
-if TYPE_CHECKING:
-    from harness.contracts.model import ChatModel
 
 
 @options
-class TransformersConfig:
+class TransformersConfig(LoadOptions):
     """Options of a judge model in this process."""
 
-    path: str
-    """A local folder, a hub id (``owner/name[@revision]``) or ``pocket:NAME``."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Number type of the weights."""
-    device: str = "auto"
-    """``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda:1``, ..."""
-    batch_tokens: Count = 16384
-    """Padded tokens per batch; less needs less memory."""
+    path: str = ""
+    """A local folder, a hub id (``owner/name[@revision]``) or ``pocket:NAME``. It must be given."""
     chunk: Count = 32
     """Judgments between two writes to the ledger."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint."""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path is empty; name a folder or a hub id")
 
 
-class TransformersJudge:
-    """A causal language model as judge. ``load`` is an argument, so that tests bring a model of their own.
-
-    Raises UserError where the checkpoint cannot be found.
-    """
+class TransformersJudge(InProcessJudge):
+    """A causal language model as judge. Raises UserError where the checkpoint cannot be found."""
 
     name = "transformers"
 
-    def __init__(
-        self, config: TransformersConfig, load: Callable[[TransformersConfig], ChatModel] | None = None
-    ) -> None:
-        self.config = config
-        self.model = config.path
-        self.chunk = config.chunk
+    def __init__(self, config: TransformersConfig) -> None:
+        self.config, self.model, self.chunk = config, config.path, config.chunk
         # The fingerprint of the checkpoint is in it: other weights under the same path are another judge.
         self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**JUDGE.identity(config))
-        self._load = load or _load
-        self._loaded: ChatModel | None = None
 
-    async def complete(self, request: Request) -> Reply:
-        outcome = self.complete_many([request])[0]
-        if isinstance(outcome, JudgeError):
-            raise outcome
-        return outcome
+    @cached_property
+    def loaded(self) -> ChatModel:
+        return load_model(self.config.path, self.config)
 
     def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
-        """One outcome per request, in order. Raises UserError when the model cannot be loaded."""
-        if self._loaded is None:
-            self._loaded = self._load(self.config)
         outcomes: dict[int, Outcome] = {}
         # Greedy requests share a batch only where one call of the model can serve them all.
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
-            if (error := too_long(self._loaded, request)) is not None:
+            if (error := too_long(self.loaded, request)) is not None:
                 outcomes[index] = error
             # A sampled reply needs a seed of its own request, so it cannot share a batch.
             elif request.temperature > 0:
-                outcomes[index] = self._drawn(self._loaded, request)
+                seed = int(request_key("", "", request)[:8], 16)
+                (outcomes[index],) = self._answer([request], seed)
             else:
                 groups.setdefault((request.max_tokens, request.top_logprobs), []).append(index)
         for members in groups.values():
-            replies = self._greedy(self._loaded, [requests[index] for index in members])
-            outcomes.update(zip(members, replies, strict=True))
+            outcomes.update(zip(members, self._answer([requests[index] for index in members], 0), strict=True))
         return [outcomes[index] for index in range(len(requests))]
 
     def check(self) -> str | None:
         return None  # the checkpoint was found when this judge was made, or UserError said why not
 
-    def _greedy(self, model: ChatModel, requests: Sequence[Request]) -> list[Outcome]:
-        """Replies at temperature 0 to requests of one token limit and one number of log-probabilities."""
-        limit, top = requests[0].max_tokens, requests[0].top_logprobs
+    def _answer(self, requests: Sequence[Request], seed: int) -> list[Outcome]:
+        """Replies to requests that differ in their messages alone."""
+        limit, top, temperature = requests[0].max_tokens, requests[0].top_logprobs, requests[0].temperature
         talks = [request.messages for request in requests]
-        firsts = model.first_token(talks, top) if top else [None] * len(requests)
-        if limit == 1 and top:  # the most probable token is the whole reply
+        firsts = self.loaded.first_token(talks, top) if top else [None] * len(requests)
+        if limit == 1 and top and temperature == 0:  # the most probable token is the whole reply
             best = [max(first, key=first.__getitem__) if first else "" for first in firsts]
-            pairs = zip(best, firsts, strict=True)
-            return [Reply(text, "length", self.model, 0, 1, first) if text else _empty() for text, first in pairs]
-        rows = model.generate(talks, Sampling(limit, temperature=0.0), seed=0)
+            rows = [Response(text, finished=False, tokens=1) for text in best]
+        else:
+            rows = [row[0] for row in self.loaded.generate(talks, Sampling(limit, temperature), seed)]
         return [
-            self._reply(row[0].text, row[0].finished, row[0].tokens, first)
+            Reply(row.text, "stop" if row.finished else "length", self.model, 0, row.tokens, first)
+            if row.text.strip() or first
+            else JudgeError("empty", "the model ended its turn without a word")
             for row, first in zip(rows, firsts, strict=True)
         ]
-
-    def _drawn(self, model: ChatModel, request: Request) -> Outcome:
-        seed = int(request_key("", "", request)[:8], 16)
-        response = model.generate([request.messages], Sampling(request.max_tokens, request.temperature), seed)[0][0]
-        first = model.first_token([request.messages], request.top_logprobs)[0] if request.top_logprobs else None
-        return self._reply(response.text, response.finished, response.tokens, first)
-
-    def _reply(self, text: str, finished: bool, tokens: int, first: dict[str, float] | None) -> Outcome:
-        if not text.strip() and not first:
-            return _empty()
-        return Reply(text, "stop" if finished else "length", self.model, 0, tokens, first)
 
 
 def too_long(model: ChatModel, request: Request) -> JudgeError | None:
@@ -129,17 +96,7 @@ def too_long(model: ChatModel, request: Request) -> JudgeError | None:
     return JudgeError("context", f"the judge prompt has {len(prompt):,} tokens, the model reads {model.context:,}")
 
 
-def _empty() -> JudgeError:
-    return JudgeError("empty", "the model ended its turn without a word")
-
-
-def _load(config: TransformersConfig) -> ChatModel:
-    return load_model(
-        config.path, LoadOptions(config.dtype, config.device, config.batch_tokens, config.trust_remote_code)
-    )
-
-
-class TransformersKind(JudgeKind[TransformersConfig]):
+class TransformersKind(InProcessKind[TransformersConfig]):
     name = "transformers"
     summary = "a model in this process (local folder or hub id), in batches"
     config = TransformersConfig
@@ -147,12 +104,9 @@ class TransformersKind(JudgeKind[TransformersConfig]):
     def make(self, config: TransformersConfig) -> TransformersJudge:
         return TransformersJudge(config)
 
-    def identity(self, config: TransformersConfig) -> dict[str, Any]:
+    def identity(self, config: TransformersConfig) -> dict[str, str]:
         """The content of the checkpoint and the number type; not where it lies, nor device and batch size."""
         return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
-
-    def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
-        return 0.0
 
 
 JUDGE = TransformersKind()

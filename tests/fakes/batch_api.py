@@ -16,8 +16,9 @@ from collections.abc import Callable
 from email.parser import BytesParser
 from typing import Any, Final
 
+from harness.records import adapter
 from harness.types import Reply, Request
-from judges.kinds.pocket_server import Handler, RefusalError, completion_body, error_body, request_of
+from judges.kinds.pocket_server import ChatBody, Handler, RefusalError, completion_body
 
 LINE_FAULTS: Final = {
     "duplicate-line": "the same line twice",
@@ -65,7 +66,7 @@ class FakeBatches:
             elif parts[:2] == ["v1", "files"] and parts[3:] == ["content"] and parts[2] in self._files:
                 self._send_file(handler, self._files[parts[2]])
             elif parts[1:2] in (["batches"], ["files"]):
-                handler.send(404, error_body(RefusalError(404, f"no such object: {path}", "not_found")))
+                handler.refuse(RefusalError(404, f"no such object: {path}", "not_found"))
             else:
                 return False
         return True
@@ -82,7 +83,7 @@ class FakeBatches:
                 lost = path == "/v1/batches" and self.lose_create > 0
                 self.lose_create -= lost
         except RefusalError as refusal:
-            handler.send(refusal.status, error_body(refusal))
+            handler.refuse(refusal)
             return True
         if lost:
             handler.close_connection = True
@@ -98,7 +99,7 @@ class FakeBatches:
                 content = part.get_payload(decode=True)
                 if isinstance(content, bytes):
                     return self._store(content)
-        raise RefusalError(400, "a multipart form with a file is needed", param="file")
+        raise RefusalError(400, "a multipart form with a file is needed")
 
     def _store(self, content: bytes) -> dict[str, Any]:
         name = f"file-{len(self._files) + 1}"
@@ -111,7 +112,7 @@ class FakeBatches:
 
     def _make(self, body: dict[str, Any]) -> dict[str, Any]:
         if body.get("input_file_id") not in self._files:
-            raise RefusalError(400, "input_file_id names no file", param="input_file_id")
+            raise RefusalError(400, "input_file_id names no file")
         self.made += 1
         job = {
             "id": f"batch_{self.made}", "object": "batch", "endpoint": body["endpoint"], "created_at": self.made,
@@ -151,13 +152,13 @@ class FakeBatches:
         if self.end == "expired":
             fault: str | None = "expired-line"
         else:
-            _, fault, reply = self._answer(request_of(line["body"]))
+            _, fault, reply = self._answer(adapter(ChatBody).validate_python(line["body"]).request())
         if fault == "expired-line":
             error = {"code": "batch_expired", "message": "this request could not be executed in time"}
             errors.append(json.dumps(named | {"response": None, "error": error}))
         elif fault in _LINE_ERRORS:
             status, message, code = _LINE_ERRORS[fault]
-            response = {"status_code": status, "body": error_body(RefusalError(status, message, code))}
+            response = {"status_code": status, "body": RefusalError(status, message, code).body()}
             errors.append(json.dumps(named | {"response": response, "error": None}))
         elif fault != "missing-line":
             text = json.dumps(named | {"response": {"status_code": 200, "body": completion_body(reply)}, "error": None})

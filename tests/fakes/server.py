@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from harness.types import Reply, Request
-from judges.kinds.pocket_server import Handler, RefusalError, Server, completion_body, error_body
+from judges.kinds.pocket_server import Handler, RefusalError, Server, completion_body
 from judges.ledger.ledger import request_key
 from tests.fakes.batch_api import LINE_FAULTS, FakeBatches
 
@@ -216,7 +216,7 @@ class _FakeHandler(Handler):
         status, message, code, headers = _ERRORS[fault]
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
         refusal = RefusalError(status, message.format(key=key, model=model), code)
-        self.send(status, error_body(refusal), headers)
+        self.send(status, refusal.body(), headers)
 
     def _reset(self) -> None:
         # Closing with unsent data and no linger time makes the kernel send RST instead of FIN.

@@ -16,8 +16,9 @@ from harness.types import Reply, Request
 from judges import JUDGES
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
+from judges.kinds.openai.api_key import ApiKey
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import _retry_after, read_body, read_completion, scrub
+from judges.kinds.openai.responses import _retry_after, read_body
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
 from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger
@@ -174,7 +175,7 @@ def test_addresses_that_are_none_or_hold_secrets_are_refused(url):
 )
 def test_bodies_of_any_form_are_named_not_trusted(body, kind):
     with pytest.raises(JudgeError) as caught:
-        read_completion(body)
+        read_body(body, ApiKey("JUDGE_KEY"))
     assert caught.value.kind == kind
 
 
@@ -182,7 +183,7 @@ def test_tokens_of_one_text_count_together_and_minus_infinity_is_a_number():
     """log(exp(-1) + exp(-2)) = -1 + log(1 + exp(-1)) = -0.68674."""
     top = [{"token": "m", "logprob": -1.0}, {"token": "m", "logprob": -2.0}, {"token": "M", "logprob": float("-inf")}]
     body = {"choices": [{"message": {"content": ""}, "logprobs": {"content": [{"top_logprobs": top}]}}]}
-    reply = read_completion(body)
+    reply = read_body(body, ApiKey("JUDGE_KEY"))
     assert reply.first_token == pytest.approx({"m": -0.68674, "M": -9999.0}, abs=1e-5)
     assert (reply.text, reply.model, reply.prompt_tokens) == ("", "", 0)
 
@@ -204,15 +205,15 @@ def test_tokens_of_one_text_count_together_and_minus_infinity_is_a_number():
         ("upstream went away", "server"),
     ],
 )
-def test_an_error_in_a_body_of_status_200_is_named_as_its_status_would_be(said, kind):
+def test_an_error_in_a_body_of_status_200_is_named_as_its_status_would_be(key, said, kind):
     """Gateways pass the errors of those behind them on in this way, in the place of the choices or in the choice."""
     for body in ({"error": said}, {"error": said, "choices": []}, {"choices": [{"error": said, "message": None}]}):
         with pytest.raises(JudgeError, match="in a response of status 200") as caught:
-            read_body(body, KEY, "JUDGE_KEY")
+            read_body(body, ApiKey("JUDGE_KEY"))
         assert caught.value.kind == kind
         assert KEY not in str(caught.value) and caught.value.usage is None
     whole = {"choices": [{"message": {"content": "m"}, "finish_reason": "stop", "error": None}], "error": None}
-    assert read_body(whole, KEY, "JUDGE_KEY").text == "m"
+    assert read_body(whole, ApiKey("JUDGE_KEY")).text == "m"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_an_error_in_a_body_of_status_200_is_named_as_its_status_would_be(said, 
     ],
 )
 def test_a_count_that_is_none_is_not_known(usage, counted):
-    reply = read_completion({"choices": [{"message": {"content": "m"}}], "usage": usage})
+    reply = read_body({"choices": [{"message": {"content": "m"}}], "usage": usage}, ApiKey("JUDGE_KEY"))
     assert (reply.prompt_tokens, reply.completion_tokens) == counted
 
 
@@ -235,7 +236,7 @@ def test_numbers_beyond_any_float_are_a_form_of_its_own():
     top = [{"token": "m", "logprob": -(10**400)}]
     body = {"choices": [{"message": {"content": "m"}, "logprobs": {"content": [{"top_logprobs": top}]}}]}
     with pytest.raises(JudgeError, match="form of its own"):
-        read_completion(body)
+        read_body(body, ApiKey("JUDGE_KEY"))
 
 
 @pytest.mark.parametrize(
@@ -262,12 +263,13 @@ def test_white_space_around_a_key_is_no_part_of_it(monkeypatch):
         assert complete(judge_at(server)).text == "m"
 
 
-def test_a_key_is_put_out_of_sight_in_every_spelling():
+def test_a_key_is_put_out_of_sight_in_every_spelling(monkeypatch):
     key = "sk-a\\b'c\"d"
+    monkeypatch.setenv("JUDGE_KEY", key)
     spelled = {key, repr(key)[1:-1], "sk-a\\\\b'c\\\"d"}  # as it is, as Python quotes it, as JSON does
     assert len(spelled) == 3
-    for each in spelled:
-        assert scrub(f"<{each}>", key) == "<[api key]>"
+    for spelling in spelled:
+        assert ApiKey("JUDGE_KEY").scrub(f"<{spelling}>") == "<[api key]>"
 
 
 def test_half_characters_in_a_refusal_can_be_noted(tmp_path):
@@ -277,7 +279,7 @@ def test_half_characters_in_a_refusal_can_be_noted(tmp_path):
         assert (ledger.failures(), ledger.served()[0].served) == ({"refused": 1}, "served \ufffd")
     body = {"choices": [{"message": {"content": "", "refusal": "no \ud83d"}}]}
     with pytest.raises(JudgeError, match="refused: no \ufffd"):
-        read_body(body, KEY, "JUDGE_KEY")
+        read_body(body, ApiKey("JUDGE_KEY"))
 
 
 def test_retry_after_in_all_its_forms():
@@ -374,7 +376,7 @@ def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):
             complete(wrong, asked[0])
         assert caught.value.kind == "model"
         bad_request = replace(asked[0], max_tokens=0)
-        with pytest.raises(JudgeError, match="max_tokens must be a number of at least 1") as caught:
+        with pytest.raises(JudgeError, match="max_tokens: Input should be greater than or equal to 1") as caught:
             complete(judge, bad_request)
         assert caught.value.kind == "bad-reply"
         with pytest.raises(UserError, match="cannot listen"):

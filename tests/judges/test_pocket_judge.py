@@ -15,7 +15,7 @@ from harness.pocket.scorer import score
 from harness.pocket.world import pocket_questions
 from harness.types import Request, Response
 from judges.benchmarks.pocket_prompts import Pair, pair_label, pair_token, single_grade
-from judges.kinds.pocket import NO_VERDICT, PocketConfig, PocketJudge, identity
+from judges.kinds.pocket import JUDGE, NO_VERDICT, PocketConfig, PocketJudge
 from judges.kinds.transformers import TransformersConfig, TransformersJudge, too_long
 from tests.harness.test_plan import checkpoint
 from tests.tiny import tiny_checkpoint
@@ -80,8 +80,8 @@ def test_a_signature_is_preferred_by_its_stated_size():
     assert log_odds(BAD, signed, config)[0] == pytest.approx(-plain - 0.7)
     assert log_odds(GOOD, BAD, config) == log_odds(GOOD, BAD, PocketConfig(noise=0.0))
     assert log_odds(signed, signed, config)[0] == 0.0
-    assert not {"signature", "signature_bias"} & set(identity(PocketConfig()))
-    assert {"signature", "signature_bias"} < set(identity(config))
+    assert not {"signature", "signature_bias"} & set(JUDGE.identity(PocketConfig()))
+    assert {"signature", "signature_bias"} < set(JUDGE.identity(config))
     with pytest.raises(ValueError, match="signature_bias needs"):
         PocketConfig(signature_bias=1.0)
 
@@ -91,11 +91,11 @@ def test_self_preference_follows_the_favoured_models_own_log_probability(tmp_pat
     folder = checkpoint(tmp_path / "favoured", ("a", "b"))
     config = PocketConfig(self_preference=2.0, favours=folder, noise=0.0)
     judge, model = PocketJudge(config), FakeModel()
-    judge._favoured = model
+    judge.favoured = model
     long, good = model.mean_logps([talk()] * 2, [Response(LONG[0], True, 0), Response(GOOD[0], True, 0)])
     assert judge.log_odds(Pair("token", TURNS, LONG, GOOD)) == pytest.approx(2.0 * (long - good))
     (Path(folder) / "model.safetensors").write_bytes(b"other weights")
-    assert identity(config) != {**identity(PocketConfig()), **asdict(config)}
+    assert JUDGE.identity(config) != {**JUDGE.identity(PocketConfig()), **asdict(config)}
     assert PocketJudge(config).endpoint != judge.endpoint  # other weights under the same path are another judge
 
 
@@ -154,9 +154,9 @@ def test_every_option_is_in_the_identity_and_in_the_ledgers_endpoint():
         more = {"signature": "x"} if option.name == "signature_bias" else {}
         other = replace(plain, **{option.name: value + 1}, **more)
         if option.name == "self_preference":
-            assert "favours" not in identity(plain)
+            assert "favours" not in JUDGE.identity(plain)
             continue
-        assert identity(other) != identity(plain), option.name
+        assert JUDGE.identity(other) != JUDGE.identity(plain), option.name
         assert PocketJudge(other).endpoint != PocketJudge(plain).endpoint, option.name
 
 
@@ -195,15 +195,12 @@ def test_what_it_cannot_read_gets_a_reply_without_a_verdict(messages):
     assert (short.text, short.finish_reason, short.first_token) == ("I", "length", None)
 
 
-def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path):
+def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path, monkeypatch):
     folder = checkpoint(tmp_path / "judge", ("a", "b"))
     loads = []
-
-    def load(config):
-        loads.append(config.path)
-        return FakeModel()
-
-    judge = TransformersJudge(TransformersConfig(folder, chunk=4), load)
+    fake = FakeModel()
+    monkeypatch.setattr("judges.kinds.transformers.load_model", lambda path, config: loads.append(path) or fake)
+    judge = TransformersJudge(TransformersConfig(path=folder, chunk=4))
     asked = [Request(f"{n}", "g", ({"role": "user", "content": f"{n}?"},), 1, top_logprobs=2) for n in range(3)]
     asked += [replace(request, top_logprobs=0, max_tokens=20) for request in asked]
     asked += [replace(request, temperature=1.0) for request in asked]
@@ -216,7 +213,7 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path):
     assert judge.check() is None
     before = judge.endpoint
     (Path(folder) / "model.safetensors").write_bytes(b"other weights")
-    assert TransformersJudge(TransformersConfig(folder), load).endpoint != before
+    assert TransformersJudge(TransformersConfig(path=folder)).endpoint != before
 
 
 def test_a_judge_with_a_nested_text_config_is_length_checked(tmp_path, monkeypatch):

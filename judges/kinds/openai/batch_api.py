@@ -7,14 +7,14 @@ first complete reply under a key counts. It is half the price (``catalogue.BATCH
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from harness.contracts.judge import JudgeError, Outcome
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
-from judges.kinds.openai.responses import judge_error, read_body, scrub, status_failure, whole_number
+from judges.kinds.openai.api_key import ApiKey
+from judges.kinds.openai.responses import errors_named, read_body, status_failure, whole_number
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -34,24 +34,13 @@ class OpenAIBatchJobs:
     def __init__(
         self,
         client: Callable[[], AsyncOpenAI],
-        body: Callable[[Request], Mapping[str, Any]],
-        secret: Callable[[], str],
-        key_name: str,
+        body: Callable[[Request], Mapping[str, object]],
+        key: ApiKey,
         wait: float,
     ) -> None:
-        self._client, self._body, self._secret, self._key_name = client, body, secret, key_name
+        self._client, self._body, self._key = client, body, key
         self.wait = wait
         self.poll = POLL_SECONDS
-
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        """Errors of the SDK leave the block as JudgeError."""
-        from openai import OpenAIError
-
-        try:
-            yield
-        except OpenAIError as error:
-            raise judge_error(error, self._secret(), self._key_name) from None
 
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
         """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
@@ -62,13 +51,13 @@ class OpenAIBatchJobs:
         data = ("\n".join(lines) + "\n").encode()
         if len(data) > MOST_BYTES:
             raise JudgeError("batch", f"the batch file has {len(data):,} bytes, {MOST_BYTES:,} are taken: set limits")
-        with self._errors_named():
+        with errors_named(self._key):
             client = self._client()
             file = await client.with_options(max_retries=4, timeout=300).files.create(
                 file=(f"{token}.jsonl", data), purpose="batch"
             )
         try:
-            with self._errors_named():
+            with errors_named(self._key):
                 batch = await client.with_options(timeout=60).batches.create(
                     input_file_id=file.id,
                     endpoint="/v1/chat/completions",
@@ -76,9 +65,9 @@ class OpenAIBatchJobs:
                     metadata={_TAG: token},
                 )
         except JudgeError as error:
-            if error.kind not in ("connection", "timeout", "truncated", "server"):
-                raise
-            job = await self.find(token)  # the call failed, but did the job come into being?
+            # The call failed, but did the job come into being? Making it again would be paid twice.
+            lost = error.kind in ("connection", "timeout", "truncated", "server")
+            job = await self.find(token) if lost else None
             if job is None:
                 raise
             return job
@@ -87,7 +76,7 @@ class OpenAIBatchJobs:
     async def find(self, token: str) -> str | None:
         """The id of the job with this token in its metadata."""
         seen = 0
-        with self._errors_named():
+        with errors_named(self._key):
             async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
                 if (batch.metadata or {}).get(_TAG) == token:
                     return batch.id
@@ -97,7 +86,7 @@ class OpenAIBatchJobs:
 
     async def fetch(self, job: str) -> JobState:
         """The job's state; when it has ended, all lines of its two files."""
-        with self._errors_named():
+        with errors_named(self._key):
             client = self._client().with_options(max_retries=4, timeout=300)
             batch = await client.batches.retrieve(job)
             counts = batch.request_counts
@@ -106,9 +95,8 @@ class OpenAIBatchJobs:
                 return JobState(False, state)
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [(await client.files.content(file)).content.decode("utf-8", "replace") for file in files]
-            errors = (batch.errors and batch.errors.data) or ()
-            reasons = "; ".join(scrub(str(error.message), self._secret()) for error in errors)
-        state += f" ({reasons})" if reasons else ""
+        reasons = "; ".join(str(error.message) for error in (batch.errors and batch.errors.data) or ())
+        state += f" ({self._key.scrub(reasons)})" if reasons else ""
         return JobState(True, state, self._outcomes(texts), refused=batch.status == "failed")
 
     def _outcomes(self, texts: Iterable[str]) -> dict[str, Outcome]:
@@ -123,22 +111,19 @@ class OpenAIBatchJobs:
         return failures | replies  # a line may come back in both files: then the reply counts
 
     def _read(self, line: str) -> tuple[str, Outcome | None]:
-        """(key, outcome) of one line; no outcome for a line that is broken, which is then asked again."""
+        """(key, outcome) of one line; no outcome for a line that is broken or was not asked: it is asked again."""
         try:
             row = json.loads(line)
             key, response = str(row["custom_id"]), row.get("response") or {}
+            body, status = response.get("body"), response.get("status_code")
         except (ValueError, TypeError, KeyError, AttributeError):
             return "", None
-        if not isinstance(response, Mapping):
-            return key, None
-        body, status = response.get("body"), response.get("status_code")
         if status == 200:
             try:
-                return key, read_body(body, self._secret(), self._key_name)
+                return key, read_body(body, self._key)
             except JudgeError as error:
                 return key, error
-        fault: Any = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
-        failure: Mapping[str, Any] = fault if isinstance(fault, Mapping) else {"message": str(fault)}
-        if failure.get("code") == "batch_expired":
-            return key, None  # it was not asked: the next job takes it
-        return key, status_failure(whole_number(status) or 500, failure, {}, self._secret(), self._key_name)
+        failure = (body.get("error") if isinstance(body, Mapping) else None) or row.get("error") or {}
+        if isinstance(failure, Mapping) and failure.get("code") == "batch_expired":
+            return key, None
+        return key, status_failure(whole_number(status) or 500, failure, self._key)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
@@ -28,9 +27,10 @@ from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import NotNegative, options, require
 from harness.types import Reply, Request
 from judges.client.batch_jobs import BatchJobs
+from judges.kinds.openai.api_key import ApiKey
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
 from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.kinds.openai.responses import judge_error, read_body
+from judges.kinds.openai.responses import errors_named, read_body
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -112,34 +112,18 @@ class OpenAIJudge:
         self.quirks = config.quirks
         self.endpoint = self.base_url + _suffix(config)
         """The address and what else decides replies. Never the key."""
-        jobs = OpenAIBatchJobs(self._client, self.body, lambda: self._key, config.api_key_env, config.batch_wait)
+        self._key = ApiKey(config.api_key_env)
+        jobs = OpenAIBatchJobs(self._client, self.body, self._key, config.batch_wait)
         self.jobs: BatchJobs | None = jobs if config.batch else None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
-    @property
-    def _key(self) -> str:
-        return os.environ.get(self.config.api_key_env, "").strip() or "none"
-
-    def _key_problem(self) -> str | None:
-        """Why the key cannot be sent, without a character of it: an HTTP library's own message would quote it."""
-        if all("\x21" <= char <= "\x7e" for char in self._key):
-            return None
-        return (
-            f"the key in the environment variable {self.config.api_key_env} holds a character that no key has (a line "
-            "break or a space inside of it, or a letter outside ASCII). Set the variable to the key alone."
-        )
-
     async def complete(self, request: Request) -> Reply:
         """One call, no retry. Raises JudgeError with the kind of what went wrong; the key is in no message."""
-        from openai import OpenAIError
-
-        try:
+        with errors_named(self._key):
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
             body = await self._client().post(ROUTE, cast_to=object, body=self.body(request))
-        except (OpenAIError, ValueError, RecursionError) as error:  # a body that is no JSON, or nested without end
-            raise judge_error(error, self._key, self.config.api_key_env) from None
-        return read_body(body, self._key, self.config.api_key_env)
+        return read_body(body, self._key)
 
     def body(self, request: Request) -> dict[str, Any]:
         """The fields of the request as they go over the wire."""
@@ -160,15 +144,15 @@ class OpenAIJudge:
         Asks for the list of models; where that fails or lacks the model, for one token, because many servers answer to
         names that they do not list.
         """
-        where = f"judge model {self.model!r} at {self.base_url}"
-        if (key_problem := self._key_problem()) is not None:
+        place = f"judge model {self.model!r} at {self.base_url}"
+        if (key_problem := self._key.problem()) is not None:
             return f"judge model {self.model!r}: {key_problem}"
-        if self.config.base_url is None and self._key == "none":
+        if self.config.base_url is None and self._key.value == "none":
             return (
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
                 f"{self.config.api_key_env}, or give base_url for another endpoint."
             )
-        problem, names = None, []
+        problem, names = None, list[str]()
         try:
             names = self._listed_models()
             if not names or self.model in names:
@@ -176,41 +160,37 @@ class OpenAIJudge:
         except JudgeError as error:
             if error.kind in ("model", "bad-reply"):
                 return None  # an endpoint without a list of models can still judge
-            problem = _unreachable(where, error)
+            problem = _unreachable(place, error)
         if problem is None:
             try:
                 self._ask_one_token()
             except JudgeError as error:
-                problem = _no_token(where, error, names)
+                problem = _no_token(place, error, names)
         if problem is None:
             return None
         return " ".join([problem, *(f"Note: {note}." for note in JUDGE.notes(self.config))])
 
     def _listed_models(self) -> list[str]:
         """Ids of the models that the endpoint lists; none where it lists them in a form of its own."""
-        body = self._call_once("GET", "/models")
+        body = self._call_once("/models")
         entries = body.get("data") if isinstance(body, Mapping) else None
         return [str(entry["id"]) for entry in entries or () if isinstance(entry, Mapping) and "id" in entry]
 
     def _ask_one_token(self) -> None:
         messages = [{"role": "user", "content": "m or M?"}]
-        self._call_once("POST", ROUTE, {"model": self.model, "messages": messages, self.quirks.max_tokens_field: 1})
+        self._call_once(ROUTE, {"model": self.model, "messages": messages, self.quirks.max_tokens_field: 1})
 
-    def _call_once(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> object:
+    def _call_once(self, route: str, body: Mapping[str, object] | None = None) -> object:
         """One call outside of any event loop, which waits as long as a busy small server may need."""
-        from openai import OpenAI, OpenAIError
+        from openai import OpenAI
 
-        try:
-            with OpenAI(api_key=self._key, base_url=self.base_url, max_retries=0, timeout=_CHECK_SECONDS) as client:
-                if method == "GET":
-                    return client.get(route, cast_to=object)
-                return client.post(route, cast_to=object, body=body)
-        except (OpenAIError, ValueError) as error:
-            raise judge_error(error, self._key, self.config.api_key_env) from None
+        options = {"api_key": self._key.value, "base_url": self.base_url}
+        with errors_named(self._key), OpenAI(**options, max_retries=0, timeout=_CHECK_SECONDS) as client:
+            return client.get(route, cast_to=object) if body is None else client.post(route, cast_to=object, body=body)
 
     async def aopen(self) -> None:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
-        if self._key_problem() is None:  # else every call says so
+        if self._key.problem() is None:  # else every call says so
             self._client()
 
     async def aclose(self) -> None:
@@ -223,7 +203,7 @@ class OpenAIJudge:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            if (problem := self._key_problem()) is not None:
+            if (problem := self._key.problem()) is not None:
                 raise JudgeError("auth", problem)
             from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -232,7 +212,7 @@ class OpenAIJudge:
                 max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
             )
             client = AsyncOpenAI(
-                api_key=self._key,
+                api_key=self._key.value,
                 base_url=self.base_url,  # always given: the SDK would read OPENAI_BASE_URL, and the ledger not know it
                 max_retries=0,
                 timeout=None,  # the client's own timeout covers the whole call
@@ -242,25 +222,25 @@ class OpenAIJudge:
         return client
 
 
-def _unreachable(where: str, error: JudgeError) -> str | None:
+def _unreachable(place: str, error: JudgeError) -> str | None:
     """What a failed list of models says; ``None``: try one token all the same."""
     if error.kind == "timeout":
-        return f"{where} did not answer within {_CHECK_SECONDS:.0f} s. It may be busy with other calls: wait for them."
+        return f"{place} did not answer within {_CHECK_SECONDS:.0f} s. It may be busy with other calls: wait for them."
     if error.kind == "auth":
-        return f"{where} refused the key: {error}."
+        return f"{place} refused the key: {error}."
     if error.kind == "connection":
-        return f"{where} cannot be reached ({error}). Start the server, or correct base_url."
+        return f"{place} cannot be reached ({error}). Start the server, or correct base_url."
     return None
 
 
-def _no_token(where: str, error: JudgeError, names: Sequence[str]) -> str | None:
+def _no_token(place: str, error: JudgeError, names: Sequence[str]) -> str | None:
     """What a failed call for one token says; ``None`` where it says nothing against judging."""
     if error.kind in ("timeout", "connection", "truncated"):
-        return f"{where} did not answer one token ({error}). It may be busy or still loading the model: try again."
+        return f"{place} did not answer one token ({error}). It may be busy or still loading the model: try again."
     if error.kind in ("model", "bad-reply"):
         lists = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
-        return f"{where}: the endpoint does not serve this model ({error}).{lists}"
-    return None if error.kind != "server" else f"{where} is failing ({error}). Try again when it is well."
+        return f"{place}: the endpoint does not serve this model ({error}).{lists}"
+    return None if error.kind != "server" else f"{place} is failing ({error}). Try again when it is well."
 
 
 def _suffix(config: OpenAIConfig) -> str:

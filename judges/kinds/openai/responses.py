@@ -7,80 +7,152 @@ the error's code and words only where the status says too little. Messages never
 from __future__ import annotations
 
 import email.utils
-import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
 from harness.text import replace_surrogates
 from harness.types import Reply
+from judges.kinds.openai.api_key import ApiKey
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
+_MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
+_MOST_WORDS: Final = 300  # characters of an endpoint's message: some send a page of HTML
+_NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 # 409 and 425 (conflict, too early) pass like a failing server's errors do.
-_KINDS = {401: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"}
-_CONTEXT = re.compile(
-    r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context", re.IGNORECASE
-)
-_FILTER = re.compile(r"content.?(filter|policy|management)|safety|moderation", re.IGNORECASE)
-_UNSUPPORTED = re.compile(
+_STATUS: Final[Mapping[int, str]] = {
+    401: "auth", 402: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"
+}  # fmt: skip
+_UNSUPPORTED: Final = re.compile(
     r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)", re.IGNORECASE
 )
-_NO_MODEL = re.compile(
-    r"model.{0,80}(not (found|exist)|does not exist|unknown)|no such model|unknown model", re.IGNORECASE
+_WORDS: Final = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE))
+    for kind, pattern in (
+        ("refused", r"content.?(filter|policy|management)|safety|moderation"),
+        ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
+        ("model", r"model.{0,80}(not.(found|exist)|does not exist|unknown)|no such model|unknown model"),
+        ("model", _UNSUPPORTED.pattern),
+        ("rate-limit", r"rate.?limit|too many requests|quota|billing"),
+        ("auth", r"unauth|auth(enti|ori[sz])|api.?key|permission|credential"),
+        ("bad-reply", r"invalid_request|not_found"),
+    )
 )
-_MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
-_NAMED_STATUS: Final = (
-    (re.compile(r"rate.?limit|too many requests|quota|billing", re.IGNORECASE), 429),
-    (re.compile(r"unauth|auth(enti|ori[sz])|api.?key|permission|credential", re.IGNORECASE), 401),
-    (re.compile(r"context_length|invalid_request|unsupported|not_found|content.?filter", re.IGNORECASE), 400),
-)
-"""Words in the code of an error that comes without a status, and the status they stand for."""
+"""What an error's code and words say of its kind, where its status does not; the first pattern that is found counts."""
+_OF_REQUEST: Final = _WORDS[:4]
+"""Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model."""
 
 
-def read_body(body: object, key: str, key_name: str) -> Reply:
-    """The reply in what came with status 200: a completion, or an error that a gateway passed on under that status.
+@contextmanager
+def errors_named(key: ApiKey) -> Iterator[None]:
+    """What the SDK raises in the block leaves it as JudgeError."""
+    from openai import OpenAIError
 
-    Raises JudgeError; the key is in no message.
-    """
-    if isinstance(body, Mapping) and (failure := _passed_on(body)) is not None:
-        status = _status_of(failure)
-        error = status_failure(status, failure, {}, key, key_name, f"error {status} in a response of status 200")
-        usage = _usage(body)
-        error.usage = usage if any(usage) else None
-        raise error
     try:
-        return read_completion(body)
-    except JudgeError as error:  # it may quote the body, and a careless gateway echoes the key
-        raise JudgeError(error.kind, scrub(str(error), key), usage=error.usage) from None
+        yield
+    except (OpenAIError, ValueError, RecursionError) as error:  # a body that is no JSON, or nested without end
+        raise _sdk_failure(error, key) from None
 
 
-def _passed_on(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The error in a body, or in its first choice, that stands in the place of a reply."""
-    # Gateways put it beside the choices, or (after a stream was cut) into the first of them.
-    choices = body.get("choices")
-    error = body.get("error") if not choices else None
-    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        error = choices[0].get("error")
-    if not error:
-        return None
-    return error if isinstance(error, Mapping) else {"message": str(error)}
+def _sdk_failure(error: Exception, key: ApiKey) -> JudgeError:
+    """What an exception of the SDK means for the client: kind, message without the key, Retry-After."""
+    import openai
+
+    cause = error.__cause__
+    if isinstance(error, openai.APITimeoutError):
+        return JudgeError("timeout", "the endpoint did not answer in time")
+    if isinstance(error, openai.APIStatusError):
+        body = error.body if isinstance(error.body, Mapping) else {"message": error.message}
+        return status_failure(int(error.status_code), body, key, error.response.headers)
+    if isinstance(error, UnicodeError):
+        return JudgeError("bad-reply", f"the request holds text that is not valid Unicode: {error}")
+    if isinstance(error, openai.APIConnectionError):
+        # A body that breaks off is a protocol error below the SDK; no byte at all is a connection that failed.
+        cut = "incomplete" in str(cause) or "without sending complete" in str(cause)
+        detail = key.scrub(f"{type(cause).__name__}: {cause}" if cause else str(error))
+        return JudgeError("truncated" if cut else "connection", detail)
+    if isinstance(error, ValueError) or isinstance(cause, ValueError):
+        text = "the reply's body is not valid JSON; it was cut on the way, or the endpoint is broken"
+        return JudgeError("truncated", text)
+    return JudgeError("bad-reply", key.scrub(f"{type(error).__name__}: {error}"))
 
 
-def _status_of(failure: Mapping[str, Any]) -> int:
-    """The HTTP status that an error names or means; 500 where nothing is known: asking again may help."""
-    for name in ("code", "status", "status_code"):
-        status = whole_number(failure.get(name))
-        if 400 <= status <= 599:
-            return status
-    code, words = (str(failure.get("code") or failure.get("type") or ""), str(failure.get("message") or ""))
-    for text in (code, words):  # a code is chosen from a list, words are free: they may mention anything
-        for pattern, status in _NAMED_STATUS:
-            if pattern.search(text):
-                return status
-    return 400 if any(pattern.search(words) for pattern in (_CONTEXT, _FILTER, _NO_MODEL, _UNSUPPORTED)) else 500
+def status_failure(
+    status: int, failure: object, key: ApiKey, headers: Mapping[str, str] | None = None, where: str = ""
+) -> JudgeError:
+    """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means.
+
+    ``where`` says how the status came to be known, where it was not the response's own.
+    """
+    error = failure if isinstance(failure, Mapping) else {"message": failure}
+    code, words = str(error.get("code") or error.get("type") or ""), str(error.get("message") or "no message")
+    kind = "server" if status >= 500 else _STATUS.get(status)  # a failing server may say anything: words do not count
+    if kind is None:
+        patterns = _OF_REQUEST if status else _WORDS
+        # A code is chosen from a list, words are free: they may mention anything.
+        kinds = (kind for text in (code, words) for kind, pattern in patterns if pattern.search(text))
+        # Of an error without a status nothing is known: asking again may help.
+        kind = next(kinds, "bad-reply" if status else "server")
+    hint = ""
+    if status == 402 or (kind == "rate-limit" and code in _NO_CREDIT):
+        kind, hint = "auth", "the account has no credit left: retrying cannot help"
+    elif kind == "auth":
+        hint = f"the key is read from the environment variable {key.variable}"
+    elif kind == "context":
+        hint = "the judge prompt is longer than the model's context"
+    elif kind == "model" and status != 404 and (_UNSUPPORTED.search(code) or _UNSUPPORTED.search(words)):
+        option = f"{error['param']}: " if error.get("param") else ""
+        hint = (
+            f"{option}set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
+        )
+    # Without the key first, and cut then: half a key would not be recognised.
+    message = f"{where or f'HTTP {status}'}: {key.scrub(words)[:_MOST_WORDS]}" + (f" ({hint})" if hint else "")
+    return JudgeError(kind, message, _retry_after(headers or {}))
+
+
+def read_body(body: object, key: ApiKey) -> Reply:
+    """The complete reply in what came with status 200. Nothing about its form is taken for granted.
+
+    A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
+    Token counts that were not said are 0. Lone surrogates become U+FFFD.
+
+    Raises:
+        JudgeError: ``empty``, ``refused`` or ``bad-reply``; or the kind of an error that a gateway passed on.
+    """
+    content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    counts = content.get("usage")
+    usage = _usage(counts) if isinstance(counts, Mapping) else (0, 0)
+    charged = usage if any(usage) else None
+    choices = content.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    # Gateways pass an error on beside the choices, or (after a stream was cut) in the first of them.
+    error = content.get("error") if not choices else choice.get("error") if isinstance(choice, Mapping) else None
+    if error:
+        stated = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, Mapping) else []
+        status = next((number for number in map(whole_number, stated) if 400 <= number <= 599), 0)
+        failure = status_failure(status, error, key, where=f"error {status or ''} in a response of status 200")
+        failure.usage = charged
+        raise failure
+    if not isinstance(choices, list):
+        raise JudgeError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
+    if not choices:
+        raise JudgeError("empty", "the reply has no choices", usage=charged)
+    try:
+        return _read_choice(content, choices[0], usage)
+    except JudgeError as failure:
+        raise JudgeError(failure.kind, key.scrub(str(failure)), usage=usage) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        text = key.scrub(f"the chat completion has a form of its own ({problem!r})")  # it may quote the body
+        raise JudgeError("bad-reply", text, usage=usage) from None
+
+
+def _usage(counts: Mapping[str, object]) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) as the endpoint counts them, 0 where it does not."""
+    return whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
 
 
 def whole_number(value: object) -> int:
@@ -92,37 +164,11 @@ def whole_number(value: object) -> int:
     return number if 0 <= number <= _MOST_TOKENS else 0
 
 
-def read_completion(body: object) -> Reply:
-    """The complete reply in a decoded ``chat.completion`` body. Nothing about its form is taken for granted.
-
-    A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
-    Token counts that were not said are 0. Lone surrogates become U+FFFD.
-    Raises JudgeError of kind ``empty refused`` or ``bad-reply``.
-    """
-    if not isinstance(body, Mapping) or not isinstance(body.get("choices"), list):
-        raise JudgeError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
-    usage = _usage(body)
-    if not body["choices"]:
-        raise JudgeError("empty", "the reply has no choices", usage=usage if any(usage) else None)
-    try:
-        return _read_choice(body, body["choices"][0], usage)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise JudgeError("bad-reply", f"the chat completion has a form of its own ({error!r})", usage=usage) from error
-
-
-def _usage(body: Mapping[str, Any]) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) as the endpoint counts them, 0 where it does not."""
-    usage = body.get("usage")
-    if not isinstance(usage, Mapping):
-        return 0, 0
-    return whole_number(usage.get("prompt_tokens")), whole_number(usage.get("completion_tokens"))
-
-
 def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
     finish = replace_surrogates(str(choice.get("finish_reason") or ""))
     # Text that the filter cut is half a verdict: it is none.
     if finish == "content_filter":
-        raise JudgeError("refused", "the endpoint's content filter cut the reply", usage=usage)
+        raise JudgeError("refused", "the endpoint's content filter cut the reply")
     message = choice.get("message") or {}
     text = message.get("content") or ""
     if not isinstance(text, str):
@@ -130,17 +176,11 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
     first = _first_token(choice.get("logprobs") or {})
     if not text.strip() and not first:
         if message.get("refusal"):
-            raise JudgeError("refused", f"the model refused: {message['refusal']}", usage=usage)
+            raise JudgeError("refused", f"the model refused: {message['refusal']}")
         spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
-        raise JudgeError("empty", f"the reply has no text{spent}", usage=usage)
-    return Reply(
-        text=replace_surrogates(text),
-        finish_reason=finish,
-        model=replace_surrogates(str(body.get("model") or "")),
-        prompt_tokens=usage[0],
-        completion_tokens=usage[1],
-        first_token=first,
-    )
+        raise JudgeError("empty", f"the reply has no text{spent}")
+    served = replace_surrogates(str(body.get("model") or ""))
+    return Reply(replace_surrogates(text), finish, served, *usage, first_token=first)
 
 
 def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
@@ -160,67 +200,6 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
     return logprobs_by_text
 
 
-def judge_error(error: Exception, key: str, key_name: str) -> JudgeError:
-    """What an exception of the SDK means for the client: kind, message without the key, Retry-After."""
-    import openai
-
-    cause = error.__cause__
-    if isinstance(error, openai.APITimeoutError):
-        return JudgeError("timeout", "the endpoint did not answer in time")
-    if isinstance(error, openai.APIStatusError):
-        body = error.body if isinstance(error.body, Mapping) else {"message": error.message}
-        return status_failure(int(error.status_code), body, error.response.headers, key, key_name)
-    if isinstance(error, UnicodeError):
-        return JudgeError("bad-reply", f"the request holds text that is not valid Unicode: {error}")
-    if isinstance(error, openai.APIConnectionError):
-        # A body that breaks off is a protocol error below the SDK; no byte at all is a connection that failed.
-        cut = "incomplete" in str(cause) or "without sending complete" in str(cause)
-        detail = scrub(f"{type(cause).__name__}: {cause}" if cause else str(error), key)
-        return JudgeError("truncated" if cut else "connection", detail)
-    if isinstance(error, ValueError) or isinstance(cause, ValueError):
-        return JudgeError(
-            "truncated", "the reply's body is not valid JSON; it was cut on the way, or the endpoint is broken"
-        )
-    return JudgeError("bad-reply", scrub(f"{type(error).__name__}: {error}", key))
-
-
-def status_failure(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str], key: str, key_name: str, where: str = ""
-) -> JudgeError:
-    """What an HTTP status with an error in OpenAI's form (``body``: its inner object) means.
-
-    ``where`` says how the status came to be known, where it was not the response's own.
-    """
-    code = str(body.get("code") or body.get("type") or "")
-    words = scrub(str(body.get("message") or "no message"), key)[:300]
-    message = f"{where or f'HTTP {status}'}: {words}"
-    if status == 402 or (status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached")):
-        return JudgeError("auth", f"{message} (the account has no credit left: retrying cannot help)")
-    # Before the words are read: a failing server may say anything.
-    if status >= 500:
-        return JudgeError("server", message, _retry_after(headers))
-    kind = _KINDS.get(status)
-    if kind == "auth":
-        return JudgeError(kind, f"{message} (the key is read from the environment variable {key_name})")
-    if kind is not None:
-        return JudgeError(kind, message, _retry_after(headers))
-    return _request_error(code, words, message, str(body.get("param") or ""))
-
-
-def _request_error(code: str, words: str, message: str, param: str) -> JudgeError:
-    """HTTP 400, 413, 422 and the like: about this request, or about every request to this model?"""
-    if _FILTER.search(code) or _FILTER.search(words):
-        return JudgeError("refused", message)
-    if "context_length" in code or _CONTEXT.search(words):
-        return JudgeError("context", f"{message} (the judge prompt is longer than the model's context)")
-    if "model_not_found" in code or _NO_MODEL.search(words):
-        return JudgeError("model", message)
-    if "unsupported" in code or _UNSUPPORTED.search(words):
-        remedy = "set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
-        return JudgeError("model", f"{message} ({f'{param}: ' if param else ''}{remedy})")
-    return JudgeError("bad-reply", message)
-
-
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date); ``None``: not stated."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -237,11 +216,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
-
-
-def scrub(text: str, key: str) -> str:
-    """``text`` fit to be printed and stored: without the key that an endpoint echoed, without lone surrogates."""
-    if key and key != "none":
-        for form in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
-            text = text.replace(form, "[api key]")
-    return replace_surrogates(text)
