@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,30 +21,22 @@ SLEEP: Final = 600.0
 """Seconds that a stage sleeps in the check of an abort: nobody waits for it."""
 
 
-class NoteTaker:
-    """A ``RunStage`` that leaves a file for each stage; made in the worker, so it must be picklable by its maker."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
-        progress(1, 2, "half")
-        if stage.params.get("fails"):
-            return StageResult(stage, 0.0, "it was asked to fail")
-        end = time.monotonic() + stage.params.get("sleep", 0.0)
-        # A thread cannot be stopped: it ends with the check's folder, or the process could not exit after an abort.
-        while time.monotonic() < end and self.folder.is_dir():
-            time.sleep(0.05)
-        if not self.folder.is_dir():
-            return StageResult(stage, 0.0, "the check is over")
-        threads = os.environ.get("OMP_NUM_THREADS", "")
-        (self.folder / stage.key).write_text(f"{os.getpid()} {threads}", encoding="utf-8")
-        return StageResult(stage, 0.1)
+def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+    """With its first argument bound, a ``RunStage`` that leaves a file for each stage."""
+    progress(1, 2, "half")
+    if stage.params.get("fails"):
+        return StageResult(stage, 0.0, "it was asked to fail")
+    end = time.monotonic() + stage.params.get("sleep", 0.0)
+    # A thread cannot be stopped: it ends with the check's folder, or the process could not exit after an abort.
+    while time.monotonic() < end and folder.is_dir():
+        time.sleep(0.05)
+    if not folder.is_dir():
+        return StageResult(stage, 0.0, "the check is over")
+    (folder / stage.key).touch()
+    return StageResult(stage, 0.1)
 
 
 class Notes(RunListener):
-    """Remembers which stages began and advanced."""
-
     def __init__(self) -> None:
         self.began: list[str] = []
         self.halves: list[str] = []
@@ -56,25 +48,28 @@ class Notes(RunListener):
         self.halves.append(label)
 
 
-def collect(executor: Executor, count: int) -> list[StageResult]:
-    results: list[StageResult] = []
-    while len(results) < count:
-        more = executor.results()
-        require(more, "results() came back without a result")
-        results += more
-    return results
+@contextmanager
+def started(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
+    """An executor, and the folder in which its stages leave their files."""
+    # What an aborted process still writes may stand in the way of the folder's end.
+    with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
+        # Picklable, because a worker may be another process: called there, it gives ``run_stage`` with its folder.
+        yield kind.start(config, RESOURCES, partial(partial, run_stage, Path(folder)), listener), Path(folder)
 
 
 def check_results(kind: ExecutorKind[C], config: C) -> str:
     """Each stage is run, and reported once; a failure is a result, and the stages after it run all the same."""
     stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
     notes = Notes()
-    with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
-        with kind.start(config, RESOURCES, partial(NoteTaker, Path(folder)), notes) as executor:
-            for stage in stages:
-                executor.submit(stage)
-            results = collect(executor, len(stages))
-        files = {file.name for file in Path(folder).iterdir()}
+    results: list[StageResult] = []
+    with started(kind, config, notes) as (executor, folder), executor:
+        for stage in stages:
+            executor.submit(stage)
+        while len(results) < len(stages):
+            more = executor.results()
+            require(more, "results() came back without a result")
+            results += more
+        files = {file.name for file in folder.iterdir()}
     require(sorted(result.stage.key for result in results) == sorted(stage.key for stage in stages),
             "each submitted stage must be reported once")  # fmt: skip
     errors = {result.stage.row: result.error for result in results if result.error is not None}
@@ -97,8 +92,7 @@ def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
 def check_abort(kind: ExecutorKind[C], config: C) -> str:
     """Ctrl-C while a stage waits or runs: the executor ends at once."""
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
-        executor = kind.start(config, RESOURCES, partial(NoteTaker, Path(folder)), Notes())
+    with started(kind, config, Notes()) as (executor, _):
         executor.submit(Stage("check", {"sleep": SLEEP}))
         executor.shutdown(abort=True)
     seconds = time.monotonic() - begin

@@ -30,13 +30,8 @@ def tiny_tokenizer(words: tuple[str, ...] = WORDS) -> Any:
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[1]))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast: Any = PreTrainedTokenizerFast  # untyped in transformers
-    tokenizer = fast(
-        tokenizer_object=core,
-        pad_token=SPECIAL[0],
-        unk_token=SPECIAL[1],
-        eos_token=SPECIAL[4],
-        additional_special_tokens=list(SPECIAL[2:4]),
-    )
+    names = {"pad_token": SPECIAL[0], "unk_token": SPECIAL[1], "eos_token": SPECIAL[4]}
+    tokenizer = fast(tokenizer_object=core, additional_special_tokens=list(SPECIAL[2:4]), **names)
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
@@ -49,13 +44,10 @@ def tiny_checkpoint(
     words: tuple[str, ...] = WORDS,
     extra_columns: int = 0,
     dropout: float = 0.0,
-    scale: float = 0.3,
 ) -> Path:
     """A random two-layer Llama of 5 + len(words) tokens, saved with its tokenizer. Returns ``folder``.
 
-    Args:
-        extra_columns: how much wider than the tokenizer the embedding is.
-        scale: standard deviation of the weights; large enough for distributions that are far from uniform.
+    ``extra_columns``: how much wider than the tokenizer the embedding is.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -72,7 +64,7 @@ def tiny_checkpoint(
         num_key_value_heads=1,
         max_position_embeddings=256,
         attention_dropout=dropout,
-        initializer_range=scale,
+        initializer_range=0.3,  # large enough for distributions that are far from uniform
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -95,19 +87,13 @@ def tiny_groups(count: int, n: int = 3, seed: int = 0, words: tuple[str, ...] = 
 
     def sample() -> Response:
         answer = text(1, 6)
-        return Response(
-            answer,
-            finished=rng.random() > 0.25,
-            tokens=len(answer.split()) + 1,
-            mean_logp=-rng.uniform(0.5, 2.0),
-            log_psel=-rng.uniform(0.1, 6.0),
-        )
+        finished, tokens = rng.random() > 0.25, len(answer.split()) + 1
+        return Response(answer, finished, tokens, mean_logp=-rng.uniform(0.5, 2.0), log_psel=-rng.uniform(0.1, 6.0))
 
     groups = []
     for number in range(count):
-        prompt = Prompt(
-            f"p{number}", ({"role": "user", "content": text(1, 4)},), golden=text(2, 5), rejected=text(2, 5)
-        )
+        turn = {"role": "user", "content": text(1, 4)}
+        prompt = Prompt(f"p{number}", (turn,), golden=text(2, 5), rejected=text(2, 5))
         answer = text(2, 5)
         teacher = (Response(answer, finished=True, tokens=len(answer.split()) + 1),)
         groups.append(Group(prompt, samples=tuple(sample() for _ in range(n)), teacher=teacher))
