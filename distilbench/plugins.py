@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -57,34 +57,34 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     Raises:
         UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
-    tables = {table: EntryTable(table, CONTRACTS[table], entries) for table, entries in OURS.items()}
+    tables = [EntryTable(name) for name in OURS]
     installed = entry_points()  # once: every call reads the metadata of all distributions
-    for table in tables.values():
+    for table in tables:
         for point in installed.select(group=f"distilbench.{table.name}"):
             origin = f"the entry point {point.name!r} of {point.dist.name if point.dist else point.value!r}"
             try:
                 value = point.load()
             except Exception as error:  # whatever a foreign module raises while it is imported
                 raise _broken(origin, error) from error
-            table.add(value if isinstance(value, ModuleType) else [value], origin)
+            table.add(value, origin)
     for plugin in plugins:
-        module = import_plugin(plugin)
-        # Not any(): a file may bring entries of several tables.
-        if not sum(table.add(module, f"the plug-in {plugin!r}") for table in tables.values()):
-            names = ", ".join(name for table in tables.values() for name in table.variables)
-            raise UserError(f"the plug-in {plugin!r} defines none of {names}: nothing of it can be used.")
-    return Registry(**{table.name: table.entries for table in tables.values()}, ask=ask, targets=TARGETS)
+        module, origin = import_plugin(plugin), f"the plug-in {plugin!r}"
+        # A sum and not any(), which would stop at the first table: a file may bring entries of several.
+        if not sum(table.add(module, origin) for table in tables):
+            names = ", ".join(name for table in OURS for name in variables(table))
+            raise UserError(f"{origin} defines none of {names}: nothing of it can be used.")
+    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=TARGETS)
 
 
 def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:
     """The entry of this name, or all that a Python file brings. Raises UserError where there is none."""
-    before: Mapping[str, Any] = getattr(load_registry(plugins), table)
+    before = getattr(load_registry(plugins), table)
     if not name_or_file.endswith(".py"):
         if name_or_file not in before:
             remedy = "Or give the path of a Python file that ends in .py."
             raise unknown(table[:-1], name_or_file, before, remedy)
         return [before[name_or_file]]
-    after: Mapping[str, Any] = getattr(load_registry([*plugins, name_or_file]), table)
+    after = getattr(load_registry([*plugins, name_or_file]), table)
     new = [entry for name, entry in after.items() if name not in before]
     if not new:
         one, several = variables(table)
@@ -93,69 +93,56 @@ def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> li
 
 
 def variables(table: str) -> tuple[str, str]:
-    """What a plug-in file may define: METHOD, one entry, and METHODS, a dict or sequence of several."""
+    """Names that a plug-in file may define: METHOD, one entry, and METHODS, a dict or sequence of several."""
     return table[:-1].upper(), table.upper()
 
 
 class EntryTable:
     """One of the six while plug-ins are added. It remembers who brought each entry: no name can be taken twice."""
 
-    def __init__(self, name: str, contract: type[Any], ours: Mapping[str, Any]) -> None:
-        self.name, self.contract = name, contract
-        self.variables = variables(name)
-        self.entries: dict[str, Any] = {}
-        self.origins: dict[str, str] = {}
-        self.add([ours], "distilbench")
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entries: dict[str, Any] = dict(OURS[name])
+        self.origins = dict.fromkeys(self.entries, "distilbench")
 
-    def add(self, values: ModuleType | Sequence[Any], origin: str) -> int:
-        """Add entries, mappings and sequences of entries, or what a module defines of them; how many there were."""
-        if isinstance(values, ModuleType):
-            values = [getattr(values, name) for name in self.variables if hasattr(values, name)]
-        count = 0
-        for value in values:
-            entries = value if isinstance(value, list | tuple) else [value]
-            named = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
-            for name, entry in named.items():
-                self._check(name, entry, origin)
-                self.entries[name], self.origins[name] = entry, origin
-            count += len(named)
-        return count
-
-    def _check(self, name: str, entry: Any, origin: str) -> None:
-        """An entry of the wrong type would fail much later and far away; so would one whose name is not its key."""
-        what, contract = self.name[:-1], self.contract
-        if not isinstance(entry, contract):
-            rule = f"is a {type(entry).__name__}, not a {contract.__module__}.{contract.__name__}"
-            raise UserError(f"{origin}: the {what} {name!r} {rule}.")
-        if entry.name != name:
-            raise UserError(f"{origin}: the {what} listed as {name!r} calls itself {entry.name!r}; they must agree.")
-        if name in self.entries:
-            raise UserError(
-                f"{origin} brings {what} {name!r}, but {self.origins[name]} has one of that name. "
-                "Rename yours: tables could not tell them apart."
-            )
+    def add(self, value: object, origin: str) -> int:
+        """Add an entry, a mapping or sequence of entries, or those that a module defines; how many there were."""
+        if isinstance(value, ModuleType):
+            values = [getattr(value, name) for name in variables(self.name) if hasattr(value, name)]
+            return sum(self.add(each, origin) for each in values)
+        entries = value if isinstance(value, list | tuple) else [value]
+        named = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
+        noun, contract = self.name[:-1], CONTRACTS[self.name]
+        for name, entry in named.items():
+            # An entry of the wrong type would fail much later and far away; so would one whose name is not its key.
+            if not isinstance(entry, contract):
+                rule = f"is a {type(entry).__name__}, not a {contract.__module__}.{contract.__name__}"
+                raise UserError(f"{origin}: the {noun} {name!r} {rule}.")
+            if entry.name != name:
+                rule = f"the {noun} listed as {name!r} calls itself {entry.name!r}; they must agree"
+                raise UserError(f"{origin}: {rule}.")
+            if name in self.entries:
+                rule = f"but {self.origins[name]} has one of that name. Rename yours: tables could not tell them apart"
+                raise UserError(f"{origin} brings {noun} {name!r}, {rule}.")
+            self.entries[name], self.origins[name] = entry, origin
+        return len(named)
 
 
 def import_plugin(plugin: str) -> ModuleType:
     """Import a Python file, or a module by name. Raises UserError naming it and what happened."""
-    path = Path(plugin).expanduser()
-    if not plugin.endswith(".py"):
-        try:
-            return importlib.import_module(plugin)
-        except Exception as error:
-            raise _broken(f"the plug-in {plugin!r}", error) from error
-    if not path.is_file():
+    path = Path(plugin).expanduser().absolute()
+    if plugin.endswith(".py") and not path.is_file():
         raise UserError(f"the plug-in {plugin!r} is not a file. Give the path of a Python file, or a module's name.")
     name = f"distilbench_plugin_{path.stem.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"the plug-in {plugin!r} cannot be imported as a Python module.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while it is made
     try:
-        spec.loader.exec_module(module)
+        if not plugin.endswith(".py"):
+            return importlib.import_module(plugin)
+        module = ModuleType(name)
+        module.__file__ = str(path)  # the sentences of a plug-in's options are read from its source
+        sys.modules[name] = module  # dataclasses look their module up while it is made
+        SourceFileLoader(name, str(path)).exec_module(module)
     except Exception as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise _broken(f"the plug-in {plugin!r}", error) from error
     return module
 

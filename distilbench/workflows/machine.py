@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 from packaging.requirements import Requirement
 
 from distilbench.installation import check_folders
@@ -26,6 +27,9 @@ from harness.recipe.recipe import Recipe, load_recipe
 
 GIB = 1 << 30
 HUB_SECONDS = 3.0  # doctor is run when something is broken: it must not hang on a dead proxy
+# Pocket's table with all its seeds takes about 1 GiB; below 0.3 GiB one seed does not fit.
+ENOUGH_DISK, LEAST_DISK = 2 * GIB, 0.3 * GIB
+ENOUGH_MEMORY = 3 * GIB  # a worker that trains a pocket model needs about 1 GiB, and there are two of them
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,13 @@ def examine(
     yield MachineFinding("ok", f"recipe {recipe}: fine")
     yield hub(loaded, registry)
     for name, entry in loaded.judges.items():
-        judge = f"judge {name} ({entry.kind})"
-        if problem := judge_problem(entry.kind, entry.config, registry):
-            yield MachineFinding("fail", f"{judge}: {problem}", "Start it, or name another under judges.")
-        else:
-            yield MachineFinding("ok", f"{judge}: it answers")
+        problem = judge_problem(entry.kind, entry.config, registry)
+        remedy = "Start it, or name another under judges." if problem else ""
+        text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
+        yield MachineFinding("fail" if problem else "ok", text, remedy)
 
 
 def folders() -> MachineFinding:
-    """The top-level packages have generic names: are they ours?"""
     try:
         check_folders()
     except UserError as error:
@@ -72,10 +74,11 @@ def folders() -> MachineFinding:
 
 
 def python() -> MachineFinding:
-    isolated = sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ
-    remedy = "" if isolated else "Generic package names are safest in a virtual environment: python -m venv .venv"
     text = f"Python {platform.python_version()} on {platform.platform(terse=True)}"
-    return MachineFinding("ok" if isolated else "warn", text, remedy)
+    if sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ:
+        return MachineFinding("ok", text)
+    remedy = "Generic package names are safest in a virtual environment: python -m venv .venv"
+    return MachineFinding("warn", text, remedy)
 
 
 def packages() -> MachineFinding:
@@ -84,11 +87,7 @@ def packages() -> MachineFinding:
         stated = [Requirement(text) for text in requires("distilbench") or []]
     except PackageNotFoundError:
         return MachineFinding("warn", "distilbench itself is not installed", "Run `pip install -e .` in the checkout.")
-    required = [
-        requirement
-        for requirement in stated
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    ]
+    required = [one for one in stated if one.marker is None or one.marker.evaluate({"extra": ""})]
     wrong = []
     for requirement in required:
         try:
@@ -118,37 +117,36 @@ def torch() -> MachineFinding:
 
 def disk(runs: Path) -> MachineFinding:
     place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free / GIB
     if not os.access(place, os.W_OK):
         remedy = "Point --runs (or DISTILBENCH_RUNS) to a folder of yours."
         return MachineFinding("fail", f"disk: {place} cannot be written", remedy)
-    # Pocket's table with all its seeds takes about 1 GiB; below 0.3 GiB one seed does not fit.
-    state: Literal["ok", "warn", "fail"] = "ok" if free > 2 else "warn" if free > 0.3 else "fail"
-    remedy = "" if free > 2 else "Free some space, or point --runs (or DISTILBENCH_RUNS) elsewhere."
-    return MachineFinding(state, f"disk: {free:.1f} GiB free at {place}", remedy)
+    free = shutil.disk_usage(place).free
+    text = f"disk: {free / GIB:.1f} GiB free at {place}"
+    if free > ENOUGH_DISK:
+        return MachineFinding("ok", text)
+    remedy = "Free some space, or point --runs (or DISTILBENCH_RUNS) elsewhere."
+    return MachineFinding("warn" if free > LEAST_DISK else "fail", text, remedy)
 
 
 def memory() -> MachineFinding:
-    import psutil
-
     usage = psutil.virtual_memory()
-    # A worker that trains a pocket model needs about 1 GiB, and there are two of them.
-    remedy = "Set compute.workers=1 if a worker is killed." if usage.available < 3 * GIB else ""
     text = f"memory: {usage.available / GIB:.1f} of {usage.total / GIB:.1f} GiB available"
-    return MachineFinding("warn" if remedy else "ok", text, remedy)
+    if usage.available >= ENOUGH_MEMORY:
+        return MachineFinding("ok", text)
+    return MachineFinding("warn", text, "Set compute.workers=1 if a worker is killed.")
 
 
 def questions() -> MachineFinding:
     """The official question files; pocket needs none of them."""
     files = assets.status()
-    good = sum(file.state == "ok" for file in files)
-    wrong = [file.file for file in files if file.state == "wrong"]
+    good, wrong = (sum(file.state == "ok" for file in files), [file.file for file in files if file.state == "wrong"])
     text = f"official questions: {good} of {len(files)} files in {', '.join(map(str, assets.folders()))}"
     if wrong:
         text += f"; not the pinned ones: {', '.join(wrong)}"
         return MachineFinding("fail", text, "See `distilbench assets verify`.")
-    remedy = "Only recipes with official questions need them: `distilbench assets pull`."
-    return MachineFinding("ok", text) if good == len(files) else MachineFinding("warn", text, remedy)
+    if good == len(files):
+        return MachineFinding("ok", text)
+    return MachineFinding("warn", text, "Only recipes with official questions need them: `distilbench assets pull`.")
 
 
 def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
@@ -163,15 +161,11 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
         text = f"model hub: HF_HUB_OFFLINE is set; {needed} must be in the cache"
         return MachineFinding("warn", text, "Unset it to download.")
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    if not address.startswith(("https://", "http://")):
-        remedy = "It must start with https:// or http://."
-        return MachineFinding("fail", f"model hub: HF_ENDPOINT is {address!r}", remedy)
     try:
-        request = Request(address, method="HEAD")  # noqa: S310 - the scheme is checked above
-        urlopen(request, timeout=HUB_SECONDS).close()  # noqa: S310
+        urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS).close()  # noqa: S310 - the user's own setting
     except HTTPError:
         pass  # it refuses this request, but it is there
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no URL
         remedy = "Use local folders (family.student=./folder) and prompts.fallback, or fix the connection."
         text = f"model hub: {address} does not answer ({error}); needed for {needed}"
         return MachineFinding("warn", text, remedy)
