@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,23 +22,33 @@ HEAVY = ("torch", "transformers", "trl", "lm_eval", "matplotlib", "datasets", "p
 CALLS = 40_000
 """Of our own functions while a finished run is read again and its table written."""
 
-COUNTING = """
-import sys
-from pathlib import Path
-folders = tuple(f"{Path(sys.argv[1]) / name}/" for name in sys.argv[2].split(","))
-calls = 0
-def count(frame, event, argument):
+TRACE = """
+import json, sys
+root, folders, report = sys.argv[1], tuple(f"{sys.argv[1]}/{name}/" for name in sys.argv[2].split(",")), sys.argv[3]
+calls, callers = 0, {}
+def ours(frame):
+    code = frame.f_code
+    return code.co_filename.startswith(folders) and not code.co_name.startswith("<")
+def note(frame, event, argument):
     global calls
-    calls += event == "call" and frame.f_code.co_filename.startswith(folders)
-sys.argv = ["distilbench", *sys.argv[3:]]
-sys.setprofile(count)
+    if event == "call" and frame.f_code.co_filename.startswith(folders):
+        calls += 1
+        names = []
+        while frame is not None and len(names) < 2:
+            if ours(frame):
+                names.append(frame.f_code.co_filename[len(root) + 1:] + " " + frame.f_code.co_qualname)
+            frame = frame.f_back
+        name, caller = (*names, "", "")[:2]
+        callers.setdefault(name, []).append(caller)
+sys.argv = ["distilbench", *sys.argv[4:]]
 from distilbench.cli import main
+sys.setprofile(note)
 try:
     main()
 except SystemExit as error:
     assert not error.code, error.code
 sys.setprofile(None)
-print("calls:", calls)
+json.dump([calls, callers], open(report, "w"))
 """
 
 
@@ -58,14 +69,24 @@ def test_the_import_loads_nothing_heavy() -> None:
     assert int(modules) < 200
 
 
-def test_a_finished_run_is_read_with_few_calls(copy: Place) -> None:  # noqa: F811
-    folders = "distilbench,harness,methods,judges,results,reports,recipes"
+def test_a_finished_run_is_read_with_few_calls_along_the_documented_path(copy: Place) -> None:  # noqa: F811
+    """The main path of docs/architecture.md: in this order, and each called directly by one above it."""
+    folders, report = "distilbench,harness,methods,judges,results,reports,recipes", copy.folder / "trace.json"
     done = subprocess.run(
-        [sys.executable, "-c", COUNTING, str(ROOT), folders, *WORDS],
+        [sys.executable, "-c", TRACE, str(ROOT), folders, str(report), *WORDS],
         capture_output=True, text=True, check=True, env=environment(), cwd=copy.folder,
     )  # fmt: skip
     assert "44 were done already, 0 ran now" in done.stderr
-    assert int(done.stdout.rsplit("calls: ", 1)[1]) <= CALLS
+    calls, callers = json.loads(report.read_text(encoding="utf-8"))
+    assert calls <= CALLS
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    path = [
+        f"{file} {name}" for name, file in re.findall(r"^\| \d+ \| `([\w.]+)` \| `([\w/.]+)` \|", page, re.MULTILINE)
+    ]
+    assert len(path) == 15
+    for place, name in enumerate(path[1:], 1):
+        assert set(callers.get(name, ())) & set(path[:place]), f"{name}: called by {callers.get(name)}"
+    assert sorted(path, key=list(callers).index) == path
 
 
 def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -7,18 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark, parse_options, read_note
-from harness.contracts.benchmark import AnyBenchmark, Card, Entrant, against
+from harness.contracts.benchmark import Card, Entrant, against
 from harness.contracts.options import plain
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import counted
-from harness.types import Answer, Judgment, Question, Score
+from harness.types import Answer, Judgment, Score
 from judges.formats import Exported, export_files, import_files
 
 if TYPE_CHECKING:
@@ -86,17 +86,21 @@ def import_answers(
         count = counted(len(imported.problems), "problem")
         listed = "\n".join(imported.problems)
         raise UserError(f"{count} with these rows; --partial takes the rest all the same:\n{listed}")
-    judgments = imported.judgments or tuple(graded_by_rule(adapter, questions, imported.answers, config))
+    judgments = imported.judgments
+    if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
+        texts = {answer.question: answer for answer in imported.answers}
+        answered = [question for question in questions if question.id in texts]
+        judgments = tuple(one for q in answered for one in adapter.grade(q, texts[q.id], config))
     name = imported.model or out.name
-    options = plain(config)
     # Only now: an import that was refused leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
-    for file, records in (("answers.jsonl", imported.answers), ("judgments.jsonl", judgments)):
-        if records:
-            write_records(out / file, records)
+    if imported.answers:
+        write_records(out / "answers.jsonl", imported.answers)
+    if judgments:
+        write_records(out / "judgments.jsonl", judgments)
     note: ImportNote = {
         "benchmark": benchmark,
-        "config": options,
+        "config": plain(config),
         "model": name,
         "baseline": imported.baseline,
         "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
@@ -105,19 +109,18 @@ def import_answers(
     (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
-    answers = AnswerSet(benchmark, options, name, imported.answers, judgments, baseline=imported.baseline)
+    answers = AnswerSet(benchmark, plain(config), name, imported.answers, judgments, baseline=imported.baseline)
     return ImportReport(answers, len(questions), imported.problems, scores.get(name, ()), adapter.card(config))
 
 
 def read_import(folder: Path) -> AnswerSet:
-    """What ``import_answers`` stored. Raises UserError for a folder that it did not write."""
+    """The answers that ``import_answers`` stored. Raises UserError for a folder that it did not write."""
     note = read_note(folder)
     files = folder / "answers.jsonl", folder / "judgments.jsonl"
     answers = read_records(files[0], Answer) if files[0].is_file() else []
     judgments = read_records(files[1], Judgment) if files[1].is_file() else []
     judge = next((judgment.judge_model for judgment in judgments if judgment.judge_model), "")
-    benchmark, options, model = note["benchmark"], note["config"], note["model"]
-    return AnswerSet(benchmark, options, model, answers, judgments, judge, note["baseline"])
+    return AnswerSet(note["benchmark"], note["config"], note["model"], answers, judgments, judge, note["baseline"])
 
 
 def answers_of_row(
@@ -129,25 +132,24 @@ def answers_of_row(
     target: str | None = None,
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
-    results, lineage = run.results(target), run.lineage
-    every = run.sources(target)
+    record, lineage = run.results(target).run, run.lineage
+    sources = run.sources(target)
     chosen = [
         (name, source)
-        for name, number, source in every
+        for name, number, source in sources
         if number == seed and row in (None, name) and benchmark in (None, source.benchmark)
     ]
     if len(chosen) != 1:
-        present = ", ".join(f"{name} {source.benchmark} seed {number}" for name, number, source in every)
+        present = ", ".join(f"{name} {source.benchmark} seed {number}" for name, number, source in sources)
         raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {present or 'no score yet'}.")
     name, source = chosen[0]
-    _, options = split_judge(results.run.recipe["benchmarks"][source.benchmark])
     return AnswerSet(
         source.benchmark,
-        options,
-        f"{results.run.name}-{name}-{seed}",
+        split_judge(record.recipe["benchmarks"][source.benchmark])[1],
+        f"{record.name}-{name}-{seed}",
         list(lineage.answers(source.answers).values()),
-        [judgment for of_question in lineage.judgments(source.judgments).values() for judgment in of_question],
-        results.run.judges.get(source.benchmark, ""),
+        [judgment for judgments in lineage.judgments(source.judgments).values() for judgment in judgments],
+        record.judges.get(source.benchmark, ""),
         source.baseline_row,
         list(lineage.answers(source.baseline).values()) if source.baseline else (),
     )
@@ -167,22 +169,17 @@ def export_answers(
         model, judge: names that the files give them.
     """
     adapter = find_benchmark(answers.benchmark, load_registry(plugins))
-    config = parse_options(adapter.config, (), answers.options)
-    questions = adapter.questions(config)
+    questions = adapter.questions(parse_options(adapter.config, (), answers.options))
     if answers.baseline_answers:
         questions = against(questions, answers.baseline_answers, answers.baseline)
-    baseline = answers.baseline or next(
-        (str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline"
-    )
+    official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.judged else ()
-    exported = Exported(model or answers.model, questions, answers.answers, judgments, judge or answers.judge, baseline)
+    exported = Exported(
+        model or answers.model,
+        questions,
+        answers.answers,
+        judgments,
+        judge or answers.judge,
+        answers.baseline or official,
+    )
     return export_files(out, exported, answers.benchmark)
-
-
-def graded_by_rule(
-    adapter: AnyBenchmark, questions: Sequence[Question], answers: Sequence[Answer], config: Any
-) -> list[Judgment]:
-    """Judgments of a benchmark that needs no judge; none for the others."""
-    known = {answer.question: answer for answer in answers}
-    present = [question for question in questions if question.id in known]
-    return [judgment for question in present for judgment in adapter.grade(question, known[question.id], config)]

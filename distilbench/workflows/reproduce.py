@@ -47,7 +47,8 @@ def reproduce(
         UserError: before anything runs, with everything that is wrong.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
-    write_tables(finished, min_coverage, notes, options.get("plugins", ()))
+    judge_again(finished, options.get("plugins", ()))
+    finished.write(min_coverage, notes)
     return finished
 
 
@@ -93,7 +94,8 @@ def report(
         # where there is none, the first one's error says what to run
         names = [name for name in names if name in present] or names[:1]
     finished = load(folder, names)
-    write_tables(finished, min_coverage, notes, plugins)
+    judge_again(finished, plugins)
+    finished.write(min_coverage, notes)
     if html:
         from distilbench.workflows.page import write_page
 
@@ -101,10 +103,9 @@ def report(
     return finished
 
 
-def write_tables(finished: FinishedRun, min_coverage: float | None, notes: bool, plugins: Sequence[str]) -> None:
-    """Write all tables; a target that compares judges has its answers judged first. Nothing is asked twice."""
+def judge_again(finished: FinishedRun, plugins: Sequence[str]) -> None:
+    """Have the judges asked that the tables of some targets compare. Nothing is asked twice."""
     for name in finished.targets:
         if name not in finished.score_tables:
             run = f"{finished.folder.name}/{name}"
             compare_judges(run, repeats=1, runs=finished.folder.parent, plugins=plugins)
-    finished.write(min_coverage, notes)
