@@ -36,6 +36,8 @@ class EvaluationOptions(WorkOptions, total=False):
 
     benchmarks: Sequence[str]
     """Default: the paper's four."""
+    baseline: str | None
+    """Compare with this model's answers instead of the official baseline's."""
     questions: str | None
     """``pocket`` or ``official``; default: pocket's for pocket's models."""
     limit: int | None

@@ -43,8 +43,6 @@ class WorkOptions(TypedDict, total=False):
 
     set: Mapping[str, object] | Sequence[str]
     """Changes of the recipe: ``{"train.learning_rate": 5e-5}``, or ``["train.learning_rate=5e-5"]``."""
-    baseline: str | None
-    """Compare with the answers of this row (of ``evaluate``: this model) instead of the official baseline's."""
     max_cost: float | None
     """Dollars that judging may cost."""
     executor: str | None
@@ -62,6 +60,8 @@ class RunOptions(WorkOptions, total=False):
     """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
     seeds: Sequence[int]
     """Training seeds; default: the recipe's."""
+    baseline: str | None
+    """Compare with this row's answers instead of the official baseline's."""
 
 
 @dataclass(frozen=True)
