@@ -2,21 +2,20 @@
 
 import json
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from judges.benchmarks.alpaca_eval.length_control import (
-    NO_GAMED,
     WEAK_COST,
     JudgedRows,
     bootstrap,
     confounded,
     contributions,
-    converged,
+    fit_exactly,
     fit_official,
-    fit_plain,
     length_feature,
     read_length_files,
 )
@@ -60,10 +59,10 @@ def test_the_solver_meets_the_optimality_conditions(cost: float) -> None:
 
 def test_separable_preferences_and_equal_lengths_do_not_break_the_fit() -> None:
     rows = JudgedRows(np.ones(120), np.full(120, 30.0), np.zeros(120))
-    fit = fit_plain(rows)
+    fit = fit_exactly(rows)
     assert fit.coef[0] == 0 and fit.coef[1] == 0 and 95 < fit.value <= 100
-    assert np.isfinite(bootstrap(rows, NO_GAMED, fit, counts_for(120, 20, 0))).all()
-    assert np.isfinite(contributions(rows, NO_GAMED, fit)).all()
+    assert np.isfinite(bootstrap(rows, fit, counts_for(120, 20, 0))).all()
+    assert np.isfinite(contributions(rows, fit)).all()
 
 
 @pytest.mark.parametrize(("wins", "expected"), [(50, 50.0), (55, 54.99), (100, 99.99)])
@@ -73,12 +72,12 @@ def test_without_gamed_rows_the_penalty_takes_nothing_away(wins: int, expected: 
     penalty 1, so p is 0.0001 nearer to a half: 55 wins are 54.99%, 100 are 99.99%. The error is the binomial one.
     """
     rows = JudgedRows((np.arange(100) < wins).astype(float), np.full(100, 30.0), np.zeros(100))
-    fit = fit_plain(rows)
+    fit = fit_exactly(rows)
     assert fit.cost == WEAK_COST == 100 and fit.value == pytest.approx(expected, abs=1e-3)
-    draws = bootstrap(rows, NO_GAMED, fit, counts_for(100, 300, 0))
+    draws = bootstrap(rows, fit, counts_for(100, 300, 0))
     spread = np.sqrt(wins * (100 - wins) / 100)
     assert draws.std() == pytest.approx(spread, rel=0.15, abs=1e-6)
-    assert contributions(rows, NO_GAMED, fit).std() / 10 == pytest.approx(spread, rel=0.02, abs=1e-2)
+    assert contributions(rows, fit).std() / 10 == pytest.approx(spread, rel=0.02, abs=1e-2)
 
 
 def test_lengths_that_say_nothing_are_told_from_lengths_that_do() -> None:
@@ -101,7 +100,7 @@ def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         rows = JudgedRows(rng.beta(0.6, 0.4, 200), rng.normal(600, 300, 200), np.zeros(200))
-        draws = bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(200, 60, seed))
+        draws = bootstrap(rows, fit_exactly(rows), counts_for(200, 60, seed))
         low, high = np.percentile(draws, [2.5, 97.5])
         inside += low <= 60 <= high
         widths.append(high - low)
@@ -110,25 +109,25 @@ def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:
 
 def test_bootstrap_of_the_sample_itself_is_the_estimate() -> None:
     rows = simulated(200, 3)
-    fit = fit_plain(rows)
-    assert bootstrap(rows, NO_GAMED, fit, np.ones((2, 200))) == pytest.approx(fit.value, abs=1e-6)
+    fit = fit_exactly(rows)
+    assert bootstrap(rows, fit, np.ones((2, 200))) == pytest.approx(fit.value, abs=1e-6)
 
 
 def test_contributions_carry_the_standard_error_that_predictions_do_not() -> None:
     rows = simulated(400, 4)
-    fit = fit_plain(rows)
-    spread = bootstrap(rows, NO_GAMED, fit, counts_for(400, 600, 5)).std()
-    shares = contributions(rows, NO_GAMED, fit)
+    fit = fit_exactly(rows)
+    spread = bootstrap(rows, fit, counts_for(400, 600, 5)).std()
+    shares = contributions(rows, fit)
     assert shares.mean() == pytest.approx(fit.value)
     assert shares.std(ddof=1) / np.sqrt(400) == pytest.approx(spread, rel=0.12)
 
 
 def test_the_interval_covers_the_value_of_a_large_sample() -> None:
-    truth = fit_plain(simulated(40_000, 99)).value
+    truth = fit_exactly(simulated(40_000, 99)).value
     inside = 0
     for seed in range(40):
         rows = simulated(150, seed)
-        low, high = np.percentile(bootstrap(rows, NO_GAMED, fit_plain(rows), counts_for(150, 100, seed)), [2.5, 97.5])
+        low, high = np.percentile(bootstrap(rows, fit_exactly(rows), counts_for(150, 100, seed)), [2.5, 97.5])
         inside += low <= truth <= high
     assert inside >= 33  # 95% of 40 is 38, Monte Carlo standard deviation 1.4
 
@@ -168,12 +167,12 @@ def test_equal_to_the_official_fits_of_the_development_models(assets, models, fi
             "v1_instruction_index": difficulty[table["index"].to_numpy()],
         }
         for key in by_key.keys() & expected[name]["lc"].keys():
-            rows, known = JudgedRows(preference, delta, by_key[key]), expected[name]["lc"][key]
-            fit = fit_official(rows, gamed)
+            rows, known = JudgedRows(preference, delta, by_key[key], gamed), expected[name]["lc"][key]
+            fit = fit_official(rows)
             assert fit.value == pytest.approx(known["length_controlled_winrate"], abs=1e-6)
             assert fit.official_error == pytest.approx(known["lc_standard_error"], abs=1e-6)
             assert fit.cost == pytest.approx(known["C"]) and fit.coef == pytest.approx(known["coef"], abs=1e-6)
-            assert converged(rows, gamed, fit).value == pytest.approx(fit.value, abs=0.02)
+            assert fit_exactly(rows, fit.cost, fit.coef).value == pytest.approx(fit.value, abs=0.02)
             leaderboard = (expected[name].get("leaderboard") or {}).get("length_controlled_winrate")
             if leaderboard is not None and key == "v1_official_row_index":
                 assert fit.value == pytest.approx(leaderboard, abs=0.2)
@@ -187,10 +186,11 @@ def test_a_thousand_refits_of_805_rows_take_less_than_ten_seconds(assets) -> Non
     gamed, difficulty = read_length_files(
         str(folder / "df_gamed_recovered.csv"), str(folder / "instruction_difficulty_recovered.csv")
     )
-    rows = simulated(805, 7)._replace(difficulty=difficulty)
-    fit = converged(rows, gamed, fit_official(rows, gamed))
+    rows = replace(simulated(805, 7), difficulty=difficulty, gamed=gamed)
+    official = fit_official(rows)
+    fit = fit_exactly(rows, official.cost, official.coef)
     start = time.process_time()
-    values = bootstrap(rows, gamed, fit, counts_for(805, 1000, 8))
+    values = bootstrap(rows, fit, counts_for(805, 1000, 8))
     assert time.process_time() - start < 10
     assert values.mean() == pytest.approx(fit.value, abs=0.5) and values.std() > 0.5
     assert all(a != b for a, b in pairwise(values[:5]))

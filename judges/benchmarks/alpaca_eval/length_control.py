@@ -17,7 +17,7 @@ import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ from harness.errors import UserError
 from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
 from judges.benchmarks.logistic import joint_difficulty, sigmoid, solve
-from judges.benchmarks.scoring import resample_counts
+from judges.benchmarks.scoring import Detail, resample_counts
 
 METRIC = "alpaca_eval.lc"
 
@@ -68,14 +68,33 @@ class GamedRows(NamedTuple):
 NO_GAMED = GamedRows(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-class JudgedRows(NamedTuple):
-    """One model's annotated instructions."""
+@dataclass(frozen=True)
+class JudgedRows:
+    """One model's annotated instructions, and the gamed rows that are fitted with them."""
 
     preference: Array
     """Probability that the model beats the baseline, 0..1."""
     delta: Array
     """Baseline length minus model length, characters."""
     difficulty: Array
+    gamed: GamedRows = NO_GAMED
+
+    @cached_property
+    def x(self) -> Array:
+        """[gamed + rows, 3] length, difficulty, bias; gamed rows first as in the official code, without a bias."""
+        length = np.concatenate([self.gamed.length, length_feature(self.delta)])
+        difficulty = np.concatenate([self.gamed.difficulty, self.difficulty])
+        return np.column_stack([length, difficulty, self.weight == 1.0])
+
+    @cached_property
+    def y(self) -> Array:
+        """[gamed + rows]"""
+        return np.concatenate([self.gamed.preference, self.preference])
+
+    @cached_property
+    def weight(self) -> Array:
+        """[gamed + rows]"""
+        return np.repeat([GAMED_WEIGHT, 1.0], [self.gamed.preference.size, self.preference.size])
 
 
 @dataclass(frozen=True)
@@ -86,10 +105,13 @@ class LengthFit:
     """Length, difficulty, bias."""
     cost: float
     """The C that cross-validation chose, or ``WEAK_COST``."""
-    value: float
-    """LC in percent."""
     predictions: Array
     """Per instruction, percent, at equal length."""
+
+    @property
+    def value(self) -> float:
+        """LC in percent."""
+        return float(self.predictions.mean())
 
     @property
     def official_error(self) -> float:
@@ -113,45 +135,28 @@ def confounded(delta: Array) -> bool:
     return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
 
-def _design(rows: JudgedRows, gamed: GamedRows) -> tuple[Array, Array, Array]:
-    """(x [gamed + rows, 3], preference, weight), gamed rows first as in the official code."""
-    n, extra = rows.preference.size, gamed.preference.size
-    length = np.concatenate([gamed.length, length_feature(rows.delta)])
-    difficulty = np.concatenate([gamed.difficulty, rows.difficulty])
-    bias = np.concatenate([np.zeros(extra), np.ones(n)])
-    preference = np.concatenate([gamed.preference, rows.preference])
-    return np.column_stack([length, difficulty, bias]), preference, np.where(bias > 0, 1.0, GAMED_WEIGHT)
-
-
-def _folds(size: int) -> NDArray[np.int64]:
-    """Fold of each row: what a grouped 5-fold split with a stable sort gives for groups of equal size."""
-    folds: NDArray[np.int64] = (size - 1 - np.arange(size, dtype=np.int64)) % FOLDS
-    return folds
-
-
-def _log_loss(logits: Array, preference: Array, weight: Array) -> Array:
-    """Weighted mean log loss over the last axis, probabilities clipped as in the official code."""
+def _log_loss(logits: Array, preference: Array, weight: Array) -> float:
+    # Clipped as in the official code, and its mean divides by the number of rows, not by the sum of their weights.
     p = np.clip(sigmoid(logits), 1e-15, 1 - 1e-15)
     losses = -(preference * np.log(p) + (1 - preference) * np.log(1 - p))
-    return np.asarray((losses * weight).mean(axis=-1))
+    return float((losses * weight).mean())
 
 
 def _length_fit(coef: Array, cost: float, rows: JudgedRows) -> LengthFit:
-    predictions = 100 * sigmoid(coef[1] * rows.difficulty + coef[2])
-    return LengthFit(coef, float(cost), float(predictions.mean()), predictions)
+    return LengthFit(coef, cost, 100 * sigmoid(coef[1] * rows.difficulty + coef[2]))
 
 
-def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
+def fit_official(rows: JudgedRows) -> LengthFit:
     """The official fit: liblinear over 5 folds and 10 values of C, one random state per fold, then a refit."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    x, preference, weight = _design(rows, gamed)
+    x, y, weight = rows.x, rows.y, rows.weight
 
     def liblinear(keep: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
         # scikit-learn takes no soft labels: each row enters once as a win and once as a loss, weighted by its share.
         labels = np.repeat([1, 0], int(keep.sum()))
-        shares = np.concatenate([preference[keep], 1 - preference[keep]]) * np.tile(weight[keep], 2)
+        shares = np.concatenate([y[keep], 1 - y[keep]]) * np.tile(weight[keep], 2)
         model = LogisticRegression(
             C=cost, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=state, tol=1e-4, max_iter=100
         )
@@ -159,7 +164,8 @@ def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
         return np.asarray(model.coef_[0], dtype=float)
 
     scores = np.zeros((FOLDS, COST_GRID.size))
-    fold_of = _folds(preference.size)
+    # What a grouped 5-fold split with a stable sort gives for groups of equal size.
+    fold_of = (y.size - 1 - np.arange(y.size)) % FOLDS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is part of the published numbers
         for fold in range(FOLDS):
@@ -168,74 +174,62 @@ def fit_official(rows: JudgedRows, gamed: GamedRows) -> LengthFit:
             left_out = fold_of == fold
             for number, cost in enumerate(COST_GRID):
                 coef = liblinear(~left_out, cost, state)
-                scores[fold, number] = _log_loss(x[left_out] @ coef, preference[left_out], weight[left_out])
+                scores[fold, number] = _log_loss(x[left_out] @ coef, y[left_out], weight[left_out])
         best = float(COST_GRID[np.argmin(scores.sum(axis=0))])
-        coef = liblinear(np.ones(preference.size, dtype=bool), best, _SEED)
+        coef = liblinear(np.ones(y.size, dtype=bool), best, _SEED)
     return _length_fit(coef, best, rows)
 
 
-def fit_plain(rows: JudgedRows) -> LengthFit:
-    """The fit without gamed rows: the same objective at ``WEAK_COST``, solved to convergence."""
-    x, preference, weight = _design(rows, NO_GAMED)
-    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([WEAK_COST]))[0]
-    return _length_fit(coef, WEAK_COST, rows)
+def fit_exactly(rows: JudgedRows, cost: float = WEAK_COST, start: Array | None = None) -> LengthFit:
+    """The same objective solved to convergence at one C: what the replicates of ``bootstrap`` are centred on."""
+    coef = solve(*rows.x.T, rows.y, rows.weight[None, :], np.array([cost]), start)[0]
+    return _length_fit(coef, cost, rows)
 
 
-def bootstrap(rows: JudgedRows, gamed: GamedRows, fit: LengthFit, counts: Array) -> Array:
+def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
     """LC in percent on each resample of the instructions, refitted with C held at ``fit.cost``.
 
     Args:
-        counts: [replicates, rows] how often each instruction is drawn. The length unit (standard deviation of the
-            length differences) is recomputed on every resample; gamed rows are the same in all.
+        counts: [replicates, rows] how often each instruction is drawn. Gamed rows are the same in all.
     """
     n = counts.sum(axis=1)
     mean = counts @ rows.delta / n
     variance = np.maximum(counts @ rows.delta**2 - n * mean**2, 0.0) / np.maximum(n - 1, 1)
-    difficulty = np.concatenate([gamed.difficulty, rows.difficulty])
-    bias = np.concatenate([np.zeros(gamed.preference.size), np.ones(rows.preference.size)])
-    preference = np.concatenate([gamed.preference, rows.preference])
+    _, difficulty, bias = rows.x.T
     values = []
     for first in range(0, counts.shape[0], _CHUNK):
         part = counts[first : first + _CHUNK]
         # The length unit is estimated from the data, so each resample has its own.
         spread = np.sqrt(variance[first : first + _CHUNK])[:, None]
         own = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
-        length = np.concatenate([np.broadcast_to(gamed.length, (len(part), gamed.length.size)), own], axis=1)
-        weight = np.concatenate([np.full((len(part), gamed.length.size), GAMED_WEIGHT), part], axis=1)
-        cost = np.full(len(part), fit.cost)
-        coef = solve(length, difficulty, bias, preference, weight, cost, fit.coef)
+        gamed = (len(part), rows.gamed.length.size)
+        length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed), own], axis=1)
+        weight = np.concatenate([np.full(gamed, GAMED_WEIGHT), part], axis=1)
+        coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(part), fit.cost), fit.coef)
         predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
         values.append(100 * (part * predictions).sum(axis=1) / n[first : first + _CHUNK])
     return np.concatenate(values) if values else np.zeros(0)
 
 
-def converged(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> LengthFit:
-    """The same fit at the same C, solved to convergence: what the replicates of ``bootstrap`` are centred on."""
-    x, preference, weight = _design(rows, gamed)
-    coef = solve(x[:, 0], x[:, 1], x[:, 2], preference, weight[None, :], np.array([fit.cost]), fit.coef)[0]
-    return _length_fit(coef, fit.cost, rows)
-
-
-def contributions(rows: JudgedRows, gamed: GamedRows, fit: LengthFit) -> Array:
+def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
     """Per instruction, percent: LC plus the influence of that instruction on it. Their mean is LC to first order.
 
     The infinitesimal jackknife of the refitted GLM (C and the active coefficients held), so that the spread of these
     values gives the standard error of LC, where the spread of the predictions does not.
     """
     n = rows.preference.size
-    x, _, weight = _design(rows, gamed)
-    p = sigmoid(x @ fit.coef)
+    p = sigmoid(rows.x @ fit.coef)
     # a strong penalty holds a coefficient at 0, the weak one does not
-    active = (np.abs(fit.coef) > 1e-12) | (gamed.preference.size == 0)
-    hessian = (x * (weight * p * (1 - p))[:, None]).T @ x
-    own = x[-n:]
-    pull = (rows.preference - p[-n:])[:, None] * own
+    active = (np.abs(fit.coef) > 1e-12) | (rows.gamed.preference.size == 0)
+    hessian = (rows.x * (rows.weight * p * (1 - p))[:, None]).T @ rows.x
+    own, p = rows.x[-n:], p[-n:]
+    pull = (rows.preference - p)[:, None] * own
     # the length unit moves too: d tanh(delta / s) / ds, and ds per instruction
     spread = float(rows.delta.std(ddof=1))
     if spread > 0:
         slope = -(1 - own[:, 0] ** 2) * rows.delta / spread**2
-        slack = (rows.preference - p[-n:]) * slope
-        tilt = -(p[-n:] * (1 - p[-n:]) * slope * fit.coef[0]) @ own + np.array([slack.sum(), 0.0, 0.0])
+        slack = (rows.preference - p) * slope
+        tilt = -(p * (1 - p) * slope * fit.coef[0]) @ own + np.array([slack.sum(), 0.0, 0.0])
         unit = ((rows.delta - rows.delta.mean()) ** 2 - spread**2) / (2 * spread * (n - 1))
         pull = pull + unit[:, None] * tilt
     moved = np.zeros((n, 3))
@@ -253,14 +247,13 @@ class LengthData:
     difficulty: Array
     """One per question, in the order of the questions."""
     gamed: GamedRows
+    """Where there are any, the official liblinear loop makes the point estimate."""
     label: str
     """Printed with every LC made from it."""
-    official: bool
-    """Whether the official liblinear loop makes the point estimate."""
 
 
 @lru_cache(maxsize=4)
-def read_length_files(gamed: str, difficulty: str | None) -> tuple[GamedRows, Array]:
+def read_length_files(gamed: str, difficulty: str | None = None) -> tuple[GamedRows, Array]:
     """Gamed rows, and difficulties by instruction index, from CSV files; ``None``: both stand in one, as the hub's."""
     rows = _csv_rows(gamed)
     preference, length, hardness = (
@@ -276,14 +269,6 @@ def read_length_files(gamed: str, difficulty: str | None) -> tuple[GamedRows, Ar
 def _csv_rows(path: str) -> list[dict[str, str]]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def official_files() -> tuple[GamedRows, Array, str]:
-    """(gamed rows, difficulties by index, label). Raises UserError when neither source is among the assets."""
-    if present(HUB_FILE):
-        return *read_length_files(str(locate(HUB_FILE)), None), "LC (official)"
-    gamed, difficulty = str(locate(RECOVERED_GAMED)), str(locate(RECOVERED_DIFFICULTY))
-    return *read_length_files(gamed, difficulty), "LC reconstructed, +-0.15"
 
 
 @dataclass(frozen=True)
@@ -303,27 +288,29 @@ def length_data(
     """The data for this call, or why there is none."""
     # Another baseline than the official one has no published difficulties: below they are fitted over the entrants.
     if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
+        hub = present(HUB_FILE)
+        label = "LC (official)" if hub else "LC reconstructed, +-0.15"
         try:
-            gamed, by_index, label = official_files()
+            files = (HUB_FILE,) if hub else (RECOVERED_GAMED, RECOVERED_DIFFICULTY)
+            gamed, by_index = read_length_files(*(str(locate(file)) for file in files))
         except UserError as error:
             return f"no LC: {error}"
-        difficulty = by_index[[int(question.meta["index"]) for question in questions]]
         if compat_leaderboard:
-            difficulty, label = by_index[: len(questions)], label + ", difficulties by row position"
-        return LengthData(difficulty, gamed, label, True)
+            return LengthData(by_index[: len(questions)], gamed, label + ", difficulties by row position")
+        return LengthData(by_index[[int(str(question.meta["index"])) for question in questions]], gamed, label)
     official = any("index" in question.meta for question in questions)
     label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
     # An entrant with a single verdict has no spread of lengths to standardise by.
     full = [column for column in columns.values() if (~np.isnan(column.preference)).sum() > 1]
     if len(full) < MIN_ENTRANTS:
         label += f", no difficulty term below {MIN_ENTRANTS} entrants"
-        return LengthData(np.zeros(len(questions)), NO_GAMED, label, False)
+        return LengthData(np.zeros(len(questions)), NO_GAMED, label)
     length = np.zeros((len(full), len(questions)))
     for row, column in zip(length, full, strict=True):
         here = ~np.isnan(column.preference)
         row[here] = length_feature(column.delta[here])
     preference = np.stack([column.preference for column in full])
-    return LengthData(joint_difficulty(preference, length), NO_GAMED, label, False)
+    return LengthData(joint_difficulty(preference, length), NO_GAMED, label)
 
 
 def length_controlled(
@@ -344,43 +331,38 @@ def length_controlled(
     if n < MIN_QUESTIONS:
         note = f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
         return unscored(note)
-    ids = [question.id for question, counted in zip(questions, scored, strict=True) if counted]
+    ids = [question.id for question, counts in zip(questions, scored, strict=True) if counts]
     if column.identical:
         note = f"{data.label}; the baseline's own answers: 50 by construction"
         shares = dict.fromkeys(ids, 50.0)
         return Score(METRIC, 50.0, 50.0, 50.0, n, missing, note, shares, (50.0,) * replicates)
-    if not data.official and confounded(column.delta[scored]):
+    official = data.gamed.preference.size > 0
+    if not official and confounded(column.delta[scored]):
         return unscored(
             "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
             "from ability"
         )
     # The leaderboard numbered rows after dropping unannotated ones, and so shifted the difficulties.
-    difficulty = data.difficulty[:n] if compat and data.official else data.difficulty[scored]
-    rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty)
-    fit = fit_official(rows, data.gamed) if data.official else fit_plain(rows)
-    exact = converged(rows, data.gamed, fit) if data.official else fit
-    if data.official and not (fit.coef.any() and exact.coef.any()):
-        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
-        note += ", which gives 50 whatever the verdicts"
-        return Score(METRIC, fit.value, None, None, n, missing, note, detail=_fit_detail(fit, rows))
-    # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
-    early_stop = fit.value - exact.value
-    draws: Array = np.zeros(0)
-    if replicates:
-        counts = resample_counts(len(questions), replicates, seed)[:, scored]
-        draws = bootstrap(rows, data.gamed, exact, counts) + early_stop
-    low, high = percentile_interval(draws, n) if replicates else (None, None)
-    shares = dict(zip(ids, (contributions(rows, data.gamed, exact) + early_stop).tolist(), strict=True))
-    detail = _fit_detail(fit, rows)
-    return Score(METRIC, fit.value, low, high, n, missing, data.label, shares, tuple(draws.tolist()), detail)
-
-
-def _fit_detail(fit: LengthFit, rows: JudgedRows) -> dict[str, float | str]:
-    return {
+    difficulty = data.difficulty[:n] if compat and official else data.difficulty[scored]
+    rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty, data.gamed)
+    fit = fit_official(rows) if official else fit_exactly(rows)
+    exact = fit_exactly(rows, fit.cost, fit.coef) if official else fit
+    detail: Detail = {
         "lc_standard_error": fit.official_error,
         "C": fit.cost,
-        "coef_length": float(fit.coef[0]),
-        "coef_difficulty": float(fit.coef[1]),
-        "coef_bias": float(fit.coef[2]),
+        **dict(zip(("coef_length", "coef_difficulty", "coef_bias"), fit.coef.tolist(), strict=True)),
         "raw_minus_lc": 100 * float(rows.preference.mean()) - fit.value,
     }
+    if official and not (fit.coef.any() and exact.coef.any()):
+        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
+        note += ", which gives 50 whatever the verdicts"
+        return Score(METRIC, fit.value, None, None, n, missing, note, detail=detail)
+    # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
+    early_stop = fit.value - exact.value
+    shares = dict(zip(ids, (contributions(rows, exact) + early_stop).tolist(), strict=True))
+    if not replicates:
+        return Score(METRIC, fit.value, None, None, n, missing, data.label, shares, detail=detail)
+    counts = resample_counts(len(questions), replicates, seed)[:, scored]
+    draws = bootstrap(rows, exact, counts) + early_stop
+    low, high = percentile_interval(draws, n)
+    return Score(METRIC, fit.value, low, high, n, missing, data.label, shares, tuple(draws.tolist()), detail)
