@@ -6,12 +6,10 @@ from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.judge import JudgeKind
+from judges.benchmarks import mt_bench
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
-from judges.benchmarks.arena_hard import v2 as arena_hard_v2
 from judges.benchmarks.gsm8k import benchmark as gsm8k
-from judges.benchmarks.mt_bench import benchmark as mt_bench
-from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
 from judges.kinds import pocket as pocket_judge
 from judges.kinds import replay
 from judges.kinds import transformers as transformers_judge
@@ -24,9 +22,9 @@ BENCHMARKS: dict[str, AnyBenchmark] = {
         arena_hard.BENCHMARK,
         mt_bench.BENCHMARK,
         gsm8k.BENCHMARK,
-        arena_hard_v2.BENCHMARK,
-        arena_hard_v2.WRITING_BENCHMARK,
-        mt_bench_pairwise.BENCHMARK,
+        arena_hard.V2_BENCHMARK,
+        arena_hard.V2_WRITING_BENCHMARK,
+        mt_bench.PAIRWISE_BENCHMARK,
         gsm8k.JSON_BENCHMARK,
     )
 }

@@ -28,7 +28,7 @@ from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Judgment, Question, Score
 from judges.benchmarks import logistic as glm_solver
-from judges.benchmarks import scoring
+from judges.benchmarks import mt_bench, scoring
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.alpaca_eval import length_control
 from judges.benchmarks.alpaca_eval.length_control import (
@@ -41,11 +41,10 @@ from judges.benchmarks.alpaca_eval.length_control import (
 )
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.arena_hard import score as arena_score
-from judges.benchmarks.arena_hard.protocol import GAMES
+from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.gsm8k import benchmark as gsm8k
 from judges.benchmarks.logistic import sigmoid
-from judges.benchmarks.mt_bench import benchmark as mt_bench
-from judges.benchmarks.mt_bench.benchmark import TURNS
+from judges.benchmarks.mt_bench import TURNS
 
 SIZES = {
     "alpaca_eval.wr": 805,

@@ -7,21 +7,46 @@ verdict has denominator 0: it is counted, and neither 0 nor 1.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from harness.contracts.benchmark import Entrant, answered
 from harness.stats import Array, percentile_interval, resamples
-from harness.types import Judgment, Question, Score
-from judges.benchmarks.injection import hostile_counts
+from harness.types import Answer, Judgment, Question, Score
 
 Detail = dict[str, float | str]
+HOSTILE: Final = {
+    "label": re.compile(r"\[\[\s*(?:[AB][<>=]{1,2}[AB]|[ABC]|\d{1,2}(?:\.\d+)?|rating)\s*\]\]"),
+    "delimiter": re.compile(
+        r"<\|The (?:Start|End) of |\[The (?:Start|End) of |<\|User Prompt\|>|## Best Model Identifier"
+        r"|\"model_identifier\"\s*:|<<(?:end of )?(?:question|reference|answer|m|M|A|B) [12] :"
+    ),
+    "chat-token": re.compile(
+        r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|begin_of_text|user|assistant|system)\|>"
+        r"|<(?:start_of_turn|end_of_turn|bos|eos|s|/s)>|\[/?INST\]|<</?SYS>>"
+    ),
+    "order": re.compile(
+        r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:instruction|prompt|rule|above|previous)"
+        r"|\b(?:as|you are|dear) (?:a |an |the )?(?:impartial )?(?:judge|grader|evaluator)\b"
+        r"|\b(?:rate|score|grade|rank)\b.{0,30}\b(?:10|ten|highest|first)\b"
+        r"|\b(?:choose|select|prefer|pick)\b.{0,20}\b(?:assistant [AB]|model [mM]|model_[12])\b",
+        re.IGNORECASE,
+    ),
+}
+"""Text that speaks to the judge, by kind: of all judge prompts here, of common chat templates, of plain language.
+
+Answers are put into prompts by cutting the template at its own names (``judges.benchmarks.base.fill``), and parsers
+read the judge's reply only, so such text breaks nothing. It may still sway a judge (Zheng et al. 2024, arXiv
+2410.07137: a null model with a crafted answer wins), so every score says how many answers hold it. A match is a hint,
+not a proof of intent.
+"""
 
 
 def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] = "mean") -> dict[str, dict[str, float]]:
@@ -167,10 +192,18 @@ def ratio_score(
     )  # fmt: skip
 
 
+def hostile_counts(answers: Sequence[Answer]) -> Detail:
+    """``injection``: answers that speak to the judge, and by kind (``injection:label``); empty when there are none."""
+    kinds = [{kind for kind, pattern in HOSTILE.items() if any(map(pattern.search, a.turns))} for a in answers]
+    total = sum(map(bool, kinds))
+    by_kind = {f"injection:{kind}": float(sum(kind in row for row in kinds)) for kind in HOSTILE}
+    return {"injection": float(total)} | {name: count for name, count in by_kind.items() if count} if total else {}
+
+
 def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
     """What was answered and judged: counts, mean lengths over all turns, cut answers, weakly read verdicts by flag.
 
-    Where a model judges, also how many answers speak to it (``judges.benchmarks.injection``).
+    Where a model judges, also how many answers speak to it.
     """
     answers, judgments = [answer for _, answer in answered(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}

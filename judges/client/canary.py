@@ -18,7 +18,7 @@ from typing import Final
 from harness.contracts.judge import AskOptions, Billing, Judge, Outcome
 from harness.types import Reply, Request
 from judges.benchmarks.alpaca_eval.benchmark import read_token
-from judges.benchmarks.mt_bench.benchmark import read_rating
+from judges.benchmarks.mt_bench import read_rating
 from judges.client.ask import ask
 from judges.ledger.ledger import Ledger, request_key
 

@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, dig, located, match_answers, need, short
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
-from judges.benchmarks.arena_hard.protocol import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
+from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
 from judges.formats.base import Exported, Imported, file_name, only, short_id, write_lines
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
-from judges.benchmarks.arena_hard.protocol import GAMES
-from judges.benchmarks.mt_bench.benchmark import PROMPTS, TURNS, WITH_REFERENCE
-from judges.benchmarks.mt_bench.pairwise import MTBenchPairwise
+from judges.benchmarks.arena_hard.score import GAMES
+from judges.benchmarks.mt_bench import PROMPTS, TURNS, WITH_REFERENCE, MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
 from judges.formats.base import Exported, Imported, file_name, short_id, write_lines
 

@@ -1,10 +1,7 @@
 """The ledger of judge calls: every complete reply, under the hash of all that decided it, in one SQLite file.
 
-Where it comes from: judge caches of other tools are keyed on names and keep failures as verdicts, so an edited prompt
-reuses old verdicts and a failed call is never asked again. Here the key is the content and only a reply is a reply.
-
-    with Ledger(Path("runs/x/judge.sqlite")) as ledger:
-        stored = ledger.get([request_key(judge.endpoint, judge.model, request)])
+Judge caches of other tools are keyed on names and keep failures as verdicts, so an edited prompt reuses old verdicts
+and a failed call is never asked again. Here the key is the content and only a reply is a reply.
 
 WAL mode: readers and a writer of two processes do not block each other. Commits do not wait for the disk
 (``synchronous=NORMAL``): kill -9 loses nothing that was committed, a power cut may lose the last commits but never
@@ -20,10 +17,9 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import psutil
@@ -130,43 +126,48 @@ class Ledger:
 
     def __init__(self, path: Path, create: bool = True) -> None:
         self.path = path
-        self._replies: dict[str, tuple[str, str, str, str, float, str, float | None]] = {}
-        self._failures: list[tuple[str, str, str, str, str, float, float | None]] = []
+        self._replies: dict[str, tuple[object, ...]] = {}
+        self._failures: list[tuple[object, ...]] = []
         self._raced: dict[str, Reply] = {}
         self._owner = f"{os.getpid()} {uuid.uuid4().hex}"
         self._claimed = False
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
-        with self._sqlite_errors():
+        with self._sqlite_errors(), ExitStack() as on_error:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-            try:
-                _prepare(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+            on_error.callback(self._db.close)
+            _prepare(self._db, path)
+            on_error.pop_all()
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The stored replies of these keys; keys that have none are left out."""
         query = "SELECT key, reply FROM replies WHERE key IN (SELECT value FROM json_each(?))"
         with self._sqlite_errors():
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
-        return {key: self._read(key, text) for key, text in rows}
+        replies = {}
+        for key, text in rows:
+            try:
+                replies[key] = Reply(**json.loads(text))
+            except (ValueError, TypeError) as error:
+                remedy = "delete that row to have it asked again"
+                raise UserError(f"{self.path}: the reply under {key} cannot be read ({error}); {remedy}.") from error
+        return replies
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
-        served = replace_surrogates(reply.model)
-        self._replies[key] = (key, endpoint, model, served, time.time(), _text(reply), dollars)
+        # ``request`` is the key of the row itself; ``default``: first_token may be any Mapping.
+        content = {name: value for name, value in vars(reply).items() if name != "request"}
+        text = json.dumps(content, separators=(",", ":"), default=dict)
+        self._replies[key] = (key, endpoint, model, replace_surrogates(reply.model), time.time(), text, dollars)
         if len(self._replies) >= BATCH:
             self._commit()
 
     def want(self, keys: Iterable[str], endpoint: str, model: str) -> None:
         """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
-        with self._sqlite_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
+        query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
+        with self._transaction():
             self._db.executemany(query, [(key, endpoint, model) for key in keys])
-            self._db.execute("COMMIT")
 
     def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
@@ -201,11 +202,8 @@ class Ledger:
 
     def claim_all(self, keys: Iterable[str], seconds: float) -> list[str]:
         """Those of the keys that we may ask: each one claimed, in one transaction."""
-        with self._sqlite_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            claimed = [key for key in keys if self.claim(key, seconds)]
-            self._db.execute("COMMIT")
-        return claimed
+        with self._transaction():
+            return [key for key in keys if self.claim(key, seconds)]
 
     def flush(self) -> dict[str, Reply]:
         """Commit. Returns the replies that another process stored first under our keys: they count, ours do not."""
@@ -249,8 +247,8 @@ class Ledger:
     def open_batch(self, batch: StoredBatch) -> None:
         """Note, before it is made, that a batch job will be; or, with its id, that it was."""
         row = {**vars(batch), "keys": json.dumps(batch.keys)}
-        columns = "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time)"
-        self._run(f"{columns} VALUES (?, ?, ?, ?, ?, ?, ?)", *row.values())
+        statement = "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time)"
+        self._run(statement + " VALUES (?, ?, ?, ?, ?, ?, ?)", *row.values())
 
     def close_batch(self, token: str, how: str) -> None:
         """A batch job has nothing more to give: ``collected``, or why not."""
@@ -262,10 +260,7 @@ class Ledger:
         rows = self._run(
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
-        return [
-            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, noted)
-            for token, endpoint, model, job, keys, dollars, noted in rows
-        ]
+        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
 
     def close(self) -> None:
         """Flush, give back all claims, and close."""
@@ -280,9 +275,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, UserError):  # the disk is full, say: a second failure to flush would only hide the first
             self._db.close()
         else:
@@ -291,42 +284,24 @@ class Ledger:
     def _commit(self) -> None:
         if not self._replies and not self._failures:
             return
-        with self._sqlite_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                # Replies, failures and their claims in one transaction: no reader sees one without the other.
-                stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
-                if self._failures:
-                    self._db.executemany(_FAIL, self._failures)
-                if self._claimed:
-                    ended = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
-                    self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", ended)
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        # Replies, failures and their claims in one transaction: no reader sees one without the other.
+        with self._transaction():
+            stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
+            self._db.executemany(_FAIL, self._failures)
+            if self._claimed:
+                ended = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
+                self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", ended)
+        written, self._replies, self._failures = self._replies, {}, []
         # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
-        written, self._replies = self._replies, {}
-        self._failures = []
         if stored < len(written):
-            for key, reply in self.get(written).items():
-                if _text(reply) != written[key][5]:
-                    self._raced[key] = reply
+            counts = self.get(written).items()
+            self._raced |= {key: one for key, one in counts if one != Reply(**json.loads(str(written[key][5])))}
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement, what is buffered being committed first; its rows."""
         self._commit()
         with self._sqlite_errors():
             return self._db.execute(statement, values).fetchall()
-
-    def _read(self, key: str, text: str) -> Reply:
-        try:
-            return Reply(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.path}: the reply under {key} cannot be read ({error}); delete that row to have it asked again."
-            ) from error
 
     @contextmanager
     def _sqlite_errors(self) -> Iterator[None]:
@@ -335,19 +310,26 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"judge ledger {self.path}: {error}. {_remedy(str(error))}") from error
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        # The connection's own context commits, or rolls back on an error.
+        with self._sqlite_errors(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables in a new file, or see that the file is a ledger of this version. Raises UserError."""
     db.execute("PRAGMA synchronous=NORMAL")
     if not _is_ledger(db, path):
         _enter_wal(db)
-        db.execute("BEGIN IMMEDIATE")
-        if not _is_ledger(db, path):  # again: another process may have been quicker
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id={APPLICATION}")
-            db.execute(f"PRAGMA user_version={VERSION}")
-        db.execute("COMMIT")
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if not _is_ledger(db, path):  # again: another process may have been quicker
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={APPLICATION}")
+                db.execute(f"PRAGMA user_version={VERSION}")
 
 
 def _is_ledger(db: sqlite3.Connection, path: Path) -> bool:
@@ -377,12 +359,6 @@ def _enter_wal(db: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def _text(reply: Reply) -> str:
-    # ``request`` is the key of the row itself.
-    content = {name: value for name, value in vars(reply).items() if name != "request"}
-    return json.dumps(content, separators=(",", ":"), default=dict)  # ``default``: first_token may be any Mapping
 
 
 def _remedy(message: str) -> str:

@@ -41,7 +41,7 @@ from harness.stages.kinds.answer import read_answers
 from harness.stages.kinds.score import labelled
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
-from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig
+from judges.benchmarks.mt_bench import MTBenchPairwiseConfig
 from tests.command import command, distilbench, environment
 from tests.fakes.server import FakeServer, script
 

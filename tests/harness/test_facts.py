@@ -18,7 +18,7 @@ from harness.models.published_sizes import (
 )
 from harness.models.vocabulary import checkpoint_difference
 from harness.types import Question
-from judges.benchmarks.mt_bench.benchmark import MTBench, MTBenchConfig
+from judges.benchmarks.mt_bench import MTBench, MTBenchConfig
 
 
 def weights(vocabulary: int, hidden: int, layers: int, mlp: int, heads: tuple[int, int, int], more: str) -> int:

@@ -18,7 +18,7 @@ from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
 from harness.stages.kinds.judge import read_judgment, refuse_failures
 from harness.types import Judgment, Reply, Request
-from judges.benchmarks.mt_bench.benchmark import BENCHMARK, MTBenchConfig
+from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 from tests.fakes.server import FakeServer

@@ -9,9 +9,9 @@ import pytest
 from harness.contracts.benchmark import Entrant
 from harness.stages.kinds.score import add_missing_judgments, bounds, judge_noise
 from harness.types import Answer, Judgment, Question
+from judges.benchmarks import mt_bench
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
-from judges.benchmarks.mt_bench import benchmark as mt_bench
 
 POCKET = alpaca_eval.AlpacaEvalConfig(questions="pocket")
 QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]

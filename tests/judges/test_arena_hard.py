@@ -15,12 +15,18 @@ from harness.errors import UserError
 from harness.stages.kinds import judge
 from harness.types import Answer, Judgment, Question, Reply, Request
 from judges.benchmarks.answer_files import read_jsonl
-from judges.benchmarks.arena_hard import v2 as arena_hard_v2
-from judges.benchmarks.arena_hard.benchmark import BENCHMARK, ArenaHardConfig
-from judges.benchmarks.arena_hard.protocol import LABELS, read_label, read_last_label
-from judges.benchmarks.arena_hard.score import battle, official_interval
+from judges.benchmarks.arena_hard.benchmark import (
+    BENCHMARK,
+    V2_BENCHMARK,
+    V2_WRITING_BENCHMARK,
+    V20,
+    WRITING,
+    ArenaHardConfig,
+    ArenaHardV2Config,
+    writing_prompt,
+)
+from judges.benchmarks.arena_hard.score import LABELS, battle, official_interval, read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import markdown_counts
-from judges.benchmarks.arena_hard.v2 import V20, WRITING, ArenaHardV2Config, writing_prompt
 
 
 def reply(text: str) -> Reply:
@@ -369,7 +375,7 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"huggingface\.co/datasets/lmarena-ai.*its sha256 is not known"):
-        arena_hard_v2.BENCHMARK.questions(ArenaHardV2Config())
+        V2_BENCHMARK.questions(ArenaHardV2Config())
     asked = [
         {"uid": "u1", "category": "hard_prompt", "subcategory": "coding", "prompt": "sort \u2028 a list"},
         {"uid": "u2", "category": "creative_writing", "subcategory": "poem", "prompt": "write"},
@@ -378,15 +384,15 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     row = {"uid": "u1", "model": "o3-mini-2025-01-31", "messages": [{"role": "user", "content": "x"}, said]}
     write_rows(tmp_path / V20.questions, asked)
     write_rows(tmp_path / V20.answers, [{**row, "metadata": {"token_len": 7}}])
-    (question,) = arena_hard_v2.BENCHMARK.questions(ArenaHardV2Config())
+    (question,) = V2_BENCHMARK.questions(ArenaHardV2Config())
     assert (question.id, question.category, question.baseline) == ("u1", "coding", ("BASE",))
     assert question.meta == {"baseline": "o3-mini-2025-01-31", "baseline_token_len": 7}
-    card = arena_hard_v2.BENCHMARK.card(ArenaHardV2Config())
+    card = V2_BENCHMARK.card(ArenaHardV2Config())
     assert card.official_judge == "gpt-4.1" and "scorer 2025-06" in card.version
     with pytest.raises(ValueError, match="must be official"):
         ArenaHardV2Config(questions="pocket")
     write_rows(tmp_path / WRITING.answers, [{**row, "uid": "u2", "model": "gemini-2.0-flash-001"}])
-    (creative,) = arena_hard_v2.WRITING_BENCHMARK.questions(ArenaHardV2Config())
+    (creative,) = V2_WRITING_BENCHMARK.questions(ArenaHardV2Config())
     assert (creative.id, creative.category, creative.meta["baseline"]) == ("u2", "poem", "gemini-2.0-flash-001")
 
 
@@ -397,7 +403,7 @@ def test_creative_writing_has_the_published_prompt(assets) -> None:
     answer = Answer("u", ("MINE",), (True,), (1,))
     hard, creative = (
         each.requests(question, answer, ArenaHardV2Config())[0].messages
-        for each in (arena_hard_v2.BENCHMARK, arena_hard_v2.WRITING_BENCHMARK)
+        for each in (V2_BENCHMARK, V2_WRITING_BENCHMARK)
     )
     assert hard[1] == creative[1] and "generating your own answer" in hard[0]["content"]
     assert "your own answer" not in creative[0]["content"] and "with your answer" not in creative[0]["content"]

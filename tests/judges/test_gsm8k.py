@@ -12,16 +12,19 @@ from harness.contracts.model import Sampling
 from harness.errors import UserError
 from harness.types import Answer, Question, Response
 from judges.benchmarks.answer_files import read_jsonl
-from judges.benchmarks.gsm8k.answer_extraction import (
+from judges.benchmarks.gsm8k.benchmark import (
+    BENCHMARK,
     FILTERS,
     INVALID,
+    JSON_BENCHMARK,
+    GSM8KConfig,
+    GSM8KJsonConfig,
     extract,
     extract_answer,
     mark_json,
     marked,
     number_in,
 )
-from judges.benchmarks.gsm8k.benchmark import BENCHMARK, JSON_BENCHMARK, GSM8KConfig, GSM8KJsonConfig
 
 
 @pytest.mark.parametrize(

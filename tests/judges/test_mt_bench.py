@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from harness.contracts.benchmark import Entrant
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply
-from judges.benchmarks.mt_bench import pairwise as mt_bench_pairwise
-from judges.benchmarks.mt_bench.benchmark import BENCHMARK, TEMPERATURES, MTBenchConfig, read_rating
-from judges.benchmarks.mt_bench.pairwise import MTBenchPairwiseConfig, outcome, read_winner
+from judges.benchmarks.mt_bench import (
+    BENCHMARK,
+    PAIRWISE_BENCHMARK,
+    TEMPERATURES,
+    MTBenchConfig,
+    MTBenchPairwiseConfig,
+    outcome,
+    read_rating,
+    read_winner,
+)
 from judges.benchmarks.pocket_prompts import read_prompt
 
 
@@ -105,7 +112,7 @@ def test_official_questions_temperatures_and_references(assets, scripted) -> Non
     assert newer[questions.index(math)].reference != math.reference
 
 
-PAIRWISE = mt_bench_pairwise.BENCHMARK
+PAIRWISE = PAIRWISE_BENCHMARK
 
 
 @pytest.mark.parametrize(
@@ -164,10 +171,10 @@ def test_pairwise_scores_by_hand() -> None:
 def test_official_pairwise_needs_a_baseline() -> None:
     question, answer = Question("81", ("one", "two")), Answer("81", ("a", "b"), (), ())
     with pytest.raises(UserError, match="Name a model with --baseline"):
-        mt_bench_pairwise.BENCHMARK.requests(question, answer, MTBenchPairwiseConfig(questions="official"))
+        PAIRWISE_BENCHMARK.requests(question, answer, MTBenchPairwiseConfig(questions="official"))
     short = replace(question, baseline=("c",))
     with pytest.raises(UserError, match="question 81 has no baseline answer to every turn"):
-        mt_bench_pairwise.BENCHMARK.requests(short, answer, MTBenchPairwiseConfig(questions="official"))
+        PAIRWISE_BENCHMARK.requests(short, answer, MTBenchPairwiseConfig(questions="official"))
 
 
 @pytest.mark.assets

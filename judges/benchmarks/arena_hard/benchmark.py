@@ -1,16 +1,22 @@
 """Arena-Hard: two games per question against a baseline, five verdict labels, two official scorers.
 
 Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
-A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3. Labels:
-``protocol.py``. Scores, style control and intervals: ``score.py``. Here is v0.1 (500 questions, baseline gpt-4-0314);
-``v2.py`` is v2.0.
+A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3. Labels
+and scores: ``score.py``.
+
+v0.1: 500 questions, baseline gpt-4-0314. v2.0 (2025-04): 500 newer hard prompts against o3-mini-2025-01-31, and 250 of
+creative writing against gemini-2.0-flash-001, each a column of its own as on the official leaderboard. Games, labels
+and weights are those of v0.1; the last label of a reply counts, a judge without one is not asked again, and the scorer
+is that of 2025-06. The judge prompt is that of v0.1, for creative writing without the judge's own answer.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -18,13 +24,24 @@ import yaml
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, options
+from harness.contracts.options import Count, NotNegative, options, require
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import AnswerRow, Row, dig, need, read_jsonl, short
-from judges.benchmarks.arena_hard.protocol import CONTINUE, GAMES, LABEL, STRONG_WEIGHT, Scorer, read_label
-from judges.benchmarks.arena_hard.score import score_detail, style_detail, style_score, weighted_wins
+from judges.benchmarks.arena_hard.score import (
+    CONTINUE,
+    GAMES,
+    LABEL,
+    STRONG_WEIGHT,
+    Scorer,
+    read_label,
+    read_last_label,
+    score_detail,
+    style_detail,
+    style_score,
+    weighted_wins,
+)
 from judges.benchmarks.arena_hard.style_control import gather, style_control
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import ratio_score
@@ -216,7 +233,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         # Style control needs the entrants of the call together: they share its coefficients.
         games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
         fits = style_control(gather(questions, entrants, games), replicates, seed)
-        scores = {}
+        scores: dict[str, tuple[Score, ...]] = {}
         for name, entrant in entrants.items():
             ratio, fit = ratios[name], fits.get(name)
             detail = score_detail(questions, entrant, ratio, scorer, seed) | style_detail(fit, ratio)
@@ -248,3 +265,68 @@ POCKET: QuestionProtocol[ArenaHardConfig, Prompt] = pocket_set(
     ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",), read_label,
 )  # fmt: skip
 BENCHMARK = ArenaHard(Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET)
+
+
+V2_QUESTIONS = "arena_hard_v2.0/question.jsonl"
+_WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa358"
+"""sha256 of the published system prompt for creative writing (``utils/judge_utils.py`` of arena-hard-auto)."""
+
+
+def writing_prompt(system: str) -> str:
+    """The system prompt for creative writing: that of v0.1 without the judge's own answer.
+
+    Raises UserError when the result is not the published text, because ``system`` is not the prompt of v0.1.
+    """
+    paragraphs = [text for text in system.split("\n\n") if not text.startswith("Begin your evaluation by")]
+    writing = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
+    if hashlib.sha256(writing.encode()).hexdigest() != _WRITING_PROMPT:
+        raise UserError(f"{PROMPT_FILE} does not hold the system prompt of Arena-Hard v0.1: pull it again.")
+    return writing
+
+
+V20 = ArenaHardVersion(
+    "Arena-Hard v2.0, hard prompts",
+    V2_QUESTIONS,
+    "o3-mini-2025-01-31",
+    "arena_hard_v2.0/model_answer/o3-mini-2025-01-31.jsonl",
+    "gpt-4.1",
+    "hard_prompt",
+    read_last_label,
+)
+WRITING = ArenaHardVersion(
+    "Arena-Hard v2.0, creative writing",
+    V2_QUESTIONS,
+    "gemini-2.0-flash-001",
+    "arena_hard_v2.0/model_answer/gemini-2.0-flash-001.jsonl",
+    "gpt-4.1",
+    "creative_writing",
+    read_last_label,
+    writing_prompt,
+    _WRITING_PROMPT[:12],
+)
+
+
+@options
+class ArenaHardV2Config(ArenaHardConfig):
+    """Options of Arena-Hard v2.0 in a recipe."""
+
+    questions: Literal["pocket", "official"] = "official"
+    """Only ``official``: the questions of v2.0, read from the assets."""
+    scorer: Scorer = "2025-06"
+    """Which official script: they differ in what is dropped when a game has no verdict."""
+    judge_max_tokens: Count = 16_000
+    """Longest verdict text, tokens."""
+    ask_again: bool = False
+    """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.questions == "official", "questions must be official: the pocket questions belong to arena_hard")
+
+
+V2_BENCHMARK = ArenaHard(
+    Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0), ArenaHardV2Config, V20, version=2
+)
+V2_WRITING_BENCHMARK = ArenaHard(
+    Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"), ArenaHardV2Config, WRITING
+)

@@ -2,8 +2,7 @@
 
 Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``lm_eval_adapter.py``), so the
 answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
-``flexible-extract`` takes the last number. Marking is a pure function (``answer_extraction.py``), so answers made
-elsewhere are marked alike.
+``flexible-extract`` takes the last number. Marking is a pure function, so answers made elsewhere are marked alike.
 
 ``protocol: json`` is the zero-shot protocol of the PAD authors (Lin 2024, ZeroEval): the answer comes in a JSON object.
 The prompt is in our own words, so its numbers are close to ZeroEval's, not equal. As ``gsm8k_json`` it stands in a
@@ -13,12 +12,15 @@ in.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -40,9 +42,18 @@ from judges.benchmarks.base import (
     pocket_set,
     text_hash,
 )
-from judges.benchmarks.gsm8k.answer_extraction import FILTERS, INVALID, JSON_PART, extract, mark_json, marked
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
+FILTERS: Final = ("strict-match", "flexible-extract")
+INVALID: Final = "[invalid]"
+"""What the filters give when they find nothing; it is marked wrong, as lm-eval does."""
+JSON_PART: Final = "json-answer"
+_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
+_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
+_BROKEN = re.compile(r'"answer"\s*:\s*"?([^"\n}]*)')
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:\s*/\s*\d+|[eE][+-]?\d+)?")
+_MOST_DIGITS = 3  # of an exponent: 1e999999999 has a billion digits
+_MOST_STARTS = 200  # opening braces tried in one reply: a reply of braces must not cost quadratic time
 TEST_FILE = "gsm8k/test.jsonl"
 TRAIN_FILE = "gsm8k/train.jsonl"
 HUB = "openai/gsm8k"
@@ -149,6 +160,63 @@ def _official_deviations(config: GSM8KConfig) -> tuple[str, ...]:
     other_source = ("Problems from another source than the pinned files.",) * (config.source != "assets")
     other_shots = config.protocol == "lm-eval" and config.shots != OFFICIAL.shots
     return other_source + (f"{config.shots} worked examples; lm-eval's task shows {OFFICIAL.shots}.",) * other_shots
+
+
+def extract(text: str, how: str) -> str:
+    """What lm-eval's filter extracts from a response: the first ``#### N``, or the last number."""
+    if how == "strict-match":
+        numbers = _STRICT.findall(text)
+        return numbers[0].strip() if numbers else INVALID
+    groups = _FLEXIBLE.findall(text)
+    return next((group for group in groups[-1] if group), INVALID).strip() if groups else INVALID
+
+
+def plain_number(text: str) -> str:
+    """Text as lm-eval compares it: without commas, dollar signs, what precedes ``#### `` and a final full stop."""
+    for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
+        text = re.sub(pattern, "", text)
+    return text.lower()
+
+
+def marked(extracted: str, gold: str) -> float:
+    """1.0 or 0.0: whether an extracted answer equals the gold answer's number, as strings."""
+    return float(plain_number(extracted) == plain_number(gold))
+
+
+def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
+    """What a reply gives as its answer, and how it had to be read (``broken-json``); ``None`` when it gives none."""
+    decoder = json.JSONDecoder()
+    # The first object that has the key, not the first object: models like to show the schema before they answer.
+    for start in [match.start() for match in re.finditer(r"\{", text)][:_MOST_STARTS]:
+        try:
+            value, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, brackets without end
+            continue
+        if isinstance(value, dict) and isinstance(value.get("answer"), str | int | float):
+            return str(value["answer"]), ()
+    broken = _BROKEN.findall(text)
+    return (broken[-1].strip(), ("broken-json",)) if broken else (None, ())
+
+
+def number_in(text: str) -> Fraction | None:
+    """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``1.8e1``."""
+    match = _NUMBER.search(text.replace(",", "").replace("$", "").replace("\N{MINUS SIGN}", "-"))
+    if match is None or len(match[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
+        return None
+    try:
+        return Fraction("".join(match[0].split()))
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def mark_json(question: Question, answer: Answer) -> Judgment:
+    """One mark. A reply without an answer, or without a number in it, is wrong, and flagged."""
+    text, flags = extract_answer(answer.turns[0])
+    number = None if text is None else number_in(text)
+    gold = number_in(question.reference[0].rsplit("####", 1)[-1])
+    flags = flags if number is not None else (*flags, "no-number")
+    mark = float(number is not None and number == gold)
+    return Judgment(question.id, JSON_PART, mark, flags=flags, judge_model="rule")
 
 
 @dataclass(frozen=True)

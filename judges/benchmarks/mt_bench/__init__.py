@@ -1,1 +1,0 @@
-"""MT-Bench: single ratings of two turns, and the pairwise protocol."""
