@@ -14,7 +14,7 @@ answer file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from statistics import fmean
@@ -43,14 +43,9 @@ REFERENCE_FILES = {
 WITH_REFERENCE = frozenset({"math", "reasoning", "coding"})
 POCKET_WITH_REFERENCE = frozenset({"sum", "story"})
 TEMPERATURES = {
-    "writing": 0.7,
-    "roleplay": 0.7,
-    "extraction": 0.0,
-    "math": 0.0,
-    "coding": 0.0,
-    "reasoning": 0.0,
-    "stem": 0.1,
-    "humanities": 0.1,
+    **dict.fromkeys(("writing", "roleplay"), 0.7),
+    **dict.fromkeys(("extraction", "math", "coding", "reasoning"), 0.0),
+    **dict.fromkeys(("stem", "humanities"), 0.1),
 }
 """The protocol's sampling temperature of the answers, by category."""
 _RATING = re.compile(r"\[\[([0-9]+\.?[0-9]*)\]\]")
@@ -200,35 +195,26 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     ) -> Score:
         """Mean rating, questions resampled with both their turns."""
         by_question = verdicts(entrant.judgments, "median")
-        ratings = [
-            [by_question[question.id][turn] for turn in TURNS if turn in by_question.get(question.id, {})]
-            for question in questions
-        ]
+        ratings = [[r for turn, r in sorted(by_question.get(q.id, {}).items()) if turn in TURNS] for q in questions]
+        groups: dict[str, list[float]] = {turn: [] for turn in TURNS}
+        for question, values in zip(questions, ratings, strict=True):
+            groups.setdefault(f"category:{question.category}", []).extend(values)
+            for turn in TURNS:
+                groups[turn] += [r for part, r in by_question.get(question.id, {}).items() if part == turn]
         count = count_verdicts(questions, entrant.judgments, TURNS)
         detail: Detail = {**entrant_detail(questions, entrant), **count.detail(count.share)}
-        for turn in TURNS:
-            rated = [parts[turn] for parts in by_question.values() if turn in parts]
-            if rated:
-                detail[turn] = fmean(rated)
-        by_category: dict[str, list[float]] = {}
-        for question, values in zip(questions, ratings, strict=True):
-            by_category.setdefault(question.category, []).extend(values)
-        detail.update({f"category:{name}": fmean(values) for name, values in sorted(by_category.items()) if values})
+        detail |= {name: fmean(values) for name, values in sorted(groups.items()) if values}
         return ratio_score("mt_bench.score", Ratio.of_sums(questions, ratings, 1.0), replicates, seed, "", detail)
 
     def deviations(self, config: MTBenchConfig) -> list[str]:
-        one_temperature = self.sets[config.questions].temperatures and config.temperature is not None
-        return [
-            *self.median_notes(config.repeats),
-            *([f"All answers at temperature {config.temperature}; official: by category."] * bool(one_temperature)),
-        ]
-
-    def median_notes(self, repeats: int) -> list[str]:
-        """How repeated replies are joined, and what is no verdict."""
-        return [
-            "A rating outside 1..10 is no verdict.",
-            *([f"Each rating is the median of {repeats} replies."] * (repeats > 1)),
-        ]
+        """What is no verdict, how repeated replies are joined, and another temperature than the categories' own."""
+        notes = [] if self.pairwise else ["A rating outside 1..10 is no verdict."]
+        if config.repeats > 1:
+            joined = "Each game is the majority" if self.pairwise else "Each rating is the median"
+            notes.append(f"{joined} of {config.repeats} replies.")
+        if self.sets[config.questions].temperatures and config.temperature is not None:
+            notes.append(f"All answers at temperature {config.temperature}; official: by category.")
+        return notes
 
 
 WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
@@ -255,11 +241,7 @@ def read_winner(text: str) -> Verdict:
 def read_sign(text: str) -> Verdict:
     """1, 0 or -1 for assistant A: the sign of one of Arena-Hard's five labels, which the pocket prompt asks for."""
     verdict = read_label(text)
-    return verdict if verdict.value is None else replace(verdict, value=float(_sign(verdict.value)))
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
+    return verdict if verdict.value is None else replace(verdict, value=float(np.sign(verdict.value)))
 
 
 def _official_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
@@ -298,66 +280,63 @@ class MTBenchPairwise(MTBench):
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         """Two games per turn; the model is assistant A in the first, as FastChat's ``model_1``."""
-        if not question.baseline:
-            raise UserError(
-                "mt_bench_pairwise: no baseline comes with the official questions. Name a model with --baseline, or "
-                "answers with --set benchmarks.mt_bench_pairwise.baseline=FILE (FastChat's gpt-3.5-turbo.jsonl, say)."
-            )
         if len(question.baseline) < len(answer.turns):
-            raise UserError(f"mt_bench_pairwise: question {question.id} has no baseline answer to every turn")
-        return repeated(list(self._games(question, answer, config)), config.repeats)
-
-    def _games(self, question: Question, answer: Answer, config: MTBenchConfig) -> Iterator[Request]:
+            raise UserError(
+                f"mt_bench_pairwise: question {question.id} has no baseline answer to every turn, and none comes with "
+                "the official questions. Name a model with --baseline, or answers with --set "
+                "benchmarks.mt_bench_pairwise.baseline=FILE (FastChat's gpt-3.5-turbo.jsonl, say)."
+            )
         prompt = self.sets[config.questions].prompt
         model, baseline = answer.turns, question.baseline
+        games = []
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             for game, model_first in zip(GAMES, (True, False), strict=True):
                 first, second = (model, baseline) if model_first else (baseline, model)
-                yield Request(
-                    question.id, f"{turn}:{game}", prompt(question, first, second, number),
-                    config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
+                games.append(
+                    Request(
+                        question.id, f"{turn}:{game}", prompt(question, first, second, number),
+                        config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
+                    )
                 )  # fmt: skip
+        return repeated(games, config.repeats)
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
     ) -> Score:
         """Adjusted win rate, questions resampled with both their turns."""
         by_question = verdicts(entrant.judgments, "median")
+        parts = [f"{turn}:{game}" for turn in TURNS for game in GAMES]
         outcomes: list[list[float]] = []
         by_turn: dict[str, list[float]] = {turn: [] for turn in TURNS}
         flips = []
         for question in questions:
-            parts = by_question.get(question.id, {})
             outcomes.append([])
             for turn in TURNS:
-                games = [parts[f"{turn}:{game}"] for game in GAMES if f"{turn}:{game}" in parts]
+                known = by_question.get(question.id, {})
+                games = [known[part] for part in parts if part in known and part.startswith(turn)]
                 won = outcome(games)
                 if won is not None:
                     outcomes[-1].append(won)
                     by_turn[turn].append(won)
-                    flips.append(float(games[0] * games[1] < 0))
-        ratio = Ratio.of_sums(questions, outcomes)
-        count = count_verdicts(questions, entrant.judgments, [f"{turn}:{game}" for turn in TURNS for game in GAMES])
+                    flips.append(games[0] * games[1] < 0)
+        ratio, count = Ratio.of_sums(questions, outcomes), count_verdicts(questions, entrant.judgments, parts)
         detail: Detail = entrant_detail(questions, entrant)
         # a turn with one game of two is dropped, so its verdict that is there is not used either
         detail |= count.detail(np.minimum(count.share, ratio.denominator / len(TURNS)))
         decided = [won for turns in outcomes for won in turns]
         if decided:
             wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
-            detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": sum(flips) / len(flips)}
-        detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
+            detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": fmean(flips)}
+        detail |= {turn: 100 * fmean(values) for turn, values in by_turn.items() if values}
         return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)
-
-    def median_notes(self, repeats: int) -> list[str]:
-        return [f"Each game is the majority of {repeats} replies."] * (repeats > 1)
 
 
 def outcome(games: Sequence[float]) -> float | None:
     """1, 0.5 or 0: a turn is decided when both orders agree, else a tie; ``None`` when either has no verdict."""
     if len(games) < len(GAMES):
         return None
-    signs = {_sign(game) for game in games}
-    return 0.5 + 0.5 * signs.pop() if len(signs) == 1 else 0.5
+    signs = set(np.sign(games))
+    return float(0.5 + 0.5 * signs.pop()) if len(signs) == 1 else 0.5
 
 
 BENCHMARK = MTBench()

@@ -1,7 +1,5 @@
 """MT-Bench: ratings as FastChat reads them, turns and references in the prompts, and scores by hand."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,13 +166,11 @@ def test_pairwise_scores_by_hand() -> None:
     assert score.detail["flips"] == pytest.approx(1 / 3) and score.detail["turn1"] == 50 and score.detail["turn2"] == 50
 
 
-def test_official_pairwise_needs_a_baseline() -> None:
-    question, answer = Question("81", ("one", "two")), Answer("81", ("a", "b"), (), ())
-    with pytest.raises(UserError, match="Name a model with --baseline"):
-        PAIRWISE_BENCHMARK.requests(question, answer, MTBenchPairwiseConfig(questions="official"))
-    short = replace(question, baseline=("c",))
-    with pytest.raises(UserError, match="question 81 has no baseline answer to every turn"):
-        PAIRWISE_BENCHMARK.requests(short, answer, MTBenchPairwiseConfig(questions="official"))
+@pytest.mark.parametrize("baseline", [(), ("c",)])
+def test_official_pairwise_needs_a_baseline(baseline: tuple[str, ...]) -> None:
+    question, answer = Question("81", ("one", "two"), baseline=baseline), Answer("81", ("a", "b"), (), ())
+    with pytest.raises(UserError, match=r"81 has no baseline answer to every turn.* Name a model with --baseline"):
+        PAIRWISE.requests(question, answer, MTBenchPairwiseConfig(questions="official"))
 
 
 @pytest.mark.assets
