@@ -43,7 +43,7 @@ from harness.pocket.world import iter_prompts
 from harness.prompts import SOURCES
 from harness.prompts.resolve import load_prompts, resolve_source
 from harness.recipe.recipe import Recipe, load_recipe
-from harness.stages import reward
+from harness.stages.kinds import reward
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import load_training, make_trainer, run

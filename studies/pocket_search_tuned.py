@@ -20,7 +20,7 @@ from typing import Any
 
 from distilbench.plugins import load_registry
 from harness.contracts.stage import Stage
-from harness.plan.planner import TUNED, Planner
+from harness.plan.plan import TUNED, Planner
 from harness.recipe.recipe import load_recipe
 from harness.stages import STAGES
 from harness.stages.context import StageContext

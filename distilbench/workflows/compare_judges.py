@@ -29,8 +29,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.plan.evaluation import PLACEHOLDER
-from harness.plan.plan import Plan, plan_rows
-from harness.plan.planner import PlannedRow, Planner
+from harness.plan.plan import Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
@@ -238,11 +237,8 @@ class RejudgingPlanner(Planner):
         for name, sources in self.judged_run.sources.items():
             if name in self.recipe.benchmarks and (row, seed) in sources:
                 answers[name] = self.stored(sources[row, seed].answers, row, seed)
-                benchmark, baseline = self.graph.benchmarks[name], self.baseline(name)
-                stage = judge_stage(
-                    answers[name], benchmark, self.graph.judge_of(name), self.recipe.ask, baseline, f"by {judge}"
-                )
-                judgments[name] = self.graph.add(stage)
+                baseline = self.baseline(name)
+                judgments[name] = judge_stage(self.graph, name, answers[name], baseline, f"by {judge}")
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:

@@ -15,8 +15,7 @@ from harness.contracts.executor import RunListener
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Store
 from harness.errors import UserError
-from harness.plan.plan import Plan
-from harness.plan.planner import PlannedRow
+from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import Outcome, run_plans
 from harness.stages.kind import PlanIssue

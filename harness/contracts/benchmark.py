@@ -211,6 +211,9 @@ class ConfiguredBenchmark:
             turns = (" " * size.characters,) * size.turns
             return cls(benchmark, config, [Question(f"absent/{n}", turns) for n in range(size.questions)], str(error))
 
+    def score(self, entrants: Mapping[str, Entrant], seed: int, replicates: int) -> dict[str, tuple[Score, ...]]:
+        return self.benchmark.score(self.questions, entrants, self.config, seed, replicates)
+
     @property
     def name(self) -> str:
         return self.benchmark.name

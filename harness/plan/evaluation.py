@@ -14,8 +14,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage
 from harness.models.checkpoint import resolve
 from harness.models.server_model import ServerOptions
-from harness.plan.plan import Plan, plan_rows
-from harness.plan.planner import PlannedRow, Planner
+from harness.plan.plan import Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe
 from harness.stages.kinds.answer import file_answer_stage, server_answer_stage
 

@@ -2,22 +2,163 @@
 
 ``make_plan`` expands rows x seeds x benchmarks into stages whose keys decide what is shared: every method of one seed
 reads the same samples and rewards, a changed judge re-judges and does not re-train. What a stage costs and needs is
-said by its kind (``harness/stages/kinds``); ``harness/plan/preflight.py`` asks them before a run.
+in the file of its kind (``harness/stages/kinds``); ``harness/plan/preflight.py`` asks for it before a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Cost, Stage
-from harness.errors import unknown
-from harness.plan.planner import PlannedRow, Planner
+from harness.contracts.stage import Cost, Ref, Stage
+from harness.errors import UserError, unknown
+from harness.models.vocabulary import checkpoint_difference
+from harness.plan.training_rounds import round_data, train_round, train_rounds
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MODELS
 from harness.stages import STAGES
-from harness.stages.graph import StageGraph
+from harness.stages.graph import Model, StageGraph
+from harness.stages.kinds.answer import answer_stage
+from harness.stages.kinds.contamination import contamination_stage
+from harness.stages.kinds.dataset_pairs import dataset_pairs_stage
+from harness.stages.kinds.judge import judge_stage
+from harness.stages.kinds.prompts import prompts_stage
+from harness.stages.kinds.score import score_stage
+from harness.stages.training_row import TrainingRow
+
+TUNED = "tuned teacher"
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row of the table under one seed: the stages that answer and judge it, or why there are none."""
+
+    row: str
+    seed: int
+    answers: Mapping[str, Stage] = field(default_factory=dict)
+    """Benchmark to its answer stage."""
+    judgments: Mapping[str, Stage] = field(default_factory=dict)
+    """Benchmark to its judge stage."""
+    unavailable: str | None = None
+    """Why this row cannot exist in this family: "needs a shared vocabulary"."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a plan: ``dpo/0``."""
+        return f"{self.row}/{self.seed}"
+
+
+class Planner:
+    """Plans rows one by one. What rows share is planned once."""
+
+    def __init__(self, recipe: Recipe, registry: Registry) -> None:
+        self.graph = StageGraph(recipe, registry)
+        self.recipe, self.registry = recipe, registry
+        self.tuned_on = ""
+        """Method and data of the tuned teacher; empty where no row has needed it."""
+        self._students: dict[tuple[str, int], Stage] = {}
+
+    @cached_property
+    def vocabulary(self) -> str | None:
+        """What differs between the vocabularies of teacher and student; ``None``: nothing."""
+        return checkpoint_difference(self.graph.models["student"], self.graph.models["teacher"])
+
+    @cached_property
+    def prompts(self) -> Stage:
+        return prompts_stage(self.graph)
+
+    @cached_property
+    def gate(self) -> tuple[Ref, ...]:
+        """What sampling and training wait for: prompts that are test questions must stop the run before."""
+        return (contamination_stage(self.graph, self.prompts).ref,)
+
+    def student(self, row: str, seed: int) -> Stage:
+        """The train stage that leaves a row's student."""
+        # Asked for by every benchmark and by rows that start from this one: a dictionary, not a walk for each.
+        if (row, seed) not in self._students:
+            entry = self.recipe.methods[row]
+            needs = self.registry.methods[entry.method].needs
+            start, first = entry.row_options.start or needs.start, self.graph.model("student")
+            if start is not None:
+                first = replace(first, trained=self.student(start, seed))
+            family = self.graph.model("teacher")
+            teachers: dict[str, Model] = {
+                name: replace(family, trained=self.tuned_teacher) if name == "tuned" else family
+                for name in (needs.teachers if needs.signal == "token" else ())
+            }
+            training = TrainingRow(self.graph, row, entry, seed, self.prompts, self.gate)
+            self._students[row, seed] = train_rounds(training, first, teachers)
+        return self._students[row, seed]
+
+    @cached_property
+    def tuned_teacher(self) -> Stage:
+        """The family's teacher after preference tuning: one for all rows and seeds.
+
+        Raises UserError where the recipe names no method for it, or pairs that the source lacks.
+        """
+        spec, source, teacher = self.recipe.tuned_teacher, self.graph.source, self.graph.model("teacher")
+        if spec is None:
+            raise UserError("a method needs a tuned teacher: say in tuned_teacher.method which method tunes it.")
+        if spec.pairs == "dataset" and not source.pairs:
+            raise UserError(
+                f"tuned_teacher.pairs = 'dataset', but prompts from {source.name!r} have no rejected answers. "
+                "Set tuned_teacher.pairs=samples: the teacher's own answers, ranked by it."
+            )
+        row = TrainingRow(self.graph, TUNED, spec.training, 0, self.prompts, self.gate)
+        if spec.pairs == "dataset" or (spec.pairs == "auto" and source.pairs):
+            self.tuned_on = f"{spec.training.method} on the prompts' chosen and rejected answers"
+            data = {"prompts": self.prompts, "samples": dataset_pairs_stage(self.graph, self.prompts)}
+        else:
+            self.tuned_on = f"{spec.training.method} on its own answers, ranked by it"
+            data = round_data(row, 0, teacher, teacher)
+        return train_round(row, 0, teacher, data, {})
+
+    def obstacle(self, row: str) -> str | None:
+        """Why a row cannot exist with this family and these prompts, or ``None``."""
+        entry, source = self.recipe.methods[row], self.graph.source
+        needs = self.registry.methods[entry.method].needs
+        if needs.shared_vocabulary and self.vocabulary:
+            return f"needs a shared vocabulary ({self.vocabulary})"
+        if "rejected" in needs.responses and not source.pairs:
+            return f"needs rejected answers (prompts from {source.name!r} have none)"
+        start = entry.row_options.start or needs.start
+        below = None if start is None else self.obstacle(start)
+        return below and f"starts from {start}, which {below}"
+
+    def row(self, row: str, seed: int) -> PlannedRow:
+        """All stages of one row under one seed up to its judgments."""
+        obstacle = None if row in MODELS else self.obstacle(row)
+        if obstacle:
+            return PlannedRow(row, seed, unavailable=obstacle)
+        return self.judged(row, seed, self.recipe.benchmarks)
+
+    def judged(self, row: str, seed: int, benchmarks: Iterable[str]) -> PlannedRow:
+        """Answers to these benchmarks and their judgments; the baseline is not compared with itself."""
+        answers = {name: self.answers(row, name, seed) for name in benchmarks}
+        judgments = {
+            name: judge_stage(self.graph, name, stage, self.baseline(name))
+            for name, stage in answers.items()
+            if row != self.recipe.baseline or not self.graph.compares(name)
+        }
+        return PlannedRow(row, seed, answers, judgments)
+
+    def baseline(self, benchmark: str) -> Stage | None:
+        """Answers of the recipe's own baseline: one set for all rows, of the first seed."""
+        if self.recipe.baseline is None or not self.graph.compares(benchmark):
+            return None
+        # One opponent for all rows and seeds: an opponent per seed would add its own noise between seeds.
+        return self.answers(self.recipe.baseline, benchmark, self.recipe.seeds[0])
+
+    def answers(self, row: str, benchmark: str, seed: int) -> Stage:
+        model = self.graph.model("student" if row in self.recipe.methods else row)
+        if row in self.recipe.methods:
+            model = replace(model, trained=self.student(row, seed))
+        return answer_stage(self.graph, benchmark, model, row, seed)
+
+    def scores(self, benchmark: str, rows: Iterable[PlannedRow]) -> Stage:
+        return score_stage(self.graph, benchmark, [row.judgments[benchmark] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -47,23 +188,21 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
 
     Raises UserError for a row that is neither a model nor a method of the recipe.
     """
+    known = [*MODELS, *recipe.methods]
     for row in rows:
-        if row not in MODELS and row not in recipe.methods:
-            raise unknown("row", row, [*MODELS, *recipe.methods], f"Rows are the methods of recipe {recipe.name!r}.")
-    if recipe.baseline is not None and recipe.baseline not in (*MODELS, *recipe.methods):
-        raise unknown("baseline", recipe.baseline, [*MODELS, *recipe.methods], "A baseline is a row of the recipe.")
-    return plan_rows(Planner(recipe, registry), rows, {})
+        if row not in known:
+            raise unknown("row", row, known, f"Rows are the methods of recipe {recipe.name!r}.")
+    if recipe.baseline not in (None, *known):
+        raise unknown("baseline", str(recipe.baseline), known, "A baseline is a row of the recipe.")
+    return plan_rows(Planner(recipe, registry), rows)
 
 
-def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str]) -> Plan:
+def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] | None = None) -> Plan:
     """The plan of these rows under every seed of the recipe."""
     recipe = planner.recipe
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
-    scores = []
     # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
-    for benchmark in recipe.benchmarks:
-        present = [entrant for entrant in entrants if benchmark in entrant.judgments]
-        if present:
-            scores.append(planner.scores(benchmark, present))
+    judged = {name: [entrant for entrant in entrants if name in entrant.judgments] for name in recipe.benchmarks}
+    scores = tuple(planner.scores(name, present) for name, present in judged.items() if present)
     stages = tuple(planner.graph.stages.values())
-    return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, tuple(scores), titles)
+    return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, scores, titles or {})

@@ -45,7 +45,7 @@ ROW_KEYS = (*ROW_OPTIONS, "train", "sampling")
 """Keys of a row that are not options of its method. A method's config must not have them."""
 TUNED = {"method": "dpo", "beta": 0.01}
 """What tunes the teacher where the recipe does not say: DPO with the beta that SimPO's authors tuned for 2B-8B."""
-TUNED_TRAIN: Mapping[str, float] = {"learning_rate": 5e-7, "epochs": 1}
+TUNED_TRAIN: Mapping[str, Any] = {"learning_rate": 5e-7, "epochs": 1}
 """And its training settings, from the same place; the others are the recipe's ``train``."""
 
 
@@ -136,7 +136,7 @@ class SectionReader:
         config = self.options(source.config, options, ("prompts",), PROMPT_KEYS)
         return replace(section, config=config)
 
-    def common(self, tree: Tree) -> dict[str, object]:
+    def common(self, tree: Mapping[str, Any]) -> dict[str, object]:
         """The sections that rows are read over: ``train``, ``sampling`` and ``compute``.
 
         Where one is wrong its defaults are taken, so that mistakes of rows are still reported.

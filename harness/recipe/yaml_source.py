@@ -48,7 +48,7 @@ class Source:
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
 
-    def compose_mapping_node(self, anchor: dict[str, yaml.Node] | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[Hashable] = set()
         # Here, because the parent class later merges ``<<`` into the same list, and such a key may stand twice.

@@ -18,7 +18,8 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute
-from harness.run.stage_runner import Setup, StageRunner
+from harness.run.stage_runner import StageRunner
+from harness.stages.context import Setup
 
 log = logging.getLogger(__name__)
 

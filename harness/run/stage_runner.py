@@ -7,19 +7,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.contracts.executor import StageResult
-from harness.contracts.registry import Registry
-from harness.contracts.stage import Stage, Store
+from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.stages import STAGES
-from harness.stages.context import StageContext
+from harness.stages.context import Setup, StageContext
 
 log = logging.getLogger(__name__)
-
-Setup = Callable[[], tuple[Registry, Store]]
-"""Makes registry and store inside a worker; must be picklable (a ``functools.partial`` of a module's function)."""
 
 
 class StageRunner:
@@ -38,7 +33,7 @@ class StageRunner:
         name = f"{stage.key[:8]} {stage.label}"
         log.info("begin %s", name)
 
-        def fill(folder: Path) -> Mapping[str, Any]:
+        def fill(folder: Path) -> Mapping[str, object]:
             context = StageContext(self.registry, self.store, self.ledger, folder, progress, self.setup, self.started)
             return STAGES[stage.kind].run(stage, context)
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from harness.contracts.backend import AskServer, Services
-from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError
-from harness.contracts.model import Checkpoint
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.judge import AskOptions, ConfiguredJudge, Outcome
+from harness.contracts.model import Checkpoint, GeneratesText
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
 from harness.models.checkpoint import download, from_folder
-from harness.records import read_records
-from harness.types import Reply, Request
+from harness.models.server_model import ServerOptions
+from harness.records import read_records, write_records
+from harness.types import Answer, Group, Judgment, Prompt, Request
 
 T = TypeVar("T")
+Setup = Callable[[], tuple[Registry, Store]]
+"""Makes registry and store inside a worker; must be picklable (a ``functools.partial`` of a module's function)."""
+FILES: Final[Mapping[type, str]] = {
+    Prompt: "prompts.jsonl",
+    Group: "groups.jsonl",
+    Answer: "answers.jsonl",
+    Judgment: "judgments.jsonl",
+}
+"""Where an artifact holds its records of a type."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +40,29 @@ class StageContext:
     ledger: Path
     folder: Path
     progress: Callable[[int, int, str], None]
-    """(done, total, what) within this stage."""
-    setup: Any = None
-    """Makes registry and store again in a process that this stage starts (``harness.run.stage_runner.Setup``)."""
+    """(done, total, noun) within this stage."""
+    setup: Setup | None = None
+    """For the processes that a training stage starts; needed where ``compute.launch`` is set."""
     started: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
-    def scratch(self, stage: Stage) -> Path:
-        """A folder for this stage's checkpoints that outlives a killed process and goes when the stage is done."""
-        return self.store.scratch(stage)
-
     def input(self, stage: Stage, role: str) -> Path:
-        """Folder of the artifact that fills an input. Raises KeyError when the plan was wrong."""
+        """Folder of the artifact that fills an input."""
         return self.store.path(*stage.inputs[role])
 
-    def records(self, stage: Stage, role: str, file: str, kind: type[T]) -> list[T]:
-        """The records in one file of an input."""
-        return read_records(self.input(stage, role) / file, kind)
+    def records(self, stage: Stage, role: str, kind: type[T]) -> list[T]:
+        """The records of one type in an input."""
+        return read_records(self.input(stage, role) / FILES[kind], kind)
+
+    def write(self, kind: type[T], records: Iterable[T]) -> int:
+        """Write the records of one type; how many there were."""
+        return write_records(self.folder / FILES[kind], records)
+
+    def benchmark(self, name: str, options: Mapping[str, Any]) -> ConfiguredBenchmark:
+        """A benchmark with its questions. Raises UserError where these are not here."""
+        benchmark = self.registry.benchmarks[name]
+        config = options_from(benchmark.config, options)
+        return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
 
     def model(self, stage: Stage, role: str) -> Any:
         """Load the model in this role, by the recipe's backend.
@@ -58,21 +74,30 @@ class StageContext:
         # What decides numbers is in the key (``params``); where and how much at once is not (``local``).
         shared = {"dtype": stage.params["dtype"]}
         shared |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
-        fields = {field.name for field in dataclasses.fields(backend.config)}
-        values = {name: value for name, value in shared.items() if name in fields} | chosen["options"]
-        services = Services(lambda done, total: self.progress(done, total, "rows"), self.asking(stage))
-        return backend.load(self.checkpoint(stage, role), options_from(backend.config, values), services)
+        names = {field.name for field in fields(backend.config)}
+        values = {name: value for name, value in shared.items() if name in names} | chosen["options"]
+        return backend.load(
+            self.checkpoint(stage, role), options_from(backend.config, values), self.services(stage, "rows")
+        )
+
+    def served_model(self, stage: Stage) -> GeneratesText:
+        """The model behind a server that an evaluation names."""
+        backend = self.registry.backends[stage.local["backend"]]
+        return backend.load(None, ServerOptions(**stage.local["endpoint"]), self.services(stage, "answers"))
+
+    def services(self, stage: Stage, noun: str) -> Services:
+        return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))
 
     def asking(self, stage: Stage) -> AskServer:
-        """How a backend reaches a server on behalf of this stage: the ledger, the budgets and the client of judges."""
+        """How this stage reaches a server: through the ledger, the budgets and the client of judges."""
         settings = AskOptions(**stage.local.get("ask", {}))
 
         def ask(
             kind: str,
-            options: Mapping[str, Any],
+            options: Mapping[str, object],
             requests: Sequence[Request],
             progress: Callable[[int], None] | None = None,
-        ) -> list[Reply | JudgeError]:
+        ) -> list[Outcome]:
             entry = self.registry.judges[kind]
             judge = ConfiguredJudge(entry, options_from(entry.config, options))
             client = entry.make(judge.config)

@@ -14,8 +14,9 @@ from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.model import Checkpoint
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Ref, Stage
-from harness.models.published_sizes import resolve_or_placeholder
+from harness.contracts.stage import Cost, Ref, Stage
+from harness.hardware.gpu import generation_flops
+from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts.resolve import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
 
@@ -34,12 +35,6 @@ class Model:
     """The weights, or those that its training started from: size, context and tokenizer are the same."""
     trained: Stage | None = None
 
-    def labels(self) -> dict[str, Any]:
-        """Row and round of a stage in which it writes."""
-        if self.trained is None:
-            return {"row": self.name}
-        return {"row": self.trained.row, "round": self.trained.round}
-
 
 class StageGraph:
     """Makes stages and remembers them by key: asking twice for the same one gives the same object."""
@@ -54,8 +49,8 @@ class StageGraph:
         }
         # Read now, not when the first stage needs it: a mistake in the user's own file must show when a plan is made.
         prompts, sources = recipe.prompts, registry.sources
-        source, fallback = sources[prompts.source], sources[prompts.fallback] if prompts.fallback else None
-        self.source: ResolvedSource = resolve_source(source, prompts.config, fallback)
+        fallback = sources[prompts.fallback] if prompts.fallback else None
+        self.source: ResolvedSource = resolve_source(sources[prompts.source], prompts.config, fallback)
 
     def add(self, stage: Stage) -> Stage:
         """The stage, or the one with the same key that is here already."""
@@ -64,7 +59,7 @@ class StageGraph:
     def add_with_models(
         self,
         kind: str,
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         inputs: Mapping[str, Ref],
         models: Mapping[str, Model],
         local: Mapping[str, Any],
@@ -89,7 +84,7 @@ class StageGraph:
         }
         return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
 
-    def backend_params(self) -> dict[str, Any]:
+    def backend_params(self) -> dict[str, object]:
         """What decides the numbers of a model that is read or sampled from, besides its content."""
         family = self.recipe.family
         return {"dtype": family.dtype, "backend": {"name": family.backend, "options": family.backend_options}}
@@ -126,3 +121,9 @@ class StageGraph:
     def row_tokens(self) -> int:
         """Assumed length of a training prompt with a response."""
         return PROMPT_TOKENS + self.response_tokens
+
+
+def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: int = 0) -> Cost:
+    """Of so many tokens that the model in this role reads in one pass, and writes one by one."""
+    flops = generation_flops(size(stage.local["models"][role]), read, written)
+    return Cost(responses=responses, tokens=read + written, peak_flops=flops)

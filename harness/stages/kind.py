@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.contracts.model import Capability
 from harness.contracts.stage import Cost, Stage, Store
@@ -48,7 +48,7 @@ class DiskUse(NamedTuple):
 @dataclass(frozen=True)
 class StageKind:
     name: str
-    run: Callable[[Stage, StageContext], Mapping[str, Any]]
+    run: Callable[[Stage, StageContext], Mapping[str, object]]
     """Reads its inputs from the store, writes its output into ``context.folder`` and returns what it measured."""
     cost: Callable[[Stage, StageGraph], Cost] = lambda stage, graph: Cost()
     disk: Callable[[Stage, StageGraph], DiskUse | None] = lambda stage, graph: DiskUse()

@@ -20,7 +20,7 @@ TAUGHT = (Response("taught", True, 1),)
 def given(*responses: Source) -> Group:
     """What a method with these needs is given, where everything lies ready."""
     lying = {"prompts": PROMPT, "samples": Group(PROMPT, SAMPLED, coverage=0.5), "responses": Group(PROMPT, (), TAUGHT)}
-    work: Any = SimpleNamespace(records=lambda stage, role, file, kind: [lying[role]])
+    work: Any = SimpleNamespace(records=lambda stage, role, kind: [lying[role]])
     (group,) = training_groups(Stage("train", {}), work, Needs(responses=responses))
     return group
 

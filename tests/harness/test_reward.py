@@ -16,6 +16,7 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.fake import FakeModel
 from harness.multiple_choice import mcq_messages
+from harness.records import write_records
 from harness.stages.kinds import reward
 from harness.types import Group, Messages, Prompt, Response
 
@@ -127,7 +128,8 @@ def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> Non
 def rewarded(model: FakeModel, groups: list[Group], folder: Path, **changes: Any) -> tuple[dict[str, Any], Any]:
     """The stage with this teacher: its counts, and the records it wrote."""
     params = {"mcq": "cyclic", "floor": 1e-4, "max_response_tokens": 9, "shuffle": False, "seed": 0} | changes
-    work: Any = SimpleNamespace(folder=folder, model=lambda *args: model, records=lambda *args: groups)
+    write = lambda kind, records: write_records(folder / "groups.jsonl", records)  # noqa: E731
+    work: Any = SimpleNamespace(write=write, model=lambda *args: model, records=lambda *args: groups)
     counts = reward.run(Stage("reward", params), work)
     return dict(counts), [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
 

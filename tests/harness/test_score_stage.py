@@ -6,15 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.benchmark import Entrant
+from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, Entrant
 from harness.stages.kinds.score import add_missing_judgments, bounds, judge_noise
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks import mt_bench
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 
-POCKET = alpaca_eval.AlpacaEvalConfig(questions="pocket")
 QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]
+
+
+def configured(benchmark: AnyBenchmark, config: object, questions: list[Question] = QUESTIONS) -> ConfiguredBenchmark:
+    return ConfiguredBenchmark(benchmark, config, questions)
+
+
+MT_BENCH = configured(mt_bench.BENCHMARK, mt_bench.MTBenchConfig())
 
 
 def rated(*ratings: tuple[str, str, float | None], repeat: int = 0) -> list[Judgment]:
@@ -25,8 +31,8 @@ def test_a_missing_rating_could_be_1_or_10() -> None:
     """Ratings 8, none, 6, 4: (8 + 1 + 6 + 4) / 4 = 4.75 at least and (8 + 10 + 6 + 4) / 4 = 7 at most."""
     judgments = rated(("a", "turn1", 8), ("a", "turn2", None), ("b", "turn1", 6), ("b", "turn2", 4))
     entrants = {"x": Entrant((), judgments), "y": Entrant((), [replace(j, verdict=5.0) for j in judgments])}
-    found = bounds(mt_bench.BENCHMARK, QUESTIONS, entrants, mt_bench.MTBenchConfig(), 0)
-    assert found == {"x": {"mt_bench.score": {"lowest": 4.75, "highest": 7.0}}}
+    found = bounds(MT_BENCH, entrants, 0)
+    assert found == {("x", "mt_bench.score"): {"lowest": 4.75, "highest": 7.0}}
 
 
 def test_a_question_that_nobody_judged_could_be_anything() -> None:
@@ -41,8 +47,8 @@ def test_a_question_that_nobody_judged_could_be_anything() -> None:
         "half": Entrant((), whole[2:]), "none": Entrant(answers, ()), "short": Entrant(short, whole[2:]),
         "whole": Entrant(answers, whole),
     }  # fmt: skip
-    found = bounds(mt_bench.BENCHMARK, QUESTIONS, entrants, mt_bench.MTBenchConfig(), 0)
-    ends = {name: tuple(each["mt_bench.score"].values()) for name, each in found.items()}
+    found = bounds(MT_BENCH, entrants, 0)
+    ends = {name: tuple(bound.values()) for (name, _), bound in found.items()}
     assert ends == {"half": (3.0, 7.5), "none": (1.0, 10.0), "short": (pytest.approx(11 / 3), pytest.approx(20 / 3))}
 
 
@@ -51,9 +57,12 @@ def test_an_answer_that_needs_no_verdict_lacks_none() -> None:
     config = alpaca_eval.AlpacaEvalConfig(questions="official")
     same = Question("a", ("Say x.",), baseline=("x",), meta={"index": 0})
     entrant = Entrant([Answer("a", ("x",), (), ())], ())
-    assert add_missing_judgments(alpaca_eval.BENCHMARK, [same], {"x": entrant}, config)["x"].judgments == []
+    assert add_missing_judgments(configured(alpaca_eval.BENCHMARK, config, [same]), {"x": entrant})["x"].judgments == []
     other = Entrant([Answer("a", ("y",), (), ())], ())
-    (gap,) = add_missing_judgments(alpaca_eval.BENCHMARK, [replace(same, meta={})], {"x": other}, POCKET)["x"].judgments
+    pocket = configured(
+        alpaca_eval.BENCHMARK, alpaca_eval.AlpacaEvalConfig(questions="pocket"), [replace(same, meta={})]
+    )
+    (gap,) = add_missing_judgments(pocket, {"x": other})["x"].judgments
     assert (gap.question, gap.part, gap.verdict) == ("a", "preference", None)
 
 
@@ -64,9 +73,8 @@ def test_a_missing_game_weighs_what_its_verdict_would() -> None:
     """
     first, second = arena_hard.GAMES
     judgments = rated(("a", first, 2), ("a", second, None), ("b", first, 0), ("b", second, 0))
-    config = arena_hard.ArenaHardConfig()
-    found = bounds(arena_hard.BENCHMARK, QUESTIONS, {"x": Entrant((), judgments)}, config, 0)
-    assert found["x"]["arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
+    found = bounds(configured(arena_hard.BENCHMARK, arena_hard.ArenaHardConfig()), {"x": Entrant((), judgments)}, 0)
+    assert found["x", "arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
 
 
 def test_noise_of_repeated_ratings() -> None:
@@ -75,8 +83,7 @@ def test_noise_of_repeated_ratings() -> None:
         *rated(("a", "turn1", 4), ("b", "turn1", 7)),
         *rated(("a", "turn1", 6), ("b", "turn1", 7), repeat=1),
     ]
-    config = mt_bench.MTBenchConfig(repeats=2)
-    found = judge_noise(mt_bench.BENCHMARK, QUESTIONS, {"x": Entrant((), judgments)}, config, 0)
-    assert found["x"]["mt_bench.score"] == {"judge_repeats": 2.0, "judge_variance": pytest.approx(1.0)}
+    found = judge_noise(MT_BENCH, {"x": Entrant((), judgments)}, 0)
+    assert found["x", "mt_bench.score"] == {"judge_repeats": 2.0, "judge_variance": pytest.approx(1.0)}
     once = {"x": Entrant((), judgments[:2])}
-    assert judge_noise(mt_bench.BENCHMARK, QUESTIONS, once, config, 0) == {}
+    assert judge_noise(MT_BENCH, once, 0) == {}

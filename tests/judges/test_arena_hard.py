@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contracts.benchmark import Entrant
+from harness.contracts.benchmark import ConfiguredBenchmark, Entrant
 from harness.contracts.judge import JudgeError
 from harness.errors import UserError
 from harness.stages.kinds import judge
@@ -352,14 +352,15 @@ def test_a_judge_without_a_label_is_asked_once_more_in_its_own_conversation() ->
         (JudgeError("timeout", "no reply"), None, "call failed: timeout"),
     ],
 )
-def test_both_replies_are_read_as_one(second: object, verdict: float | None, reason: str | None, monkeypatch) -> None:
+def test_both_replies_are_read_as_one(second: object, verdict: float | None, reason: str | None) -> None:
     """Of two games the first has its label at once: one second question, and 2 + 1 calls."""
     requests = [Request("q", part, (), 10, meta={"model_first": True}) for part in ("game1", "game2")]
     config = ArenaHardConfig(questions="official")
     asked = []
-    monkeypatch.setattr(judge, "ask_judge", lambda _, __, more: asked.extend(more) or [second])
-    outcomes, more = judge.ask_again(BENCHMARK, None, None, config, requests, [reply("[[B>A]]"), reply("Hm.")])
-    assert more == 1 and [each.part for each in asked] == ["game2"]
+    benchmark = ConfiguredBenchmark(BENCHMARK, config, ())
+    first_replies = [reply("[[B>A]]"), reply("Hm.")]
+    outcomes, more = judge.ask_again(benchmark, lambda more: asked.extend(more) or [second], requests, first_replies)
+    assert more == 1 and [request.part for request in asked] == ["game2"]
     first, other = (judge.read_judgment(BENCHMARK, *both, config) for both in zip(requests, outcomes, strict=True))
     assert (first.verdict, other.verdict, other.reason) == (-1.0, verdict, reason)
     if isinstance(second, Reply):

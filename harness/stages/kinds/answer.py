@@ -8,23 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.backend import Services
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
-from harness.contracts.model import GeneratesText
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.hardware.gpu import generation_flops
-from harness.models.published_sizes import size
 from harness.models.server_model import SERVER, ServerOptions
-from harness.records import read_records, write_records
+from harness.records import read_records
 from harness.stages.context import StageContext
-from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph
+from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
 from harness.stages.kind import StageKind
 from harness.stats import seed_of
 from harness.text import counted
@@ -46,33 +41,34 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
     }
 
 
-def answer_stage(graph: StageGraph, benchmark: str, model: Model, row: str, seed: int) -> Stage:
-    """Answers of a checkpoint, or of what a train stage leaves."""
-    configured = graph.benchmarks[benchmark]
-    params = {**answer_params(configured, seed), **graph.backend_params()}
-    local = {"config": configured.options}
+def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
+    """Answers of a checkpoint, or of what a train stage leaves, to the benchmark ``name``."""
+    benchmark = graph.benchmarks[name]
+    params = {**answer_params(benchmark, seed), **graph.backend_params()}
+    local = {"config": benchmark.options}
     return graph.add_with_models("answer", params, {}, {"model": model}, local, row=row, seed=seed)
 
 
-def server_answer_stage(graph: StageGraph, benchmark: str, server: ServerOptions, row: str, seed: int) -> Stage:
+def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
     """Answers of a model behind a server: keyed by its address."""
-    configured, kind = graph.benchmarks[benchmark], graph.registry.judges[server.kind]
+    benchmark, kind = graph.benchmarks[name], graph.registry.judges[server.kind]
     judge = ConfiguredJudge(kind, options_from(kind.config, server.config))
-    params = {**answer_params(configured, seed), "endpoint": judge.identity()}
-    local: dict[str, Any] = {"config": configured.options, "ask": plain(graph.recipe.ask)}
-    local |= {"backend": SERVER.name, "endpoint": {"kind": server.kind, "config": dict(server.config)}}
+    params = {**answer_params(benchmark, seed), "endpoint": judge.identity()}
+    endpoint = {"kind": server.kind, "config": dict(server.config)}
+    ask = plain(graph.recipe.ask)
+    local = {"config": benchmark.options, "ask": ask, "backend": SERVER.name, "endpoint": endpoint}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
 
 
-def file_answer_stage(graph: StageGraph, benchmark: str, file: Path | None, row: str, seed: int) -> Stage:
+def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str, seed: int) -> Stage:
     """Answers from a file (``Answer`` records): keyed by its content. Raises UserError where there is none."""
     if file is None or not file.is_file():
-        raise UserError(f"there are no answers of {row!r} to {benchmark}" + (f": no file {file}" if file else "."))
-    configured = graph.benchmarks[benchmark]
+        raise UserError(f"there are no answers of {row!r} to {name}" + (f": no file {file}" if file else "."))
+    benchmark = graph.benchmarks[name]
     # By content: the file may move, and what it says may not change.
     content = hashlib.sha256(file.read_bytes()).hexdigest()
-    params = {"benchmark": benchmark, "questions": configured.asked_hash, "file": content, "config": {}}
-    local = {"config": configured.options, "file": str(file.absolute())}
+    params = {"benchmark": name, "questions": benchmark.asked_hash, "file": content, "config": {}}
+    local = {"config": benchmark.options, "file": str(file.absolute())}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
 
 
@@ -85,41 +81,32 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     turns = sum(len(question.turns) for question in questions)
     read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
     written = turns * allowed // 2
-    total = Cost(responses=turns, tokens=read + written)
-    if "endpoint" in stage.local:
-        server = ServerOptions(**stage.local["endpoint"])
-        kind = graph.registry.judges[server.kind]
-        return replace(total, dollars=kind.price(options_from(kind.config, server.config), read, written))
-    return replace(total, peak_flops=generation_flops(size(stage.local["models"]["model"]), read, written))
+    if "endpoint" not in stage.local:
+        return model_cost(stage, "model", read, written, turns)
+    server = ServerOptions(**stage.local["endpoint"])
+    kind = graph.registry.judges[server.kind]
+    dollars = kind.price(options_from(kind.config, server.config), read, written)
+    return Cost(responses=turns, tokens=read + written, dollars=dollars)
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``answers.jsonl``."""
-    benchmark = context.registry.benchmarks[stage.params["benchmark"]]
-    config = options_from(benchmark.config, stage.local["config"])
-    questions = benchmark.questions(config)
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    benchmark = context.benchmark(stage.params["benchmark"], stage.local["config"])
+    questions = benchmark.questions
     if "file" in stage.local:
         answers = read_answers(Path(stage.local["file"]), questions)
     else:
-        answers = benchmark.answer(answering_model(stage, context), questions, config, stage.params["seed"])
+        served = "endpoint" in stage.local
+        model = context.served_model(stage) if served else context.model(stage, "model")
+        answers = benchmark.benchmark.answer(model, questions, benchmark.config, stage.params["seed"])
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")
-    write_records(context.folder / "answers.jsonl", answers)
+    context.write(Answer, answers)
     return {
         "questions": len(answers),
         "tokens": sum(sum(answer.tokens) for answer in answers),
         "unfinished": sum(not all(answer.finished) for answer in answers),
         "characters": sum(len(turn) for answer in answers for turn in answer.turns),
     }
-
-
-def answering_model(stage: Stage, context: StageContext) -> GeneratesText:
-    if "endpoint" not in stage.local:
-        model: GeneratesText = context.model(stage, "model")
-        return model
-    services = Services(lambda done, total: context.progress(done, total, "answers"), context.asking(stage))
-    backend = context.registry.backends[stage.local["backend"]]
-    return backend.load(None, ServerOptions(**stage.local["endpoint"]), services)
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
@@ -130,7 +117,7 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
     answers = read_records(file, Answer)
     counts = Counter(answer.question for answer in answers)
     known = {question.id: question for question in questions}
-    wrong = {
+    mistakes = {
         "without an answer": [name for name in known if name not in counts],
         "answered twice": [name for name, count in counts.items() if count > 1],
         "of another number of turns": [
@@ -140,8 +127,8 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
         ],
     }
     problems = [
-        f"{counted(len(names), 'question')} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for what, names in wrong.items()
+        f"{counted(len(names), 'question')} {mistake}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for mistake, names in mistakes.items()
         if names
     ]
     if problems:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from harness.contracts.options import options_from
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
 from harness.prompts.contamination import Overlap, overlap
@@ -20,10 +18,9 @@ from harness.types import Prompt
 
 def contamination_stage(graph: StageGraph, prompts: Stage) -> Stage:
     """The check of the training prompts against every benchmark of the recipe."""
-    benchmarks = graph.benchmarks
     params = {
-        "benchmarks": {name: benchmark.options for name, benchmark in benchmarks.items()},
-        "questions": {name: benchmark.asked_hash for name, benchmark in benchmarks.items()},
+        "benchmarks": {name: benchmark.options for name, benchmark in graph.benchmarks.items()},
+        "questions": {name: benchmark.asked_hash for name, benchmark in graph.benchmarks.items()},
         "allowed": graph.recipe.prompts.allow_overlap,
     }
     return graph.add(Stage("contamination", params, {"prompts": prompts.ref}, version=2))
@@ -58,13 +55,11 @@ def issue(row: Overlap, allowed: bool) -> PlanIssue:
     return PlanIssue(False, text)
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``overlap.json``. Raises UserError on exact overlap unless the recipe allows it."""
-    prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
-    rows = []
-    for name, values in stage.params["benchmarks"].items():
-        benchmark = context.registry.benchmarks[name]
-        rows.append(overlap(prompts, name, benchmark.questions(options_from(benchmark.config, values))))
+    prompts = context.records(stage, "prompts", Prompt)
+    benchmarks = stage.params["benchmarks"].items()
+    rows = [overlap(prompts, name, context.benchmark(name, options).questions) for name, options in benchmarks]
     (context.folder / "overlap.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     exact = {row.benchmark: len(row.exact) for row in rows if row.exact}
     if exact and not stage.params["allowed"]:

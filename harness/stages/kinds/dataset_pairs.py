@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from harness.contracts.stage import Stage
-from harness.records import write_records
 from harness.stages.context import StageContext
 from harness.stages.graph import StageGraph
 from harness.stages.kind import StageKind
@@ -25,10 +23,10 @@ def dataset_pairs_stage(graph: StageGraph, prompts: Stage) -> Stage:
     return graph.add(Stage("dataset_pairs", {}, {"prompts": prompts.ref}, local={"samples": 2}))
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``groups.jsonl``; a prompt without both answers has an empty group, which methods drop and count."""
-    groups = [pair(prompt) for prompt in context.records(stage, "prompts", "prompts.jsonl", Prompt)]
-    write_records(context.folder / "groups.jsonl", groups)
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    """A prompt without both answers has an empty group, which methods drop and count."""
+    groups = [pair(prompt) for prompt in context.records(stage, "prompts", Prompt)]
+    context.write(Group, groups)
     return {"groups": len(groups), "pairs": sum(len(group.samples) == 2 for group in groups)}
 
 

@@ -9,57 +9,49 @@ verdict too.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError, Outcome
-from harness.contracts.options import options_from, plain
+from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.records import write_records
 from harness.stages.context import StageContext
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
 from harness.stages.kind import PlanIssue, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
-from harness.types import Answer, Judgment, Question, Reply, Request
+from harness.types import Answer, Judgment, Reply, Request
 
 FINAL = frozenset({"refused", "context"})
 """Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
 
 
-def judge_stage(
-    answers: Stage,
-    benchmark: ConfiguredBenchmark,
-    judge: ConfiguredJudge[Any] | None,
-    ask: AskOptions,
-    baseline: Stage | None = None,
-    variant: str = "",
-) -> Stage:
-    """The judgments on one model's answers.
+def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | None, variant: str = "") -> Stage:
+    """The judgments on one model's answers to the benchmark ``name``.
 
     Args:
-        judge: ``None`` for a benchmark that is graded by rule.
         baseline: answers that take the place of the official baseline's.
         variant: what tells it apart from other judge stages of the same answers, for people.
     """
+    benchmark, judge, ask = graph.benchmarks[name], graph.judge_of(name), graph.recipe.ask
     # Only the options that judges depend on: a change of how answers are drawn shows in the key of the answers.
-    params: dict[str, Any] = {
-        "benchmark": benchmark.name,
+    params: dict[str, object] = {
+        "benchmark": name,
         "benchmark_version": benchmark.benchmark.version,
         "config": benchmark.judge_options,
         "questions": benchmark.judged_hash,
     }
-    local: dict[str, Any] = {"config": benchmark.options}
+    local: dict[str, object] = {"config": benchmark.options}
     if judge is not None:
         params |= {"judge": judge.identity(), "accept_failures": ask.accept_failures}
         local |= {"judge": judge.plain(), "ask": plain(ask)}
     inputs = {"answers": answers.ref}
     if baseline is not None:
         params["baseline"], inputs["baseline"] = baseline.row, baseline.ref
-    return Stage("judge", params, inputs, row=answers.row, seed=answers.seed, variant=variant, local=local)
+    return graph.add(Stage("judge", params, inputs, row=answers.row, seed=answers.seed, variant=variant, local=local))
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
@@ -116,38 +108,34 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
         yield from (PlanIssue(False, f"judge {name!r}: {note}") for note in judge.kind.notes(judge.config))
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``judgments.jsonl``."""
-    benchmark = context.registry.benchmarks[stage.params["benchmark"]]
-    config = options_from(benchmark.config, stage.local["config"])
-    questions = judged_questions(stage, context, benchmark, config)
-    answers = {answer.question: answer for answer in context.records(stage, "answers", "answers.jsonl", Answer)}
-    counts: dict[str, Any] = {}
-    if benchmark.judged:
-        requests = [r for question in questions for r in benchmark.requests(question, answers[question.id], config)]
-        outcomes = ask_judge(stage, context, requests)
-        # A second question follows from the first reply, so it is a second round over all requests.
-        outcomes, more = ask_again(benchmark, stage, context, config, requests, outcomes)
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    benchmark = judged_benchmark(stage, context, stage.local["config"])
+    entry, config, counts = benchmark.benchmark, benchmark.config, dict[str, object]()
+    answers = {answer.question: answer for answer in context.records(stage, "answers", Answer)}
+    pairs = [(question, answers[question.id]) for question in benchmark.questions]
+    if entry.judged:
+        requests = [request for pair in pairs for request in entry.requests(*pair, config)]
+        ask = partial(ask_judge, stage, context)
+        outcomes, more = ask_again(benchmark, ask, requests, ask(requests))
         counts = usage(outcomes) | {"calls": len(requests) + more}
-        judgments = [
-            read_judgment(benchmark, request, outcome, config)
-            for request, outcome in zip(requests, outcomes, strict=True)
-        ]
+        read = zip(requests, outcomes, strict=True)
+        judgments = [read_judgment(entry, request, outcome, config) for request, outcome in read]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
         refuse_failures(stage, outcomes)
     else:
-        judgments = [j for question in questions for j in benchmark.grade(question, answers[question.id], config)]
-    write_records(context.folder / "judgments.jsonl", judgments)
+        judgments = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
+    context.write(Judgment, judgments)
     missing = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
     return {"judgments": len(judgments), "unscored": dict(missing), **counts}
 
 
-def judged_questions(stage: Stage, context: StageContext, benchmark: AnyBenchmark, config: object) -> list[Question]:
-    """The questions, with the answers of the recipe's own baseline where the stage has one."""
-    questions = benchmark.questions(config)
+def judged_benchmark(stage: Stage, context: StageContext, options: Mapping[str, Any]) -> ConfiguredBenchmark:
+    """The benchmark, with the answers of the recipe's own baseline where the stage has one."""
+    benchmark = context.benchmark(stage.params["benchmark"], options)
     if "baseline" not in stage.inputs:
-        return questions
-    return against(questions, context.records(stage, "baseline", "answers.jsonl", Answer), stage.params["baseline"])
+        return benchmark
+    answers = context.records(stage, "baseline", Answer)
+    return replace(benchmark, questions=against(benchmark.questions, answers, stage.params["baseline"]))
 
 
 def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[Outcome]:
@@ -163,24 +151,22 @@ def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) 
 
 
 def ask_again(
-    benchmark: AnyBenchmark,
-    stage: Stage,
-    context: StageContext,
-    config: object,
+    benchmark: ConfiguredBenchmark,
+    ask: Callable[[Sequence[Request]], list[Outcome]],
     requests: Sequence[Request],
-    outcomes: list[Outcome],
+    outcomes: Sequence[Outcome],
 ) -> tuple[list[Outcome], int]:
     """The outcomes with what a second question added, and how many second questions there were."""
-    second_requests: dict[int, Request] = {}
+    protocol, final, further = benchmark.benchmark, list(outcomes), dict[int, Request]()
     for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
-        further = benchmark.again(request, outcome, config) if isinstance(outcome, Reply) else None
-        if further is not None:
-            second_requests[number] = further
-    final = list(outcomes)
-    seconds = ask_judge(stage, context, list(second_requests.values())) if second_requests else []
-    for number, second in zip(second_requests, seconds, strict=True):
-        final[number] = join_replies(final[number], second)
-    return final, len(second_requests)
+        second = protocol.again(request, outcome, benchmark.config) if isinstance(outcome, Reply) else None
+        if second is not None:
+            further[number] = second
+    # A second question follows from the first reply, so they are a second round over all requests.
+    replies = ask(list(further.values())) if further else []
+    for number, reply in zip(further, replies, strict=True):
+        final[number] = join_replies(final[number], reply)
+    return final, len(further)
 
 
 def join_replies(first: Outcome, second: Outcome) -> Outcome:
@@ -234,7 +220,7 @@ def refuse_failures(stage: Stage, outcomes: Sequence[Outcome]) -> None:
         )
 
 
-def usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def usage(outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Tokens that the judge read and wrote, and which models the endpoint says it served."""
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     return {

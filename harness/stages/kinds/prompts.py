@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Stage
 from harness.models.chat import encode_prompt
 from harness.prompts.resolve import load_prompts
-from harness.records import write_records
 from harness.stages.context import StageContext
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageKind
@@ -30,16 +28,15 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
         yield PlanIssue(True, f"training prompts: {graph.source.absent}", forceable=False)
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``prompts.jsonl``."""
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     params = stage.params
     trust = stage.local["trust_remote_code"]
     keep = short_enough(context.checkpoint(stage, "student").location, params["max_prompt_tokens"], trust)
     source = context.registry.sources[params["source"]]
     config = options_from(source.config, stage.local["source"])
     prompts = load_prompts(source, config, params["identity"], params["seed"], params["n"], keep)
-    count = write_records(context.folder / "prompts.jsonl", prompts)
-    return {"prompts": count, "with_golden": sum(prompt.golden is not None for prompt in prompts)}
+    context.write(Prompt, prompts)
+    return {"prompts": len(prompts), "with_golden": sum(prompt.golden is not None for prompt in prompts)}
 
 
 def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from harness.contracts.stage import Cost, Stage
-from harness.hardware.gpu import generation_flops
-from harness.models.published_sizes import size
 from harness.stages.context import StageContext
-from harness.stages.graph import StageGraph
+from harness.stages.graph import Model, StageGraph, model_cost
 from harness.stages.kind import StageKind
-from harness.stages.kinds.train import TrainingRound, row_texts, row_training
+from harness.stages.kinds.train import row_texts, row_training
+from harness.stages.training_row import TrainingRow
 
 
-def reference_stage(this: TrainingRound) -> Stage:
-    """Of the rows that ``this`` round trains on; the reference is the model that it starts from."""
-    return this.add("reference_logps", this.row_params, this.inputs, {"student": this.student})
+def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage]) -> Stage:
+    """``student``: the model that the round starts from, which is its reference."""
+    return row.add("reference_logps", number, row.row_params, data, {"student": student})
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     """Two rows per prompt, chosen and rejected, once through the starting student."""
-    tokens = 2 * graph.recipe.prompts.n * graph.row_tokens
-    return Cost(tokens=tokens, peak_flops=generation_flops(size(stage.local["models"]["student"]), tokens, 0))
+    return model_cost(stage, "student", 2 * graph.recipe.prompts.n * graph.row_tokens)
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``reference.json``: per group its rows' log-probabilities (empty where the group was dropped)."""
     from harness.training.stored_signals import reference_logps
 

@@ -14,35 +14,35 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.contracts.model import ChatModel, TooLong
 from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.hardware.gpu import generation_flops
-from harness.models.published_sizes import size
 from harness.multiple_choice import LETTERS, mcq_messages
-from harness.records import write_records
 from harness.stages.context import StageContext
-from harness.stages.graph import PROMPT_TOKENS, Model, StageGraph
+from harness.stages.graph import PROMPT_TOKENS, StageGraph, model_cost
 from harness.stages.kind import StageKind, TextLength
+from harness.stages.training_row import TrainingRow
 from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"
 QUESTION_FRAME, LABEL = 80, 14
 """About how many tokens a multiple-choice question takes besides the request and the responses, and the label around
 each response (``harness/multiple_choice.py``)."""
+Order = tuple[int, ...]
+"""Which response stands at each letter of a question."""
+ChoiceReplies = Sequence[tuple[Order, Sequence[float]]]
+"""The questions of a group, with the log-probabilities of their letters."""
 
 
 class ChoiceQuestion(NamedTuple):
-    """One multiple-choice question: which group, and which response stands at which letter."""
-
     group: int
-    order: tuple[int, ...]
+    order: Order
     messages: list[Message]
 
 
@@ -52,27 +52,23 @@ class Selection(NamedTuple):
     """Mean probability mass on the letters before renormalising."""
 
 
-def reward_stage(graph: StageGraph, samples: Stage, teacher: Model, seed: int) -> Stage:
-    """The teacher's rewards for these samples. ``seed``: of the order in which responses are shown."""
-    params = {**graph.backend_params(), **plain(graph.recipe.reward), "seed": seed}
-    labels = {"row": samples.row, "round": samples.round, "seed": samples.seed, "variant": samples.variant}
-    local = {"samples": samples.local["samples"]}
-    return graph.add_with_models("reward", params, {"samples": samples.ref}, {"teacher": teacher}, local, **labels)
+def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
+    """The teacher's rewards for these samples. Labelled like them: rows that share samples share rewards."""
+    graph = row.graph
+    params = {**graph.backend_params(), **plain(graph.recipe.reward)}
+    params["seed"] = row.round_seed("reward", number=number)  # of the order in which responses are shown
+    labels: dict[str, Any] = {name: getattr(samples, name) for name in ("row", "round", "seed", "variant")}
+    local, models = {"samples": samples.local["samples"]}, {"teacher": graph.model("teacher")}
+    return graph.add_with_models("reward", params, {"samples": samples.ref}, models, local, **labels)
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     """One log-likelihood pass per response, and the multiple-choice questions of the mode."""
-    n, mode = int(stage.local["samples"]), stage.params["mcq"]
-    pairs = n * (n - 1)
-    # Questions per prompt, and responses shown in all of them.
-    questions, shown = {
-        "cyclic": (n, n * n),
-        "pairwise_both": (pairs, 2 * pairs),
-        "pairwise_once": (pairs // 2, pairs),
-    }[mode]
-    per_prompt = n * graph.row_tokens + questions * PROMPT_TOKENS + shown * graph.response_tokens
-    tokens = graph.recipe.prompts.n * per_prompt
-    return Cost(tokens=tokens, peak_flops=generation_flops(size(stage.local["models"]["teacher"]), tokens, 0))
+    n = int(stage.local["samples"])
+    orders = MODES[stage.params["mcq"]].orders(n, random.Random(0))
+    shown = sum(map(len, orders))
+    per_prompt = n * graph.row_tokens + len(orders) * PROMPT_TOKENS + shown * graph.response_tokens
+    return model_cost(stage, "teacher", graph.recipe.prompts.n * per_prompt)
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
@@ -86,9 +82,9 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     return [TextLength(f"multiple-choice questions with {count} responses", shown + prompt, usual, remedy)]
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``groups.jsonl``: the groups of ``samples`` with both rewards filled in."""
-    groups = context.records(stage, "samples", "groups.jsonl", Group)
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    """The groups of ``samples`` with both rewards filled in."""
+    groups = context.records(stage, "samples", Group)
     model: ChatModel = context.model(stage, "teacher")
     params = stage.params
     pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
@@ -108,10 +104,20 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
         rewarded.append(replace(group, coverage=selection.coverage, samples=samples))
     if params["shuffle"]:
         rewarded = [shuffle_rewards(group, params["seed"]) for group in rewarded]
-    write_records(context.folder / "groups.jsonl", rewarded)
-    # Only models in process can say what reading took.
+    context.write(Group, rewarded)
+    values = [value for selection in selections for value in selection.log_psel]
+    coverage = [selection.coverage for selection in selections]
+    # Counts that tell whether the rewards can be trusted. Only models in process can say what reading took.
     usage: dict[str, float] = getattr(model, "usage", dict)()
-    return measurements(rewarded, selections, truncated, floor) | usage
+    return {
+        "groups": len(groups),
+        "responses": len(values),
+        "truncated": truncated,
+        "floored": sum(value < floor for value in values),
+        "mean_coverage": sum(coverage) / max(1, len(coverage)),
+        "low_coverage_groups": sum(value < 0.5 for value in coverage),
+        **usage,
+    }
 
 
 def shuffle_rewards(group: Group, seed: int) -> Group:
@@ -125,22 +131,6 @@ def shuffle_rewards(group: Group, seed: int) -> Group:
     return replace(group, samples=tuple(samples))
 
 
-def measurements(
-    groups: Sequence[Group], selections: Sequence[Selection], truncated: int, floor: float
-) -> dict[str, float]:
-    """Counts that tell whether the rewards can be trusted."""
-    values = [value for selection in selections for value in selection.log_psel]
-    coverage = [selection.coverage for selection in selections]
-    return {
-        "groups": len(groups),
-        "responses": len(values),
-        "truncated": truncated,
-        "floored": sum(value < floor for value in values),
-        "mean_coverage": sum(coverage) / max(1, len(coverage)),
-        "low_coverage_groups": sum(value < 0.5 for value in coverage),
-    }
-
-
 def select(
     model: ChatModel, groups: Sequence[Group], mode: str, max_tokens: int, seed: int
 ) -> tuple[list[Selection], int]:
@@ -152,37 +142,28 @@ def select(
         UserError: more responses than letters, or a question that is longer than the teacher reads.
     """
     shown = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
-    truncated = sum(
-        text != response.text
-        for texts, group in zip(shown, groups, strict=True)
-        for text, response in zip(texts, group.samples, strict=True)
-    )
-    orders = {"cyclic": cyclic_orders, "pairwise_both": both_orders, "pairwise_once": once_orders}[mode]
+    pairs = zip(itertools.chain(*shown), (r for group in groups for r in group.samples), strict=True)
+    truncated = sum(text != response.text for text, response in pairs)
+    orders, scores = MODES[mode]
     questions = [
         ChoiceQuestion(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
         for index, texts in enumerate(shown)
         if len(texts) > 1
         for order in orders(len(texts), random.Random(f"{seed}/{groups[index].prompt.id}"))
     ]
-    replies: list[list[float]] = [[] for _ in questions]
+    replies: list[list[tuple[Order, list[float]]]] = [[] for _ in groups]
     # Groups can have fewer responses than others; a model is asked about one set of letters per call.
     for width in sorted({len(question.order) for question in questions}):
-        places = [place for place, question in enumerate(questions) if len(question.order) == width]
-        with name_prompts([groups[questions[place].group].prompt.id for place in places], "multiple-choice questions"):
-            rows = model.choice_logps([questions[place].messages for place in places], LETTERS[:width])
-        for place, row in zip(places, rows, strict=True):
-            replies[place] = row
-    gathered: list[list[tuple[tuple[int, ...], list[float]]]] = [[] for _ in groups]
-    for question, row in zip(questions, replies, strict=True):
-        gathered[question.group].append((question.order, row))
-    combine = mean_shifts if mode == "cyclic" else pairwise_scores if mode == "pairwise_both" else mean_wins
-    selections = []
-    for texts, answers in zip(shown, gathered, strict=True):
-        if not answers:
-            selections.append(Selection((0.0,) * len(texts), 1.0))
-            continue
-        mass = [math.exp(logsumexp(row)) for _, row in answers]
-        selections.append(Selection(tuple(combine(len(texts), answers)), sum(mass) / len(mass)))
+        alike = [question for question in questions if len(question.order) == width]
+        with name_prompts([groups[question.group].prompt.id for question in alike], "multiple-choice questions"):
+            rows = model.choice_logps([question.messages for question in alike], LETTERS[:width])
+        for question, row in zip(alike, rows, strict=True):
+            replies[question.group].append((question.order, row))
+    selections = [Selection((0.0,) * len(texts), 1.0) for texts in shown]
+    for index, answers in enumerate(replies):
+        if answers:
+            mass = [math.exp(logsumexp(row)) for _, row in answers]
+            selections[index] = Selection(tuple(scores(len(shown[index]), answers)), sum(mass) / len(mass))
     return selections, truncated
 
 
@@ -206,49 +187,46 @@ def shown_text(model: ChatModel, response: Response, max_tokens: int) -> str:
     return kept if kept == response.text else kept + TRUNCATED
 
 
-def cyclic_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+def cyclic_orders(n: int, rng: random.Random) -> list[Order]:
     """The n cyclic shifts of one random order: each response stands once at each letter."""
     start = rng.sample(range(n), n)
     return [tuple(start[shift:] + start[:shift]) for shift in range(n)]
 
 
-def both_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+def both_orders(n: int, rng: random.Random) -> list[Order]:
     return list(itertools.permutations(range(n), 2))
 
 
-def once_orders(n: int, rng: random.Random) -> list[tuple[int, ...]]:
+def once_orders(n: int, rng: random.Random) -> list[Order]:
     """Every pair once, the earlier response first."""
     return list(itertools.combinations(range(n), 2))
 
 
-Answers = Sequence[tuple[tuple[int, ...], list[float]]]
-
-
-def mean_shifts(n: int, answers: Answers) -> list[float]:
+def mean_shifts(n: int, replies: ChoiceReplies) -> list[float]:
     """Mean over the shifts of each response's letter log-probability, renormalised over the responses."""
     totals = [0.0] * n
-    for order, row in answers:
+    for order, row in replies:
         norm = logsumexp(row)
         for response, value in zip(order, row, strict=True):
-            totals[response] += (value - norm) / len(answers)
+            totals[response] += (value - norm) / len(replies)
     norm = logsumexp(totals)
     return [total - norm for total in totals]
 
 
-def pairwise_scores(n: int, answers: Answers) -> list[float]:
+def pairwise_scores(n: int, replies: ChoiceReplies) -> list[float]:
     """Least-squares scores from log-odds of all ordered pairs: s_i = (1/n) sum_j (logit_ij - logit_ji) / 2, softmax."""
     scores = [0.0] * n
-    for (first, second), (a, b) in answers:
+    for (first, second), (a, b) in replies:
         scores[first] += (a - b) / (2 * n)
         scores[second] -= (a - b) / (2 * n)
     norm = logsumexp(scores)
     return [score - norm for score in scores]
 
 
-def mean_wins(n: int, answers: Answers) -> list[float]:
+def mean_wins(n: int, replies: ChoiceReplies) -> list[float]:
     """log of the mean probability of winning a pair (the released code's score; not a distribution over responses)."""
     wins = [0.0] * n
-    for (first, second), (a, b) in answers:
+    for (first, second), (a, b) in replies:
         p = 1 / (1 + math.exp(min(700.0, b - a)))  # exp overflows above 709
         wins[first] += p / (n - 1)
         wins[second] += (1 - p) / (n - 1)
@@ -261,6 +239,20 @@ def logsumexp(values: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(value - top) for value in values))
 
 
+class Mode(NamedTuple):
+    """A way to ask (``reward.mcq``), as the head of this file describes them."""
+
+    orders: Callable[[int, random.Random], list[Order]]
+    """(responses, generator) -> the questions of a group."""
+    scores: Callable[[int, ChoiceReplies], list[float]]
+    """(responses, replies) -> log p_sel of each response."""
+
+
+MODES: Final[Mapping[str, Mode]] = {
+    "cyclic": Mode(cyclic_orders, mean_shifts),
+    "pairwise_both": Mode(both_orders, pairwise_scores),
+    "pairwise_once": Mode(once_orders, mean_wins),
+}
 KIND = StageKind(
     "reward", run, cost, texts=texts, needs={"teacher": frozenset({"tokens", "logps", "choices"})}, training=True
 )

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.stage import Cost, Ref, Stage
-from harness.hardware.gpu import generation_flops
-from harness.models.published_sizes import size
-from harness.recipe.sections import SamplingOptions
-from harness.records import write_records
+from harness.contracts.stage import Cost, Stage
 from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph
+from harness.stages.graph import Model, StageGraph, model_cost
 from harness.stages.kind import StageKind, TextLength
+from harness.stages.training_row import TrainingRow
 from harness.types import Group, Prompt
 
 
-def sample_stage(
-    graph: StageGraph,
-    prompts: Stage,
-    model: Model,
-    spec: SamplingOptions,
-    n: int,
-    field: str,
-    seeds: tuple[int, int],
-    after: tuple[Ref, ...],
-) -> Stage:
-    """n responses of a model to each prompt (a pool of several rounds has more than ``spec.n``).
+def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Literal["samples", "teacher"]) -> Stage:
+    """n responses of a model to each prompt (a pool of several rounds has more than the row's ``sampling.n``).
 
-    Args:
-        field: where a ``Group`` holds them: ``samples`` (the student's) or ``teacher``.
-        seeds: of the row, and of these responses.
+    ``field``: where a ``Group`` holds them: ``samples`` (the student's) or ``teacher``.
     """
-    seed, draw_seed = seeds
+    spec, graph = row.entry.sampling, row.graph
     params = {
         "field": field,
         **graph.backend_params(),
@@ -41,21 +27,22 @@ def sample_stage(
         "temperature": spec.temperature if field == "samples" else spec.teacher_temperature,
         "top_p": spec.top_p,
         "max_new_tokens": spec.max_new_tokens,
-        "seed": draw_seed,
+        "seed": row.round_seed("sample", field, number=number),
     }
-    # Only what differs from the recipe needs a name of its own on the screen.
+    # Named after the model, because rows share it. Only an n that is not the recipe's needs a name on the screen.
     usual = n == graph.recipe.sampling.n or field == "teacher"
-    labels = {**model.labels(), "seed": seed, "variant": "" if usual else f"n={n}"}
-    inputs, local = {"prompts": prompts.ref}, {"samples": n}
-    return graph.add_with_models("sample", params, inputs, {"model": model}, local, after=after, **labels)
+    trained = model.trained
+    labels: dict[str, Any] = {"row": trained.row, "round": trained.round} if trained else {"row": model.name}
+    labels |= {"seed": row.seed, "variant": "" if usual else f"n={n}"}
+    inputs = {"prompts": row.prompts.ref}
+    return graph.add_with_models("sample", params, inputs, {"model": model}, {"samples": n}, after=row.after, **labels)
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     """The prompt is read once for each response."""
     responses = graph.recipe.prompts.n * int(stage.params["n"])
-    written, tokens = responses * graph.response_tokens, responses * graph.row_tokens
-    flops = generation_flops(size(stage.local["models"]["model"]), tokens - written, written)
-    return Cost(responses=responses, tokens=tokens, peak_flops=flops)
+    written = responses * graph.response_tokens
+    return model_cost(stage, "model", responses * graph.row_tokens - written, written, responses)
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
@@ -73,19 +60,15 @@ def generated_texts(graph: StageGraph, max_new_tokens: int) -> TextLength:
     )
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``groups.jsonl``: each prompt with the responses under ``params["field"]``."""
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    """Each prompt with the responses under ``params["field"]``."""
     params = stage.params
-    prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
+    prompts = context.records(stage, "prompts", Prompt)
     sampling = Sampling(params["max_new_tokens"], params["temperature"], params["top_p"])
-    conversations = [prompt.messages for prompt in prompts]
     model: GeneratesText = context.model(stage, "model")
-    responses = model.generate(conversations, sampling, seed=params["seed"], n=params["n"])
-    groups = []
-    for prompt, drawn in zip(prompts, responses, strict=True):
-        answers: dict[str, Any] = {params["field"]: tuple(drawn)}
-        groups.append(Group(prompt, **answers))
-    write_records(context.folder / "groups.jsonl", groups)
+    responses = model.generate([p.messages for p in prompts], sampling, seed=params["seed"], n=params["n"])
+    fields: list[dict[str, Any]] = [{params["field"]: tuple(drawn)} for drawn in responses]
+    context.write(Group, [Group(prompt, **field) for prompt, field in zip(prompts, fields, strict=True)])
     flat = [response for drawn in responses for response in drawn]
     return {
         "responses": len(flat),

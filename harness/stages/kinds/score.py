@@ -11,155 +11,126 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import fmean, variance
-from typing import Any
 
-from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, Entrant
-from harness.contracts.options import options_from
+from harness.contracts.benchmark import ConfiguredBenchmark, Entrant
 from harness.contracts.stage import Ref, Stage
 from harness.stages.context import StageContext
+from harness.stages.graph import StageGraph
 from harness.stages.kind import StageKind
-from harness.stages.kinds.judge import judged_questions
+from harness.stages.kinds.judge import judged_benchmark
 from harness.stats import seed_of
-from harness.types import Answer, Judgment, Question, Score
+from harness.types import Answer, Judgment, Score
 
 Entrants = Mapping[str, Entrant]
-Details = dict[str, dict[str, dict[str, float]]]
-"""Entrant and metric to what is added to the score's detail."""
+Details = dict[tuple[str, str], dict[str, float]]
+"""(entrant, metric) to what is added to the score's detail."""
 
 
-def score_stage(
-    benchmark: ConfiguredBenchmark, judgments: Sequence[Stage], replicates: int, variant: str = ""
-) -> Stage:
-    """Scores of all answers that these judge stages judged, of one benchmark and one judge.
-
-    Args:
-        replicates: bootstrap resamples of the questions.
-        variant: what tells it apart from other score stages of the same answers, for people.
-    """
-    names = [f"{stage.row}/{stage.seed}" for stage in judgments]
-    params: dict[str, Any] = {
-        "benchmark": benchmark.name,
+def score_stage(graph: StageGraph, name: str, judgments: Sequence[Stage]) -> Stage:
+    """Scores of all answers that these judge stages judged, of the benchmark ``name`` and one judge."""
+    benchmark = graph.benchmarks[name]
+    entrants = [f"{stage.row}/{stage.seed}" for stage in judgments]
+    params: dict[str, object] = {
+        "benchmark": name,
         "benchmark_version": benchmark.benchmark.version,
         "config": benchmark.options,
         "questions": benchmark.judged_hash,
-        "entrants": names,
-        "replicates": replicates,
+        "entrants": entrants,
+        "replicates": graph.recipe.statistics.replicates,
         # One seed per benchmark: all entrants are resampled on the same questions, so they pair.
-        "seed": seed_of("bootstrap", benchmark.name),
+        "seed": seed_of("bootstrap", name),
     }
     inputs: dict[str, Ref] = {}
-    for name, stage in zip(names, judgments, strict=True):
-        inputs |= {f"answers:{name}": stage.inputs["answers"], f"judgments:{name}": stage.ref}
+    for entrant, stage in zip(entrants, judgments, strict=True):
+        inputs |= {f"answers:{entrant}": stage.inputs["answers"], f"judgments:{entrant}": stage.ref}
         # All judge stages of a benchmark have the same baseline, so any of them may say it.
         if "baseline" in stage.inputs:
             params["baseline"], inputs["baseline"] = stage.params["baseline"], stage.inputs["baseline"]
-    return Stage("score", params, inputs, version=4, variant=variant)
+    return graph.add(Stage("score", params, inputs, version=4))
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``scores.json``: entrant name to its list of scores."""
     params = stage.params
-    benchmark = context.registry.benchmarks[params["benchmark"]]
-    config = options_from(benchmark.config, params["config"])
+    benchmark = judged_benchmark(stage, context, params["config"])
     entrants = {
         name: Entrant(
-            context.records(stage, f"answers:{name}", "answers.jsonl", Answer),
-            context.records(stage, f"judgments:{name}", "judgments.jsonl", Judgment),
+            context.records(stage, f"answers:{name}", Answer), context.records(stage, f"judgments:{name}", Judgment)
         )
         for name in params["entrants"]
     }
-    questions = judged_questions(stage, context, benchmark, config)
-    scores = benchmark.score(questions, entrants, config, params["seed"], params["replicates"])
-    for more in (
-        bounds(benchmark, questions, entrants, config, params["seed"]),
-        judge_noise(benchmark, questions, entrants, config, params["seed"]),
-    ):
-        scores = {name: tuple(add_detail(score, more.get(name, {})) for score in rows) for name, rows in scores.items()}
-    if "baseline" in stage.inputs:
-        scores = {name: tuple(labelled(score, params["baseline"]) for score in rows) for name, rows in scores.items()}
-    plain = {name: [asdict(score) for score in rows] for name, rows in scores.items()}
-    (context.folder / "scores.json").write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
-    return {"entrants": len(entrants), "unscored": sum(score.unscored for rows in scores.values() for score in rows)}
+    scores = benchmark.score(entrants, params["seed"], params["replicates"])
+    ends, noise = bounds(benchmark, entrants, params["seed"]), judge_noise(benchmark, entrants, params["seed"])
+    rows: dict[str, list[Score]] = {name: [] for name in scores}
+    for name, score in ((name, score) for name, row in scores.items() for score in row):
+        place = name, score.metric
+        whole = replace(score, detail={**score.detail, **ends.get(place, {}), **noise.get(place, {})})
+        rows[name].append(labelled(whole, params.get("baseline")))
+    content = {name: [asdict(score) for score in row] for name, row in rows.items()}
+    (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    return {"entrants": len(entrants), "unscored": sum(score.unscored for row in rows.values() for score in row)}
 
 
-def add_detail(score: Score, more: Mapping[str, Mapping[str, float]]) -> Score:
-    return replace(score, detail={**score.detail, **more.get(score.metric, {})})
-
-
-def labelled(score: Score, name: str) -> Score:
-    """A score that says what it was measured against: no published number can be compared with it."""
-    note = f"not official: against the answers of {name}"
+def labelled(score: Score, baseline: str | None) -> Score:
+    """A score that says what it was measured against: no published number can be compared with another baseline's."""
+    if baseline is None:
+        return score
+    note = f"not official: against the answers of {baseline}"
     return replace(score, note="; ".join(part for part in (note, score.note) if part))
 
 
-def bounds(
-    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object, seed: int
-) -> Details:
+def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
     """``lowest`` and ``highest`` of every entrant that lacks a verdict: the missing ones at either end, scored again.
 
     So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
     game alone. A question that nobody judged lacks what would be asked of it. Entrants with all verdicts are left out.
     """
-    whole = add_missing_judgments(benchmark, questions, entrants, config)
+    whole = add_missing_judgments(benchmark, entrants)
     gaps = [name for name, entrant in whole.items() if any(j.verdict is None for j in entrant.judgments)]
-    details: Details = {name: {} for name in gaps}
-    if not gaps:
-        return details
-    for what, verdict in zip(("lowest", "highest"), benchmark.verdicts, strict=True):
-        full = {name: Entrant(entrant.answers, fill_verdicts(entrant, verdict)) for name, entrant in whole.items()}
-        # No replicates: the ends need no interval of their own.
-        scored = benchmark.score(questions, full, config, seed, 0)
-        for name in gaps:
-            for score in scored[name]:
+    details: Details = {}
+    for end, verdict in zip(("lowest", "highest"), benchmark.benchmark.verdicts, strict=True) if gaps else ():
+        full = {
+            name: Entrant(
+                entrant.answers, [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
+            )
+            for name, entrant in whole.items()
+        }
+        # Over all entrants, because length control shares terms; without replicates: the ends need no interval.
+        scores = benchmark.score(full, seed, 0)
+        for entrant in gaps:
+            for score in scores[entrant]:
                 if score.value is not None:
-                    details[name].setdefault(score.metric, {})[what] = score.value
+                    details.setdefault((entrant, score.metric), {})[end] = score.value
     return details
 
 
-def add_missing_judgments(
-    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object
-) -> Entrants:
+def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) -> Entrants:
     """The entrants with a judgment without verdict for everything that was to be judged and has none at all.
 
     What is asked of an answer follows from its benchmark (an answer equal to the baseline's needs no verdict); where
     the answer is not there either, it is what was asked of any other.
     """
+    protocol, config = benchmark.benchmark, benchmark.config
+    asked = protocol.requests if protocol.judged else protocol.grade
     usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}
-    more: dict[str, Entrant] = {}
+    whole: dict[str, Entrant] = {}
     for name, entrant in entrants.items():
-        there: dict[str, set[tuple[str, int]]] = {}
+        judged: dict[str, set[tuple[str, int]]] = {}
         for j in entrant.judgments:
-            there.setdefault(j.question, set()).add((j.part, j.repeat))
+            judged.setdefault(j.question, set()).add((j.part, j.repeat))
         answers = {answer.question: answer for answer in entrant.answers}
-        missing = [
-            Judgment(question.id, part, None, "not judged", repeat)
-            for question in questions
-            if len(have := there.get(question.id, set())) < max(len(usual), 1)
-            for part, repeat in sorted(
-                expected_judgments(benchmark, question, answers.get(question.id), config, usual) - have
-            )
-        ]
-        more[name] = Entrant(entrant.answers, [*entrant.judgments, *missing])
-    return more
+        missing: list[Judgment] = []
+        for question in benchmark.questions:
+            present, answer = judged.get(question.id, set()), answers.get(question.id)
+            # Making requests is slow, and a question with as many judgments as any other lacks none.
+            if len(present) < max(len(usual), 1):
+                due = {(one.part, one.repeat) for one in asked(question, answer, config)} if answer else usual
+                missing += [Judgment(question.id, part, None, "not judged", n) for part, n in sorted(due - present)]
+        whole[name] = Entrant(entrant.answers, [*entrant.judgments, *missing])
+    return whole
 
 
-def expected_judgments(
-    benchmark: AnyBenchmark, question: Question, answer: Answer | None, config: object, usual: set[tuple[str, int]]
-) -> set[tuple[str, int]]:
-    """Parts and repeats of the verdicts that an answer is to have."""
-    if answer is None:
-        return usual
-    asked = benchmark.requests if benchmark.judged else benchmark.grade
-    return {(each.part, each.repeat) for each in asked(question, answer, config)}
-
-
-def fill_verdicts(entrant: Entrant, verdict: float) -> list[Judgment]:
-    return [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
-
-
-def judge_noise(
-    benchmark: AnyBenchmark, questions: Sequence[Question], entrants: Entrants, config: object, seed: int
-) -> Details:
+def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
     """Where answers were judged R times: R, and the variance of one repeat's verdict about the mean of its question.
 
     Each repeat is scored by itself; the variances (R - 1 below) of a question's contributions are averaged over the
@@ -169,22 +140,20 @@ def judge_noise(
     if len(repeats) < 2:
         return {}
     # A repeat is scored by itself, because a score may be no mean of verdicts (a refit, a vote over orders).
-    each: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    shares: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     for repeat in repeats:
         alone = {
             name: Entrant(entrant.answers, [j for j in entrant.judgments if j.repeat == repeat])
             for name, entrant in entrants.items()
         }
-        for name, rows in benchmark.score(questions, alone, config, seed, 0).items():
-            for score in rows:
-                each.setdefault((name, score.metric), []).append(score.per_question)
+        for name, scores in benchmark.score(alone, seed, 0).items():
+            for score in scores:
+                shares.setdefault((name, score.metric), []).append(score.per_question)
     details: Details = {}
-    for (name, metric), shares in each.items():
-        whole = [question for question in shares[0] if all(question in share for share in shares)]
-        if whole:
-            apart = fmean(variance(share[question] for share in shares) for question in whole)
-            noise = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
-            details.setdefault(name, {})[metric] = noise
+    for place, parts in shares.items():
+        if whole := [question for question in parts[0] if all(question in part for part in parts)]:
+            apart = fmean(variance(part[question] for part in parts) for question in whole)
+            details[place] = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
     return details
 
 

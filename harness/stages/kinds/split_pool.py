@@ -10,32 +10,29 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from harness.contracts.stage import Stage
-from harness.records import write_records
 from harness.stages.context import StageContext
-from harness.stages.graph import StageGraph
 from harness.stages.kind import StageKind
+from harness.stages.training_row import TrainingRow
 from harness.stats import seed_of
 from harness.types import Group
 
 
-def split_pool_stage(graph: StageGraph, pool: Stage, block: int, blocks: int, **labels: Any) -> Stage:
-    """Block ``block`` (from 0) of ``blocks``. ``labels``: row, round and seed."""
-    # The seed does not know the block: all blocks of a pool must come from one shuffle.
-    params = {"block": block, "blocks": blocks, "seed": seed_of("block", labels["seed"])}
-    n = pool.local["samples"] // blocks
-    stage = Stage("split_pool", params, {"samples": pool.ref}, local={"samples": n}, variant=f"n={n}", **labels)
-    return graph.add(stage)
+def split_pool_stage(row: TrainingRow, number: int, pool: Stage) -> Stage:
+    """The block of one round."""
+    # The seed does not know the round: all blocks of a pool must come from one shuffle.
+    params = {"block": number, "blocks": row.rounds, "seed": seed_of("block", row.seed)}
+    n = pool.local["samples"] // row.rounds
+    labels = {**row.labels(number), "variant": f"n={n}"}
+    return row.graph.add(Stage("split_pool", params, {"samples": pool.ref}, local={"samples": n}, **labels))
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
-    """Write ``groups.jsonl``."""
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     params = stage.params
-    pool = context.records(stage, "samples", "groups.jsonl", Group)
+    pool = context.records(stage, "samples", Group)
     groups = [deal(group, params["block"], params["blocks"], params["seed"]) for group in pool]
-    write_records(context.folder / "groups.jsonl", groups)
+    context.write(Group, groups)
     return {"groups": len(groups), "responses": sum(len(group.samples) for group in groups)}
 
 

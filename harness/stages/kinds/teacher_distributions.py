@@ -8,47 +8,37 @@ token by token. Format and reader: ``harness/training/stored_signals.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness.contracts.method import Stored
-from harness.contracts.stage import Cost, Ref, Stage
-from harness.hardware.gpu import generation_flops
-from harness.models.published_sizes import size
+from harness.contracts.stage import Cost, Stage
 from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph
+from harness.stages.graph import Model, StageGraph, model_cost
 from harness.stages.kind import DiskUse, StageKind
-from harness.stages.kinds.train import TrainingRound, row_texts, row_training, rows_per_prompt
+from harness.stages.kinds.train import row_texts, row_training, rows_per_prompt
+from harness.stages.training_row import TrainingRow
 
 
 def distributions_stage(
-    this: TrainingRound, name: str, teacher: Model, stored: Stored, tokens: Ref | None = None
+    row: TrainingRow, data: Mapping[str, Stage], name: str, teacher: Model, stored: Stored, tokens: Stage | None
 ) -> Stage:
-    """Of the rows of ``this`` round.
+    """``name``: of the teacher among the method's (``family``, ``tuned``).
 
-    Args:
-        name: of the teacher among the method's: ``family``, ``tuned``.
-        tokens: another teacher's store, whose tokens are kept here too.
+    ``tokens``: another teacher's store, whose tokens are kept here too.
     """
     # Only the tokenizer of the student matters here, so rows of all rounds and starts can share a store.
-    student = this.graph.models["student"]
-    params = {
-        **this.row_params,
-        "tokenizer": student.tokenizer,
-        "top_k": stored.top_k,
-        "temperature": stored.temperature,
-    }
-    inputs = this.inputs | ({} if tokens is None else {"tokens": tokens})
+    student = row.graph.models["student"]
+    params = {**row.row_params, "tokenizer": student.tokenizer}
+    params |= {"top_k": stored.top_k, "temperature": stored.temperature}
+    inputs = {**data, "tokens": tokens} if tokens else data
     # Rounds on the same rows share a store, so its label names none.
-    labels = {**this.labels, "round": None, "variant": f"{name} teacher"}
-    local = {**this.local, "tokenizers": {"student": student}}
-    models = {"teacher": teacher}
-    return this.graph.add_with_models(KIND.name, params, inputs, models, local, after=this.after, **labels)
+    labels = {"round": None, "variant": f"{name} teacher"}
+    local = {"tokenizers": {"student": student}}
+    return row.add("teacher_distributions", 0, params, inputs, {"teacher": teacher}, local, **labels)
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     """Every row once through the teacher."""
-    tokens = graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.row_tokens
-    return Cost(tokens=tokens, peak_flops=generation_flops(size(stage.local["models"]["teacher"]), tokens, 0))
+    return model_cost(stage, "teacher", graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.row_tokens)
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse:
@@ -57,7 +47,7 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse:
     return DiskUse(positions * (8 * int(stage.params["top_k"]) + 4))
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``index.json``, ``ids.npy``, ``logps.npy`` and ``rest.npy``."""
     from harness.training.stored_signals import store_distributions
 

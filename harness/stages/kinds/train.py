@@ -4,110 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
 
-from harness.contracts.method import Method, Needs
+from harness.contracts.method import Needs
 from harness.contracts.options import options_from, plain
-from harness.contracts.stage import Cost, Ref, Stage
+from harness.contracts.stage import Cost, Stage
 from harness.hardware.gpu import flops, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
-from harness.recipe.sections import MethodEntry
 from harness.stages.context import StageContext
 from harness.stages.graph import Model, StageGraph
 from harness.stages.kind import DiskUse, StageKind, TextLength
 from harness.stages.kinds.sample import generated_texts
+from harness.stages.training_row import TrainingRow
 from harness.training.launch import LaunchTask, launch
 from harness.training.options import Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
 
-EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
-"""Training settings that trade memory for time and decide nothing: outside the key."""
-ROUNDS_ONLY = frozenset({"schedule_over"})
-"""Settings that decide something with several rounds alone: the key has what they mean for a round."""
 DISTRIBUTIONS = "distributions:"
 """Inputs of this form hold a teacher's stored distributions: ``distributions:family``, ``distributions:tuned``."""
 
 
-@dataclass(frozen=True)
-class TrainingRound:
-    """One round of a row under one seed: what its train stage, and the stages that prepare it, are made from."""
-
-    graph: StageGraph
-    entry: MethodEntry
-    number: int
-    """From 0."""
-    student: Model
-    """The model that the round starts from."""
-    data: Mapping[str, Stage]
-    """``prompts`` and, as the method needs them, ``samples`` and ``responses``."""
-    after: tuple[Ref, ...]
-    labels: Mapping[str, Any]
-    """Row, round and seed of its stages."""
-
-    @property
-    def method(self) -> Method:
-        return self.graph.registry.methods[self.entry.method]
-
-    @property
-    def inputs(self) -> dict[str, Ref]:
-        return {role: stage.ref for role, stage in self.data.items()}
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The training settings that decide the student."""
-        hidden = EXECUTION_ONLY | ROUNDS_ONLY
-        return {name: value for name, value in plain(self.entry.train).items() if name not in hidden}
-
-    @property
-    def row_params(self) -> dict[str, Any]:
-        """What decides the rows of the method, and how a model reads them."""
-        options = self.options
-        return {
-            "method": self.entry.method,
-            "method_version": self.method.version,
-            "rows": self.entry.row_config,
-            "options": {name: options[name] for name in ("dtype", "max_length")},
-        }
-
-    @property
-    def local(self) -> dict[str, Any]:
-        train = {name: value for name, value in plain(self.entry.train).items() if name in EXECUTION_ONLY}
-        samples = self.data["samples"].local["samples"] if "samples" in self.data else 0
-        return {"train": train, "samples": samples}
-
-    def add(
-        self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Ref], models: Mapping[str, Model], **local: Any
-    ) -> Stage:
-        here = {**self.local, **local}
-        return self.graph.add_with_models(kind, params, inputs, models, here, after=self.after, **self.labels)
-
-
-def train_stage(this: TrainingRound, signals: Mapping[str, Ref], teacher: Model | None, seed: int) -> Stage:
-    """The student of this round, trained.
+def train_stage(
+    row: TrainingRow, number: int, student: Model, teacher: Model | None, data: Mapping[str, Stage]
+) -> Stage:
+    """The student of one round, trained.
 
     Args:
-        signals: stored distributions and reference log-probabilities, by role.
+        student: what the round starts from.
         teacher: a live one, beside the student.
-        seed: of the order of prompts and live responses.
+        data: what holds the method's rows, stored distributions and reference log-probabilities, by role.
     """
-    entry, compute = this.entry, this.graph.recipe.compute
-    params = {
+    entry, compute = row.entry, row.graph.recipe.compute
+    params: dict[str, object] = {
         "method": entry.method,
-        "method_version": this.method.version,
+        "method_version": row.method.version,
         "config": plain(entry.config),
-        "options": this.options,
-        "seed": seed,
+        "options": row.options,
+        "seed": row.round_seed("train", number=number),
     }
-    if entry.row_options.rounds > 1 and entry.train.schedule_over == "run":
+    if row.rounds > 1 and entry.train.schedule_over == "run":
         # One schedule spans all rounds: this is a part of it. Such rows share no training with other rows.
-        params["schedule_segment"] = [this.number, entry.row_options.rounds]
+        params["schedule_segment"] = [number, row.rounds]
     # In the key of methods with live responses alone: for others the length of samples decides nothing here.
-    if "rollouts" in this.method.needs.responses:
+    if "rollouts" in row.method.needs.responses:
         params["max_new_tokens"] = entry.sampling.max_new_tokens
-    models = {"student": this.student} | ({} if teacher is None else {"teacher": teacher})
-    launcher = {"launch": compute.launch, "processes": compute.processes}
-    return this.add("train", params, {**this.inputs, **signals}, models, **launcher)
+    models = {"student": student} | ({"teacher": teacher} if teacher else {})
+    return row.add("train", number, params, data, models, {"launch": compute.launch, "processes": compute.processes})
 
 
 def rows_per_prompt(stage: Stage, graph: StageGraph) -> int:
@@ -164,7 +106,7 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
     return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
 
 
-def run(stage: Stage, context: StageContext) -> Mapping[str, Any]:
+def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``model/`` (a checkpoint) with its ``training.jsonl`` (the training curve)."""
     if stage.local.get("launch") is None:
         return asdict(train_here(stage, context))
@@ -184,7 +126,7 @@ def train_here(stage: Stage, context: StageContext) -> TrainReport:
         return fit_trl(training(stage, context), context.folder / "model", progress)
     from harness.training.fit import fit
 
-    return fit(training(stage, context), context.folder / "model", progress, context.scratch(stage))
+    return fit(training(stage, context), context.folder / "model", progress, context.store.scratch(stage))
 
 
 def training(stage: Stage, context: StageContext) -> Training:
@@ -204,7 +146,7 @@ def training(stage: Stage, context: StageContext) -> Training:
     )
 
 
-def row_training(stage: Stage, context: StageContext, config: Mapping[str, Any]) -> Training:
+def row_training(stage: Stage, context: StageContext, config: Mapping[str, object]) -> Training:
     """A method's rows with the models that read them. ``config``: the method's options."""
     method = context.registry.methods[stage.params["method"]]
     return Training(
@@ -226,14 +168,14 @@ def train_options(stage: Stage) -> TrainOptions:
 
 def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
     """One group per prompt, with what the method declared that it needs; other data never reach a method."""
-    prompts = context.records(stage, "prompts", "prompts.jsonl", Prompt)
+    prompts = context.records(stage, "prompts", Prompt)
     # From empty groups up, not by removal: a field that is new in ``Group`` then stays hidden by itself.
     groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
     if "samples" in needs.responses:
-        pairs = paired(groups, context.records(stage, "samples", "groups.jsonl", Group))
+        pairs = paired(groups, context.records(stage, "samples", Group))
         groups = [replace(group, samples=other.samples, coverage=other.coverage) for group, other in pairs]
     if "teacher" in needs.responses:
-        pairs = paired(groups, context.records(stage, "responses", "groups.jsonl", Group))
+        pairs = paired(groups, context.records(stage, "responses", Group))
         groups = [replace(group, teacher=other.teacher) for group, other in pairs]
     return groups
 
