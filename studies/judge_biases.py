@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.pocket.answers import graded_answer
 from harness.types import Answer, Question
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.kinds.pocket import JUDGE, PocketConfig, PocketJudge
-from reports.judge_comparison.bias import SHARES, BiasEffect, bias_effects, log_odds
-from reports.judge_comparison.panel import CALLS, ITEM, JudgeProfile, Panel, calls_frame
+from reports.judge_comparison.bias import SHARES, bias_effects, flagged, log_odds
+from reports.judge_comparison.panel import JudgeProfile, Number, Panel, judgment_frame
 from reports.judge_comparison.run_panel import features
 
 SIGNATURE = "at your service"
@@ -73,23 +72,21 @@ def answers(questions: list[Question], seed: int) -> dict[str, list[Answer]]:
 def simulate(seed: int, questions: list[Question], noise: float = PocketConfig().noise) -> Panel:
     """All judges on all of pocket's answers."""
     given = answers(questions, seed)
-    calls: list[dict[str, object]] = []
-    items: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     judges = {
         name: PocketJudge(replace(config, seed=1000 * seed + number, noise=noise))
         for number, (name, config) in enumerate(JUDGES.items())
     }
     for row, each in given.items():
         for question, answer in zip(questions, each, strict=True):
-            item = {"row": row, "seed": 0, "question": question.id, "turn": ""}
-            items.append({"benchmark": "alpaca_eval", **item, **features(question, answer, None, paired=True)})
+            item = {"benchmark": "alpaca_eval", "row": row, "seed": 0, "question": question.id, "turn": "", "repeat": 0}
+            item |= features(question, answer, None, paired=True)
             for request in BENCHMARK.requests(question, answer, CONFIG):
-                shared = {**item, "benchmark": "alpaca_eval", "part": request.part, "repeat": 0}
-                shared["model_first"] = float(request.meta["model_first"])
+                shared = {**item, "part": request.part, "model_first": request.meta["model_first"]}
                 for name, judge in judges.items():
                     verdict = BENCHMARK.parse(request, judge.reply(request), CONFIG).value
-                    calls.append({**shared, "judge": name, "verdict": verdict})
-    return Panel(calls_frame(calls)[CALLS], pd.DataFrame(items), {"alpaca_eval": True}, facts())
+                    lines.append({**shared, "judge": name, "verdict": verdict})
+    return Panel(judgment_frame(lines), {"alpaca_eval": True}, facts())
 
 
 def facts() -> dict[str, JudgeProfile]:
@@ -105,15 +102,13 @@ def drawn(seed: int, grades: bool = False) -> Panel:
     Probabilities without noise, or grades: in points what else is log-odds, noise of 0.7, rounded.
     """
     rng = np.random.default_rng(seed)
-    calls: list[dict[str, object]] = []
-    items: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     for row in MODELS:
         for question in range(DRAWN):
             z, other = rng.normal(size=2)
             words = 10 * (CORRELATION * z + np.sqrt(1 - CORRELATION**2) * other)
-            item = {"row": row, "seed": 0, "question": str(question), "turn": "", "benchmark": "drawn"}
-            measured = {"length": 5 * words, "words": words, "quality": z, "same": 0.0}
-            items.append({**item, **measured})
+            item = {"row": row, "seed": 0, "question": str(question), "turn": "", "benchmark": "drawn", "repeat": 0}
+            item |= {"length": 5 * words, "words": words, "quality": z, "same": 0.0}
             for name in JUDGES:
                 bias = {"length": STATED["length"] * np.tanh(words / 10), "own": STATED["own"] * (row in FAMILY)}
                 u = 1.2 * z + bias.get(name, 0.0)
@@ -121,16 +116,16 @@ def drawn(seed: int, grades: bool = False) -> Panel:
                     place = STATED["position"] * (2 * first - 1) if name == "position" else 0.0
                     grade = float(np.clip(np.round(5.5 + u + 0.7 * rng.normal()), 1, 10))
                     verdict = grade if grades else float(1 / (1 + np.exp(-u - place)))
-                    asked = {"judge": name, "part": f"o{first}", "repeat": 0, "model_first": first}
-                    calls.append({**item, **asked, "verdict": verdict})
-    return Panel(calls_frame(calls)[CALLS], pd.DataFrame(items), {"drawn": not grades}, facts())
+                    call = {"judge": name, "part": f"o{first}", "model_first": first, "verdict": verdict}
+                    lines.append({**item, **call})
+    return Panel(judgment_frame(lines), {"drawn": not grades}, facts())
 
 
 def hard(panel: Panel, seed: int) -> Panel:
     """The judges say won or lost, drawn from their probabilities."""
-    p = panel.calls["verdict"].to_numpy(float)
-    said = (np.random.default_rng(seed).random(len(p)) < p).astype(float)
-    return replace(panel, calls=panel.calls.assign(verdict=said))
+    p = panel.judgments["verdict"].to_numpy(float)
+    verdicts = (np.random.default_rng(seed).random(len(p)) < p).astype(float)
+    return replace(panel, judgments=panel.judgments.assign(verdict=verdicts))
 
 
 def in_shares(panel: Panel, name: str) -> float:
@@ -138,7 +133,7 @@ def in_shares(panel: Panel, name: str) -> float:
 
     ``panel``: probabilities without noise.
     """
-    lines = panel.calls[panel.calls["judge"] == name].merge(panel.items, on=["benchmark", *ITEM])
+    lines = panel.judgments[panel.judgments["judge"] == name]
     p = lines["verdict"].to_numpy(float)
     regressors = {
         "position": 2 * lines["model_first"] - 1,
@@ -150,12 +145,12 @@ def in_shares(panel: Panel, name: str) -> float:
     return float(x @ (p - without) / (x @ x))
 
 
-def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, BiasEffect]:
+def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, Number]:
     """The effects of one judge; without the truth the two other unbiased judges stand for quality."""
-    seen = panel.calls[panel.calls["judge"].isin([judge, *OTHERS])]
+    compared = panel.judgments[panel.judgments["judge"].isin([judge, *OTHERS])]
     (benchmark,) = panel.paired
-    found = bias_effects(replace(panel, calls=seen), benchmark, judge, use_truth)
-    return {each.name: each for each in found}
+    effects = bias_effects(replace(panel, judgments=compared), benchmark, judge, use_truth)
+    return {effect.measure: effect for effect in effects}
 
 
 def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[str, Any]:
@@ -172,14 +167,14 @@ def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[st
         found[name] = {
             "stated": round(sum(stated) / len(stated), 4),
             "unit": measured[0].unit,
-            "held": sum(e.interval.low <= value <= e.interval.high for e, value in zip(measured, stated, strict=True)),
-            "flagged": sum(each.flagged for each in measured),
+            "held": sum(e.low <= value <= e.high for e, value in zip(measured, stated, strict=True)),
+            "flagged": sum(map(flagged, measured)),
             "mean": round(sum(each.value for each in measured) / len(measured), 4),
-            "mean_width": round(sum(each.interval.high - each.interval.low for each in measured) / len(measured), 4),
+            "mean_width": round(sum(each.high - each.low for each in measured) / len(measured), 4),
         }
     found["fair"] = {
-        "flagged": sum(any(effect.flagged for effect in each.values()) for each in fair),
-        "held": {name: sum(e[name].interval.low <= 0 <= e[name].interval.high for e in fair) for name in found},
+        "flagged": sum(any(map(flagged, each.values())) for each in fair),
+        "held": {name: sum(e[name].low <= 0 <= e[name].high for e in fair) for name in found},
     }
     return found
 

@@ -13,7 +13,7 @@ from distilbench.cli.plan import show_plan
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from distilbench.workflows.compare_judges import ComparisonOptions, JudgingOptions
+    from distilbench.workflows.compare_judges import ComparisonOptions
     from reports.judge_comparison.compare import JudgeComparison
 
 app = typer.Typer()
@@ -36,6 +36,10 @@ Annotations = Annotated[
 HumansFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
 ]
+SimulatedHumans = Annotated[
+    int | None,
+    typer.Option(min=2, metavar="N", help="On pocket: N people simulated from the true scores, in place of a file."),
+]
 Benchmarks = Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")]
 Repeats = Annotated[
     int | None,
@@ -56,6 +60,7 @@ def compare_judges(
     run: RunName = None,
     annotations: Annotations = None,
     humans: HumansFile = None,
+    simulate_humans: SimulatedHumans = None,
     benchmarks: Benchmarks = None,
     repeats: Repeats = None,
     own: OwnRows = None,
@@ -76,28 +81,27 @@ def compare_judges(
     from distilbench.workflows import compare_judges as workflow
 
     names = split_judges(judges or "")
-    options: ComparisonOptions = {"humans": humans, "replicates": replicates, "out": out, "budget": budget}
+    options: ComparisonOptions = {"humans": humans, "replicates": replicates, "out": out, "runs": runs}
     if own:
         options["own_rows"] = own_rows(own)
     if annotations:
         for_runs = {"--run": run, "--benchmarks": benchmarks, "--repeats": repeats, "--budget": budget,
-                    "--max-cost": max_cost, "--plugin": plugins, "--plan": plan_only or None}  # fmt: skip
+                    "--simulate-humans": simulate_humans, "--max-cost": max_cost, "--plugin": plugins,
+                    "--plan": plan_only or None}  # fmt: skip
         useless = [option for option, value in for_runs.items() if value is not None]
         if useless:
             raise UserError(f"{', '.join(useless)}: only for the answers of a run, which --annotations has none of.")
-        show(workflow.compare_annotations(annotations, names, options, runs))
+        show(workflow.compare_annotations(annotations, names, **options))
         return
-    judging: JudgingOptions = {"runs": runs, "max_cost": max_cost, "plugins": tuple(plugins or ())}
-    if benchmarks:
-        judging["benchmarks"] = words(benchmarks)
-    if repeats:
-        judging["repeats"] = repeats
+    options |= {"max_cost": max_cost, "budget": budget, "repeats": repeats or 2, "plugins": tuple(plugins or ())}
+    options |= {"benchmarks": words(benchmarks or ""), "simulate_humans": simulate_humans or 0}
     if plan_only:
-        show_plan(workflow.plan_judge_comparison(run or "pocket", names, **judging))
+        work = workflow.plan_judge_comparison(run or "pocket", names, **options)
+        typer.echo(f"replies in the ledger: {workflow.stored_calls(work):,} of the judge calls")
+        show_plan(work)
         return
     with Display() as display:
-        comparison = workflow.compare_judges(run or "pocket", names, options, force=force, listener=display, **judging)
-    show(comparison)
+        show(workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options))
 
 
 def show(comparison: JudgeComparison) -> None:

@@ -1,7 +1,7 @@
 """Compare judges: other judges on the answers of a finished run, or annotations made elsewhere.
 
     comparison = distilbench.compare_judges("pocket", ["main", "noisy={kind: pocket, noise: 3.0}"])
-    comparison.reference.accuracies["noisy"].value
+    comparison.accuracies()["noisy"].value
 
 A judge pass is a run of its own: the rows, seeds and answers of the finished run, and another judge. It is planned,
 executed and recorded as every run is (``runs/NAME/TARGET/judges/JUDGE/run.json``): nothing in the ledger is asked
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.execute import execute
@@ -32,6 +32,7 @@ from harness.plan.evaluation import PLACEHOLDER
 from harness.plan.plan import Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
+from harness.types import Question
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, check_runs, read_run
@@ -39,18 +40,19 @@ from results.run.results import Results, read_results
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from reports.judge_comparison.annotations import Humans
+    import pandas as pd
+
     from reports.judge_comparison.compare import JudgeComparison
     from reports.judge_comparison.panel import JudgeProfile, Panel
     from reports.judge_comparison.run_panel import JudgedQuestions
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
-_KEPT = ("seeds", "baseline", "statistics", "compute")
+_SHARED = ("seeds", "baseline", "statistics", "compute")
 """Sections of a run's recipe that hold for its judge passes too."""
 
 
-class JudgingOptions(TypedDict, total=False):
-    """How the answers of a run are judged again."""
+class ComparisonOptions(TypedDict, total=False):
+    """How answers are judged again, and how the verdicts are compared."""
 
     benchmarks: Sequence[str]
     """Default: all of the run that a judge judges."""
@@ -62,21 +64,18 @@ class JudgingOptions(TypedDict, total=False):
     """Python files or modules."""
     runs: str | Path
     """Folder of runs and of the store that they share; default: ``runs``."""
-
-
-class ComparisonOptions(TypedDict, total=False):
-    """How the verdicts are compared."""
-
     own_rows: Mapping[str, Sequence[str]]
     """Judge to the rows whose answers are by its own family; default: by the names of the models."""
     humans: Path | None
     """Human annotations of the same answers, the reference for accuracy."""
+    simulate_humans: int
+    """So many people simulated from the true scores instead, where these are known (pocket)."""
     replicates: int
     """Bootstrap resamples of the questions; default: 1,000."""
     budget: float | None
     """Dollars that the recommended judge may cost for the calls of this comparison; default: any."""
     out: Path | None
-    """Folder of the files; default: ``runs/NAME/TARGET/judges``."""
+    """Folder of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,10 @@ class JudgedRun:
 def compare_judges(
     run: str = "pocket",
     judges: Sequence[str] = (),
-    comparing: ComparisonOptions | None = None,
     *,
     force: bool = False,
     listener: RunListener | None = None,
-    **judging: Unpack[JudgingOptions],
+    **options: Unpack[ComparisonOptions],
 ) -> JudgeComparison:
     """Judge the answers of a finished run with every judge, compare the judges, and write the files.
 
@@ -128,75 +126,96 @@ def compare_judges(
     from reports.judge_comparison.annotations import check_own_rows
     from reports.judge_comparison.run_panel import run_panel
 
-    options: ComparisonOptions = comparing or {}
-    judged = _judged_run(run, judging)
-    work = _plan(judged, judges, judging)
-    names = [next(iter(plan.recipe.judges)) for plan in work.plans.values()]
-    own_rows = options.get("own_rows", {})
-    check_own_rows(own_rows, names, [row.id for row in judged.run.rows])
+    judged = _judged_run(run, options)
+    work = _plan(judged, judges, options)
+    plans = {next(iter(plan.recipe.judges)): plan for plan in work.plans.values()}
+    rows, family, own_rows = judged.run.rows, judged.run.family, options.get("own_rows", {})
+    check_own_rows(own_rows, list(plans), [row.id for row in rows])
     questions = _questions(work.first, judged)
     humans = _humans(judged, questions, options)  # read before any judge is asked
-    rows, family = judged.run.rows, judged.run.family
     # A pass is planned with placeholders for models: its record names those of the run that was judged again.
     finished = execute(
-        work, force=force, listener=listener, edit=lambda run: replace(run, rows=rows, family=family, notes=())
+        work, force=force, listener=listener, edit=lambda record: replace(record, rows=rows, family=family, notes=())
     )
     failed = finished.outcome.failed if finished.outcome else {}
     if failed:
         reason = next(iter(failed.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
-    passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in names}
-    profiles = {
-        name: _profile(plan, name, judged, own_rows.get(name))
-        for name, plan in zip(names, work.plans.values(), strict=True)
-    }
-    target = TARGETS.get(judged.folder.name, EVAL)
-    panel = run_panel(passes, profiles, questions, judged.store, target)
-    panel = replace(panel, notes=tuple(_changed_options(work.first, judged.run)))
+    passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in plans}
+    profiles = {name: _profile(plan, name, judged, own_rows.get(name)) for name, plan in plans.items()}
+    target, notes = TARGETS.get(judged.folder.name, EVAL), _changed_options(work.first, judged.run)
+    panel = run_panel(passes, profiles, questions, judged.store, target, notes)
     return _compare(panel, humans, options, judged.folder / JUDGES)
 
 
 def compare_annotations(
-    files: Sequence[Path],
-    judges: Sequence[str] = (),
-    comparing: ComparisonOptions | None = None,
-    runs: str | Path = "runs",
+    files: Sequence[Path], judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> JudgeComparison:
-    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named."""
+    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named.
+
+    Of the options, those that only a run has (how it is judged, ``budget``, simulated people) change nothing.
+    """
     from reports.judge_comparison.annotations import annotation_panel, read_humans
 
-    options: ComparisonOptions = comparing or {}
     panel, file = annotation_panel(files, judges, options.get("own_rows")), options.get("humans")
-    humans = None if file is None else read_humans(file, panel.calls, panel.benchmarks[0])
-    return _compare(panel, humans, options, Path(runs) / f"{JUDGES}-{files[0].stem}")
+    humans = None if file is None else read_humans(file, panel.judgments, panel.benchmarks[0])
+    return _compare(panel, humans, options, Path(options.get("runs", "runs")) / f"{JUDGES}-{files[0].stem}")
 
 
-def _compare(panel: Panel, humans: Humans | None, options: ComparisonOptions, out: Path) -> JudgeComparison:
+def _compare(
+    panel: Panel, humans: tuple[pd.DataFrame, list[str]] | None, options: ComparisonOptions, out: Path
+) -> JudgeComparison:
     from reports.judge_comparison.compare import REPLICATES, compare_panel
     from reports.judge_comparison.reference import HUMANS
-    from reports.judge_comparison.write import write_comparison
+    from reports.judge_comparison.tables import write_comparison
 
-    votes = None
-    if humans is not None:
-        votes, notes = humans
-        panel = replace(panel, notes=(*panel.notes, *notes))
-        if HUMANS in panel.judges:
-            raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
+    votes, notes = humans or (None, [])
+    if votes is not None and HUMANS in panel.judges:
+        raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
+    panel = replace(panel, notes=(*panel.notes, *notes))
     comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
     write_comparison(comparison, options.get("out") or out)
     return comparison
 
 
 def plan_judge_comparison(
-    run: str = "pocket", judges: Sequence[str] = (), **judging: Unpack[JudgingOptions]
+    run: str = "pocket", judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> WorkPlan:
-    """What ``compare_judges`` would ask: a planned run per judge, in the order of ``judges``."""
-    return _plan(_judged_run(run, judging), judges, judging)
+    """The calls that ``compare_judges`` would make: a plan per judge, in the order of ``judges``."""
+    return _plan(_judged_run(run, options), judges, options)
 
 
-def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> WorkPlan:
-    runs, plugins = Path(judging.get("runs", "runs")), tuple(judging.get("plugins", ()))
-    chosen = judging.get("benchmarks") or list(judged.sources)
+def stored_calls(work: WorkPlan) -> int:
+    """Judge calls of the missing stages of ``plan_judge_comparison`` whose replies are in the ledger already."""
+    from judges.ledger.ledger import Ledger, request_key
+
+    file, missing = work.runs / "ledger.sqlite", {stage.key for stage in work.missing if stage.kind == "judge"}
+    if not file.is_file():
+        return 0
+    lineage, total = Lineage(work.store), 0
+    with Ledger(file, create=False) as ledger:
+        for plan in work.plans.values():
+            for stage in (stage for stage in plan.stages if stage.key in missing):
+                benchmark, judge = (
+                    plan.graph.benchmarks[stage.params["benchmark"]],
+                    next(iter(plan.graph.judges.values())),
+                )
+                asked, answers = judge.kind.make(judge.config), lineage.answers(stage.inputs["answers"])
+                questions: Sequence[Question] = benchmark.questions
+                if "baseline" in stage.inputs:
+                    baseline = lineage.answers(stage.inputs["baseline"])
+                    questions = against(questions, list(baseline.values()), stage.params["baseline"])
+                requests = [
+                    r for q in questions for r in benchmark.benchmark.requests(q, answers[q.id], benchmark.config)
+                ]
+                keys = [request_key(asked.endpoint, asked.model, request) for request in requests]
+                replies = ledger.get(keys)
+                total += sum(key in replies for key in keys)
+    return total
+
+
+def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) -> WorkPlan:
+    chosen = options.get("benchmarks") or list(judged.sources)
     missing = [name for name in chosen if name not in judged.sources]
     if missing or not chosen:
         have = ", ".join(judged.sources) or "none"
@@ -205,22 +224,23 @@ def _plan(judged: JudgedRun, judges: Sequence[str], judging: JudgingOptions) -> 
         )
     titles, plans = {row.id: row.title for row in judged.run.rows}, {}
     for name, entry in judge_entries(judges, judged.run, judged.registry).items():
-        recipe = _pass_recipe(judged, name, entry, chosen, judging)
-        plan = plan_rows(RejudgingPlanner(recipe, judged), [row.id for row in judged.run.rows], titles)
+        recipe = _pass_recipe(judged, name, entry, chosen, options)
+        plan = plan_rows(RejudgingPlanner(recipe, judged), list(titles), titles)
         plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan
-    work, max_cost = WorkPlan(plans, runs, plugins), judging.get("max_cost")
+    work = WorkPlan(plans, Path(options.get("runs", "runs")), tuple(options.get("plugins", ())))
+    max_cost = options.get("max_cost")
     dollars = work.cost(work.missing).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
         raise UserError(f"judging is estimated at ${dollars:,.2f}, --max-cost allows ${max_cost:g}: name fewer judges.")
     return work
 
 
-def _judged_run(run: str, judging: JudgingOptions) -> JudgedRun:
-    runs = Path(judging.get("runs", "runs"))
+def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
+    runs = Path(options.get("runs", "runs"))
     check_runs(runs)
     finished = load(runs / run)
     folder, results = finished.folder / finished.choose(), finished.results()
-    return JudgedRun(folder, results, finished.store, load_registry(judging.get("plugins", ())))
+    return JudgedRun(folder, results, finished.store, load_registry(options.get("plugins", ())))
 
 
 class RejudgingPlanner(Planner):
@@ -252,20 +272,25 @@ class RejudgingPlanner(Planner):
 
 
 def _pass_recipe(
-    judged: JudgedRun, name: str, entry: Mapping[str, Any], benchmarks: Sequence[str], judging: JudgingOptions
+    judged: JudgedRun, name: str, entry: Mapping[str, object], benchmarks: Sequence[str], options: ComparisonOptions
 ) -> Recipe:
     """The run's recipe with another judge, asked in both orders and with repeats where a benchmark can."""
     original = judged.run.recipe
-    tree: dict[str, Any] = {section: original[section] for section in _KEPT if section in original}
-    tree |= {"name": judged.run.name, "title": f"judged by {name}", "judges": {name: dict(entry)}, "benchmarks": {}}
-    tree["ask"] = {**original.get("ask", {}), "accept_failures": False, "max_cost": judging.get("max_cost")}
-    # Nothing is trained or answered, so the models of the run need not be there.
-    tree["family"] = {"name": judged.run.family.name, "teacher": PLACEHOLDER, "student": PLACEHOLDER}
+    tree: dict[str, object] = {section: original[section] for section in _SHARED if section in original}
+    changes, specs = {"order": "both", "repeats": options.get("repeats", 2)}, {}
     for benchmark in benchmarks:
         fields = judged.registry.benchmarks[benchmark].config.__dataclass_fields__
-        changes = {"order": "both", "repeats": judging.get("repeats", 2)}
-        changes = {key: value for key, value in changes.items() if key in fields}
-        tree["benchmarks"][benchmark] = {**original["benchmarks"][benchmark], **changes, "judge": name}
+        changed = {key: value for key, value in changes.items() if key in fields}
+        specs[benchmark] = {**original["benchmarks"][benchmark], **changed, "judge": name}
+    tree |= {
+        "name": judged.run.name,
+        "title": f"judged by {name}",
+        "judges": {name: dict(entry)},
+        "benchmarks": specs,
+        "ask": {**original.get("ask", {}), "accept_failures": False, "max_cost": options.get("max_cost")},
+        # Nothing is trained or answered, so the models of the run need not be there.
+        "family": {"name": judged.run.family.name, "teacher": PLACEHOLDER, "student": PLACEHOLDER},
+    }
     recipe, problems = check_tree(tree, judged.registry)
     if problems or recipe is None:
         raise RecipeError(problems, "--judges")
@@ -286,24 +311,27 @@ def _questions(plan: Plan, judged: JudgedRun) -> dict[str, JudgedQuestions]:
     return result
 
 
-def _humans(judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options: ComparisonOptions) -> Humans | None:
-    """Human annotations, matched with the run's own judgments of the first benchmark that compares answers."""
-    import pandas as pd
-
+def _humans(
+    judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options: ComparisonOptions
+) -> tuple[pd.DataFrame, list[str]] | None:
+    """Votes on the run's answers to the first benchmark that compares answers, and notes."""
     from reports.judge_comparison.annotations import read_humans
-    from reports.judge_comparison.run_panel import judged_items
+    from reports.judge_comparison.reference import simulated_humans
+    from reports.judge_comparison.run_panel import judged_answers
 
-    file = options.get("humans")
-    if file is None:
+    file, people = options.get("humans"), options.get("simulate_humans")
+    if file is None and not people:
         return None
+    if file is not None and people:
+        raise UserError("--humans and --simulate-humans: give one of them.")
     name = next((name for name, item in questions.items() if item.paired), None)
     if name is None:
-        raise UserError(f"--humans {file}: no benchmark here compares answers with a baseline.")
-    items = judged_items(judged.results, Lineage(judged.store), {name: questions[name]})
-    return read_humans(file, pd.DataFrame([item for item, _, _ in items]), name)
+        raise UserError("--humans: no benchmark here compares answers with a baseline.")
+    items = judged_answers(judged.results, judged.store, {name: questions[name]})
+    return read_humans(file, items, name) if file is not None else simulated_humans(items, people or 0)
 
 
-def _changed_options(plan: Plan, judged: Run) -> list[str]:
+def _changed_options(plan: Plan, judged: Run) -> tuple[str, ...]:
     """Why the run's own judge has other values here than in the run's tables; nothing where it has not."""
     changed = []
     for name, benchmark in plan.graph.benchmarks.items():
@@ -311,12 +339,12 @@ def _changed_options(plan: Plan, judged: Run) -> list[str]:
         options = [f"{key} {value}, there {before[key]}" for key, value in benchmark.options.items()
                    if key in before and before[key] != value]  # fmt: skip
         changed += [f"{name}: {', '.join(options)}"] if options else []
-    return [f"Values differ from the run's own tables, which ask less ({'; '.join(changed)})."] if changed else []
+    return (f"Values differ from the run's own tables, which ask less ({'; '.join(changed)}).",) if changed else ()
 
 
 def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
     """What the judge stages of a pass measured, and what the judge's name tells."""
-    from reports.judge_comparison.model_families import family_of, own_family_rows
+    from reports.judge_comparison.model_families import own_family_rows
     from reports.judge_comparison.panel import JudgeProfile
 
     judge = plan.graph.judges[name]
@@ -325,20 +353,21 @@ def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] |
     counts = ("calls", "prompt_tokens", "completion_tokens")
     calls, prompt, completion = (sum(item[count] for item in measured) for count in counts)
     model = next((served for item in measured for served in item["served"]), "")
-    family, trained = family_of(model), [row.id for row in judged.run.rows if not row.baseline]
-    own = own_family_rows(family, judged.run.family, trained) if own_rows is None else tuple(own_rows)
+    if own_rows is None:
+        trained = [row.id for row in judged.run.rows if not row.baseline]
+        own_rows = own_family_rows(model, judged.run.family, trained)
     dollars = judge.kind.price(judge.config, prompt, completion)
     thousand = None if dollars is None or not calls else 1000 * dollars / calls
     tokens = (prompt + completion) / calls if calls else None
-    return JudgeProfile(model, family, own, thousand, tokens, judge.kind.length_words(judge.config))
+    return JudgeProfile(model, tuple(own_rows), thousand, tokens, judge.kind.length_words(judge.config))
 
 
-def judge_entries(texts: Sequence[str], judged: Run, registry: Registry) -> dict[str, dict[str, Any]]:
+def judge_entries(texts: Sequence[str], judged: Run, registry: Registry) -> dict[str, dict[str, object]]:
     """Name to a judge's entry in a recipe. Raises UserError for one that cannot be read, or a name given twice."""
-    own: Mapping[str, Mapping[str, Any]] = judged.recipe.get("judges", {})
+    own: Mapping[str, Mapping[str, object]] = judged.recipe.get("judges", {})
     if not texts and not own:
         raise UserError(f"run {judged.name!r} names no judges: give --judges.")
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, object]] = {}
     for text in texts or own:
         named = _NAMED.fullmatch(text)
         spec = named[2] if named else text

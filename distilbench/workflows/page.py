@@ -42,7 +42,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 def judges_of(folder: Path) -> Section | None:
     """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
-    from reports.judge_comparison.write import read_comparison
+    from reports.judge_comparison.tables import read_comparison
     from reports.page.judges import judges_section
 
     comparison = read_comparison(folder / JUDGES)

@@ -1,7 +1,7 @@
-"""Judges compared: agreement, rankings, biases, cost. Pure statistics over verdicts; nothing here loads torch.
+"""Judges compared: agreement, rankings, biases, cost. Pure statistics over one frame of judgments; no torch.
 
-    panel = load_panel(Path("runs/pocket"), store)      # or read_annotations([Path("annotations.json")])
-    comparison = compare(panel, seed=0)
+    panel = run_panel(passes, profiles, questions, store, target)      # or annotation_panel([Path("annotations.json")])
+    comparison = compare_panel(panel, seed=0)
     write_comparison(comparison, Path("runs/pocket/report"))
 
 What each number means and where it is from: ``docs/compare-judges.md``.

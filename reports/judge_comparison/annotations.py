@@ -16,22 +16,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
 from harness.text import counted
-from reports.judge_comparison.model_families import family_of
-from reports.judge_comparison.panel import CALLS, FEATURES, ITEM, JudgeProfile, Panel
+from reports.judge_comparison.panel import FEATURES, ITEM, JUDGMENT, JudgeProfile, Panel
 
-QUESTION = ("question", "index", "instruction")
-MODEL = ("model", "generator_2")
-BASELINE = ("baseline", "generator_1")
+COLUMNS = {
+    "question": ("question", "index", "instruction"),
+    "row": ("model", "generator_2"),
+    "turn": ("baseline", "generator_1"),
+    "judge": ("annotator",),
+}
+"""Column of a judgment to the names that files have for it."""
 ANSWER = ["row", "seed", "question"]
-Humans = tuple[pd.DataFrame, list[str]]
-"""Votes, and what a table must say about them."""
 _EMPTY = ("", "na", "nan", "null", "none")
 """What spreadsheet programs write for a missing number."""
 _SHOWN = 10
@@ -41,8 +41,8 @@ _SHOWN = 10
 class AnnotationFile:
     """What a file of annotations holds."""
 
-    calls: pd.DataFrame
-    """``CALLS`` and ``FEATURES``; ``judge`` is the annotator, ``turn`` the baseline (empty: not named)."""
+    judgments: pd.DataFrame
+    """Columns ``JUDGMENT``; ``judge`` is the annotator, ``turn`` the baseline (empty: not named)."""
     seeded: bool
     """Whether it names training seeds."""
     notes: tuple[str, ...]
@@ -57,36 +57,41 @@ def annotation_panel(
     ``own_rows``: judge to the rows whose answers are by its own family. The same annotation twice becomes a repeat.
     Raises UserError for a file that cannot be read, and for a judge or row that is not in the files.
     """
-    names = [path.stem for path in files]
-    if len(set(names)) < len(names):
+    stems, own_rows = [path.stem for path in files], own_rows or {}
+    if len(set(stems)) < len(stems):
         raise UserError(f"annotations {', '.join(map(str, files))}: two files of one name; names tell judges apart.")
     parts = [read_annotations(path, "annotations", path.stem if len(files) > 1 else "") for path in files]
-    calls = pd.concat([part.calls for part in parts], ignore_index=True)
-    calls["repeat"] = calls.groupby(["judge", *ITEM]).cumcount()
-    annotators = list(dict.fromkeys(calls["judge"]))
+    judgments = pd.concat([part.judgments for part in parts], ignore_index=True)
+    judgments["repeat"] = judgments.groupby(["judge", *ITEM]).cumcount()
+    # Of an item in several files, the length of the first that knows it.
+    judgments[FEATURES] = judgments.groupby(ITEM)[FEATURES].transform("first")
+    annotators = list(dict.fromkeys(judgments["judge"]))
     missing = [name for name in judges if name not in annotators]
     if missing:
         raise UserError(f"--judges {', '.join(missing)}: not among the annotators: {', '.join(annotators[:_SHOWN])}.")
     chosen = list(judges) or annotators
-    # Of an item in several files the line that knows its length is kept.
-    items = calls.sort_values("length", na_position="last").drop_duplicates(ITEM)[["benchmark", *ITEM, *FEATURES]]
-    calls = calls[calls["judge"].isin(chosen)][CALLS]
-    rows = list(dict.fromkeys(calls["row"]))
-    check_own_rows(own_rows or {}, chosen, rows)
-    profiles = {name: JudgeProfile(name, family_of(name), tuple((own_rows or {}).get(name, ()))) for name in chosen}
+    judgments = judgments[judgments["judge"].isin(chosen)]
+    rows = list(dict.fromkeys(judgments["row"]))
+    check_own_rows(own_rows, chosen, rows)
     notes = [note for part in parts for note in part.notes]
     notes.append("Verdicts from annotation files: order of the answers and price are unknown.")
-    if len(set(calls["turn"])) > 1:
+    if judgments["turn"].nunique() > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
-    source, titles = ", ".join(path.name for path in files), {row: row for row in rows}
-    return Panel(calls, items, {"annotations": True}, profiles, titles=titles, source=source, notes=tuple(notes))
+    return Panel(
+        judgments,
+        {"annotations": True},
+        {name: JudgeProfile(name, tuple(own_rows.get(name, ()))) for name in chosen},
+        titles={row: row for row in rows},
+        source=", ".join(path.name for path in files),
+        notes=tuple(notes),
+    )
 
 
 def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
     """Raises UserError where ``--own`` names a judge or a row that is not compared."""
-    for judge, own in own_rows.items():
-        for kind, names, known in (("judge", [judge], judges), ("row", own, rows)):
-            if unknown := [name for name in names if name not in known]:
+    for judge, names in own_rows.items():
+        for kind, given, known in (("judge", [judge], judges), ("row", names, rows)):
+            if unknown := [name for name in given if name not in known]:
                 choices = ", ".join(known[:_SHOWN])
                 raise UserError(f"--own {judge}: no {kind} {unknown[0]!r} is compared; there are: {choices}.")
 
@@ -97,41 +102,38 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> Annotat
     Raises UserError for a file that cannot be read, and for values without a meaning.
     """
     table = _read_table(path)
-    question, row, baseline = (_ids(table, columns) for columns in (QUESTION, MODEL, BASELINE))
-    for values, what, columns in ((question, "the question", QUESTION), (row, "whose answer it is", MODEL)):
-        if values is None:
-            raise UserError(f"annotations {path}: no column says {what} ({', '.join(columns)}).")
-    assert question is not None and row is not None  # noqa: S101, for mypy
-    whole = question.notna() & row.notna()
+    frame = pd.DataFrame({name: _ids(table, columns) for name, columns in COLUMNS.items()}, dtype=object)
+    for name, meaning in (("question", "the question"), ("row", "whose answer it is")):
+        if not set(COLUMNS[name]) & set(table.columns):
+            raise UserError(f"annotations {path}: no column says {meaning} ({', '.join(COLUMNS[name])}).")
+    whole = frame["question"].notna() & frame["row"].notna()
     if not whole.any():
         raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
-    left_out = counted(int((~whole).sum()), "row")
-    notes = () if whole.all() else (f"{path.name}: {left_out} left out, without a question or a model.",)
+    notes = () if whole.all() else (
+        f"{path.name}: {counted(int((~whole).sum()), 'row')} left out, without a question or a model.",
+    )  # fmt: skip
     seeds = _numbers(table, "seed", path)
-    if seeds is not None and (seeds[whole].isna().any() or (seeds[whole] % 1 != 0).any()):
+    seeded = bool(seeds.notna().any())
+    if seeded and (seeds[whole] % 1 != 0).any():  # NaN differs from 0 too
         raise UserError(f"annotations {path}: seed must be a whole number in every row, or no column at all.")
-    calls = pd.DataFrame({"question": question, "row": row, "benchmark": benchmark, "part": "preference"}, dtype=object)
-    calls["turn"] = "" if baseline is None else baseline.fillna("")  # two baselines are two comparisons, never one
-    calls["seed"] = 0 if seeds is None else seeds
-    calls["repeat"] = 0
-    calls["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
-    calls["verdict"] = _verdicts(table, path)
-    for feature, values in _features(table, path).items():
-        calls[feature] = values
-    calls["judge"] = _ids(table, ("annotator",))
-    calls = calls[whole].reset_index(drop=True).astype({"seed": int})
-    unnamed = calls["judge"].isna()
+    frame["benchmark"], frame["part"], frame["repeat"], frame["seed"] = benchmark, "preference", 0, seeds.fillna(0)
+    frame["turn"] = frame["turn"].fillna("")  # two baselines are two comparisons, never one
+    frame["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
+    frame["verdict"] = _verdicts(table, path)
+    frame[FEATURES] = _features(table, path)
+    frame = frame[whole].reset_index(drop=True).astype({"seed": int})
+    unnamed = frame["judge"].isna()
     if unnamed.any() and not unnamed.all():
         raise UserError(f"annotations {path}: some rows have no annotator: fill it in, or remove the column.")
     if unnamed.all():
-        number = calls.groupby([*ANSWER, "turn"]).cumcount() + 1
+        number = frame.groupby([*ANSWER, "turn"]).cumcount() + 1
         several = not annotator or number.max() > 1
-        calls["judge"] = [f"{annotator or 'annotator'} {each}" for each in number] if several else annotator
-    return AnnotationFile(calls, seeds is not None, notes)
+        frame["judge"] = [f"{annotator or 'annotator'} {place}" for place in number] if several else annotator
+    return AnnotationFile(frame[JUDGMENT], seeded, notes)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """The rows of one file as they are. Raises UserError: not readable, no rows, no preferences."""
+    """The rows of one file as text, ``None`` for missing values. Raises UserError: not readable, no preferences."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
@@ -147,68 +149,61 @@ def _read_table(path: Path) -> pd.DataFrame:
     if table.empty or "preference" not in table.columns:
         columns = ", ".join(map(str, table.columns[:_SHOWN])) or "nothing"
         raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {columns}.")
-    return table.astype(object)
+    return table.map(lambda value: None if np.ndim(value) == 0 and pd.isna(value) else str(value)).astype(object)
 
 
-def _verdicts(table: pd.DataFrame, path: Path) -> Any:
-    """0..1 from alpaca_eval's 1..2 (0 is its other code for a tie). Raises UserError for a value outside."""
-    numbers = _numbers(table, "preference", path)
-    if numbers is None:
-        return float("nan")
-    outside = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
-    if len(outside):
-        raise UserError(
-            f"annotations {path}: preference {outside.iloc[0]!r} is not 1 (baseline) to 2 (model), nor 0 (tie)."
-        )
-    return numbers.where(numbers != 0, 1.5) - 1.0
-
-
-def _features(table: pd.DataFrame, path: Path) -> dict[str, Any]:
-    """``FEATURES``: model minus baseline, NaN where the file does not tell."""
-    found: dict[str, Any] = dict.fromkeys(FEATURES, float("nan")) | {"same": 0.0}
-    sizes = [_numbers(table, column, path) for column in ("len_1", "len_2")]
-    if {"output_1", "output_2"} <= set(table.columns):
-        texts = [table[column] for column in ("output_1", "output_2")]
-        sizes = [each.map(lambda text: float(len(text)) if isinstance(text, str) else np.nan) for each in texts]
-        found["same"] = (texts[0] == texts[1]).astype(float)
-    if sizes[0] is not None and sizes[1] is not None:
-        found["length"] = sizes[1] - sizes[0]
-    return found
-
-
-def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[Any] | None:
-    """The first of these columns as text, ``None`` where a cell is empty; ``None`` without any of them.
+def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[str]:
+    """The first of these columns, ``None`` where a cell is empty or there is no such column.
 
     Programs write a column of numbers with a gap as 7.0, 8.0: where all ids are so, they are 7 and 8 again.
     """
     column = next((name for name in columns if name in table.columns), None)
     if column is None:
-        return None
-    cells = [None if pd.isna(value) or not str(value).strip() else str(value) for value in table[column].tolist()]
-    texts: pd.Series[Any] = pd.Series(cells, index=table.index, dtype=object)
+        return pd.Series(None, index=table.index, dtype=object)
+    texts = table[column].where(table[column].str.strip() != "", None)
     known = texts.dropna()
     return texts.str.removesuffix(".0") if len(known) and known.str.fullmatch(r"\d+\.0").all() else texts
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float] | None:
-    """A column of numbers, NaN where a cell is empty; ``None`` without the column, or where all cells are empty.
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
+    """A column of numbers, NaN where a cell is empty or there is no such column.
 
     Raises UserError for a cell that is no number; ``true`` is none.
     """
     if column not in table.columns:
-        return None
-    empty = table[column].map(lambda value: value is None or str(value).strip().lower() in _EMPTY)
-    if empty.all():
-        return None
-    texts = table[column].map(lambda value: "" if isinstance(value, bool | list | dict) else value)
-    numbers = pd.to_numeric(texts.where(~empty), errors="coerce")
-    wrong = table[column][numbers.isna() & ~empty]
+        return pd.Series(float("nan"), index=table.index)
+    texts = table[column].fillna("")
+    empty = texts.str.strip().str.lower().isin(_EMPTY)
+    numbers = pd.to_numeric(texts.where(~empty, None), errors="coerce")
+    wrong = texts[numbers.isna() & ~empty]
     if len(wrong):
-        raise UserError(f"annotations {path}: {column} {str(wrong.iloc[0])[:40]!r} is not a number.")
+        raise UserError(f"annotations {path}: {column} {wrong.iloc[0][:40]!r} is not a number.")
     return numbers.astype(float)
 
 
-def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> Humans:
+def _verdicts(table: pd.DataFrame, path: Path) -> pd.Series[float]:
+    """0..1 from alpaca_eval's 1..2 (0 is its other code for a tie). Raises UserError for a value outside."""
+    numbers = _numbers(table, "preference", path)
+    outside = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
+    if len(outside):
+        raise UserError(
+            f"annotations {path}: preference {outside.iloc[0]} is not 1 (baseline) to 2 (model), nor 0 (tie)."
+        )
+    return numbers.where(numbers != 0, 1.5) - 1.0
+
+
+def _features(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """``FEATURES``: model minus baseline, NaN where the file does not tell."""
+    features = pd.DataFrame(float("nan"), index=table.index, columns=FEATURES).assign(same=0.0)
+    sizes = [_numbers(table, column, path) for column in ("len_1", "len_2")]
+    if {"output_1", "output_2"} <= set(table.columns):
+        texts = table["output_1"], table["output_2"]
+        sizes = [text.str.len().astype(float) for text in texts]
+        features["same"] = (texts[0] == texts[1]).astype(float)
+    return features.assign(length=sizes[1] - sizes[0])
+
+
+def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[str]]:
     """Human annotations of the items of one benchmark, and what a table must say about them.
 
     They name the question by its id (or instruction) and the row by its id; where they name no baseline (or seed),
@@ -218,13 +213,13 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> Humans:
         items: columns ``ITEM``, of the answers that are judged.
 
     Returns:
-        Columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and item.
+        Columns ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and item.
 
     Raises:
         UserError: none of them fits, which baseline is meant is not clear, or no answer has two people.
     """
-    read, items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
-    humans = _complete(read, items, path)
+    file, items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
+    humans = _complete(file, items, path)
     fitting = humans.merge(items, on=ITEM)
     if fitting.empty:
         has, known = (
@@ -233,7 +228,7 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> Humans:
         )
         raise UserError(f"--humans {path}: it annotates no answer that is compared here. It has {has}; known: {known}.")
     votes = fitting.dropna(subset=["verdict"])
-    people = votes.groupby(["benchmark", *ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
+    people = votes.groupby([*ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
     counts = people.groupby(ITEM).size()
     if not (counts >= 2).any():
         raise UserError(
@@ -247,13 +242,13 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> Humans:
     )
     missing = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left_out if count)
     notes = [f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."]
-    return people, [*notes, *read.notes, *([f"Humans, left out: {missing}."] if missing else [])]
+    return people, [*notes, *file.notes, *([f"Humans, left out: {missing}."] if missing else [])]
 
 
-def _complete(read: AnnotationFile, items: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _complete(file: AnnotationFile, items: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The annotations with the seed and the baseline (turn) of ``items`` where they name none themselves."""
-    humans = read.calls.rename(columns={"judge": "annotator"})
-    if not read.seeded and not set(humans["seed"]) & set(items["seed"]):
+    humans = file.judgments.rename(columns={"judge": "annotator"})
+    if not file.seeded and not set(humans["seed"]) & set(items["seed"]):
         humans["seed"] = min(items["seed"])
     if set(items["turn"]) == {""}:
         return humans.assign(turn="")

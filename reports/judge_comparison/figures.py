@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from reports.figures.scatter import front
 from reports.figures.style import short
-from reports.judge_comparison.compare import BenchmarkComparison, JudgeComparison
-from reports.text import clean
+from reports.judge_comparison.compare import JudgeComparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,32 +21,34 @@ _WIDE = 20
 
 def agreement_figure(comparison: JudgeComparison) -> Figure | None:
     """A panel per benchmark: kappa as colour, kappa and agreement as numbers. ``None`` without two judges."""
-    parts = [part for part in comparison.benchmarks if part.agreements]
-    if not parts:
+    benchmarks = list(dict.fromkeys(pair.on for pair in comparison.select("agreement")))
+    if not benchmarks:
         return None
     from matplotlib.figure import Figure
 
     names = [short(name, 26) for name in comparison.judges]
     side = 0.85 * max(len(names), 2) + 0.075 * max(map(len, names))
-    figure = Figure(figsize=(len(parts) * (side + 0.4) + 0.6, side + 0.9), layout="constrained")
-    for axis, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-        _heat_map(axis, part, list(comparison.judges))
+    figure = Figure(figsize=(len(benchmarks) * (side + 0.4) + 0.6, side + 0.9), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks, strict=True):
+        _heat_map(axis, comparison, name)
         axis.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(names)), names)
-        title = clean(comparison.names.get(part.benchmark, part.benchmark))
-        axis.set_title(f"{title}: {'' if part.paired else 'weighted '}kappa\nand share of equal verdicts", fontsize=9)
+        weighted = "" if comparison.paired[name] else "weighted "
+        axis.set_title(f"{comparison.title(name)}: {weighted}kappa\nand share of equal verdicts", fontsize=9)
     return figure
 
 
-def _heat_map(axis: Axes, part: BenchmarkComparison, judges: Sequence[str]) -> None:
+def _heat_map(axis: Axes, comparison: JudgeComparison, benchmark: str) -> None:
+    judges = list(comparison.judges)
     grid = np.full((len(judges), len(judges)), np.nan)
-    for pair in part.agreements:
-        a, b = judges.index(pair.a), judges.index(pair.b)
-        kappa = np.nan if pair.kappa.value is None else pair.kappa.value
-        text = f"{'-' if np.isnan(kappa) else f'{kappa:.2f}'}\n{pair.agreement.value:.0%}"
-        for row, column in ((a, b), (b, a)):
-            grid[row, column] = kappa
-            colour = "white" if kappa > 0.55 else "black"  # legible on the dark end of the colour map
+    agreements, kappas = (comparison.select(measure, on=benchmark) for measure in ("agreement", "kappa"))
+    for pair, kappa in zip(agreements, kappas, strict=True):
+        value = np.nan if kappa.value is None else kappa.value
+        text = f"{'-' if np.isnan(value) else f'{value:.2f}'}\n{pair.value:.0%}"
+        places = judges.index(pair.judge), judges.index(pair.other)
+        for row, column in (places, places[::-1]):
+            grid[row, column] = value
+            colour = "white" if value > 0.55 else "black"  # legible on the dark end of the colour map
             axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axis.imshow(grid, cmap="Blues", vmin=0, vmax=1)
     axis.tick_params(length=0)
@@ -71,9 +72,9 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
     best = front(points)
     axis.plot(*zip(*(points[name] for name in best), strict=True), color="#888888", linewidth=1, zorder=1)
     for name, (x, y) in points.items():
-        interval = comparison.reference.accuracies[name].interval
-        if interval is not None:
-            ends = [100 * interval.low, 100 * interval.high]
+        share = comparison.accuracies()[name]
+        if share.low is not None and share.high is not None:
+            ends = [100 * share.low, 100 * share.high]
             axis.plot([x, x], ends, "_-", color="#333333", linewidth=1, markersize=6, zorder=2)
         fill = "#0072b2" if name in best else "white"
         axis.plot(x, y, "o", color=fill, markeredgecolor="#0072b2", zorder=3)
@@ -93,10 +94,10 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
 
 def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float, float]]] | None:
     """(label of the cost axis, judge to (cost, accuracy in per cent)); ``None`` where no cost differs."""
-    accuracies = comparison.reference.accuracies if comparison.reference else {}
+    accuracies, judges = comparison.accuracies(), comparison.judges.items()
     for label, known in (
-        ("dollars per 1,000 calls", {name: each.dollars for name, each in comparison.judges.items()}),
-        ("tokens per call", {name: each.tokens for name, each in comparison.judges.items()}),
+        ("dollars per 1,000 calls", {name: profile.dollars for name, profile in judges}),
+        ("tokens per call", {name: profile.tokens for name, profile in judges}),
     ):
         points = {
             name: (cost, 100 * (accuracies[name].value or 0.0))
@@ -107,3 +108,10 @@ def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float
         if costs and max(costs) > 1.05 * min(costs):  # judges of one price differ by a few tokens
             return label, points
     return None
+
+
+FIGURES: Final[dict[str, tuple[str, Callable[[JudgeComparison], Figure | None]]]] = {
+    "judge-agreement": ("Agreement of every two judges", agreement_figure),
+    "judge-cost": ("Accuracy against cost", cost_figure),
+}
+"""File name to title and drawing."""

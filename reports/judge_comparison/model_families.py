@@ -40,12 +40,12 @@ def family_of(model: str) -> str:
     return ""
 
 
-def own_family_rows(judge: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
-    """Rows of a run that a judge of family ``judge`` may take for its own; empty where that is none or all of them.
+def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
+    """Rows of a run that a judge may take for those of its own family; empty where that is none or all of them.
 
     Trained rows count too: they descend from the student and are distilled from the teacher.
     """
-    teacher, student = family_of(family.teacher), family_of(family.student)
+    judge, teacher, student = (family_of(name) for name in (model, family.teacher, family.student))
     if not judge or judge not in (teacher, student) or teacher == student:
         return ()
     return ("teacher" if judge == teacher else "student", *trained)

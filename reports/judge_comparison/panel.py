@@ -1,4 +1,4 @@
-"""The verdicts of several judges on the same answers, and the bootstrap over questions that all their numbers share.
+"""The judgments of several judges on the same answers, as one frame, and the bootstrap that all their numbers share.
 
 A verdict of a comparison lies in 0..1 (1: the model's answer is better than the baseline's, 0.5: a tie); a grade keeps
 its own scale. An *item* is what judges are compared on: one answer (one turn of it, where turns are judged apart) of
@@ -7,23 +7,31 @@ one row under one training seed. The question is the unit of every interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from harness.stats import Array, Draws, Interval, percentile_interval, resamples
+from harness.stats import Array, Draws, percentile_interval, resamples
 
-ITEM = ["row", "seed", "question", "turn"]
-"""Columns that name an item within a benchmark."""
-CALLS = ["judge", "benchmark", *ITEM, "part", "repeat", "model_first", "verdict"]
-"""``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is unknown. ``verdict``: NaN if unparsed."""
-FEATURES = ("length", "words", "quality", "same")
-"""Columns of ``items``: answer minus baseline (grades: the answer's own value), NaN where the texts are missing.
-``length`` in characters; ``quality``: the true score, where it is known (pocket); ``same``: 1 where answer and baseline
-are identical."""
+Pair = tuple[str, str]
+ITEM = ["benchmark", "row", "seed", "question", "turn"]
+"""Columns that name an item. ``turn`` is the baseline where annotations name one."""
+FEATURES = ["length", "words", "quality", "same"]
+"""Of an item: answer minus baseline (grades: the answer's own value), NaN where the texts are missing. ``length`` in
+characters; ``quality``: the true score, where it is known (pocket); ``same``: 1 where answer and baseline are
+identical."""
+JUDGMENT = ["judge", *ITEM, "part", "repeat", "model_first", "verdict", *FEATURES]
+"""Columns of a judgment. ``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is unknown.
+``verdict``: NaN if unparsed."""
+
+
+def judgment_frame(lines: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """One line per judgment, columns ``JUDGMENT``."""
+    frame = pd.DataFrame(list(lines), columns=JUDGMENT)
+    return frame.astype({"repeat": int, "seed": int, **dict.fromkeys(["model_first", "verdict", *FEATURES], float)})
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,6 @@ class JudgeProfile:
     """What is known of a judge besides its verdicts."""
 
     model: str = ""
-    family: str = ""
-    """Model family in lower case (``llama``); empty where the name does not tell."""
     own_rows: tuple[str, ...] = ()
     """Rows whose answers are by the judge's own family, or distilled from it."""
     dollars: float | None = None
@@ -54,36 +60,29 @@ class RowScore:
     coverage: float = 1.0
     """Share of the questions that are scored."""
 
-    @property
-    def value(self) -> float:
-        """Mean over seeds."""
-        return float(self.draws.values.mean())
+
+Scores = Mapping[str, Mapping[str, RowScore]]
+"""Judge to row to score, by one metric."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The verdicts of several judges on the same answers."""
+    """The judgments of several judges on the same answers, and what is known of judges and rows."""
 
-    calls: pd.DataFrame
-    """Columns ``CALLS``."""
-    items: pd.DataFrame
-    """Columns ``benchmark``, ``ITEM``, ``FEATURES``."""
+    judgments: pd.DataFrame
+    """Columns ``JUDGMENT``."""
     paired: Mapping[str, bool]
     """Benchmark to whether its verdicts are comparisons with a baseline; otherwise they are grades."""
     judges: Mapping[str, JudgeProfile]
     """In the user's order: conclusions of the first judge are checked with the others."""
-    scores: Mapping[str, Mapping[str, Mapping[str, RowScore]]] = field(default_factory=dict)
-    """Metric to judge to row, by the benchmark's own scorer. Empty: mean verdicts are used."""
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    """Metric to scores by the benchmark's own scorer. Empty: mean verdicts are used."""
+    comparisons: Sequence[Sequence[Pair]] = ()
+    """Rows that the run's tables compare, a family of Holm's correction each; empty: all pairs of rows."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Row id to title."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Benchmark or metric id to title (``AlpacaEval 2 LC``)."""
-    reference: str = ""
-    """The row that trained rows are compared with (the untrained student); empty: all pairs of rows are compared."""
-    baselines: tuple[str, ...] = ()
-    """Rows that are not trained; no conclusion is about them."""
-    focus: str = ""
-    """The trained row that the run's tables compare with all others; empty: none."""
     teacher: str = ""
     """The run's teacher, as its recipe names it."""
     source: str = ""
@@ -92,13 +91,13 @@ class Panel:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Benchmarks with calls, in order."""
-        return list(dict.fromkeys(self.calls["benchmark"]))
+        """Benchmarks with judgments, in order."""
+        return list(dict.fromkeys(self.judgments["benchmark"]))
 
     def of(self, benchmark: str, judge: str | None = None) -> pd.DataFrame:
-        """The calls on a benchmark, by one judge or all."""
-        calls = self.calls[self.calls["benchmark"] == benchmark]
-        return calls if judge is None else calls[calls["judge"] == judge]
+        """The judgments on a benchmark, by one judge or all."""
+        chosen = self.judgments["benchmark"] == benchmark
+        return self.judgments[chosen if judge is None else chosen & (self.judgments["judge"] == judge)]
 
     def matrix(self, benchmark: str) -> pd.DataFrame:
         """[items, judges] mean verdict over orders and repeats, NaN where there is none. Index: ``ITEM``.
@@ -110,41 +109,65 @@ class Panel:
         return table[[judge for judge in self.judges if judge in table.columns]]
 
 
-def calls_frame(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Calls from records with the columns of ``CALLS``."""
-    frame = pd.DataFrame(list(records), columns=CALLS)
-    return frame.astype({"verdict": float, "model_first": float, "repeat": int, "seed": int})
+class Share(NamedTuple):
+    """A share in 0..1 (or another ratio) of ``n`` things with its 95% interval; ``None`` where nothing was counted."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share in 0..1 of ``n`` things with its 95% interval; ``None`` where nothing could be counted."""
+class Number:
+    """One number of a comparison: a line of ``judges.csv``."""
 
+    measure: str
+    """``agreement``, ``kappa``, ``unparsed``, ``repeats differ``, ``flips``, ``flips beyond noise``, ``position``,
+    ``length``, ``own``, ``score``, ``rank correlation``, ``accuracy`` or ``reference kappa``."""
+    on: str
+    """Benchmark or metric id; empty: all that compare answers."""
+    judge: str
+    other: str = ""
+    """The second judge of a pair."""
+    row: str = ""
     value: float | None = None
-    interval: Interval | None = None
+    low: float | None = None
+    high: float | None = None
+    """95% interval; ``None`` from one question, which tells nothing about others."""
     n: int = 0
+    rank: int = 0
+    """From 1; equal scores share the best rank."""
+    unit: str = ""
+    given: str = ""
+    """What quality is in a bias."""
+    per: str = ""
+    """What ``length`` is the effect of: ``tanh(words / 10)``."""
+    p: float | None = None
+    """Of a bias, after Holm's correction over this judge's biases on this benchmark."""
 
 
 class QuestionBootstrap:
     """Resamples of one set of questions. All statistics use the same resamples, so their differences are paired."""
 
-    def __init__(self, questions: Sequence[Any], replicates: int, seed: int) -> None:
+    def __init__(self, questions: Iterable[str], replicates: int, seed: int) -> None:
         self.places = {name: place for place, name in enumerate(sorted(set(questions)))}
         count = len(self.places)
         # One bincount over shifted indices counts the draws of every question in every replicate at once.
         picks = (
             resamples(count, replicates, seed) + count * np.arange(replicates)[:, None] if count else np.empty(0, int)
         )
-        counts = np.bincount(picks.ravel(), minlength=count * replicates)
-        self.weights: Array = counts.reshape(replicates, count).astype(float)
+        self.weights: Array = (
+            np.bincount(picks.ravel(), minlength=count * replicates).reshape(replicates, count).astype(float)
+        )
 
-    def sums(self, values: Array, questions: Sequence[Any]) -> Array:
+    def sums(self, values: Array, questions: Iterable[str]) -> Array:
         """[lines, k] values with the question of each line -> [replicates, k] sums in each resample."""
         grid = np.zeros((len(self.places), values.shape[1]))
         np.add.at(grid, [self.places[name] for name in questions], values)
         return np.asarray(self.weights @ grid)
 
-    def ratio(self, above: Array, below: Array, questions: Sequence[Any]) -> tuple[Share, Array]:
+    def ratio(self, above: Array, below: Array, questions: Sequence[str]) -> tuple[Share, Array]:
         """The ratio of two sums over lines, and its replicates [B] (NaN in a resample without any line)."""
         total = float(below.sum())
         if total == 0:
@@ -153,10 +176,15 @@ class QuestionBootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = top / bottom
         several = len({name for name, weight in zip(questions, below, strict=True) if weight})
-        return Share(float(above.sum()) / total, interval_of(drawn, several), int(total)), drawn
+        return Share(float(above.sum()) / total, *bounds(drawn, several), int(total)), drawn
+
+    def mean(self, values: Array, questions: Sequence[str]) -> Share:
+        """The mean of the values that are not NaN."""
+        known = ~np.isnan(values)
+        return self.ratio(np.where(known, values, 0.0), known.astype(float), questions)[0]
 
 
-def interval_of(drawn: Array, questions: int) -> Interval | None:
-    """The interval of replicates, NaN left out; ``None`` from one question, which says nothing about others."""
+def bounds(drawn: Array, questions: int) -> tuple[float, float] | tuple[None, None]:
+    """The interval of replicates, NaN left out; none from one question, which says nothing about others."""
     known = drawn[~np.isnan(drawn)]
-    return percentile_interval(known, questions) if questions > 1 and len(known) > len(drawn) / 2 else None
+    return percentile_interval(known, questions) if questions > 1 and len(known) > len(drawn) / 2 else (None, None)

@@ -9,88 +9,66 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from harness.stats import (
-    FEW_QUESTIONS,
-    Array,
-    Draws,
-    Interval,
-    SeedNoise,
-    contrast,
-    holm,
-    seed_noise,
-    t_test,
-)
-from reports.judge_comparison.panel import QuestionBootstrap, RowScore, Share, interval_of
+from harness.stats import FEW_QUESTIONS, Array, Draws, SeedNoise, contrast, holm, seed_noise, t_test
+from harness.text import counted
+from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, bounds
 from reports.tables.summary import ALPHA, MIN_COVERAGE
 
-Pair = tuple[str, str]
-Verdict = Literal["holds", "holds in part", "does not hold", "nothing to check"]
 _DIGITS = 9
 """Scores that differ by less are equal: they differ by rounding errors alone."""
 
 
 @dataclass(frozen=True)
-class RankedRow:
-    """A row under one judge."""
+class Conclusion:
+    """What becomes of the first judge's significant differences under another judge. Pairs are (better, worse)."""
 
-    row: str
-    value: float
-    interval: Interval | None
-    rank: int
-    """From 1; equal values share the best rank."""
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Two judges' values of the rows that both scored."""
-
-    a: str
-    b: str
-    spearman: Share
-    """Over ``n`` rows; no value where all rows tie under one judge."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A significant difference between two rows under the first judge."""
-
-    row: str
-    other: str
-    sign: int
-
-
-@dataclass(frozen=True)
-class ConclusionCheck:
-    """What becomes of the first judge's significant differences under another judge."""
-
+    metric: str
     judge: str
     first: str
     tested: int
     """Differences that the first judge could test; 0: too few questions, or too little scored."""
-    confirmed: tuple[Difference, ...] = ()
-    lost: tuple[Difference, ...] = ()
+    confirmed: tuple[Pair, ...] = ()
+    lost: tuple[Pair, ...] = ()
     """No longer significant."""
-    reversed: tuple[Difference, ...] = ()
+    reversed: tuple[Pair, ...] = ()
     """Significant with the opposite sign."""
-    best: tuple[str, str] | None = None
+    best: Pair | None = None
     """The best row under the first and the other judge; ``None`` where rows tie for it."""
 
     @property
-    def verdict(self) -> Verdict:
-        """The check in a word."""
+    def verdict(self) -> str:
+        """``holds``, ``holds in part``, ``does not hold`` or ``nothing to check``."""
         if not (self.confirmed or self.lost or self.reversed):
             return "nothing to check"
         return "does not hold" if self.reversed else "holds in part" if self.lost else "holds"
 
+    def text(self, titles: Mapping[str, str]) -> str:
+        """``under noisy the conclusion holds in part: 3 of 4 significant differences confirmed; ...``."""
+        if not self.tested:
+            return f"{self.first} and {self.judge} scored no two rows well enough to test a difference."
+        if self.verdict == "nothing to check":
+            return f"{self.first} shows no significant difference, so there is no conclusion to check."
 
-def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap) -> dict[str, dict[str, RowScore]]:
-    """Judge to row to mean verdict x ``scale``, from a ``Panel.matrix``; missing verdicts are left out."""
-    found: dict[str, dict[str, RowScore]] = {}
+        def listed(pairs: Sequence[Pair]) -> str:
+            return "; ".join(" > ".join(titles.get(row, row) for row in pair) for pair in pairs)
+
+        total = len(self.confirmed) + len(self.lost) + len(self.reversed)
+        parts = [f"{len(self.confirmed)} of {counted(total, 'significant difference')} confirmed"]
+        parts += [f"not significant: {listed(self.lost)}"] if self.lost else []
+        parts += [f"reversed: {listed(self.reversed)}"] if self.reversed else []
+        if self.best:
+            first, other = (titles.get(row, row) for row in self.best)
+            parts.append(f"best row the same ({first})" if first == other else f"best row {other}, not {first}")
+        return f"under {self.judge} the conclusion {self.verdict}: {', '.join(parts)}."
+
+
+def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap) -> Scores:
+    """Mean verdict x ``scale``, from a ``Panel.matrix``; missing verdicts are left out."""
+    scores: dict[str, dict[str, RowScore]] = {}
     for judge in table.columns:
         for row, verdicts in table[judge].groupby("row", sort=False):
             scored = verdicts.dropna()
@@ -99,49 +77,54 @@ def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap)
                 share, drawn = bootstrap.ratio(scale * scored.to_numpy(float), np.ones(len(scored)), questions)
                 draws = Draws(np.array([share.value]), drawn[None, :], trained=False)
                 score = RowScore(draws, len(set(questions)), len(scored) / len(verdicts))
-                found.setdefault(str(judge), {})[str(row)] = score
-    return found
+                scores.setdefault(str(judge), {})[str(row)] = score
+    return scores
 
 
-def ranking(scores: Mapping[str, RowScore]) -> tuple[RankedRow, ...]:
-    """The rows, best first."""
-    values = {row: round(score.value, _DIGITS) for row, score in scores.items()}
-    noise = noise_of(scores)
-    ordered = sorted(scores, key=lambda row: -values[row])
-    return tuple(
-        RankedRow(
-            row, scores[row].value, _interval(scores[row], noise), 1 + sum(v > values[row] for v in values.values())
-        )
-        for row in ordered
-    )
+def ranking(metric: str, judge: str, scores: Mapping[str, RowScore]) -> list[Number]:
+    """The rows, best first; intervals over questions, and over training seeds where there are several."""
+    noise, values = noise_of(scores), {row: float(score.draws.values.mean()) for row, score in scores.items()}
+    rounded = {row: round(value, _DIGITS) for row, value in values.items()}
+    ranked = []
+    for row in sorted(scores, key=lambda row: -rounded[row]):
+        score, interval = scores[row], (None, None)
+        if score.questions > 1 and not np.isnan(score.draws.grid).any():  # NaN: a resample without a scored question
+            estimate = contrast(score.draws, None, score.questions, noise)
+            interval = estimate.low, estimate.high
+        rank = 1 + sum(value > rounded[row] for value in rounded.values())
+        ranked.append(Number("score", metric, judge, "", row, values[row], *interval, n=score.questions, rank=rank))
+    return ranked
 
 
-def best_row(ranked: Sequence[RankedRow]) -> str | None:
+def best_row(scores: Mapping[str, RowScore]) -> str | None:
     """The row with the highest value; ``None`` where several tie for it, or there is no other row."""
+    ranked = ranking("", "", scores)
     return ranked[0].row if len(ranked) > 1 and ranked[1].rank > 1 else None
 
 
-def rank_correlation(
-    names: Pair, left: Mapping[str, RowScore], right: Mapping[str, RowScore]
-) -> RankCorrelation | None:
-    """Over the rows of both judges, on the same resamples of the questions; ``None`` with fewer than two rows."""
+def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number]:
+    """Spearman's, over the rows of both judges, on the same resamples of the questions; empty with fewer than two rows.
+
+    No value where all rows tie under one judge.
+    """
+    left, right = scores[a], scores[b]
     rows = [row for row in left if row in right]
     if len(rows) < 2:
-        return None
-    x, y = (np.round([[scores[row].value for row in rows]], _DIGITS) for scores in (left, right))
-    value = float(spearmans(x, y)[0])
-    if np.isnan(value):
-        return RankCorrelation(*names, Share(n=len(rows)))
-    drawn = spearmans(*(np.column_stack([scores[row].draws.centre for row in rows]) for scores in (left, right)))
-    questions = min(scores[row].questions for scores in (left, right) for row in rows)
-    return RankCorrelation(*names, Share(value, interval_of(drawn, questions), len(rows)))
+        return []
+    grids = [np.column_stack([side[row].draws.centre for row in rows]) for side in (left, right)]
+    values = [np.round([[side[row].draws.values.mean() for row in rows]], _DIGITS) for side in (left, right)]
+    value, share = float(spearmans(*values)[0]), Share(n=len(rows))
+    if not np.isnan(value):
+        questions = min(side[row].questions for side in (left, right) for row in rows)
+        share = Share(value, *bounds(spearmans(*grids), questions), len(rows))
+    return [Number("rank correlation", metric, a, b, "", *share)]
 
 
 def spearmans(x: Array, y: Array) -> Array:
     """Spearman's correlation of each line of two [lines, rows] grids; NaN where a line is constant."""
     from scipy.stats import rankdata
 
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (rankdata(each, axis=1) for each in (x, y)))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (rankdata(grid, axis=1) for grid in (x, y)))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
 
@@ -159,18 +142,14 @@ def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence
 def significant(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, int]:
     """Each comparison to +1, -1 or 0 (not significant at 5%). Rows with few or unscored questions are not tested."""
     noise = noise_of(scores)
-    enough = {row for row, each in scores.items() if each.questions >= FEW_QUESTIONS and each.coverage >= MIN_COVERAGE}
+    enough = {row for row, score in scores.items() if score.questions >= FEW_QUESTIONS and covered(score)}
     signs: dict[Pair, int] = {}
     for family in families:
-        p: dict[str, float] = {}
-        tested: dict[str, tuple[Pair, int]] = {}
-        for number, (row, other) in enumerate(family):
-            if {row, other} <= enough:
-                value, probability = _difference(scores[row], scores[other], noise)
-                p[str(number)] = probability
-                tested[str(number)] = (row, other), int(np.sign(round(value, _DIGITS)))
-        adjusted = holm(p)
-        signs |= {pair: sign if adjusted[name] < ALPHA else 0 for name, (pair, sign) in tested.items()}
+        pairs = [pair for pair in family if set(pair) <= enough]
+        tests = [_difference(*(scores[row] for row in pair), noise) for pair in pairs]
+        adjusted = holm({str(place): p for place, (_, p) in enumerate(tests)})
+        for place, (pair, (value, _)) in enumerate(zip(pairs, tests, strict=True)):
+            signs[pair] = int(np.sign(round(value, _DIGITS))) if adjusted[str(place)] < ALPHA else 0
     return signs
 
 
@@ -181,37 +160,33 @@ def _difference(one: RowScore, other: RowScore, noise: SeedNoise | None) -> tupl
     significant. Where it is that low, Student's t of the bootstrap's error stands in for it.
     """
     n = min(one.questions, other.questions)
-    found = contrast(one.draws, other.draws, n, noise)
+    test = contrast(one.draws, other.draws, n, noise)
     lowest = 2 / (one.draws.grid.shape[1] + 1)
-    if np.isinf(found.freedom) and found.p <= lowest and found.error > 0:
-        return found.value, min(found.p, t_test(found.value / found.error, n - 1))
-    return found.value, found.p
+    if np.isinf(test.freedom) and test.p <= lowest and test.error > 0:
+        return test.value, min(test.p, t_test(test.value / test.error, n - 1))
+    return test.value, test.p
+
+
+def covered(score: RowScore) -> bool:
+    return score.coverage >= MIN_COVERAGE
 
 
 def noise_of(scores: Mapping[str, RowScore]) -> SeedNoise | None:
     """What training seeds do to one judge's values, pooled over the rows."""
-    return seed_noise([each.draws for each in scores.values() if each.coverage >= MIN_COVERAGE])
-
-
-def _interval(score: RowScore, noise: SeedNoise | None) -> Interval | None:
-    """Over questions, and over training seeds where there are several."""
-    if score.questions < 2 or np.isnan(score.draws.grid).any():  # a resample without any scored question
-        return None
-    found = contrast(score.draws, None, score.questions, noise)
-    return Interval(found.low, found.high)
+    return seed_noise([score.draws for score in scores.values() if covered(score)])
 
 
 def check_conclusion(
-    names: Pair, first: Mapping[str, RowScore], other: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]
-) -> ConclusionCheck:
-    """Whether another judge confirms what the first one shows, on the rows of both. ``names``: (other, first)."""
-    common = [row for row in first if row in other]
-    before, now = significant(first, families), significant(other, families)
+    metric: str, judge: str, first: str, scores: Scores, families: Sequence[Sequence[Pair]]
+) -> Conclusion:
+    """Whether another judge confirms what the first one shows, on the rows of both."""
+    before, now = (significant(scores[name], families) for name in (first, judge))
+    common = [row for row in scores[first] if row in scores[judge]]
     before = {pair: sign for pair, sign in before.items() if set(pair) <= set(common)}
-    groups: dict[int, list[Difference]] = {1: [], 0: [], -1: []}
-    for pair, sign in before.items():
+    groups: dict[int, list[Pair]] = {1: [], 0: [], -1: []}
+    for (row, other), sign in before.items():
         if sign:
-            groups[sign * now.get(pair, 0)].append(Difference(*pair, sign))
-    tops = [best_row(ranking({row: scores[row] for row in common})) for scores in (first, other)]
-    best = (tops[0], tops[1]) if tops[0] is not None and tops[1] is not None else None
-    return ConclusionCheck(*names, len(before), tuple(groups[1]), tuple(groups[0]), tuple(groups[-1]), best)
+            groups[sign * now.get((row, other), 0)].append((row, other) if sign > 0 else (other, row))
+    one, two = (best_row({row: scores[name][row] for row in common}) for name in (first, judge))
+    best = None if one is None or two is None else (one, two)
+    return Conclusion(metric, judge, first, len(before), tuple(groups[1]), tuple(groups[0]), tuple(groups[-1]), best)

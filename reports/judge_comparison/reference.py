@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.errors import UserError
 from harness.stats import Array
 from reports.judge_comparison.agreement import LABELS, label_kappa, won
-from reports.judge_comparison.panel import ITEM, Panel, QuestionBootstrap, Share
+from reports.judge_comparison.panel import ITEM, Number, Panel, QuestionBootstrap, Share
 
 HUMANS = "humans"
 """The line of the humans themselves."""
@@ -35,6 +35,8 @@ LEAST_KAPPA = 0.2
 """Landis & Koch (1977) call agreement up to here slight: hardly more than two judges that guess alike."""
 MOST_FLIPS = 0.3
 """A judge that sees no difference between any two answers flips in half of the pairs."""
+SHARPNESS = 3.0
+"""Log-odds of a simulated person per unit of true score. The pocket judge has 8: people are less sure than it is."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,6 @@ class Reference:
 
     basis: str
     """A key of ``RULES``."""
-    accuracies: Mapping[str, Share]
-    """Judge (and ``HUMANS``, against human annotations) to its agreement with the reference."""
-    kappas: Mapping[str, Share]
-    """Judge to Cohen's kappa with the reference's label; against other judges, the one that it agrees with most."""
     recommendation: Recommendation
 
 
@@ -65,33 +63,35 @@ def judge_reference(
     humans: pd.DataFrame | None,
     replicates: int,
     seed: int,
-    flips: Mapping[str, float] | None = None,
+    flips: Mapping[str, float],
     budget: float | None = None,
-) -> Reference | None:
-    """The best reference at hand; ``None`` where there is none.
+) -> tuple[Reference | None, list[Number]]:
+    """The best reference at hand (``None`` where there is none); each judge's accuracy, and the kappa with its label.
+
+    Against other judges, kappa is with the one that a judge agrees with most.
 
     Args:
-        humans: columns ``benchmark``, ``ITEM``, ``annotator``, ``verdict`` (0..1), one line per person and item.
+        humans: columns ``ITEM``, ``annotator``, ``verdict`` (0..1), one line per person and item.
         flips: judge to the share of its pairs that flip with the order (0..1), on its worst benchmark.
         budget: dollars that the recommended judge may cost for the calls of this comparison.
     """
     if not any(panel.paired[name] for name in panel.benchmarks):
-        return None
+        return None, []
     basis, labels, scores, witnesses = _measure(panel, humans)
     # Question ids repeat between benchmarks, so the cluster is the pair.
-    questions = list(zip(*(scores.index.get_level_values(name) for name in ("benchmark", "question")), strict=True))
-    bootstrap, accuracies = QuestionBootstrap(questions, replicates, seed), {}
-    for judge in scores.columns:
-        values = scores[judge].to_numpy(float)
-        known = ~np.isnan(values)
-        share, _ = bootstrap.ratio(np.where(known, values, 0.0), known.astype(float), questions)
-        if share.value is not None:
-            accuracies[str(judge)] = share
+    questions = ["\x1f".join(map(str, pair)) for pair in scores.reset_index()[["benchmark", "question"]].to_numpy()]
+    bootstrap = QuestionBootstrap(questions, replicates, seed)
+    accuracies = {str(judge): bootstrap.mean(scores[judge].to_numpy(float), questions) for judge in scores.columns}
+    accuracies = {judge: share for judge, share in accuracies.items() if share.value is not None}
     if not accuracies:
-        return None
+        return None, []
     judges = [judge for judge in panel.judges if judge in accuracies]
     kappas = {judge: _best_kappa(labels, judge, witnesses, questions, bootstrap) for judge in judges}
-    trusted = [judge for judge in judges if _trusted(kappas[judge], (flips or {}).get(judge, 0.0))]
+    numbers = [Number("accuracy", "", judge, "", "", *share) for judge, share in accuracies.items()]
+    numbers += [Number("reference kappa", "", judge, "", "", *share) for judge, share in kappas.items()]
+    # Without an interval (one question, one label) nothing shows that the judge does better than chance.
+    good = {judge for judge, kappa in kappas.items() if kappa.low is not None and kappa.low >= LEAST_KAPPA}
+    trusted = [judge for judge in judges if judge in good and flips.get(judge, 0.0) <= MOST_FLIPS]
     costs = {judge: _cost(panel, judge) for judge in trusted}
     if budget is not None:
         costs = {judge: cost for judge, cost in costs.items() if cost is not None and cost <= budget}
@@ -103,7 +103,7 @@ def judge_reference(
     else:
         limits = f"kappa may be below {LEAST_KAPPA:g}, or more than {MOST_FLIPS:.0%} of pairs flip with order"
         recommendation = Recommendation(None, f"none of these judges can be trusted ({limits}).")
-    return Reference(basis, accuracies, kappas, recommendation)
+    return Reference(basis, recommendation), numbers
 
 
 def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -111,12 +111,12 @@ def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFra
 
     All [items, judges], the last one [items, witnesses]: against other judges, each of these is one.
     """
-    tables = {name: panel.matrix(name) for name in panel.benchmarks if panel.paired[name]}
-    verdicts = pd.concat(tables, names=["benchmark"]).apply(lambda column: won(column.to_numpy(float)))
-    truth = panel.items.set_index(["benchmark", *ITEM])["quality"].reindex(verdicts.index)
+    tables = [panel.matrix(name) for name in panel.benchmarks if panel.paired[name]]
+    verdicts = pd.concat(tables).apply(lambda column: won(column.to_numpy(float)))
+    truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(verdicts.index)
     if humans is not None:
         basis, scores = HUMAN, _against_humans(verdicts, humans)
-        votes = humans.groupby(["benchmark", *ITEM])["verdict"].mean().reindex(scores.index)
+        votes = humans.groupby(ITEM)["verdict"].mean().reindex(scores.index)
         witnesses = pd.DataFrame({basis: won(votes.to_numpy(float))}, index=scores.index)
     elif truth.notna().all():
         better = (truth[truth != 0] > 0).to_numpy(float)
@@ -131,34 +131,28 @@ def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFra
     return basis, verdicts.reindex(scores.index), scores, witnesses
 
 
-def _trusted(kappa: Share, flips: float) -> bool:
-    # without an interval (one question, one label) nothing shows that the judge does better than chance
-    return kappa.interval is not None and kappa.interval.low >= LEAST_KAPPA and flips <= MOST_FLIPS
-
-
 def _best_kappa(
-    labels: pd.DataFrame, judge: str, witnesses: pd.DataFrame, questions: Sequence[Any], bootstrap: QuestionBootstrap
+    labels: pd.DataFrame, judge: str, witnesses: pd.DataFrame, questions: Sequence[str], bootstrap: QuestionBootstrap
 ) -> Share:
     """With the witness that the judge agrees with most: a poor judge must not make a good one look poor."""
     shares = []
-    for witness in witnesses:
-        if witness != judge:
-            pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
-            known = np.asarray(~np.isnan(pair).any(axis=1), dtype=bool).reshape(-1)
-            places = [place for place, whole in zip(questions, known, strict=True) if whole]
-            shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
-    return max(shares, key=lambda share: share.interval.low if share.interval else -1.0, default=Share())
+    for witness in witnesses.columns.drop(judge, errors="ignore"):
+        pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
+        known = ~np.isnan(pair).any(axis=1)
+        places = [place for place, whole in zip(questions, known, strict=True) if whole]
+        shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
+    return max(shares, key=lambda share: -1.0 if share.low is None else share.low, default=Share())
 
 
 def _cost(panel: Panel, judge: str) -> float | None:
     """Dollars for the calls of this comparison; ``None``: unknown."""
     dollars = panel.judges[judge].dollars
-    return None if dollars is None else dollars * int((panel.calls["judge"] == judge).sum()) / 1000
+    return None if dollars is None else dollars * int((panel.judgments["judge"] == judge).sum()) / 1000
 
 
 def _cheapest(
     scores: pd.DataFrame, accuracies: Mapping[str, Share], costs: Mapping[str, float | None],
-    questions: Sequence[Any], bootstrap: QuestionBootstrap, basis: str,
+    questions: Sequence[str], bootstrap: QuestionBootstrap, basis: str,
 ) -> Recommendation:  # fmt: skip
     """The cheapest of these judges that is not significantly less accurate than the best of them."""
     values = {judge: accuracies[judge].value or 0.0 for judge in costs}
@@ -166,15 +160,15 @@ def _cheapest(
 
     def as_good(judge: str) -> bool:
         # paired, on the items of both: two judges' own intervals overlap long after their difference is significant
-        change = (scores[judge] - scores[best]).to_numpy(float)
-        known = ~np.isnan(change)
-        share, _ = bootstrap.ratio(np.where(known, change, 0.0), known.astype(float), questions)
-        return share.interval is None or share.interval.high >= 0
+        change = bootstrap.mean((scores[judge] - scores[best]).to_numpy(float), questions)
+        return change.high is None or change.high >= 0
 
-    # an unknown price cannot be the lowest; among equal prices the more accurate judge
-    infinite = float("inf")
-    price = {judge: infinite if cost is None else cost for judge, cost in costs.items()}
-    chosen = min(filter(as_good, costs), key=lambda judge: (price[judge], -values[judge]))
+    def price(judge: str) -> tuple[float, float]:
+        # an unknown price cannot be the lowest; among equal prices the more accurate judge
+        cost = costs[judge]
+        return float("inf") if cost is None else cost, -values[judge]
+
+    chosen = min(filter(as_good, costs), key=price)
     reason = f"{chosen}: agrees with {basis} on {values[chosen]:.1%}"
     if chosen != best:
         reason += f", not significantly less than {best} ({values[best]:.1%})"
@@ -185,19 +179,15 @@ def _cheapest(
 def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFrame:
     """[items, judges and humans] closeness to the mode of all human annotations but one, 0..1."""
     lines = {}
-    for item, group in humans.dropna(subset=["verdict"]).groupby(["benchmark", *ITEM]):
+    for item, group in humans.dropna(subset=["verdict"]).groupby(ITEM):
         votes = won(group["verdict"].to_numpy(float))
         if len(votes) > 1 and item in verdicts.index:  # one vote leaves nothing to compare with
             modes = leave_one_out(votes)
-            own = np.mean([closeness(vote, mode) for vote, mode in zip(votes, modes, strict=True)])
             values = verdicts.to_numpy(float)[verdicts.index.get_loc(item)]
-            judged = {
-                judge: closeness(value, modes.mean(axis=0)) for judge, value in zip(verdicts, values, strict=True)
-            }
-            lines[item] = {**judged, HUMANS: own}
-    frame = pd.DataFrame.from_dict(lines, orient="index")
-    frame.index = pd.MultiIndex.from_tuples(list(lines), names=["benchmark", *ITEM])
-    return frame
+            line = {judge: closeness(value, modes.mean(axis=0)) for judge, value in zip(verdicts, values, strict=True)}
+            line[HUMANS] = float(np.mean([closeness(vote, mode) for vote, mode in zip(votes, modes, strict=True)]))
+            lines[item] = line
+    return pd.DataFrame(list(lines.values()), index=pd.MultiIndex.from_tuples(list(lines), names=ITEM))
 
 
 def leave_one_out(votes: Array) -> Array:
@@ -211,3 +201,24 @@ def leave_one_out(votes: Array) -> Array:
 def closeness(verdict: float, shares: Array) -> float:
     """1 - |verdict - label|, in expectation over a label drawn from shares [3]."""
     return float(1.0 - np.abs(verdict - LABELS) @ shares)
+
+
+def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """Votes of people who prefer the truly better answer with log-odds ``SHARPNESS`` x its advantage, and a note.
+
+    No judge takes part in a vote, so votes tell judges of different noise apart. Raises UserError where the true
+    scores are not known.
+    """
+    items = judgments.drop_duplicates(ITEM)
+    if items["quality"].isna().any():
+        raise UserError(
+            "--simulate-humans: the true scores of these answers are not known; only pocket's are. Give annotations of "
+            "people with --humans FILE."
+        )
+    chances = 1 / (1 + np.exp(-SHARPNESS * items["quality"].to_numpy(float)))
+    drawn = np.random.default_rng(seed).random((people, len(items))) < chances
+    votes = [
+        items[ITEM].assign(annotator=f"simulated {number}", verdict=cast.astype(float))
+        for number, cast in enumerate(drawn, 1)
+    ]
+    return pd.concat(votes), [f"Humans: {people} simulated from the true scores (log-odds {SHARPNESS:g} per unit)."]

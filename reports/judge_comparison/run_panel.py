@@ -1,4 +1,4 @@
-"""A finished run judged by several judges as a panel: verdicts and answers read back as tables and the page read them.
+"""A finished run judged by several judges as a panel: judgments and answers read back as the page reads them.
 
 panel = run_panel({"main": results, "gpt-4.1": other_results}, profiles, questions, store, target)
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,8 @@ from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
 from harness.stats import Draws
 from harness.types import Answer, Judgment, Message, Question, Score
-from reports.judge_comparison.panel import FEATURES, ITEM, JudgeProfile, Panel, RowScore, calls_frame
+from reports.judge_comparison.panel import JudgeProfile, Panel, RowScore, judgment_frame
+from reports.judge_comparison.ranking import planned_comparisons
 from results.run.lineage import Lineage
 from results.run.results import Results
 from results.store.store import ArtifactStore
@@ -41,92 +41,89 @@ def run_panel(
     questions: Mapping[str, JudgedQuestions],
     store: ArtifactStore,
     target: Target,
+    notes: tuple[str, ...] = (),
 ) -> Panel:
     """The panel of these judges, each with the rows and seeds of the run scored from its verdicts.
 
     Raises UserError where answers or judgments are gone from the store.
     """
-    calls: list[dict[str, object]] = []
-    items: dict[tuple[object, ...], dict[str, object]] = {}
     scores: dict[str, dict[str, dict[str, RowScore]]] = {}
     for judge, results in passes.items():
         for metric, rows in row_scores(results).items():
             scores.setdefault(metric, {})[judge] = rows
-        for item, judgments, measured in judged_items(results, Lineage(store), questions):
-            items.setdefault(tuple(item.values()), {**item, **measured})
-            calls += [{"judge": judge, **item, **_call(each, questions[item["benchmark"]])} for each in judgments]
     run = next(iter(passes.values())).run
-    baselines = tuple(row.id for row in run.rows if row.baseline)
+    baselines = [row.id for row in run.rows if row.baseline]
+    reference = target.reference if target.reference in baselines else ""
     names = {metric.id.partition(".")[0]: metric.group for metric in run.columns}
     names |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
     return Panel(
-        calls_frame(calls),
-        pd.DataFrame(list(items.values()), columns=["benchmark", *ITEM, *FEATURES]),
-        {name: each.paired for name, each in questions.items()},
+        pd.concat([judged_answers(results, store, questions, judge) for judge, results in passes.items()]),
+        {name: benchmark.paired for name, benchmark in questions.items()},
         profiles,
         scores,
+        planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
         titles={row.id: row.title for row in run.rows},
         names=names,
-        reference=target.reference if target.reference in baselines else "",
-        baselines=baselines,
-        focus=target.focus or "",
         teacher=run.family.teacher,
         source=f"run {run.name}",
+        notes=notes,
     )
 
 
-def judged_items(
-    results: Results, lineage: Lineage, questions: Mapping[str, JudgedQuestions]
-) -> Iterator[tuple[dict[str, Any], list[Judgment], dict[str, float]]]:
-    """Every judged answer (or turn, where turns are judged apart): its key, its judgments, its features."""
+def judged_answers(
+    results: Results, store: ArtifactStore, questions: Mapping[str, JudgedQuestions], judge: str = ""
+) -> pd.DataFrame:
+    """One line per judgment of a run, columns ``JUDGMENT``, comparisons rescaled to 0..1."""
+    lineage, lines = Lineage(store), []
     sources = {(row, source.benchmark, seed): source for (row, _, seed), source in results.sources.items()}
     for (row, name, seed), source in sources.items():
         if name not in questions:  # graded by rule
             continue
         answers, judgments = lineage.answers(source.answers), lineage.judgments(source.judgments)
-        paired = questions[name].paired
+        paired, (low, high) = questions[name].paired, questions[name].verdicts
         for question in questions[name].questions:
-            answer = answers[question.id]
-            by_turn: dict[str, list[Judgment]] = {}
-            for each in judgments.get(question.id, ()):
-                # A comparison's part is "turn:order", a grade's is the turn itself.
-                turn = each.part.rpartition(":")[0] if paired else each.part
-                by_turn.setdefault(turn, []).append(each)
-            apart = len(by_turn) == len(answer.turns) and list(by_turn) != [""]
-            for number, (turn, asked) in enumerate(by_turn.items()):
-                item = {"benchmark": name, "row": row, "seed": seed, "question": question.id, "turn": turn}
-                yield item, asked, features(question, answer, number if apart else None, paired)
+            shared = {"judge": judge, "benchmark": name, "row": row, "seed": seed, "question": question.id}
+            for turn, judgment, measured in _by_turn(
+                question, answers[question.id], judgments.get(question.id, ()), paired
+            ):
+                verdict = float("nan") if judgment.verdict is None else judgment.verdict
+                order = judgment.meta.get("model_first")
+                lines.append({
+                    **shared, **measured, "turn": turn, "part": judgment.part, "repeat": judgment.repeat,
+                    "model_first": float("nan") if order is None else float(order),
+                    "verdict": (verdict - low) / (high - low) if paired else verdict,
+                })  # fmt: skip
+    return judgment_frame(lines)
 
 
-def _call(judgment: Judgment, benchmark: JudgedQuestions) -> dict[str, object]:
-    """A judgment as a line of ``Panel.calls``, comparisons rescaled to 0..1."""
-    low, high = benchmark.verdicts
-    verdict = float("nan") if judgment.verdict is None else judgment.verdict
-    order = judgment.meta.get("model_first")
-    return {
-        "part": judgment.part,
-        "repeat": judgment.repeat,
-        "model_first": float("nan") if order is None else float(order),
-        "verdict": (verdict - low) / (high - low) if benchmark.paired else verdict,
-    }
+def _by_turn(
+    question: Question, answer: Answer, judgments: Sequence[Judgment], paired: bool
+) -> Iterator[tuple[str, Judgment, Mapping[str, float]]]:
+    """Each judgment with the turn that it is about (empty: all together) and the features of that turn's answer."""
+    # A comparison's part is "turn:order", a grade's is the turn itself.
+    turns = [judgment.part.rpartition(":")[0] if paired else judgment.part for judgment in judgments]
+    names = list(dict.fromkeys(turns))
+    apart = len(names) == len(answer.turns) and names != [""]
+    measured = {turn: features(question, answer, place if apart else None, paired) for place, turn in enumerate(names)}
+    return ((turn, judgment, measured[turn]) for turn, judgment in zip(turns, judgments, strict=True))
 
 
 def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
     """Metric to row to its score over the training seeds; rows without replicates are left out."""
     by_row: dict[tuple[str, str], list[Score]] = {}
-    for (row, metric, _), each in results.scores.items():
-        by_row.setdefault((metric, row), []).append(each)
+    for (row, metric, _), one in results.scores.items():
+        by_row.setdefault((metric, row), []).append(one)
     untrained = {row.id for row in results.run.rows if row.baseline}
-    found: dict[str, dict[str, RowScore]] = {}
+    by_metric: dict[str, dict[str, RowScore]] = {}
     for (metric, row), scores in by_row.items():
-        scored = [each for each in scores if each.value is not None and each.replicates]
+        scored = [one for one in scores if one.value is not None and one.replicates]
         if scored:
-            values = np.array([each.value for each in scored], dtype=float)
-            draws = Draws(values, np.array([each.replicates for each in scored]), trained=row not in untrained)
-            asked = sum(each.n + each.unscored for each in scores)
-            coverage = sum(each.covered for each in scores) / asked if asked else 0.0
-            found.setdefault(metric, {})[row] = RowScore(draws, min(each.n for each in scored), coverage)
-    return found
+            values = np.array([one.value for one in scored], dtype=float)
+            draws = Draws(values, np.array([one.replicates for one in scored]), trained=row not in untrained)
+            total = sum(one.n + one.unscored for one in scores)
+            coverage = sum(one.covered for one in scores) / total if total else 0.0
+            by_metric.setdefault(metric, {})[row] = RowScore(draws, min(one.n for one in scored), coverage)
+    return by_metric
 
 
 def features(question: Question, answer: Answer, turn: int | None, paired: bool) -> dict[str, float]:
@@ -134,22 +131,22 @@ def features(question: Question, answer: Answer, turn: int | None, paired: bool)
 
     ``turn``: which turn is judged, from 0; ``None``: all turns together.
     """
-    own = _measured(question.turns, answer.turns, turn)
+    measured = _measured(question.turns, answer.turns, turn)
     if not paired:
-        return {**own, "same": 0.0}
-    other = _measured(question.turns, question.baseline, turn)
+        return {**measured, "same": 0.0}
+    baseline = _measured(question.turns, question.baseline, turn)
     chosen = slice(None) if turn is None else slice(turn, turn + 1)
     same = answer.turns[chosen] == question.baseline[chosen]
-    return {**{name: own[name] - other[name] for name in own}, "same": float(same)}
+    return {**{name: measured[name] - baseline[name] for name in measured}, "same": float(same)}
 
 
+@lru_cache(maxsize=4096)  # every judge, order and seed reads the same baseline
 def _measured(instructions: tuple[str, ...], turns: tuple[str, ...], turn: int | None) -> dict[str, float]:
     texts = turns if turn is None else turns[turn : turn + 1]
-    length, words = (float(sum(map(size, texts))) for size in (len, lambda text: len(text.split())))
+    length, words = float(sum(map(len, texts))), float(sum(len(text.split()) for text in texts))
     return {"length": length, "words": words, "quality": true_score(instructions, turns, turn)}
 
 
-@lru_cache(maxsize=4096)
 def true_score(instructions: tuple[str, ...], answers: tuple[str, ...], turn: int | None) -> float:
     """The pocket world's own score of the answers, 0..1 (mean over turns); NaN where the questions are not its own."""
     talk: list[Message] = []

@@ -6,8 +6,8 @@ from markupsafe import Markup
 
 from reports.figures.style import drawn, styled
 from reports.judge_comparison.compare import JudgeComparison
+from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.tables import comparison_tables
-from reports.judge_comparison.write import FIGURES
 from reports.page.widgets import Picture, Section, figure, table
 
 

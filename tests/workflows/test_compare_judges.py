@@ -14,7 +14,7 @@ import pytest
 import distilbench
 from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.plugins import load_registry
-from distilbench.workflows.compare_judges import judge_entries, judge_names
+from distilbench.workflows.compare_judges import judge_entries, judge_names, stored_calls
 from distilbench.workflows.page import judges_of
 from harness.errors import UserError
 from harness.pocket.answers import graded_answer
@@ -53,16 +53,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path) -> None:
     """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge; fewer where an answer is the baseline's."""
     judges = ["main", "biased={kind: pocket, position_bias: 2.0}"]
-    assert len(distilbench.plan_judge_comparison("given", judges, runs=runs).missing) == 6
-    found = distilbench.compare_judges("given", judges, {"replicates": 100}, runs=runs)
+    work = distilbench.plan_judge_comparison("given", judges, runs=runs)
+    assert len(work.missing) == 6
+    # The run asked its judge once, in one order; where both answers are equal, the two orders are one request.
+    assert 20 <= stored_calls(work) < 30
+    found = distilbench.compare_judges("given", judges, replicates=100, runs=runs)
     assert distilbench.plan_judge_comparison("given", judges, runs=runs).missing == []
-    (part,) = found.benchmarks
-    assert (part.agreements[0].a, part.agreements[0].b, part.agreements[0].agreement.n) == ("main", "biased", 20)
-    assert part.consistency["main"].unparsed.n == 80
-    position = next(effect for effect in part.biases["biased"] if effect.name == "position")
-    assert position.interval.low <= 2.0 <= position.interval.high
-    assert next(effect for effect in part.biases["biased"] if effect.name == "length").per == "tanh(words / 10)"
-    assert {row.row for row in found.metrics[0].rankings["main"]} == {"weak", "strong"}
+    (agreement,) = found.select("agreement", on="alpaca_eval")
+    assert (agreement.judge, agreement.other, agreement.n) == ("main", "biased", 20)
+    assert [share.n for share in found.select("unparsed")] == [80, 80]
+    (position,) = found.select("position", judge="biased")
+    assert position.low is not None and position.high is not None
+    assert position.low <= 2.0 <= position.high
+    assert {effect.per for effect in found.select("length")} == {"tanh(words / 10)"}
+    assert {score.row for score in found.select("score")} == {"weak", "strong"}
     assert found.reference is not None
     assert found.reference.basis == "the truth"
     assert found.names["alpaca_eval.wr"] == "AlpacaEval 2 WR (%)"
@@ -80,12 +84,13 @@ def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
     rows = [{"question": q, "model": "weak", "annotator": p, "preference": v} for q, p, v in votes]
     file = tmp_path / "people.json"
     file.write_text(json.dumps(rows))
-    found = distilbench.compare_judges(
-        "given", ["main"], {"humans": file, "out": tmp_path, "replicates": 100}, runs=runs
-    )
-    assert found.reference is not None
-    assert (found.reference.accuracies["humans"].n, found.reference.accuracies["humans"].value) == (1, 1.0)
+    found = distilbench.compare_judges("given", ["main"], humans=file, out=tmp_path, replicates=100, runs=runs)
+    assert (found.accuracies()["humans"].n, found.accuracies()["humans"].value) == (1, 1.0)
     assert any("1 answer with only one person" in note for note in found.notes)
+    simulated = distilbench.compare_judges(
+        "given", ["main"], simulate_humans=4, out=tmp_path, replicates=100, runs=runs
+    )
+    assert simulated.accuracies()["humans"].n == 20
 
 
 @pytest.mark.parametrize(
@@ -93,10 +98,10 @@ def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
     [
         (["nobody"], {}, "unknown judge 'nobody'"),
         (["main"], {"benchmarks": ["mt_bench"]}, "no judged benchmark mt_bench; it has: alpaca_eval"),
-        (["main"], {"comparing": {"own_rows": {"x": ["weak"]}}}, "no judge 'x' is compared"),
-        (["main"], {"comparing": {"own_rows": {"main": ["none"]}}}, "no row 'none' is compared; there are: weak"),
+        (["main"], {"own_rows": {"x": ["weak"]}}, "no judge 'x' is compared"),
+        (["main"], {"own_rows": {"main": ["none"]}}, "no row 'none' is compared; there are: weak"),
         (["main"], {"run": "none"}, "run the recipe first"),
-        (["new={kind: pocket, seed: 9}"], {"comparing": {"humans": Path("none.json")}}, r"none\.json cannot be read"),
+        (["new={kind: pocket, seed: 9}"], {"humans": Path("none.json")}, r"none\.json cannot be read"),
         (["priced=gpt-4.1-2025-04-14"], {"max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
     ],
 )  # fmt: skip
@@ -138,7 +143,7 @@ def test_a_judge_called_as_the_people_are_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "b.json"
     other.write_text(file.read_text().replace('"yy"', '"humans"'))
     with pytest.raises(UserError, match="a judge is called 'humans'"):
-        distilbench.compare_annotations([other], comparing={"humans": file}, runs=tmp_path)
+        distilbench.compare_annotations([other], humans=file, runs=tmp_path)
 
 
 def test_judges_are_split_at_commas_outside_of_braces() -> None:

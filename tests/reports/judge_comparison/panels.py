@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Draws
-from reports.judge_comparison.panel import FEATURES, ITEM, JudgeProfile, Panel, RowScore, calls_frame
+from reports.judge_comparison.panel import ITEM, JudgeProfile, Number, Panel, RowScore, judgment_frame
 
 Call = tuple[str, str, object, str, float]
 
@@ -18,27 +18,27 @@ def panel(calls: Iterable[Call], judges: Sequence[str] = (), truth: Mapping[str,
 
     The turn stands for the baseline, as in annotation files.
     """
-    lines = [
-        {"judge": judge, "benchmark": "b", "row": row, "seed": 0, "question": str(question), "turn": turn,
-         "part": "p", "repeat": 0, "model_first": float("nan"), "verdict": verdict}
+    frame = judgment_frame(
+        {"judge": judge, "benchmark": "b", "row": row, "seed": 0, "question": str(question), "turn": turn, "part": "p",
+         "repeat": 0, "verdict": verdict, "quality": truth.get(str(question)), "same": 0.0}
         for judge, row, question, turn, verdict in calls
-    ]  # fmt: skip
-    frame = calls_frame(lines)
+    )  # fmt: skip
     frame["repeat"] = frame.groupby(["judge", *ITEM]).cumcount()
-    items = frame[["benchmark", *ITEM]].drop_duplicates().reset_index(drop=True)
-    for name in FEATURES:
-        items[name] = 0.0 if name == "same" else float("nan")
-    if truth:
-        items["quality"] = [truth[question] for question in items["question"]]
     names = judges or list(dict.fromkeys(frame["judge"]))
-    return Panel(frame, items, {"b": paired}, {name: JudgeProfile(name) for name in names})
+    return Panel(frame, {"b": paired}, {name: JudgeProfile(name) for name in names})
 
 
 def matrix(columns: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """Verdicts of judges on items of as many questions, as ``Panel.matrix``."""
     table = pd.DataFrame(columns, dtype=float)
-    table.index = pd.MultiIndex.from_tuples([("m", 0, str(n), "") for n in range(len(table))], names=ITEM)
+    table.index = pd.MultiIndex.from_tuples([("b", "m", 0, str(n), "") for n in range(len(table))], names=ITEM)
     return table
+
+
+def only(numbers: Iterable[Number], measure: str) -> Number:
+    """The one number of this measure."""
+    (number,) = [number for number in numbers if number.measure == measure]
+    return number
 
 
 def row_scores(

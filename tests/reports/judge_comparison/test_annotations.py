@@ -67,8 +67,8 @@ def test_files_of_another_kind_are_refused(write, name, content):
 def test_rows_without_a_question_are_left_out_and_counted(write):
     """Two of 12 rows lack their question; a gap does not make 1.0 of the others' ids."""
     panel = annotation_panel([write([{**PLAIN[0], "question": None}, {**PLAIN[1], "question": ""}, *PLAIN[2:]])])
-    assert len(panel.calls) == 10
-    assert set(panel.calls["question"]) == {"1", "2", "3", "4", "5"}
+    assert len(panel.judgments) == 10
+    assert set(panel.judgments["question"]) == {"1", "2", "3", "4", "5"}
     assert any("2 rows left out" in note for note in panel.notes)
 
 
@@ -76,11 +76,11 @@ def test_ids_of_a_csv_stay_text(write):
     """001 and 1 are two questions; an empty preference is none, an empty answer has length 0, a model may be NA."""
     text = "question,model,annotator,preference,output_1,output_2\n001,NA,7,1,,ab\n1,NA,7,2,abc,ab\n2,NA,7,,abc,ab\n"
     panel = annotation_panel([write(text, "a.csv")])
-    assert panel.calls["question"].tolist() == ["001", "1", "2"]
-    assert set(panel.calls["row"]) == {"NA"}
+    assert panel.judgments["question"].tolist() == ["001", "1", "2"]
+    assert set(panel.judgments["row"]) == {"NA"}
     assert list(panel.judges) == ["7"]
-    assert panel.calls["verdict"].fillna(-1).tolist() == [0.0, 1.0, -1.0]
-    assert panel.items.sort_values("question")["length"].tolist() == [2.0, -1.0, -1.0]
+    assert panel.judgments["verdict"].fillna(-1).tolist() == [0.0, 1.0, -1.0]
+    assert panel.judgments["length"].tolist() == [2.0, -1.0, -1.0]
 
 
 def test_all_formats_hold_the_same(write, tmp_path):
@@ -90,7 +90,7 @@ def test_all_formats_hold_the_same(write, tmp_path):
     table.to_csv(tmp_path / "a.csv", index=False)
     lines = "\n".join(map(json.dumps, PLAIN))
     files = [tmp_path / "a.parquet", tmp_path / "a.csv", write(PLAIN, "a.json"), write(lines, "a.jsonl")]
-    calls = [annotation_panel([file]).calls.reset_index(drop=True) for file in files]
+    calls = [annotation_panel([file]).judgments.reset_index(drop=True) for file in files]
     assert set(calls[0]["question"]) == set("012345")
     for other in calls[1:]:
         pd.testing.assert_frame_equal(other, calls[0], check_dtype=False)
@@ -98,7 +98,7 @@ def test_all_formats_hold_the_same(write, tmp_path):
 
 def test_answers_that_are_the_baselines_own_are_marked(write):
     texts = [row(0, "x", 1.5, output_1="as is", output_2="as is"), row(1, "x", 1, output_1="as is", output_2="other")]
-    items = annotation_panel([write(texts)]).items
+    items = annotation_panel([write(texts)]).judgments
     assert items.set_index("question")["same"].to_dict() == {"0": 1.0, "1": 0.0}
 
 
@@ -123,9 +123,9 @@ def test_own_rows_are_favoured_rows(write):
                 rows.append(row(number, judge, 1 + int(good + favour + 0.5 * rng.normal() > 0), model))
     path = write(rows)
     panel = annotation_panel([path], [], {"x": ["mine"]})
-    (own,) = [effect for effect in bias_effects(panel, "annotations", "x") if effect.name == "own"]
-    assert own.interval.low > 0
-    assert bias_effects(panel, "annotations", "y") == ()
+    (own,) = [effect for effect in bias_effects(panel, "annotations", "x") if effect.measure == "own"]
+    assert own.low > 0
+    assert bias_effects(panel, "annotations", "y") == []
     with pytest.raises(UserError, match=r"--own x: no row 'nobody' is compared; there are: mine, theirs"):
         annotation_panel([path], [], {"x": ["nobody"]})
     with pytest.raises(UserError, match=r"--own w: no judge 'w' is compared; there are: x, y, z"):
@@ -140,7 +140,7 @@ def people(*votes, **more):
 
 
 def matched(write, judged, humans):
-    return read_humans(write(humans, "people.json"), annotation_panel([write(judged)]).calls, "annotations")
+    return read_humans(write(humans, "people.json"), annotation_panel([write(judged)]).judgments, "annotations")
 
 
 def test_people_who_name_no_baseline_mean_the_one_that_is_judged(write):

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from reports.judge_comparison.bias import NOTHING, ONE, OTHERS, TRUTH, bias_effects, gives_probabilities
+from reports.judge_comparison.bias import NOTHING, ONE, OTHERS, TRUTH, bias_effects, flagged, gives_probabilities
 from reports.judge_comparison.model_families import family_of, leakage_warning, own_family_rows
-from reports.judge_comparison.panel import JudgeProfile, Panel, calls_frame
+from reports.judge_comparison.panel import JudgeProfile, Panel, judgment_frame
 from results.run.record import RunFamily
 
 SCRIPT = Path(__file__).parents[3] / "studies" / "judge_biases.py"
@@ -38,15 +37,15 @@ def simulated(study):
 def test_stated_biases_are_measured(study, simulated, name, use_truth):
     """The interval holds the stated log-odds, and the bias is flagged (20 seeds: studies/judge_biases.json)."""
     found = study.measure(simulated, name, use_truth)[name]
-    assert found.interval.low <= study.STATED[name] <= found.interval.high
-    assert found.interval.high - found.interval.low < 0.6
-    assert found.flagged
+    assert found.low <= study.STATED[name] <= found.high
+    assert found.high - found.low < 0.6
+    assert flagged(found)
     assert (found.unit, found.given) == ("log-odds", TRUTH if use_truth else OTHERS)
 
 
 def test_an_unbiased_judge_is_not_flagged(study, simulated):
     """On this seed; 2 of 20 are flagged for something, as often as a 5% test errs (studies/judge_biases.json)."""
-    assert not any(effect.flagged for effect in study.measure(simulated, "fair", use_truth=True).values())
+    assert not any(map(flagged, study.measure(simulated, "fair", use_truth=True).values()))
 
 
 def test_without_truth_and_other_judges_only_position_is_flagged(study, simulated):
@@ -54,47 +53,47 @@ def test_without_truth_and_other_judges_only_position_is_flagged(study, simulate
     one other judge its taste and this one's cannot be told apart."""
     for others, given in (((), NOTHING), (("other-1",), ONE)):
         for judge in ("length", "position"):
-            seen = simulated.calls[simulated.calls["judge"].isin([judge, *others])]
-            effects = bias_effects(replace(simulated, calls=seen), "alpaca_eval", judge, use_truth=False)
-            found = {effect.name: effect for effect in effects}
+            seen = simulated.judgments[simulated.judgments["judge"].isin([judge, *others])]
+            effects = bias_effects(replace(simulated, judgments=seen), "alpaca_eval", judge, use_truth=False)
+            found = {effect.measure: effect for effect in effects}
             assert found["length"].given == given
-            assert not found["length"].flagged
-            assert found["position"].flagged == (judge == "position")
+            assert not flagged(found["length"])
+            assert flagged(found["position"]) == (judge == "position")
 
 
 def test_verdicts_without_probabilities_are_measured_on_their_own_scale(study, simulated):
-    won = (np.sign(simulated.calls["verdict"] - 0.5) + 1) / 2
-    hard = replace(simulated, calls=simulated.calls.assign(verdict=won))
+    won = (np.sign(simulated.judgments["verdict"] - 0.5) + 1) / 2
+    hard = replace(simulated, judgments=simulated.judgments.assign(verdict=won))
     found = study.measure(hard, "position", use_truth=True)["position"]
     assert (found.unit, found.given) == ("log-odds of verdicts", TRUTH)
-    assert found.flagged
+    assert flagged(found)
     assert found.value > 0
     relative = study.measure(hard, "position", use_truth=False)["position"]
     assert (relative.unit, relative.given) == ("share of verdicts", OTHERS)
-    assert not gives_probabilities(hard.calls["verdict"].to_numpy())
-    assert gives_probabilities(simulated.calls["verdict"].to_numpy())
+    assert not gives_probabilities(hard.judgments["verdict"].to_numpy())
+    assert gives_probabilities(simulated.judgments["verdict"].to_numpy())
 
 
 def judged(judges, truth=True, count=60, paired=True, words=None):
     """Answers of normal quality and length (SD 50) of rows a and b. Judge name to verdict(item, order, rng)."""
     rng = np.random.default_rng(0)
-    calls, items = [], []
+    lines = []
     for row in "ab":
         for question in range(count):
             z, size = rng.normal(size=2)
-            item = {"benchmark": "b", "row": row, "seed": 0, "question": f"{question:03d}", "turn": ""}
+            item = {"benchmark": "b", "row": row, "seed": 0, "question": f"{question:03d}", "turn": "", "repeat": 0}
             known = {"length": 50 * size, "words": 10 * size, "same": 0.0, "quality": z}
-            items.append({**item, **known, "quality": z if truth else float("nan")})
+            item |= {**known, "quality": z if truth else float("nan")}
             for judge, verdict in judges.items():
                 for order in (0.0, 1.0) if paired else (float("nan"),):
-                    asked = {"judge": judge, "part": f"o{order}", "repeat": 0, "model_first": order}
-                    calls.append({**item, **asked, "verdict": verdict(known, order, rng)})
+                    call = {"judge": judge, "part": f"o{order}", "model_first": order}
+                    lines.append({**item, **call, "verdict": verdict(known, order, rng)})
     profiles = {name: JudgeProfile(length_words=words) for name in judges}
-    return Panel(calls_frame(calls), pd.DataFrame(items), {"b": paired}, profiles)
+    return Panel(judgment_frame(lines), {"b": paired}, profiles)
 
 
 def by_name(panel, judge):
-    return {effect.name: effect for effect in bias_effects(panel, "b", judge)}
+    return {effect.measure: effect for effect in bias_effects(panel, "b", judge)}
 
 
 def hard(item, order, rng):
@@ -112,7 +111,7 @@ EXTREME = {
 def test_the_most_biased_judges_are_flagged(name, truth):
     """A regressor that separates the verdicts has infinite log-odds, but a finite share; no other bias is flagged."""
     found = by_name(judged({name: EXTREME[name], "o1": hard, "o2": hard}, truth), name)
-    assert [each for each, effect in found.items() if effect.flagged] == [name]
+    assert [each for each, effect in found.items() if flagged(effect)] == [name]
     assert (found[name].unit, found[name].given) == ("share of verdicts", TRUTH if truth else OTHERS)
     assert found[name].value > 0.4  # 0.5 per +-1 of position; per tanh of length more
 
@@ -121,7 +120,7 @@ def test_a_length_bias_of_a_grade_is_in_points():
     """Grades that rise by 2 with the answer's saturated length about its mean: the slope is 2."""
     grade = lambda item, order, rng: 5 + 2 * math.tanh(item["length"] / 50) + item["quality"] + 0.1 * rng.normal()  # noqa: E731
     (found,) = by_name(judged({"j": grade}, paired=False), "j").values()
-    assert (found.name, found.unit, found.per) == ("length", "points", "tanh(characters / SD)")
+    assert (found.measure, found.unit, found.per) == ("length", "points", "tanh(characters / SD)")
     assert found.value == pytest.approx(2.0, abs=0.25)  # the sample's SD and mean are not exactly 50 and 0
 
 
@@ -131,9 +130,12 @@ def test_a_stated_length_bias_is_measured_in_its_own_words():
 
 def test_an_answer_without_a_length_is_left_out():
     panel = judged({"j": hard})
-    missing = panel.items.assign(length=panel.items["length"].where(panel.items["question"] != "000"))
-    assert "length" in by_name(replace(panel, items=missing), "j")
-    assert by_name(replace(panel, items=panel.items.assign(length=float("nan"))), "j").keys() == {"position"}
+    lines = panel.judgments
+    for lengths, effects in (
+        (lines["length"].where(lines["question"] != "000"), {"position", "length"}),
+        (float("nan"), {"position"}),
+    ):
+        assert by_name(replace(panel, judgments=lines.assign(length=lengths)), "j").keys() == effects
 
 
 def test_no_verdict_is_no_effect():
@@ -161,8 +163,8 @@ def test_a_judge_of_the_teachers_family_is_warned_of():
 
 
 def test_rows_of_a_judges_own_family():
-    assert own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("teacher", "dpo")
-    assert own_family_rows("llama", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("student", "dpo")
+    assert own_family_rows("gemma-3", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("teacher", "dpo")
+    assert own_family_rows("llama-3", RunFamily("f", "gemma-2-9b", "llama-3"), ["dpo"]) == ("student", "dpo")
     assert (
         own_family_rows("gemma", RunFamily("f", "gemma-2-9b", "gemma-2-2b"), ["dpo"]) == ()
     )  # all: nothing to compare

@@ -19,7 +19,6 @@ from reports.judge_comparison.ranking import (
     significant,
     spearmans,
 )
-from reports.judge_comparison.tables import conclusion_text
 from tests.reports.judge_comparison.panels import panel, row_scores
 
 
@@ -31,22 +30,22 @@ def test_spearmans_of_replicates_are_scipys():
 
 def test_rank_correlation_by_hand():
     """a > b > c against b > a > c: rho = 1 - 6 * 2 / (3 * 8) = 0.5."""
-    left, right = row_scores({"a": 3, "b": 2, "c": 1}), row_scores({"a": 2, "b": 3, "c": 1})
-    found = rank_correlation(("x", "y"), left, right)
-    assert (found.spearman.value, found.spearman.n) == (pytest.approx(0.5), 3)
-    assert found.spearman.interval is not None
-    assert rank_correlation(("x", "y"), {"a": left["a"]}, right) is None
+    scores = {"x": row_scores({"a": 3, "b": 2, "c": 1}), "y": row_scores({"a": 2, "b": 3, "c": 1})}
+    (found,) = rank_correlation("m", "x", "y", scores)
+    assert (found.value, found.n) == (pytest.approx(0.5), 3)
+    assert found.low is not None
+    assert rank_correlation("m", "x", "y", {**scores, "x": {"a": scores["x"]["a"]}}) == []
     flat = row_scores({"a": 2, "b": 2}, spread=0.0)
-    assert rank_correlation(("x", "y"), flat, left).spearman.value is None  # no warning either
+    assert rank_correlation("m", "x", "y", {**scores, "x": flat})[0].value is None  # no warning either
 
 
 def test_ties_share_their_rank():
     """a 3, b 2, c 2, d 1: ranks 1 2 2 4."""
-    ranked = ranking(row_scores({"d": 1, "b": 2, "a": 3, "c": 2}, spread=0.0))
-    assert {each.row: each.rank for each in ranked} == {"a": 1, "b": 2, "c": 2, "d": 4}
-    assert best_row(ranked) == "a"
-    assert best_row(ranking(row_scores({"a": 2, "b": 2}, spread=0.0))) is None
-    assert best_row(ranking(row_scores({"a": 2}))) is None
+    scores = row_scores({"d": 1, "b": 2, "a": 3, "c": 2}, spread=0.0)
+    assert {each.row: each.rank for each in ranking("m", "j", scores)} == {"a": 1, "b": 2, "c": 2, "d": 4}
+    assert best_row(scores) == "a"
+    assert best_row(row_scores({"a": 2, "b": 2}, spread=0.0)) is None
+    assert best_row(row_scores({"a": 2})) is None
 
 
 def test_planned_comparisons_are_those_of_the_tables():
@@ -71,8 +70,8 @@ def test_seeds_count_as_in_the_tables():
     assert significant(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
     assert noise_of(scores) == seed_noise([each.draws for each in scores.values()])
     expected = contrast(scores["dpo"].draws, None, 805, noise_of(scores))
-    found = next(each for each in ranking(scores) if each.row == "dpo")
-    assert found.interval == (expected.low, expected.high)
+    found = next(each for each in ranking("m", "j", scores) if each.row == "dpo")
+    assert (found.low, found.high) == (expected.low, expected.high)
 
 
 def test_what_the_tables_refuse_is_not_tested():
@@ -95,30 +94,26 @@ def test_conclusions_are_confirmed_lost_or_reversed():
     first = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5})
     other = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
     planned = planned_comparisons(list(first), "student", ("student",), "")
-    found = check_conclusion(("other", "first"), first, other, planned)
-    assert [[each.row for each in group] for group in (found.confirmed, found.lost, found.reversed)] == [
-        ["a"], ["b"], ["c"],
-    ]  # fmt: skip
+    found = check_conclusion("m", "other", "first", {"first": first, "other": other}, planned)
+    assert [found.confirmed, found.lost, found.reversed] == [((row, "student"),) for row in "abc"]
     assert (found.verdict, found.best) == ("does not hold", ("c", "a"))
-    assert conclusion_text(found, {"a": "A", "student": "S"}) == (
+    assert found.text({"a": "A", "student": "S"}) == (
         "under other the conclusion does not hold: 1 of 3 significant differences confirmed, not significant: b > S, "
         "reversed: c > S, best row A, not c."
     )
-    same = check_conclusion(
-        ("other", "first"), first, row_scores({r: s.value for r, s in first.items()}, seed=2), planned
-    )
+    alike = {"first": first, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5}, seed=2)}
+    same = check_conclusion("m", "other", "first", alike, planned)
     assert same.verdict == "holds"
-    assert "3 of 3 significant differences confirmed, best row the same (c)" in conclusion_text(same, {})
+    assert "3 of 3 significant differences confirmed, best row the same (c)" in same.text({})
 
 
 def test_without_a_difference_there_is_no_conclusion():
     flat = row_scores({"student": 0, "a": 0}, spread=0.0)
-    found = check_conclusion(("y", "x"), flat, flat, [[("a", "student")]])
+    found = check_conclusion("m", "y", "x", {"x": flat, "y": flat}, [[("a", "student")]])
     assert found.verdict == "nothing to check"
-    assert "shows no significant difference" in conclusion_text(found, {})
-    apart = check_conclusion(("y", "x"), row_scores({"a": 20}), row_scores({"b": 20}), [[("a", "b")]])
-    assert apart.tested == 0
-    assert "scored no two rows" in conclusion_text(apart, {})
+    assert "shows no significant difference" in found.text({})
+    apart = {"x": row_scores({"a": 20}), "y": row_scores({"b": 20})}
+    assert "scored no two rows" in check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({})
 
 
 def annotated(baselines, judges=("x", "y"), questions=40):
@@ -133,26 +128,25 @@ def annotated(baselines, judges=("x", "y"), questions=40):
 
 def test_each_baseline_has_a_ranking():
     """b wins 34 of 40: 85%. The baseline itself is not ranked: it would tie with itself."""
-    (metric,) = compare_panel(panel(annotated("B")), replicates=200).metrics
-    assert {each.row: each.value for each in metric.rankings["x"]} == pytest.approx({"b": 85.0, "a": 15.0})
-    two = compare_panel(panel(annotated("BC")), replicates=200).metrics
-    assert [each.metric for each in two] == ["b.wr against B", "b.wr against C"]
-    assert [(d.row, d.other, d.sign) for d in two[1].checks[0].confirmed] in ([("a", "b", -1)], [("b", "a", 1)])
+    one = compare_panel(panel(annotated("B")), replicates=200)
+    scores = {each.row: each.value for each in one.select("score", on="b.wr", judge="x")}
+    assert scores == pytest.approx({"b": 85.0, "a": 15.0})
+    two = compare_panel(panel(annotated("BC")), replicates=200).conclusions
+    assert [(each.metric, each.confirmed) for each in two] == [
+        (f"b.wr against {baseline}", (("b", "a"),)) for baseline in "BC"
+    ]
 
 
 def test_a_first_judge_without_verdicts_is_not_replaced():
     silent = [("first", row, question, "", np.nan) for _, row, question, _, _ in annotated("B", ("x",))]
     known = [(judge, row, question, "", verdict) for judge, row, question, _, verdict in annotated("B") if row != "B"]
     found = compare_panel(panel([*silent, *known], judges=("first", "x", "y")), replicates=200)
-    assert found.metrics[0].checks == ()
+    assert found.conclusions == ()
     assert any(note.startswith("first gave no verdict on b.wr") for note in found.notes)
 
 
 def test_one_question_shows_nothing():
     """All verdicts of one question agree in every resample: no interval, no test."""
     found = compare_panel(panel([(j, r, 0, "", float(r == "a")) for r in "ab" for j in "xy"]), replicates=200)
-    (metric,) = found.metrics
-    assert [each.interval for each in metric.rankings["x"]] == [None, None]
-    assert metric.checks[0].verdict == "nothing to check"
-    assert metric.correlations[0].spearman.interval is None
-    assert found.reference.accuracies["x"].interval is None
+    assert {each.low for each in found.select("score", "rank correlation", "accuracy")} == {None}
+    assert found.conclusions[0].verdict == "nothing to check"
