@@ -32,7 +32,6 @@ from harness.plan.evaluation import PLACEHOLDER
 from harness.plan.plan import Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
-from harness.types import Question
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, check_runs, read_run
@@ -186,29 +185,26 @@ def plan_judge_comparison(
 
 
 def stored_calls(work: WorkPlan) -> int:
-    """Judge calls of the missing stages of ``plan_judge_comparison`` whose replies are in the ledger already."""
+    """Judge calls that ``plan_judge_comparison`` counts though their replies are in the ledger already."""
     from judges.ledger.ledger import Ledger, request_key
 
-    file, missing = work.runs / "ledger.sqlite", {stage.key for stage in work.missing if stage.kind == "judge"}
+    file, missing, total = work.runs / "ledger.sqlite", {stage.key for stage in work.missing}, 0
     if not file.is_file():
         return 0
-    lineage, total = Lineage(work.store), 0
     with Ledger(file, create=False) as ledger:
         for plan in work.plans.values():
-            for stage in (stage for stage in plan.stages if stage.key in missing):
-                benchmark, judge = (
-                    plan.graph.benchmarks[stage.params["benchmark"]],
-                    next(iter(plan.graph.judges.values())),
-                )
-                asked, answers = judge.kind.make(judge.config), lineage.answers(stage.inputs["answers"])
-                questions: Sequence[Question] = benchmark.questions
+            (judge,) = (judge.kind.make(judge.config) for judge in plan.graph.judges.values())
+            for stage in (stage for row in plan.entrants for stage in row.judgments.values() if stage.key in missing):
+                benchmark, lineage = plan.graph.benchmarks[stage.params["benchmark"]], Lineage(work.store)
+                questions, answers = benchmark.questions, lineage.answers(stage.inputs["answers"])
                 if "baseline" in stage.inputs:
                     baseline = lineage.answers(stage.inputs["baseline"])
                     questions = against(questions, list(baseline.values()), stage.params["baseline"])
-                requests = [
-                    r for q in questions for r in benchmark.benchmark.requests(q, answers[q.id], benchmark.config)
+                keys = [
+                    request_key(judge.endpoint, judge.model, request)
+                    for question in questions
+                    for request in benchmark.benchmark.requests(question, answers[question.id], benchmark.config)
                 ]
-                keys = [request_key(asked.endpoint, asked.model, request) for request in requests]
                 replies = ledger.get(keys)
                 total += sum(key in replies for key in keys)
     return total

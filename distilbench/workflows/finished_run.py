@@ -81,9 +81,7 @@ class FinishedRun:
         """
         name = self.choose(target)
         if name not in self.score_tables:
-            from reports.judge_comparison.write import read_comparison
-
-            from reports.judge_comparison.tables import table5
+            from reports.judge_comparison.tables import read_comparison, table5
 
             comparison = read_comparison(self.folder / name / JUDGES)
             if comparison is None:
