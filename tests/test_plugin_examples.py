@@ -74,9 +74,3 @@ def test_a_file_without_an_entry_of_the_table_is_refused(wrong: str, tmp_path: P
     (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
     with pytest.raises(UserError, match=variables(wrong)[0]):
         list(check(wrong, str(tmp_path / "empty.py")))
-
-
-def test_the_command_refuses_it_in_one_message(tmp_path: Path) -> None:
-    (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
-    done = distilbench("check-judge", "empty.py", cwd=tmp_path)
-    assert done.returncode == 2 and "JUDGE" in done.stderr and "Traceback" not in done.stderr

