@@ -70,6 +70,7 @@ def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.Monk
 
 
 def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installation.check_folders()  # ours are ours
     real = importlib.util.find_spec
 
     def find(name: str, *more: Any) -> ModuleSpec | None:
@@ -83,7 +84,3 @@ def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(installation, "packages_distributions", lambda: {"judges": ["trial-by-jury"]})
     with pytest.raises(UserError, match=r"'judges' is not distilbench's.*trial-by-jury.*virtual environment"):
         installation.check_folders()
-
-
-def test_our_own_folders_are_ours() -> None:
-    installation.check_folders()
