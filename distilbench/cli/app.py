@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import metadata
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from distilbench.cli import list as listing
 from distilbench.installation import check_folders
 from distilbench.workflows.workers import start_logging
 
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+"""Of no ``-v``, ``-v`` and ``-vv``."""
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
     ("the main table on the embedded default, in minutes", "reproduce table1"),
@@ -21,7 +24,7 @@ EXAMPLES = (
     ("what this machine has and lacks", "doctor"),
 )
 EPILOG = "\n\n".join(
-    ["[bold]Examples[/bold]", *(f"{what}:\n  [cyan]distilbench {how}[/cyan]" for what, how in EXAMPLES)]
+    ["[bold]Examples[/bold]", *(f"{aim}:\n  [cyan]distilbench {words}[/cyan]" for aim, words in EXAMPLES)]
 )
 
 app = typer.Typer(
@@ -34,8 +37,8 @@ app = typer.Typer(
 )
 
 
-def version(wanted: bool) -> None:
-    if wanted:
+def print_version(requested: bool) -> None:
+    if requested:
         try:
             typer.echo(f"distilbench {metadata.version('distilbench')}")
         except metadata.PackageNotFoundError:  # run from a checkout that is not installed
@@ -50,13 +53,13 @@ def distilbench(
         int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for details. Keys are hidden.")
     ] = 0,
     show_version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""
-    start_logging(verbose)
+    start_logging(LEVELS[min(verbose, 2)])
     if context.invoked_subcommand != "doctor":  # which reports the same thing among others
         check_folders()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from functools import partial
 
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkPlan
-from distilbench.workflows.workers import set_up_worker, verbosity
+from distilbench.workflows.workers import set_up_worker
 from harness.contracts.benchmark import Card
 from harness.contracts.executor import RunListener
 from harness.contracts.registry import Registry
@@ -44,7 +45,7 @@ def execute(
         # A run that is killed can be reported too: its record names the scores that it was to have.
         for target, plan in work.plans.items():
             write_run(work.record(target), edit(describe(plan, work.store)))
-    setup = partial(set_up_worker, work.plugins, work.store.root, verbosity())
+    setup = partial(set_up_worker, work.plugins, work.store.root, logging.getLogger().level)
     plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
     outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}

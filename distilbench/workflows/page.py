@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     parts = []
     for name in finished.score_tables:
         results = finished.results(name)
-        questions, price = questions_of(results.run, registry), prices(results.run, registry)
+        questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
     compared = [finished.folder / name for name in described(finished.folder)]
     sections = [section for folder in compared if (section := judges_of(folder))]
@@ -42,7 +43,8 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 def judges_of(folder: Path) -> Section | None:
     """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
-    from reports.judge_comparison.tables import read_comparison
+    from reports.judge_comparison.write import read_comparison
+
     from reports.page.judges import judges_section
 
     comparison = read_comparison(folder / JUDGES)
@@ -53,10 +55,10 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
     """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
     result: dict[str, Sequence[Question] | str] = {}
     for name, spec in run.recipe.get("benchmarks", {}).items():
-        if name not in registry.benchmarks:
+        adapter = registry.benchmarks.get(name)
+        if adapter is None:
             result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
             continue
-        adapter = registry.benchmarks[name]
         try:
             result[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
         except UserError as error:
@@ -64,13 +66,9 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
     return result
 
 
-def prices(run: Run, registry: Registry) -> Callable[[str, int, int], float | None]:
-    """(benchmark, tokens read, tokens written) -> dollars, by the recipe's judges; ``None`` where it is not known."""
-
-    def price(benchmark: str, read: int, written: int) -> float | None:
-        judge, _ = split_judge(run.recipe.get("benchmarks", {}).get(benchmark, {}))
-        options = dict(run.recipe.get("judges", {}).get(judge, {}))
-        kind = registry.judges.get(options.pop("kind", ""))
-        return None if kind is None else kind.price(options_from(kind.config, options), read, written)
-
-    return price
+def price_of(run: Run, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
+    """Dollars of so many tokens, by the recipe's judge of a benchmark; ``None`` where the price is not known."""
+    judge, _ = split_judge(run.recipe.get("benchmarks", {}).get(benchmark, {}))
+    options = dict(run.recipe.get("judges", {}).get(judge, {}))
+    kind = registry.judges.get(options.pop("kind", ""))
+    return None if kind is None else kind.price(options_from(kind.config, options), read, written)

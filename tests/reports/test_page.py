@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -549,7 +550,7 @@ def test_a_page_is_made_without_torch() -> None:
 
 def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from distilbench.plugins import load_registry
-    from distilbench.workflows.page import prices, questions_of
+    from distilbench.workflows.page import price_of, questions_of
 
     registry = load_registry()
 
@@ -566,7 +567,7 @@ def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytes
     assert len(found["alpaca_eval"]) == 3
     assert "assets pull" in found["arena_hard"]
     assert found["mine"] == "no benchmark 'mine' is known here; name its file with --plugin"
-    price = prices(run, registry)
+    price = partial(price_of, run, registry)
     assert price("alpaca_eval", 1_000_000, 0) == pytest.approx(2.0)  # dollars per million tokens read
     assert price("mine", 1_000_000, 0) is None
 
