@@ -123,7 +123,7 @@ def _value(cell: TableCell, notes: bool) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.best else text
     if cell.change:
-        change = escape_latex(cell.change.strip("()")).replace(" ", "")  # brackets would not fit on a page
+        change = escape_latex(cell.narrow_change)
         text += rf"{{\scriptsize\,{change}}}"
     signs = cell.signs(notes)
     return text + (rf"\textsuperscript{{{escape_latex(signs)}}}" if signs else "") + _raised(cell.marks)

@@ -142,8 +142,8 @@ def _paper(summary: Summary, run: Run) -> list[str]:
     papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
     if target.published and not papers:
         judges = ", ".join(sorted({clean(judge) for judge in run.judges.values()} - {BY_RULE}))
-        models = f"{clean(run.family.teacher)} and {clean(run.family.student)}"
-        return [f"Not comparable with the paper's {target.label}: models {models}, judge {judges or BY_RULE}."]
+        # the caption names the models
+        return [f"Not comparable with the paper's {target.label}: other models, judge {judges or BY_RULE}."]
     if not papers:
         return []
     compared = any(paper.difference is not None for paper in papers)

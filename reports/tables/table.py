@@ -39,6 +39,11 @@ class TableCell:
     """``good``, ``bad`` or ``faint``. Colour never says anything that the text does not."""
     marks: Marks = ()
 
+    @property
+    def narrow_change(self) -> str:
+        """``↑6.4``, where brackets would not fit."""
+        return self.change.strip("()").replace(" ", "")
+
     def signs(self, notes: bool) -> str:
         return self.sign + (self.other_signs if notes else "")
 

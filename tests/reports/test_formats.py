@@ -142,9 +142,14 @@ def test_the_terminal_table_fits_120_columns() -> None:
     assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 6  # title, heading, two lines per row, notes: no filler
     wide = on_terminal(world.make(), width=170).splitlines()
     assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide)  # all on one line
-    narrow = on_terminal(world.make(), width=80).splitlines()
-    assert max(len(line.rstrip()) for line in narrow) <= 80
-    assert any(line.count("]") == 5 for line in narrow)
+
+
+def test_table_1_fills_a_terminal_of_80_by_24() -> None:
+    """Title, heading and two lines per row; under it eight lines."""
+    lines = on_terminal(world.make(), width=80).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert [place for place, line in enumerate(lines) if line.count("]") == 5] == list(range(5, 24, 2))
+    assert len(lines) <= 24 + 8
 
 
 @pytest.mark.parametrize("width", [100, 120])
