@@ -23,7 +23,7 @@ from harness.contracts.stage import Stage
 from harness.plan.plan import TUNED, Planner
 from harness.recipe.recipe import load_recipe
 from harness.stages import STAGES
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from results.store.store import ArtifactStore
 from studies.pocket_search import RATES, SEED, _one_thread, dev_scores
 

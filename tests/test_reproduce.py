@@ -241,7 +241,7 @@ def test_v_says_what_is_in_the_store_what_runs_and_no_secret(copy: Place) -> Non
     assert done.returncode == 0, done.stderr
     lines = [line.strip() for line in done.stderr.splitlines() if "harness.run." in line]
     stored = [line for line in lines if "harness.run.scheduler: in the store: " in line]
-    runner = "harness.run.stage_runner: "
+    runner = "harness.run.scheduler: "
     begun = {line.split("begin ")[1] for line in lines if runner + "begin " in line}
     ended = {line.split("end ")[1].rsplit(":", 1)[0]: line for line in lines if runner + "end " in line}
     # 12 = 4 rows on the 3 benchmarks that have a judge, and a score for each of these; the other 29 of 44 are there

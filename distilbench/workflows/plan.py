@@ -20,8 +20,7 @@ from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
-from harness.recipe.for_target import NotApplicable
-from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from harness.recipe.sections import MODELS
 from harness.run.scheduler import needed, union
 from harness.stages.kind import PlanIssue

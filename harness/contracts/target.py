@@ -2,7 +2,7 @@
 
 A target names rows. Most are rows of the recipe; the others are *variants*: a row of the recipe with something changed
 (another alpha, more rounds, another n). What differs by family is the recipe's business, in its section ``targets``
-(``harness/recipe/for_target.py``). The targets themselves are in ``reports/targets``.
+(``harness/recipe/recipe.py``). The targets themselves are in ``reports/targets``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """From a recipe to a graph of stages: pure and fast (no torch), so that everything is known before anything is trained.
 
 ``make_plan`` expands rows x seeds x benchmarks into stages whose keys decide what is shared: every method of one seed
-reads the same samples and rewards, a changed judge re-judges and does not re-train. What a stage costs and needs is
-in the file of its kind (``harness/stages/kinds``); ``harness/plan/preflight.py`` asks for it before a run.
+reads the same samples and rewards, a changed judge re-judges and does not re-train.
 """
 
 from __future__ import annotations
@@ -15,25 +14,29 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.errors import UserError, unknown
 from harness.models.vocabulary import checkpoint_difference
-from harness.plan.training_rounds import round_data, train_round, train_rounds
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MODELS
 from harness.stages import STAGES
-from harness.stages.graph import Model, StageGraph
+from harness.stages.graph import Model, StageGraph, TrainingRow
 from harness.stages.kinds.answer import answer_stage
 from harness.stages.kinds.contamination import contamination_stage
 from harness.stages.kinds.dataset_pairs import dataset_pairs_stage
 from harness.stages.kinds.judge import judge_stage
 from harness.stages.kinds.prompts import prompts_stage
+from harness.stages.kinds.reference_logps import reference_stage
+from harness.stages.kinds.reward import reward_stage
+from harness.stages.kinds.sample import sample_stage
 from harness.stages.kinds.score import score_stage
-from harness.stages.training_row import TrainingRow
+from harness.stages.kinds.split_pool import split_pool_stage
+from harness.stages.kinds.teacher_distributions import distributions_stage
+from harness.stages.kinds.train import DISTRIBUTIONS, train_stage
 
 TUNED = "tuned teacher"
 
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of the table under one seed: the stages that answer and judge it, or why there are none."""
+    """One row of the table under one seed."""
 
     row: str
     seed: int
@@ -46,7 +49,6 @@ class PlannedRow:
 
     @property
     def name(self) -> str:
-        """Unique within a plan: ``dpo/0``."""
         return f"{self.row}/{self.seed}"
 
 
@@ -176,7 +178,6 @@ class Plan:
 
     @property
     def graph(self) -> StageGraph:
-        """The stages by key, scores over fewer rows included, and what the recipe's names stand for."""
         return self.planner.graph
 
     def costs(self, stages: Iterable[Stage]) -> list[Cost]:
@@ -206,3 +207,57 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] |
     scores = tuple(planner.scores(name, present) for name, present in judged.items() if present)
     stages = tuple(planner.graph.stages.values())
     return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, scores, titles or {})
+
+
+def train_rounds(row: TrainingRow, start: Model, teachers: Mapping[str, Model]) -> Stage:
+    """The train stage that leaves the row's student (PAD section 4.4; "k/m" in its Table 2: k rounds, m responses).
+
+    ``teachers``: ``family`` untouched, ``tuned`` by preferences. Each round has a fresh optimiser and, unless one
+    schedule spans all of them, a whole learning-rate schedule, so that rows share the rounds that they have in common.
+
+    What is true of the decomposition (``tests/methods/test_rounds.py`` has the numbers): rankings of disjoint blocks of
+    responses are independent under Plackett-Luce, so KL(P || Q) over all blocks is exactly the sum of the blocks' KLs.
+    The JSD is not, because the mixture of two products is no product: the sum of the blocks' JSDs, which the rounds
+    minimise, is an upper bound (the paper's Appendix A claims equality). Comparisons between blocks are dropped.
+    """
+    student = start
+    for number in range(row.rounds):
+        trained = train_round(row, number, student, round_data(row, number, student, start), teachers)
+        student = replace(start, trained=trained)
+    return trained
+
+
+def round_data(row: TrainingRow, number: int, student: Model, start: Model) -> dict[str, Stage]:
+    """The artifacts that hold what the method declared, in round ``number`` (from 0)."""
+    needs, data, n = row.method.needs, {"prompts": row.prompts}, row.entry.sampling.n
+    if "samples" in needs.responses:
+        if row.entry.row_options.resample:
+            samples = sample_stage(row, number, student, n, "samples")
+        else:
+            # The pool is the first student's: as many responses as all rounds together would draw.
+            samples = split_pool_stage(row, number, sample_stage(row, 0, start, row.rounds * n, "samples"))
+        data["samples"] = reward_stage(row, number, samples) if needs.signal == "response" else samples
+    if "teacher" in needs.responses:
+        # The teacher is the same in every round, so its answers are those of round 0.
+        data["responses"] = sample_stage(row, 0, row.graph.model("teacher"), 1, "teacher")
+    return data
+
+
+def train_round(
+    row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage], teachers: Mapping[str, Model]
+) -> Stage:
+    """The model trained by the row's method on these data, after the stages that compute stored signals for it."""
+    needs, teacher, signals = row.method.needs, None, dict[str, Stage]()
+    if needs.signal == "token":
+        stored = row.method.stored(row.entry.config)
+        if stored is None:
+            teacher = teachers[needs.teachers[0]]
+        else:
+            tokens = None  # the first teacher decides which tokens are kept for all
+            for name in needs.teachers:
+                store = distributions_stage(row, data, name, teachers[name], stored, tokens)
+                signals[DISTRIBUTIONS + name] = store
+                tokens = tokens or store
+    if needs.reference and row.entry.train.backend != "trl":  # TRL computes it as it trains
+        signals["reference"] = reference_stage(row, number, student, data)
+    return train_stage(row, number, student, teacher, {**data, **signals})

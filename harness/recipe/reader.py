@@ -25,6 +25,7 @@ from harness.recipe.sections import (
     Prompts,
     RowOptions,
     SamplingOptions,
+    TargetOptions,
     TunedPairs,
     TunedTeacher,
     split_judge,
@@ -39,6 +40,8 @@ Keys = tuple[object, ...]
 PLUGIN = "To use one of your own, add --plugin my_file.py."
 OURS = "set train.backend to 'ours'."
 NO_ROUNDS = "has no effect without rounds of at least 2"
+SECTION = "targets"
+TARGET_KEYS = tuple(TargetOptions.__dataclass_fields__)
 PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
 ROW_OPTIONS = tuple(field.name for field in dataclasses.fields(RowOptions))
 ROW_KEYS = (*ROW_OPTIONS, "train", "sampling")
@@ -97,6 +100,8 @@ class SectionReader:
         return trees
 
     def family(self, tree: object) -> Family | None:
+        if not tree:
+            return None
         family = self.options(Family, tree, ("family",))
         backends = self.registry.backends
         backend = family and self.entry(backends, family.backend, ("family", "backend"), "backend")
@@ -344,3 +349,22 @@ class SectionReader:
         if pairs.pairs == "samples":
             self.check_responses(path, name, entry.config, entry.sampling)
         return TunedTeacher(pairs.pairs, entry)
+
+    def targets(self, tree: object) -> Mapping[str, Any]:
+        """The section as it is: names of targets, what they say beside sections, and rows that they have."""
+        if not isinstance(tree, Mapping | None):
+            self.add((SECTION,), "must be a mapping from targets to what differs for them", tree)
+        for name, values in as_mapping(tree).items():
+            path = (SECTION, name)
+            target = self.entry(self.registry.targets, name, path, "target", "")
+            if target is not None and not isinstance(values, Mapping):
+                self.add(path, "must be a mapping of what differs for it", values)
+            elif target is not None:
+                own = {key: value for key, value in values.items() if key in TARGET_KEYS}
+                options = self.options(TargetOptions, own, path)
+                trained = {row: row for row in target.rows if row not in MODELS}
+                for row in (options and options.rows) or ():
+                    self.entry(trained, row, (*path, "rows"), "row of it", "")
+                for key in {"name", "extends", SECTION} & values.keys():
+                    self.add((*path, key), "cannot differ between the targets of a recipe")
+        return as_mapping(tree)

@@ -1,7 +1,8 @@
 """A recipe: one YAML file that states a whole experiment. Strictly checked, every mistake reported at once.
 
-``load_recipe("pocket", ["train.learning_rate=1e-5"], registry)`` is the only way in. The names of methods, benchmarks
-and judges, and their options, are checked against the registry that is passed; this file knows none of them.
+``targets.NAME`` holds what differs for a table or figure: any section of the recipe (another family, fewer seeds), and
+two keys of its own (``TargetOptions``). ``for_target`` merges it into the recipe, adds the target's variants of rows,
+and leaves out the benchmarks that no column asks for.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from harness.contracts.option_errors import Problem, RecipeError
 from harness.contracts.options import Seed, options, plain, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
-from harness.recipe.for_target import SECTION, NotApplicable, for_target, section_problems, stated_in_section
-from harness.recipe.reader import SectionReader
+from harness.errors import UserError
+from harness.recipe.reader import SECTION, TARGET_KEYS, SectionReader
 from harness.recipe.sections import (
     JUDGE,
+    MODELS,
     BenchmarkEntry,
     Compute,
     Family,
@@ -35,7 +37,7 @@ from harness.recipe.sections import (
     Statistics,
     TunedTeacher,
 )
-from harness.recipe.yaml_source import Override, Source, read_source
+from harness.recipe.yaml_source import Override, Source, Tree, as_mapping, merge, named, override_all, read_source
 from harness.training.options import TrainOptions
 
 
@@ -70,31 +72,24 @@ class Recipe(Heading):
 
     _: KW_ONLY
     family: Family
-    """Teacher and student."""
     prompts: Prompts
-    """Training prompts."""
     sampling: SamplingOptions = SamplingOptions()
-    """Responses to them."""
     reward: RewardOptions = RewardOptions()
-    """The teacher's opinion of those."""
     train: TrainOptions = TrainOptions()
-    """Optimisation settings of every method."""
     tuned_teacher: TunedTeacher | None = None
     """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``reader.TUNED``."""
     methods: Mapping[str, MethodEntry] = field(default_factory=dict)
     """Rows, in order."""
     benchmarks: Mapping[str, BenchmarkEntry]
-    """What is measured."""
     judges: Mapping[str, JudgeEntry] = field(default_factory=dict)
     """Judges by a name of your own."""
     statistics: Statistics = Statistics()
-    """Intervals and coverage."""
     compute: Compute = Compute()
     """Changes no result key."""
     ask: AskOptions = AskOptions()
     """Changes no result key, ``accept_failures`` apart."""
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``for_target.py``)."""
+    """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``for_target``)."""
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
@@ -121,9 +116,11 @@ class Recipe(Heading):
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 
-SECTIONS: Mapping[str, type] = {"reward": RewardOptions, "statistics": Statistics, "ask": AskOptions}
-"""Sections that no other section and no table of the registry decides about."""
 HEADING = frozenset(field.name for field in dataclasses.fields(Heading))
+
+
+class NotApplicable(UserError):
+    """This target does not fit this recipe, and the message says why."""
 
 
 def load_recipe(
@@ -140,7 +137,9 @@ def load_recipe(
         NotApplicable: the target does not fit this recipe.
     """
     source = resolved = read_source(name_or_path, overrides)
-    if target is not None and not section_problems(source.tree, registry.targets):
+    section = SectionReader(registry)
+    section.targets(source.tree.get(SECTION))
+    if target is not None and not section.problems:
         resolved = for_target(source, target, overrides)
     recipe, mistakes = check_tree(resolved.tree, registry)
     problems = resolved.problems + mistakes
@@ -151,22 +150,9 @@ def load_recipe(
     return recipe
 
 
-def _in_targets(source: Source, registry: Registry) -> list[Problem]:
-    """Mistakes in the section ``targets``: reported now, not on the day when that target is made."""
-    problems: list[Problem] = []
-    for name in source.tree.get(SECTION) or {}:
-        try:
-            tree = for_target(source, registry.targets[name]).tree
-        except NotApplicable:  # reported when it is made; a recipe may inherit a section that it cannot use
-            continue
-        problems += stated_in_section(check_tree(tree, registry)[1], name, source.places)
-    return problems
-
-
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
-    reader.problems += section_problems(tree, registry.targets)
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in ("family", "benchmarks"):
         if not tree.get(key):
@@ -174,18 +160,23 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     # With the keys that nobody knows, so that these are reported with what was probably meant.
     stated = {key: value for key, value in tree.items() if key in HEADING or key not in known}
     heading = reader.options(Heading, stated, (), sorted(known))
-    read: dict[str, Any] = {name: reader.options(kind, tree.get(name), (name,)) for name, kind in SECTIONS.items()}
-    read["family"] = reader.family(tree["family"]) if tree.get("family") else None
-    read["prompts"] = reader.prompts(tree.get("prompts"))
-    read["judges"] = reader.judges(tree.get("judges"))
-    read["benchmarks"] = reader.benchmarks(tree.get("benchmarks"), tree.get("judges"))
-    # Before the rows, which are read over these.
-    read |= reader.common(tree)
-    read["methods"] = reader.rows(tree.get("methods"))
-    read["tuned_teacher"] = reader.tuned_teacher(tree.get("tuned_teacher"))
+    # The common sections come before the rows, which are read over them.
+    sections: dict[str, Any] = {
+        "family": reader.family(tree.get("family")),
+        "prompts": reader.prompts(tree.get("prompts")),
+        **reader.common(tree),
+        "reward": reader.options(RewardOptions, tree.get("reward"), ("reward",)),
+        "statistics": reader.options(Statistics, tree.get("statistics"), ("statistics",)),
+        "ask": reader.options(AskOptions, tree.get("ask"), ("ask",)),
+        "judges": reader.judges(tree.get("judges")),
+        "benchmarks": reader.benchmarks(tree.get("benchmarks"), tree.get("judges")),
+        "methods": reader.rows(tree.get("methods")),
+        "tuned_teacher": reader.tuned_teacher(tree.get("tuned_teacher")),
+        "targets": reader.targets(tree.get(SECTION)),
+    }
     if reader.problems or heading is None:
         return None, reader.problems
-    return Recipe(**vars(heading), **read, targets=tree.get(SECTION) or {}), []
+    return Recipe(**vars(heading), **sections), []
 
 
 def _placed(problem: Problem, source: Source) -> Problem:
@@ -196,3 +187,81 @@ def _placed(problem: Problem, source: Source) -> Problem:
             return replace(problem, place=source.places[path])
         path = path.rpartition("[" if path.endswith("]") else ".")[0]
     return problem
+
+
+def _in_targets(source: Source, registry: Registry) -> list[Problem]:
+    """Mistakes in the section ``targets``: reported now, not on the day when that target is made."""
+    problems: list[Problem] = []
+    for name in as_mapping(source.tree.get(SECTION)):
+        try:
+            tree = for_target(source, registry.targets[name]).tree
+        except NotApplicable:  # reported when it is made; a recipe may inherit a section that it cannot use
+            continue
+        inside = [replace(one, path=f"{SECTION}.{name}.{one.path}") for one in check_tree(tree, registry)[1]]
+        # Only what the section itself states. An item of a list has no place of its own where ``--set`` wrote the list.
+        problems += [one for one in inside if {one.path, one.path.partition("[")[0]} & source.places.keys()]
+    return problems
+
+
+def for_target(source: Source, target: Target, overrides: Sequence[Override] = ()) -> Source:
+    """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
+
+    Raises NotApplicable where the target does not fit.
+    """
+    check_fit(source.tree, target)
+    values = as_mapping(source.tree.get(SECTION)).get(target.name, {})
+    over = {key: value for key, value in values.items() if key not in TARGET_KEYS}
+    problems = list(source.problems)
+    # The lines of ``targets.NAME.x`` become the lines of ``x``, so that mistakes are reported where they stand.
+    head = f"{SECTION}.{target.name}."
+    moved = {path.removeprefix(head): place for path, place in source.places.items() if path.startswith(head)}
+    result = Source(named(merge(source.tree, over), problems), {**source.places, **moved})
+    override_all(result, overrides)
+    result.problems = problems  # those of the overrides are among them already
+    result.tree.pop(SECTION, None)
+    left_out = set(target.rows).difference(MODELS, values["rows"]) if values.get("rows") else set()
+    rows = _rows(as_mapping(result.tree.get("methods")), target)
+    result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
+    _benchmarks(result.tree, target)
+    return result
+
+
+def _rows(section: Mapping[str, Any], target: Target) -> Tree:
+    """The recipe's rows and the target's variants of them, each with whatever the recipe says of the variant itself."""
+    rows = dict(section)
+    for row, variant in target.variants.items():
+        base = as_mapping(section.get(variant.of))
+        options = {key: value for key, value in base.items() if key not in ("optional", "title")}
+        changed = merge(merge(options, variant.changes), as_mapping(section.get(row)))
+        rows[row] = {**changed, "method": base.get("method", variant.of)}
+    return rows
+
+
+def _benchmarks(tree: Tree, target: Target) -> None:
+    """Leave out the benchmarks that the target has no column of. Raises NotApplicable when none is left."""
+    section = tree.get("benchmarks")
+    if target.open or not target.columns or not isinstance(section, Mapping):
+        return
+    needed = {column.split(".")[0] for column in target.columns}
+    tree["benchmarks"] = {name: options for name, options in section.items() if name in needed}
+    if not tree["benchmarks"]:
+        names = ", ".join(sorted(needed - {"cost"}))
+        raise NotApplicable(
+            f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
+        )
+
+
+def check_fit(tree: Mapping[str, Any], target: Target) -> None:
+    """Raises NotApplicable where the recipe skips a target, or does not say which family it is about."""
+    section, recipe = as_mapping(tree.get(SECTION)), repr(tree.get("name"))
+    if skip := section.get(target.name, {}).get("skip"):
+        raise NotApplicable(f"{target.label} does not fit the recipe {recipe}: {skip}")
+    if target.name in section:
+        return
+    if target.requires_listing:
+        raise NotApplicable(f"{target.label} {target.requires_listing}")
+    if target.needs_own_family:
+        raise NotApplicable(
+            f"{target.label} ({target.title}) is about a family of its own, and the recipe {recipe} does not say "
+            f"which. Say which under targets.{target.name}.family, or list {target.name} there when it is the recipe's."
+        )

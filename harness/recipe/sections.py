@@ -260,3 +260,13 @@ class TunedTeacher:
     pairs: Literal["auto", "dataset", "samples"]
     training: MethodEntry
     """The method that tunes it, with its options and training settings."""
+
+
+@options
+class TargetOptions:
+    """What ``targets.NAME`` says beside sections of the recipe."""
+
+    rows: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Which of the target's trained rows are made."""
+    skip: Annotated[str, Field(min_length=1)] | None = None
+    """Why the target does not fit this recipe."""

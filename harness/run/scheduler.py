@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from harness.contracts.executor import Executor, Resources, RunListener
+from harness.contracts.executor import Executor, Resources, RunListener, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
+from harness.errors import UserError
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute
-from harness.run.stage_runner import StageRunner
-from harness.stages.context import Setup
+from harness.stages import STAGES
+from harness.stages.kind import Setup, StageContext
 
 log = logging.getLogger(__name__)
 
@@ -148,3 +150,38 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
             else:
                 outcome.failed[key] = result.error
                 listener.failed(label, result.error)
+
+
+log = logging.getLogger(__name__)
+
+
+class StageRunner:
+    """A ``RunStage``. ``functools.partial(StageRunner, setup, ledger, started)`` is a picklable ``MakeRunStage``.
+
+    ``started``: when the run began, seconds since 1970; budgets for judging count from there, in every worker.
+    """
+
+    def __init__(self, setup: Setup, ledger: Path, started: float) -> None:
+        self.setup, self.ledger, self.started = setup, ledger, started
+        self.registry, self.store = setup()
+
+    def __call__(self, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+        """Run ``stage`` into the store. Any error is a result: one stage must not take the others with it."""
+        begin = time.monotonic()
+        name = f"{stage.key[:8]} {stage.label}"
+        log.info("begin %s", name)
+
+        def fill(folder: Path) -> Mapping[str, object]:
+            context = StageContext(self.registry, self.store, self.ledger, folder, progress, self.setup, self.started)
+            return STAGES[stage.kind].run(stage, context)
+
+        error = None
+        try:
+            self.store.write(stage, fill)
+        except UserError as problem:
+            error = str(problem)
+        except Exception:  # noqa: BLE001, a fault of ours: its traceback is what the report needs
+            error = traceback.format_exc()
+        seconds = time.monotonic() - begin
+        log.info("failed %s after %.1f s" if error else "end %s: %.1f s", name, seconds)
+        return StageResult(stage, seconds, error)

@@ -1,24 +1,26 @@
-"""The stages of one recipe, and what the recipe's names stand for: checkpoints, prompts, benchmarks, judges.
-
-``params`` and ``inputs`` of a stage decide its key; ``local`` says only how to do it on this machine.
-"""
+"""The stages of one recipe, and what the recipe's names stand for: checkpoints, prompts, benchmarks, judges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
+from harness.contracts.method import Method
 from harness.contracts.model import Checkpoint
+from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.hardware.gpu import generation_flops
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts.resolve import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
+from harness.recipe.sections import MethodEntry
+from harness.stats import seed_of
 
 CHARS_PER_TOKEN = 4
 PROMPT_TOKENS = 200
@@ -65,13 +67,13 @@ class StageGraph:
         local: Mapping[str, Any],
         **rest: Any,
     ) -> Stage:
-        """Add a stage that reads models, by role.
+        """Add a stage that reads models, by role. ``rest``: the other fields of ``Stage``.
 
-        A checkpoint enters ``params`` by the fingerprint of its content, so that it can lie anywhere; a trained one is
-        an input. ``rest``: the other fields of ``Stage``. ``local["tokenizers"]``: roles to checkpoints of which the
-        stage reads the tokenizer alone; what that decides is in ``params`` already.
+        ``local["tokenizers"]``: roles to checkpoints of which the stage reads the tokenizer alone; what that decides is
+        in ``params`` already.
         """
         compute = self.recipe.compute
+        # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
         trained = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
         here = {
@@ -85,12 +87,11 @@ class StageGraph:
         return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
 
     def backend_params(self) -> dict[str, object]:
-        """What decides the numbers of a model that is read or sampled from, besides its content."""
+        """What decides the numbers of a model, besides its content."""
         family = self.recipe.family
         return {"dtype": family.dtype, "backend": {"name": family.backend, "options": family.backend_options}}
 
     def model(self, name: str) -> Model:
-        """A checkpoint as it is, untrained."""
         return Model(name, self.models[name])
 
     @cached_property
@@ -127,3 +128,64 @@ def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: 
     """Of so many tokens that the model in this role reads in one pass, and writes one by one."""
     flops = generation_flops(size(stage.local["models"][role]), read, written)
     return Cost(responses=responses, tokens=read + written, peak_flops=flops)
+
+
+EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
+"""Training settings that trade memory for time and decide nothing: outside the key."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """A row of the recipe under one seed. Rounds are numbered from 0 here, and from 1 in labels."""
+
+    graph: StageGraph
+    name: str
+    entry: MethodEntry
+    seed: int
+    prompts: Stage
+    after: tuple[Ref, ...]
+    """What sampling and training wait for, beside their inputs."""
+
+    @property
+    def method(self) -> Method:
+        return self.graph.registry.methods[self.entry.method]
+
+    @property
+    def rounds(self) -> int:
+        return self.entry.row_options.rounds
+
+    @property
+    def row_params(self) -> dict[str, object]:
+        """What decides the training rows of the method, and how a model reads them."""
+        train = self.entry.train
+        return {
+            "method": self.entry.method,
+            "method_version": self.method.version,
+            "rows": self.entry.row_config,
+            "options": {"dtype": train.dtype, "max_length": train.max_length},
+        }
+
+    def labels(self, number: int) -> dict[str, Any]:
+        return {"row": self.name, "round": number + 1 if self.rounds > 1 else None, "seed": self.seed}
+
+    def round_seed(self, *names: str, number: int) -> int:
+        # The first round's is the same whether there are more rounds or not: rows of other rounds share it.
+        return seed_of(*names, self.seed) if number == 0 else seed_of(*names, self.seed, "round", number)
+
+    def add(
+        self,
+        kind: str,
+        number: int,
+        params: Mapping[str, object],
+        data: Mapping[str, Stage],
+        models: Mapping[str, Model],
+        local: Mapping[str, Any] = MappingProxyType({}),
+        **labels: Any,
+    ) -> Stage:
+        """Add a stage that reads the method's rows. ``data``: role to what holds them, and to stored signals."""
+        train = {name: value for name, value in plain(self.entry.train).items() if name in EXECUTION_ONLY}
+        samples = data["samples"].local["samples"] if "samples" in data else 0
+        inputs = {role: stage.ref for role, stage in data.items()}
+        here = {"train": train, "samples": samples, **local}
+        labels = {**self.labels(number), **labels}
+        return self.graph.add_with_models(kind, params, inputs, models, here, after=self.after, **labels)

@@ -7,13 +7,22 @@ Whoever plans, prices, checks or runs stages asks the kind and never looks at it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
-from harness.contracts.model import Capability
+from harness.contracts.backend import AskServer, Services
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.judge import AskOptions, ConfiguredJudge, Outcome
+from harness.contracts.model import Capability, Checkpoint, GeneratesText
+from harness.contracts.options import options_from
+from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Stage, Store
-from harness.stages.context import StageContext
+from harness.models.checkpoint import download, from_folder
+from harness.models.server_model import ServerOptions
+from harness.records import read_records, write_records
 from harness.stages.graph import StageGraph
+from harness.types import Answer, Group, Judgment, Prompt, Request
 
 
 @dataclass(frozen=True)
@@ -62,3 +71,96 @@ class StageKind:
     """Role of a model to what it must be able to do. A role in training needs the weights themselves."""
     training: bool = False
     """Whether it runs a model to make a student: its time is part of a row's training time."""
+
+
+T = TypeVar("T")
+Setup = Callable[[], tuple[Registry, Store]]
+"""Makes registry and store inside a worker; must be picklable (a ``functools.partial`` of a module's function)."""
+FILES: Final[Mapping[type, str]] = {
+    Prompt: "prompts.jsonl",
+    Group: "groups.jsonl",
+    Answer: "answers.jsonl",
+    Judgment: "judgments.jsonl",
+}
+"""Where an artifact holds its records of a type."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use: registry, store, output folder, progress."""
+
+    registry: Registry
+    store: Store
+    ledger: Path
+    folder: Path
+    progress: Callable[[int, int, str], None]
+    """(done, total, noun) within this stage."""
+    setup: Setup | None = None
+    """For the processes that a training stage starts; needed where ``compute.launch`` is set."""
+    started: float | None = None
+    """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
+
+    def input(self, stage: Stage, role: str) -> Path:
+        """Folder of the artifact that fills an input."""
+        return self.store.path(*stage.inputs[role])
+
+    def records(self, stage: Stage, role: str, kind: type[T]) -> list[T]:
+        """The records of one type in an input."""
+        return read_records(self.input(stage, role) / FILES[kind], kind)
+
+    def write(self, kind: type[T], records: Iterable[T]) -> int:
+        """Write the records of one type; how many there were."""
+        return write_records(self.folder / FILES[kind], records)
+
+    def benchmark(self, name: str, options: Mapping[str, Any]) -> ConfiguredBenchmark:
+        """A benchmark with its questions. Raises UserError where these are not here."""
+        benchmark = self.registry.benchmarks[name]
+        config = options_from(benchmark.config, options)
+        return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
+
+    def model(self, stage: Stage, role: str) -> Any:
+        """Load the model in this role, by the recipe's backend.
+
+        It has the protocols of the capabilities in ``StageKind.needs``: a plan whose backend lacks one does not run.
+        """
+        chosen = stage.params["backend"]
+        backend = self.registry.backends[chosen["name"]]
+        # What decides numbers is in the key (``params``); where and how much at once is not (``local``).
+        shared = {"dtype": stage.params["dtype"]}
+        shared |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
+        names = {field.name for field in fields(backend.config)}
+        values = {name: value for name, value in shared.items() if name in names} | chosen["options"]
+        return backend.load(
+            self.checkpoint(stage, role), options_from(backend.config, values), self.services(stage, "rows")
+        )
+
+    def served_model(self, stage: Stage) -> GeneratesText:
+        """The model behind a server that an evaluation names."""
+        backend = self.registry.backends[stage.local["backend"]]
+        return backend.load(None, ServerOptions(**stage.local["endpoint"]), self.services(stage, "answers"))
+
+    def services(self, stage: Stage, noun: str) -> Services:
+        return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))
+
+    def asking(self, stage: Stage) -> AskServer:
+        """How this stage reaches a server: through the ledger, the budgets and the client of judges."""
+        settings = AskOptions(**stage.local.get("ask", {}))
+
+        def ask(
+            kind: str,
+            options: Mapping[str, object],
+            requests: Sequence[Request],
+            progress: Callable[[int], None] | None = None,
+        ) -> list[Outcome]:
+            entry = self.registry.judges[kind]
+            judge = ConfiguredJudge(entry, options_from(entry.config, options))
+            client = entry.make(judge.config)
+            return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.started))
+
+        return ask
+
+    def checkpoint(self, stage: Stage, role: str) -> Checkpoint:
+        """The model in this role, in a local folder: what a train stage left, or a checkpoint that recipes name."""
+        if role in stage.inputs:
+            return from_folder(f"trained:{stage.inputs[role].key[:8]}", self.input(stage, role) / "model")
+        return download(stage.local["models"][role], stage.local["trust_remote_code"])

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from harness.stages.kinds.train import train_here
 from harness.training.launch import PROGRESS
 

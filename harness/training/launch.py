@@ -44,7 +44,7 @@ def command(name: str, processes: int | None, module: str, *arguments: str) -> l
 @dataclass(frozen=True)
 class LaunchTask:
     setup: Any
-    """Makes registry and store (``harness.run.stage_runner.Setup``)."""
+    """Makes registry and store (``harness.run.scheduler.Setup``)."""
     stage: Stage
     ledger: Path
     folder: Path

@@ -21,7 +21,7 @@ from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records
 from harness.stages import STAGES
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from harness.stages.kinds.dataset_pairs import FLOOR, pair
 from harness.stages.kinds.split_pool import deal
 from harness.types import Group, Prompt, Response

@@ -21,7 +21,7 @@ from harness.models.checkpoint import from_folder
 from harness.models.load import pick_device
 from harness.prompts import SOURCES
 from harness.recipe.sections import Compute
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from harness.stages.kinds import prompts
 from harness.training.fit import place
 from tests.tiny import tiny_checkpoint

@@ -36,7 +36,7 @@ from harness.plan.evaluation import Candidate, make_evaluation
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import write_records
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from harness.stages.kinds.answer import read_answers
 from harness.stages.kinds.score import labelled
 from harness.types import Answer, Question, Reply, Score

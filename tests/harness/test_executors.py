@@ -17,8 +17,7 @@ from harness.contracts.stage import Stage
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.run import EXECUTORS
-from harness.run.scheduler import Outcome, run_plans
-from harness.run.stage_runner import StageRunner
+from harness.run.scheduler import Outcome, StageRunner, run_plans
 from results.store.store import MARKER, ArtifactStore
 
 SMALL = (

@@ -16,7 +16,7 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.records import write_records
-from harness.stages.context import StageContext
+from harness.stages.kind import StageContext
 from harness.stages.kinds import train
 from harness.training.launch import CONFIGURATIONS, command, launch_configuration
 from tests.tiny import tiny_checkpoint, tiny_groups

@@ -16,8 +16,7 @@ from harness.errors import UserError
 from harness.plan.preflight import check
 from harness.records import write_records
 from harness.stages import STAGES
-from harness.stages.context import StageContext
-from harness.stages.kind import PlanIssue
+from harness.stages.kind import PlanIssue, StageContext
 from harness.types import Prompt
 from tests.workflows.test_plan_rows import job
 

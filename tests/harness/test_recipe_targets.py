@@ -10,8 +10,7 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.plan import rows_of
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError
-from harness.recipe.for_target import NotApplicable
-from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from reports.targets import TARGETS, find_targets
 
 REGISTRY = load_registry()

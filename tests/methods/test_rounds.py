@@ -1,4 +1,4 @@
-"""What is true of rounds over blocks of responses (``harness/plan/training_rounds.py``), shown by enumerating all
+"""What is true of rounds over blocks of responses (``harness/plan/plan.py``), shown by enumerating all
 rankings.
 
 Six responses in two blocks of three. A full ranking of the six contains a ranking of each block; block rankings are

@@ -11,8 +11,7 @@ import pytest
 
 from distilbench.plugins import load_registry
 from harness.contracts.target import Target
-from harness.recipe.for_target import NotApplicable
-from harness.recipe.recipe import load_recipe
+from harness.recipe.recipe import NotApplicable, load_recipe
 from harness.recipe.sections import MODELS
 from reports.formats.data import to_json
 from reports.tables.hyperparameters import SETTINGS

@@ -18,9 +18,8 @@ from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.models.server_model import SERVER, ServerOptions
 from harness.records import read_records
-from harness.stages.context import StageContext
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
-from harness.stages.kind import StageKind
+from harness.stages.kind import StageContext, StageKind
 from harness.stats import seed_of
 from harness.text import counted
 from harness.types import Answer, Question

@@ -10,9 +10,8 @@ from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
 from harness.prompts.contamination import Overlap, overlap
 from harness.prompts.resolve import load_prompts
-from harness.stages.context import StageContext
 from harness.stages.graph import StageGraph
-from harness.stages.kind import PlanIssue, StageKind
+from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.types import Prompt
 
 

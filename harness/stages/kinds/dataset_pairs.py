@@ -10,9 +10,8 @@ import math
 from collections.abc import Mapping
 
 from harness.contracts.stage import Stage
-from harness.stages.context import StageContext
 from harness.stages.graph import StageGraph
-from harness.stages.kind import StageKind
+from harness.stages.kind import StageContext, StageKind
 from harness.types import Group, Prompt, Response
 
 FLOOR = 1e-4

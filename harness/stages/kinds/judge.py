@@ -19,9 +19,8 @@ from harness.contracts.judge import JudgeError, Outcome
 from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.stages.context import StageContext
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
-from harness.stages.kind import PlanIssue, StageKind
+from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
 from harness.types import Answer, Judgment, Reply, Request
 

@@ -6,11 +6,9 @@ import json
 from collections.abc import Mapping
 
 from harness.contracts.stage import Cost, Stage
-from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph, model_cost
-from harness.stages.kind import StageKind
+from harness.stages.graph import Model, StageGraph, TrainingRow, model_cost
+from harness.stages.kind import StageContext, StageKind
 from harness.stages.kinds.train import row_texts, row_training
-from harness.stages.training_row import TrainingRow
 
 
 def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage]) -> Stage:

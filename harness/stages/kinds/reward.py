@@ -24,10 +24,8 @@ from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.multiple_choice import LETTERS, mcq_messages
-from harness.stages.context import StageContext
-from harness.stages.graph import PROMPT_TOKENS, StageGraph, model_cost
-from harness.stages.kind import StageKind, TextLength
-from harness.stages.training_row import TrainingRow
+from harness.stages.graph import PROMPT_TOKENS, StageGraph, TrainingRow, model_cost
+from harness.stages.kind import StageContext, StageKind, TextLength
 from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"

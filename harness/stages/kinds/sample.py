@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.stage import Cost, Stage
-from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph, model_cost
-from harness.stages.kind import StageKind, TextLength
-from harness.stages.training_row import TrainingRow
+from harness.stages.graph import Model, StageGraph, TrainingRow, model_cost
+from harness.stages.kind import StageContext, StageKind, TextLength
 from harness.types import Group, Prompt
 
 

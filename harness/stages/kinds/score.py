@@ -14,9 +14,8 @@ from statistics import fmean, variance
 
 from harness.contracts.benchmark import ConfiguredBenchmark, Entrant
 from harness.contracts.stage import Ref, Stage
-from harness.stages.context import StageContext
 from harness.stages.graph import StageGraph
-from harness.stages.kind import StageKind
+from harness.stages.kind import StageContext, StageKind
 from harness.stages.kinds.judge import judged_benchmark
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Score

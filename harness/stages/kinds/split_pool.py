@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.contracts.stage import Stage
-from harness.stages.context import StageContext
-from harness.stages.kind import StageKind
-from harness.stages.training_row import TrainingRow
+from harness.stages.graph import TrainingRow
+from harness.stages.kind import StageContext, StageKind
 from harness.stats import seed_of
 from harness.types import Group
 

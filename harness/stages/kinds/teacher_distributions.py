@@ -11,11 +11,9 @@ from collections.abc import Mapping
 
 from harness.contracts.method import Stored
 from harness.contracts.stage import Cost, Stage
-from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph, model_cost
-from harness.stages.kind import DiskUse, StageKind
+from harness.stages.graph import Model, StageGraph, TrainingRow, model_cost
+from harness.stages.kind import DiskUse, StageContext, StageKind
 from harness.stages.kinds.train import row_texts, row_training, rows_per_prompt
-from harness.stages.training_row import TrainingRow
 
 
 def distributions_stage(

@@ -11,11 +11,9 @@ from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
 from harness.hardware.gpu import flops, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
-from harness.stages.context import StageContext
-from harness.stages.graph import Model, StageGraph
-from harness.stages.kind import DiskUse, StageKind, TextLength
+from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
+from harness.stages.kind import DiskUse, StageContext, StageKind, TextLength
 from harness.stages.kinds.sample import generated_texts
-from harness.stages.training_row import TrainingRow
 from harness.training.launch import LaunchTask, launch
 from harness.training.options import Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
@@ -35,11 +33,13 @@ def train_stage(
         data: what holds the method's rows, stored distributions and reference log-probabilities, by role.
     """
     entry, compute = row.entry, row.graph.recipe.compute
+    # ``schedule_over`` decides something with several rounds alone: the key has what it means for a round, below.
+    hidden = {*EXECUTION_ONLY, "schedule_over"}
     params: dict[str, object] = {
         "method": entry.method,
         "method_version": row.method.version,
         "config": plain(entry.config),
-        "options": row.options,
+        "options": {name: value for name, value in plain(entry.train).items() if name not in hidden},
         "seed": row.round_seed("train", number=number),
     }
     if row.rounds > 1 and entry.train.schedule_over == "run":
@@ -182,19 +182,15 @@ def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[G
 
 def hide_undeclared(prompt: Prompt, needs: Needs) -> Prompt:
     """The prompt without the dataset's answers that the method did not ask for."""
-    return replace(
-        prompt,
-        golden=prompt.golden if "golden" in needs.responses else None,
-        rejected=prompt.rejected if "rejected" in needs.responses else None,
-    )
+    golden = prompt.golden if "golden" in needs.responses else None
+    return replace(prompt, golden=golden, rejected=prompt.rejected if "rejected" in needs.responses else None)
 
 
 def paired(groups: Sequence[Group], others: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Groups of one prompt. The artifacts of a plan hold the same prompts in the same order; else it is our bug."""
-    pairs = list(zip(groups, others, strict=False))
-    if len(groups) != len(others) or any(group.prompt.id != other.prompt.id for group, other in pairs):
+    # The artifacts of a plan hold the same prompts in the same order; else a method would learn from foreign answers.
+    if [group.prompt.id for group in groups] != [group.prompt.id for group in others]:
         raise AssertionError(f"stage inputs hold different prompts: {len(groups)} against {len(others)}")
-    return pairs
+    return list(zip(groups, others, strict=True))
 
 
 KIND = StageKind("train", run, cost, disk, texts, training=True)
