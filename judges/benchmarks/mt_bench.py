@@ -327,7 +327,7 @@ class MTBenchPairwise(MTBench):
         if decided:
             wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
             detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": fmean(flips)}
-        detail |= {turn: 100 * fmean(values) for turn, values in by_turn.items() if values}
+        detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
         return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)
 
 

@@ -209,9 +209,7 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
     detail: Detail = {"answers": float(len(answers))}
     if answers:
         detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)
-        if all(answer.tokens for answer in answers):  # imported answers come without
-            detail["mean_tokens"] = fmean(sum(answer.tokens) for answer in answers)
-        if all(answer.finished for answer in answers):
+        if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
         detail |= hostile_counts(answers) if judged else {}
     missing = [judgment for judgment in judgments if judgment.verdict is None]

@@ -57,7 +57,7 @@ def test_any_reply_is_read_without_raising(text: str, first: dict[str, float]) -
 
 
 def test_the_order_is_drawn_from_the_instruction_and_undone() -> None:
-    drawn = [switched(f"instruction {number}", 0) for number in range(400)]
+    drawn = [switched(f"instruction {number}") for number in range(400)]
     assert 160 < sum(drawn) < 240
     for number in (drawn.index(False), drawn.index(True)):
         question = Question("q", (f"instruction {number}",), baseline=("BASE",))

@@ -13,7 +13,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from statistics import fmean
 from typing import Literal
@@ -30,13 +30,9 @@ from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
 from judges.benchmarks.answer_files import AnswerRow, Row, need
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
-from judges.benchmarks.scoring import Ratio, VerdictCount, count_verdicts, entrant_detail, ratio_score, verdicts
+from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
-PROMPT_FILES = {
-    "weighted": "alpaca_eval/judge_prompts/alpaca_eval_clf.txt",
-    "ranking": "alpaca_eval/judge_prompts/alpaca_eval_llama3_70b_fn.txt",
-}
 TOP_LOGPROBS = 5
 
 
@@ -48,8 +44,6 @@ class AlpacaEvalConfig(BenchmarkConfig):
     """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator."""
     order: Literal["seeded", "both"] = "seeded"
     """``seeded``: one order per instruction, drawn as the official code draws it. ``both``: ask both and average."""
-    order_seed: int = 0
-    """Seed of the drawn order; the official one is 0."""
     judge_temperature: NotNegative = 1.0
     """1 as official: without effect where log-probabilities are read. 0 is steadier where only text comes back."""
     repeats: Count = 1
@@ -84,7 +78,7 @@ def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
 def _official_template(name: str) -> tuple[Message, ...]:
     messages: list[Message] = []
     # Cut at its chat marks before any answer is put in: an answer may hold such marks.
-    for piece in locate(PROMPT_FILES[name]).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
+    for piece in locate(ANNOTATORS[name].file).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
         role, _, rest = piece.partition("\n")
         messages.append({"role": role.strip(), "content": rest.split("<|im_end|>", 1)[0].strip()})
     return tuple(messages)
@@ -101,10 +95,10 @@ def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message
     return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
 
 
-def switched(instruction: str, seed: int) -> bool:
+def switched(instruction: str) -> bool:
     """Whether the official annotator shows the model before the baseline for this instruction (processors.py)."""
-    # The very call of the official code: another generator would put other answers first.
-    return random.Random("is_switched_outputs" + instruction + str(seed)).choices([False, True], k=1)[0]
+    # The very call of the official code, with its seed 0: another generator would put other answers first.
+    return random.Random("is_switched_outputs" + instruction + "0").choices([False, True], k=1)[0]
 
 
 def equals_baseline(question: Question, answer: Answer) -> bool:
@@ -157,6 +151,32 @@ def read_ranking(reply: Reply) -> Verdict:
     return Verdict(float(ranks[0] == 1))
 
 
+@dataclass(frozen=True)
+class Annotator:
+    """An official judge prompt, and how its judge is asked and read."""
+
+    file: str
+    judge: str
+    max_tokens: int
+    top_logprobs: int
+    read: Callable[[Reply], Verdict]
+    """The verdict on the answer called m or model_1."""
+
+
+ANNOTATORS = {
+    "weighted": Annotator(
+        "alpaca_eval/judge_prompts/alpaca_eval_clf.txt", "gpt-4-1106-preview", 1, TOP_LOGPROBS, read_token
+    ),
+    "ranking": Annotator(
+        "alpaca_eval/judge_prompts/alpaca_eval_llama3_70b_fn.txt",
+        "meta-llama/Llama-3-70b-chat-hf",
+        100,
+        0,
+        read_ranking,
+    ),
+}
+
+
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
@@ -166,7 +186,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     config = AlpacaEvalConfig
     verdicts = (0.0, 1.0)
     pairwise = True
-    judge_fields: tuple[str, ...] = ("judge_prompt", "order", "order_seed", "judge_temperature", "repeats")
+    judge_fields: tuple[str, ...] = ("judge_prompt", "order", "judge_temperature", "repeats")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
             "alpaca_eval", "AlpacaEval 2", {"weighted": _pocket_prompt}, "token",
@@ -177,10 +197,10 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         ),
         "official": QuestionProtocol(
             _official_questions,
-            {name: partial(_official_prompt, name) for name in PROMPT_FILES},
+            {name: partial(_official_prompt, name) for name in ANNOTATORS},
             Sampling(max_new_tokens=2048, temperature=0.7),
             lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
-            lambda config: asset(PROMPT_FILES[config.judge_prompt]).sha256[:12],
+            lambda config: asset(ANNOTATORS[config.judge_prompt].file).sha256[:12],
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
@@ -204,30 +224,24 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
         if equals_baseline(question, answer):
             return []
-        both = config.order == "both"
-        weighted = config.judge_prompt == "weighted"
+        both, annotator = config.order == "both", ANNOTATORS[config.judge_prompt]
         prompt = self.sets[config.questions].prompt[config.judge_prompt]
         model, baseline = answer.turns[0], question.baseline[0]
         requests = []
-        for model_first in (False, True) if both else (switched(question.turns[0], config.order_seed),):
+        for model_first in (False, True) if both else (switched(question.turns[0]),):
             first, second = (model, baseline) if model_first else (baseline, model)
             requests.append(
                 Request(
-                    question.id,
-                    f"order{1 + model_first}" if both else "preference",
-                    prompt(question, first, second),
-                    max_tokens=1 if weighted else 100,
-                    temperature=config.judge_temperature if weighted else 0.0,
-                    top_logprobs=TOP_LOGPROBS if weighted else 0,
-                    meta={"model_first": model_first},
+                    question.id, f"order{1 + model_first}" if both else "preference", prompt(question, first, second),
+                    annotator.max_tokens, config.judge_temperature if annotator.top_logprobs else 0.0,
+                    annotator.top_logprobs, meta={"model_first": model_first},
                 )
-            )
+            )  # fmt: skip
         return repeated(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
         """Probability that the model beats the baseline, 0..1."""
-        verdict = read_token(reply) if config.judge_prompt == "weighted" else read_ranking(reply)
-        return self.of_model(verdict, request)
+        return self.of_model(ANNOTATORS[config.judge_prompt].read(reply), request)
 
     def score(
         self,
@@ -246,19 +260,17 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
             wr = win_rate(questions, entrant, columns[key], seed, replicates)
             coverage = _coverage(questions, entrant, columns[key])
-            scores[key] = (replace(lc, detail={**lc.detail, **coverage}), replace(wr, detail={**wr.detail, **coverage}))
+            scores[key] = tuple(replace(score, detail={**score.detail, **coverage}) for score in (lc, wr))
         return scores
 
     def deviations(self, config: AlpacaEvalConfig) -> list[str]:
         return ["Both orders are asked and averaged; official asks one."] if config.order == "both" else []
 
     def parameters(self, config: AlpacaEvalConfig) -> dict[str, object]:
-        return {"judge_max_tokens": 1 if config.judge_prompt == "weighted" else 100}
+        return {"judge_max_tokens": ANNOTATORS[config.judge_prompt].max_tokens}
 
     def card(self, config: AlpacaEvalConfig) -> Card:
-        """Each annotator prompt has an official judge of its own."""
-        judge = "gpt-4-1106-preview" if config.judge_prompt == "weighted" else "meta-llama/Llama-3-70b-chat-hf"
-        return replace(super().card(config), official_judge=judge)
+        return replace(super().card(config), official_judge=ANNOTATORS[config.judge_prompt].judge)
 
 
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
@@ -282,9 +294,8 @@ def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -
     """Details on missing verdicts; a draw without a judge lacks none."""
     parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
     count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
-    expected = np.where(scored & (count.received == 0), 0.0, count.expected)
     # A draw by equal answers scores without a judge: nothing was expected there.
-    count = VerdictCount(count.received, expected)
+    count = replace(count, expected=np.where(scored & (count.received == 0), 0.0, count.expected))
     return count.detail(np.where(scored, count.share, 0.0))
 
 

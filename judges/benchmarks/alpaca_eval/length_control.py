@@ -351,7 +351,6 @@ def length_controlled(
         "lc_standard_error": fit.official_error,
         "C": fit.cost,
         **dict(zip(("coef_length", "coef_difficulty", "coef_bias"), fit.coef.tolist(), strict=True)),
-        "raw_minus_lc": 100 * float(rows.preference.mean()) - fit.value,
     }
     if official and not (fit.coef.any() and exact.coef.any()):
         note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Battle(NamedTuple):
     weight: float
 
 
-def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
+def battle(margins: Sequence[float]) -> Battle:
     """Margins of a question's games as weighted wins: (0.5 * weight for equal); an averaged margin interpolates.
 
     >>> battle([2.0, -1.0])
@@ -91,7 +91,7 @@ def battle(margins: Sequence[float], strong: float = STRONG_WEIGHT) -> Battle:
     wins = weight = 0.0
     for margin in margins:
         # Repeats are averaged, so a margin may lie between 1 and 2: its weight then lies between 1 and 3.
-        heft = 1.0 + (strong - 1.0) * max(0.0, abs(margin) - 1.0)
+        heft = 1.0 + (STRONG_WEIGHT - 1.0) * max(0.0, abs(margin) - 1.0)
         wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
         weight += heft
     return Battle(wins, weight)
@@ -104,9 +104,7 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     return [replace(one, verdict=None) if MIRRORED_FLAG in one.flags else one for one in judgments]
 
 
-def weighted_wins(
-    questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, strong: float = STRONG_WEIGHT
-) -> Ratio:
+def weighted_wins(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> Ratio:
     """Weighted wins over weights, per question."""
     margins = verdicts(_known(judgments, scorer))
     battles = []
@@ -114,7 +112,7 @@ def weighted_wins(
         games = [margins[question.id][game] for game in GAMES if game in margins.get(question.id, {})]
         # The later script keeps only complete pairs of games, the earlier one every single game.
         dropped = scorer == "2025-06" and len(games) < len(GAMES)
-        battles.append(battle([] if dropped else games, strong))
+        battles.append(battle([] if dropped else games))
     wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
     return Ratio(tuple(question.id for question in questions), wins, weights)
 
@@ -160,16 +158,10 @@ def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]
 def score_detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
     judgments = entrant.judgments
     detail: Detail = {**entrant_detail(questions, entrant), **_game_detail(verdicts(judgments))}
-    # the same verdicts under the other rules, so that a reader sees what the choice of a script does
-    others: tuple[tuple[str, Scorer, float], ...] = (
-        ("weight_1", scorer, 1.0),
-        ("scorer_v0.1", "v0.1", STRONG_WEIGHT),
-        ("scorer_2025-06", "2025-06", STRONG_WEIGHT),
-    )
-    for name, script, strong in others:
-        value = weighted_wins(questions, judgments, script, strong).value
-        if value is not None:
-            detail[name] = value
+    # The same verdicts under both scripts, so that a reader sees what the choice of one does.
+    for script in get_args(Scorer):
+        value = weighted_wins(questions, judgments, script).value
+        detail |= {} if value is None else {f"scorer_{script}": value}
     official = official_interval(questions, judgments, scorer, seed)
     if official is not None:
         detail["official_low"], detail["official_high"] = official
