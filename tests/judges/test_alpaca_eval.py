@@ -148,15 +148,10 @@ def test_missing_verdicts_are_counted_not_scored() -> None:
     assert set(lc.per_question) == {j.question for j in whole.judgments[20:]}
 
 
-def test_lc_is_not_given_below_a_hundred_questions() -> None:
-    questions, entrants = made_up(60, 3)
-    lc, wr = scores(questions, entrants)["model1"]
+def test_lc_is_not_given_below_a_hundred_questions_and_has_no_difficulty_below_three_entrants() -> None:
+    lc, wr = scores(*made_up(60, 3))["model1"]
     assert lc.value is None and "below 100" in lc.note and lc.n == 60 and wr.value is not None
-
-
-def test_few_entrants_say_that_there_is_no_difficulty_term() -> None:
-    questions, entrants = made_up(110, 1)
-    assert "no difficulty term" in scores(questions, entrants)["model0"][0].note
+    assert "no difficulty term" in scores(*made_up(110, 1))["model0"][0].note
 
 
 def head_to_head(seed: int) -> tuple[Score, ...]:
@@ -205,14 +200,8 @@ def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -
     assert "every coefficient is 0" in lc.note and lc.n == 120
 
 
-def test_nobody_answered() -> None:
-    questions, _ = made_up(5, 1)
-    lc, wr = scores(questions, {"x": Entrant((), ())})["x"]
-    assert lc.value is None and wr.value is None and (wr.n, wr.unscored) == (0, 5)
-
-
 def test_wrong_options_are_refused() -> None:
-    for wrong in ({"limit": 0}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
+    for wrong in ({"limit": 0}, {"questions": "offical"}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
                   {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf}):  # fmt: skip
         with pytest.raises(ValueError, match=r"Input should be|needs"):
             AlpacaEvalConfig(**wrong)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.contracts.benchmark import ConfiguredBenchmark, Entrant
 from harness.contracts.judge import JudgeError
@@ -70,14 +68,6 @@ def test_labels_of_the_later_script(text: str, value: float | None, flags: tuple
     assert (verdict.value, verdict.flags) == (value, flags) and (verdict.reason is None) == (value is not None)
 
 
-@given(st.text(alphabet="AB<>=[] x\n", max_size=60))
-def test_any_reply_is_read_without_raising(text: str) -> None:
-    question = Question("q", ("q",), baseline=("b",))
-    for request in BENCHMARK.requests(question, Answer("q", ("a",), (True,), (1,)), ArenaHardConfig()):
-        verdict = BENCHMARK.parse(request, reply(text), ArenaHardConfig())
-        assert verdict.value in (None, -2.0, -1.0, 0.0, 1.0, 2.0)
-
-
 def test_the_games_are_swapped_and_read_from_the_models_side() -> None:
     question = Question("q", ("sort: b a",), baseline=("BASE",))
     first, second = BENCHMARK.requests(question, Answer("q", ("MINE",), (True,), (1,)), ArenaHardConfig())
@@ -116,17 +106,6 @@ def test_the_two_scorers_drop_differently() -> None:
     assert old.detail["judgments_missing"] == 1
     assert sum(old.per_question.values()) / 3 == pytest.approx(old.value) and len(old.replicates) == 50
     assert old.low is not None and old.low <= old.value <= (old.high or 0)
-
-
-def test_mirrored_labels_count_in_the_later_scorer_only() -> None:
-    question = Question("a", ("q",), baseline=("b",))
-    judgments = [
-        Judgment("a", "game1", 1.0, flags=("mirrored-label",)),
-        Judgment("a", "game2", -1.0),
-    ]
-    for scorer, expected in [("v0.1", 0.0), ("2025-06", 50.0)]:
-        (score,) = BENCHMARK.score([question], {"x": Entrant((), judgments)}, ArenaHardConfig(scorer=scorer), 0, 0)["x"]
-        assert score.value == pytest.approx(expected)
 
 
 def official_judgments(folder: Path) -> dict[str, list[Judgment]]:
@@ -180,10 +159,8 @@ def test_official_interval_by_hand() -> None:
     """
     questions = [Question(name, ("q",), baseline=("b",)) for name in "ab"]
     judgments = judged("a", (2.0, -1.0)) + judged("b", (0.0, 0.0))
-    found = official_interval(questions, judgments, "v0.1", 0)
-    assert found is not None and 25 <= found[0] <= 45 and 83 <= found[1] <= 100
-    narrower = official_interval(questions, judgments, "2025-06", 0)  # its script prints 5% to 95%
-    assert narrower is not None and narrower[0] >= found[0] and narrower[1] <= found[1]
+    low, high = official_interval(questions, judgments, "v0.1", 0) or (0.0, 0.0)
+    assert 25 <= low <= 45 and 83 <= high <= 100
     assert official_interval(questions, judged("a", (None, None)), "v0.1", 0) is None
 
 
@@ -203,21 +180,6 @@ def test_the_later_interval_drops_a_question_of_which_a_game_is_missing() -> Non
     assert official_interval(questions, judgments, "2025-06", 0) == (50, 50)
     low, high = official_interval(questions, judgments, "v0.1", 0) or (0.0, 0.0)
     assert 50 <= low < high == 100
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("judge_max_tokens", 0),
-        ("judge_max_tokens", -5),
-        ("judge_temperature", -1.0),
-        ("judge_temperature", np.nan),
-        ("temperature", np.nan),
-    ],
-)
-def test_impossible_judge_options_are_refused(option: str, value: float) -> None:
-    with pytest.raises(ValueError, match=option):
-        ArenaHardConfig(**{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -102,17 +102,6 @@ def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
         assert score.value == 50 and (score.n, score.unscored) == (2, 1)
 
 
-def test_log_likelihood_is_refused_clearly(scripted) -> None:
-    from harness.contracts.model import Sampling
-    from judges.benchmarks.gsm8k.lm_eval_adapter import ChatLM
-
-    model = ChatLM(scripted(lambda talk: ""), Sampling(5), 0)
-    with pytest.raises(NotImplementedError, match="generation tasks"):
-        model.loglikelihood([])
-    with pytest.raises(NotImplementedError, match="generation tasks"):
-        model.loglikelihood_rolling([])
-
-
 def changed(solution: str, how: str) -> str:
     """The variants of ``extraction.expected.json``, as its header defines them."""
     if how == "A_line_to_hashes":

@@ -1,8 +1,6 @@
 """Answers that speak to the judge: recognised, counted, and harmless to prompts and parsers."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.contracts.benchmark import Entrant
 from harness.types import Answer, Judgment, Question
@@ -50,13 +48,3 @@ def test_the_score_says_how_many(name: str) -> None:
     entrant = Entrant([answer], [Judgment("q", "turn1", 5.0)])
     score = BENCHMARKS[name].score([question], {"x": entrant}, BENCHMARKS[name].config(), 0, 0)["x"][-1]
     assert score.detail["injection"] == 1 and score.detail["injection:order"] == 1
-
-
-@given(st.text(alphabet="[]<>|{}ABCm_0123456789 =\n'\"", max_size=60))
-def test_no_answer_escapes_its_place_in_an_official_template(text: str) -> None:
-    """The template is cut at its own names before any answer goes in: what stands around the answer never changes."""
-    from judges.benchmarks.base import fill
-
-    template = "before {answer_1} between {answer_2} after {other}"
-    assert fill(template, {"answer_1": text, "answer_2": "B"}) == f"before {text} between B after {{other}}"
-    assert fill(template, {"answer_1": "A", "answer_2": text}) == f"before A between {text} after {{other}}"

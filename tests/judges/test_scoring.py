@@ -20,10 +20,6 @@ def test_filled_values_are_never_templates(first: str, second: str, question: st
     assert filled == '{\n  "instruction": """' + question + '""",\n} | ' + first + " | " + second + " }"
 
 
-def test_an_answer_that_names_the_other_slot_stays_as_it_is() -> None:
-    assert fill("A: {a} B: {b}", {"a": "{b}{a}", "b": "x"}) == "A: {b}{a} B: x"
-
-
 def test_a_larger_limit_holds_the_smaller_one_in_the_same_order() -> None:
     questions = [Question(str(number), ("q",)) for number in range(50)]
     few, more = take(questions, "b", 5), take(questions, "b", 20)
