@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.judge import JudgeKind
 from judges.benchmarks import mt_bench
@@ -32,7 +30,7 @@ BENCHMARKS: dict[str, AnyBenchmark] = {
 PAPER = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
 """The paper's columns: what an evaluation runs when it names none. The others are further protocols of these."""
 
-JUDGES: dict[str, JudgeKind[Any]] = {
+JUDGES: dict[str, JudgeKind] = {
     kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
 }
 """The ways to reach a judge. ``judges.client.ask.ask`` is how all of them are asked."""

@@ -1,21 +1,18 @@
-"""The contract of a backend: a way to get at models, in this process or behind a server.
+"""The contract of a backend: a way to get at models, in this process or behind a server, an entry of ``BACKENDS``.
 
-A backend is one entry of ``BACKENDS`` (``harness/models/backends.py``), of the entry-point group
-``distilbench.backends``, or of a ``--plugin`` file. It says as data what its models can do, so that a plan knows before
-anything is loaded which stages they can serve.
+It says as data what its models can do, so that a plan knows before anything is loaded which stages they can serve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
-from harness.contracts.judge import JudgeError
+from harness.contracts.judge import Outcome
 from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progress
-from harness.types import Reply, Request
-
-O = TypeVar("O")  # noqa: E741, the type of a backend's options
+from harness.contracts.options import C
+from harness.types import Request
 
 
 class AskServer(Protocol):
@@ -24,14 +21,11 @@ class AskServer(Protocol):
     def __call__(
         self,
         kind: str,
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
         requests: Sequence[Request],
         progress: Callable[[int], None] | None = None,
-    ) -> list[Reply | JudgeError]:
-        """One outcome per request, in order. ``kind`` and ``options``: a judge kind as a recipe configures it.
-
-        ``progress`` is called with how many more requests have an outcome.
-        """
+    ) -> list[Outcome]:
+        """Like ``Ask``. ``kind`` and ``options``: a judge kind as a recipe configures it."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +38,19 @@ class Services:
 
 
 @dataclass(frozen=True)
-class Backend(Generic[O]):
-    """One way to get at models."""
-
+class Backend(Generic[C]):
     name: str
     summary: str
     capabilities: frozenset[Capability]
-    """What every model of this backend can do; ``load`` returns an object with these protocols
-    (``harness.contracts.model.PROTOCOLS``)."""
-    config: type[O]
+    """What every model of this backend can do: ``load`` returns an object with these ``PROTOCOLS``."""
+    config: type[C]
     """Frozen dataclass of its options, a docstring under each field."""
-    load: Callable[[Checkpoint | None, O, Services], GeneratesText]
-    """(checkpoint, options, services) -> model. ``None``: a model that its server knows by name (``by_name``).
+    load: Callable[[Checkpoint | None, C, Services], GeneratesText]
+    """(checkpoint, options, services) -> model; the checkpoint is ``None`` with ``by_name``.
 
-    Raises UserError when the model is not there or cannot be read right.
-    """
-
+    Raises UserError when the model is not there or cannot be read right."""
     by_name: bool = False
-    """Its models are known to a server by name and not loaded from a checkpoint: nothing that a run trains can be
-    answered with, so it serves ``distilbench eval`` alone."""
+    """A server knows its models by name. Nothing that a run trains can be loaded, so it serves ``eval`` alone."""
 
     def missing(self, needed: Collection[Capability]) -> list[Capability]:
-        """Capabilities that a stage needs and this backend's models lack, in alphabetical order."""
         return sorted(set(needed) - self.capabilities)

@@ -1,8 +1,7 @@
 """The contract of an executor: what runs the stages of a plan, one after the other or many at once, here or elsewhere.
 
-The scheduler (``harness.run.scheduler``) decides what is ready; an executor only runs what it is given and reports how
-it ended. It never reads a plan and never looks into the store: artifacts travel through the store that its workers
-share.
+The scheduler (``harness.run.scheduler``) decides what is ready. An executor never reads a plan or the store: artifacts
+travel through the store that its workers share.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self
 
+from harness.contracts.options import C
 from harness.contracts.stage import Stage
-
-C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -22,39 +20,29 @@ class StageResult:
     stage: Stage
     seconds: float
     error: str | None = None
-    """Why it gave nothing: a message that says what to fix, or the traceback of a fault of ours. Text, because it
-    crosses the border of a process. ``None``: its artifact is in the store."""
+    """A message that says what to fix, or the traceback of a fault of ours; ``None``: its artifact is in the store.
+    Text, because not every exception survives the border of a process."""
 
 
 class RunListener:
-    """Hears what happens during a run, in the process that started it; this one shows nothing."""
+    """Hears of stages, by label, in the process that started the run; this one shows nothing."""
 
-    def plan(self, total: int, cached: int) -> None:
-        """How many stages there are, and how many are in the store already."""
-
-    def started(self, label: str) -> None:
-        """A stage began."""
-
-    def advanced(self, label: str, done: int, total: int, info: str) -> None:
-        """A stage did ``done`` of ``total`` items."""
-
-    def finished(self, label: str, seconds: float) -> None:
-        """A stage is in the store."""
-
-    def failed(self, label: str, error: str) -> None:
-        """A stage gave nothing."""
+    def plan(self, total: int, cached: int) -> None: ...
+    def started(self, label: str) -> None: ...
+    def advanced(self, label: str, done: int, total: int, info: str) -> None: ...
+    def finished(self, label: str, seconds: float) -> None: ...
+    def failed(self, label: str, error: str) -> None: ...
 
 
 RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]
-"""Runs one stage into the store, calling its second argument with (done, total, what). Never raises an Exception."""
-
+"""Runs one stage into the store, calling its second argument with (done, total, info). Never raises an Exception."""
 MakeRunStage = Callable[[], RunStage]
 """Picklable; called once in each worker, which may be another process or another machine with the same store."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What ``compute`` in the recipe grants; what one stage needs is in ``Stage.kind`` and ``Stage.price``."""
+    """What ``compute`` in the recipe grants."""
 
     workers: int
     """Stages that may run at once."""
@@ -73,12 +61,12 @@ class Executor(ABC):
     def results(self) -> Sequence[StageResult]:
         """Wait until a submitted stage has ended; every stage that has, each reported once.
 
-        Raises UserError where the executor itself broke down (a worker was killed), so that nothing more can run.
+        Raises UserError where the executor itself broke down (a worker was killed).
         """
 
     @abstractmethod
     def shutdown(self, abort: bool) -> None:
-        """End. ``abort``: stop the stages that run; else none does."""
+        """``abort``: stop the stages that run; else none does."""
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +76,7 @@ class Executor(ABC):
 
 
 class ExecutorKind(ABC, Generic[C]):
-    """An entry of EXECUTORS. ``C`` is the frozen dataclass of its options, ``compute.executor_options`` in a recipe."""
+    """An entry of EXECUTORS. ``C``: its options, ``compute.executor_options`` in a recipe."""
 
     name: str
     summary: str
@@ -102,5 +90,4 @@ class ExecutorKind(ABC, Generic[C]):
 
     @abstractmethod
     def start(self, config: C, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> Executor:
-        """An executor that is ready for stages. It calls ``listener.started`` and ``listener.advanced``; the scheduler
-        calls the rest."""
+        """It calls ``listener.started`` and ``listener.advanced``; the scheduler calls the rest."""

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final, Generic, Protocol
 
 from pydantic import Field
 
-from harness.contracts.options import Count, NotNegative, Positive, options, plain
+from harness.contracts.options import C, Count, NotNegative, Positive, options, plain
 from harness.types import Reply, Request
-
-C = TypeVar("C")
 
 ERROR_KINDS: Final = frozenset({
     "rate-limit", "server", "timeout", "connection", "auth", "model", "refused", "truncated", "empty", "bad-reply",
@@ -23,12 +21,11 @@ ERROR_KINDS: Final = frozenset({
 
 
 class JudgeError(Exception):
-    """A judge call that gave no reply. Never stored as a verdict.
+    """A judge call without a reply. Never stored as a verdict.
 
-    ``kind`` is one of ``ERROR_KINDS``. ``budget`` was never sent, ``pending`` is in a batch job that is not done yet,
-    and ``batch`` is of a job that the endpoint refused as a whole. ``usage`` is (prompt tokens, completion tokens) of a
-    call that is charged for although it gave nothing to read: 0 where the endpoint did not count them, ``None`` where
-    no charge is known.
+    ``kind``: one of ``ERROR_KINDS``; ``budget`` was never sent, ``pending`` waits in a batch job, ``batch`` is of a job
+    that the endpoint refused as a whole. ``usage``: (prompt tokens, completion tokens) of a call that is charged for
+    all the same, 0 where the endpoint did not count them; ``None``: no charge is known.
     """
 
     def __init__(
@@ -41,7 +38,6 @@ class JudgeError(Exception):
 
 
 Outcome = Reply | JudgeError
-"""What comes of one request."""
 
 
 class Judge(Protocol):
@@ -60,10 +56,7 @@ class Judge(Protocol):
 
 
 class JudgeKind(ABC, Generic[C]):
-    """A way to reach a judge, an entry of JUDGES: ``pocket``, ``openai``, ``transformers``, ``replay``.
-
-    ``C`` is the frozen dataclass of its options in a recipe, with a docstring under each field.
-    """
+    """A way to reach a judge, an entry of JUDGES. ``C``: its options in a recipe."""
 
     name: str
     summary: str
@@ -74,11 +67,11 @@ class JudgeKind(ABC, Generic[C]):
         """The judge. Connects to nothing and loads no weights yet."""
 
     @abstractmethod
-    def identity(self, config: C) -> Mapping[str, Any]:
+    def identity(self, config: C) -> Mapping[str, object]:
         """Plain JSON values that decide verdicts (endpoint, model, biases): they enter the key of the judge stage."""
 
     def price(self, config: C, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Dollars for so many tokens; ``None`` when unknown."""
+        """Dollars; ``None`` when unknown."""
         return None
 
     def notes(self, config: C) -> Sequence[str]:
@@ -115,11 +108,11 @@ class ConfiguredJudge(Generic[C]):
     kind: JudgeKind[C]
     config: C
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 
-    def plain(self) -> dict[str, Any]:
-        """What another process makes it from again."""
+    def plain(self) -> dict[str, object]:
+        """Enough for another process to make it again."""
         return {"kind": self.kind.name, "config": plain(self.config)}
 
     def billing(self, started: float | None = None) -> Billing:

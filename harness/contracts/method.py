@@ -1,8 +1,7 @@
 """The contract of a method: what data it needs, which rows it trains on, and a pure loss.
 
-A method is one file in ``methods/`` that ends in ``METHOD = Method(...)``. The trainer (``harness/training``) reads
-only this contract and has no branch on a name. The loss is split in two, so that ``batch x length x vocabulary`` is
-never held in float32:
+The trainer (``harness/training``) has no branch on a name. The loss is split in two, so that ``batch x length x
+vocabulary`` is never held in float32:
 
 1. ``token_terms`` sees a chunk of positions with full next-token logits and reduces each position to a few numbers
    (a log-probability, a divergence). The trainer recomputes it in the backward pass, chunk by chunk.
@@ -20,15 +19,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
 from typing_extensions import TypeVar
 
+from harness.contracts.options import C
 from harness.types import Group
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-C = TypeVar("C", default=Any)
-"""The type of a method's options. ``Method`` alone is a method of any options."""
 C_contra = TypeVar("C_contra", contravariant=True, default=Any)
-"""The same where options are only read, so that methods with options of several types can share one value."""
+"""Options that are only read: methods with options of several types can share one value."""
 Tensors = Mapping[str, "Tensor"]
 """Tensors by name."""
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
@@ -38,36 +36,32 @@ Teacher = Literal["family", "tuned"]
 
 @dataclass(frozen=True)
 class Needs:
-    """What must exist before (or while) a method trains. The plan reads it; nothing undeclared reaches the method."""
+    """What must exist before (or while) a method trains. Nothing undeclared reaches the method."""
 
     responses: tuple[Source, ...]
     """Whose answers: the dataset's, the teacher's, the student's n samples, or live rollouts of the student."""
     signal: Literal["none", "response", "token"] = "none"
-    """What the teacher says: nothing, a reward per response (stored), or a distribution per token."""
+    """Of the teacher: nothing, a reward per response (stored), or a distribution per token."""
     reference: bool = False
     """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
     shared_vocabulary: bool = False
     """Teacher and student must map every token to the same id."""
     teachers: tuple[Teacher, ...] = ("family",)
-    """Whose distributions ``signal="token"`` means. More than one (ADPA: the tuned teacher and the untouched one) only
-    where they are stored (``Method.stored``); then the first decides which tokens are kept for all."""
+    """Whose distributions ``signal="token"`` means. Several (ADPA) must be stored (``Method.stored``); then the first
+    decides which tokens are kept for all."""
     distribution_roles: tuple[str, ...] = ()
     """Roles of the rows for which the teachers' distributions are stored; empty: all rows."""
     sampling: Mapping[str, float] = field(default_factory=dict)
-    """Options of ``sampling`` that replace the recipe's for this method (ADPA: one response, greedy). A row of the
-    recipe may override them again."""
+    """Options of ``sampling`` that replace the recipe's (ADPA: one response, greedy), unless a row overrides them."""
     start: str | None = None
-    """The method whose student this one starts from, and with which it draws its samples (ADPA+: ``"dckd"``); ``None``:
-    the family's student. A row of the recipe may name another row."""
+    """The method whose student this one starts from and samples with (ADPA+: ``"dckd"``), unless a row names another
+    row; ``None``: the family's student."""
     rounds: bool = False
     """May be trained in rounds on samples of the current student (PAD section 4.4)."""
 
 
 class TopK(NamedTuple):
-    """A teacher's next-token distributions at N positions, as stored: k tokens by name, all others together.
-
-    Positions of rows without a stored distribution (``Needs.distribution_roles``) hold zeros throughout.
-    """
+    """A teacher's stored next-token distributions at N positions; zeros in rows outside ``distribution_roles``."""
 
     ids: Tensor
     """[N, k] int64."""
@@ -79,10 +73,10 @@ class TopK(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """How teachers' next-token distributions on a method's rows are kept, computed once, instead of a live teacher."""
+    """How teachers' next-token distributions are stored instead of a live teacher."""
 
     top_k: int
-    """Tokens kept at each position; the others count as one."""
+    """Tokens kept at each position; all others count as one."""
     temperature: float = 1.0
     """Divides the teacher's logits before they are stored."""
 
@@ -93,7 +87,7 @@ class Row:
 
     text: str
     role: str = "response"
-    """Names a kind of row, so that a loss can divide by its tokens alone (``Term.per = "token:golden"``)."""
+    """So that a loss can divide by the tokens of such rows alone (``Term.per = "token:golden"``)."""
     finished: bool = True
     """Whether the end-of-turn token belongs to the response."""
     signals: Mapping[str, float] = field(default_factory=dict)
@@ -102,45 +96,45 @@ class Row:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Returned by ``Method.rows`` for a prompt that cannot be used; the trainer counts reasons and reports them."""
+    """A prompt that cannot be used; the training report counts the reasons."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss may know of a micro-batch. R rows (responses) of B prompts, N response tokens, in row order.
+    """What a loss may know of a micro-batch: R rows (responses) of B prompts, N response tokens, in row order.
 
     Rows of one prompt are neighbours, in the order of ``Method.rows``.
     """
 
     prompts: int
-    """B."""
+    """B"""
     prompt: Tensor
     """[R] int64, which prompt (0..B-1) a row answers."""
     row: Tensor
     """[N] int64, which row (0..R-1) a token belongs to."""
     position: Tensor
-    """[N] int64, position of the token within its response, from 0."""
+    """[N] int64, of the token within its response, from 0."""
     roles: tuple[str, ...]
     """[R]."""
     lengths: Tensor
     """[R] int64, response tokens per row, end-of-turn included."""
     signals: Tensors
-    """Name to [R] float32: what ``Row.signals`` held, and ``"reference"`` where needed."""
+    """Name to [R] float32: ``Row.signals``, and ``"reference"`` where needed."""
     tokens: Tensors
     """Name to [N] float32: per-token numbers fixed before the step (``Rollouts.weigh``)."""
 
     def sum_rows(self, values: Tensor) -> Tensor:
-        """[N] -> [R]: sum over the tokens of each row (a sequence log-probability)."""
+        """[N] -> [R]: of log-probabilities, those of the sequences."""
         return values.new_zeros(len(self.roles)).index_add(0, self.row, values)
 
     def mean_rows(self, values: Tensor) -> Tensor:
-        """[N] -> [R]: mean over the tokens of each row (the length-normalised reward, PAD Eq. 7)."""
+        """[N] -> [R]: of log-probabilities, the length-normalised reward (PAD Eq. 7)."""
         return self.sum_rows(values) / self.lengths.to(values.dtype)
 
     def per_prompt(self, values: Tensor) -> Tensor:
-        """[R] -> [B, n]: rows of a prompt side by side. Raises ValueError where prompts differ in their row count."""
+        """[R] -> [B, n]. Raises ValueError where prompts differ in their row count."""
         if len(values) % self.prompts:
             raise ValueError(f"{len(values)} rows do not divide into {self.prompts} prompts of equal size")
         return values.view(self.prompts, -1)
@@ -153,13 +147,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a loss: a differentiable total, and the unit whose count over the whole step divides it."""
-
     name: str
     total: Tensor
-    """Scalar: a sum, never a mean."""
+    """Differentiable scalar: a sum, never a mean."""
     per: str
-    """``"prompt"``, ``"row"``, ``"token"`` (all response tokens) or ``"token:ROLE"``."""
+    """The unit whose count over the whole step divides it: ``prompt``, ``row``, ``token`` (of all responses) or
+    ``token:ROLE``."""
 
 
 @dataclass(frozen=True)
@@ -176,34 +169,24 @@ TokenTerms = Callable[["Tensor", "Tensor", Any, C], dict[str, "Tensor"]]
 logits [c, V] float32; where distributions are stored, ``{"family": TopK, ...}`` of these c positions; else ``None``."""
 
 
-def log_probabilities(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Any) -> dict[str, Tensor]:
+def log_probabilities(logits: Tensor, labels: Tensor, teacher: object, config: object) -> dict[str, Tensor]:
     """The default ``token_terms``: ``logp``, the log-probability of each label."""
     return {"logp": logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]}
 
 
-def accept_any_count(config: Any, n: int) -> None:
-    """The default ``check``."""
-
-
-def no_stored_distributions(config: Any) -> None:
-    """The default ``stored``: the teacher is live."""
-
-
 @dataclass(frozen=True)
 class Rollouts(Generic[C_contra]):
-    """How a method lets the student answer live: one response per prompt, drawn at the start of each step.
+    """How a method lets the student answer live: one response per prompt, drawn for a whole optimiser step at once.
 
-    A method whose ``share`` is below 1 trains on its stored ``rows`` (one per prompt) in the other steps.
-
-    The trainer draws for the whole optimiser step, then calls ``weigh`` once on all its tokens (so that whitening is
-    over the global batch) and splits the result into micro-batches.
+    Then ``weigh`` sees all tokens of the step, so that whitening is over the global batch. Steps that are not live
+    train on the stored ``rows`` (one per prompt).
     """
 
     sampling: Callable[[C_contra], tuple[float, float]]
     """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
     weigh: Callable[[Batch, Tensors, C_contra], dict[str, Tensor]] | None = None
     """(batch, {"behaviour", "student", "teacher": [N] log-probabilities of the drawn tokens, no gradient}, config) ->
-    entries of ``Batch.tokens``; ``None``: there are none, and a teacher that does not draw along is not asked."""
+    entries of ``Batch.tokens``; ``None``: there are none, and the teacher's log-probabilities are not needed."""
     share: Callable[[C_contra], float] = lambda config: 1.0
     """config -> probability that a step is live; drawn per step from the training seed."""
 
@@ -220,7 +203,7 @@ class Trl(Generic[C_contra]):
 
 @dataclass(frozen=True)
 class Method(Generic[C]):
-    """A row of the tables. See ``docs/add-a-method.md`` for a worked example."""
+    """A row of the tables (``docs/add-a-method.md``)."""
 
     name: str
     title: str
@@ -229,22 +212,22 @@ class Method(Generic[C]):
     """Citation, one line."""
     needs: Needs
     config: type[C]
-    """Its options: a class made with ``@options``, all with defaults, a docstring under each."""
+    """Made with ``@options``, all with defaults, a docstring under each."""
     rows: Callable[[Group, C], Sequence[Row] | Dropped]
     """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
     loss: Callable[[Batch, Tensors, C], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms[C] = log_probabilities
-    stored: Callable[[C], Stored | None] = no_stored_distributions
+    stored: Callable[[C], Stored | None] = lambda config: None
     """config -> how teachers' distributions are stored, or ``None``: the teacher is live (``signal="token"`` only)."""
     rollouts: Rollouts[C] | None = None
     trl: Trl[C] | None = None
     """``None``: TRL's stable trainers have no such loss."""
-    check: Callable[[C, int], None] = accept_any_count
-    """(config, responses per prompt) -> nothing, or raises UserError (``require``) where these options cannot take that
-    many. Asked of methods that train on the student's samples, when the recipe is read: before anything is sampled."""
+    check: Callable[[C, int], None] = lambda config, n: None
+    """(config, responses per prompt): raises UserError (``require``) where these options cannot take that many. Called
+    for methods that train on samples when the recipe is read, before anything is sampled."""
     row_fields: tuple[str, ...] = ()
-    """Fields of ``config`` that decide ``rows``; what is stored beside the rows (reference log-probabilities, teachers'
-    distributions) depends on these alone."""
+    """Fields of ``config`` that decide ``rows``: reference log-probabilities and stored distributions depend on these
+    alone."""
     version: int = 1
     """Raised when rows or loss compute something else: students trained before are then not reused."""

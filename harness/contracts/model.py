@@ -1,7 +1,6 @@
-"""The contract of a model: small protocols, one for each thing that a model can do, and the values that they exchange.
+"""The contract of a model: a protocol for each capability, and the values that they exchange.
 
-Stages, benchmarks and judges name the protocol that they use. Which of them a model offers depends on its backend
-(``harness/contracts/backend.py``): a checkpoint in this process offers all, a chat server may only generate text.
+Stages, benchmarks and judges name the protocol that they use; a backend says which its models offer.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be loaded, and the fingerprint of its content."""
-
     name: str
     """As recipes write it: ``pocket:teacher``, ``HuggingFaceTB/SmolLM2-135M-Instruct``."""
     location: str
@@ -34,13 +31,12 @@ class Checkpoint:
     tokenizer: str
     """Fingerprint of the tokenizer and its chat template alone: what decides how long a prompt is."""
     absent: str = ""
-    """Why the files are not here. A plan can still be made with such a placeholder
-    (``harness.models.published_sizes.resolve_or_placeholder``); nothing can run on it."""
+    """Why the files are not here: a placeholder, for a plan that cannot run."""
 
 
 @options
 class Sampling:
-    """How to draw responses. Nothing else (top-k, penalties) is applied."""
+    """How to draw responses, without top-k or penalties."""
 
     max_new_tokens: Count
     """Responses are cut here, and marked unfinished."""
@@ -51,12 +47,9 @@ class Sampling:
 
 
 class TokenResponse(NamedTuple):
-    """A response as the sampling model wrote it."""
-
     ids: tuple[int, ...]
-    """Token ids, without the end-of-turn token."""
+    """Without the end-of-turn token."""
     finish_reason: Literal["stop", "length"]
-    """``stop``: the model ended its turn; ``length``: cut at the token limit."""
 
 
 class TooLong(UserError):
@@ -68,7 +61,7 @@ class TooLong(UserError):
 
 
 def check_lengths(name: str, lengths: Collection[int], context: int | None) -> None:
-    """Raises TooLong where one of ``lengths`` (tokens) is above ``context``; ``None``: the model has no limit."""
+    """Raises TooLong where one of ``lengths`` (tokens) is above ``context``."""
     places = [] if context is None else [place for place, length in enumerate(lengths) if length > context]
     if places:
         raise TooLong(f"{len(places)} texts of up to {max(lengths):,} tokens, {name} reads {context:,}", places)
@@ -97,12 +90,12 @@ class GeneratesTokens(Protocol):
         """Longest input, tokens; ``None``: not known."""
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """Token ids of each conversation up to where the assistant is to speak."""
+        """Up to where the assistant is to speak."""
 
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[TokenResponse]]:
-        """n responses to each prompt, in order."""
+        """Like ``generate``."""
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """The first ``max_tokens`` tokens of ``text``, spelled as in it; ``text`` itself where it has no more."""
@@ -115,10 +108,7 @@ class ReadsLogps(Protocol):
     name: str
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """Mean log-probability per response token, nats; the end-of-turn token counts where the response finished.
-
-        Raises TooLong where a text exceeds the context.
-        """
+        """Per response token, nats; the end-of-turn token counts where the response finished. Raises TooLong."""
 
 
 @runtime_checkable
@@ -128,17 +118,15 @@ class ReadsChoices(Protocol):
     name: str
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
-        """Log-probability, nats, that the reply starts with each choice (one letter), not renormalised.
-
-        A choice's probability is the sum over the single tokens that stand for it in this context. Raises TooLong.
-        """
+        """Log-probability, nats, that the reply starts with each choice (one letter), not renormalised: summed over
+        the single tokens that stand for it in this context. Raises TooLong."""
 
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
         """The k most probable first tokens of the reply, text to log-probability (what ``top_logprobs`` reports)."""
 
 
 class ChatModel(GeneratesText, GeneratesTokens, ReadsLogps, ReadsChoices, Protocol):
-    """A model with every capability: what the ``transformers`` backend loads."""
+    """A model with every capability."""
 
 
 Capability = Literal["generate", "tokens", "logps", "choices"]
@@ -148,4 +136,3 @@ PROTOCOLS: Final[dict[Capability, type]] = {
     "logps": ReadsLogps,
     "choices": ReadsChoices,
 }
-"""Capability to the protocol that a model with it satisfies."""

@@ -1,7 +1,4 @@
-"""What is wrong in a recipe, all of it at once: each mistake with its path, value, rule, choices and remedy.
-
-Pydantic finds most mistakes; this file turns its reports into the words that the rest of the harness uses.
-"""
+"""What is wrong in a recipe, all of it at once: each mistake with its path, value, rule, choices and remedy."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from harness.errors import UserError
 
-_NAMES = {
+TYPES: Final[Mapping[str, str]] = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -38,7 +35,7 @@ class Problem:
     rule: str
     """What must hold, as a clause: ``must be a number``."""
     value: str | None = None
-    """What stands there, printable; ``None`` where nothing does."""
+    """The value there, printable; ``None`` where there is none."""
     choices: tuple[str, ...] = ()
     near: str = ""
     """The choice that was probably meant."""
@@ -79,89 +76,60 @@ def near(value: str, choices: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)), "")
 
 
-def unknown_name(path: str, what: str, value: object, choices: Iterable[str], remedy: str = "") -> Problem:
+def unknown_name(path: str, noun: str, value: object, choices: Iterable[str], remedy: str = "") -> Problem:
     """The mistake of a name that is not among ``choices``."""
     names = tuple(sorted(choices))
-    return Problem(
-        path,
-        f"is not the name of a {what}",
-        show(value),
-        names or ("none",),
-        near(value, names) if isinstance(value, str) else "",
-        remedy,
-    )
+    meant = near(value, names) if isinstance(value, str) else ""
+    return Problem(path, f"is not the name of a {noun}", show(value), names or ("none",), meant, remedy)
 
 
 def dotted(parts: Iterable[object]) -> str:
     """Path parts as one dotted path: ``a.b`` and ``a[2]``."""
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
-    return text
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
-def from_pydantic(errors: Iterable[Mapping[str, Any]], base: Sequence[object], fields: FieldNames) -> list[Problem]:
-    """Pydantic's ``error.errors()`` as problems under the path ``base``.
+Report = Mapping[str, Any]
+"""One of pydantic's ``ValidationError.errors()``."""
+Fields: TypeAlias = Mapping[str, "Fields | None"]
+"""The options of a class: name -> ``None``, or the options of the class that is nested there."""
+
+
+def from_pydantic(errors: Iterable[Report], base: Sequence[object], fields: Fields) -> list[Problem]:
+    """Pydantic's reports as problems under the path ``base``.
 
     A value that fits no branch of a union comes as one report per branch; they are merged into one problem.
     """
-    grouped: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[object, ...], tuple[tuple[str, ...], list[Report]]] = {}
     for error in errors:
-        grouped.setdefault(fields.clean(tuple(error["loc"])), []).append(error)
-    return [_problem((*base, *loc), loc, group, fields) for loc, group in grouped.items()]
-
-
-class FieldNames:
-    """The field names of a model, nested by path: for "did you mean" and to drop pydantic's union tags from paths."""
-
-    def __init__(self, tree: Mapping[str, Any]) -> None:
-        self.tree = tree
-
-    def at(self, loc: Sequence[object]) -> tuple[str, ...]:
-        """The names that may stand at ``loc``; empty where anything may, or nothing is known."""
-        node: Any = self.tree
-        for part in loc:
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return tuple(node) if isinstance(node, Mapping) else ()
-
-    def clean(self, loc: tuple[object, ...]) -> tuple[object, ...]:
-        """``loc`` up to the last part that the user wrote (pydantic appends names of validators and union branches)."""
-        node: Any = self.tree
-        kept: list[object] = []
-        for part in loc:
-            if not isinstance(node, Mapping) and not isinstance(part, int):
+        # The path up to the last part that the user wrote: pydantic appends names of validators and union branches.
+        node: Fields | None = fields
+        names: tuple[str, ...] = ()
+        path: list[object] = []
+        for part in error["loc"]:
+            if node is None and not isinstance(part, int):
                 break
-            kept.append(part)
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return tuple(kept)
+            path.append(part)
+            names, node = tuple(node or ()), (node or {}).get(str(part))
+        groups.setdefault((*base, *path), (names, []))[1].append(error)
+    return [_problem(path, names, group) for path, (names, group) in groups.items()]
 
 
-def _problem(
-    path: tuple[object, ...], loc: tuple[object, ...], group: list[Mapping[str, Any]], fields: FieldNames
-) -> Problem:
-    """One problem from all of pydantic's reports about one place."""
-    error = group[0]
-    kind, value = error["type"], show(error.get("input"))
-    where = dotted(path)
+def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[Report]) -> Problem:
+    """One problem from all reports about one place. ``names``: the options that could stand there."""
+    error, place = group[0], dotted(path)
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    types = list(dict.fromkeys(TYPES[report["type"]] for report in group if report["type"] in TYPES))
     if kind == "unexpected_keyword_argument":
-        names = fields.at(loc[:-1])
-        return Problem(where, "is an unknown key", choices=names, near=near(str(loc[-1]), names))
+        return Problem(place, "is an unknown key", choices=names, near=near(str(path[-1]), names))
     if kind == "missing":
-        return Problem(where, "is required and missing", remedy=f"Add the line `{path[-1]}: ...`.")
+        return Problem(place, "is required and missing", remedy=f"Add the line `{path[-1]}: ...`.")
     if kind == "literal_error":
-        names = tuple(part.strip().strip("'") for part in error["ctx"]["expected"].replace(" or ", ", ").split(","))
-        meant = near(str(error.get("input")), names)
+        choices = tuple(re.findall(r"'([^']*)'", context["expected"]))
         # The other branches of a union: ``null``, or a list of one's own instead of a name.
-        others = dict.fromkeys(_NAMES[other["type"]] for other in group[1:] if other["type"] in _NAMES)
-        return Problem(where, "is not one of the choices", value, (*names, *others), meant)
+        return Problem(place, "is not one of the choices", show(value), (*choices, *types), near(str(value), choices))
     if kind == "value_error":
-        return Problem(where, str(error["ctx"]["error"]), value if _scalar(error.get("input")) else None)
-    expected = list(dict.fromkeys(_NAMES[report["type"]] for report in group if report["type"] in _NAMES))
-    if expected and len(expected) == len(group):
-        return Problem(where, f"must be {' or '.join(expected)}", value)
-    message = next(report["msg"] for report in group if report["type"] not in _NAMES)
-    return Problem(where, re.sub(r"^\w+ should", "must", message).removesuffix(" after validation"), value)
-
-
-def _scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)
+        return Problem(place, str(context["error"]), show(value) if isinstance(value, str | int | float) else None)
+    others = [report["msg"] for report in group if report["type"] not in TYPES]
+    if not others:
+        return Problem(place, f"must be {' or '.join(types)}", show(value))
+    return Problem(place, re.sub(r"^\w+ should", "must", others[0]).removesuffix(" after validation"), show(value))

@@ -1,7 +1,7 @@
 """Options from YAML to the loss: frozen dataclasses that pydantic checks when they are made.
 
-``@options`` is all that the config of a method, a benchmark or a judge needs, and all that the sections of a recipe
-need. Rules that types cannot express go into ``__post_init__``, through ``require``.
+Sections of a recipe and the options of all entries are made with ``@options``. Rules that types cannot express go into
+``__post_init__``, through ``require``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import inspect
 import itertools
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, dataclass_transform, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+from typing_extensions import TypeVar
 
-from harness.contracts.option_errors import FieldNames, Problem, from_pydantic
+from harness.contracts.option_errors import Fields, Problem, from_pydantic
 from harness.errors import UserError
 from harness.records import adapter
 
 T = TypeVar("T")
+C = TypeVar("C", default=Any)
+"""The options of an entry of a table of contents. The kind of entry alone is one of any options."""
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -50,8 +53,8 @@ class NoOptions:
     """For an entry that has none."""
 
 
-def is_options(kind: Any) -> bool:
-    """Whether a class is made with ``@options``."""
+def is_options(kind: object) -> bool:
+    """Whether this is a class made with ``@options``."""
     return isinstance(kind, type) and is_pydantic_dataclass(kind)
 
 
@@ -66,7 +69,7 @@ def require(holds: bool, problem: str) -> None:
 
 
 def read_options(
-    kind: type[T], values: Mapping[str, Any], path: Sequence[object], other_names: Sequence[str] = ()
+    kind: type[T], values: Mapping[str, object], path: Sequence[object], other_names: Sequence[str] = ()
 ) -> tuple[T | None, list[Problem]]:
     """``kind(**values)`` for values from YAML or JSON; or ``None`` and everything that is wrong, under ``path``.
 
@@ -87,11 +90,10 @@ def read_options(
         read: Any = adapter(hashable).validate_json(text)
         return read, []
     except ValidationError as error:
-        names = FieldNames(field_tree(kind) | dict.fromkeys(other_names))
-        return None, from_pydantic(error.errors(), path, names)
+        return None, from_pydantic(error.errors(), path, {**field_tree(kind), **dict.fromkeys(other_names)})
 
 
-def options_from(kind: type[T], values: Mapping[str, Any]) -> T:
+def options_from(kind: type[T], values: Mapping[str, object]) -> T:
     """Options that were stored as plain data (the parameters of a stage), read back. Raises UserError."""
     config, problems = read_options(kind, values, ())
     if config is None:
@@ -99,20 +101,22 @@ def options_from(kind: type[T], values: Mapping[str, Any]) -> T:
     return config
 
 
-def plain(config: Any) -> dict[str, Any]:
+def plain(config: object) -> dict[str, Any]:
     """All options with their values as JSON data: what ``options_from`` reads back. Tuples become lists."""
     values: dict[str, Any] = adapter(Any).dump_python(config, mode="json")
     return values
 
 
-def field_tree(kind: type[Any]) -> dict[str, Any]:
-    """Option -> ``None``, or the tree of its own options where it is itself made with ``@options``."""
-    hints = get_type_hints(kind)
-    nested = {name: [part for part in _types(hints[name]) if is_pydantic_dataclass(part)] for name in _names(kind)}
-    return {name: field_tree(kinds[0]) if kinds else None for name, kinds in nested.items()}
+def field_tree(kind: type) -> Fields:
+    """The options of a class, and those of the classes made with ``@options`` that are nested in it."""
+    tree: dict[str, Fields | None] = {}
+    for name, hint in get_type_hints(kind).items():
+        nested = [part for part in (hint, *get_args(hint)) if is_options(part)]
+        tree[name] = field_tree(nested[0]) if nested else None
+    return tree
 
 
-def explanations(kind: type[Any]) -> dict[str, str]:
+def explanations(kind: type) -> dict[str, str]:
     """Option -> the docstring under it, in one line; options without one are left out."""
     texts: dict[str, str] = {}
     # Read from the source only when somebody asks: pydantic's ``use_attribute_docstrings`` does it for every class at
@@ -126,14 +130,3 @@ def explanations(kind: type[Any]) -> dict[str, str]:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     texts[name] = " ".join(text.split())
     return texts
-
-
-def _names(kind: type[Any]) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
-
-def _types(hint: Any) -> Iterator[Any]:
-    """A type and, of a union, its members."""
-    yield hint
-    for part in get_args(hint):
-        yield from _types(part)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.contracts.backend import Backend
 from harness.contracts.benchmark import AnyBenchmark
@@ -24,9 +23,9 @@ class Registry:
 
     methods: Mapping[str, Method]
     benchmarks: Mapping[str, AnyBenchmark]
-    judges: Mapping[str, JudgeKind[Any]]
-    sources: Mapping[str, PromptSource[Any]]
-    backends: Mapping[str, Backend[Any]]
-    executors: Mapping[str, ExecutorKind[Any]]
+    judges: Mapping[str, JudgeKind]
+    sources: Mapping[str, PromptSource]
+    backends: Mapping[str, Backend]
+    executors: Mapping[str, ExecutorKind]
     ask: Ask
     targets: Mapping[str, Target] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """A stage is data: a kind, a version, plain parameters, and references to its inputs. Its key is the hash of those.
 
-Same key = same artifact = never computed twice. What must not change the key (row, round, costs, thread counts) stays
-out of it; what does change results (seeds, dtype, a checkpoint's content hash) must be in ``params``.
+Same key = same artifact = never computed twice: whatever changes results (seeds, dtype, a checkpoint's content hash)
+must be in ``params``, and nothing else may be.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What stages will cost, estimated before anything runs. Give or take a factor of two."""
+    """What stages will cost, estimated before anything runs, to a factor of about two."""
 
     responses: int = 0
     """Responses to generate."""
     tokens: int = 0
-    """Model tokens to process (prompt and generated, training counted once per epoch)."""
+    """That models process (prompt and generated, training counted once per epoch)."""
     judge_calls: int = 0
     judge_tokens: int = 0
     dollars: float | None = 0.0
     """``None``: the judge's price is not known."""
     peak_flops: float | None = 0.0
-    """FLOPs that a GPU could have done at its peak in the time that the tokens take (``harness/hardware/gpu.py``);
-    ``None``: the size of a model is not known."""
+    """FLOPs of a GPU at its peak in the time that the tokens take (``harness/hardware/gpu.py``); ``None``: the size of
+    a model is not known."""
     peak_bytes: float | None = 0.0
     """Memory that training needs in one process; ``None``: the size of a model is not known."""
 
@@ -52,40 +52,38 @@ class Cost:
     def total(cls, costs: Iterable[Cost]) -> Self:
         """The sum, and the largest memory; what is unknown of one is ``None``."""
         rows = list(costs)
-        sums: dict[str, Any] = {}
+        sums: dict[str, float | None] = {}
         for part in fields(cls):
             values = [getattr(row, part.name) for row in rows]
             # Stages that run one after the other use the same memory again.
             over = max if part.name == "peak_bytes" else sum
             sums[part.name] = None if None in values else over([0, *values])
-        return cls(**sums)
+        return cls(**sums)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the plan."""
-
     kind: str
-    """A name in ``harness.stages.STAGES``: ``prompts``, ``sample``, ``train``, ..."""
+    """A name in ``harness.stages.STAGES``."""
     params: Mapping[str, Any]
-    """Plain JSON values; everything that decides the artifact besides its inputs."""
+    """Plain JSON values: everything that decides the artifact besides its inputs."""
     inputs: Mapping[str, Ref] = field(default_factory=dict)
     """Role to the artifact that fills it."""
     version: int = 1
     """Raised when the code of this kind changes what it computes."""
     row: str = ""
-    """Whose stage it is: a row of the recipe, a model of its family, or the tuned teacher. The first row that needs a
-    shared stage names it. Not in the key, and so are ``round``, ``seed`` and ``variant``."""
+    """A row of the recipe, a model of its family, or the tuned teacher; of a shared stage, the first row that needs it.
+    ``row``, ``round``, ``seed`` and ``variant`` are not in the key."""
     round: int | None = None
     """From 1; ``None`` where the row has one round only."""
     seed: int | None = None
     """Training seed of the row (``params["seed"]`` is derived from it)."""
     variant: str = ""
-    """What tells it apart from a stage of the same row, round and seed: ``n=8``."""
+    """Tells it apart from a stage of the same row, round and seed: ``n=8``."""
     local: Mapping[str, Any] = field(default_factory=dict)
-    """What the stage needs to run *here* (where a checkpoint lies, device, batch sizes); not part of the key."""
+    """To run it *here*: where a checkpoint lies, device, batch sizes; not in the key."""
     after: tuple[Ref, ...] = ()
-    """What must be done first though nothing of it is read (a check before expensive work); not in the key."""
+    """Stages to finish first of which nothing is read (a check before expensive work); not in the key."""
 
     @classmethod
     def of(cls, marker: Mapping[str, Any]) -> Self:
@@ -105,12 +103,10 @@ class Stage:
 
     @cached_property
     def ref(self) -> Ref:
-        """How another stage names it as an input."""
         return Ref(self.kind, self.key)
 
     @property
     def waits_for(self) -> tuple[Ref, ...]:
-        """All that must be done before it can run."""
         return (*self.inputs.values(), *self.after)
 
     @property
@@ -123,10 +119,9 @@ class Stage:
 
 
 class Store(Protocol):
-    """Where artifacts live (``results.store.store.ArtifactStore``; a dict of folders in a test)."""
+    """Where artifacts live (``results.store.store.ArtifactStore``)."""
 
-    def done(self, stage: Stage) -> bool:
-        """Whether the artifact is there, whole."""
+    def done(self, stage: Stage) -> bool: ...
 
     def path(self, kind: str, key: str) -> Path:
         """Folder of a finished artifact. Raises KeyError when it is not there."""
@@ -137,6 +132,6 @@ class Store(Protocol):
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
 
-        ``fill`` returns what it measured (tokens, counts); it is stored with the provenance. Concurrent writers of
-        one key wait for each other, and the second finds the work done.
+        Its return value (tokens, counts) is stored with the provenance. Of concurrent writers of one key, the second
+        waits and finds the work done.
         """

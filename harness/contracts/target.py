@@ -1,8 +1,7 @@
 """The contract of a target: a table or figure of the paper, as the grid of rows that it needs and how to show them.
 
-A target names rows. Most are rows of the recipe; the others are *variants*: a row of the recipe with something changed
-(another alpha, more rounds, another n). What differs by family is the recipe's business, in its section ``targets``
-(``harness/recipe/recipe.py``). The targets themselves are in ``reports/targets``.
+Most rows are the recipe's; the others are *variants* of these (another alpha, more rounds, another n). What differs by
+family stands in the recipe's section ``targets`` (``harness/recipe/recipe.py``).
 """
 
 from __future__ import annotations
@@ -33,8 +32,6 @@ class Point:
 
 @dataclass(frozen=True)
 class Target:
-    """The grid of one table or figure, and how to lay it out."""
-
     name: str
     label: str
     """``Table 1``: its name in the paper."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint, Progress
@@ -52,5 +52,5 @@ TRANSFORMERS = Backend(
     LoadOptions,
     _load,
 )
-BACKENDS: Final[Mapping[str, Backend[Any]]] = {backend.name: backend for backend in (TRANSFORMERS, SERVER)}
+BACKENDS: Final[Mapping[str, Backend]] = {backend.name: backend for backend in (TRANSFORMERS, SERVER)}
 """By the name that recipes use."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.contracts.source import PromptSource
 from harness.prompts import gsm8k_train, jsonl, pocket, ultrafeedback
 
-SOURCES: dict[str, PromptSource[Any]] = {
+SOURCES: dict[str, PromptSource] = {
     source.name: source for source in (pocket.SOURCE, ultrafeedback.SOURCE, gsm8k_train.SOURCE, jsonl.SOURCE)
 }

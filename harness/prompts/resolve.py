@@ -17,7 +17,7 @@ C = TypeVar("C")
 class ResolvedSource:
     """A source with its options, and what pins its content."""
 
-    source: PromptSource[Any]
+    source: PromptSource
     config: Any
     pin: Pin
     note: str | None = None
@@ -35,7 +35,7 @@ class ResolvedSource:
         return self.pin.pairs
 
 
-def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource[Any] | None = None) -> ResolvedSource:
+def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource | None = None) -> ResolvedSource:
     """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
 
     Raises UserError for a mistake in the user's own file.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.contracts.executor import ExecutorKind
 from harness.run import inline, processes
 
-EXECUTORS: dict[str, ExecutorKind[Any]] = {kind.name: kind for kind in (processes.EXECUTOR, inline.EXECUTOR)}
+EXECUTORS: dict[str, ExecutorKind] = {kind.name: kind for kind in (processes.EXECUTOR, inline.EXECUTOR)}

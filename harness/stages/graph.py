@@ -100,11 +100,11 @@ class StageGraph:
         return {name: ConfiguredBenchmark.load(table[name], entry.config) for name, entry in entries.items()}
 
     @cached_property
-    def judges(self) -> dict[str, ConfiguredJudge[Any]]:
+    def judges(self) -> dict[str, ConfiguredJudge]:
         entries, kinds = self.recipe.judges, self.registry.judges
         return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
 
-    def judge_of(self, benchmark: str) -> ConfiguredJudge[Any] | None:
+    def judge_of(self, benchmark: str) -> ConfiguredJudge | None:
         """Who judges a benchmark; ``None``: rules do."""
         name = self.recipe.benchmarks[benchmark].judge
         return None if name is None else self.judges[name]

@@ -102,7 +102,8 @@ class DistilTrainer(Trainer):
         whole: Any = super().create_scheduler(segments * num_training_steps, optimizer)
         if segments > 1:
             # partial, not a lambda: a lambda would see the last rate of the loop only.
-            rates = [partial(_later, rate, number * num_training_steps) for rate in whole.lr_lambdas]
+            start = number * num_training_steps
+            rates: list[Callable[[int], float]] = [partial(_later, rate, start) for rate in whole.lr_lambdas]
             self.lr_scheduler = LambdaLR(whole.optimizer, rates)
         return self.lr_scheduler
 
