@@ -254,7 +254,7 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
 
     def timed(name: str, sharing: bool, call: Callable[[], Any]) -> Callable[[], float]:
         def run() -> float:
-            reader = model._reader = Reader(model.model, model.pad, model.batch_tokens, sharing)
+            reader = model.reader = Reader(model.model, model.pad, model.batch_tokens, sharing)
             start = now()
             call()
             seconds = now() - start

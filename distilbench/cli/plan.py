@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
-from harness.hardware.gpu import DEVICES, SHARE, hours
+from harness.hardware import DEVICES, SHARE, hours
 from harness.models.published_sizes import size
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class Cost:
     dollars: float | None = 0.0
     """``None``: the judge's price is not known."""
     peak_flops: float | None = 0.0
-    """FLOPs of a GPU at its peak in the time that the tokens take (``harness/hardware/gpu.py``); ``None``: the size of
+    """FLOPs of a GPU at its peak in the time that the tokens take (``harness/hardware.py``); ``None``: the size of
     a model is not known."""
     peak_bytes: float | None = 0.0
     """Memory that training needs in one process; ``None``: the size of a model is not known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
+from harness.types import Json
 
 WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
 CODE: Final = ("*.py",)
@@ -89,25 +90,19 @@ def hub_folder(checkpoint: Checkpoint) -> Path:
 @lru_cache(maxsize=64)
 def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "model") -> str:
     """The commit that ``revision`` names now: asked of the hub, or read from the local cache when offline."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    error: object = "HF_HUB_OFFLINE is set"
-    if not HF_HUB_OFFLINE:
+    try:
+        return str(HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=10).sha)
+    except Exception as error:  # noqa: BLE001, many kinds: offline, gated, unknown; the cache may still have it
         try:
-            return str(HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=10).sha)
-        except Exception as caught:  # noqa: BLE001, many kinds: no network, gated, unknown; the cache may still have it
-            error = caught
-    repo = Path(HF_HUB_CACHE) / (f"{kind}s--" + hub_id.replace("/", "--"))
-    ref = repo / "refs" / revision
-    if ref.is_file():
-        return ref.read_text().strip()
-    if (repo / "snapshots" / revision).is_dir():
-        return revision
-    raise UserError(
-        f"{kind} {hub_id!r} (revision {revision!r}) is not in the local hub cache and the hub did not give it: "
-        f"{error}. Log in for gated repositories (`hf auth login`), or give a local path instead."
-    )
+            return Path(snapshot_download(hub_id, revision=revision, repo_type=kind, local_files_only=True)).name
+        except LocalEntryNotFoundError:
+            raise UserError(
+                f"{kind} {hub_id!r} (revision {revision!r}) is not in the local hub cache and the hub did not give it: "
+                f"{error}. Log in for gated repositories (`hf auth login`), or give a local path instead."
+            ) from error
 
 
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
@@ -126,8 +121,7 @@ def _digest(file: Path, size: int, modified: int) -> str:
     digest = hashlib.sha256(str(size).encode())
     with file.open("rb") as opened:
         if size <= HASH_WHOLE:
-            while block := opened.read(1 << 22):
-                digest.update(block)
+            hashlib.file_digest(opened, lambda: digest)
         else:
             digest.update(opened.read(1 << 20))
             opened.seek(-(1 << 20), os.SEEK_END)
@@ -137,9 +131,12 @@ def _digest(file: Path, size: int, modified: int) -> str:
 
 def check_folder(name: str, folder: Path) -> None:
     """Raises UserError that lists everything that is missing or broken; ``name`` is what the recipe calls the model."""
-    problems = [
-        text for text in (_config_problem(folder), _weights_problem(folder), _tokenizer_problem(folder)) if text
-    ]
+    problems = []
+    for check in (_check_config, _check_weights, lambda folder: token_ids(folder / "tokenizer.json")):
+        try:
+            check(folder)
+        except UserError as error:
+            problems.append(str(error))
     if problems:
         raise UserError(
             f"model folder {name!r} cannot be loaded: {'; '.join(problems)}. "
@@ -147,39 +144,28 @@ def check_folder(name: str, folder: Path) -> None:
         )
 
 
-def _config_problem(folder: Path) -> str | None:
-    try:
-        model_type = read_object(folder / "config.json").get("model_type")
-    except UserError as error:
-        return str(error)
-    return None if isinstance(model_type, str) else "config.json names no model_type"
+def _check_config(folder: Path) -> None:
+    if not isinstance(read_object(folder / "config.json").get("model_type"), str):
+        raise UserError("config.json names no model_type")
 
 
-def _weights_problem(folder: Path) -> str | None:
+def _check_weights(folder: Path) -> None:
     if (folder / SINGLE).is_file():
-        return None
+        return
     if (folder / INDEX).is_file():
-        try:
-            shards = sorted(set(map(str, read_object(folder / INDEX)["weight_map"].values())))
-        except (KeyError, AttributeError):
-            return f"{folder / INDEX} has no weight_map"
-        except UserError as error:
-            return str(error)
-        missing = [shard for shard in shards if not (folder / shard).is_file()]
-        return f"{INDEX} names {', '.join(missing)}, not there" if missing else None
+        shards = read_object(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict):
+            raise UserError(f"{folder / INDEX} has no weight_map")
+        missing = sorted({str(shard) for shard in shards.values() if not (folder / str(shard)).is_file()})
+        if missing:
+            raise UserError(f"{INDEX} names {', '.join(missing)}, not there")
+        return
     # Trainer leaves training_args.bin beside good weights.
     pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)} - {"training_args.bin"})
     if pickles:
-        return f"no {SINGLE}; {', '.join(pickles)} is in a format that can run code when it is loaded, save it again"
-    return f"no weights ({SINGLE}, or {INDEX} with its shards)"
-
-
-def _tokenizer_problem(folder: Path) -> str | None:
-    try:
-        token_ids(folder / "tokenizer.json")
-    except UserError as error:
-        return str(error)
-    return None
+        names = ", ".join(pickles)
+        raise UserError(f"no {SINGLE}; {names} is in a format that can run code when it is loaded, save it again")
+    raise UserError(f"no weights ({SINGLE}, or {INDEX} with its shards)")
 
 
 def token_ids(file: Path) -> dict[str, int]:
@@ -191,7 +177,7 @@ def token_ids(file: Path) -> dict[str, int]:
 @lru_cache(maxsize=16)
 def _token_ids(file: Path, stamp: tuple[int, int] | None) -> dict[str, int]:
     # ``stamp`` (size and time) is only there for the cache: a changed file is read again.
-    content = read_object(file)
+    content: Any = read_object(file)
     try:
         vocabulary = content["model"]["vocab"]
         if isinstance(vocabulary, list):  # Unigram: [token, score] pairs, the id is the position
@@ -201,7 +187,7 @@ def _token_ids(file: Path, stamp: tuple[int, int] | None) -> dict[str, int]:
         raise UserError(f"{file} holds no vocabulary (model.vocab)") from error
 
 
-def read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Json]:
     """A JSON object. Raises UserError when the file is missing, unreadable or something else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -212,30 +198,3 @@ def read_object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a JSON object")
     return content
-
-
-def text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """``config.json``, or the part of it for the language model (multimodal checkpoints). Empty where it is not here.
-
-    What ``PretrainedConfig.get_text_config`` gives for a loaded model.
-    """
-    try:
-        config = read_object(hub_folder(checkpoint) / "config.json")
-    except UserError:
-        return {}
-    nested = config.get("text_config")
-    return {**config, **nested} if isinstance(nested, dict) else config
-
-
-def weight_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of the weights by name, from the files' headers; ``None`` where they are not here or cannot be read."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in hub_folder(checkpoint).glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
-            return None
-    return shapes or None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 LEAST_SHARED = 8
@@ -31,13 +31,11 @@ class ReadRow(NamedTuple):
     need: int
 
 
-@dataclass(frozen=True)
-class PrefixGroup:
-    """Rows with a common beginning of ``shared`` tokens (0: a row by itself)."""
+class PrefixGroup(NamedTuple):
+    """Indices of rows with a common beginning of ``shared`` tokens (0: a row by itself)."""
 
     shared: int
     rows: tuple[int, ...]
-    """Indices."""
 
 
 def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
@@ -67,8 +65,8 @@ def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[i
         branches.setdefault((-1, index) if ended else (0, rows[index].ids[common]), []).append(index)
     apart, groups = 0, list[PrefixGroup]()
     for part in branches.values():
-        tokens, found = _split(rows, part, depth + 1)
-        apart, groups = apart + tokens, groups + found
+        tokens, inner = _split(rows, part, depth + 1)
+        apart, groups = apart + tokens, groups + inner
     if shared >= LEAST_SHARED and together < apart:
         return together, [PrefixGroup(shared, tuple(order))]
     return apart, groups
@@ -92,6 +90,17 @@ def length_batches(lengths: Sequence[int], limit: int, most_padding: float = MOS
         yield batch
 
 
+def padded(
+    rows: Sequence[Sequence[int]], pad: int, side: Literal["left", "right"], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, [B, T] each, of rows padded to the longest."""
+
+    def stacked(values: Sequence[Sequence[int]], fill: int) -> Tensor:
+        return pad_sequence([torch.tensor(value) for value in values], True, fill, side).to(device)
+
+    return stacked(rows, pad), stacked([[1] * len(row) for row in rows], 0)
+
+
 class Reader:
     """Hidden states of many rows through one model, beginnings shared. Counts what it computes."""
 
@@ -109,56 +118,44 @@ class Reader:
         groups = group_by_prefix(rows) if self.sharing else [PrefixGroup(0, (index,)) for index in range(len(rows))]
         self.separate += sum(len(row.ids) for row in rows)
         with torch.inference_mode():
-            alone = [group.rows[0] for group in groups if not group.shared]
-            yield from self._continued(rows, alone, [0] * len(alone), None, [])
+            yield from self._continued(rows, [group for group in groups if not group.shared], None)
             sharing = [group for group in groups if group.shared]
             # Room for the caches of a batch: what its rows would take.
             for batch in length_batches([group.shared for group in sharing], self.batch_tokens):
-                yield from self._group_batch(rows, [sharing[place] for place in batch])
-
-    def _group_batch(self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup]) -> Iterator[tuple[int, Tensor]]:
-        """Beginnings together, then the rest of all their rows, sorted by length."""
-        starts = [list(rows[group.rows[0]].ids[: group.shared]) for group in groups]
-        width = max(map(len, starts))
-        ids = torch.tensor([[self.pad] * (width - len(start)) + start for start in starts], device=self.model.device)
-        mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in starts], device=self.model.device)
-        cache = prefill(self.model, ids, mask)
-        self.computed += ids.numel()
-        self.real += sum(map(len, starts))
-        members = [index for group in groups for index in group.rows]
-        owners = [place for place, group in enumerate(groups) for _ in group.rows]
-        yield from self._continued(rows, members, owners, (cache, mask), [group.shared for group in groups])
+                together = [sharing[place] for place in batch]
+                starts = [list(rows[group.rows[0]].ids[: group.shared]) for group in together]
+                # Padded on the left, so that every beginning ends where the rest of its rows begins.
+                ids, mask = padded(starts, self.pad, "left", self.model.device)
+                self._count(ids, starts)
+                yield from self._continued(rows, together, (prefill(self.model, ids, mask), mask))
 
     def _continued(
-        self,
-        rows: Sequence[ReadRow],
-        members: Sequence[int],
-        owners: Sequence[int],
-        before: tuple[Any, Tensor] | None,
-        shared: Sequence[int],
+        self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup], before: tuple[Any, Tensor] | None
     ) -> Iterator[tuple[int, Tensor]]:
-        """The rest of each member after its owner's beginning (``before``: their cache and mask)."""
+        """The rest of the groups' rows after their beginnings (``before``: cache and mask, one row per group)."""
         device = self.model.device
-        starts = [shared[owner] if before else 0 for owner in owners]
-        rests = [list(rows[index].ids[start:]) for index, start in zip(members, starts, strict=True)]
+        members = [(place, index) for place, group in enumerate(groups) for index in group.rows]
+        starts = [groups[place].shared for place, _ in members]
+        rests = [list(rows[index].ids[start:]) for (_, index), start in zip(members, starts, strict=True)]
         for batch in length_batches(list(map(len, rests)), self.batch_tokens):
-            width = max(len(rests[place]) for place in batch)
-            ids = torch.tensor([rests[p] + [self.pad] * (width - len(rests[p])) for p in batch], device=device)
-            mask = torch.tensor([[1] * len(rests[p]) + [0] * (width - len(rests[p])) for p in batch], device=device)
-            begin = torch.tensor([starts[place] for place in batch], device=device)
-            positions = begin[:, None] + torch.arange(width, device=device)
+            ids, mask = padded([rests[number] for number in batch], self.pad, "right", device)
+            begin = torch.tensor([starts[number] for number in batch], device=device)
+            positions = begin[:, None] + torch.arange(ids.shape[1], device=device)
             more: dict[str, Any] = {"use_cache": False}
             if before is not None:
-                which = torch.tensor([owners[place] for place in batch], device=device)
+                which = torch.tensor([members[number][0] for number in batch], device=device)
                 mask = torch.cat([before[1][which], mask], 1)
                 more = {"use_cache": True, "past_key_values": select_rows(before[0], which)}
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **more).last_hidden_state
-            self.computed += ids.numel()
-            self.real += sum(len(rests[place]) for place in batch)
-            for number, place in enumerate(batch):
-                row = rows[members[place]]
-                yield members[place], out[number, row.need - starts[place] : len(row.ids) - starts[place]]
+            self._count(ids, [rests[number] for number in batch])
+            for line, number in enumerate(batch):
+                index, start = members[number][1], starts[number]
+                yield index, out[line, rows[index].need - start : len(rows[index].ids) - start]
+
+    def _count(self, ids: Tensor, rows: Sequence[Sequence[int]]) -> None:
+        self.computed += ids.numel()
+        self.real += sum(map(len, rows))
 
 
 def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
@@ -171,7 +168,7 @@ def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
     return cache
 
 
-def select_rows(cache: Any, rows: torch.Tensor) -> Any:
+def select_rows(cache: Any, rows: Tensor) -> Any:
     """A cache of the given rows; the one it comes from stays as it is."""
     # Shallow copies are enough: selecting rows replaces the tensors of a layer, it does not write into them.
     fresh = copy.copy(cache)
@@ -182,13 +179,13 @@ def select_rows(cache: Any, rows: torch.Tensor) -> Any:
 
 def supports_prefix_sharing(model: Any) -> bool:
     """Whether rows on a shared cache give the hidden states of separate rows: a trial on a few tokens."""
-    rows = [ReadRow([*range(3, 3 + LEAST_SHARED + 2), *tail], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    rows = [ReadRow([token % vocabulary for token in row.ids], row.need) for row in rows]
+    start = range(3, 3 + LEAST_SHARED + 2)
+    rows = [ReadRow([token % vocabulary for token in (*start, *tail)], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
     try:
-        found = dict(Reader(model, 0, 1024).hidden(rows))
+        shared = dict(Reader(model, 0, 1024).hidden(rows))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False  # a model without such a cache
-    expected = dict(Reader(model, 0, 1024, sharing=False).hidden(rows))
+    separate = dict(Reader(model, 0, 1024, sharing=False).hidden(rows))
     close = 1e-3 if model.dtype == torch.float32 else 0.1
-    return all((found[i] - expected[i]).abs().max() <= close * expected[i].abs().max() for i in expected)
+    return all((shared[i] - separate[i]).abs().max() <= close * separate[i].abs().max() for i in separate)

@@ -10,14 +10,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
-from harness.hardware.gpu import Size
-from harness.models.checkpoint import resolve, text_config, weight_shapes
+from harness.hardware import Size
+from harness.models.checkpoint import hub_folder, read_object, resolve
+from harness.types import Json
 
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
 """The context in ``config.json``; the second: GPT-2 and its relatives."""
@@ -40,15 +40,15 @@ class PublishedModel:
     """Whether its licence must be accepted on the hub before it can be fetched."""
 
 
-@cache
-def _published() -> Mapping[str, Any]:
-    return dict(json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
+_MODELS: Mapping[str, PublishedModel] = {
+    hub_id: PublishedModel(**entry)
+    for hub_id, entry in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))["models"].items()
+}
 
 
 def published_model(hub_id: str) -> PublishedModel | None:
     """``None`` for a model that is not listed."""
-    entry = _published()["models"].get(hub_id)
-    return None if entry is None else PublishedModel(**entry)
+    return _MODELS.get(hub_id)
 
 
 def resolve_or_placeholder(name: str) -> Checkpoint:
@@ -70,20 +70,45 @@ def resolve_or_placeholder(name: str) -> Checkpoint:
 
 def context_length(checkpoint: Checkpoint) -> int | None:
     """Tokens that the model reads; ``None`` where its configuration does not say, or is neither here nor published."""
-    config = text_config(checkpoint)
+    config = _text_config(checkpoint)
     if not config:
         published = published_model(checkpoint.location)
         return None if published is None else published.context
-    return next((config[name] for name in CONTEXT_FIELDS if isinstance(config.get(name), int)), None)
+    lengths = (config.get(name) for name in CONTEXT_FIELDS)
+    return next((length for length in lengths if isinstance(length, int)), None)
 
 
 @lru_cache(maxsize=64)
 def size(checkpoint: Checkpoint) -> Size | None:
-    """From the checkpoint's files where they are here, else as published, else ``None``."""
-    shapes = weight_shapes(checkpoint)
-    if shapes:
-        config = text_config(checkpoint)
-        count = sum(math.prod(shape) for shape in shapes.values())
-        return Size(count, config.get("num_hidden_layers"), config.get("hidden_size"), stated=False)
+    """From the headers of the checkpoint's files where they are here, else as published, else ``None``."""
+    from safetensors import SafetensorError, safe_open
+
+    count = 0
+    try:
+        for path in hub_folder(checkpoint).glob("*.safetensors"):
+            with safe_open(path, framework="numpy") as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        count = 0
+    if count:
+        config = _text_config(checkpoint)
+        return Size(count, _whole(config.get("num_hidden_layers")), _whole(config.get("hidden_size")), stated=False)
     published = published_model(checkpoint.location)
     return None if published is None else Size(published.parameters, published.layers, published.hidden, True)
+
+
+def _text_config(checkpoint: Checkpoint) -> Mapping[str, Json]:
+    """``config.json``, or the part of it for the language model (multimodal checkpoints). Empty where it is not here.
+
+    What ``PretrainedConfig.get_text_config`` gives for a loaded model.
+    """
+    try:
+        config = read_object(hub_folder(checkpoint) / "config.json")
+    except UserError:
+        return {}
+    nested = config.get("text_config")
+    return {**config, **nested} if isinstance(nested, dict) else config
+
+
+def _whole(value: Json) -> int | None:
+    return value if isinstance(value, int) else None

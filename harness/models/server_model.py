@@ -16,7 +16,7 @@ from harness.contracts.judge import JudgeError
 from harness.contracts.model import Checkpoint, Progress, Sampling
 from harness.contracts.options import options
 from harness.errors import UserError
-from harness.types import Messages, Reply, Request, Response
+from harness.types import Messages, Request, Response
 
 NO_TEXT = frozenset({"refused", "empty"})
 """Kinds of failure that are answers without text: the endpoint's filter, or the model's silence."""
@@ -68,32 +68,27 @@ class ServerModel:
                 self.progress(done, len(requests))
 
         outcomes = self.ask(self.config.kind, config, requests, answered)
-        refuse_failures(self.name, outcomes)
-        responses = [response(outcome) for outcome in outcomes]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in NO_TEXT]
+        if failed:
+            raise UserError(self._failure(failed, len(outcomes)))
+        responses = [
+            # A failure without text is an empty answer, and judged as one.
+            Response("", finished=True, tokens=0)
+            if isinstance(outcome, JudgeError)
+            else Response(outcome.text, finished=outcome.finish_reason != "length", tokens=outcome.completion_tokens)
+            for outcome in outcomes
+        ]
         return [responses[start : start + n] for start in range(0, len(responses), n)]
 
-
-def response(outcome: Reply | JudgeError) -> Response:
-    """A reply as an answer; a failure without text is an empty answer, and judged as one."""
-    if isinstance(outcome, JudgeError):
-        return Response("", finished=True, tokens=0)
-    return Response(outcome.text, finished=outcome.finish_reason != "length", tokens=outcome.completion_tokens)
-
-
-def refuse_failures(name: str, outcomes: Sequence[Reply | JudgeError]) -> None:
-    """Raise UserError for answers that did not come: the next run asks only for them."""
-    failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in NO_TEXT]
-    if not failed:
-        return
-    if all(error.kind == "pending" for error in failed):
-        raise UserError(
-            f"{len(failed)} of {len(outcomes)} answers of {name} are in batch jobs ({failed[0]}). Run the same command "
-            "again later to collect them."
+    def _failure(self, failed: Sequence[JudgeError], count: int) -> str:
+        """What to do about answers that did not come: the next run asks only for them."""
+        if all(error.kind == "pending" for error in failed):
+            waiting = f"{len(failed)} of {count} answers of {self.name} are in batch jobs ({failed[0]})"
+            return f"{waiting}. Run the same command again later to collect them."
+        return (
+            f"{len(failed)} of {count} answers of {self.name} did not come (the first: {failed[0].kind}, {failed[0]}). "
+            f"{count - len(failed)} are kept; run the same command again to ask only for the rest."
         )
-    raise UserError(
-        f"{len(failed)} of {len(outcomes)} answers of {name} did not come (the first: {failed[0].kind}, {failed[0]}). "
-        f"{len(outcomes) - len(failed)} are kept; run the same command again to ask only for the rest."
-    )
 
 
 def _load(checkpoint: Checkpoint | None, config: ServerOptions, services: Services) -> ServerModel:

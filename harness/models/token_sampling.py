@@ -58,20 +58,6 @@ def invert(probabilities: Tensor, numbers: Tensor) -> Tensor:
     return torch.minimum(places, last)
 
 
-class TokenizerColumns:
-    """A logits processor that leaves the tokenizer's own tokens: columns that pad the embedding are no tokens."""
-
-    def __init__(self, vocabulary: int) -> None:
-        self.vocabulary = vocabulary
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """[rows, V] logits to the same with columns from ``vocabulary`` on at minus infinity."""
-        if scores.shape[-1] > self.vocabulary:
-            scores = scores.clone()
-            scores[:, self.vocabulary :] = float("-inf")
-        return scores
-
-
 class RowSampler:
     """A logits processor for ``generate``: leaves of each row's logits only the token that its stream draws."""
 

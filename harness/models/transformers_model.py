@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,11 +18,10 @@ from transformers import GenerationConfig
 
 from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
-from harness.models.chat import encode, encode_prompt, pad_id, prompt_text, stop_ids
-from harness.models.load import load_tokenizer, load_weights, pick_device
-from harness.models.logits import logits_of
-from harness.models.prefix_cache import Reader, ReadRow, length_batches, prefill, supports_prefix_sharing
-from harness.models.token_sampling import RowSampler, TokenizerColumns, streams
+from harness.models.chat import continuation, encode, encode_prompt, pad_id, prompt_text, stop_ids
+from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
+from harness.models.prefix_cache import Reader, ReadRow, length_batches, padded, prefill, supports_prefix_sharing
+from harness.models.token_sampling import RowSampler, streams
 from harness.types import Messages, Response
 
 
@@ -44,26 +44,21 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.progress = progress
-        self._reader: Reader | None = None
         self.pad = pad_id(tokenizer)
         self.stops = stop_ids(tokenizer, model)
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """See ``GeneratesText.generate``."""
         drawn = self.generate_tokens(self.encode_prompts(conversations), sampling, seed, n)
         return [[self._decode(response) for response in responses] for responses in drawn]
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """See ``GeneratesTokens.encode_prompts``."""
         return [encode_prompt(self.tokenizer, messages) for messages in conversations]
 
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[TokenResponse]]:
-        """See ``GeneratesTokens.generate_tokens``. Each response is drawn with random numbers of its own: see
-        ``harness/models/token_sampling.py``."""
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
         out: list[list[TokenResponse]] = [[] for _ in prompts]
         done = 0
@@ -81,21 +76,21 @@ class TransformersModel:
     def _generate_batch(
         self, prompts: list[list[int]], sampling: Sampling, n: int, numbers: list[list[float]] | None
     ) -> list[list[int]]:
-        width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        more: dict[str, Any] = {"logits_processor": [TokenizerColumns(len(self.tokenizer))]}
+        ids, mask = padded(prompts, self.pad, "left", self.model.device)
+        width = ids.shape[1]
+        more: dict[str, Any] = {}
         if numbers is not None:
-            more["logits_processor"] += [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+            more["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+        # Columns that only pad the embedding are no tokens.
+        padding = range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0])
         make: Any = GenerationConfig  # its arguments are not typed
         config = make(
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=self.stops,
             pad_token_id=self.pad,
+            suppress_tokens=list(padding) or None,
             do_sample=False,  # the sampler leaves one token to choose
         )
-        device = self.model.device
-        ids, mask = ids.to(device), mask.to(device)
         with torch.inference_mode(), own_generation_config(self.model, config):
             if n > 1:
                 if width > 1 and self.reader.sharing:
@@ -117,7 +112,7 @@ class TransformersModel:
         return Response(text=text, finished=finished, tokens=len(response.ids) + finished)
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """See ``ReadsLogps.mean_logps``. Raises ValueError for an empty, unfinished response, and TooLong."""
+        """Raises ValueError for an empty, unfinished response, and TooLong."""
         rows = [
             encode(self.tokenizer, messages, response.text, response.finished)
             for messages, response in zip(conversations, responses, strict=True)
@@ -141,13 +136,10 @@ class TransformersModel:
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return limit if isinstance(limit, int) else None
 
-    @property
+    @cached_property
     def reader(self) -> Reader:
         """Reads rows with shared beginnings, where a trial shows that this model's cache is exact."""
-        if self._reader is None:
-            self._reader = Reader(self.model, self.pad, self.batch_tokens, sharing=supports_prefix_sharing(self.model))
-        self._reader.batch_tokens = self.batch_tokens
-        return self._reader
+        return Reader(self.model, self.pad, self.batch_tokens, supports_prefix_sharing(self.model))
 
     def usage(self) -> dict[str, float]:
         """What reading took so far: the share of padding, and tokens computed over those of separate rows."""
@@ -177,13 +169,12 @@ class TransformersModel:
             yield index, self._log_softmax(hidden)[0]
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        """See ``GeneratesTokens.truncate``."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         places = encoded["offset_mapping"]
         return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
-        """See ``ReadsChoices.choice_logps``. Raises TooLong, and UserError when a choice has no token of its own."""
+        """Raises TooLong, and UserError when a choice has no token of its own."""
         if not conversations:
             return []
         groups = choice_ids(self.tokenizer, conversations[0], choices)
@@ -193,7 +184,7 @@ class TransformersModel:
         return out
 
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
-        """See ``ReadsChoices.first_token``. Tokens that decode to the same text are added up."""
+        """Tokens that decode to the same text are added up."""
         out: list[dict[str, float]] = [{} for _ in conversations]
         for index, logps in self._next_logps(conversations):
             top = logps.topk(min(k, len(logps)))
@@ -209,20 +200,20 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
 
     Raises UserError unless every choice has at least one single token and no two choices share one.
     """
+
+    def ids_of(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     before = prompt_text(tokenizer, messages)
-    prompt = list(tokenizer(before, add_special_tokens=False)["input_ids"])
+    prompt = ids_of(before)
     groups: list[list[int]] = []
     for choice in choices:
-        single: list[int] = []
-        joint = list(tokenizer(before + choice, add_special_tokens=False)["input_ids"])
-        variants = [joint[len(prompt) :] if joint[: len(prompt)] == prompt else []]
-        variants += [list(tokenizer(lead + choice, add_special_tokens=False)["input_ids"]) for lead in ("", " ", "\n")]
-        for ids in variants:
-            if len(ids) == 1 and tokenizer.decode(ids).strip() == choice and ids[0] not in single:
-                single.append(ids[0])
-        groups.append(single)
-    flat = [token for group in groups for token in group]
-    if not all(groups) or len(set(flat)) != len(flat):
+        in_context = continuation(tokenizer, prompt, ids_of(before + choice), choice)
+        variants = [in_context, *(ids_of(lead + choice) for lead in ("", " ", "\n"))]
+        single = [ids[0] for ids in variants if len(ids) == 1 and tokenizer.decode(ids).strip() == choice]
+        groups.append(list(dict.fromkeys(single)))
+    tokens = [token for group in groups for token in group]
+    if not all(groups) or len(set(tokens)) != len(tokens):
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path!r} does not write each of {list(choices)} as a token of its "
             "own, so multiple-choice selection probabilities cannot be read from it. Use another teacher."

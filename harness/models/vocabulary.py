@@ -7,7 +7,6 @@ The width of the embedding matrix does not matter (some families pad it); the ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.contracts.model import Checkpoint
@@ -26,20 +25,20 @@ def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]
     missing = sorted(student.keys() ^ teacher.keys())
     moved = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
     examples = ", ".join(repr(token) for token in (missing or moved)[:3])
-    what = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
-    return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {what}, {examples}"
+    kind = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
+    return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {kind}, {examples}"
 
 
 def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | None:
     """``vocabulary_difference`` of two checkpoints, from their files or as published; ``None`` also where it is not
     known yet."""
-    files = tokenizer_file(student), tokenizer_file(teacher)
-    if files[0] is not None and files[1] is not None:
-        return vocabulary_difference(token_ids(files[0]), token_ids(files[1]))
-    published = published_model(student.location), published_model(teacher.location)
-    if published[0] is None or published[1] is None or published[0].tokens == published[1].tokens:
+    ours, theirs = (hub_folder(checkpoint) / "tokenizer.json" for checkpoint in (student, teacher))
+    if ours.is_file() and theirs.is_file():
+        return vocabulary_difference(token_ids(ours), token_ids(theirs))
+    ours_stated, theirs_stated = published_model(student.location), published_model(teacher.location)
+    if ours_stated is None or theirs_stated is None or ours_stated.tokens == theirs_stated.tokens:
         return None
-    return f"as published, the teacher's tokenizer is {published[1].tokens}, the student's {published[0].tokens}"
+    return f"as published, the teacher's tokenizer is {theirs_stated.tokens}, the student's {ours_stated.tokens}"
 
 
 def tokenizer_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
@@ -53,9 +52,3 @@ def tokenizer_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTo
         if getattr(student, name) != getattr(teacher, name):
             return f"teacher and student differ in {name} ({getattr(teacher, name)} and {getattr(student, name)})"
     return None
-
-
-def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
-    """The checkpoint's ``tokenizer.json``, where it is here (in its folder or the local hub cache)."""
-    file = hub_folder(checkpoint) / "tokenizer.json"
-    return file if file.is_file() else None

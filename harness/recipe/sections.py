@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, Seed, Share, options, plain, require
-from harness.hardware.gpu import DEVICES
+from harness.hardware import DEVICES
 from harness.training.launch import launch_configuration
 from harness.training.options import DeviceName, TrainOptions
 
@@ -155,7 +155,7 @@ class Compute:
     device: DeviceName = "auto"
     """``auto``: a GPU when there is one."""
     gpu: Annotated[str, AfterValidator(_gpu)] | None = None
-    """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware/gpu.py``); ``null``: no estimate."""
+    """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
     launch: Annotated[str, AfterValidator(_launch)] | None = None

@@ -15,7 +15,7 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
-from harness.hardware.gpu import generation_flops
+from harness.hardware import generation_flops
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts.resolve import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe

@@ -21,7 +21,7 @@ from accelerate.utils import broadcast_object_list, gather_object  # type: ignor
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from harness.hardware.memory import peak
+from harness.hardware import peak
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Shuffled, prepare
 from harness.training.options import Progress, Training, TrainReport

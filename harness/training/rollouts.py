@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.models.chat import pad_id, stop_ids
-from harness.models.logits import logits_of
+from harness.models.load import logits_of
 from harness.models.token_sampling import invert
 from harness.stats import seed_of
 from harness.training.batches import Example, TokenRow, micro_batch

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from harness.contracts.method import TokenTerms, TopK
-from harness.models.logits import logits_of
+from harness.models.load import logits_of
 from harness.training.batches import MicroBatch
 
 CHUNK_NUMBERS = 1 << 24

@@ -25,7 +25,7 @@ from typing import Any
 
 from harness.contracts.stage import Stage
 from harness.errors import UserError
-from harness.hardware.memory import peak, reset_peak
+from harness.hardware import peak, reset_peak
 from results.store.locks import locked, locked_if_free, sync_tree
 from results.store.provenance import plain, provenance
 

@@ -6,7 +6,7 @@ import pytest
 
 from distilbench.plugins import load_registry
 from harness.contracts.stage import Cost
-from harness.hardware.gpu import DEVICES, Size, flops, hours, training_bytes, training_factor, weight_bytes
+from harness.hardware import DEVICES, Size, flops, hours, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe

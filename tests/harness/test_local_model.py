@@ -103,10 +103,10 @@ def test_models_that_scale_their_logits_are_read_as_they_are(kind: str, tmp_path
 
 def test_logits_that_are_not_known_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = scaled("granite", tmp_path)
-    import harness.models.logits
+    import harness.models.load
 
-    known = harness.models.logits.logits_of
-    monkeypatch.setattr(harness.models.logits, "logits_of", lambda model, *rest: 2 * known(model, *rest))
+    known = harness.models.load.logits_of
+    monkeypatch.setattr(harness.models.load, "logits_of", lambda model, *rest: 2 * known(model, *rest))
     with pytest.raises(UserError, match="GraniteForCausalLM transforms its logits"):
         load_model(str(folder))
 
@@ -139,9 +139,9 @@ def test_a_prompt_is_computed_once_for_all_its_responses(model: Any) -> None:
     drawn = model.generate(ASK[:1], Sampling(3, 0.0), seed=0, n=20)
     hook.remove()
     assert sizes[0] == width - 1 and set(sizes[1:]) == {20} and len(sizes) <= 4
-    model._reader = Reader(model.model, model.pad, 1000, sharing=False)
+    model.reader = Reader(model.model, model.pad, 1000, sharing=False)
     assert drawn == model.generate(ASK[:1], Sampling(3, 0.0), seed=0, n=20)
-    model._reader = None
+    del model.reader
 
 
 def test_text_is_cut_after_its_tokens_as_it_stands(model: Any) -> None:
@@ -152,7 +152,7 @@ def test_text_is_cut_after_its_tokens_as_it_stands(model: Any) -> None:
 
 def test_reading_says_what_it_took(model: Any) -> None:
     """Four responses to one prompt: fewer tokens than separate rows, and little of it padding."""
-    model._reader = None
+    model.__dict__.pop("reader", None)
     ask = [{"role": "user", "content": " ".join(["ba be bi bo"] * 5)}]
     model.mean_logps([ask] * 4, [Response("da de di", True, 4)] * 4)
     usage = model.usage()

@@ -22,8 +22,7 @@ from harness.contracts.method import Batch, Loss, Method, Row, Term, log_probabi
 from harness.errors import UserError
 from harness.models import load as loading
 from harness.models.chat import encode, pad_id
-from harness.models.load import load_tokenizer, load_weights
-from harness.models.logits import logits_of
+from harness.models.load import load_tokenizer, load_weights, logits_of
 from harness.models.vocabulary import tokenizer_difference
 from harness.training import Training, TrainOptions
 from harness.training import trainer as trainer_module

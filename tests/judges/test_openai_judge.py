@@ -16,9 +16,8 @@ from harness.types import Reply, Request
 from judges import JUDGES
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
-from judges.kinds.openai.api_key import ApiKey
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import _retry_after, read_body
+from judges.kinds.openai.responses import ApiKey, _retry_after, read_body
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
 from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger
@@ -320,7 +319,7 @@ def test_check_says_what_is_wrong_and_the_remedy(key, monkeypatch):
             JudgeError("model", "no such model"),
             r"serve this model \(no such m",
         ),
-        (["x"], JudgeError("timeout", "timed out"), r"did not answer one token \(timed out\)"),
+        (["x"], JudgeError("timeout", "timed out"), r"did not answer \(timed out\)"),
         (["x"], JudgeError("model", "no such model"), r"It lists: x\.$"),
         (["x"], JudgeError("rate-limit", "HTTP 429"), None),
         (JudgeError("model", "HTTP 404"), JudgeError("model", "never asked"), None),

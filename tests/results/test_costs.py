@@ -11,7 +11,7 @@ import pytest
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Stage
-from harness.hardware.memory import peak, reset_peak
+from harness.hardware import peak, reset_peak
 from harness.types import Score
 from reports.tables.summary import summarise
 from reports.targets import TARGETS

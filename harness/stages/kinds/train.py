@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from harness.contracts.method import Needs
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
-from harness.hardware.gpu import flops, training_bytes, training_factor, weight_bytes
+from harness.hardware import flops, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
 from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
 from harness.stages.kind import DiskUse, StageContext, StageKind, TextLength

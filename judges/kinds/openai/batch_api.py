@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 from harness.contracts.judge import JudgeError, Outcome
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
-from judges.kinds.openai.api_key import ApiKey
-from judges.kinds.openai.responses import errors_named, read_body, status_failure, whole_number
+from judges.kinds.openai.responses import ApiKey, errors_named, read_body, status_failure, whole_number
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -27,10 +27,9 @@ from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import NotNegative, options, require
 from harness.types import Reply, Request
 from judges.client.batch_jobs import BatchJobs
-from judges.kinds.openai.api_key import ApiKey
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
 from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.kinds.openai.responses import errors_named, read_body
+from judges.kinds.openai.responses import ApiKey, errors_named, read_body
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -144,7 +143,6 @@ class OpenAIJudge:
         Asks for the list of models; where that fails or lacks the model, for one token, because many servers answer to
         names that they do not list.
         """
-        place = f"judge model {self.model!r} at {self.base_url}"
         if (key_problem := self._key.problem()) is not None:
             return f"judge model {self.model!r}: {key_problem}"
         if self.config.base_url is None and self._key.value == "none":
@@ -152,22 +150,37 @@ class OpenAIJudge:
                 f"judge model {self.model!r} at OpenAI needs a key: put it into the environment variable "
                 f"{self.config.api_key_env}, or give base_url for another endpoint."
             )
-        problem, names = None, list[str]()
+        names: list[str] = []
         try:
             names = self._listed_models()
             if not names or self.model in names:
                 return None
         except JudgeError as error:
+            # An endpoint without a list of models can still judge, and one whose list fails may answer all the same.
             if error.kind in ("model", "bad-reply"):
-                return None  # an endpoint without a list of models can still judge
-            problem = _unreachable(place, error)
-        if problem is None:
-            try:
-                self._ask_one_token()
-            except JudgeError as error:
-                problem = _no_token(place, error, names)
-        if problem is None:
+                return None
+            if error.kind in ("timeout", "auth", "connection"):
+                return self._problem(error, names)
+        try:
+            self._ask_one_token()
+        except JudgeError as error:
+            return self._problem(error, names)
+        return None
+
+    def _problem(self, error: JudgeError, names: Sequence[str]) -> str | None:
+        """What a failed call and the list of models say; ``None`` where it is nothing against judging."""
+        listed = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
+        texts = {
+            "auth": f" refused the key: {error}.",
+            "connection": f" cannot be reached ({error}). Start the server, or correct base_url.",
+            "server": f" is failing ({error}). Try again when it is well.",
+        }
+        texts |= dict.fromkeys(["model", "bad-reply"], f": the endpoint does not serve this model ({error}).{listed}")
+        slow = f" did not answer ({error}). It may be busy or still loading the model: try again."
+        texts |= dict.fromkeys(["timeout", "truncated"], slow)
+        if error.kind not in texts:
             return None
+        problem = f"judge model {self.model!r} at {self.base_url}{texts[error.kind]}"
         return " ".join([problem, *(f"Note: {note}." for note in JUDGE.notes(self.config))])
 
     def _listed_models(self) -> list[str]:
@@ -220,27 +233,6 @@ class OpenAIJudge:
             )
             self._clients[loop] = client
         return client
-
-
-def _unreachable(place: str, error: JudgeError) -> str | None:
-    """What a failed list of models says; ``None``: try one token all the same."""
-    if error.kind == "timeout":
-        return f"{place} did not answer within {_CHECK_SECONDS:.0f} s. It may be busy with other calls: wait for them."
-    if error.kind == "auth":
-        return f"{place} refused the key: {error}."
-    if error.kind == "connection":
-        return f"{place} cannot be reached ({error}). Start the server, or correct base_url."
-    return None
-
-
-def _no_token(place: str, error: JudgeError, names: Sequence[str]) -> str | None:
-    """What a failed call for one token says; ``None`` where it says nothing against judging."""
-    if error.kind in ("timeout", "connection", "truncated"):
-        return f"{place} did not answer one token ({error}). It may be busy or still loading the model: try again."
-    if error.kind in ("model", "bad-reply"):
-        lists = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
-        return f"{place}: the endpoint does not serve this model ({error}).{lists}"
-    return None if error.kind != "server" else f"{place} is failing ({error}). Try again when it is well."
 
 
 def _suffix(config: OpenAIConfig) -> str:

@@ -7,17 +7,19 @@ the error's code and words only where the status says too little. Messages never
 from __future__ import annotations
 
 import email.utils
+import json
 import math
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
 from harness.text import replace_surrogates
 from harness.types import Reply
-from judges.kinds.openai.api_key import ApiKey
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
 _MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
@@ -45,6 +47,37 @@ _WORDS: Final = tuple(
 """What an error's code and words say of its kind, where its status does not; the first pattern that is found counts."""
 _OF_REQUEST: Final = _WORDS[:4]
 """Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """Read from the environment when it is needed, and in no file, message or log."""
+
+    variable: str
+    """The environment variable that holds it."""
+
+    @property
+    def value(self) -> str:
+        """``none`` where the variable is not set: local servers take anything."""
+        return os.environ.get(self.variable, "").strip() or "none"
+
+    def problem(self) -> str | None:
+        """Why it cannot be sent, without a character of it: an HTTP library's own message would quote it."""
+        if all("\x21" <= char <= "\x7e" for char in self.value):
+            return None
+        return (
+            f"the key in the environment variable {self.variable} holds a character that no key has (a line break or a "
+            "space inside of it, or a letter outside ASCII). Set the variable to the key alone."
+        )
+
+    def scrub(self, text: str) -> str:
+        """``text`` fit to be printed and stored: without the key that an endpoint echoed, without lone surrogates."""
+        key = self.value
+        if key != "none":
+            # As it is, as Python quotes it, as JSON does.
+            for spelling in (key, repr(key)[1:-1], json.dumps(key)[1:-1]):
+                text = text.replace(spelling, "[api key]")
+        return replace_surrogates(text)
 
 
 @contextmanager

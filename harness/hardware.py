@@ -1,4 +1,4 @@
-"""GPU-hours and memory, estimated from weights and tokens before anything runs.
+"""GPU-hours and memory, estimated from weights and tokens before anything runs; and the memory that a process took.
 
     FLOPs of a token     2 N to read or write it (N weights), 6 N to train on it, 8 N with gradient checkpointing;
                          with low-rank adapters 4 N and 6 N, because the frozen weights get no gradient
@@ -14,8 +14,11 @@ these libraries, give or take a factor of two, and so are the hours.
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 Doing = Literal["train", "read", "write"]
@@ -55,7 +58,7 @@ class Size:
     layers: int | None
     hidden: int | None
     stated: bool
-    """From ``facts.json``, not from the files."""
+    """From ``published_sizes.json``, not from the files."""
 
 
 def flops(doing: Doing, parameters: float, tokens: float, factor: float = 2.0) -> float:
@@ -93,3 +96,21 @@ def training_bytes(student: Size, tokens: int, dtype: str, adapters: bool, check
     whole = 34 * student.hidden * tokens * (2 if dtype == "float32" else 1)
     kept = (2 * student.layers / 34 + 1) * whole if checkpointing else student.layers * whole
     return weights + kept
+
+
+def reset_peak() -> None:
+    """Let ``peak`` count from now on, where the system can do that (Linux: proc(5), ``clear_refs``)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:  # another system, or a sandbox without /proc: the peak stays that of the whole process
+        return
+
+
+def peak() -> int:
+    """Bytes: since ``reset_peak`` on Linux, else since the process began."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest if sys.platform == "darwin" else largest * 1024  # Linux counts in KiB
