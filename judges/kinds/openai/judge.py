@@ -197,8 +197,11 @@ class OpenAIJudge:
         """One call outside of any event loop, which waits as long as a busy small server may need."""
         from openai import OpenAI
 
-        options = {"api_key": self._key.value, "base_url": self.base_url}
-        with errors_named(self._key), OpenAI(**options, max_retries=0, timeout=_CHECK_SECONDS) as client:
+        key = self._key
+        with (
+            errors_named(key),
+            OpenAI(api_key=key.value, base_url=self.base_url, max_retries=0, timeout=_CHECK_SECONDS) as client,
+        ):
             return client.get(route, cast_to=object) if body is None else client.post(route, cast_to=object, body=body)
 
     async def aopen(self) -> None:
