@@ -19,18 +19,18 @@ class Browser {
     this.root.hidden = false;
     this.listen();
     window.addEventListener("hashchange", () => {
-      const asked = new URLSearchParams(location.hash.slice(1));
-      if (asked.has("question")) this.follow(asked);
+      const address = new URLSearchParams(location.hash.slice(1));
+      if (address.has("question")) this.follow(address);
     });
     await this.follow(new URLSearchParams(location.hash.slice(1)));
   }
 
   /** Show what an address names, or the first question of the first benchmark. */
-  async follow(asked) {
-    const shelf = [...this.by("shelf").options].find((option) => option.textContent === asked.get("benchmark"));
-    if (shelf) this.by("shelf").value = shelf.value;
-    await this.open(asked);
-    if (asked.has("question")) this.root.closest("section").scrollIntoView();
+  async follow(address) {
+    const chosen = [...this.by("shelf").options].find((option) => option.textContent === address.get("benchmark"));
+    if (chosen) this.by("shelf").value = chosen.value;
+    await this.open(address);
+    if (address.has("question")) this.root.closest("section").scrollIntoView();
   }
 
   listen() {
@@ -55,7 +55,7 @@ class Browser {
   }
 
   /** Read a benchmark's index and fill every control from it. */
-  async open(asked) {
+  async open(address) {
     this.number = Number(this.by("shelf").value);
     const turn = ++this.turn;
     this.by("detail").setAttribute("aria-busy", "true"); // until the question of the new index is drawn
@@ -72,19 +72,18 @@ class Browser {
     this.by("problem").textContent = index.problem ? `The questions' texts are not shown: ${visible(index.problem)}` : "";
     this.by("reading").hidden = !index.reading.length;
     this.by("reading").textContent = visible(index.reading.join(" "));
-    this.fillSides(asked);
+    this.fillSides(address);
     fill(this.by("measure"), index.measures.map((measure, place) => [place, measure.title]));
     const categories = [...new Set(index.questions.map((question) => question[1]))].sort();
     fill(this.by("category"), [["", "all"], ...categories.filter(Boolean).map((name) => [`=${name}`, name])]);
     this.by("category").closest("label").hidden = categories.length < 2;
     for (const name of ["show", "order"]) this.by(name).selectedIndex = 0;
     this.by("search").value = "";
-    const wanted = index.questions.findIndex((question) => question[0] === asked.get("question"));
-    this.chosen = wanted;
+    this.chosen = index.questions.findIndex((question) => question[0] === address.get("question"));
     await this.refresh();
   }
 
-  fillSides(asked) {
+  fillSides(address) {
     const { sides } = this.index;
     const titles = sides.map(([title]) => title);
     const place = (title) => titles.indexOf(title);
@@ -97,12 +96,11 @@ class Browser {
     const usual = rows.length > 1 ? [place(rows[1]), place(rows.at(-1))] : [0, (options.at(-1) || [""])[0]];
     ["a", "b"].forEach((side, number) => {
       fill(this.by(side), [...options, ...gone]);
-      const wanted = options.find(([, name]) => visible(name) === asked.get(side));
-      this.by(side).value = wanted ? wanted[0] : usual[number];
+      const named = options.find(([, name]) => visible(name) === address.get(side));
+      this.by(side).value = named ? named[0] : usual[number];
     });
   }
 
-  /** Which of the index's sides is chosen; -1 for the baseline. */
   side(name) {
     return Number(this.by(name).value);
   }
@@ -127,26 +125,25 @@ class Browser {
       const [one, other] = [at(left, place), at(right, place)];
       return one === null || other === null ? null : one - other;
     };
-    const words = this.by("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const search = this.by("search").value;
     const category = this.by("category").value;
     const show = this.by("show").value;
-    const wanted = (place) => {
+    const passes = (place) => {
       const [id, group, text] = index.questions[place];
       if (category && category !== `=${group}`) return false;
       if (show === "unscored") return [a, b].some((side) => side >= 0 && index.unscored[side][place] > 0);
       const apart = difference(place);
       if (show !== "all" && (apart === null || Math.sign(apart) !== { a: 1, b: -1, same: 0 }[show])) return false;
-      const all = `${id} ${group} ${text}`.toLowerCase();
-      return words.every((word) => all.includes(word));
+      return matches(`${id} ${group} ${text}`, search);
     };
     const keys = {
       given: null,
-      "a-b": (place) => negated(difference(place)),
+      "a-b": (place) => difference(place) === null ? null : -difference(place),
       "b-a": difference,
       a: (place) => at(left, place),
       b: (place) => at(right, place),
     };
-    this.order = ordered([...index.questions.keys()].filter(wanted), keys[this.by("order").value]);
+    this.order = ordered([...index.questions.keys()].filter(passes), keys[this.by("order").value]);
     this.drawList(left, right);
     if (!this.order.includes(this.chosen)) this.chosen = this.order.length ? this.order[0] : -1;
     await this.choose(this.chosen);
@@ -226,7 +223,7 @@ class Browser {
 
   step(by) {
     const at = this.order.indexOf(this.chosen) + by;
-    if (at >= 0 && at < this.order.length) this.choose(this.order[at]);
+    this.choose(this.order[at]); // at either end the button is disabled
   }
 
   key(event) {
@@ -248,10 +245,6 @@ class Browser {
     this.by("detail").setAttribute("aria-busy", "false");
     this.by("detail").replaceChildren(make("p", { class: "warning" }, `This cannot be shown: ${error.message}`));
   }
-}
-
-function negated(value) {
-  return value === null ? null : -value;
 }
 
 /** Places by a key, smallest first, those without one last. */

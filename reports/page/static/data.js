@@ -1,15 +1,15 @@
 // Packed data of the page, and small helpers. Text from models reaches the page through textContent alone.
 
-const KEPT = 24; // unpacked values that are kept, the latest ones
+const LATEST = 24; // unpacked values that stay in memory
 const unpacked = new Map();
 
 /** The value that reports.page.widgets.pack packed under this id. Rejects where it is missing or damaged. */
 function load(id) {
   if (!unpacked.has(id)) {
-    const made = read(id);
-    made.catch(() => unpacked.delete(id));
-    unpacked.set(id, made);
-    if (unpacked.size > KEPT) unpacked.delete(unpacked.keys().next().value);
+    const value = read(id);
+    value.catch(() => unpacked.delete(id)); // a later try reads again
+    unpacked.set(id, value);
+    if (unpacked.size > LATEST) unpacked.delete(unpacked.keys().next().value);
   }
   return unpacked.get(id);
 }
@@ -29,9 +29,7 @@ async function read(id) {
   if (typeof DecompressionStream === "undefined") {
     throw new Error("this browser cannot unpack compressed data (Chrome 80, Firefox 113, Safari 16.4 or later can)");
   }
-  const letters = atob(element.textContent);
-  const bytes = new Uint8Array(letters.length);
-  for (let place = 0; place < letters.length; place += 1) bytes[place] = letters.charCodeAt(place);
+  const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
@@ -56,6 +54,11 @@ function make(name, attributes = {}, ...children) {
     element.append(child instanceof Node ? child : document.createTextNode(visible(child)));
   }
   return element;
+}
+
+/** Whether a text has every word of a search. */
+function matches(text, search) {
+  return search.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
 }
 
 /** A number to three digits; a dash where there is none. */

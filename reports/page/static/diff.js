@@ -8,76 +8,51 @@ function wordsOf(text) {
   return [...text.matchAll(WORD)].map((match) => ({ word: match[0], start: match.index }));
 }
 
-/**
- * Which words of each text the other one shares: {left, right: boolean per word, share: 0..1}, or null where both
- * texts are too long to compare.
- */
+/** Which words of each text the other one shares: [booleans, booleans]; null where both texts are too long to compare. */
 function compareWords(left, right) {
-  const numbers = new Map();
-  const coded = [left, right].map((words) =>
-    Int32Array.from(words, ({ word }) => {
-      if (!numbers.has(word)) numbers.set(word, numbers.size);
-      return numbers.get(word);
-    }));
-  const [a, b] = coded;
+  const [a, b] = [left, right].map((words) => words.map(({ word }) => word));
   let head = 0;
   while (head < a.length && head < b.length && a[head] === b[head]) head += 1;
-  let tail = 0;
-  while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail += 1;
-  const middleA = a.subarray(head, a.length - tail);
-  const middleB = b.subarray(head, b.length - tail);
-  if (middleA.length * middleB.length > MOST) return null;
-  const same = { left: new Array(a.length).fill(true), right: new Array(b.length).fill(true) };
-  const [keptA, keptB] = common(middleA, middleB);
-  keptA.forEach((kept, place) => { same.left[head + place] = kept; });
-  keptB.forEach((kept, place) => { same.right[head + place] = kept; });
-  const kept = same.left.filter(Boolean).length;
-  const all = a.length + b.length;
-  return { left: same.left, right: same.right, share: all ? (2 * kept) / all : 1 };
+  let [i, j] = [a.length, b.length];
+  for (; i > head && j > head && a[i - 1] === b[j - 1]; i -= 1) j -= 1;
+  // A common beginning and end need no table, which grows with the product of the lengths.
+  if ((i - head) * (j - head) > MOST) return null;
+  const middle = common(a.slice(head, i), b.slice(head, j));
+  return [a, b].map((words, side) => words.map((_, at) => middle[side][at - head] !== false));
 }
 
 /** For each of two sequences, which elements belong to their longest common subsequence. */
 function common(a, b) {
   const width = b.length + 1;
-  const best = new Uint16Array((a.length + 1) * width);
+  const best = new Uint16Array((a.length + 1) * width); // of the rest of a from i and of b from j
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) {
-      best[i * width + j] = a[i] === b[j]
-        ? best[(i + 1) * width + j + 1] + 1
-        : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
+      const [next, below, right] = [(i + 1) * width + j + 1, (i + 1) * width + j, i * width + j + 1];
+      best[i * width + j] = a[i] === b[j] ? best[next] + 1 : Math.max(best[below], best[right]);
     }
   }
-  const keptA = new Array(a.length).fill(false);
-  const keptB = new Array(b.length).fill(false);
+  const shared = [new Array(a.length).fill(false), new Array(b.length).fill(false)];
   for (let i = 0, j = 0; i < a.length && j < b.length;) {
-    if (a[i] === b[j]) {
-      keptA[i] = true;
-      keptB[j] = true;
-      i += 1;
-      j += 1;
-    } else if (best[(i + 1) * width + j] >= best[i * width + j + 1]) i += 1;
+    if (a[i] === b[j]) shared[0][i++] = shared[1][j++] = true;
+    else if (best[(i + 1) * width + j] >= best[i * width + j + 1]) i += 1;
     else j += 1;
   }
-  return [keptA, keptB];
+  return shared;
 }
 
 /** A text cut into [piece, whether it differs]; neighbouring words that differ make one piece. */
 function pieces(text, words, same) {
   const cut = [];
   let place = 0;
-  for (let index = 0; index < words.length;) {
-    if (same[index]) {
-      index += 1;
-      continue;
-    }
-    const start = words[index].start;
-    while (index < words.length && !same[index]) index += 1;
-    const last = words[index - 1];
-    const end = last.start + last.word.length;
-    if (start > place) cut.push([text.slice(place, start), false]);
-    cut.push([text.slice(start, end), true]);
+  words.forEach(({ word, start }, index) => {
+    if (same[index]) return;
+    const joined = index > 0 && !same[index - 1]; // the space between two words that differ is marked with them
+    if (!joined && start > place) cut.push([text.slice(place, start), false]);
+    const end = start + word.length;
+    if (joined) cut[cut.length - 1][0] += text.slice(place, end);
+    else cut.push([text.slice(start, end), true]);
     place = end;
-  }
+  });
   if (place < text.length) cut.push([text.slice(place), false]);
   return cut;
 }

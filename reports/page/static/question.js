@@ -32,14 +32,15 @@ function answerPair(sides, turn, marked) {
   });
   const words = texts.map((text) => (text === null ? [] : wordsOf(text)));
   const both = marked && texts[0] !== null && texts[1] !== null;
-  const found = both ? compareWords(words[0], words[1]) : null;
+  const same = both ? compareWords(...words) : null;
+  const share = same ? same.flat().filter(Boolean).length / (same.flat().length || 1) : 0;
   const notes = [];
-  if (both && found === null) notes.push("These answers are too long to compare word by word.");
-  if (found && texts[0] === texts[1]) notes.push("The two answers are the same.");
-  else if (found && found.share < FEW) {
-    notes.push(`The two answers share few words (${Math.round(100 * found.share)}%), so differences are not marked.`);
+  if (both && same === null) notes.push("These answers are too long to compare word by word.");
+  if (both && texts[0] === texts[1]) notes.push("The two answers are the same.");
+  else if (same && share < FEW) {
+    notes.push(`The two answers share few words (${Math.round(100 * share)}%), so differences are not marked.`);
   }
-  const use = found && found.share >= FEW ? [found.left, found.right] : [null, null];
+  const use = same && share >= FEW ? same : [null, null];
   const columns = sides.map((side, place) =>
     answerColumn(side, turn, texts[place], use[place] && pieces(texts[place], words[place], use[place]), place));
   return [...notes.map((note) => make("p", { class: "faint" }, note)), make("div", { class: "pair" }, columns)];

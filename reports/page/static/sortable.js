@@ -1,17 +1,15 @@
-// Tables: a click on a heading sorts (largest first for numbers, then turned round).
+// Tables: a click on a heading sorts (largest first for numbers, then turned round), a field above filters the rows.
 
 function startGrid(grid) {
-  const table = grid.querySelector("table");
-  const body = table.tBodies[0];
+  const body = grid.querySelector("tbody");
   const original = [...body.rows];
-  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-  const reset = grid.querySelector("[data-reset]");
+  const heads = [...grid.querySelectorAll("thead tr:last-child > *")];
+  const [filter, reset] = ["filter", "reset"].map((name) => grid.querySelector(`[data-${name}]`));
 
   function place(rows, sorted, direction) {
     body.append(...rows);
     for (const head of heads) head.removeAttribute("aria-sort");
     if (sorted) sorted.setAttribute("aria-sort", direction);
-    grid.classList.toggle("sorted", Boolean(sorted));
     reset.hidden = !sorted;
   }
 
@@ -20,15 +18,17 @@ function startGrid(grid) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const first = head.dataset.numeric === "yes" ? "descending" : "ascending";
-      const other = first === "descending" ? "ascending" : "descending";
+      const [first, other] = head.dataset.numeric === "yes" ? ["descending", "ascending"] : ["ascending", "descending"];
       const direction = head.getAttribute("aria-sort") === first ? other : first;
       place(sortedRows([...body.rows], column, direction), head, direction);
     });
   });
+  filter.addEventListener("input", () => {
+    for (const row of body.rows) row.hidden = !matches(row.textContent, filter.value);
+  });
   reset.addEventListener("click", () => {
     place(original, null);
-    heads[0].querySelector("button").focus();
+    heads[0].querySelector("button").focus(); // the focused button is gone
   });
 }
 
@@ -37,18 +37,16 @@ function sortedRows(rows, column, direction) {
   const sign = direction === "ascending" ? 1 : -1;
   const value = (row) => {
     const text = row.cells[column].dataset.sort;
-    if (text === undefined) return null;
-    return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
+    return text && Number.isFinite(Number(text)) ? Number(text) : text;
   };
   const compare = (left, right) => {
     if (typeof left === "number" && typeof right === "number") return left - right;
     return String(left).localeCompare(String(right), "en", { numeric: true });
   };
-  return rows
-    .map((row) => [value(row), row])
-    .sort(([left], [right]) => {
-      if (left === null || right === null) return (left === null) - (right === null);
-      return sign * compare(left, right);
-    })
-    .map(([, row]) => row);
+  const keyed = rows.map((row) => [value(row), row]);
+  keyed.sort(([left], [right]) => {
+    if (left === undefined || right === undefined) return (left === undefined) - (right === undefined);
+    return sign * compare(left, right);
+  });
+  return keyed.map(([, row]) => row);
 }
