@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from distilbench.workflows.finished_run import JUDGES, FinishedRun
 from harness.contracts.options import options_from
 from harness.errors import UserError
@@ -43,12 +45,23 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 def judges_of(folder: Path) -> Section | None:
     """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
-    from reports.judge_comparison.write import read_comparison
-
-    from reports.page.judges import judges_section
+    from reports.figures.style import drawn, styled
+    from reports.judge_comparison.figures import FIGURES
+    from reports.judge_comparison.tables import comparison_tables, read_comparison
+    from reports.page.widgets import Section, figure, table
 
     comparison = read_comparison(folder / JUDGES)
-    return None if comparison is None else judges_section(comparison, folder.name)
+    if comparison is None:
+        return None
+    with styled():
+        drawings = {title: draw(comparison) for title, draw in FIGURES.values()}
+        figures = [
+            figure(title, drawn(drawing, "svg"), f"{title}; the tables below have the numbers.")
+            for title, drawing in drawings.items()
+            if drawing is not None
+        ]
+    parts = [*figures, *map(table, comparison_tables(comparison))]
+    return Section(f"Judges compared, {folder.name}", Markup("\n").join(parts))
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:

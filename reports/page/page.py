@@ -20,8 +20,8 @@ from markupsafe import Markup
 from harness.errors import UserError
 from reports.figures.style import drawn, styled
 from reports.page.question_browser import Questions, RunView, questions_section
-from reports.page.run_card import Price, cards_section, run_card, unknown
-from reports.page.widgets import FOLDER, Picture, Section, figure, render, slug, table
+from reports.page.run_card import Price, run_card
+from reports.page.widgets import FOLDER, Section, figure, render, slug, table
 from reports.tables.table import Table
 from results.run.judging import judged_benchmarks, stages_behind
 from results.run.results import Results
@@ -39,7 +39,7 @@ class PagePart:
     table: Table
     results: Results
     questions: Questions = field(default_factory=dict)
-    price: Price = unknown
+    price: Price = lambda benchmark, read, written: None
 
 
 def write_page(
@@ -52,8 +52,8 @@ def write_page(
     """Write the page of these targets, whole or not at all, and return its path.
 
     ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
-    their artifacts (``reports.judge_comparison.load_run.judge_names``). Answers and judgments that are gone or damaged
-    are said in their place. Raises UserError without a part.
+    their artifacts. Answers and judgments that are gone or damaged are said in their place. Raises UserError without a
+    part.
     """
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
@@ -63,22 +63,19 @@ def write_page(
         judged = judged_benchmarks(part.results, store, names)
         runs.append(RunView(part.table.label, part.results, judged, part.questions))
         cards.append((part.table.label, run_card(part.results.run, stages_behind(part.results, store), part.price)))
-    sections = [*tables, *further, questions_section(runs), cards_section(cards)]
+    card_section = Section("Run card", render("run_cards.html.jinja", cards=cards))
+    sections = [*tables, *further, questions_section(runs), card_section]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 
 def table_section(made: Table) -> Section:
-    """The table and its figures."""
-    return Section(made.label, Markup("").join([table(made), *map(figure, pictures(made))]))
-
-
-def pictures(made: Table) -> list[Picture]:
-    """The table's figures as SVG, drawn in memory: the page shows them sharp at any size."""
+    """The table and its figures as SVG, drawn in memory: the page shows them sharp at any size."""
     with styled():
-        return [
-            Picture(f"{made.label}: {one.title}", drawn(one.draw(), "svg"), f"{made.title} Figure: {one.title}.")
+        figures = [
+            figure(f"{made.label}: {one.title}", drawn(one.draw(), "svg"), f"{made.title} Figure: {one.title}.")
             for one in made.drawings
         ]
+    return Section(made.label, Markup("").join([table(made), *figures]))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -87,32 +84,22 @@ def page(title: str, sections: Sequence[Section]) -> str:
     repeated = sorted({name for name in ids if ids.count(name) > 1})
     if repeated:
         raise UserError(f"a page cannot have two sections with one title: {', '.join(repeated)}")
+    chunks = {f"{part.id}-{slug(name)}": content for part in sections for name, content in part.data.items()}
+    for content in chunks.values():
+        if not re.fullmatch(r"[A-Za-z0-9+/=]*", content):  # anything else could end the element that it stands in
+            raise ValueError("a section's data must be what reports.page.widgets.pack made")
     # both stand inline: the policy allows exactly these two texts, by hash
     script, style = joined_scripts(), (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
-    chunks = [
-        (f"{section.id}-{slug(name)}", _packed(content))
-        for section in sections
-        for name, content in section.data.items()
-    ]
-    return str(
-        render(
-            "page.html.jinja",
-            title=title,
-            sections=sections,
-            script=Markup(script),  # noqa: S704  (files of this package)
-            style=Markup(style),  # noqa: S704
-            script_hash=digest(script),
-            style_hash=digest(style),
-            chunks=chunks,
-        )
+    return render(
+        "page.html.jinja",
+        title=title,
+        sections=sections,
+        script=Markup(script),  # noqa: S704  (files of this package)
+        style=Markup(style),  # noqa: S704
+        script_hash=digest(script),
+        style_hash=digest(style),
+        chunks={name: Markup(content) for name, content in chunks.items()},  # noqa: S704  (checked above)
     )
-
-
-def _packed(content: str) -> Markup:
-    """Packed data goes in as it is. Raises ValueError for anything else, which could end the element it stands in."""
-    if not re.fullmatch(r"[A-Za-z0-9+/=]*", content):
-        raise ValueError("a section's data must be what reports.page.widgets.pack made")
-    return Markup(content)  # noqa: S704
 
 
 def joined_scripts() -> str:

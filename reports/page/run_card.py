@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import yaml
 from markupsafe import Markup
 
-from reports.page.widgets import Section, render, table
+from reports.page.widgets import render, table
 from reports.tables.table import Table, TableCell, TableColumn, TableRow
 from results.run.lineage import Marker
 from results.run.record import Run
@@ -18,24 +17,9 @@ from results.store.provenance import plain
 
 Price = Callable[[str, int, int], float | None]
 """(benchmark, tokens that its judge read, tokens that it wrote) -> dollars; ``None`` when the price is not known."""
-
-
-@dataclass(frozen=True)
-class ProtocolCard:
-    """One benchmark's protocol for people: name, its judge, and lines of (what, value)."""
-
-    name: str
-    lines: tuple[tuple[str, str], ...]
-    deviations: tuple[str, ...]
-
-
-def unknown(benchmark: str, read: int, written: int) -> float | None:
-    return None
-
-
-def cards_section(cards: Sequence[tuple[str, Markup]], title: str = "Run card") -> Section:
-    """Run cards by the label of their target; several are folded."""
-    return Section(title, render("run_cards.html.jinja", cards=cards))
+Sortable = tuple[str, float | str | None]
+"""Text of a cell, and what the page sorts it by."""
+COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
 def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
@@ -57,12 +41,13 @@ def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
     facts = [("Run", run.name), ("Family", run.family.name), ("Models", models)]
     facts += [("Seeds", ", ".join(map(str, run.seeds))), ("Finished", "yes" if run.finished else "NO")]
     if markers:
-        first, last = _time(markers[0]), _time(markers[-1])
-        facts += [("Stages began", f"{first if first == last else f'{first} to {last}'} (UTC)")]
+        began = dict.fromkeys(_time(marker) for marker in (markers[0], markers[-1]))
+        facts += [("Stages began", f"{' to '.join(began)} (UTC)")]
     return facts + [("Note", note) for note in run.notes]
 
 
-def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> ProtocolCard:
+def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> dict[str, object]:
+    """Name, lines of (what, value), and deviations."""
     card = next(card for card in run.cards if card.benchmark == benchmark)
     groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
@@ -74,10 +59,10 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> ProtocolCa
     scored = [marker for marker in markers if marker["key"] in keys]
     lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in scored]
     lines += [("Score (key)", str(marker["key"])) for marker in scored]
-    return ProtocolCard(groups[0] if groups else benchmark, tuple(lines), tuple(card.deviations))
+    return {"name": groups[0] if groups else benchmark, "lines": lines, "deviations": card.deviations}
 
 
-def readable(value: Any) -> str:
+def readable(value: object) -> str:
     """A protocol's value as a reader writes it, not as Python does."""
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "none"}[value]
@@ -98,78 +83,72 @@ def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
 
 def costs(markers: Sequence[Marker], price: Price) -> Table:
     """What each kind of stage took, each artifact counted once however many rows share it."""
-    kinds = list(dict.fromkeys(marker["kind"] for marker in markers))
-    rows = [_costs([marker for marker in markers if marker["kind"] == kind], kind, price) for kind in kinds]
-    total = _costs(markers, "all", price)
+    kinds = dict.fromkeys(marker["kind"] for marker in markers)
+    rows = [_costs(kind, [marker for marker in markers if marker["kind"] == kind], price) for kind in kinds]
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")
-    columns = (TableColumn("Stage", numeric=False), *(TableColumn(name) for name in names))
+    columns = (TableColumn("Stage", numeric=False), *map(TableColumn, names))
     notes = (
         "Wall time is summed over stages, which may have run side by side.",
         "What was in the store already is counted with what it took when it was made.",
         "Judge cost: the judge's list price of all replies, also of those that came from the ledger for nothing.",
     )
+    total = _costs("all", markers, price)
     return Table("costs", "What the run took", columns, tuple(rows), notes, detail_rows=(total,))
 
 
-def _costs(markers: Sequence[Marker], name: str, price: Price) -> TableRow:
+def _costs(name: str, markers: Sequence[Marker], price: Price) -> TableRow:
     seconds = sum(float(marker["wall_seconds"]) for marker in markers)
-    memory = max(int(marker["peak_memory_bytes"]) for marker in markers) if markers else 0
-    measured = [_measured(marker) for marker in markers]
-    tokens, calls, read, written = (
-        sum(int(stage.get(name) or 0) for stage in measured)
-        for name in ("tokens", "calls", "prompt_tokens", "completion_tokens")
-    )
-    cells = (
-        TableCell(name, sort=name),
-        TableCell(str(len(markers)), sort=len(markers)),
-        TableCell(duration(seconds), sort=seconds),
-        TableCell(size(memory), sort=memory),
-        _count(tokens),
-        _count(calls),
-        _count(read + written),
-        _dollars(markers, price) if calls else TableCell("-"),
-    )
-    return TableRow(cells)
-
-
-def _count(number: int) -> TableCell:
-    return TableCell(f"{number:,}", sort=number) if number else TableCell("-")
-
-
-def _dollars(markers: Sequence[Marker], price: Price) -> TableCell:
-    amounts = []
+    memory = max((int(marker["peak_memory_bytes"]) for marker in markers), default=0)
+    total: Counter[str] = Counter()
     for marker in markers:
-        measured = _measured(marker)
-        if measured.get("calls"):
-            spent = (int(measured.get("prompt_tokens") or 0), int(measured.get("completion_tokens") or 0))
-            amounts.append(price(str(marker["params"]["benchmark"]), *spent))
+        total.update(_counts(marker))
+    counts = (total["tokens"], total["calls"], total["prompt_tokens"] + total["completion_tokens"])
+    return _row(
+        (name, name), (str(len(markers)), len(markers)), (duration(seconds), seconds), (size(memory), memory),
+        *((f"{count:,}", count) if count else ("-", None) for count in counts), _dollars(markers, price),
+    )  # fmt: skip
+
+
+def _row(*cells: Sortable) -> TableRow:
+    return TableRow(tuple(TableCell(text, sort=sort) for text, sort in cells))
+
+
+def _counts(marker: Marker) -> dict[str, int]:
+    measured = marker.get("measurements")  # a plug-in's stage may have measured nothing
+    return {name: int(measured.get(name) or 0) for name in COUNTS} if isinstance(measured, Mapping) else {}
+
+
+def _dollars(markers: Sequence[Marker], price: Price) -> Sortable:
+    asked = [(marker, counts) for marker in markers if (counts := _counts(marker)).get("calls")]
+    amounts = [
+        price(str(marker["params"]["benchmark"]), counts["prompt_tokens"], counts["completion_tokens"])
+        for marker, counts in asked
+    ]
+    if not amounts:
+        return "-", None
     known = sum(amount for amount in amounts if amount is not None)
-    if any(amount is None for amount in amounts):
-        return TableCell(f"${known:,.2f} + unknown" if known else "unknown", sort=known or None)
-    return TableCell(f"${known:,.2f}", sort=known)
-
-
-def _measured(marker: Marker) -> Mapping[str, Any]:
-    measurements = marker.get("measurements")
-    return measurements if isinstance(measurements, Mapping) else {}
+    if None in amounts:
+        return f"${known:,.2f} + unknown" if known else "unknown", known or None
+    return f"${known:,.2f}", known
 
 
 def stages(markers: Sequence[Marker]) -> Table:
-    rows = [TableRow(tuple(TableCell(text, sort=sort) for text, sort in _stage(marker))) for marker in markers]
-    names = (("Stage", False), ("Kind", False), ("Wall time", True), ("Peak memory", True), ("Began (UTC)", False))
-    columns = (*(TableColumn(name, numeric=numeric) for name, numeric in names), TableColumn("Key", numeric=False))
+    rows = []
+    for marker in markers:
+        label, kind, key, started = (str(marker[name]) for name in ("label", "kind", "key", "started"))
+        seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
+        measured = (duration(seconds), seconds), (size(memory), memory), (_time(marker), started)
+        rows.append(_row((label, label), (kind, kind), *measured, (key, key)))
+    numeric = {
+        "Stage": False,
+        "Kind": False,
+        "Wall time": True,
+        "Peak memory": True,
+        "Began (UTC)": False,
+        "Key": False,
+    }
+    columns = tuple(TableColumn(name, numeric=large) for name, large in numeric.items())
     return Table("stages", "All artifacts behind the scores", columns, tuple(rows))
-
-
-def _stage(marker: Marker) -> list[tuple[str, float | str]]:
-    label, kind, started, key = (str(marker[name]) for name in ("label", "kind", "started", "key"))
-    seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
-    times: list[tuple[str, float | str]] = [
-        (duration(seconds), seconds),
-        (size(memory), float(memory)),
-        (_time(marker), started),
-    ]
-    return [(label, label), (kind, kind), *times, (key, key)]
 
 
 def _time(marker: Marker) -> str:
@@ -180,11 +159,10 @@ def duration(seconds: float) -> str:
     """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def size(count: int) -> str:

@@ -1,6 +1,6 @@
 """What a page is made of: sections, and in them tables that sort, figures, and packed data.
 
-    Section("Judges compared", table(text_table(...)) + figure(Picture("Agreement", svg, "Heat map of ...")))
+    Section("Judges compared", table(text_table(...)) + figure("Agreement", svg, "Heat map of ..."))
 
 A section's ``html`` is ``Markup``: a plain string is escaped, so that text from a model can never become markup. Data
 is packed by ``pack`` and read by the page's script on demand, with ``load("<section id>-<name>")``.
@@ -16,8 +16,9 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -43,16 +44,6 @@ class Section:
         return slug(self.title)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as SVG (shown as an image: nothing in it can run, and its styles stay inside)."""
-
-    title: str
-    svg: bytes
-    alt: str
-    """What it shows, for those who do not see it."""
-
-
 def slug(text: str) -> str:
     """``text`` as an HTML id: lower-case letters, digits and hyphens, never empty."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
@@ -72,7 +63,7 @@ def _hidden(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in "\u2028\u2029"
 
 
-def pack(value: Any) -> str:
+def pack(value: object) -> str:
     """A JSON value as base64 of gzip: ASCII letters only, the same for the same value.
 
     Lone surrogates go through as escapes. Raises ValueError for NaN, which JSON does not have.
@@ -87,12 +78,23 @@ def table(made: Table) -> Markup:
     return render("table.html.jinja", table=made, spans=_spans(made.columns))
 
 
-def figure(picture: Picture) -> Markup:
-    """An image with its title, on white paper in dark windows too."""
-    return render("figure.html.jinja", picture=picture, content=base64.b64encode(picture.svg).decode("ascii"))
+def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
+    """Headings above the columns with the number of columns under each; empty where no column has one."""
+    if not any(column.group for column in columns):
+        return []
+    groups = groupby(enumerate(columns), key=lambda item: item[1].group or item[0])  # columns without one stay apart
+    return [(name if isinstance(name, str) else "", len(list(members))) for name, members in groups]
 
 
-def render(template: str, **values: Any) -> Markup:
+def figure(title: str, svg: bytes, alt: str) -> Markup:
+    """An SVG shown as an image (nothing in it can run, and its styles stay inside), on white paper in dark windows too.
+
+    ``alt``: what it shows, for those who do not see it.
+    """
+    return render("figure.html.jinja", title=title, alt=alt, content=base64.b64encode(svg).decode("ascii"))
+
+
+def render(template: str, **values: object) -> Markup:
     """A template of this folder, filled. Every value that is not ``Markup`` is escaped; an unknown name raises."""
     return Markup(_environment().get_template(template).render(**values))  # noqa: S704  (autoescape made it)
 
@@ -109,19 +111,6 @@ def _environment() -> Environment:
     )
 
 
-def _finalize(value: Any) -> Any:
+def _finalize(value: object) -> object:
     """What an expression of a template prints: strings from outside in their visible form."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
-    """Headings above the columns with the number of columns under each; empty where no column has one."""
-    if not any(column.group for column in columns):
-        return []
-    spans: list[tuple[str, int]] = []
-    for column in columns:
-        if spans and column.group and spans[-1][0] == column.group:
-            spans[-1] = (column.group, spans[-1][1] + 1)
-        else:
-            spans.append((column.group, 1))
-    return spans

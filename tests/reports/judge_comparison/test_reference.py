@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distilbench.workflows.page import judges_of
 from harness.errors import UserError
 from reports.judge_comparison.compare import compare_panel
 from reports.judge_comparison.figures import cost_points
@@ -23,7 +24,6 @@ from reports.judge_comparison.reference import (
     simulated_humans,
 )
 from reports.judge_comparison.tables import comparison_tables, read_comparison, table5, write_comparison
-from reports.page.judges import judges_section
 from tests.reports.judge_comparison.panels import panel
 
 
@@ -212,8 +212,9 @@ def test_table5_stands_beside_the_paper(comparison):
     assert rows["Qwen2.5-72B-Instruct (paper)"][2] == "67.51"
 
 
-def test_the_page_has_all_tables_and_figures(comparison):
-    section = judges_section(comparison, "table1")
+def test_the_page_has_all_tables_and_figures(comparison, tmp_path):
+    write_comparison(comparison, tmp_path / "table1" / "judges")
+    section = judges_of(tmp_path / "table1")
     assert section.title == "Judges compared, table1"
     assert section.html.count("<table") == len(comparison_tables(comparison)) == 5
     assert section.html.count("<img") == 2
