@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.types import Group
-from methods.folded import bins, fold
+from methods.kd import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor

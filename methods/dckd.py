@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options
 from harness.types import Group
-from methods.folded import forward_kl
+from methods.kd import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,15 @@ def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
     if not (group.prompt.rejected or "").strip():
         return Dropped("no rejected answer")
     return [Row(str(group.prompt.golden), role="chosen"), Row(str(group.prompt.rejected), role="rejected")]
+
+
+def forward_kl(logps: Tensor, top: TopK) -> Tensor:
+    """[c] KL(teacher || student) over the k + 1 outcomes, nats; ``logps``: the student's, [c, V].
+
+    A lower bound of the KL over the whole vocabulary, equal to it where k is the vocabulary.
+    """
+    p, q = bins(top), fold(logps, top)
+    return (p.exp() * (p - q)).sum(-1)
 
 
 def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], config: DckdOptions) -> dict[str, Tensor]:

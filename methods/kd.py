@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Literal
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
 from harness.contracts.options import Count, Positive, Share, options
 from harness.types import Group
-from methods.folded import bins, fold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.contracts.method import TopK
+
+FLOOR = 1e-7
+"""Smallest mass of the rest, as in the store: below it float32 cannot tell it from nothing, and no gradient flows."""
 
 
 @options
@@ -43,6 +45,23 @@ def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     return [Row(str(group.prompt.golden))]
+
+
+def bins(top: TopK) -> Tensor:
+    """[c, k + 1] the teacher's log-probabilities of the k tokens and of all others together."""
+    import torch
+
+    return torch.cat([top.logps, top.rest[:, None]], 1)
+
+
+def fold(logps: Tensor, top: TopK) -> Tensor:
+    """[c, V] log-probabilities -> [c, k + 1]: those of the teacher's k tokens and of all others together."""
+    import torch
+
+    kept = logps.gather(-1, top.ids)
+    inside = kept.double().logsumexp(-1).exp()  # float64: a small rest is the difference of two numbers near 1
+    rest = torch.log1p(-inside.clamp(max=1 - FLOOR)).to(kept.dtype)
+    return torch.cat([kept, rest[:, None]], 1)
 
 
 def token_terms(

@@ -40,8 +40,7 @@ from harness.models.chat import pad_id
 from harness.models.checkpoint import resolve
 from harness.pocket.scorer import score
 from harness.pocket.world import iter_prompts
-from harness.prompts import SOURCES
-from harness.prompts.resolve import load_prompts, resolve_source
+from harness.prompts import SOURCES, load_prompts, resolve_source
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages.kinds import reward
 from harness.stats import seed_of

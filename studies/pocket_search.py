@@ -37,7 +37,7 @@ def prepare(folder: Path) -> None:
     """Prompts, the student's samples with rewards, the teacher's answers, and the reference log-probabilities."""
     from harness.contracts.model import Sampling
     from harness.models.backends import load_model
-    from harness.prompts.resolve import load_prompts
+    from harness.prompts import load_prompts
     from harness.records import write_records
     from harness.stages.kinds import reward
     from harness.types import Group

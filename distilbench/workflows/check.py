@@ -9,8 +9,8 @@ from typing import Any
 
 from distilbench.plugins import OURS, entries_of, load_registry
 from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
-from harness.checks import backend, benchmark, executor, judge, source
 from harness.checks.finding import Finding, run_checks
+from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError, unknown
@@ -33,16 +33,14 @@ def check(
     """
     if table not in OURS:
         raise unknown("table", table, OURS)
-    modules = {"benchmarks": benchmark, "judges": judge, "sources": source, "backends": backend, "executors": executor}
     for entry in entries_of(table, name_or_file, plugins):
         config = parse_options(entry.config, options)
-        module = modules.get(table)
-        if module is None:
+        if table in SUITES:
+            findings = run_checks(SUITES[table], entry, config)
+        else:
             from harness.checks.method import check_method  # imports torch, which the other checks do without
 
             findings = check_method(entry, config)
-        else:
-            findings = run_checks(module.CHECKS, entry, config)
         for finding in findings:
             yield entry, finding
 

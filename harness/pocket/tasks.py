@@ -66,11 +66,8 @@ def listed(text: str) -> list[str]:
 
 def final_number(text: str) -> str | None:
     """The number after the last ``####``, without leading zeros, or None."""
-    numbers = re.findall(r"####\s*(-?)([0-9]+)", text[:MAX_CHARS])
-    if not numbers:
-        return None
-    sign, digits = numbers[-1]
-    return sign + (digits.lstrip("0") or "0")
+    numbers: list[tuple[str, str]] = re.findall(r"####\s*(-?)([0-9]+)", text[:MAX_CHARS])
+    return numbers[-1][0] + (numbers[-1][1].lstrip("0") or "0") if numbers else None
 
 
 def _any(words: Sequence[str]) -> str:

@@ -1,10 +1,83 @@
-"""The sources of training prompts, one file each. ``SOURCES`` is the table of contents."""
+"""The sources of training prompts, one file each (``SOURCES`` is the table of contents), and which one a run uses."""
 
 from __future__ import annotations
 
-from harness.contracts.source import PromptSource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from harness.contracts.source import Pin, PromptSource
+from harness.errors import UserError
 from harness.prompts import gsm8k_train, jsonl, pocket, ultrafeedback
+from harness.types import Prompt
 
 SOURCES: dict[str, PromptSource] = {
     source.name: source for source in (pocket.SOURCE, ultrafeedback.SOURCE, gsm8k_train.SOURCE, jsonl.SOURCE)
 }
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """A source with its options, and what pins its content."""
+
+    source: PromptSource
+    config: Any
+    pin: Pin
+    note: str | None = None
+    """What a reader of the table must know: that the fallback was used."""
+    absent: str = ""
+    """Why the source cannot be reached. A plan goes on without it; nothing can run."""
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def pairs(self) -> bool:
+        """Whether its prompts come with a chosen and a rejected answer."""
+        return self.pin.pairs
+
+
+def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource | None = None) -> ResolvedSource:
+    """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
+
+    Raises UserError for a mistake in the user's own file.
+    """
+    try:
+        return ResolvedSource(source, config, source.pin(config))
+    except UserError as error:
+        if source.hub is None:  # a mistake in the user's own file, which no fallback may hide
+            raise
+        if fallback is None:
+            reason = f"{error} Or set prompts.fallback to a source that needs no network."
+            return ResolvedSource(source, config, Pin({}, source.pairs), absent=reason)
+    note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
+    if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
+        note += f" ({options})"
+    other = fallback.config()
+    return ResolvedSource(fallback, other, fallback.pin(other), note)
+
+
+def load_prompts(
+    source: PromptSource[C],
+    config: C,
+    identity: Mapping[str, object],
+    seed: int,
+    n: int,
+    keep: Callable[[Prompt], bool] = lambda prompt: True,
+) -> list[Prompt]:
+    """The first n prompts that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
+    prompts: list[Prompt] = []
+    seen = 0
+    for prompt in source.prompts(config, identity, seed):  # may be endless
+        seen += 1
+        if keep(prompt):
+            prompts.append(prompt)
+        if len(prompts) == n:
+            return prompts
+    raise UserError(
+        f"prompts.n = {n}, but source {source.name!r} has only {len(prompts)} prompts of at most "
+        f"prompts.max_prompt_tokens ({seen} in all). Set prompts.n to at most that."
+    )

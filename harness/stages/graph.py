@@ -17,7 +17,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.hardware import generation_flops
 from harness.models.published_sizes import resolve_or_placeholder, size
-from harness.prompts.resolve import ResolvedSource, resolve_source
+from harness.prompts import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MethodEntry
 from harness.stats import seed_of

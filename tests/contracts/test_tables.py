@@ -7,36 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from distilbench.plugins import CONTRACTS, OURS, load_registry
-from harness.checks import backend, benchmark, executor, judge, method, source
+from harness.checks import method, suites
+from harness.checks.finding import Checks
 from harness.checks.method import World
 from harness.errors import UserError
 from judges.ledger.ledger import Ledger
 from tests.tiny import tiny_checkpoint
 
 REGISTRY = load_registry()
-MODULES: Mapping[str, ModuleType] = {
-    "methods": method,
-    "benchmarks": benchmark,
-    "judges": judge,
-    "sources": source,
-    "backends": backend,
-    "executors": executor,
-}
+SUITES: Mapping[str, Checks] = {"methods": method.CHECKS, **suites.SUITES}
 COUNTS = {"methods": 16, "benchmarks": 8, "judges": 4, "sources": 4, "backends": 2, "executors": 2}
 """Entries of ours. Who adds one raises the number here: a suite that lost an entry would pass in silence."""
 CHECKS = {"methods": 7, "benchmarks": 8, "judges": 6, "sources": 5, "backends": 5, "executors": 4}
 
 
 def test_the_suites_cover_every_table_entry_and_check() -> None:
-    assert set(OURS) == set(CONTRACTS) == set(MODULES)
+    assert set(OURS) == set(CONTRACTS) == set(SUITES)
     assert {table: len(entries) for table, entries in OURS.items()} == COUNTS
-    assert {table: len(module.CHECKS) for table, module in MODULES.items()} == CHECKS
+    assert {table: len(suite) for table, suite in SUITES.items()} == CHECKS
     assert all(set(OURS[table]) <= set(getattr(REGISTRY, table)) for table in OURS)
 
 
@@ -59,14 +52,14 @@ def options(table: str, name: str, folder: Path) -> dict[str, Any]:
 
 
 def cases() -> Iterator[Any]:
-    for table, module in MODULES.items():
+    for table, suite in SUITES.items():
         for name in getattr(REGISTRY, table):
             marks = []
             if (table, name) == ("sources", "ultrafeedback"):
                 marks = [pytest.mark.skip(reason="needs the hub")]
             elif name == "gsm8k-train":
                 marks = [pytest.mark.assets]
-            for check in module.CHECKS:
+            for check in suite:
                 yield pytest.param(table, name, check, id=f"{table}-{name}-{check}", marks=marks)
 
 
@@ -85,7 +78,7 @@ def test_an_entry_keeps_its_contract(table: str, name: str, check: str, world: W
             entry.questions(config)
         except UserError as error:  # official questions that do not ship
             pytest.skip(str(error)[:100])
-    assert MODULES[table].CHECKS[check](entry, config, *more)
+    assert SUITES[table][check](entry, config, *more)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

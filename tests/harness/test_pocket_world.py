@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.pocket.answers import golden_answer, graded_answer
-from harness.pocket.instructions import KINDS, Split, split_of
 from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction, recognise
-from harness.pocket.world import BENCHMARKS, TRAIN_KINDS, iter_prompts, make_questions, pocket_questions
+from harness.pocket.world import (
+    BENCHMARKS,
+    KINDS,
+    TRAIN_KINDS,
+    Split,
+    iter_prompts,
+    make_questions,
+    pocket_questions,
+    split_of,
+)
 from harness.types import Prompt
 
 

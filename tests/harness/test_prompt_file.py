@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.prompts import load_prompts
 from harness.prompts.jsonl import SOURCE, JsonlOptions, read_file
-from harness.prompts.resolve import load_prompts
 from tests.harness.test_plan import checkpoint, plan
 
 GOOD = b'{"prompt": "a", "golden": "b"}\n'

@@ -12,8 +12,7 @@ from distilbench.workflows.execute import execute, notes
 from harness.contracts.options import NoOptions
 from harness.errors import UserError
 from harness.plan.preflight import check
-from harness.prompts import SOURCES, gsm8k_train, ultrafeedback
-from harness.prompts.resolve import load_prompts, resolve_source
+from harness.prompts import SOURCES, gsm8k_train, load_prompts, resolve_source, ultrafeedback
 from results.store.store import ArtifactStore
 from tests.harness.test_plan import changed, plan
 from tests.workflows.test_plan_rows import job

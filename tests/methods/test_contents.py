@@ -11,7 +11,7 @@ import pytest
 import methods
 from methods import METHODS
 
-SHARED = {"__init__", "folded", "plackett_luce", "ranking"}
+SHARED = {"__init__", "plackett_luce", "ranking"}
 
 
 def test_table_of_contents() -> None:

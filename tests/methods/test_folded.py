@@ -13,7 +13,8 @@ import torch
 
 from harness.contracts.method import TopK
 from harness.training.stored_signals import rest_of
-from methods.folded import FLOOR, bins, fold, forward_kl
+from methods.dckd import forward_kl
+from methods.kd import FLOOR, bins, fold
 
 Q = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
 P = torch.tensor([[0.2, 0.1, 0.6, 0.1]]).log()

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from harness.contracts.stage import Stage, Store
 from harness.errors import UserError
+from harness.prompts import load_prompts
 from harness.prompts.contamination import Overlap, overlap
-from harness.prompts.resolve import load_prompts
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.types import Prompt

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Stage
 from harness.models.chat import encode_prompt
-from harness.prompts.resolve import load_prompts
+from harness.prompts import load_prompts
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.types import Prompt

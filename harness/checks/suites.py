@@ -1,0 +1,366 @@
+"""The checks of judges, sources, backends and executors against their contracts (``harness/contracts``).
+
+A judge is asked two questions and need not be reachable: one that cannot be asked must fail in the right way. A backend
+is tried with a tiny checkpoint and a fake server, an executor with stages that compute nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from harness.checks import benchmark
+from harness.checks.finding import Checks, Failed, options_check, repeatable, require, require_json
+from harness.checks.tiny_models import WORDS, tiny_checkpoint
+from harness.contracts.backend import Backend, Services
+from harness.contracts.executor import Executor, ExecutorKind, Resources, RunListener, StageResult
+from harness.contracts.judge import ERROR_KINDS, Judge, JudgeError, JudgeKind
+from harness.contracts.model import PROTOCOLS, Sampling
+from harness.contracts.source import PromptSource
+from harness.contracts.stage import Stage
+from harness.models.checkpoint import resolve
+from harness.types import Messages, Prompt, Reply, Request, Response
+
+C = TypeVar("C")
+
+SECONDS: Final = 120.0
+"""How long one question may take."""
+MESSAGES: Final = (
+    {"role": "user", "content": "Which is better, A or B? Reply with [[A]] or [[B]].\n\nA: yes\n\nB: no"},
+)
+REQUESTS: Final = (
+    Request("check", "label", MESSAGES, max_tokens=16),
+    Request("check", "token", MESSAGES, max_tokens=1, temperature=1.0, top_logprobs=5, repeat=1),
+)
+
+
+def check_identity(kind: JudgeKind[C], config: C) -> str:
+    """Plain JSON, the same twice: it decides the key of the judgments."""
+    identity = repeatable(lambda: dict(kind.identity(config)), "identity()")
+    require_json(identity, "identity()")
+    require(identity, "identity() is empty: two judges of this kind would share their judgments")
+    return ", ".join(identity)
+
+
+def check_names(kind: JudgeKind[C], config: C) -> str:
+    """Endpoint and model are the key of the ledger: the same for each judge of the same options."""
+    one, other = kind.make(config), kind.make(config)
+    for name in ("name", "endpoint", "model"):
+        value: object = getattr(one, name)
+        require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
+        require(value == getattr(other, name), f"two judges of the same options differ in {name}")
+    return f"{one.model} at {one.endpoint}"
+
+
+def check_price(kind: JudgeKind[C], config: C) -> str:
+    """Dollars grow with the tokens, or are unknown."""
+    first, *rest = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
+    thinking: object = kind.thinking(config)
+    require(isinstance(thinking, int) and thinking >= 0, f"thinking() is {thinking!r}, not a number of tokens")
+    require(all(isinstance(note, str) for note in kind.notes(config)), "notes() must give texts")
+    if first is None:
+        require(rest == [None, None], f"price() knows the price of some calls only: {rest}")
+        return "unknown: budgets in dollars are refused"
+    known = [price for price in rest if price is not None]
+    rises = first == 0 and len(known) == 2 and 0 <= known[0] <= known[1]
+    require(rises, f"0, 1000 and 2000 tokens cost {first}, {rest}")
+    return f"${known[0]:g} for 1000 prompt and 1000 completion tokens"
+
+
+def check_reachable(kind: JudgeKind[C], config: C) -> str:
+    """``check`` says whether the judge can be asked; it raises nothing."""
+    problem: object = kind.make(config).check()
+    require(problem is None or (isinstance(problem, str) and problem), f"check() gives {problem!r}")
+    return "the judge can be asked" if problem is None else f"the judge cannot be asked now: {problem}"
+
+
+def check_replies(kind: JudgeKind[C], config: C) -> str:
+    """A complete reply, or a JudgeError of a known kind; nothing else ever."""
+    outcomes = [outcome(kind.make(config), request) for request in REQUESTS]
+    for result in outcomes:
+        if isinstance(result, JudgeError):
+            known = ", ".join(sorted(ERROR_KINDS))
+            require(result.kind in ERROR_KINDS, f"a JudgeError of the kind {result.kind!r}; known are {known}")
+            continue
+        if not isinstance(result, Reply):
+            raise Failed(f"complete() gives a {type(result).__name__}, not a Reply")
+        require(isinstance(result.text, str), "the reply's text is no text")
+        require(result.text or result.first_token, "an empty reply must be a JudgeError of the kind 'empty'")
+        require(min(result.prompt_tokens, result.completion_tokens) >= 0, "a reply counts less than 0 tokens")
+        for logp in (result.first_token or {}).values():
+            # Some servers round, and a certain token then comes a little above 0.
+            require(logp <= 1e-6, f"a log-probability of the first token is {logp}, above 0")
+    return "; ".join(f"{result.kind}: {result}" if isinstance(result, JudgeError) else "a reply" for result in outcomes)
+
+
+def outcome(judge: Judge, request: Request) -> object:
+    async def ask() -> object:
+        return await asyncio.wait_for(judge.complete(request), SECONDS)
+
+    try:
+        return asyncio.run(ask())
+    except JudgeError as error:
+        return error
+
+
+SAMPLE: Final = 200
+"""Prompts that are looked at."""
+ROLES: Final = ("system", "user", "assistant")
+
+
+def first_prompts(source: PromptSource[C], config: C, seed: int = 0) -> list[Prompt]:
+    return list(itertools.islice(source.prompts(config, source.pin(config).identity, seed), SAMPLE))
+
+
+def check_pin(source: PromptSource[C], config: C) -> str:
+    """Plain JSON, the same twice: it decides the key of the prompts."""
+    identity = dict(repeatable(lambda: source.pin(config), "pin()").identity)
+    require_json(identity, "the identity that pin() gives")
+    return f"identity {identity}" if identity else "pinned by the package or by its assets"
+
+
+def check_prompts(source: PromptSource[C], config: C) -> str:
+    """Prompts that a model can be asked: unique ids, known roles, a last turn of the user that says something."""
+    prompts = first_prompts(source, config)
+    require(prompts, "there is no prompt")
+    require(all(isinstance(prompt, Prompt) for prompt in prompts), "prompts() must give harness.types.Prompt")
+    require(len({prompt.id for prompt in prompts}) == len(prompts), "two prompts have the same id")
+    for prompt in prompts:
+        roles = [message["role"] for message in prompt.messages]
+        require(roles and roles[-1] == "user", f"prompt {prompt.id!r} does not end in a turn of the user")
+        require(set(roles) <= set(ROLES), f"prompt {prompt.id!r} has the roles {roles}; known are {', '.join(ROLES)}")
+        require(prompt.messages[-1]["content"].strip(), f"prompt {prompt.id!r} is empty")
+    return f"{len(prompts)} looked at"
+
+
+def check_seed(source: PromptSource[C], config: C) -> str:
+    """The seed decides the order, and nothing else does."""
+    prompts = repeatable(lambda: first_prompts(source, config), "prompts() with the same seed")
+    # A handful of prompts may come in the same order by chance.
+    other = len(prompts) < 5 or prompts != first_prompts(source, config, seed=1)
+    require(other, "another seed gives the prompts in the same order")
+    return "the same seed gives the same prompts, another seed another order"
+
+
+def check_pairs(source: PromptSource[C], config: C) -> str:
+    """``pairs`` is what methods that need rejected answers go by."""
+    stated, prompts = source.pin(config).pairs, first_prompts(source, config)
+    count = sum(bool(prompt.golden and prompt.rejected) for prompt in prompts)
+    require(stated == (count > 0), f"pin() says pairs={stated}, but {count} of {len(prompts)} prompts have both")
+    return f"{count} of {len(prompts)} prompts have a chosen and a rejected answer"
+
+
+TALKS: Final[Sequence[Messages]] = (
+    ({"role": "user", "content": "ba be"},),
+    ({"role": "user", "content": "bi"}, {"role": "assistant", "content": "bo"}, {"role": "user", "content": "da"}),
+)
+SAMPLING: Final = Sampling(max_new_tokens=6)
+
+
+def fake_server(
+    kind: str,
+    options: Mapping[str, object],
+    requests: Sequence[Request],
+    progress: Callable[[int], None] | None = None,
+) -> list[Reply | JudgeError]:
+    """An ``AskServer`` without a server: repeats the last turn."""
+    return [Reply(request.messages[-1]["content"], "stop", "fake", 1, 1) for request in requests]
+
+
+@contextmanager
+def model(backend: Backend[C], config: C) -> Iterator[Any]:
+    """A model of the backend: the tiny checkpoint, where it takes one. What it can do is to be found out: no type."""
+    with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
+        checkpoint = resolve(str(tiny_checkpoint(Path(folder), seed=0)))
+        yield backend.load(checkpoint, config, Services(ask=fake_server))
+
+
+def check_capabilities(backend: Backend[C], config: C) -> str:
+    """The model has the protocol of each capability that the backend declares, and of no other."""
+    unknown = sorted(backend.capabilities - set(PROTOCOLS))
+    require(not unknown, f"capabilities that nothing asks for: {', '.join(unknown)}")
+    with model(backend, config) as subject:
+        offered = {capability for capability, protocol in PROTOCOLS.items() if isinstance(subject, protocol)}
+    lacking, more = sorted(backend.capabilities - offered), sorted(offered - backend.capabilities)
+    require(not lacking, f"declared, but the model has no methods for: {', '.join(lacking)}")
+    require(not more, f"the model has methods for {', '.join(more)}, which are not declared")
+    return ", ".join(sorted(backend.capabilities))
+
+
+def check_generate(backend: Backend[C], config: C) -> str:
+    """n responses to each conversation, in order; the seed decides them."""
+    if "generate" not in backend.capabilities:
+        return "not offered"
+    with model(backend, config) as subject:
+        responses = repeatable(lambda: subject.generate(TALKS, SAMPLING, seed=3, n=2), "generate() with the same seed")
+    require([len(row) for row in responses] == [2, 2], "there must be n responses to each conversation, in order")
+    for response in (response for row in responses for response in row):
+        require(isinstance(response, Response), "responses must be Response")
+        limit = SAMPLING.max_new_tokens
+        require(response.tokens <= limit, f"a response has more than max_new_tokens = {limit} tokens")
+    return "2 responses to each of 2 conversations"
+
+
+def check_logps(backend: Backend[C], config: C) -> str:
+    """Log-probabilities are finite, at most 0, and those of the choices add up to at most 1."""
+    parts = []
+    with model(backend, config) as subject:
+        if "logps" in backend.capabilities:
+            answers = [Response("ba bi", finished=True, tokens=2), Response("be", finished=False, tokens=1)]
+            logps = subject.mean_logps(TALKS, answers)
+            good = len(logps) == len(answers) and all(math.isfinite(logp) and logp <= 0 for logp in logps)
+            require(good, f"mean_logps() gives {logps}")
+            parts.append("mean log-probabilities")
+        if "choices" in backend.capabilities:
+            rows = subject.choice_logps(TALKS, WORDS[:2])  # single tokens of the tiny checkpoint
+            # Sums of rounded probabilities may exceed 1 a little.
+            require(all(sum(map(math.exp, row)) <= 1 + 1e-4 for row in rows), "choices have more than probability 1")
+            tops = subject.first_token(TALKS, 3)
+            require(all(0 < len(top) <= 3 for top in tops), "first_token(k=3) must give 1 to 3 tokens")
+            parts.append("choices and first tokens")
+    return " and ".join(parts) or "not offered"
+
+
+def check_tokens(backend: Backend[C], config: C) -> str:
+    """``generate`` is ``generate_tokens`` on the encoded prompts; a truncated text begins like the whole."""
+    if "tokens" not in backend.capabilities:
+        return "not offered"
+    with model(backend, config) as subject:
+        prompts = subject.encode_prompts(TALKS)
+        require(len(prompts) == len(TALKS) and all(prompts), "encode_prompts() must give ids of each conversation")
+        rows = subject.generate_tokens(prompts, SAMPLING, seed=3, n=2)
+        texts = subject.generate(TALKS, SAMPLING, seed=3, n=2)
+        ends = [[tokens.finish_reason == "stop" for tokens in row] for row in rows]
+        same = ends == [[response.finished for response in row] for row in texts]
+        require(same, "generate_tokens() on encode_prompts() draws other responses than generate()")
+        text = "ba be bi bo da"
+        short = subject.truncate(text, 2)
+        require(text.startswith(short) and len(short) < len(text), f"truncate({text!r}, 2) gives {short!r}")
+        require(subject.truncate(text, 99) == text, "truncate() changes a text that is short enough")
+    return "token ids in and out"
+
+
+RESOURCES: Final = Resources(workers=2, threads=1)
+SLEEP: Final = 600.0
+"""Seconds that a stage sleeps in the check of an abort: nobody waits for it."""
+
+
+def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+    """With its first argument bound, a ``RunStage`` that leaves a file for each stage."""
+    progress(1, 2, "half")
+    if stage.params.get("fails"):
+        return StageResult(stage, 0.0, "it was asked to fail")
+    end = time.monotonic() + stage.params.get("sleep", 0.0)
+    # A thread cannot be stopped: it ends with the check's folder, or the process could not exit after an abort.
+    while time.monotonic() < end and folder.is_dir():
+        time.sleep(0.05)
+    if not folder.is_dir():
+        return StageResult(stage, 0.0, "the check is over")
+    (folder / stage.key).touch()
+    return StageResult(stage, 0.1)
+
+
+class Notes(RunListener):
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.halves: list[str] = []
+
+    def started(self, label: str) -> None:
+        self.began.append(label)
+
+    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+        self.halves.append(label)
+
+
+@contextmanager
+def started(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
+    """An executor, and the folder in which its stages leave their files."""
+    # What an aborted process still writes may stand in the way of the folder's end.
+    with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
+        # Picklable, because a worker may be another process: called there, it gives ``run_stage`` with its folder.
+        yield kind.start(config, RESOURCES, partial(partial, run_stage, Path(folder)), listener), Path(folder)
+
+
+def check_results(kind: ExecutorKind[C], config: C) -> str:
+    """Each stage is run, and reported once; a failure is a result, and the stages after it run all the same."""
+    stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
+    notes = Notes()
+    results: list[StageResult] = []
+    with started(kind, config, notes) as (executor, folder), executor:
+        for stage in stages:
+            executor.submit(stage)
+        while len(results) < len(stages):
+            more = executor.results()
+            require(more, "results() came back without a result")
+            results += more
+        files = {file.name for file in folder.iterdir()}
+    require(sorted(result.stage.key for result in results) == sorted(stage.key for stage in stages),
+            "each submitted stage must be reported once")  # fmt: skip
+    errors = {result.stage.row: result.error for result in results if result.error is not None}
+    require(errors == {"1": "it was asked to fail"}, f"the second stage alone fails; reported were {errors}")
+    require(files == {stage.key for stage in stages if stage.row != "1"}, "not every stage was run")
+    labels = sorted(stage.label for stage in stages)
+    require(sorted(notes.began) == labels, "the listener must hear once that each stage began")
+    require(sorted(notes.halves) == labels, "the listener must hear of each stage's progress")
+    return f"{len(stages)} stages, one of which failed"
+
+
+def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
+    """``concurrency`` is what memory and disk are reckoned with."""
+    counts = [kind.concurrency(workers) for workers in (1, 4)]
+    require(counts[0] == 1, f"with one worker there is one stage at a time, not {counts[0]}")
+    require(1 <= counts[1] <= 4, f"with 4 workers concurrency() is {counts[1]}")
+    return f"{counts[1]} of 4 workers run at once"
+
+
+def check_abort(kind: ExecutorKind[C], config: C) -> str:
+    """Ctrl-C while a stage waits or runs: the executor ends at once."""
+    begin = time.monotonic()
+    with started(kind, config, Notes()) as (executor, _):
+        executor.submit(Stage("check", {"sleep": SLEEP}))
+        executor.shutdown(abort=True)
+    seconds = time.monotonic() - begin
+    require(seconds < SLEEP / 10, f"it took {seconds:.0f} s")
+    return f"ended after {seconds:.1f} s"
+
+
+SUITES: Mapping[str, Checks] = {
+    "benchmarks": benchmark.CHECKS,
+    "judges": {
+        "options": options_check("kind"),
+        "identity": check_identity,
+        "names": check_names,
+        "price": check_price,
+        "reachable": check_reachable,
+        "replies": check_replies,
+    },
+    "sources": {
+        "options": options_check("source", "n", "fallback", "seed", "max_prompt_tokens", "allow_overlap"),
+        "pin": check_pin,
+        "prompts": check_prompts,
+        "seed": check_seed,
+        "pairs": check_pairs,
+    },
+    "backends": {
+        "options": options_check(),
+        "capabilities": check_capabilities,
+        "generate": check_generate,
+        "logps": check_logps,
+        "tokens": check_tokens,
+    },
+    "executors": {
+        "options": options_check(),
+        "results": check_results,
+        "concurrency": check_concurrency,
+        "abort": check_abort,
+    },
+}
+"""Table to its checks; those of methods import torch (``harness/checks/method.py``)."""
