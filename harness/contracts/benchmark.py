@@ -220,7 +220,6 @@ class ConfiguredBenchmark:
 
     @cached_property
     def asked_hash(self) -> str:
-        """Of what models are asked."""
         return questions_hash(self.questions, whole=False)
 
     @cached_property

@@ -77,7 +77,6 @@ class RowMatcher(Generic[T]):
         return [*self.problems, *self.missing(slots)] if self.rows or self.problems else []
 
     def missing(self, slots: Sequence[str] = ("",)) -> list[str]:
-        """One problem for every question that lacks a row (in one of these slots)."""
         problems = []
         for question in self.questions:
             lacking = [slot for slot in slots if (question.id, slot) not in self.rows]

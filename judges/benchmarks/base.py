@@ -27,7 +27,6 @@ ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens
 """Options that decide the answers of a chat benchmark."""
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
 POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
-OTHER_BASELINE = "The baseline is a given answer file, not the protocol's: a head-to-head comparison, not official."
 # The splits of each question set. The official sets have no development split.
 SPLITS: dict[str, tuple[str, ...]] = {"pocket": ("test", "dev"), "official": ("test",)}
 
@@ -138,7 +137,6 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         )
 
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
-        """All turns of all questions; a later turn is asked after the model's own earlier answers."""
         return ask(model, questions, lambda question: self.sampling(config, question.category), seed)
 
     def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
@@ -165,7 +163,6 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: C, seed: int, replicates: int
     ) -> Score:
-        """The score of one entrant, questions resampled."""
         raise NotImplementedError
 
     def deviations(self, config: C) -> list[str]:
@@ -177,7 +174,6 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return {}
 
     def card(self, config: C) -> Card:
-        """The protocol, with every departure from the official one."""
         questions, sampling = self.sets[config.questions], self.sampling(config)
         parameters: dict[str, object] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
         # The card shows what is in force: one temperature, or the protocol's table of them.
@@ -185,7 +181,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         parameters["temperature"] = dict(questions.temperatures) if by_category else sampling.temperature
         deviations = [*questions.deviations(config), *self.deviations(config)]
         if parameters.get("baseline") is not None:
-            deviations.append(OTHER_BASELINE)
+            deviations.append("The baseline is a given answer file: a head-to-head comparison, not official.")
         if config.limit is not None:
             deviations.append(f"At most {counted(config.limit, 'question')}.")
         return Card(

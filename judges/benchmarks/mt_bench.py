@@ -179,7 +179,6 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         return AnswerRow(str(need(row, "question_id", int, where)), tuple(turns), str(row.get("model_id", "")))
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
-        """One rating per turn."""
         prompt = self.sets[config.questions].prompt
         requests = [
             Request(
@@ -193,7 +192,6 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
     ) -> Score:
-        """Mean rating, questions resampled with both their turns."""
         by_question = verdicts(entrant.judgments, "median")
         ratings = [[r for turn, r in sorted(by_question.get(q.id, {}).items()) if turn in TURNS] for q in questions]
         groups: dict[str, list[float]] = {turn: [] for turn in TURNS}
@@ -207,7 +205,6 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         return ratio_score("mt_bench.score", Ratio.of_sums(questions, ratings, 1.0), replicates, seed, "", detail)
 
     def deviations(self, config: MTBenchConfig) -> list[str]:
-        """What is no verdict, how repeated replies are joined, and another temperature than the categories' own."""
         notes = [] if self.pairwise else ["A rating outside 1..10 is no verdict."]
         if config.repeats > 1:
             joined = "Each game is the majority" if self.pairwise else "Each rating is the median"
@@ -279,7 +276,6 @@ class MTBenchPairwise(MTBench):
     }  # fmt: skip
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
-        """Two games per turn; the model is assistant A in the first, as FastChat's ``model_1``."""
         if len(question.baseline) < len(answer.turns):
             raise UserError(
                 f"mt_bench_pairwise: question {question.id} has no baseline answer to every turn, and none comes with "
@@ -290,6 +286,7 @@ class MTBenchPairwise(MTBench):
         model, baseline = answer.turns, question.baseline
         games = []
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
+            # The model is assistant A in the first game, as FastChat's ``model_1``.
             for game, model_first in zip(GAMES, (True, False), strict=True):
                 first, second = (model, baseline) if model_first else (baseline, model)
                 games.append(
@@ -303,7 +300,6 @@ class MTBenchPairwise(MTBench):
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
     ) -> Score:
-        """Adjusted win rate, questions resampled with both their turns."""
         by_question = verdicts(entrant.judgments, "median")
         parts = [f"{turn}:{game}" for turn in TURNS for game in GAMES]
         outcomes: list[list[float]] = []

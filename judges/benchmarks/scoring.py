@@ -79,7 +79,6 @@ class VerdictCount:
 
     @property
     def share(self) -> Array:
-        """[questions] of 0..1."""
         return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
 
     def detail(self, used: Array) -> dict[str, float]:
@@ -136,7 +135,6 @@ class Ratio:
 
     @property
     def scored(self) -> int:
-        """Questions that count."""
         return int((self.denominator > 0).sum())
 
     def replicates(self, count: int, seed: int) -> tuple[float, ...]:
@@ -178,7 +176,6 @@ def resample_counts(n: int, replicates: int, seed: int) -> Array:
 def ratio_score(
     metric: str, ratio: Ratio, replicates: int, seed: int, note: str, detail: Mapping[str, float | str]
 ) -> Score:
-    """A Score of a ratio with its percentile interval over questions."""
     draws = ratio.replicates(replicates, seed)
     low, high = percentile_interval(draws, ratio.scored) if draws else (None, None)
     notes = [note] if note else []
@@ -195,9 +192,9 @@ def ratio_score(
 def hostile_counts(answers: Sequence[Answer]) -> Detail:
     """``injection``: answers that speak to the judge, and by kind (``injection:label``); empty when there are none."""
     kinds = [{kind for kind, pattern in HOSTILE.items() if any(map(pattern.search, a.turns))} for a in answers]
-    total = sum(map(bool, kinds))
-    by_kind = {f"injection:{kind}": float(sum(kind in row for row in kinds)) for kind in HOSTILE}
-    return {"injection": float(total)} | {name: count for name, count in by_kind.items() if count} if total else {}
+    counts: Detail = {"injection": float(sum(map(bool, kinds)))}
+    counts |= {f"injection:{kind}": float(sum(kind in row for row in kinds)) for kind in HOSTILE}
+    return {name: count for name, count in counts.items() if count}
 
 
 def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:

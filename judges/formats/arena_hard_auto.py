@@ -28,7 +28,6 @@ PLACES = {
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    """Answers and judgments of one model."""
     rows = located(files)
     games = [(where, row) for where, row in rows if "games" in row]
     models = [need(row, "model" if "model" in row else "model_id", str, where) for where, row in games]
@@ -112,7 +111,6 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
 
 
 def _game(judgment: Judgment | None, model_first: bool) -> Row | None:
-    """One game; ``null`` when it was never judged."""
     if judgment is None:
         return None
     label = None

@@ -49,8 +49,6 @@ class Exported:
 
 
 class Format(NamedTuple):
-    """The files of one official tool."""
-
     read: Callable[[Sequence[Path], Sequence[Question], str | None], Imported]
     """(files, questions, model or ``None`` for the only one in them) -> what they hold."""
     write: Callable[[Path, Exported, str], list[Path]]
@@ -68,7 +66,6 @@ def short_id(*parts: str) -> str:
 
 
 def write_json(path: Path, rows: Sequence[Row]) -> Path:
-    """A JSON array, readable by people."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False)
     path.write_text(replace_surrogates(text) + "\n", encoding="utf-8")

@@ -256,11 +256,13 @@ class Ledger:
         self._run("UPDATE batches SET closed = ? WHERE token = ?", how[:500], token)
 
     def batches(self) -> list[StoredBatch]:
-        """The batch jobs that are not closed, oldest first."""
         rows = self._run(
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
-        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
+        return [
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, noted)
+            for token, endpoint, model, job, keys, dollars, noted in rows
+        ]
 
     def close(self) -> None:
         """Flush, give back all claims, and close."""

@@ -201,8 +201,9 @@ def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -
 
 
 def test_wrong_options_are_refused() -> None:
-    for wrong in ({"limit": 0}, {"questions": "offical"}, {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
-                  {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf}):  # fmt: skip
+    for wrong in ({"limit": 0},  {"temperature": -1.0}, {"judge_prompt": "ranking"}, {"top_p": 0.0}, {"repeats": 0},
+                  {"temperature": math.nan}, {"judge_temperature": -0.1}, {"judge_temperature": math.inf},
+                  {"questions": "offical"}):  # fmt: skip
         with pytest.raises(ValueError, match=r"Input should be|needs"):
             AlpacaEvalConfig(**wrong)
     with pytest.raises(ValueError, match="official questions have only the split test"):

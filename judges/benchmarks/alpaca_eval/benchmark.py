@@ -240,7 +240,6 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return repeated(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
-        """Probability that the model beats the baseline, 0..1."""
         return self.of_model(ANNOTATORS[config.judge_prompt].read(reply), request)
 
     def score(
@@ -274,7 +273,6 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 
 
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
-    """One entrant's preferences and length differences, in the order of the questions."""
     by_question = verdicts(entrant.judgments)
     answers = {question.id: answer for question, answer in answered(questions, entrant.answers)}
     preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
@@ -291,7 +289,6 @@ def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
 
 
 def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -> dict[str, float]:
-    """Details on missing verdicts; a draw without a judge lacks none."""
     parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
     count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
     # A draw by equal answers scores without a judge: nothing was expected there.
@@ -317,7 +314,6 @@ def raw_metrics(preference: Array) -> dict[str, float]:
 
 
 def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, seed: int, replicates: int) -> Score:
-    """Mean preference, with the official raw metrics in its details."""
     scored = ~np.isnan(column.preference)
     ids = tuple(question.id for question in questions)
     ratio = Ratio(ids, np.where(scored, column.preference, 0.0), scored.astype(float))

@@ -88,19 +88,15 @@ class JudgedRows:
 
     @cached_property
     def y(self) -> Array:
-        """[gamed + rows]"""
         return np.concatenate([self.gamed.preference, self.preference])
 
     @cached_property
     def weight(self) -> Array:
-        """[gamed + rows]"""
         return np.repeat([GAMED_WEIGHT, 1.0], [self.gamed.preference.size, self.preference.size])
 
 
 @dataclass(frozen=True)
 class LengthFit:
-    """A fitted GLM."""
-
     coef: Array
     """Length, difficulty, bias."""
     cost: float
@@ -182,7 +178,8 @@ def fit_official(rows: JudgedRows) -> LengthFit:
 
 def fit_exactly(rows: JudgedRows, cost: float = WEAK_COST, start: Array | None = None) -> LengthFit:
     """The same objective solved to convergence at one C: what the replicates of ``bootstrap`` are centred on."""
-    coef = solve(*rows.x.T, rows.y, rows.weight[None, :], np.array([cost]), start)[0]
+    length, difficulty, bias = rows.x.T
+    coef = solve(length, difficulty, bias, rows.y, rows.weight[None, :], np.array([cost]), start)[0]
     return _length_fit(coef, cost, rows)
 
 
@@ -242,8 +239,6 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
 
 @dataclass(frozen=True)
 class LengthData:
-    """What the length control reads besides the verdicts."""
-
     difficulty: Array
     """One per question, in the order of the questions."""
     gamed: GamedRows
@@ -285,7 +280,6 @@ class Column:
 def length_data(
     questions: Sequence[Question], columns: Mapping[str, Column], compat_leaderboard: bool
 ) -> LengthData | str:
-    """The data for this call, or why there is none."""
     # Another baseline than the official one has no published difficulties: below they are fitted over the entrants.
     if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
         hub = present(HUB_FILE)

@@ -111,13 +111,11 @@ class ArenaHardVersion:
         return questions
 
     def prompt(self, question: Question, first: str, second: str) -> tuple[Message, ...]:
-        """The official judge prompt of v0.1, with this version's system text."""
         system, template = _official_prompt()
         user = fill(template, {"question_1": question.turns[0], "answer_1": first, "answer_2": second})
         return ({"role": "system", "content": self.system(system)}, {"role": "user", "content": user})
 
     def as_set(self) -> QuestionProtocol[ArenaHardConfig, Prompt]:
-        """This version as a benchmark's official questions."""
         return QuestionProtocol(
             self.load,
             self.prompt,
@@ -157,17 +155,13 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
 
     def __init__(
-        self,
-        metric: Metric,
-        config: type[ArenaHardConfig],
-        official: ArenaHardVersion,
-        pocket: QuestionProtocol[ArenaHardConfig, Prompt] | None = None,
-        version: int = 1,
+        self, metric: Metric, config: type[ArenaHardConfig], official: ArenaHardVersion, version: int = 1
     ) -> None:
         self.name = metric.id.partition(".")[0]
         self.metrics, self.config, self.version = (metric,), config, version
         self.official_judge = official.judge
-        self.sets = {"official": official.as_set()} | ({} if pocket is None else {"pocket": pocket})
+        # The pocket questions belong to v0.1: the options of v2.0 refuse them.
+        self.sets = {"official": official.as_set(), "pocket": POCKET}
 
     @staticmethod
     def read_answer(row: Row, where: str) -> AnswerRow | None:
@@ -252,7 +246,6 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         return departures
 
     def card(self, config: ArenaHardConfig) -> Card:
-        """The scorer is part of the version: the two scripts give different numbers."""
         card = super().card(config)
         return replace(card, version=f"{card.version}, scorer {config.scorer}")
 
@@ -264,7 +257,7 @@ POCKET: QuestionProtocol[ArenaHardConfig, Prompt] = pocket_set(
     "arena_hard", "Arena-Hard v0.1", _pocket_prompt, "label",
     ("Pocket questions, baseline answers and judge prompt of distilbench's own wording.",), read_label,
 )  # fmt: skip
-BENCHMARK = ArenaHard(Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01, POCKET)
+BENCHMARK = ArenaHard(Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01)
 
 
 V2_QUESTIONS = "arena_hard_v2.0/question.jsonl"

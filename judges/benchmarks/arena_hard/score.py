@@ -76,8 +76,6 @@ def _margin(label: str) -> Verdict:
 
 
 class Battle(NamedTuple):
-    """Weighted wins and total weight of one question."""
-
     wins: float
     weight: float
 
@@ -105,7 +103,6 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
 
 
 def weighted_wins(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> Ratio:
-    """Weighted wins over weights, per question."""
     margins = verdicts(_known(judgments, scorer))
     battles = []
     for question in questions:
@@ -183,7 +180,6 @@ def style_detail(fit: StyleFit | None, ratio: Ratio) -> Detail:
 
 
 def style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None, detail: Detail) -> Score:
-    """The style-controlled win rate as the score."""
     unscored = len(ratio.ids) - ratio.scored
     if fit is None:
         note = "no style control: no answers, or no question has a verdict"

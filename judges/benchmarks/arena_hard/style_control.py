@@ -48,7 +48,6 @@ def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
 
 
 def markdown_counts(text: str) -> tuple[int, int, int]:
-    """Headers, list items and bold spans of an answer."""
     headers, lists, bold = (sum(kinds.values()) for kinds in markdown_breakdown(text).values())
     return headers, lists, bold
 

@@ -54,8 +54,6 @@ _BROKEN = re.compile(r'"answer"\s*:\s*"?([^"\n}]*)')
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:\s*/\s*\d+|[eE][+-]?\d+)?")
 _MOST_DIGITS = 3  # of an exponent: 1e999999999 has a billion digits
 _MOST_STARTS = 200  # opening braces tried in one reply: a reply of braces must not cost quadratic time
-TEST_FILE = "gsm8k/test.jsonl"
-TRAIN_FILE = "gsm8k/train.jsonl"
 HUB = "openai/gsm8k"
 JSON_PROMPT = (
     "Solve the problem below. Work it out step by step, then reply with one JSON object and nothing else. It has two "
@@ -87,7 +85,6 @@ class GSM8KConfig(BenchmarkConfig):
 
     @property
     def shots(self) -> int:
-        """The number of worked examples that will be shown."""
         if self.fewshot is not None:
             return self.fewshot
         return GSM8K.sets[self.questions].prompt.shots if self.protocol == "lm-eval" else 0
@@ -105,17 +102,10 @@ class GSM8KJsonConfig(GSM8KConfig):
         require(self.protocol == "json", "protocol must be json: the benchmark gsm8k has lm-eval's")
 
 
-def official_rows(source: str, split: Literal["test", "train"]) -> list[dict[str, str]]:
-    """Problems with their worked answers (``question``, ``answer``).
-
-    Args:
-        source: ``assets``, ``hub``, or a folder with ``test.jsonl`` and ``train.jsonl``.
-
-    Raises:
-        UserError: there is no such file, or the hub cannot be reached.
-    """
+def official_rows(source: str, split: Literal["test", "train"]) -> list[Problem]:
+    """Problems with their worked answers. Raises UserError: there is no such file, or the hub cannot be reached."""
     if source == "assets":
-        rows = read_jsonl(locate(TEST_FILE if split == "test" else TRAIN_FILE))
+        rows = read_jsonl(locate(f"gsm8k/{split}.jsonl"))
     elif source == "hub":
         import datasets
 
@@ -141,14 +131,11 @@ def _official_questions(config: GSM8KConfig) -> list[Question]:
     rows = official_rows(config.source, "test")
     if config.shots:
         official_rows(config.source, "train")  # missing examples must show before anything is generated
-    return [
-        Question(str(index), (row["question"],), "math", reference=(row["answer"],)) for index, row in enumerate(rows)
-    ]
+    return [Question(str(n), (row["question"],), "math", reference=(row["answer"],)) for n, row in enumerate(rows)]
 
 
 def _official_examples(config: GSM8KConfig) -> list[Problem]:
-    rows = official_rows(config.source, "train")
-    return [{"question": row["question"], "answer": row["answer"]} for row in rows]
+    return [{name: row[name] for name in ("question", "answer")} for row in official_rows(config.source, "train")]
 
 
 def _pocket_examples(config: GSM8KConfig) -> list[Problem]:
@@ -326,7 +313,6 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         return {"fewshot": config.shots, "lm_eval": version("lm_eval")}
 
     def card(self, config: GSM8KConfig) -> Card:
-        """The protocol is one of two, whatever the set of problems."""
         card = super().card(config)
         if config.protocol == "json":
             name, digest = "zero-shot JSON answer (ZeroEval-style)", text_hash((JSON_PROMPT,))

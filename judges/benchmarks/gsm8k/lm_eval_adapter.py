@@ -31,7 +31,6 @@ STOPS = ("Question:", "</s>", "<|im_end|>")
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-    """``text`` up to the first of the stop strings."""
     places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
 
@@ -53,7 +52,6 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         return json.dumps(chat_history, ensure_ascii=True)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """What lm-eval records as the template: the model applies its own."""
         return "distilbench: the model's own chat template"
 
     def generate_until(self, requests: list[Any]) -> list[str]:
@@ -65,11 +63,9 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         return [cut(reply.text, stop) for reply, stop in zip(replies, stops, strict=True)]
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        """Not offered: the tasks here generate."""
         raise NotImplementedError(_GENERATES)
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
-        """Not offered: the tasks here generate."""
         raise NotImplementedError(_GENERATES)
 
 
