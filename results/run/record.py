@@ -163,7 +163,8 @@ def _refuse(constant: str) -> object:
 
 def _validated(path: Path, kind: type[T], raw: object) -> T:
     try:
-        record: T = adapter(kind).validate_python(raw)
+        shape: object = kind
+        record: T = adapter(shape).validate_python(raw)
     except ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
         raise UserError(f"{path} does not fit: {'; '.join(wrong)}") from error

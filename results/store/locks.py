@@ -22,30 +22,24 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock at ``path``, waiting for whoever has it. Raises UserError where the file system has no locks."""
+def locked(path: Path, label: str = "", wait: bool = True) -> Iterator[bool]:
+    """Hold the lock at ``path``, waiting for whoever has it; ``label`` names it in the log.
+
+    Yields whether it is held: False without ``wait`` where another has it. Raises UserError where the file system has
+    no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if not _try(handle, path):
+        free = _try(handle, path)
+        if not free and wait:
             began = time.monotonic()
-            log.info("waiting: %s is being made by another process or thread", what)
+            log.info("waiting: %s is being made by another process or thread", label)
             fcntl.flock(handle, fcntl.LOCK_EX)
-            log.info("waited %.0f s for %s", time.monotonic() - began, what)
-        yield
+            log.info("waited %.0f s for %s", time.monotonic() - began, label)
+        yield free or wait
     finally:
         os.close(handle)  # lets go of the lock
-
-
-@contextmanager
-def locked_if_free(path: Path) -> Iterator[bool]:
-    """Whether the lock could be had at once; held inside the block when it could."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        yield _try(handle, path)
-    finally:
-        os.close(handle)
 
 
 def _try(handle: int, path: Path) -> bool:
@@ -68,10 +62,9 @@ def write_atomic(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        beside.write_bytes(content)
+        # before the rename: after a power cut the name must not stand for an empty file
+        sync(beside)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -81,14 +74,14 @@ def write_atomic(path: Path, content: bytes) -> Path:
 def sync_tree(folder: Path) -> None:
     """Force every file and folder under ``folder`` to the disk, so that a marker never outlives what it vouches for."""
     for parent, _, names in os.walk(folder):
-        for name in names:
-            file = Path(parent) / name
+        for file in (Path(parent) / name for name in names):
             if file.is_file() and not file.is_symlink():
-                _sync(file)
-        _sync(Path(parent))
+                sync(file)
+        sync(Path(parent))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force one file, or the entries of one folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,11 +10,13 @@ import platform
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from harness.types import Json
 
 PACKAGES = (
     "distilbench", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "trl", "datasets",
@@ -22,7 +24,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def provenance() -> dict[str, Any]:
+def provenance() -> dict[str, object]:
     """What is known before the work starts: ``started`` is UTC in ISO format; ``git`` is of the source that runs."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,38 +39,34 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a number; those that are not installed are left out."""
-    versions = {}
+    """Installed versions of the packages that can change a number."""
+    installed = {}
     for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 @cache
-def git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path) -> dict[str, object] | None:
     """``{"commit": hex, "dirty": bool}`` of the repository around ``folder``; ``None`` without git or a commit."""
 
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(  # noqa: S603  (fixed words, no shell)
                 ["git", *words],  # noqa: S607  (whichever git the user has)
-                cwd=folder, capture_output=True, text=True, timeout=10, check=False,
+                cwd=folder, capture_output=True, text=True, timeout=10, check=True,
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return done.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return None
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)} if commit else None
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Json:
     """``value`` as JSON can hold it. NaN and infinities become text, and unknown things their ``str``.
 
     What a stage measured is worth keeping, and losing hours of training over a NaN in it is not an option.
@@ -77,13 +75,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
+    if callable(item := getattr(value, "item", None)):  # numpy and torch scalars
+        with suppress(TypeError, ValueError, RuntimeError):  # more than one element
+            value = item()
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
-    if callable(getattr(value, "item", None)):  # numpy and torch scalars
-        try:
-            return plain(value.item())
-        except (TypeError, ValueError, RuntimeError):  # more than one element
-            return str(value)
-    return str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

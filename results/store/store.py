@@ -2,7 +2,7 @@
 
     store = ArtifactStore(Path("runs/store"))
     folder = store.write(stage, fill)       # fill(folder) -> what it measured; runs once per key, ever
-    store.load("score", key, "scores.json")
+    store.path(*stage.ref) / "scores.json"
 
 An artifact is made in ``root/tmp`` and renamed into its place, its marker ``meta.json`` (parameters, inputs,
 provenance, measurements) written last. A lock per key lets any number of processes share one store; whatever a killed
@@ -18,30 +18,20 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.stage import Stage
+from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.hardware import peak, reset_peak
-from results.store.locks import locked, locked_if_free, sync_tree
+from results.store.locks import locked, sync, sync_tree
 from results.store.provenance import plain, provenance
 
 MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
 _OUR_FOLDERS = ("tmp", "locks", "scratch")
 _NOTHING = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished artifact, as ``ArtifactStore.list`` finds it."""
-
-    kind: str
-    key: str
-    path: Path
 
 
 class ArtifactStore:
@@ -64,18 +54,14 @@ class ArtifactStore:
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker: stage, provenance and measurements. Raises KeyError (not there) or UserError (unreadable)."""
-        meta = self.load(kind, key, MARKER)
-        if not isinstance(meta, dict):
-            raise UserError(_damaged(self.path(kind, key) / MARKER, "not a JSON object"))
-        return meta
-
-    def load(self, kind: str, key: str, name: str) -> Any:
-        """The JSON file ``name`` of an artifact. Raises KeyError (no artifact), UserError (no file, not JSON)."""
-        file = self.path(kind, key) / name
+        file = self.path(kind, key) / MARKER
         try:
-            return json.loads(file.read_bytes())
+            meta: dict[str, Any] = json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise UserError(_damaged(file, str(error))) from error
+            raise UserError(
+                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it will be made anew."
+            ) from error
+        return meta
 
     def scratch(self, stage: Stage) -> Path:
         """A folder that survives a killed writer of this stage; removed once the artifact is in its place."""
@@ -83,9 +69,11 @@ class ArtifactStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def list(self, kind: str | None = None) -> tuple[Artifact, ...]:
+    def list(self, kind: str = "*") -> tuple[Ref, ...]:
         """Finished artifacts, of one kind or all, sorted by kind and key."""
-        return tuple(sorted(self._artifacts(kind), key=lambda artifact: (artifact.kind, artifact.key)))
+        markers = self.root.glob(f"{kind}/??/*/{MARKER}")
+        refs = [Ref(file.parents[2].name, file.parent.name) for file in markers]
+        return tuple(sorted(ref for ref in refs if ref.kind not in _OUR_FOLDERS))
 
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
@@ -142,23 +130,19 @@ class ArtifactStore:
         if place.exists():  # no marker in it: somebody deleted parts of the artifact by hand
             shutil.rmtree(place)
         work.rename(place)
-        handle = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(place.parent)
 
     def _full(self, stage: Stage, work: Path) -> UserError:
-        taken = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+        written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
         return UserError(
             f"no space left in {self.root} while making {stage.label!r}: {_size(self._free())} free, and "
-            f"{_size(taken)} of this artifact were written (and are removed now). Everything finished before is kept. "
-            "Free some space, or name a store on a larger disk, and give the same command again: it goes on from here."
+            f"{_size(written)} of this artifact were written (and are removed now). Everything finished before is "
+            "kept. Free some space, or name a store on a larger disk, and give the same command again: it goes on "
+            "from here."
         )
 
     def _free(self) -> int:
-        there = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
-        return shutil.disk_usage(there).free
+        return shutil.disk_usage(next(folder for folder in (self.root, *self.root.parents) if folder.exists())).free
 
     def _sweep(self) -> None:
         """Remove temp folders whose writer is gone: exactly those whose key's lock is free."""
@@ -168,19 +152,11 @@ class ArtifactStore:
             return
         for entry in left:
             try:
-                with locked_if_free(self._lock(entry.name.split(".")[0])) as free:
+                with locked(self._lock(entry.name.split(".")[0]), wait=False) as free:
                     if free:
                         shutil.rmtree(entry.path, ignore_errors=True)
             except PermissionError:  # a store that we may only read is not ours to sweep
                 return
-
-    def _artifacts(self, kind: str | None) -> Iterator[Artifact]:
-        kinds = [self.root / kind] if kind else sorted(self.root.glob("*"))
-        for folder in kinds:
-            if folder.name in _OUR_FOLDERS:
-                continue
-            for marker in folder.glob(f"??/*/{MARKER}"):
-                yield Artifact(folder.name, marker.parent.name, marker.parent)
 
     def _lock(self, key: str) -> Path:
         return self.root / "locks" / key
@@ -194,20 +170,11 @@ class ArtifactStore:
 
 def _is_full(error: BaseException) -> bool:
     """Whether a full disk (or quota) is behind ``error``: libraries wrap it in errors of their own."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "no space left on device" in str(seen).lower():
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    cause = error.__cause__ or error.__context__
+    return "no space left on device" in str(error).lower() or (cause is not None and _is_full(cause))
 
 
 def _size(count: int) -> str:
-    giga = 1e9
-    return f"{count / giga:.1f} GB" if count >= giga else f"{count / 1e6:.1f} MB"
-
-
-def _damaged(file: Path, why: str) -> str:
-    return f"{file} cannot be read: {why}. Delete the folder {file.parent} and run again: it will be made anew."
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

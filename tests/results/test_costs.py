@@ -107,8 +107,7 @@ def test_from_two_hours_on_times_are_in_hours(
 
 def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results]) -> None:
     store, results = made
-    gone = next(each for each in store.list("reward"))
-    (gone.path / "meta.json").unlink()
+    (store.path(*store.list("reward")[0]) / "meta.json").unlink()
     found = replace(results, trained=Lineage(store).trainings(results.sources))
     assert not found.trained["two", 0].complete
     assert ("two", "cost.time", 0) in with_costs(found).missing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -165,9 +164,6 @@ def test_damage_is_named_with_its_remedy(tmp_path: Path) -> None:
     (folder / "meta.json").write_text("{")
     with pytest.raises(UserError, match=r"Delete the folder .* run again"):
         store.meta("sample", STAGE.key)
-    (folder / "meta.json").write_text(json.dumps([1]))
-    with pytest.raises(UserError, match="not a JSON object"):
-        store.meta("sample", STAGE.key)
 
 
 @pytest.mark.parametrize("kind", ["..", "../../etc", "a/b", "", "tmp", "locks"])
@@ -180,8 +176,8 @@ def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None
     ArtifactStore(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     code = (
-        "import sys; from pathlib import Path; from results.store.locks import locked_if_free\n"
-        "with locked_if_free(Path(sys.argv[1])) as free: print(free)"
+        "import sys; from pathlib import Path; from results.store.locks import locked\n"
+        "with locked(Path(sys.argv[1]), wait=False) as free: print(free)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]
     with locked(tmp_path / "lock", "a test"):
