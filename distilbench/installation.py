@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from harness.errors import UserError
 FOLDERS = ("methods", "judges", "results", "reports", "recipes")
 
 
-def check_folders(folders: Iterable[str] = FOLDERS) -> None:
+def check_folders() -> None:
     """These top-level names are generic. Raises UserError when one of them is another distribution's, or missing."""
     home = Path(__file__).resolve().parents[1]
-    for name in folders:
+    for name in FOLDERS:
         spec = importlib.util.find_spec(name)
         places = [Path(place).resolve() for place in spec.submodule_search_locations or ()] if spec else []
         if spec is not None and home / name in places:

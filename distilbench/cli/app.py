@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli import answers, check, compare_judges, doctor, evaluate, judge, plan, reproduce
-from distilbench.cli import list as listing
+from distilbench.cli import answers, compare_judges, doctor, judge, plan, reproduce, tables
 from distilbench.installation import check_folders
 from distilbench.workflows.workers import start_logging
 
@@ -64,5 +63,5 @@ def distilbench(
         check_folders()
 
 
-for commands in (plan, reproduce, evaluate, answers, compare_judges, listing, doctor, check, judge):
+for commands in (plan, reproduce, answers, compare_judges, tables, doctor, judge):
     app.add_typer(commands.app)

@@ -131,10 +131,10 @@ def canary(
     now = report.now
     answered = sum(value is not None for value in now.verdicts)
     logprobs = "with" if now.logprobs else "without"
-    typer.echo(
-        f"round {now.number + 1} of {report.model} at {report.endpoint}: {answered} of {len(now.verdicts)} verdicts, "
-        f"{logprobs} log-probabilities, served by {', '.join(now.served) or 'no model'}"
-    )
+    round_name = f"round {now.number + 1} of {report.judge.model} at {report.judge.endpoint}"
+    served = ", ".join(now.served) or "no model"
+    verdicts = f"{answered} of {len(now.verdicts)} verdicts, {logprobs} log-probabilities"
+    typer.echo(f"{round_name}: {verdicts}, served by {served}")
     for name, old in {"the first round": report.before[:1], "the round before": report.before[1:][-1:]}.items():
         for earlier in old:
             changed = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"

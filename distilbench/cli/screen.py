@@ -13,8 +13,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -55,16 +53,6 @@ def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = 
     console.print()
 
 
-class RateColumn(ProgressColumn):
-    """Items per second; seconds per item below one."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
-
-
 class Display(RunListener):
     """Draws bars on a terminal, and elsewhere prints a line now and then. A context manager."""
 
@@ -79,7 +67,6 @@ class Display(RunListener):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}", style="dim"),

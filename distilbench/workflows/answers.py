@@ -69,12 +69,9 @@ def import_answers(
         files: of alpaca_eval, arena-hard-auto, FastChat or lm-eval.
         out: folder of ``answers.jsonl``, ``judgments.jsonl`` and a note.
         model: which model, where the files hold several.
-        partial: accept missing, doubled and foreign rows.
+        partial: accept missing, doubled and foreign rows; else they are listed in a UserError.
         replicates: bootstrap resamples behind each interval.
         set: options of the benchmark; its questions are the official ones unless ``questions=pocket``.
-
-    Raises:
-        UserError: rows do not fit, and ``partial`` is not set; all of them are listed.
     """
     adapter = find_benchmark(benchmark, load_registry(plugins))
     config = parse_options(adapter.config, set, {"questions": "official"})
@@ -165,8 +162,7 @@ def export_answers(
 ) -> list[Path]:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
 
-    Args:
-        model, judge: names that the files give them.
+    ``model`` and ``judge`` are the names in the files.
     """
     adapter = find_benchmark(answers.benchmark, load_registry(plugins))
     questions = adapter.questions(parse_options(adapter.config, (), answers.options))
@@ -174,12 +170,6 @@ def export_answers(
         questions = against(questions, answers.baseline_answers, answers.baseline)
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.judged else ()
-    exported = Exported(
-        model or answers.model,
-        questions,
-        answers.answers,
-        judgments,
-        judge or answers.judge,
-        answers.baseline or official,
-    )
+    names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
+    exported = Exported(model or answers.model, questions, answers.answers, judgments, **names)
     return export_files(out, exported, answers.benchmark)

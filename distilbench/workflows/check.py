@@ -11,7 +11,7 @@ from distilbench.plugins import OURS, entries_of, load_registry
 from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
-from harness.contracts.judge import AskOptions, ConfiguredJudge, JudgeError
+from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.option_errors import RecipeError
 from harness.errors import UserError, unknown
 from harness.recipe.reader import SectionReader
@@ -19,17 +19,11 @@ from judges.client.canary import CanaryRound, ask_round, rounds
 
 
 def check(
-    table: str, name_or_file: str, options: Mapping[str, Any] | Sequence[str] = (), plugins: Sequence[str] = ()
+    table: str, name_or_file: str, options: Mapping[str, object] | Sequence[str] = (), plugins: Sequence[str] = ()
 ) -> Iterator[tuple[Any, Finding]]:
-    """Each entry with the outcome of each check, as they are made.
+    """Each entry (of a name, or of a Python file that brings some) with the outcome of each check, as they are made.
 
-    Args:
-        table: ``methods``, ``benchmarks``, ``judges``, ``sources``, ``backends`` or ``executors``.
-        name_or_file: an entry's name, or a Python file that brings one or several.
-        options: of the entry; default, its defaults.
-
-    Raises:
-        UserError: there is no such entry, or it has no such options.
+    Raises UserError: there is no such table or entry, or it has no such options.
     """
     if table not in OURS:
         raise unknown("table", table, OURS)
@@ -49,21 +43,15 @@ def check(
 class CanaryReport:
     """One round of a judge and those before it."""
 
-    model: str
-    endpoint: str
+    judge: Judge
     now: CanaryRound
     before: Sequence[CanaryRound]
     errors: Sequence[JudgeError]
-    """Calls that failed."""
 
 
 def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Sequence[str] = ()) -> CanaryReport:
-    """Ask a judge the canary's 16 questions again. Raises UserError where it cannot be reached.
-
-    Args:
-        judge: as for ``evaluate``.
-        timeout: seconds per call.
-    """
+    """Ask a judge the canary's 16 questions again; ``timeout`` in seconds per call. Raises UserError where it cannot
+    be reached."""
     registry = load_registry(plugins)
     reader = SectionReader(registry)
     entries = reader.judges({JUDGE: judge_entry(judge, registry)})
@@ -76,4 +64,4 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
     before = rounds(client, ledger)
     now, outcomes = ask_round(client, ledger, AskOptions(timeout=timeout), configured.billing())
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-    return CanaryReport(client.model, client.endpoint, now, before, errors)
+    return CanaryReport(client, now, before, errors)

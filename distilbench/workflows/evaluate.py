@@ -41,13 +41,12 @@ class EvaluationOptions(WorkOptions, total=False):
     questions: str | None
     """``pocket`` or ``official``; default: pocket's for pocket's models."""
     limit: int | None
-    """At most so many questions of each benchmark."""
+    """Questions of each benchmark, at most."""
     repeats: int | None
-    """Ask the judge this often about each answer."""
+    """How often the judge is asked about each answer."""
     max_calls: int | None
-    """Judge calls that may be made."""
     seed: int
-    """Seed of the answers' sampling."""
+    """Of the answers' sampling."""
     name: str | None
     """Folder of the results under ``runs``."""
 
@@ -69,8 +68,7 @@ def evaluate(
             for a server, or ``answers:FOLDER`` for answers made elsewhere.
         judge: ``NAME@URL``, ``NAME@openai``, the id of a known model, a checkpoint, ``pocket``, or ``{kind: ...}``.
 
-    Raises:
-        UserError: before anything is asked, with everything that is wrong.
+    Raises UserError, before anything is asked, with everything that is wrong.
     """
     work = plan_evaluation(models, judge, **options)
     if not force:

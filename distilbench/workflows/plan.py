@@ -45,11 +45,10 @@ class WorkOptions(TypedDict, total=False):
     max_cost: float | None
     """Dollars that judging may cost."""
     executor: str | None
-    """What runs the stages; default: the recipe's ``compute.executor``."""
     plugins: Sequence[str]
     """Python files or modules that define methods, benchmarks, judges and so on."""
     runs: str | Path
-    """Folder of runs and of the store that they share; default: ``runs``."""
+    """Holds the folders of runs, the store that they share, and the ledger; default: ``runs``."""
 
 
 class RunOptions(WorkOptions, total=False):
@@ -58,7 +57,6 @@ class RunOptions(WorkOptions, total=False):
     methods: Sequence[str]
     """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
     seeds: Sequence[int]
-    """Training seeds; default: the recipe's."""
     baseline: str | None
     """Compare with this row's answers instead of the official baseline's."""
 
@@ -70,7 +68,6 @@ class WorkPlan:
     plans: Mapping[str, Plan]
     """By target, at least one."""
     runs: Path
-    """Holds the folders of runs, the store and the ledger."""
     plugins: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
     """Why targets were left out: the recipe does not fit them."""
@@ -121,14 +118,11 @@ class WorkPlan:
 
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
-    """Plan targets of a recipe. Nothing is trained, generated or asked; PyTorch is not even loaded.
+    """Plan targets (one, several with commas, or ``all``) of a recipe (a shipped name or a YAML file). PyTorch is not
+    even loaded.
 
-    Args:
-        targets: one target, several with commas, or ``all``.
-        recipe: a shipped recipe's name, or the path of a YAML file.
-
-    Raises:
-        UserError: everything that is wrong with the recipe, its plug-ins or the options; or no target fits.
+    Raises UserError that lists everything that is wrong with the recipe, its plug-ins or the options; or no target
+    fits.
     """
     runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
     check_runs(runs)
@@ -175,17 +169,16 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
     Raises UserError for a chosen row that the recipe has no settings for.
     """
     if not chosen or ALL in chosen:
-        wanted = [name for name, entry in recipe.methods.items() if chosen or not entry.row_options.optional]
+        names = [name for name, row in recipe.methods.items() if chosen or not row.row_options.optional]
         if not target.open:
-            wanted = [name for name in recipe.methods if name in target.rows]
-        rows = [row for row in target.rows if row in MODELS or row in wanted]
-        return rows + [name for name in wanted if name not in rows]
-    unknown = [name for name in chosen if name not in MODELS and name not in recipe.methods]
+            names = [name for name in recipe.methods if name in target.rows]
+        rows = [row for row in target.rows if row in MODELS or row in names]
+        return rows + [name for name in names if name not in rows]
+    choices = [*MODELS, *recipe.methods]
+    unknown = [name for name in chosen if name not in choices]
     if unknown:
-        names = [*MODELS, *recipe.methods]
-        guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, names))]
-        raise UserError(
-            f"--methods: the recipe has no {', '.join(unknown)}. {''.join(guesses)}It has: {', '.join(names)}."
-        )
+        guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, choices))]
+        choice = f"{''.join(guesses)}It has: {', '.join(choices)}."
+        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. {choice}")
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in chosen), *chosen]

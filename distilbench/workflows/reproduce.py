@@ -33,18 +33,14 @@ def reproduce(
 ) -> FinishedRun:
     """Run what tables and figures of the paper are missing, and write them under ``runs/NAME/report``.
 
-    What is in the store is not computed again.
-
     Args:
         targets: ``table1``, several with commas, or ``all``.
         recipe: a shipped recipe's name, or the path of a YAML file.
         min_coverage: refuse cells with a smaller share of scored questions; default: the recipe's.
-        notes: write what the table's JSON has to say under it too: other tests, power, variance, protocols.
+        notes: write the other tests, power, variance and protocols under the table too.
         force: run although the checks before it found problems.
-        listener: is told of progress.
 
-    Raises:
-        UserError: before anything runs, with everything that is wrong.
+    Raises UserError, before anything runs, with everything that is wrong.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
     judge_again(finished, options.get("plugins", ()))
@@ -79,10 +75,8 @@ def report(
         targets: ``table1``, several with commas, or ``all`` that the run has.
         recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
         html: write the page ``report.html`` too.
-        notes: as ``reproduce`` has it.
 
-    Raises:
-        UserError: a target that was not run, or scores that are gone.
+    Raises UserError for a target that was not run, or scores that are gone.
     """
     check_runs(Path(runs))
     names = [target.name for target in find_targets(targets)]

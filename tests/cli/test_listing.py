@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
-from distilbench.cli.list import details, row
+from distilbench.cli.tables import details, row
 from methods import METHODS
 
 
