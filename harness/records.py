@@ -25,15 +25,13 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def write_records(path: Path, records: Iterable[Any]) -> int:
-    """One JSON object per line; returns how many. The file is there whole, or as it was before.
-
-    NaN is refused: it is not JSON and never a score. Lone surrogates become U+FFFD.
-    """
+    """One JSON object per line; returns how many. The file is there whole, or as it was before."""
     count = 0
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with beside.open("w", encoding="utf-8") as file:
             for record in records:
+                # NaN is refused: it is not JSON and never a score.
                 line = json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
                 file.write(replace_surrogates(line) + "\n")
                 count += 1
@@ -50,17 +48,16 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                records.append(adapter(anything).validate_json(_mended(line)))
+                records.append(adapter(anything).validate_json(whole_characters(line)))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                raise UserError(
-                    f"{path}, line {number}: {where}: {first['msg']} (a {kind.__name__} was expected)"
-                ) from error
+                text = f"{path}, line {number}: {where}: {first['msg']} (a {kind.__name__} was expected)"
+                raise UserError(text) from error
     return records
 
 
-def _mended(line: str) -> str:
+def whole_characters(line: str) -> str:
     """A line of JSON in which no escape stands for half a character: pydantic refuses those."""
     if "\\ud" not in line.lower():
         return line

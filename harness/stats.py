@@ -1,9 +1,8 @@
 """Statistics of judged benchmarks: pure functions, randomness as an argument.
 
-The question is the unit: whatever is repeated under a question (two games, two turns, several judgments) is averaged
-first. Models are compared on the same resamples of the same questions, so differences of replicates are paired.
-Training seeds are a second level (``contrast``). Practice and sources: Miller 2024 (arXiv 2411.00640), Holm 1979;
-``studies/table_statistics.py`` measures how often intervals and tests are right.
+The question is the unit: whatever is repeated under a question is averaged first. Models are compared on the same
+resamples of the same questions; training seeds are a second level (``contrast``). Practice: Miller 2024 (arXiv
+2411.00640). ``studies/table_statistics.py`` measures how often intervals and tests are right.
 """
 
 from __future__ import annotations
@@ -45,25 +44,19 @@ def resamples(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
 def percentile_interval(replicates: Array | Sequence[float], n: int | None = None) -> Interval:
     """The central 95% of bootstrap replicates, whose k-th of B counts as the k / (B + 1) quantile.
 
-    Args:
-        n: questions behind each replicate. A plain percentile interval is too narrow by sqrt((n - 1) / n) and by
-            normal instead of t quantiles; its two levels are moved out by just that (Hesterberg 2015, The American
-            Statistician 69, "expanded percentile"): 2.26% at 80 questions, 2.49% at 1,319. Left out: 2.5%.
-
-    Raises:
-        ValueError: there are no replicates.
+    ``n``: questions behind each replicate. Raises ValueError where there are no replicates.
     """
     values = np.asarray(replicates, dtype=float)
     if values.size == 0:
         raise ValueError("an interval needs replicates")
-    tail = 100 * (0.025 if n is None or n < 2 else expanded_tail(n))
-    low, high = np.percentile(values, [tail, 100 - tail], method="weibull")
+    tail = 0.025
+    if n is not None and n > 1:
+        # A plain percentile interval is too narrow by sqrt((n - 1) / n) and by normal instead of t quantiles. Its two
+        # levels are moved out to Phi(-t s), by just that (Hesterberg 2015, The American Statistician 69, "expanded
+        # percentile"): 2.26% at 80 questions, 2.49% at 1,319.
+        tail = 0.5 * math.erfc(t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) / math.sqrt(2))
+    low, high = np.percentile(values, [100 * tail, 100 - 100 * tail], method="weibull")
     return Interval(float(low), float(high))
-
-
-def expanded_tail(n: int) -> float:
-    """The level, of n questions, at which percentiles of a bootstrap of a mean span what t would: Phi(-t s)."""
-    return 0.5 * math.erfc(t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -79,12 +72,11 @@ class Draws:
 
     @property
     def centre(self) -> Array:
-        """[B] replicates of the mean over seeds: what questions, and answers to them, do to it."""
+        """[B] replicates of the mean over seeds."""
         return np.asarray(self.grid.mean(axis=0))
 
     @property
     def seeds(self) -> int:
-        """S."""
         return int(self.grid.shape[0])
 
 
@@ -101,7 +93,7 @@ class SeedNoise:
 
     @property
     def seed(self) -> float:
-        """What is left for the training seed; an estimate below 0 is 0, as restricted likelihood has it."""
+        # An estimate below 0 is 0, as restricted likelihood has it.
         return max(0.0, self.spread - self.rest)
 
 
@@ -112,10 +104,9 @@ def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
     Casella and McCulloch, 1992, ch. 4). The seeds' mean square divided by the questions is expected to be s + r (seed,
     rest), the interaction's r. The latter is read off the bootstrap, so that it holds for refitted scores (LC) too:
     a seed's replicates vary about their mean over seeds by r (S - 1) / S.
-
-    One error term for all methods, because three seeds of one method say next to nothing of its own variance: with
-    a variance per method, intervals are a quarter wider and hold no more often (``studies/table_statistics.py``).
     """
+    # One error term for all methods: three seeds of one method say next to nothing of its own variance, and with one
+    # each, intervals are a quarter wider and hold no more often (``studies/table_statistics.py``).
     several = [row for row in rows if row.trained and row.seeds > 1]
     freedom = sum(row.seeds - 1 for row in several)
     if not freedom:
@@ -145,9 +136,8 @@ def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None)
     """The mean over seeds of one model, or its difference to another on the same resamples of the same n questions.
 
     Without ``noise`` (one seed), or where neither was trained: percentile interval and ``two_sided_p`` of the (paired)
-    bootstrap over questions. Else variance = that of the bootstrap, which holds questions and answers, + the seed's
-    part of each trained side / its seeds. Degrees of freedom after Satterthwaite (1946). The bootstrap's interval is
-    stretched about the estimate to that variance and Student's t, which keeps its skew.
+    bootstrap over questions. Else variance = that of the bootstrap + the seed's part of each trained side / its seeds,
+    with degrees of freedom after Satterthwaite (1946).
     """
     sides = [ours] if theirs is None else [ours, theirs]
     value = float(ours.values.mean()) - (0.0 if theirs is None else float(theirs.values.mean()))
@@ -166,7 +156,8 @@ def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None)
     reach, p = t_quantile(0.975, freedom) * error, t_test(value / error, freedom)
     if by_question == 0:
         return Estimate(value, value - reach, value + reach, error, freedom, p)
-    low, high = percentile_interval(centre)  # t is in the reach already
+    # Stretched about the estimate, which keeps the bootstrap's skew. Without n, because t is in the reach already.
+    low, high = percentile_interval(centre)
     stretch, middle = reach / (t_quantile(0.975, np.inf) * by_question**0.5), float(centre.mean())
     return Estimate(value, value + stretch * (low - middle), value + stretch * (high - middle), error, freedom, p)
 
@@ -229,17 +220,15 @@ def t_test(statistic: float, freedom: float) -> float:
 
 
 def two_sided_p(differences: Array | Sequence[float]) -> float:
-    """Bootstrap p-value of "no difference" from replicates of a paired difference (Davison & Hinkley, 1997, ch. 4).
-
-    Twice the smaller tail around zero with the +1 correction, at most 1: never exactly 0 on a finite bootstrap.
-    """
+    """Bootstrap p-value of "no difference" from replicates of a paired difference (Davison & Hinkley, 1997, ch. 4)."""
     values = np.asarray(differences, dtype=float)
     tail = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    # The +1 correction: a finite bootstrap never says exactly 0.
     return float(min(1.0, 2 * (tail + 1) / (values.size + 1)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjusted p-values, which hold the chance of any false positive at the nominal level."""
+    """Step-down adjusted p-values (Holm 1979)."""
     adjusted: dict[str, float] = {}
     running = 0.0
     ordered = sorted(p_values.items(), key=lambda item: item[1])
@@ -250,8 +239,5 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def detectable(standard_error: float, freedom: float = np.inf) -> float:
-    """The smallest true difference that a two-sided 5% test finds with 80% power.
-
-    (t_0.975 + t_0.8) standard errors with Student's t of these degrees of freedom: 1.960 + 0.842 for many.
-    """
+    """The smallest true difference that a two-sided 5% test finds with 80% power."""
     return (t_quantile(0.975, freedom) + t_quantile(0.8, freedom)) * standard_error

@@ -13,6 +13,8 @@ Message = dict[str, str]
 """``{"role": "user" | "assistant" | "system", "content": text}``, as chat templates take it."""
 Messages = Sequence[Mapping[str, str]]
 """A conversation: such messages in order."""
+Meta = Mapping[str, Any]
+"""What only the protocol that wrote it reads."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Question:
     """The baseline model's answer per turn (pairwise protocols)."""
     reference: tuple[str, ...] = ()
     """Reference answer per turn (MT-Bench math, GSM8K gold)."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Meta = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Answer:
     """Whether each turn ended by itself; empty where that is not known (answers made elsewhere)."""
     tokens: tuple[int, ...]
     """Length of each turn; empty where it is not known."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Meta = field(default_factory=dict)
     """What the answering harness reported (lm-eval's filtered responses, for instance)."""
 
 
@@ -97,7 +99,7 @@ class Request:
     top_logprobs: int = 0
     """How many alternatives of the first token to ask for (0: none)."""
     repeat: int = 0
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Meta = field(default_factory=dict)
     """For the parser (``{"swapped": true}``); not sent to the judge, not part of the key."""
 
 
@@ -142,7 +144,7 @@ class Judgment:
     judge_model: str = ""
     request: str = ""
     """The ledger's key of the request (the last one, where the protocol asks twice); empty where rules decided."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Meta = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,5 +173,5 @@ class Score:
 
     @property
     def covered(self) -> float:
-        """Questions that count, each by the share of its verdicts that is used; ``n`` where the detail does not say."""
+        """Questions that count, each by the share of its verdicts that is used."""
         return float(self.detail.get("questions_covered", self.n))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Final, Generic, Protocol
 from pydantic import Field
 
 from harness.contracts.options import C, Count, NotNegative, Positive, options, plain
+from harness.errors import UserError
 from harness.types import Reply, Request
 
 ERROR_KINDS: Final = frozenset({
@@ -38,6 +40,31 @@ class JudgeError(Exception):
 
 
 Outcome = Reply | JudgeError
+
+
+def refuse_failures(
+    outcomes: Sequence[Outcome], final: Collection[str], noun: str, accept: bool = False, remedy: str = ""
+) -> None:
+    """Raises UserError for calls that did not get through: the next run asks for them alone.
+
+    Args:
+        final: kinds of failure that asking again would repeat, so that they are no reason to stop.
+        accept: no other kind is one either, except calls in batch jobs that still run.
+    """
+    failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in final]
+    pending = [failure for failure in failures if failure.kind == "pending"]
+    # Nothing is wrong with a batch job that still runs: the message must not ask for a fix.
+    if pending and len(pending) == len(failures):
+        raise UserError(
+            f"{len(pending)} of {len(outcomes)} {noun} are in batch jobs ({pending[0]}). Run the same command again "
+            "later to collect them."
+        )
+    if failures and (pending or not accept):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(f.kind for f in failures).items())
+        raise UserError(
+            f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}; the first: {failures[0]}). "
+            f"{len(outcomes) - len(failures)} are kept; run the same command again to ask only for the rest{remedy}."
+        )
 
 
 class Judge(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.contracts.backend import AskServer, Backend, Services
-from harness.contracts.judge import JudgeError
+from harness.contracts.judge import JudgeError, refuse_failures
 from harness.contracts.model import Checkpoint, Progress, Sampling
 from harness.contracts.options import options
 from harness.errors import UserError
@@ -68,9 +68,7 @@ class ServerModel:
                 self.progress(done, len(requests))
 
         outcomes = self.ask(self.config.kind, config, requests, answered)
-        failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in NO_TEXT]
-        if failed:
-            raise UserError(self._failure(failed, len(outcomes)))
+        refuse_failures(outcomes, NO_TEXT, f"answers of {self.name}")
         responses = [
             # A failure without text is an empty answer, and judged as one.
             Response("", finished=True, tokens=0)
@@ -79,16 +77,6 @@ class ServerModel:
             for outcome in outcomes
         ]
         return [responses[start : start + n] for start in range(0, len(responses), n)]
-
-    def _failure(self, failed: Sequence[JudgeError], count: int) -> str:
-        """What to do about answers that did not come: the next run asks only for them."""
-        if all(error.kind == "pending" for error in failed):
-            waiting = f"{len(failed)} of {count} answers of {self.name} are in batch jobs ({failed[0]})"
-            return f"{waiting}. Run the same command again later to collect them."
-        return (
-            f"{len(failed)} of {count} answers of {self.name} did not come (the first: {failed[0].kind}, {failed[0]}). "
-            f"{count - len(failed)} are kept; run the same command again to ask only for the rest."
-        )
 
 
 def _load(checkpoint: Checkpoint | None, config: ServerOptions, services: Services) -> ServerModel:

@@ -1,8 +1,4 @@
-"""A kind of stage as one object: what it runs, what it costs, and what must hold before it can run.
-
-Whoever plans, prices, checks or runs stages asks the kind and never looks at its name, so a new kind is one file in
-``harness/stages/kinds`` and one line in ``harness.stages.STAGES``.
-"""
+"""A kind of stage as one object, and what its ``run`` may use. A new kind is one file and one line in ``STAGES``."""
 
 from __future__ import annotations
 

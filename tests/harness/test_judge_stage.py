@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.judge import AskOptions, JudgeError
-from harness.contracts.stage import Cost, Stage
+from harness.contracts.judge import AskOptions, JudgeError, refuse_failures
+from harness.contracts.stage import Cost
 from harness.errors import UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
-from harness.stages.kinds.judge import read_judgment, refuse_failures
+from harness.stages.kinds.judge import FINAL, read_judgment
 from harness.types import Judgment, Reply, Request
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
@@ -26,20 +25,13 @@ from tests.fakes.server import FakeServer
 REPLY = Reply("[[7]]", "stop", "j", 1, 1)
 
 
-def stage(accept: bool) -> Stage:
-    return cast(Stage, SimpleNamespace(params={"accept_failures": accept}))
-
-
-@pytest.mark.parametrize("kind", ["refused", "context"])
-def test_what_asking_again_would_repeat_is_no_verdict(kind: str) -> None:
-    refuse_failures(stage(accept=False), [REPLY, JudgeError(kind, "no")])
-
-
 @pytest.mark.parametrize("kind", ["empty", "bad-reply", "server", "timeout", "rate-limit", "truncated"])
 def test_what_may_pass_leaves_the_stage_undone_unless_it_is_accepted(kind: str) -> None:
-    with pytest.raises(UserError, match=f"1 of 2 judge calls failed .1 {kind}.*accept_failures"):
-        refuse_failures(stage(accept=False), [REPLY, JudgeError(kind, "no")])
-    refuse_failures(stage(accept=True), [REPLY, JudgeError(kind, "no")])
+    with pytest.raises(UserError, match=f"1 of 3 judge calls failed .1 {kind}; .* 2 are kept;.* accept them"):
+        refuse_failures(
+            [REPLY, JudgeError("refused", "no"), JudgeError(kind, "no")], FINAL, "judge calls", False, " accept them"
+        )
+    refuse_failures([REPLY, JudgeError(kind, "no")], FINAL, "judge calls", accept=True)
 
 
 def test_half_a_character_in_a_reply_does_not_stop_the_judging(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ def test_an_interval_over_few_questions_is_as_wide_as_one_by_t() -> None:
     Of 1..999 that is 0.022588 * 1000 = 22.59. Replicates of a mean spread by s / sqrt(n) * sqrt((n - 1) / n), where s
     is the sample's standard deviation: 2.00301 of those are t standard errors.
     """
-    assert stats.expanded_tail(80) == pytest.approx(0.022588, abs=1e-6)
     assert stats.percentile_interval(np.arange(1.0, 1000.0), 80) == pytest.approx((22.588, 977.412), abs=1e-3)
     values = np.random.default_rng(0).normal(size=80)
     low, high = stats.percentile_interval(values[stats.resamples(80, 40_000, 1)].mean(axis=1), 80)
@@ -175,8 +174,7 @@ def test_seed_of_parts_is_stable_and_separates() -> None:
 
 
 def test_students_t_is_scipys() -> None:
-    """A quantile and a p-value over small and large degrees of freedom, and for n questions the tail of intervals."""
-    from scipy.special import ndtr, stdtr, stdtrit
+    from scipy.special import stdtr, stdtrit
 
     for freedom in (1, 1.5, 2, 4.7, 10, 50, 199, 1318):
         for level in (0.9, 0.975, 0.995):
@@ -185,6 +183,3 @@ def test_students_t_is_scipys() -> None:
             assert stats.t_test(-statistic, freedom) == pytest.approx(2 * stdtr(freedom, -statistic), rel=1e-11)
     assert stats.t_quantile(0.975, np.inf) == pytest.approx(1.959963984540054, rel=1e-14)
     assert stats.t_test(1.959963984540054, np.inf) == pytest.approx(0.05, rel=1e-14)
-    for n in (2, 80, 1319):
-        tail = ndtr(-stdtrit(n - 1, 0.975) * np.sqrt(n / (n - 1)))
-        assert stats.expanded_tail(n) == pytest.approx(tail, rel=1e-11)

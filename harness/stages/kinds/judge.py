@@ -1,9 +1,7 @@
 """Stage ``judge``: every answer of one model on one benchmark put to the judge, through the ledger; or graded by rule.
 
 A request that the judge refuses (content filter, too long for it) leaves a judgment without verdict and its reason.
-A call that failed in another way (rate limit, server, timeout, key, an empty reply) leaves the stage undone: its
-siblings are in the ledger, and the next run asks only for the rest. ``accept_failures`` makes them judgments without
-verdict too.
+A call that failed in another way leaves the stage undone, unless ``accept_failures`` counts it as not scored.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.judge import JudgeError, Outcome, refuse_failures
 from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -29,12 +27,7 @@ FINAL = frozenset({"refused", "context"})
 
 
 def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | None, variant: str = "") -> Stage:
-    """The judgments on one model's answers to the benchmark ``name``.
-
-    Args:
-        baseline: answers that take the place of the official baseline's.
-        variant: what tells it apart from other judge stages of the same answers, for people.
-    """
+    """The judgments on one model's answers. ``baseline``: answers in the place of the official baseline's."""
     benchmark, judge, ask = graph.benchmarks[name], graph.judge_of(name), graph.recipe.ask
     # Only the options that judges depend on: a change of how answers are drawn shows in the key of the answers.
     params: dict[str, object] = {
@@ -69,10 +62,8 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 @lru_cache(maxsize=32)
 def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tuple[int, int, int]:
-    """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be).
-
-    From the known size of the question set where the questions or the judge's prompts are not here.
-    """
+    """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be)."""
+    # The known size of the question set counts where the questions or the judge's prompts are not here.
     adapter, config, size = benchmark.benchmark, benchmark.config, benchmark.benchmark.size(benchmark.config)
     requests: list[Request] = []
     try:
@@ -120,7 +111,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         read = zip(requests, outcomes, strict=True)
         judgments = [read_judgment(entry, request, outcome, config) for request, outcome in read]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
-        refuse_failures(stage, outcomes)
+        remedy = ", or set ask.accept_failures=true to count them as not scored"
+        refuse_failures(outcomes, FINAL, "judge calls", stage.params["accept_failures"], remedy)
     else:
         judgments = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
     context.write(Judgment, judgments)
@@ -198,25 +190,6 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, c
         request=outcome.request,
         **shared,
     )
-
-
-def refuse_failures(stage: Stage, outcomes: Sequence[Outcome]) -> None:
-    """Calls that did not get through leave the stage undone, unless the recipe accepts them as not scored."""
-    failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in FINAL]
-    pending = [failure for failure in failures if failure.kind == "pending"]
-    # Nothing is wrong with a batch job that still runs: the message must not ask for a fix.
-    if pending and len(pending) == len(failures):
-        raise UserError(
-            f"{len(pending)} of {len(outcomes)} judge calls are in batch jobs ({pending[0]}). Run the same command "
-            "again later to collect them."
-        )
-    if failures and (pending or not stage.params["accept_failures"]):
-        kinds = ", ".join(f"{count} {kind}" for kind, count in collections.Counter(f.kind for f in failures).items())
-        raise UserError(
-            f"{len(failures)} of {len(outcomes)} judge calls failed ({kinds}; the first: {failures[0]}). "
-            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest, "
-            "or set ask.accept_failures=true to count them as not scored."
-        )
 
 
 def usage(outcomes: Sequence[Outcome]) -> dict[str, object]:
