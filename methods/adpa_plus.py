@@ -4,8 +4,6 @@ Equation, options and sources: ``methods/adpa.py``. Only the way there differs: 
 (``methods/dckd.py``), gives its answers, and goes on from there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 from methods import adpa

@@ -7,8 +7,6 @@ from the teacher's favourite alone; also known as rejection-sampling fine-tuning
 2023 (Llama 2, section 3.2.3), arXiv 2307.09288. Their scorer is a reward model, here it is the teacher's choice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from harness.contracts.method import Dropped, Method, Needs, Row, Trl
@@ -24,7 +22,6 @@ class BestOfNOptions:
 
 
 def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | Dropped:
-    """The response with the largest log p_sel; of equal ones the first."""
     scores = ranking.teacher_scores(group)
     if isinstance(scores, Dropped):
         return scores

@@ -6,8 +6,6 @@ Mean over prompts. The reference is the starting student, frozen; its sums are c
 2023, arXiv 2305.18290. Pairs: largest and smallest log p_sel of the n samples (PAD appendix B.3).
 """
 
-from __future__ import annotations
-
 from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term, Trl
 from harness.contracts.options import Positive, options
 from methods import ranking

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 @options
 class OnPolicyOptions:
-    """The options that DistiLLM shares."""
-
     on_policy: Share = 0.5
     """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
     sampling_temperature: Positive = 1.0

@@ -8,8 +8,6 @@ does: here the default, because otherwise one margin is asked of answers of ever
 equation as printed. Pairs: largest and smallest log p_sel of the n samples, as for DPO.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

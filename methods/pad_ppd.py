@@ -47,7 +47,6 @@ class PadPpdOptions:
 
 
 def check(config: PadPpdOptions, n: int) -> None:
-    """Raises UserError where n responses are too few, or too many for the numerics."""
     ranking.several(config, n)
     limit = LARGEST[config.numerics]
     other = "; numerics 'mc' (with divergence 'jsd') takes up to 64" if limit < n <= LARGEST["mc"] else ""

@@ -8,8 +8,6 @@ Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Dist
 (whose leading minus sign is missing there); rhat: Eq. 9. The released code ranks by log p_sel alone: ``alpha=1``.
 """
 
-from __future__ import annotations
-
 from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from methods import ranking

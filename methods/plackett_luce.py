@@ -10,8 +10,6 @@ Each divergence takes teacher and student scores, both [B, n], and gives [B], in
 against brute force in the tests.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

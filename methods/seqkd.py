@@ -7,8 +7,6 @@ beam-search output; language-model practice since MiniLLM samples it). Only text
 may differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Tensors, Term, Trl

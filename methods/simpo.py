@@ -6,8 +6,6 @@ Mean over prompts. Paper: Meng, Xia and Chen 2024, arXiv 2405.14734. Pairs: larg
 samples (PAD appendix B.3).
 """
 
-from __future__ import annotations
-
 from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import NotNegative, Positive, options
 from methods import ranking

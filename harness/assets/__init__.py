@@ -9,8 +9,6 @@ user's cache. A file that is missing or wrong ends in one message that says what
         print(result)
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -30,8 +28,6 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned file."""
-
     file: str
     """Its name and its path under an assets folder: ``mt_bench/question.jsonl``."""
     kind: Literal["verbatim", "hub", "source", "recovered", "check"]
@@ -52,7 +48,6 @@ class AssetStatus:
     file: str
     state: Literal["ok", "missing", "wrong"]
     path: Path | None
-    """Where it is; ``None`` when missing."""
     message: str = ""
     """What is wrong and the remedy."""
 
@@ -78,13 +73,11 @@ def cache_folder() -> Path:
 
 
 def folders() -> list[Path]:
-    """Where files are looked for, in order."""
     named = os.environ.get("DISTILBENCH_ASSETS")
     return [*([Path(named).expanduser()] if named else []), cache_folder()]
 
 
 def digest_of(path: Path) -> str:
-    """sha256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -136,7 +129,6 @@ def present(name: str) -> bool:
 
 
 def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
-    """Of every asset, or of those named."""
     return [check_asset(name) for name in (manifest() if names is None else names)]
 
 

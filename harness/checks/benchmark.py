@@ -3,8 +3,6 @@
 What they cannot see is whether the numbers are the official tool's: that takes a test beside the tool itself.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +74,6 @@ def survives(call: Callable[[], T], name: str, text: str) -> T:
 
 
 def check_facts(benchmark: AnyBenchmark, config: object) -> str:
-    """Columns are the benchmark's own, verdicts have a range, and the fields that decide are options."""
     ids = [metric.id for metric in benchmark.metrics]
     require(ids, "there is no metric")
     require(len(set(ids)) == len(ids), f"two metrics have the same id: {ids}")
@@ -90,7 +87,6 @@ def check_facts(benchmark: AnyBenchmark, config: object) -> str:
 
 
 def check_questions(benchmark: AnyBenchmark, config: object) -> str:
-    """Unique ids, turns that say something, the same set whenever it is loaded."""
     require(questions_of(benchmark, config), "there is no question")
     questions = repeatable(partial(benchmark.questions, config), "questions()")
     require(len({question.id for question in questions}) == len(questions), "two questions have the same id")
@@ -103,7 +99,6 @@ def check_questions(benchmark: AnyBenchmark, config: object) -> str:
 
 
 def check_answers(benchmark: AnyBenchmark, config: object) -> str:
-    """One answer to each question, in order, with a text for each turn."""
     answers = answers_of(benchmark, config)
     for question, answer in answers:
         turns = f"{len(answer.turns)} answers to the {len(question.turns)} turns of {question.id!r}"
@@ -189,7 +184,6 @@ def check_score(benchmark: AnyBenchmark, config: object) -> str:
 
 
 def check_card(benchmark: AnyBenchmark, config: object) -> str:
-    """The protocol behind the number, complete."""
     card = benchmark.card(config)
     require(card.benchmark, "the card names no benchmark")
     require(card.version, "the card names no version of the protocol")

@@ -4,8 +4,6 @@ A check is a function (entry, config) -> what it saw, which raises ``Failed`` wi
 ends in ``CHECKS``, in the order in which they run.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import json
@@ -35,8 +33,6 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check."""
-
     name: str
     detail: str = ""
     """What was seen, where all is well."""
@@ -62,7 +58,6 @@ def _place(error: Exception, entry: Entry) -> str:
 
 
 def require(holds: object, problem: str) -> None:
-    """Raise ``Failed`` unless ``holds``."""
     if not holds:
         raise Failed(problem)
 

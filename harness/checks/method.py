@@ -7,16 +7,13 @@ The checks take (method, config, world) and know no method by name. What they ca
 right: that takes a test with arithmetic by hand.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -43,31 +40,18 @@ WIDTH: Final = 8
 """Vocabulary of the random logits that ``token_terms`` is asked about."""
 
 
-@dataclass(frozen=True)
 class World:
     """Tiny checkpoints and groups, made once in ``folder`` and used by all checks."""
 
-    folder: Path
-
-    @cached_property
-    def student(self) -> Path:
-        return tiny_checkpoint(self.folder / "student", seed=0)
-
-    @cached_property
-    def teacher(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.student = tiny_checkpoint(folder / "student", seed=0)
         # Twice as wide as the student: nothing may depend on equal sizes, the vocabulary alone is shared.
-        return tiny_checkpoint(self.folder / "teacher", seed=1, hidden=32)
-
-    @cached_property
-    def tuned(self) -> Path:
-        return tiny_checkpoint(self.folder / "tuned", seed=2, hidden=32)
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        return tiny_groups(24)
+        self.teacher = tiny_checkpoint(folder / "teacher", seed=1, hidden=32)
+        self.tuned = tiny_checkpoint(folder / "tuned", seed=2, hidden=32)
+        self.groups = tiny_groups(24)
 
     def training(self, method: Method[C], config: C, options: TrainOptions = OPTIONS) -> Training:
-        """A run of the method over ``groups``."""
         training = Training(
             method, config, self.groups, self.student, options, 3, self.teacher, max_new_tokens=6, device="cpu"
         )
@@ -87,7 +71,6 @@ def check_config(method: Method[C], config: C, world: World) -> str:
 
 
 def check_rows(method: Method[C], config: C, world: World) -> str:
-    """Pure, and of one shape: equally many rows for each prompt, the same signals on each, texts not empty."""
     chosen = repeatable(lambda: [method.rows(group, config) for group in world.groups], "rows()")
     used = [rows for rows in chosen if not isinstance(rows, Dropped)]
     if not used:
@@ -196,8 +179,6 @@ TOLERANCE: Final = 1e-6
 
 
 class _Gradients(TrainerCallback):
-    """Keeps the gradients of the first step."""
-
     def __init__(self) -> None:
         self.first: dict[str, Tensor] = {}
 

@@ -4,8 +4,6 @@ A judge is asked two questions and need not be reachable: one that cannot be ask
 is tried with a tiny checkpoint and a fake server, an executor with stages that compute nothing.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import math
@@ -51,7 +49,6 @@ def check_identity(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_names(kind: JudgeKind[C], config: C) -> str:
-    """Endpoint and model are the key of the ledger: the same for each judge of the same options."""
     one, other = kind.make(config), kind.make(config)
     for name in ("name", "endpoint", "model"):
         value: object = getattr(one, name)
@@ -61,7 +58,6 @@ def check_names(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_price(kind: JudgeKind[C], config: C) -> str:
-    """Dollars grow with the tokens, or are unknown."""
     first, *rest = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
     thinking: object = kind.thinking(config)
     require(isinstance(thinking, int) and thinking >= 0, f"thinking() is {thinking!r}, not a number of tokens")
@@ -76,14 +72,12 @@ def check_price(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_reachable(kind: JudgeKind[C], config: C) -> str:
-    """``check`` says whether the judge can be asked; it raises nothing."""
     problem: object = kind.make(config).check()
     require(problem is None or (isinstance(problem, str) and problem), f"check() gives {problem!r}")
     return "the judge can be asked" if problem is None else f"the judge cannot be asked now: {problem}"
 
 
 def check_replies(kind: JudgeKind[C], config: C) -> str:
-    """A complete reply, or a JudgeError of a known kind; nothing else ever."""
     outcomes = [outcome(kind.make(config), request) for request in REQUESTS]
     for result in outcomes:
         if isinstance(result, JudgeError):
@@ -128,7 +122,6 @@ def check_pin(source: PromptSource[C], config: C) -> str:
 
 
 def check_prompts(source: PromptSource[C], config: C) -> str:
-    """Prompts that a model can be asked: unique ids, known roles, a last turn of the user that says something."""
     prompts = first_prompts(source, config)
     require(prompts, "there is no prompt")
     require(all(isinstance(prompt, Prompt) for prompt in prompts), "prompts() must give harness.types.Prompt")
@@ -142,7 +135,6 @@ def check_prompts(source: PromptSource[C], config: C) -> str:
 
 
 def check_seed(source: PromptSource[C], config: C) -> str:
-    """The seed decides the order, and nothing else does."""
     prompts = repeatable(lambda: first_prompts(source, config), "prompts() with the same seed")
     # A handful of prompts may come in the same order by chance.
     other = len(prompts) < 5 or prompts != first_prompts(source, config, seed=1)
@@ -184,7 +176,6 @@ def model(backend: Backend[C], config: C) -> Iterator[Any]:
 
 
 def check_capabilities(backend: Backend[C], config: C) -> str:
-    """The model has the protocol of each capability that the backend declares, and of no other."""
     unknown = sorted(backend.capabilities - set(PROTOCOLS))
     require(not unknown, f"capabilities that nothing asks for: {', '.join(unknown)}")
     with model(backend, config) as subject:
@@ -196,7 +187,6 @@ def check_capabilities(backend: Backend[C], config: C) -> str:
 
 
 def check_generate(backend: Backend[C], config: C) -> str:
-    """n responses to each conversation, in order; the seed decides them."""
     if "generate" not in backend.capabilities:
         return "not offered"
     with model(backend, config) as subject:
@@ -210,7 +200,6 @@ def check_generate(backend: Backend[C], config: C) -> str:
 
 
 def check_logps(backend: Backend[C], config: C) -> str:
-    """Log-probabilities are finite, at most 0, and those of the choices add up to at most 1."""
     parts = []
     with model(backend, config) as subject:
         if "logps" in backend.capabilities:
@@ -282,7 +271,6 @@ class Notes(RunListener):
 
 @contextmanager
 def started(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
-    """An executor, and the folder in which its stages leave their files."""
     # What an aborted process still writes may stand in the way of the folder's end.
     with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
         # Picklable, because a worker may be another process: called there, it gives ``run_stage`` with its folder.
@@ -322,7 +310,6 @@ def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
 
 
 def check_abort(kind: ExecutorKind[C], config: C) -> str:
-    """Ctrl-C while a stage waits or runs: the executor ends at once."""
     begin = time.monotonic()
     with started(kind, config, Notes()) as (executor, _):
         executor.submit(Stage("check", {"sleep": SLEEP}))

@@ -5,8 +5,6 @@
 samples in its words. Ships with the product, for ``distilbench check-method`` and for tests of your own.
 """
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

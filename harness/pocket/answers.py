@@ -127,7 +127,6 @@ def _bad_core(task: Task, rng: random.Random) -> str:
 
 
 def _off_topic(rng: random.Random) -> str:
-    """An answer to something else."""
     category = rng.choice(list(lex.CATEGORIES))
     a, b = rng.randint(1, 10), rng.randint(1, 10)
     return rng.choice(

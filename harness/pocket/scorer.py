@@ -94,7 +94,6 @@ def _refuse(text: str, words: Sequence[str]) -> float:
 
 
 def correctness(task: Task, response: str) -> float:
-    """How right the content is, in [0, 1], whatever its form."""
     text = response[:MAX_CHARS].lower()
     words, found = tokens(text), listed(text)[:_MAX_ITEMS]
     match task.goal:

@@ -168,8 +168,6 @@ TRAIN_KINDS: Final = (*KINDS, "story", "followup", "followup")
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """What the questions of one benchmark look like in this world, and how many there are."""
-
     test: int
     dev: int
     kinds: tuple[str, ...] = KINDS
@@ -271,7 +269,6 @@ def pocket_questions(benchmark: str, split: Split) -> tuple[Question, ...]:
 
 
 def write_test_questions() -> None:
-    """Write the file of the test questions again, after a change of the rules."""
     texts = []
     for name, questions in make_questions("test").items():
         rows = ([q.id, q.category, q.turns, q.baseline, q.reference, q.meta.get("number")] for q in questions)

@@ -1,7 +1,5 @@
 """The sources of training prompts, one file each (``SOURCES`` is the table of contents), and which one a run uses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,8 +18,6 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """A source with its options, and what pins its content."""
-
     source: PromptSource
     config: Any
     pin: Pin
@@ -36,7 +32,6 @@ class ResolvedSource:
 
     @property
     def pairs(self) -> bool:
-        """Whether its prompts come with a chosen and a rejected answer."""
         return self.pin.pairs
 
 

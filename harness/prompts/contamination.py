@@ -4,8 +4,6 @@
 numbers and the operators between numbers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +17,6 @@ WORD = re.compile(r"\w+|(?<=\d)\s*[-+*/^=<>%×÷](?=\s*\d)")
 
 @dataclass(frozen=True)
 class Overlap:
-    """How a benchmark's questions overlap with the training prompts."""
-
     benchmark: str
     questions: int
     exact: tuple[str, ...]

@@ -1,7 +1,5 @@
 """Source ``gsm8k-train``: grade-school-math's training questions, with their worked solutions as golden answers."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Source ``jsonl``: a user's own JSON-lines file, checked line by line before anything runs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

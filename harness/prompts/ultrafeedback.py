@@ -1,7 +1,5 @@
 """Source ``ultrafeedback``: argilla/ultrafeedback-binarized-preferences-cleaned, the data set of PAD section 5.1."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 
