@@ -109,7 +109,7 @@ class EntryTable:
         """Add an entry, a mapping or sequence of entries, or those that a module defines; how many there were."""
         if isinstance(value, ModuleType):
             values = [getattr(value, name) for name in variables(self.name) if hasattr(value, name)]
-            return sum(self.add(each, origin) for each in values)
+            return sum(self.add(entry, origin) for entry in values)
         entries = value if isinstance(value, list | tuple) else [value]
         named = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
         noun, contract = self.name[:-1], CONTRACTS[self.name]

@@ -50,7 +50,7 @@ def commands() -> list[tuple[str, str]]:
 
     Lines that end in a backslash are joined, variables before a command are left out.
     """
-    found = []
+    lines = []
     for page in PAGES:
         for text in blocks(page, "sh"):
             for line in text.replace("\\\n", " ").splitlines():
@@ -58,10 +58,10 @@ def commands() -> list[tuple[str, str]]:
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     del words[0]
                 if words[:1] == ["distilbench"]:
-                    found.append((page.name, shlex.join(words)))
+                    lines.append((page.name, shlex.join(words)))
         prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        found += [(page.name, text) for text in re.findall(r"`(distilbench [^`]+)`", prose)]
-    return list(dict.fromkeys(found))
+        lines += [(page.name, text) for text in re.findall(r"`(distilbench [^`]+)`", prose)]
+    return list(dict.fromkeys(lines))
 
 
 def parse(line: str) -> None:
@@ -205,15 +205,15 @@ def test_the_example_as_an_entry_point(example: Path, monkeypatch: pytest.Monkey
         importlib.invalidate_caches()
         assert load_registry().methods["rrhf"].title == "RRHF"
     finally:
-        for module in [each for each in sys.modules if each.split(".")[0] == package]:
+        for module in [name for name in sys.modules if name.split(".")[0] == package]:
             del sys.modules[module]
 
 
 def test_recipes_on_the_pages_are_recipes(example: Path, tmp_path: Path) -> None:
     registry = load_registry(plugins=[str(example)])
-    found = [(page.name, text) for page in PAGES for text in blocks(page, "yaml")]
-    assert len(found) >= 2
-    for number, (page, text) in enumerate(found):
+    recipes = [(page.name, text) for page in PAGES for text in blocks(page, "yaml")]
+    assert len(recipes) >= 2
+    for number, (page, text) in enumerate(recipes):
         assert isinstance(yaml.safe_load(text), dict), page
         (tmp_path / f"mine{number}.yaml").write_text(text, encoding="utf-8")
         load_recipe(str(tmp_path / f"mine{number}.yaml"), (), registry)

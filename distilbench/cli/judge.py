@@ -68,8 +68,8 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
         show_replies(opened)
         coverage = [
             # Rounded down: an incomplete coverage is never shown as 100%.
-            (model, endpoint, f"{stored:,} of {asked:,} requests have a reply ({100 * stored // asked}%)")
-            for (endpoint, model), (stored, asked) in opened.coverage().items()
+            (model, endpoint, f"{stored:,} of {requested:,} requests have a reply ({100 * stored // requested}%)")
+            for (endpoint, model), (stored, requested) in opened.coverage().items()
         ]
         show_rows("coverage", coverage or [("nothing asked yet",)])
         failures = [(kind, counted(count, "request")) for kind, count in opened.failures().items()]

@@ -30,10 +30,8 @@ ANSWERS = {
     "rollouts": "own live answers",
 }
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
-
-
-What = StrEnum("What", ["methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets"])
-"""The six tables of contents, and what else a command may name."""
+TABLES = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
+Listing = StrEnum("Listing", TABLES)
 
 
 def row(method: Method) -> tuple[str, ...]:
@@ -71,7 +69,7 @@ def details(method: Method) -> list[tuple[str, str]]:
 
 @app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")
 def list_names(
-    what: Annotated[What | None, typer.Argument(help="Which of them; default: all.")] = None,
+    table: Annotated[Listing | None, typer.Argument(help="Which of them; default: all.")] = None,
     plugins: Plugins = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Of methods: the paper, and every option with its default.")
@@ -82,13 +80,13 @@ def list_names(
     from distilbench.plugins import load_registry
 
     registry = load_registry(plugins or ())
-    if what == "methods" and verbose:
+    if table == "methods" and verbose:
         for method in registry.methods.values():
             show_rows(f"{method.name}  {method.title}", details(method), width=120)
         return
     tables: dict[str, list[tuple[str, ...]]] = {
-        table: [(name, entry.summary) for name, entry in getattr(registry, table).items()]
-        for table in ("judges", "sources", "backends", "executors")
+        noun: [(name, entry.summary) for name, entry in getattr(registry, noun).items()]
+        for noun in ("judges", "sources", "backends", "executors")
     }
     tables["methods"] = [row(method) for method in registry.methods.values()]
     tables["benchmarks"] = [
@@ -97,8 +95,8 @@ def list_names(
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]
     tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
-    for table in [what] if what else What:
-        show_rows(table, tables[table], HEADS if table == "methods" else ())
+    for noun in [table] if table else TABLES:
+        show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
 
 
 @recipes.command(epilog="Example: distilbench recipe show pocket --set sampling.n=8 > mine.yaml")

@@ -13,7 +13,7 @@ from methods import METHODS
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "words"),
     [
         ("kd", ("golden answers", "live distributions of the teacher", "shared vocabulary")),
         ("seqkd", ("the teacher's answers", "its answers", "nothing")),
@@ -37,16 +37,16 @@ from methods import METHODS
         ),
     ],
 )
-def test_needs_in_words(name: str, said: tuple[str, ...]) -> None:
-    assert row(METHODS[name])[2:] == said
+def test_needs_in_words(name: str, words: tuple[str, ...]) -> None:
+    assert row(METHODS[name])[2:] == words
 
 
 def test_every_method_has_a_row_and_every_option_its_sentence() -> None:
     for name, method in METHODS.items():
         assert row(method)[:2] == (name, method.title) and all(row(method))
-        told = dict(details(method))
-        assert told["paper"] == method.paper and all(told.values())
-        assert len(told) == 4 + len(dataclasses.fields(method.config))
+        lines = dict(details(method))
+        assert lines["paper"] == method.paper and all(lines.values())
+        assert len(lines) == 4 + len(dataclasses.fields(method.config))
     assert "lambda, the share of the divergence" in dict(details(METHODS["kd"]))["weight = 0.5"]
     assert "top_k = null" in dict(details(METHODS["kd"])) and "long_term = true" in dict(details(METHODS["minillm"]))
 

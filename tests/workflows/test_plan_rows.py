@@ -43,9 +43,9 @@ def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
 
 
 def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = job(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
-    show_stages(made)
-    show_plan(made)
+    work = job(tmp_path, "adpa+,pool", "methods.pool={method: dpo, rounds: 2, resample: false}")
+    show_stages(work)
+    show_plan(work)
     lines = capsys.readouterr().out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("stage "))
     heads = [line.split()[0] for line in lines[start:] if line.split()]
