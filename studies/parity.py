@@ -30,9 +30,8 @@ from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import fit
+from harness.training.forward import host, response_terms
 from harness.training.stored_signals import reference_logps
-from harness.training.student import host
-from harness.training.token_terms import response_terms
 from harness.training.trl_backend import fit_trl, make_trainer
 from methods import METHODS
 

@@ -46,9 +46,9 @@ from harness.stages.kinds import reward
 from harness.stats import seed_of
 from harness.training.batches import Example, micro_batch, prepare
 from harness.training.fit import load_training, make_trainer, run
+from harness.training.forward import response_terms
 from harness.training.options import Training
 from harness.training.stored_signals import reference_logps
-from harness.training.token_terms import response_terms
 from harness.training.trainer import LoadedTraining
 from harness.types import Group, Prompt
 from methods import METHODS, ranking

@@ -42,8 +42,7 @@ from harness.stages.kinds.reward import cyclic_orders
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, TokenRow
 from harness.training.fit import make_trainer
-from harness.training.packing import Layout, gain
-from harness.training.student import host
+from harness.training.forward import Layout, gain, host
 from harness.training.trainer import LoadedTraining
 from harness.types import Response
 from methods import METHODS

@@ -24,10 +24,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from harness.hardware import peak
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Shuffled, prepare
+from harness.training.forward import choose, host
 from harness.training.options import Progress, Training, TrainReport
-from harness.training.packing import choose
 from harness.training.stored_signals import StoredDistributions, load_teacher
-from harness.training.student import add_adapters, host, save
+from harness.training.student import add_adapters, save
 from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
 
 CURVE = "training.jsonl"

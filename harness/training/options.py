@@ -75,7 +75,7 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Literal["auto", "always", "never"] = "auto"
-    """Whether the responses to one prompt share one row (``harness.training.packing``): faster, the same numbers.
+    """Whether the responses to one prompt share one row (``harness.training.forward``): faster, the same numbers.
     ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
     lora: Lora | None = None
     """Train low-rank adapters; ``null`` trains all weights."""
@@ -120,8 +120,6 @@ class Training:
     device: str = "auto"
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run."""
-    chunk: int = 0
-    """Positions per vocabulary chunk; 0 picks what keeps a chunk of logits below 64 MiB."""
 
 
 @dataclass(frozen=True)

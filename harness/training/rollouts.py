@@ -21,8 +21,7 @@ from harness.models.load import logits_of
 from harness.models.token_sampling import invert
 from harness.stats import seed_of
 from harness.training.batches import Example, TokenRow, micro_batch
-from harness.training.student import check_adapters_active
-from harness.training.token_terms import states_of
+from harness.training.forward import states_of
 
 NAMES = ("behaviour", "student", "teacher")
 AT_ONCE = 64
@@ -67,7 +66,6 @@ class _Stepper:
 
 def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
     """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
-    check_adapters_active(speakers.student)
     drawn = []
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]

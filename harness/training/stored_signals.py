@@ -26,10 +26,8 @@ from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.models.vocabulary import tokenizer_difference
 from harness.training.batches import Example, MicroBatch, micro_batch, prepare
+from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms, states_of
 from harness.training.options import Progress, Training
-from harness.training.packing import choose
-from harness.training.student import host
-from harness.training.token_terms import CHUNK_NUMBERS, response_terms, states_of
 
 REST_FLOOR = 1e-7
 """Smallest mass that the other tokens can have: what float32 can tell from nothing."""
@@ -220,7 +218,7 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     for done, part in enumerate(parts, 1):
         micro = micro_batch(part, pad_id(tokenizer), device, packed=layout.packed)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
-            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary, training.chunk)
+            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
         sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
         for example in part:
             result[example.group] = [next(sums) for _ in example.rows]

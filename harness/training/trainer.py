@@ -29,11 +29,10 @@ from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, Shuffled, describe, micro_batch
+from harness.training.forward import Layout, response_terms
 from harness.training.options import Training
-from harness.training.packing import Layout
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
 from harness.training.stored_signals import StoredDistributions
-from harness.training.token_terms import response_terms
 
 Part = Sequence[tuple[Example, bool]]
 """Prompts of a micro-batch, and whether each is a filler (then it is the only one)."""
@@ -58,7 +57,7 @@ class LoadedTraining:
     training: Training
     examples: Sequence[Example]
     student: PreTrainedModel
-    """Prepared by ``harness.training.student.host``."""
+    """Prepared by ``harness.training.forward.host``."""
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
     teacher: PreTrainedModel | None = None
@@ -223,10 +222,10 @@ class DistilTrainer(Trainer):
         loaded, training, method = self.loaded, self.training, self.method
         micro: MicroBatch = inputs["micro"]
         counts: Mapping[str, float] = num_items_in_batch
+        vocabulary = len(loaded.tokenizer)
         terms = response_terms(
-            model, loaded.student, loaded.teacher, micro, method.token_terms, training.config,
-            len(loaded.tokenizer), training.chunk,
-        )  # fmt: skip
+            model, loaded.student, loaded.teacher, micro, method.token_terms, training.config, vocabulary
+        )
         loss = method.loss(micro.batch, terms, training.config)
         for term in loss.terms:
             if term.per not in counts:

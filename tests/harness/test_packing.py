@@ -17,10 +17,8 @@ from harness.contracts.method import log_probabilities
 from harness.errors import UserError
 from harness.models.prefix_cache import LEAST_SHARED, PrefixGroup, Reader, ReadRow, group_by_prefix, length_batches
 from harness.training.batches import Example, TokenRow, micro_batch, packed_inputs
+from harness.training.forward import choose, gain, host, response_terms
 from harness.training.options import TrainOptions
-from harness.training.packing import choose, gain
-from harness.training.student import host
-from harness.training.token_terms import response_terms
 
 SIZES = {
     "hidden_size": 32,

@@ -24,14 +24,13 @@ from harness.models import load as loading
 from harness.models.chat import encode, pad_id
 from harness.models.load import load_tokenizer, load_weights, logits_of
 from harness.models.vocabulary import tokenizer_difference
-from harness.training import Training, TrainOptions
+from harness.training import Training, TrainOptions, forward
 from harness.training import trainer as trainer_module
 from harness.training.batches import Shuffled, micro_batch, prepare, tokenise
 from harness.training.fit import fit, load_training, make_trainer
+from harness.training.forward import host, response_terms
 from harness.training.rollouts import Speakers, answer, draw, pick
 from harness.training.stored_signals import reference_logps, with_stores
-from harness.training.student import host
-from harness.training.token_terms import response_terms
 from methods import METHODS, kd, seqkd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
 
@@ -178,24 +177,27 @@ def test_columns_that_pad_the_vocabulary_change_nothing(student: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["kd", "minillm", "pad-vpd"])
-def test_chunks_equal_the_whole(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+def test_chunks_equal_the_whole(
+    name: str, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = training(METHODS[name], student, teacher, groups=GROUPS[:8])
     loss, gradient = first_step(run, tmp_path / "whole")
-    chunked = replace(run, chunk=5)
-    other, other_gradient = first_step(chunked, tmp_path / "chunks")
+    monkeypatch.setattr(forward, "CHUNK_NUMBERS", 5 * len(tiny_tokenizer()))
+    other, other_gradient = first_step(run, tmp_path / "chunks")
     assert other == pytest.approx(loss, rel=1e-6)
     for key, value in gradient.items():
         torch.testing.assert_close(value, other_gradient[key], atol=1e-6, rtol=1e-4)
 
 
-def test_no_more_logits_at_once_than_a_chunk(student: Path, tmp_path: Path) -> None:
+def test_no_more_logits_at_once_than_a_chunk(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
+    monkeypatch.setattr(forward, "CHUNK_NUMBERS", 5 * len(tiny_tokenizer()))
 
     def spy(logits: Any, labels: Any, teacher: Any, config: Any) -> dict[str, torch.Tensor]:
         sizes.append(len(logits))
         return log_probabilities(logits, labels, teacher, config)
 
-    run = training(replace(seqkd.METHOD, token_terms=spy), student, student, chunk=5)
+    run = training(replace(seqkd.METHOD, token_terms=spy), student, student)
     report = fit(run, tmp_path)
     assert max(sizes) == 5
     assert sum(sizes) == 2 * report.response_tokens, "each chunk once forward, once again in the backward pass"

@@ -1,26 +1,113 @@
-"""Shared-prompt packing: when the n responses to one prompt go through the model in one row, the prompt computed once.
+"""How rows go through a model: loss terms inside its forward call, chunk by chunk, on packed or on separate rows.
 
-``harness.training.batches.packed_inputs`` makes such rows. They are exact for models whose attention knows positions
-through position ids alone (rotary or learned embeddings) and reads a four-dimensional mask exactly; ``choose`` finds
-out which models these are, and says why where it falls back.
+Batch x length x vocabulary is never held in float32: hidden states of the positions that predict response tokens go
+through the head in chunks; each chunk's logits are reduced to a few numbers per position at once and recomputed in the
+backward pass.
+
+Packed rows (``harness.training.batches.packed_inputs``) compute the prompt of n responses once. They are exact for
+models whose attention knows positions through position ids alone (rotary or learned embeddings) and reads a
+four-dimensional mask exactly; ``choose`` finds out which models these are, and says why where it falls back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from harness.contracts.method import TokenTerms, TopK
 from harness.errors import UserError
-from harness.training.batches import Example, TokenRow, micro_batch
+from harness.models.load import logits_of
+from harness.training.batches import Example, MicroBatch, TokenRow, micro_batch
 from harness.training.options import TrainOptions
-from harness.training.token_terms import states_of
 
+CHUNK_NUMBERS = 1 << 24
+"""Logits per automatic chunk: 64 MiB in float32."""
+Guide = Tensor | Mapping[str, TopK] | None
+"""What is known of teachers at some positions: a live teacher's hidden states, stored distributions, or nothing."""
 LEAST_GAIN = 1.1
 """``packing: auto`` packs where the estimated work of separate rows is at least this many times that of packed ones."""
+
+
+def host(model: PreTrainedModel) -> PreTrainedModel:
+    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(states [R, T, H])``.
+
+    Loss terms must be computed inside the forward call: that is where wrappers (DDP, FSDP, peft) gather parameters and
+    hook gradients.
+    """
+    original = model.forward
+
+    def forward(*args: Any, then: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
+        if then is None:
+            return original(*args, **kwargs)
+        present = {name: value for name, value in kwargs.items() if value is not None}
+        return then(model.base_model(*args, **present, use_cache=False).last_hidden_state)
+
+    model.forward = forward
+    return model
+
+
+def response_terms(
+    model: torch.nn.Module,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    micro: MicroBatch,
+    token_terms: TokenTerms,
+    config: object,
+    vocabulary: int,
+) -> dict[str, Tensor]:
+    """Name to [N]: ``token_terms`` of every response token, with gradient to the student.
+
+    Args:
+        model: ``student`` as the trainer wrapped it (DDP, FSDP); the forward call goes through it.
+        student: the model that ``host`` has prepared.
+        teacher: frozen, or ``None``: then ``micro.teacher_distributions`` is what the terms know of teachers.
+    """
+    guide: Guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
+
+    def chunk_terms(states: Tensor, labels: Tensor, guide: Guide) -> dict[str, Tensor]:
+        target: Any = guide
+        if teacher is not None:
+            with torch.no_grad():  # the teacher is frozen, yet its head runs again in the backward pass
+                target = logits_of(teacher, target, vocabulary)
+        return token_terms(logits_of(student, states, vocabulary), labels, target, config)
+
+    def then(hidden: Tensor) -> dict[str, Tensor]:
+        states = hidden.flatten(0, 1)[micro.index]
+        size = max(1, CHUNK_NUMBERS // vocabulary)
+        if len(states) <= size:
+            return chunk_terms(states, micro.labels, guide)
+        cuts = [slice(start, start + size) for start in range(0, len(states), size)]
+        # Nothing in a chunk is drawn at random, so no random state has to be kept for the recomputation.
+        parts = [
+            checkpoint(
+                chunk_terms, states[cut], micro.labels[cut], part_of(guide, cut),
+                use_reentrant=False, preserve_rng_state=False,
+            )
+            for cut in cuts
+        ]  # fmt: skip
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    terms: dict[str, Tensor] = model(**micro.inputs, then=then)
+    return terms
+
+
+def part_of(guide: Guide, cut: slice) -> Guide:
+    if isinstance(guide, Mapping):
+        return {name: TopK(*(values[cut] for values in top)) for name, top in guide.items()}
+    return None if guide is None else guide[cut]
+
+
+@torch.no_grad()
+def states_of(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
+    """[N, H] hidden states of a frozen model at the positions that predict response tokens."""
+    hidden: Tensor = model.base_model(**micro.inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)[micro.index]
 
 
 @dataclass(frozen=True)
