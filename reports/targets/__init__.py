@@ -1,5 +1,4 @@
-"""What can be reproduced: a file per table and figure of the paper, each a ``Target``
-(``harness/contracts/target.py``).
+"""What can be reproduced: tables and figures, each a ``Target`` (``harness/contracts/target.py``).
 
 A new one is a new file and a line in ``TARGETS``. What its cells mean is said by the run, not here; what differs by
 family (another student, fewer seeds) is said by the recipe, in its section ``targets``.
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 from harness.contracts.target import Target
 from harness.errors import UserError, unknown
-from reports.targets import figure4, figure5, figure6, table1, table2, table3, table4, table5, table6
+from reports.targets import paper
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
 """What ``distilbench eval`` makes: the rows are the models that it was given."""
@@ -17,18 +16,11 @@ EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), o
 TARGETS = {
     target.name: target
     for target in (
-        table1.TARGET,
-        table2.TARGET,
-        table3.TARGET,
-        table4.TARGET,
-        table5.TARGET,
-        table6.TARGET,
-        figure4.TARGET,
-        figure5.TARGET,
-        figure6.TARGET,
+        paper.TABLE1, paper.TABLE2, paper.TABLE3, paper.TABLE4, paper.TABLE5, paper.TABLE6,
+        paper.FIGURE4, paper.FIGURE5, paper.FIGURE6,
         EVAL,
     )
-}
+}  # fmt: skip
 ALL = "all"
 """Every table and figure of the paper."""
 
