@@ -1,7 +1,4 @@
-"""Recipe files as plain trees: safe YAML with line numbers, ``extends``, ``--set``, and how two trees are merged.
-
-What the values mean is decided in ``harness/recipe/recipe.py``.
-"""
+"""Recipe files as plain trees: safe YAML with line numbers, ``extends``, ``--set``, and how two trees are merged."""
 
 from __future__ import annotations
 
@@ -132,26 +129,23 @@ def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces, with two exceptions.
 
-    A mapping whose ``kind`` or ``method`` changes replaces the whole mapping: options of another kind of judge would be
-    unknown keys, those of another method may mean something else. A list of methods or benchmarks selects and orders
-    them, and those that ``base`` has options for keep them.
+    A mapping whose ``kind`` or ``method`` changes replaces the whole mapping. A list of methods or benchmarks selects
+    and orders them, and those that ``base`` has options for keep them.
     """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
+            # Options of another kind of judge would be unknown keys, those of another method may mean something else.
             changed = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
             merged[key] = dict(value) if changed else merge(old, value)
-        elif key in LISTABLE and isinstance(old, Mapping) and _distinct_names(value):
-            merged[key] = {name: old.get(name) for name in value}
+        elif key in LISTABLE and isinstance(old, Mapping) and isinstance(value, list):
+            # What is no name, or stands twice, stays for ``named`` to report.
+            clean = all(isinstance(name, str) and value.count(name) == 1 for name in value)
+            merged[key] = {name: old.get(name) for name in value} if clean else value
         else:
             merged[key] = value
     return merged
-
-
-def _distinct_names(value: object) -> bool:
-    """Whether it is a list of names, none twice: ``named`` reports what else a list may hold."""
-    return isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value)
 
 
 def named(tree: Tree, problems: list[Problem]) -> Tree:
@@ -280,7 +274,7 @@ def _no_change(path: str, place: str = "") -> Problem:
 
 
 def _mark(places: dict[str, str], path: str, value: object) -> None:
-    """Say of ``path`` and everything in its new ``value`` that ``--set`` wrote it."""
+    """``--set`` wrote ``path`` and everything in its new ``value``."""
     places[path] = "--set"
     if isinstance(value, Mapping):
         for key, item in value.items():

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from multiprocessing.queues import SimpleQueue
 
 from harness.contracts.executor import (
     Executor,
@@ -39,7 +38,7 @@ class WorkerPool(Executor):
         # Not fork: a child of a process with threads (this one has) may inherit a lock that nobody will release.
         context = multiprocessing.get_context("spawn")
         self.listener = listener
-        self.queue = context.SimpleQueue()
+        self.queue: SimpleQueue[WorkerMessage | None] = context.SimpleQueue()
         self.aborted = False
         self.running: dict[Future[StageResult], Stage] = {}
         self.pool = ProcessPoolExecutor(
@@ -56,17 +55,14 @@ class WorkerPool(Executor):
             self.running[self.pool.submit(run_in_worker, stage)] = stage
 
     def results(self) -> list[StageResult]:
-        ended = wait(self.running, return_when=FIRST_COMPLETED).done
-        return [self._result(future, self.running.pop(future)) for future in ended]
-
-    def _result(self, future: Future[StageResult], stage: Stage) -> StageResult:
+        ended = {future: self.running.pop(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done}
         try:
-            return future.result()
+            return [future.result() for future in ended]
         except BrokenProcessPool as error:
             raise UserError(
-                f"a worker process died during {stage.label!r}, most likely because memory ran out. What was finished "
-                "is kept; run the same command again with compute.workers=1, or a smaller train.micro_batch or "
-                "compute.batch_tokens."
+                f"a worker process died during {next(iter(ended.values())).label!r}, most likely because memory ran "
+                "out. What was finished is kept; run the same command again with compute.workers=1, or a smaller "
+                "train.micro_batch or compute.batch_tokens."
             ) from error
 
     def shutdown(self, abort: bool) -> None:
@@ -95,11 +91,9 @@ class WorkerPool(Executor):
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C kept back for the moment in which a process is started, and delivered right after.
-
-    It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
-    process that is started while the signal is blocked has it blocked too.
-    """
+    """Ctrl-C kept back for the moment in which a process is started, and delivered right after."""
+    # It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
+    # process that is started while the signal is blocked has it blocked too.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -107,18 +101,13 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@dataclass(frozen=True)
-class Worker:
-    run_stage: RunStage
-    queue: Any
-    """To the parent: (label, done, total, info); ``total`` 0 says that the stage begins."""
-
-
-WORKER: Worker | None = None
+WorkerMessage = tuple[str, int, int, str]
+"""To the parent: label, done, total, info; a total of 0 says that the stage begins."""
+WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]] | None = None
 """Set in worker processes."""
 
 
-def start_worker(make_run_stage: MakeRunStage, threads: int, queue: Any) -> None:
+def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None]) -> None:
     """Once per worker: fixed threads, no Ctrl-C of its own, gone when the parent is gone."""
     global WORKER  # noqa: PLW0603, the only way by which a pool's initializer can hand something to its tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,7 +116,7 @@ def start_worker(make_run_stage: MakeRunStage, threads: int, queue: Any) -> None
     # Fast tokenizers start threads of their own, and warn about each process that is made afterwards.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    WORKER = Worker(make_run_stage(), queue)
+    WORKER = make_run_stage(), queue
 
 
 def _leave_with(parent: int) -> None:
@@ -138,12 +127,11 @@ def _leave_with(parent: int) -> None:
 
 
 def run_in_worker(stage: Stage) -> StageResult:
-    """In a worker: run one stage, its progress sent to the parent."""
     if WORKER is None:
         raise RuntimeError("run_in_worker was called in a process that start_worker has not prepared")
-    queue = WORKER.queue
+    run_stage, queue = WORKER
     queue.put((stage.label, 0, 0, ""))
-    return WORKER.run_stage(stage, lambda done, total, info: queue.put((stage.label, done, total, info)))
+    return run_stage(stage, lambda done, total, info: queue.put((stage.label, done, total, info)))
 
 
 class ProcessesKind(ExecutorKind[NoOptions]):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from harness.contracts.executor import Executor, Resources, RunListener, StageResult
+from harness.contracts.executor import Executor, Resources, RunListener, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage, Store
@@ -52,11 +52,9 @@ def union(plans: Sequence[Plan]) -> list[Stage]:
 
 
 def needed(plan: Plan, store: Store) -> list[Stage]:
-    """The stages to run, in plan order: missing scores, and what is missing of all that they need.
-
-    A stage whose readers are all done is not needed, even when its own artifact is gone (checkpoints are large; someone
-    may have deleted them to make room, and a finished table does not need them).
-    """
+    """The stages to run, in plan order: missing scores, and what is missing of all that they need."""
+    # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
+    # a finished table.
     missing = {stage.key: stage for stage in plan.stages if not store.done(stage)}
     wanted: set[str] = set()
     stack = list(results_of(plan))
@@ -75,17 +73,13 @@ def results_of(plan: Plan) -> set[str]:
 
 
 def prerequisites(stage: Stage) -> set[str]:
-    """Keys of the stages that a stage reads, or waits for though it reads nothing of them."""
     return {ref.key for ref in stage.waits_for}
 
 
 def run_plans(
     plans: Sequence[Plan], registry: Registry, store: Store, ledger: Path, setup: Setup, listener: RunListener
 ) -> Outcome:
-    """Several plans at once, by one executor (of the first plan's ``compute``); a shared stage is done once.
-
-    KeyboardInterrupt stops the workers and is raised on.
-    """
+    """Several plans at once, by one executor (of the first plan's ``compute``); a shared stage is done once."""
     stages = union(plans)
     todo = {stage.key: stage for plan in plans for stage in needed(plan, store)}
     for stage in stages:
@@ -108,19 +102,17 @@ def run_plans(
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
     """The missing score stages, over the entrants that were judged: all of them, unless a row failed."""
-    stages = []
-    for benchmark in plan.recipe.benchmarks:
-        present = [e for e in plan.entrants if benchmark in e.judgments and store.done(e.judgments[benchmark])]
-        if present:
-            stage = plan.planner.scores(benchmark, present)
-            if not store.done(stage):
-                stages.append(stage)
-    return stages
+    judged = {
+        name: [row for row in plan.entrants if name in row.judgments and store.done(row.judgments[name])]
+        for name in plan.recipe.benchmarks
+    }
+    stages = [plan.planner.scores(name, rows) for name, rows in judged.items() if rows]
+    return [stage for stage in stages if not store.done(stage)]
 
 
 def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Setup, listener: RunListener) -> Executor:
     kind = registry.executors[compute.executor]
-    make_run_stage = partial(StageRunner, setup, ledger, time.time())
+    make_run_stage = partial(stage_runner, setup, ledger, time.time())
     resources = Resources(compute.workers, compute.threads)
     return kind.start(options_from(kind.config, compute.executor_options), resources, make_run_stage, listener)
 
@@ -152,32 +144,24 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
                 listener.failed(label, result.error)
 
 
-log = logging.getLogger(__name__)
-
-
-class StageRunner:
-    """A ``RunStage``. ``functools.partial(StageRunner, setup, ledger, started)`` is a picklable ``MakeRunStage``.
+def stage_runner(setup: Setup, ledger: Path, started: float) -> RunStage:
+    """Runs stages in this process. Partial over its arguments it is a picklable ``MakeRunStage``.
 
     ``started``: when the run began, seconds since 1970; budgets for judging count from there, in every worker.
     """
+    registry, store = setup()
 
-    def __init__(self, setup: Setup, ledger: Path, started: float) -> None:
-        self.setup, self.ledger, self.started = setup, ledger, started
-        self.registry, self.store = setup()
-
-    def __call__(self, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
-        """Run ``stage`` into the store. Any error is a result: one stage must not take the others with it."""
-        begin = time.monotonic()
-        name = f"{stage.key[:8]} {stage.label}"
+    def run(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+        begin, name, error = time.monotonic(), f"{stage.key[:8]} {stage.label}", None
         log.info("begin %s", name)
 
         def fill(folder: Path) -> Mapping[str, object]:
-            context = StageContext(self.registry, self.store, self.ledger, folder, progress, self.setup, self.started)
+            context = StageContext(registry, store, ledger, folder, progress, setup, started)
             return STAGES[stage.kind].run(stage, context)
 
-        error = None
+        # Any error is a result: one stage must not take the others with it.
         try:
-            self.store.write(stage, fill)
+            store.write(stage, fill)
         except UserError as problem:
             error = str(problem)
         except Exception:  # noqa: BLE001, a fault of ours: its traceback is what the report needs
@@ -185,3 +169,5 @@ class StageRunner:
         seconds = time.monotonic() - begin
         log.info("failed %s after %.1f s" if error else "end %s: %.1f s", name, seconds)
         return StageResult(stage, seconds, error)
+
+    return run

@@ -83,7 +83,7 @@ FILES: Final[Mapping[type, str]] = {
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use: registry, store, output folder, progress."""
+    """What a running stage may use."""
 
     registry: Registry
     store: Store
@@ -97,19 +97,15 @@ class StageContext:
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
     def input(self, stage: Stage, role: str) -> Path:
-        """Folder of the artifact that fills an input."""
         return self.store.path(*stage.inputs[role])
 
     def records(self, stage: Stage, role: str, kind: type[T]) -> list[T]:
-        """The records of one type in an input."""
         return read_records(self.input(stage, role) / FILES[kind], kind)
 
-    def write(self, kind: type[T], records: Iterable[T]) -> int:
-        """Write the records of one type; how many there were."""
-        return write_records(self.folder / FILES[kind], records)
+    def write(self, kind: type[T], records: Iterable[T]) -> None:
+        write_records(self.folder / FILES[kind], records)
 
-    def benchmark(self, name: str, options: Mapping[str, Any]) -> ConfiguredBenchmark:
-        """A benchmark with its questions. Raises UserError where these are not here."""
+    def benchmark(self, name: str, options: Mapping[str, object]) -> ConfiguredBenchmark:
         benchmark = self.registry.benchmarks[name]
         config = options_from(benchmark.config, options)
         return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
@@ -126,9 +122,8 @@ class StageContext:
         shared |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
         names = {field.name for field in fields(backend.config)}
         values = {name: value for name, value in shared.items() if name in names} | chosen["options"]
-        return backend.load(
-            self.checkpoint(stage, role), options_from(backend.config, values), self.services(stage, "rows")
-        )
+        options = options_from(backend.config, values)
+        return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
 
     def served_model(self, stage: Stage) -> GeneratesText:
         """The model behind a server that an evaluation names."""
@@ -139,7 +134,7 @@ class StageContext:
         return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))
 
     def asking(self, stage: Stage) -> AskServer:
-        """How this stage reaches a server: through the ledger, the budgets and the client of judges."""
+        """How this stage reaches a server: through the ledger, the budgets and the judges' client."""
         settings = AskOptions(**stage.local.get("ask", {}))
 
         def ask(

@@ -1,7 +1,6 @@
 """One of several processes of a training stage: ``accelerate launch ... -m harness.stages.train_worker FOLDER``.
 
-FOLDER holds the task that ``harness.training.launch`` wrote; the first process leaves ``report.json`` there, a process
-that a user's mistake stopped leaves ``error-RANK``.
+The first process leaves ``report.json`` in FOLDER, a process that a user's mistake stopped leaves ``error-RANK``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from harness.training.launch import PROGRESS
 
 
 def main(place: Path) -> int:
-    """Train; exit code."""
     # Written a moment ago by the process that started this one.
     parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301
     # accelerate does not pass a kill -9 of the run on to its processes.

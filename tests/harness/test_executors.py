@@ -17,7 +17,7 @@ from harness.contracts.stage import Stage
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.run import EXECUTORS
-from harness.run.scheduler import Outcome, StageRunner, run_plans
+from harness.run.scheduler import Outcome, run_plans, stage_runner
 from results.store.store import MARKER, ArtifactStore
 
 SMALL = (
@@ -62,7 +62,7 @@ def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_fault_is_a_result_and_the_next_stage_runs(name: str, tmp_path: Path) -> None:
     kind = EXECUTORS[name]
-    make_run_stage = partial(StageRunner, partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
+    make_run_stage = partial(stage_runner, partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
     stages = [Stage("prompts", {"n": n}, row=str(n)) for n in range(3)]
     with kind.start(kind.config(), Resources(workers=2, threads=1), make_run_stage, RunListener()) as executor:
         for stage in stages:

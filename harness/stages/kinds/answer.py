@@ -41,7 +41,7 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
 
 
 def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
-    """Answers of a checkpoint, or of what a train stage leaves, to the benchmark ``name``."""
+    """Answers to the benchmark ``name`` of a checkpoint, or of what a train stage leaves."""
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), **graph.backend_params()}
     local = {"config": benchmark.options}
@@ -109,10 +109,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
-    """Answers made elsewhere, in the order of the questions.
-
-    Raises UserError listing what is missing, twice there, or belongs to other questions.
-    """
+    """Answers made elsewhere, in the order of the questions. Raises UserError listing where they do not fit."""
     answers = read_records(file, Answer)
     counts = Counter(answer.question for answer in answers)
     known = {question.id: question for question in questions}

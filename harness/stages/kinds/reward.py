@@ -51,10 +51,10 @@ class Selection(NamedTuple):
 
 
 def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
-    """The teacher's rewards for these samples. Labelled like them: rows that share samples share rewards."""
     graph = row.graph
     params = {**graph.backend_params(), **plain(graph.recipe.reward)}
     params["seed"] = row.round_seed("reward", number=number)  # of the order in which responses are shown
+    # Labelled like the samples: rows that share these share their rewards.
     labels: dict[str, Any] = {name: getattr(samples, name) for name in ("row", "round", "seed", "variant")}
     local, models = {"samples": samples.local["samples"]}, {"teacher": graph.model("teacher")}
     return graph.add_with_models("reward", params, {"samples": samples.ref}, models, local, **labels)
@@ -81,7 +81,6 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
-    """The groups of ``samples`` with both rewards filled in."""
     groups = context.records(stage, "samples", Group)
     model: ChatModel = context.model(stage, "teacher")
     params = stage.params
@@ -134,10 +133,7 @@ def select(
 ) -> tuple[list[Selection], int]:
     """log p_sel of every response of every group, and how many responses had to be cut to be shown.
 
-    Groups with fewer than two responses get log p_sel = 0 and coverage 1 (there is nothing to choose).
-
-    Raises:
-        UserError: more responses than letters, or a question that is longer than the teacher reads.
+    Raises UserError for more responses than letters, or a question that is longer than the teacher reads.
     """
     shown = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
     pairs = zip(itertools.chain(*shown), (r for group in groups for r in group.samples), strict=True)
@@ -157,6 +153,7 @@ def select(
             rows = model.choice_logps([question.messages for question in alike], LETTERS[:width])
         for question, row in zip(alike, rows, strict=True):
             replies[question.group].append((question.order, row))
+    # Where there is nothing to choose from: probability 1, and all of it on the letters.
     selections = [Selection((0.0,) * len(texts), 1.0) for texts in shown]
     for index, answers in enumerate(replies):
         if answers:
@@ -180,7 +177,7 @@ def name_prompts(ids: Sequence[str], what: str) -> Iterator[None]:
 
 
 def shown_text(model: ChatModel, response: Response, max_tokens: int) -> str:
-    """A response as the teacher sees it: whole, or its first tokens (the teacher's) with a visible mark."""
+    """A response, or its first tokens (the teacher's) with a visible mark."""
     kept = model.truncate(response.text, max_tokens)
     return kept if kept == response.text else kept + TRUNCATED
 
@@ -238,8 +235,6 @@ def logsumexp(values: Sequence[float]) -> float:
 
 
 class Mode(NamedTuple):
-    """A way to ask (``reward.mcq``), as the head of this file describes them."""
-
     orders: Callable[[int, random.Random], list[Order]]
     """(responses, generator) -> the questions of a group."""
     scores: Callable[[int, ChoiceReplies], list[float]]
