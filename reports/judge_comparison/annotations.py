@@ -13,11 +13,10 @@ Read are JSON arrays, JSON lines, CSV and Parquet with one row per annotation:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
@@ -37,18 +36,6 @@ _EMPTY = ("", "na", "nan", "null", "none")
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class AnnotationFile:
-    """What a file of annotations holds."""
-
-    judgments: pd.DataFrame
-    """Columns ``JUDGMENT``; ``judge`` is the annotator, ``turn`` the baseline (empty: not named)."""
-    seeded: bool
-    """Whether it names training seeds."""
-    notes: tuple[str, ...]
-    """What was left out."""
-
-
 def annotation_panel(
     files: Sequence[Path], judges: Sequence[str] = (), own_rows: Mapping[str, Sequence[str]] | None = None
 ) -> Panel:
@@ -61,7 +48,8 @@ def annotation_panel(
     if len(set(stems)) < len(stems):
         raise UserError(f"annotations {', '.join(map(str, files))}: two files of one name; names tell judges apart.")
     parts = [read_annotations(path, "annotations", path.stem if len(files) > 1 else "") for path in files]
-    judgments = pd.concat([part.judgments for part in parts], ignore_index=True)
+    judgments = pd.concat([frame for frame, _ in parts], ignore_index=True)
+    judgments["seed"] = judgments["seed"].fillna(0).astype(int)
     judgments["repeat"] = judgments.groupby(["judge", *ITEM]).cumcount()
     # Of an item in several files, the length of the first that knows it.
     judgments[FEATURES] = judgments.groupby(ITEM)[FEATURES].transform("first")
@@ -73,7 +61,7 @@ def annotation_panel(
     judgments = judgments[judgments["judge"].isin(chosen)]
     rows = list(dict.fromkeys(judgments["row"]))
     check_own_rows(own_rows, chosen, rows)
-    notes = [note for part in parts for note in part.notes]
+    notes = [note for _, notes in parts for note in notes]
     notes.append("Verdicts from annotation files: order of the answers and price are unknown.")
     if judgments["turn"].nunique() > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
@@ -96,8 +84,9 @@ def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str],
                 raise UserError(f"--own {judge}: no {kind} {unknown[0]!r} is compared; there are: {choices}.")
 
 
-def read_annotations(path: Path, benchmark: str, annotator: str = "") -> AnnotationFile:
-    """One file. ``annotator``: who annotates where the file names nobody; empty: the order of rows tells.
+def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[pd.DataFrame, list[str]]:
+    """One file as judgments (``judge`` is the annotator, ``turn`` the baseline, ``seed`` NaN where the file has none),
+    and what was left out. ``annotator``: who annotates where the file names nobody; empty: the order of rows tells.
 
     Raises UserError for a file that cannot be read, and for values without a meaning.
     """
@@ -109,27 +98,25 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> Annotat
     whole = frame["question"].notna() & frame["row"].notna()
     if not whole.any():
         raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
-    notes = () if whole.all() else (
-        f"{path.name}: {counted(int((~whole).sum()), 'row')} left out, without a question or a model.",
-    )  # fmt: skip
+    left_out = counted(int((~whole).sum()), "row")
+    notes = [] if whole.all() else [f"{path.name}: {left_out} left out, without a question or a model."]
     seeds = _numbers(table, "seed", path)
-    seeded = bool(seeds.notna().any())
-    if seeded and (seeds[whole] % 1 != 0).any():  # NaN differs from 0 too
+    if seeds.notna().any() and (seeds[whole] % 1 != 0).any():  # NaN differs from 0 too
         raise UserError(f"annotations {path}: seed must be a whole number in every row, or no column at all.")
-    frame["benchmark"], frame["part"], frame["repeat"], frame["seed"] = benchmark, "preference", 0, seeds.fillna(0)
+    frame["benchmark"], frame["part"], frame["repeat"], frame["seed"] = benchmark, "preference", 0, seeds
     frame["turn"] = frame["turn"].fillna("")  # two baselines are two comparisons, never one
     frame["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
     frame["verdict"] = _verdicts(table, path)
     frame[FEATURES] = _features(table, path)
-    frame = frame[whole].reset_index(drop=True).astype({"seed": int})
+    frame = frame[whole].reset_index(drop=True)
     unnamed = frame["judge"].isna()
     if unnamed.any() and not unnamed.all():
         raise UserError(f"annotations {path}: some rows have no annotator: fill it in, or remove the column.")
     if unnamed.all():
-        number = frame.groupby([*ANSWER, "turn"]).cumcount() + 1
+        number = frame.groupby([*ANSWER, "turn"], dropna=False).cumcount() + 1
         several = not annotator or number.max() > 1
         frame["judge"] = [f"{annotator or 'annotator'} {place}" for place in number] if several else annotator
-    return AnnotationFile(frame[JUDGMENT], seeded, notes)
+    return frame[JUDGMENT], notes
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -149,7 +136,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     if table.empty or "preference" not in table.columns:
         columns = ", ".join(map(str, table.columns[:_SHOWN])) or "nothing"
         raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {columns}.")
-    return table.map(lambda value: None if np.ndim(value) == 0 and pd.isna(value) else str(value)).astype(object)
+    return table.map(_text).astype(object)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[str]:
@@ -218,8 +209,8 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
     Raises:
         UserError: none of them fits, which baseline is meant is not clear, or no answer has two people.
     """
-    file, items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
-    humans = _complete(file, items, path)
+    (humans, notes), items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
+    humans = _complete(humans.rename(columns={"judge": "annotator"}), items, path)
     fitting = humans.merge(items, on=ITEM)
     if fitting.empty:
         has, known = (
@@ -241,15 +232,14 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
         (int((counts < 2).sum()), "answer", "with only one person"),
     )
     missing = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left_out if count)
-    notes = [f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."]
-    return people, [*notes, *file.notes, *([f"Humans, left out: {missing}."] if missing else [])]
+    used = f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."
+    return people, [used, *notes, *([f"Humans, left out: {missing}."] if missing else [])]
 
 
-def _complete(file: AnnotationFile, items: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _complete(humans: pd.DataFrame, items: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The annotations with the seed and the baseline (turn) of ``items`` where they name none themselves."""
-    humans = file.judgments.rename(columns={"judge": "annotator"})
-    if not file.seeded and not set(humans["seed"]) & set(items["seed"]):
-        humans["seed"] = min(items["seed"])
+    seeds = set(items["seed"])
+    humans["seed"] = humans["seed"].fillna(0 if 0 in seeds else min(seeds)).astype(int)
     if set(items["turn"]) == {""}:
         return humans.assign(turn="")
     unnamed = humans["turn"] == ""

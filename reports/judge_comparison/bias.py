@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -55,31 +54,20 @@ def flagged(effect: Number) -> bool:
     return identified(effect) and effect.p is not None and effect.p < ALPHA
 
 
-@dataclass(frozen=True)
-class BiasResponse:
-    """What the regression explains."""
-
-    y: Array
-    """[lines]"""
-    unit: str
-    given: str
-    controls: Mapping[str, Array]
-    """``quality`` [lines], where the true quality is known."""
-
-
 def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = True) -> list[Number]:
     """All effects of one judge that the data can show; empty without verdicts."""
     lines = panel.of(benchmark, judge).dropna(subset=["verdict"])
     if lines.empty:
         return []
-    response = _response(panel, benchmark, judge, lines, use_truth)
+    y, unit, given = _response(panel, benchmark, judge, lines, use_truth)
     regressors, per = _regressors(panel, judge, lines)
-    whole = ~np.isnan(np.column_stack([response.y, *regressors.values(), *response.controls.values()])).any(axis=1)
+    controls = {"quality": lines["quality"].to_numpy(float)} if given == TRUTH else {}
+    whole = np.flatnonzero(~np.isnan(np.column_stack([y, *regressors.values(), *controls.values()])).any(axis=1))
     effects = {name: values[whole] for name, values in regressors.items() if np.ptp(values[whole]) > 0}
     if not effects:
         return []
-    x = effects | {name: values[whole] for name, values in response.controls.items()}
-    y, questions, unit = response.y[whole], lines["question"][whole], response.unit
+    x = effects | {name: values[whole] for name, values in controls.items()}
+    y, questions = y[whole], lines["question"].iloc[whole]
     fit = _fit(x, y, questions, logit=unit == VERDICTS)
     if fit is None and unit == VERDICTS:  # always the longer answer, say: infinite log-odds, but a finite share
         unit, fit = SHARES, _fit(x, y, questions, logit=False)
@@ -88,20 +76,22 @@ def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = Tru
     adjusted = holm({name: fit[name][2] for name in effects})
     return [
         Number(
-            name, benchmark, judge, "", "", fit[name][0], *fit[name][1], n=len(y), unit=unit, given=response.given,
+            name, benchmark, judge, "", "", fit[name][0], *fit[name][1], n=len(y), unit=unit, given=given,
             per=per if name == "length" else "", p=adjusted[name],
         )
         for name in effects
     ]  # fmt: skip
 
 
-def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use_truth: bool) -> BiasResponse:
+def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use_truth: bool) -> tuple[Array, str, str]:
+    """What the regression explains [lines], in which unit, and what quality is."""
     verdicts, paired = lines["verdict"].to_numpy(float), panel.paired[benchmark]
     soft = paired and gives_probabilities(verdicts)
     truth = lines["quality"].to_numpy(float)
     if use_truth and np.mean(~np.isnan(truth)) > _MOST:
-        y, unit = (log_odds(verdicts), LOG_ODDS) if soft else (won(verdicts), VERDICTS)
-        return BiasResponse(*((y, unit) if paired else (verdicts, POINTS)), TRUTH, {"quality": truth})
+        if not paired:
+            return verdicts, POINTS, TRUTH
+        return (log_odds(verdicts), LOG_ODDS, TRUTH) if soft else (won(verdicts), VERDICTS, TRUTH)
     others = panel.of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
     by_judge = [group for _, group in others.groupby("judge", sort=False)]
     # One judge that gives no probabilities has no other scale than its verdicts, so then all are on that scale.
@@ -118,8 +108,8 @@ def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use
     ]
     y = opinion(verdicts)
     if not opinions or np.mean([column.notna().mean() for column in opinions]) <= _MOST:
-        return BiasResponse(y, unit, NOTHING, {})
-    return BiasResponse(y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE, {})
+        return y, unit, NOTHING
+    return y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE
 
 
 def _regressors(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str, Array], str]:

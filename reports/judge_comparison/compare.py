@@ -32,9 +32,7 @@ class JudgeComparison:
     source: str
     judges: Mapping[str, JudgeProfile]
     titles: Mapping[str, str]
-    """Row id to title."""
-    names: Mapping[str, str]
-    """Benchmark or metric id to title."""
+    """Row, benchmark or metric to its title."""
     paired: Mapping[str, bool]
     """Benchmark to whether its verdicts are comparisons."""
     numbers: tuple[Number, ...]
@@ -52,8 +50,7 @@ class JudgeComparison:
         return {number.judge: number for number in self.select("accuracy")}
 
     def title(self, name: str) -> str:
-        """Of a benchmark or metric."""
-        return clean(self.names.get(name, name))
+        return clean(self.titles.get(name, name))
 
     def frame(self) -> pd.DataFrame:
         """``numbers`` as a table, a column per field of ``Number``."""
@@ -96,7 +93,7 @@ def compare_panel(
         others = [judge for judge in judges if judge != first] if first in judges else []
         conclusions += [check_conclusion(metric, other, first, by_judge, families) for other in others]
     return JudgeComparison(
-        panel.source, panel.judges, panel.titles, panel.names, panel.paired, (*numbers, *against), tuple(conclusions),
+        panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *against), tuple(conclusions),
         reference, (*panel.notes, *_warnings(panel, scores)),
     )  # fmt: skip
 
@@ -133,7 +130,7 @@ def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
     """What a reader must know: judges of the teacher's family, metrics that the first judge did not score, few rows."""
     warnings = [leakage_warning(name, profile.model, panel.teacher) for name, profile in panel.judges.items()]
     first = next(iter(panel.judges))
-    absent = [clean(panel.names.get(metric, metric)) for metric, judges in scores.items() if not judges.get(first)]
+    absent = [clean(panel.titles.get(metric, metric)) for metric, judges in scores.items() if not judges.get(first)]
     if absent and len(panel.judges) > 1:
         warnings.append(
             f"{first} gave no verdict on {', '.join(absent)}: none of its conclusions can be checked there."

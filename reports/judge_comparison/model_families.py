@@ -1,4 +1,4 @@
-"""Which family a model is of, told by its name, and whose answers a judge may favour as its own.
+"""Which family a model is of, by its name, and whose answers a judge may favour as its own.
 
 A judge of the teacher's family may prefer what that teacher taught (preference leakage, Li et al. 2025,
 arXiv 2502.01534): rows taught by its family count as its own too.
@@ -13,13 +13,11 @@ from typing import Final
 from reports.tables.published import plain_name
 from results.run.record import RunFamily
 
+_NAMED_ALIKE = "gemma gemini llama qwen mistral phi smollm olmo deepseek claude gpt gpt2 cohere yi glm falcon grok nova"
 FAMILIES: Final[dict[str, str]] = {
-    "gemma": "gemma", "gemini": "gemini", "llama": "llama", "qwen": "qwen", "qwq": "qwen", "mistral": "mistral",
-    "mixtral": "mistral", "ministral": "mistral", "phi": "phi", "smollm": "smollm", "olmo": "olmo", "tulu": "olmo",
-    "deepseek": "deepseek", "claude": "claude", "gpt": "gpt", "chatgpt": "gpt", "davinci": "gpt", "gpt2": "gpt2",
-    "o1": "gpt", "o3": "gpt", "o4": "gpt", "command": "cohere", "cohere": "cohere", "yi": "yi", "glm": "glm",
-    "chatglm": "glm",
-    "falcon": "falcon", "grok": "grok", "nova": "nova", "kimi": "kimi", "minimax": "minimax", "granite": "granite",
+    **{name: name for name in f"{_NAMED_ALIKE} kimi minimax granite".split()},
+    "qwq": "qwen", "mixtral": "mistral", "ministral": "mistral", "tulu": "olmo", "chatglm": "glm", "command": "cohere",
+    "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt", "o3": "gpt", "o4": "gpt",
 }  # fmt: skip
 """Word in a model's name to its family; the first word that is listed decides."""
 _OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")
@@ -27,12 +25,9 @@ _OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")
 
 
 def family_of(model: str) -> str:
-    """``llama`` for ``meta-llama/Llama-3.1-70B-Instruct``; empty where no word of the name is known.
-
-    The owner in front of a slash counts only when the name itself tells nothing.
-    """
+    """``llama`` for ``meta-llama/Llama-3.1-70B-Instruct``; empty where no word of the name is known."""
     owner, _, name = model.rpartition("/")
-    for text in (name, owner):
+    for text in (name, owner):  # the owner counts only when the name itself tells nothing
         for word in re.findall(r"[a-z]+\d?", _OTHER_GPT.sub(r"gpt\1", text.lower())):
             for known in (word, word.rstrip("0123456789")):
                 if known in FAMILIES:
@@ -52,7 +47,7 @@ def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tu
 
 
 def leakage_warning(judge: str, model: str, teacher: str) -> str | None:
-    """A sentence where a judge's model is the teacher or of its family; ``None`` elsewhere."""
+    """A sentence where a judge's model is the teacher or of its family."""
     family = family_of(model)
     if model and teacher and plain_name(model) == plain_name(teacher):
         relation = "is the run's teacher itself"

@@ -70,7 +70,6 @@ class Panel:
     """The judgments of several judges on the same answers, and what is known of judges and rows."""
 
     judgments: pd.DataFrame
-    """Columns ``JUDGMENT``."""
     paired: Mapping[str, bool]
     """Benchmark to whether its verdicts are comparisons with a baseline; otherwise they are grades."""
     judges: Mapping[str, JudgeProfile]
@@ -80,9 +79,7 @@ class Panel:
     comparisons: Sequence[Sequence[Pair]] = ()
     """Rows that the run's tables compare, a family of Holm's correction each; empty: all pairs of rows."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Row id to title."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Benchmark or metric id to title (``AlpacaEval 2 LC``)."""
+    """Row, benchmark or metric to its title (``AlpacaEval 2 LC``)."""
     teacher: str = ""
     """The run's teacher, as its recipe names it."""
     source: str = ""
@@ -91,11 +88,9 @@ class Panel:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Benchmarks with judgments, in order."""
         return list(dict.fromkeys(self.judgments["benchmark"]))
 
     def of(self, benchmark: str, judge: str | None = None) -> pd.DataFrame:
-        """The judgments on a benchmark, by one judge or all."""
         chosen = self.judgments["benchmark"] == benchmark
         return self.judgments[chosen if judge is None else chosen & (self.judgments["judge"] == judge)]
 
@@ -110,7 +105,7 @@ class Panel:
 
 
 class Share(NamedTuple):
-    """A share in 0..1 (or another ratio) of ``n`` things with its 95% interval; ``None`` where nothing was counted."""
+    """A share (or another ratio) of ``n`` things with its 95% interval; ``None`` where nothing was counted."""
 
     value: float | None = None
     low: float | None = None
@@ -154,12 +149,9 @@ class QuestionBootstrap:
         self.places = {name: place for place, name in enumerate(sorted(set(questions)))}
         count = len(self.places)
         # One bincount over shifted indices counts the draws of every question in every replicate at once.
-        picks = (
-            resamples(count, replicates, seed) + count * np.arange(replicates)[:, None] if count else np.empty(0, int)
-        )
-        self.weights: Array = (
-            np.bincount(picks.ravel(), minlength=count * replicates).reshape(replicates, count).astype(float)
-        )
+        picks = resamples(max(count, 1), replicates, seed)[:, :count] + count * np.arange(replicates)[:, None]
+        counts = np.bincount(picks.ravel(), minlength=count * replicates)
+        self.weights: Array = counts.reshape(replicates, count).astype(float)
 
     def sums(self, values: Array, questions: Iterable[str]) -> Array:
         """[lines, k] values with the question of each line -> [replicates, k] sums in each resample."""
@@ -184,7 +176,7 @@ class QuestionBootstrap:
         return self.ratio(np.where(known, values, 0.0), known.astype(float), questions)[0]
 
 
-def bounds(drawn: Array, questions: int) -> tuple[float, float] | tuple[None, None]:
+def bounds(drawn: Array, questions: int) -> tuple[float | None, float | None]:
     """The interval of replicates, NaN left out; none from one question, which says nothing about others."""
     known = drawn[~np.isnan(drawn)]
     return percentile_interval(known, questions) if questions > 1 and len(known) > len(drawn) / 2 else (None, None)

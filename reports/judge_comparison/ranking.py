@@ -87,17 +87,17 @@ def ranking(metric: str, judge: str, scores: Mapping[str, RowScore]) -> list[Num
     rounded = {row: round(value, _DIGITS) for row, value in values.items()}
     ranked = []
     for row in sorted(scores, key=lambda row: -rounded[row]):
-        score, interval = scores[row], (None, None)
+        score, low, high = scores[row], None, None
         if score.questions > 1 and not np.isnan(score.draws.grid).any():  # NaN: a resample without a scored question
             estimate = contrast(score.draws, None, score.questions, noise)
-            interval = estimate.low, estimate.high
+            low, high = estimate.low, estimate.high
         rank = 1 + sum(value > rounded[row] for value in rounded.values())
-        ranked.append(Number("score", metric, judge, "", row, values[row], *interval, n=score.questions, rank=rank))
+        ranked.append(Number("score", metric, judge, "", row, values[row], low, high, score.questions, rank=rank))
     return ranked
 
 
 def best_row(scores: Mapping[str, RowScore]) -> str | None:
-    """The row with the highest value; ``None`` where several tie for it, or there is no other row."""
+    """``None`` where several rows tie, or there is no other row."""
     ranked = ranking("", "", scores)
     return ranked[0].row if len(ranked) > 1 and ranked[1].rank > 1 else None
 
@@ -142,11 +142,13 @@ def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence
 def significant(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, int]:
     """Each comparison to +1, -1 or 0 (not significant at 5%). Rows with few or unscored questions are not tested."""
     noise = noise_of(scores)
-    enough = {row for row, score in scores.items() if score.questions >= FEW_QUESTIONS and covered(score)}
+    enough = {
+        row for row, score in scores.items() if score.questions >= FEW_QUESTIONS and score.coverage >= MIN_COVERAGE
+    }
     signs: dict[Pair, int] = {}
     for family in families:
         pairs = [pair for pair in family if set(pair) <= enough]
-        tests = [_difference(*(scores[row] for row in pair), noise) for pair in pairs]
+        tests = [_difference(scores[row], scores[other], noise) for row, other in pairs]
         adjusted = holm({str(place): p for place, (_, p) in enumerate(tests)})
         for place, (pair, (value, _)) in enumerate(zip(pairs, tests, strict=True)):
             signs[pair] = int(np.sign(round(value, _DIGITS))) if adjusted[str(place)] < ALPHA else 0
@@ -167,13 +169,9 @@ def _difference(one: RowScore, other: RowScore, noise: SeedNoise | None) -> tupl
     return test.value, test.p
 
 
-def covered(score: RowScore) -> bool:
-    return score.coverage >= MIN_COVERAGE
-
-
 def noise_of(scores: Mapping[str, RowScore]) -> SeedNoise | None:
     """What training seeds do to one judge's values, pooled over the rows."""
-    return seed_noise([score.draws for score in scores.values() if covered(score)])
+    return seed_noise([score.draws for score in scores.values() if score.coverage >= MIN_COVERAGE])
 
 
 def check_conclusion(

@@ -40,22 +40,15 @@ SHARPNESS = 3.0
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """Which judge to use."""
-
-    judge: str | None
-    """``None``: none can be trusted, or none of those is within the budget."""
-    reason: str
-    """One line for people."""
-
-
-@dataclass(frozen=True)
 class Reference:
-    """All judges against one reference; grades compare nothing and take no part."""
+    """What the judges are compared with, and the judge to use. Grades compare nothing and take no part."""
 
     basis: str
     """A key of ``RULES``."""
-    recommendation: Recommendation
+    recommended: str | None
+    """``None``: no judge can be trusted, or none of those is within the budget."""
+    reason: str
+    """One line for people."""
 
 
 def judge_reference(
@@ -92,18 +85,18 @@ def judge_reference(
     # Without an interval (one question, one label) nothing shows that the judge does better than chance.
     good = {judge for judge, kappa in kappas.items() if kappa.low is not None and kappa.low >= LEAST_KAPPA}
     trusted = [judge for judge in judges if judge in good and flips.get(judge, 0.0) <= MOST_FLIPS]
-    costs = {judge: _cost(panel, judge) for judge in trusted}
+    calls = panel.judgments["judge"].value_counts()
+    prices = {judge: panel.judges[judge].dollars for judge in trusted}
+    costs = {judge: None if price is None else price * int(calls[judge]) / 1000 for judge, price in prices.items()}
     if budget is not None:
         costs = {judge: cost for judge, cost in costs.items() if cost is not None and cost <= budget}
     if costs:
-        recommendation = _cheapest(scores, accuracies, costs, questions, bootstrap, basis)
-    elif trusted:
-        why = f"no judge that can be trusted is known to cost at most ${budget:g} for these calls."
-        recommendation = Recommendation(None, why)
-    else:
-        limits = f"kappa may be below {LEAST_KAPPA:g}, or more than {MOST_FLIPS:.0%} of pairs flip with order"
-        recommendation = Recommendation(None, f"none of these judges can be trusted ({limits}).")
-    return Reference(basis, recommendation), numbers
+        return Reference(basis, *_cheapest(scores, accuracies, costs, questions, bootstrap, basis)), numbers
+    limits = f"kappa may be below {LEAST_KAPPA:g}, or more than {MOST_FLIPS:.0%} of pairs flip with order"
+    reason = f"none of these judges can be trusted ({limits})."
+    if trusted:
+        reason = f"no judge that can be trusted is known to cost at most ${budget:g} for these calls."
+    return Reference(basis, None, reason), numbers
 
 
 def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -138,23 +131,17 @@ def _best_kappa(
     shares = []
     for witness in witnesses.columns.drop(judge, errors="ignore"):
         pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
-        known = ~np.isnan(pair).any(axis=1)
-        places = [place for place, whole in zip(questions, known, strict=True) if whole]
+        known = np.flatnonzero(~np.isnan(pair).any(axis=1))
+        places = [questions[place] for place in known]
         shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
     return max(shares, key=lambda share: -1.0 if share.low is None else share.low, default=Share())
-
-
-def _cost(panel: Panel, judge: str) -> float | None:
-    """Dollars for the calls of this comparison; ``None``: unknown."""
-    dollars = panel.judges[judge].dollars
-    return None if dollars is None else dollars * int((panel.judgments["judge"] == judge).sum()) / 1000
 
 
 def _cheapest(
     scores: pd.DataFrame, accuracies: Mapping[str, Share], costs: Mapping[str, float | None],
     questions: Sequence[str], bootstrap: QuestionBootstrap, basis: str,
-) -> Recommendation:  # fmt: skip
-    """The cheapest of these judges that is not significantly less accurate than the best of them."""
+) -> tuple[str, str]:  # fmt: skip
+    """The cheapest of these judges that is not significantly less accurate than the best of them, and why."""
     values = {judge: accuracies[judge].value or 0.0 for judge in costs}
     best = max(costs, key=lambda judge: values[judge])
 
@@ -173,7 +160,7 @@ def _cheapest(
     if chosen != best:
         reason += f", not significantly less than {best} ({values[best]:.1%})"
     cost = costs[chosen]
-    return Recommendation(chosen, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'} for these calls.")
+    return chosen, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'} for these calls."
 
 
 def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFrame:

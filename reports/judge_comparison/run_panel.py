@@ -54,16 +54,16 @@ def run_panel(
     run = next(iter(passes.values())).run
     baselines = [row.id for row in run.rows if row.baseline]
     reference = target.reference if target.reference in baselines else ""
-    names = {metric.id.partition(".")[0]: metric.group for metric in run.columns}
-    names |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
+    titles = {row.id: row.title for row in run.rows}
+    titles |= {metric.id.partition(".")[0]: metric.group for metric in run.columns}
+    titles |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
     return Panel(
         pd.concat([judged_answers(results, store, questions, judge) for judge, results in passes.items()]),
         {name: benchmark.paired for name, benchmark in questions.items()},
         profiles,
         scores,
         planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
-        titles={row.id: row.title for row in run.rows},
-        names=names,
+        titles=titles,
         teacher=run.family.teacher,
         source=f"run {run.name}",
         notes=notes,

@@ -94,7 +94,7 @@ def judges_table(comparison: JudgeComparison) -> Table:
             NONE if profile.dollars is None else f"{profile.dollars:,.2f}",
             NONE if profile.tokens is None else f"{profile.tokens:,.0f}",
         ))  # fmt: skip
-    lines = [f"Recommended: {reference.recommendation.reason}"] if reference else []
+    lines = [f"Recommended: {reference.reason}"] if reference else []
     by_text: dict[str, list[str]] = {}
     for conclusion in comparison.conclusions:  # metrics with the same sentence share a line
         by_text.setdefault(conclusion.text(comparison.titles), []).append(comparison.title(conclusion.metric))
@@ -117,9 +117,7 @@ def rank_table(comparison: JudgeComparison, metric: str) -> Table:
     scores = comparison.select("score", on=metric)
     cells = {(score.row, score.judge): f"{score.rank}. {_number(score)}" for score in scores}
     judges, order = (dict.fromkeys(names) for names in ([s.judge for s in scores], [s.row for s in scores]))
-    rows = [
-        (clean(comparison.titles.get(row, row)), *(cells.get((row, judge), NONE) for judge in judges)) for row in order
-    ]
+    rows = [(comparison.title(row), *(cells.get((row, judge), NONE) for judge in judges)) for row in order]
     lines = [
         f"Spearman's rank correlation of {clean(pair.judge)} and {clean(pair.other)} over {counted(pair.n, 'row')}: "
         + _number(pair)

@@ -6,16 +6,16 @@ questions is. Answers of all models to one question lie side by side, where they
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from harness.contracts.benchmark import questions_hash
 from harness.contracts.stage import Ref
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from reports.page.verdict_help import verdict_help
 from reports.page.widgets import Section, pack, render
 from results.run.judging import JudgedBenchmark, JudgedEntrant
 from results.run.record import BY_RULE
@@ -29,6 +29,24 @@ _BLOCK: Final = 400_000  # characters; some 20 ms to unpack
 _SNIPPET: Final = 300  # characters of a question in the index, for the list and its search
 _UNREADABLE: Final = (UserError, OSError, UnicodeDecodeError)
 
+# Verdicts are explained by the parts of judgments, not by the benchmark's name: a plug-in's benchmark that names its
+# parts alike is explained alike.
+PARTS: Final = {
+    r"^(preference|order\d)$": "Verdicts lie between 0 (the baseline's answer is better) and 1 (this row's is better); "
+    "0.5 is a tie.",
+    r"\bgame\d": "Verdicts: above 0 this row's answer is better, below 0 the baseline's; 0 is a tie.",
+    r"^turn\d+$": "Verdicts are grades of the answer to that turn; higher is better.",
+    r"^(strict-match|flexible-extract)$": "Verdicts: 1 is right, 0 is wrong. The answer is read in two ways: "
+    "strict-match wants the prescribed form, flexible-extract takes the last number.",
+}
+"""Part of a judgment (a regular expression) to the sentence that explains its verdicts."""
+ORDERS: Final = ((r"^order\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
+FIRST: Final = "model_first"
+SHARE: Final = (
+    "Share in a metric: what this question contributes to it. The mean over the questions is the row's value, with "
+    "length control nearly so; there a share may lie outside of the metric's range."
+)
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -40,13 +58,9 @@ class RunView:
     benchmarks: tuple[JudgedBenchmark, ...]
     questions: Questions = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class EntrantView:
-    """What can be put on either side: one row's answers under one seed."""
-
-    title: str
-    entrant: JudgedEntrant
+    def title(self, benchmark: str) -> str:
+        metrics = self.results.run.columns
+        return next((metric.group for metric in metrics if metric.id.partition(".")[0] == benchmark), benchmark)
 
 
 @dataclass(frozen=True)
@@ -55,18 +69,19 @@ class BenchmarkView:
 
     title: str
     judged: JudgedBenchmark
-    entrants: tuple[EntrantView, ...]
+    entrants: tuple[JudgedEntrant, ...]
+    """What can be put on either side: each row under each seed, with a title of its own."""
     judges: tuple[str, ...]
     questions: tuple[Question, ...]
     problem: str
     """Why the questions' texts are not available; empty where they are."""
-    metrics: tuple[tuple[str, str], ...]
-    """Id and title of the metrics with a value per question."""
+    metrics: Mapping[str, str]
+    """Id to title of the metrics with a value per question."""
     unavailable: tuple[tuple[str, str], ...]
     """Rows without a score, and why."""
 
 
-def questions_section(runs: Sequence[RunView], title: str = "Questions") -> Section:
+def questions_section(runs: Sequence[RunView]) -> Section:
     """The browser over all runs. What is gone from the store, or damaged there, is stated where it would be shown."""
     views = benchmark_views(runs)
     data: dict[str, str] = {}
@@ -74,7 +89,7 @@ def questions_section(runs: Sequence[RunView], title: str = "Questions") -> Sect
         index, blocks = contents(view)
         data[f"index-{number}"] = pack(index)
         data |= {f"block-{number}-{place}": block for place, block in enumerate(blocks)}
-    return Section(title, render("questions.html.jinja", views=[view.title for view in views]), data)
+    return Section("Questions", render("questions.html.jinja", views=[view.title for view in views]), data)
 
 
 def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
@@ -84,18 +99,21 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         for judged in run.benchmarks:
             together.setdefault((judged.benchmark, judged.questions, judged.baseline), []).append((run, judged))
     # two runs may have asked different questions of one benchmark: then the hash tells the two apart
-    titles = Counter(_title(members[0][0], benchmark) for (benchmark, _, _), members in together.items())
+    titles = Counter(members[0][0].title(benchmark) for (benchmark, _, _), members in together.items())
     views = []
     for (benchmark, digest, _), members in together.items():
-        title = _title(members[0][0], benchmark)
-        sets = [one for _, judged in members for entrant in judged.entrants for one in entrant.judgments]
-        metrics = {
-            metric.id: metric.title
-            for run, _ in members
-            for metric in run.results.run.columns
-            if metric.id.partition(".")[0] == benchmark
-        }
-        entrants = tuple(_entrants(members))
+        title = members[0][0].title(benchmark)
+        metrics: dict[str, str] = {}
+        unavailable: dict[tuple[str, str], None] = {}
+        for results in (run.results for run, _ in members):
+            metrics |= {metric.id: metric.title for metric in results.run.columns}
+            unavailable |= {
+                (results.run.row(row).title, why): None
+                for (row, metric, _), why in results.missing.items()
+                if metric.partition(".")[0] == benchmark
+            }
+        entrants = _entrants(members)
+        sets = [one for entrant in entrants for one in entrant.judgments]
         questions, problem = _texts(members)
         views.append(
             BenchmarkView(
@@ -105,40 +123,26 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
                 judges=tuple(dict.fromkeys(one.judge for one in sorted(sets, key=lambda one: not one.own))),
                 questions=questions,
                 problem=problem,
-                metrics=tuple((i, t) for i, t in metrics.items() if any(_contributions(one, i) for one in entrants)),
-                unavailable=tuple(dict.fromkeys(pair for run, _ in members for pair in _unavailable(run, benchmark))),
+                metrics={name: title for name, title in metrics.items() if any(_shares(e, name) for e in entrants)},
+                unavailable=tuple(unavailable),
             )
         )
     return views
 
 
-def _title(run: RunView, benchmark: str) -> str:
-    metrics = run.results.run.columns
-    return next((metric.group for metric in metrics if metric.id.partition(".")[0] == benchmark), benchmark)
-
-
-def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> list[EntrantView]:
+def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[JudgedEntrant, ...]:
     """Every row and seed once; a second row of one name and seed with other answers is called after its target."""
-    views: dict[tuple[Ref, tuple[Ref, ...]], EntrantView] = {}
-    taken: set[tuple[str, int]] = set()
+    views: dict[tuple[Ref, tuple[Ref, ...]], JudgedEntrant] = {}
+    titles: set[tuple[str, int]] = set()
     for run, judged in members:
         for entrant in judged.entrants:
             # the same answers judged by the same judges: a second target adds nothing to look at
             identity = (entrant.answers, tuple(one.ref for one in entrant.judgments))
-            if identity in views:
-                continue
-            again = (entrant.title, entrant.seed) in taken
-            views[identity] = EntrantView(f"{run.label}: {entrant.title}" if again else entrant.title, entrant)
-            taken.add((entrant.title, entrant.seed))
-    return list(views.values())
-
-
-def _unavailable(run: RunView, benchmark: str) -> list[tuple[str, str]]:
-    return [
-        (run.results.run.row(row).title, why)
-        for (row, metric, _), why in run.results.missing.items()
-        if metric.partition(".")[0] == benchmark
-    ]
+            if identity not in views:
+                repeated = (entrant.title, entrant.seed) in titles
+                views[identity] = replace(entrant, title=f"{run.label}: {entrant.title}") if repeated else entrant
+                titles.add((entrant.title, entrant.seed))
+    return tuple(views.values())
 
 
 def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Question, ...], str]:
@@ -176,32 +180,30 @@ def _judgments(judged: JudgedBenchmark, entrant: JudgedEntrant) -> tuple[dict[st
     return by_judge, "; ".join(lost)
 
 
-def _lost(judged: JudgedBenchmark, what: str, ref: Ref) -> str:
+def _lost(judged: JudgedBenchmark, records: str, ref: Ref) -> str:
     try:
         judged.lineage.folder(ref)
     except UserError:
-        return f"{what} no longer in the store"
-    return f"{what} damaged in the store"
+        return f"{records} no longer in the store"
+    return f"{records} damaged in the store"
 
 
-def contents(view: BenchmarkView) -> tuple[dict[str, Any], list[str]]:
+def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
     """The index as a JSON value, and the blocks of questions, packed."""
     judged, questions = view.judged, view.questions
-    answers_read = [_answers(judged, one.entrant.answers) for one in view.entrants]
-    judgments_read = [_judgments(judged, one.entrant) for one in view.entrants]
-    answers, judgments = [found for found, _ in answers_read], [found for found, _ in judgments_read]
+    answers, lost_answers = zip(*(_answers(judged, one.answers) for one in view.entrants), strict=True)
+    judgments, lost_judgments = zip(*(_judgments(judged, one) for one in view.entrants), strict=True)
     baselines = {question.id: question.baseline for question in questions}
     if judged.baseline:  # its answers, or none: never the official ones in their place
         baselines = {name: answer.turns for name, answer in _answers(judged, judged.baseline)[0].items()}
-    starts, blocks = _blocks(view.judges, questions, answers, judgments, baselines)
+    starts, blocks = _blocks(view, answers, judgments, baselines)
     every = [one for found in judgments for by in found.values() for some in by.values() for one in some]
     index = {
-        "title": view.title,
         "problem": view.problem,
         "judges": view.judges,
         "baseline": judged.baseline_row or ("Baseline" if any(question.baseline for question in questions) else ""),
-        "sides": [[one.title, one.entrant.seed] for one in view.entrants],
-        "lost": [[a, j] for (_, a), (_, j) in zip(answers_read, judgments_read, strict=True)],
+        "sides": [[one.title, one.seed] for one in view.entrants],
+        "lost": list(zip(lost_answers, lost_judgments, strict=True)),
         "unavailable": view.unavailable,
         "reading": verdict_help(every, bool(view.metrics)),
         "starts": starts,
@@ -215,69 +217,76 @@ def contents(view: BenchmarkView) -> tuple[dict[str, Any], list[str]]:
     return index, blocks
 
 
+def verdict_help(judgments: Iterable[Judgment], shares: bool) -> list[str]:
+    """The sentences that fit. ``shares``: whether questions can be compared by a metric's share too."""
+    found = list(judgments)
+    parts = {each.part for each in found}
+    help_lines = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
+    help_lines += [
+        f"{names}: the same two answers, shown to the judge in either order."
+        for pattern, names in ORDERS
+        if any(re.search(pattern, part) for part in parts)
+    ]
+    if any(FIRST in each.meta for each in found):
+        letters = any(each.reply.strip() in ("m", "M") for each in found)
+        also = " A reply of m picks the answer shown first, M the second." if letters else ""
+        help_lines.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{also}")
+    return [*help_lines, *([SHARE] if shares else [])]
+
+
 def _blocks(
-    judges: Sequence[str],
-    questions: Sequence[Question],
+    view: BenchmarkView,
     answers: Sequence[Mapping[str, Answer]],
     judgments: Sequence[Judgments],
     baselines: Mapping[str, Sequence[str]],
 ) -> tuple[list[int], list[str]]:
     """Where each block begins, and the blocks: the questions up to the one that goes over the limit."""
-    starts: list[int] = []
-    blocks: list[str] = []
-    block: list[dict[str, Any]] = []
-    length = 0
-    for place, question in enumerate(questions):
+    starts, blocks, block, length = [], [], [], 0
+    for place, question in enumerate(view.questions):
         if not block:
             starts.append(place)
-        answered = [found.get(question.id) for found in answers]
+        answered = [by_question.get(question.id) for by_question in answers]
         verdicts = [
-            [(judge, found[judge].get(question.id, [])) for judge in judges if judge in found] for found in judgments
+            [(number, side[judge].get(question.id, [])) for number, judge in enumerate(view.judges) if judge in side]
+            for side in judgments
         ]
         length += sum(len(turn) for answer in answered if answer for turn in answer.turns)
         length += sum(len(one.reply) for side in verdicts for _, some in side for one in some)
-        block.append(
-            {
-                "turns": question.turns,
-                "baseline": baselines.get(question.id, ()),
-                "reference": question.reference,
-                "answers": [
-                    answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in answered
-                ],
-                "judgments": [
-                    [[judges.index(judge), list(map(_judgment, some))] for judge, some in side] for side in verdicts
-                ],
-            }
-        )
+        block.append({
+            "turns": question.turns,
+            "baseline": baselines.get(question.id, ()),
+            "reference": question.reference,
+            "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in answered],
+            "judgments": [[[judge, list(map(_judgment, some))] for judge, some in side] for side in verdicts],
+        })  # fmt: skip
         # closed after the question that goes over: a question is never split over two blocks
-        if length > _BLOCK or place + 1 == len(questions):
+        if length > _BLOCK or place + 1 == len(view.questions):
             blocks.append(pack(block))
             block, length = [], 0
     return starts, blocks
 
 
-def _judgment(judgment: Judgment) -> list[Any]:
-    each = judgment
-    plain = [each.part, each.repeat, _short(each.verdict), each.reason, each.flags]
-    return [*plain, each.reply, each.judge_model, each.meta]
+def _judgment(each: Judgment) -> list[object]:
+    verdict = _short(each.verdict)
+    return [each.part, each.repeat, verdict, each.reason, each.flags, each.reply, each.judge_model, each.meta]
 
 
-def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[str, Any]]:
+def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[str, object]]:
     """What questions can be sorted and filtered by: a value (or null) per side and question."""
-    measures: list[dict[str, Any]] = []
-    means: list[dict[str, Any]] = []
+    means: list[dict[str, object]] = []
+    shares: list[dict[str, object]] = []
     for judge in view.judges:
-        values = [[_mean(found.get(judge, {}).get(q.id, [])) for q in view.questions] for found in judgments]
+        values = [[_mean(side.get(judge, {}).get(q.id, [])) for q in view.questions] for side in judgments]
         means.append({"title": f"mean verdict, {judge}", "values": values})
-    for metric, title in view.metrics:
-        values = [[_short(_contributions(one, metric).get(q.id)) for q in view.questions] for one in view.entrants]
-        measures.append({"title": f"share in {title}", "values": values})
+    for metric, title in view.metrics.items():
+        values = [[_short(_shares(one, metric).get(q.id)) for q in view.questions] for one in view.entrants]
+        shares.append({"title": f"share in {title}", "values": values})
     by_rule = view.judges == (BY_RULE,)  # a rule's verdicts are several readings of one answer; their mean says little
-    return measures + means if by_rule else means + measures
+    return shares + means if by_rule else means + shares
 
 
-def _contributions(view: EntrantView, metric: str) -> Mapping[str, float]:
-    score = view.entrant.scores.get(metric)
+def _shares(entrant: JudgedEntrant, metric: str) -> Mapping[str, float]:
+    score = entrant.scores.get(metric)
     return score.per_question if score else {}
 
 

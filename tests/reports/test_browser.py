@@ -17,7 +17,7 @@ import pytest
 
 from reports.page.widgets import FOLDER, visible
 from results.run.judging import judged_benchmarks
-from tests.reports.pages import HOSTILE, REFUSAL, books, rows, the_page, write
+from tests.reports.shelves import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 60_000
@@ -190,6 +190,7 @@ def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
     assert tops[:2] == tops[2:] and tops[0] < tops[1]
     assert "0 is a tie" in page.page.inner_text("#q-reading")
     page.choose("b", "Baseline")
+    assert page.answers()[1] == "Baseline answer 0."
     assert "not judged itself" in page.page.locator("#q-detail .pair").nth(1).inner_text()
 
 
@@ -257,23 +258,6 @@ def test_the_keyboard_is_enough(page: Opened) -> None:
     assert page.page.evaluate("document.activeElement.textContent") == "Next"  # the focus stays where it was
     page.page.keyboard.press("Tab")
     assert page.page.evaluate("document.activeElement.closest('#browser') !== null")
-
-
-def test_another_benchmark_with_two_turns_and_a_reference(page: Opened) -> None:
-    page.choose("shelf", "MT-Bench")
-    assert page.title() == "m0"
-    text = page.page.inner_text("#q-detail")
-    for wanted in ("Turn 1", "Turn 2", "And now shorter.", "Shorter: student.", "Rating: [[6]]"):
-        assert wanted in text
-    page.page.locator("#q-detail summary", has_text="Reference").click()
-    assert "ref 0" in page.page.inner_text("#q-detail")
-    assert not page.page.locator("#q-category").is_visible()
-
-
-def test_the_baseline_can_be_a_side(page: Opened) -> None:
-    page.choose("a", "Baseline")
-    assert page.answers()[0] == "Baseline answer 0."
-    assert "not judged itself" in page.page.inner_text("#q-detail")
 
 
 def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:

@@ -25,14 +25,13 @@ from reports.page import page
 from reports.page import question_browser as questions
 from reports.page import run_card as card
 from reports.page import widgets as parts
-from reports.page.question_browser import RunView, benchmark_views
-from reports.page.verdict_help import SHARE, verdict_help
+from reports.page.question_browser import SHARE, RunView, benchmark_views, verdict_help
 from reports.write import make_table
-from results.run.judging import judged_benchmarks, stages_behind
+from results.run.judging import judged_benchmarks
 from results.run.results import Results
 from results.store.store import ArtifactStore
 from tests.reports import shelves, world
-from tests.reports.pages import HOSTILE, books, rows, the_page, write
+from tests.reports.shelves import HOSTILE, books, rows, the_page, write
 
 
 class Reader(HTMLParser):
@@ -334,29 +333,6 @@ def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) ->
 # Behind the scores
 
 
-def test_stages_are_found_once_and_in_order(made: tuple[Path, Results, ArtifactStore]) -> None:
-    _, results, store = made
-    markers = stages_behind(results, store)
-    # per benchmark: an answer and a judge stage for each row and each of two seeds, and one score stage
-    wanted = {"answer": 2 * len(rows()) * 2, "judge": 2 * len(rows()) * 2, "score": 2}
-    assert {kind: sum(each["kind"] == kind for each in markers) for kind in wanted} == wanted
-    assert len(markers) == len({each["key"] for each in markers}) == sum(wanted.values())
-    assert [each["started"] for each in markers] == sorted(each["started"] for each in markers)
-
-
-def test_a_store_in_which_artifacts_were_deleted_can_still_be_shown(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    results = shelves.make(store, books()[:1], ("student",), (0,))
-    (judged,) = judged_benchmarks(results, store)
-    (store.path(*judged.entrants[0].judgments[0].ref) / "meta.json").unlink()
-    (left,) = judged_benchmarks(results, store)
-    assert left.entrants[0].judgments == ()
-    assert len(stages_behind(results, store)) == 2
-    (store.path(*judged.entrants[0].answers) / "meta.json").unlink()
-    with pytest.raises(UserError, match=r"no finished answer artifact .* Run the recipe again"):
-        left.lineage.answers(judged.entrants[0].answers)
-
-
 def test_a_page_of_a_store_with_lost_and_damaged_artifacts_says_so(tmp_path: Path) -> None:
     """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and verdicts damaged."""
     store = ArtifactStore(tmp_path / "store")
@@ -400,21 +376,6 @@ def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None
     assert "nothing to browse" in reader.text
     assert "UNFINISHED RUN" in reader.text
     assert chunks(reader) == {}
-
-
-def test_other_judges_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    book = replace(books()[0], judges={})
-    results = shelves.make(store, [book], ("student",), (0,))
-    (judged,) = judged_benchmarks(results, store)
-    answers = judged.entrants[0].answers
-    for judge in ({"kind": "openai", "model": "judge-a", "temperature": 0.5}, {"kind": "pocket", "noise": 1.0}):
-        params = {"benchmark": book.name, "judge": judge, "config": {"repeats": 1}}
-        stage = Stage("judge", params, {"answers": answers})
-        store.write(stage, lambda folder: {"n": (folder / "judgments.jsonl").write_text("")})
-    (judged,) = judged_benchmarks(results, store)
-    names = [one.judge for one in judged.entrants[0].judgments]
-    assert names[0] == "judge-a" and sorted(names[1:]) == ["judge-a (temperature=0.5)", "pocket"]
 
 
 def test_a_judge_has_one_name_and_one_place_on_both_sides(tmp_path: Path) -> None:

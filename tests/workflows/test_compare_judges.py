@@ -69,7 +69,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path) -> None:
     assert {score.row for score in found.select("score")} == {"weak", "strong"}
     assert found.reference is not None
     assert found.reference.basis == "the truth"
-    assert found.names["alpaca_eval.wr"] == "AlpacaEval 2 WR (%)"
+    assert found.titles["alpaca_eval.wr"] == "AlpacaEval 2 WR (%)"
     assert any("order both, there seeded, repeats 2, there 1" in note for note in found.notes)
     place = runs / "given/eval"
     # The page reads the stored comparison, and knows the judges of the passes by their names.

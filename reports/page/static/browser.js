@@ -15,18 +15,18 @@ class Browser {
     this.turn = 0; // counts requests, so that a late answer does not overwrite a newer one
   }
 
-  async start() {
+  start() {
     this.root.hidden = false;
     this.listen();
     window.addEventListener("hashchange", () => {
-      const address = new URLSearchParams(location.hash.slice(1));
-      if (address.has("question")) this.follow(address);
+      if (location.hash.includes("question=")) this.follow();
     });
-    await this.follow(new URLSearchParams(location.hash.slice(1)));
+    this.follow();
   }
 
-  /** Show what an address names, or the first question of the first benchmark. */
-  async follow(address) {
+  /** Show what the address names, or the first question of the first benchmark. */
+  async follow() {
+    const address = new URLSearchParams(location.hash.slice(1));
     const chosen = [...this.by("shelf").options].find((option) => option.textContent === address.get("benchmark"));
     if (chosen) this.by("shelf").value = chosen.value;
     await this.open(address);
@@ -48,8 +48,8 @@ class Browser {
       const option = event.target.closest("[role=option]");
       if (option) this.choose(Number(option.dataset.place));
     });
-    this.by("previous").addEventListener("click", () => this.step(-1));
-    this.by("next").addEventListener("click", () => this.step(1));
+    this.by("previous").addEventListener("click", () => this.move(this.at() - 1));
+    this.by("next").addEventListener("click", () => this.move(this.at() + 1));
     this.by("marked").addEventListener("change", () => this.choose(this.chosen));
     this.list.addEventListener("keydown", (event) => this.key(event));
   }
@@ -117,8 +117,7 @@ class Browser {
   /** Make the list again from the controls, and show the chosen question, or the first that is left. */
   async refresh() {
     const { index } = this;
-    const a = this.side("a");
-    const b = this.side("b");
+    const [a, b] = [this.side("a"), this.side("b")];
     const [left, right] = [this.values(a), this.values(b)];
     const at = (values, place) => (values ? values[place] : null);
     const difference = (place) => {
@@ -166,7 +165,10 @@ class Browser {
     if (before) before.setAttribute("aria-selected", "false");
     this.chosen = place;
     const detail = this.by("detail");
-    this.drawSteps();
+    const at = this.at();
+    this.by("previous").disabled = at <= 0;
+    this.by("next").disabled = at < 0 || at === this.order.length - 1;
+    this.by("place").textContent = at < 0 ? "" : `${at + 1} of ${this.order.length}`;
     if (place < 0) {
       this.list.removeAttribute("aria-activedescendant");
       detail.replaceChildren(make("p", {}, "No question is left: loosen the filters."));
@@ -213,25 +215,21 @@ class Browser {
     return { title: this.shown(name), answer: record.answers[side], judgments: record.judgments[side], note, lost };
   }
 
-  /** The buttons to the neighbours, and where one is. */
-  drawSteps() {
-    const at = this.order.indexOf(this.chosen);
-    this.by("previous").disabled = at <= 0;
-    this.by("next").disabled = at < 0 || at === this.order.length - 1;
-    this.by("place").textContent = at < 0 ? "" : `${at + 1} of ${this.order.length}`;
+  /** Place of the chosen question in the list. */
+  at() {
+    return this.order.indexOf(this.chosen);
   }
 
-  step(by) {
-    const at = this.order.indexOf(this.chosen) + by;
-    this.choose(this.order[at]); // at either end the button is disabled
+  move(to) {
+    if (this.order.length) this.choose(this.order[Math.max(0, Math.min(this.order.length - 1, to))]);
   }
 
   key(event) {
-    const at = this.order.indexOf(this.chosen);
+    const at = this.at();
     const moves = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.order.length - 1, PageDown: at + 10, PageUp: at - 10 };
-    if (!(event.key in moves) || !this.order.length) return;
-    event.preventDefault();
-    this.choose(this.order[Math.max(0, Math.min(this.order.length - 1, moves[event.key]))]);
+    if (!(event.key in moves)) return;
+    event.preventDefault(); // else the page scrolls
+    this.move(moves[event.key]);
   }
 
   /** What is shown, in the address: it can be copied and opened again. */
@@ -265,9 +263,6 @@ function fill(select, options) {
 
 /** Scroll a list so that one of its options can be seen, without moving the page. */
 function reveal(list, option) {
-  const above = option.offsetTop - list.scrollTop;
-  if (above < 0) list.scrollTop = option.offsetTop;
-  else if (above + option.offsetHeight > list.clientHeight) {
-    list.scrollTop = option.offsetTop + option.offsetHeight - list.clientHeight;
-  }
+  const [top, bottom] = [option.offsetTop, option.offsetTop + option.offsetHeight - list.clientHeight];
+  list.scrollTop = Math.min(top, Math.max(bottom, list.scrollTop));
 }

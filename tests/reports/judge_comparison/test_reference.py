@@ -106,7 +106,7 @@ def recommended(wrong, prices, budget=None, flips=None):
     made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
     made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
     reference, numbers = referred(made, None, flips, budget)
-    return reference.recommendation, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
+    return reference, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
 
 
 def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
@@ -114,22 +114,22 @@ def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
     prices = {"best": 100.0, "near": 10.0, "poor": 1.0}
     found, kappas = recommended({"best": 10, "near": 11, "poor": 40}, prices)
     assert kappas["best"] == pytest.approx(0.9)  # 95% agree, half by chance
-    assert found.judge == "near"
+    assert found.recommended == "near"
     assert found.reason == (
         "near: agrees with the truth on 94.5%, not significantly less than best (95.0%); $2.00 for these calls."
     )
     # 200 calls: best costs $20, near $2, poor $0.20
-    assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].judge == "poor"
-    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].judge is None
-    assert recommended({"best": 10, "poor": 40}, {"poor": 1.0})[0].judge == "best"  # dearer, but better
+    assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].recommended == "poor"
+    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].recommended is None
+    assert recommended({"best": 10, "poor": 40}, {"poor": 1.0})[0].recommended == "best"  # dearer, but better
 
 
 def test_an_untrustworthy_judge_is_never_recommended():
     """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
     found, kappas = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
-    assert (found.judge, kappas["coin"]) == ("good", pytest.approx(0.1))
+    assert (found.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
     none, _ = recommended({"coin": 90, "good": 0}, {}, flips={"good": 0.31})
-    assert none.judge is None
+    assert none.recommended is None
     assert none.reason.startswith("none of these judges can be trusted")
 
 
@@ -140,7 +140,7 @@ def test_without_a_truth_kappa_is_with_the_judge_that_agrees_most():
     found, numbers = referred(panel(calls))
     kappas = {judge: numbers[judge, "reference kappa"].value for judge in "xz"}
     assert kappas == {"x": 1.0, "z": pytest.approx(0.0)}
-    assert found.recommendation.judge == "x"
+    assert found.recommended == "x"
 
 
 def test_simulated_people_prefer_the_better_answer():
