@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs
+from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs, completing
 from harness import assets
 from harness.errors import UserError
 
@@ -49,11 +49,9 @@ def doctor(
         raise typer.Exit(1)
 
 
-def complete_asset(incomplete: str) -> list[str]:
-    return [name for name in assets.manifest() if name.startswith(incomplete)]
-
-
-Names = Annotated[list[str] | None, typer.Argument(help="Files; default: all.", autocompletion=complete_asset)]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Files; default: all.", autocompletion=completing(assets.manifest))
+]
 
 
 @files.command()

@@ -127,21 +127,18 @@ def canary(
     from distilbench.workflows.check import ask_canary
     from judges.client.canary import agreement
 
-    report = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
-    now = report.now
+    client, rounds, errors = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
+    *before, now = rounds
     answered = sum(value is not None for value in now.verdicts)
-    logprobs = "with" if now.logprobs else "without"
-    round_name = f"round {now.number + 1} of {report.judge.model} at {report.judge.endpoint}"
+    verdicts = f"{answered} of {len(now.verdicts)} verdicts, {'with' if now.logprobs else 'without'} log-probabilities"
     served = ", ".join(now.served) or "no model"
-    verdicts = f"{answered} of {len(now.verdicts)} verdicts, {logprobs} log-probabilities"
-    typer.echo(f"{round_name}: {verdicts}, served by {served}")
-    for name, old in {"the first round": report.before[:1], "the round before": report.before[1:][-1:]}.items():
+    typer.echo(f"round {now.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {served}")
+    for name, old in {"the first round": before[:1], "the round before": before[1:][-1:]}.items():
         for earlier in old:
             changed = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
             typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{changed}")
-    if report.errors:
-        first = report.errors[0]
-        typer.echo(f"{counted(len(report.errors), 'call')} failed, the first: {first.kind}, {first}", err=True)
+    if errors:
+        typer.echo(f"{counted(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
         raise typer.Exit(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -19,13 +19,9 @@ ALL = "all"
 """Completes ``--methods`` (every row) and a target (every table and figure)."""
 
 
-def complete_recipe(incomplete: str) -> list[str]:
-    """Shipped recipes (the shell itself completes paths)."""
-    return [name for name in shipped() if name.startswith(incomplete)]
-
-
-def complete_target(incomplete: str) -> list[str]:
-    return [name for name in (*TARGETS, ALL) if name.startswith(incomplete)]
+def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Shell completion of one of these names (the shell itself completes paths)."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
 def complete_rows(incomplete: str) -> list[str]:
@@ -59,9 +55,9 @@ _RUNS = "Folder of runs and of the store they share."
 _NOTES = "Print all that the table's JSON has to say too: other tests, power, variance, protocols."
 _SET = "Change one value of the recipe: train.learning_rate=1e-6."
 
-Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=complete_target)]
-RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=complete_recipe)]
-RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=complete_recipe)]
+Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=completing(lambda: (*TARGETS, ALL)))]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=completing(shipped))]
+RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=completing(shipped))]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET)]
 Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=_PLUGIN)]
 Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]

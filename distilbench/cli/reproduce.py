@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
@@ -61,8 +62,7 @@ def run(recipe: RecipeName = "pocket", force: Force = False, **options: Unpack[R
 
     with Display() as display:
         finished = run_recipe(recipe, force=force, listener=display, **options)
-    show_outcome(finished)
-    exit_if_failed(finished)
+    show_run(finished)
 
 
 @app.command(epilog="Example: distilbench reproduce table1 --set train.learning_rate=5e-5")
@@ -86,10 +86,7 @@ def reproduce(
         finished = reproduce_targets(
             target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
-    # The summary comes first, so that the tables are the last thing on the screen.
-    show_outcome(finished)
-    show_tables(finished, min_coverage, notes)
-    exit_if_failed(finished)
+    show_run(finished, lambda: show_tables(finished, min_coverage, notes))
 
 
 @app.command("eval", epilog="Example: distilbench eval --model pocket:student --judge pocket --limit 50")
@@ -130,9 +127,7 @@ def evaluate(
         finished = evaluate_models(
             models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **all_options
         )
-    show_outcome(finished)
-    show_tables(finished, min_coverage, notes)
-    exit_if_failed(finished)
+    show_run(finished, lambda: show_tables(finished, min_coverage, notes))
 
 
 @app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")
@@ -160,18 +155,24 @@ def report(
     show_tables(finished, min_coverage, notes, page=html)
 
 
-def show_outcome(finished: FinishedRun) -> None:
-    """How many stages ran, and what was left out."""
+def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
+    """Say how many stages ran, show the tables, and end with exit code 1 where a stage failed."""
     from distilbench.cli.screen import duration
 
-    outcome, work = finished.outcome, finished.work
-    if outcome is None or work is None:
-        return  # loaded, not run
-    if len(work.plans) > 1:
-        typer.echo(shared_line(work), err=True)
-    show_unfit(work)
-    counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
-    typer.echo(f"{counts} ({duration(outcome.seconds)})", err=True)
+    # The summary comes first, so that the tables are the last thing on the screen.
+    if finished.work is not None and finished.outcome is not None:
+        outcome = finished.outcome
+        if len(finished.work.plans) > 1:
+            typer.echo(shared_line(finished.work), err=True)
+        show_unfit(finished.work)
+        counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
+        typer.echo(f"{counts} ({duration(outcome.seconds)})", err=True)
+    show()
+    if finished.outcome is not None and (failed := finished.outcome.failed):
+        blocked = len(finished.outcome.blocked)
+        waiting = f", {blocked} more wait for them" if blocked else ""
+        typer.echo(f"{len(failed)} failed{waiting}: see above; the same command tries them again.", err=True)
+        raise typer.Exit(1)
 
 
 def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
@@ -184,12 +185,3 @@ def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool =
         console.print(TerminalTable(finished.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")
     typer.echo(f"files: {finished.folder / 'report'}/ ({files})", err=True)
-
-
-def exit_if_failed(finished: FinishedRun) -> None:
-    """Exit code 1 where a stage failed."""
-    outcome = finished.outcome
-    if outcome is not None and outcome.failed:
-        blocked = f", {len(outcome.blocked)} more wait for them" if outcome.blocked else ""
-        typer.echo(f"{len(outcome.failed)} failed{blocked}: see above; the same command tries them again.", err=True)
-        raise typer.Exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +38,13 @@ def check(
             yield entry, finding
 
 
-@dataclass(frozen=True)
-class CanaryReport:
-    """One round of a judge and those before it."""
+def ask_canary(
+    judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Sequence[str] = ()
+) -> tuple[Judge, list[CanaryRound], list[JudgeError]]:
+    """Ask a judge the canary's 16 questions again: the judge, all its rounds (the new one last), the calls that failed.
 
-    judge: Judge
-    now: CanaryRound
-    before: Sequence[CanaryRound]
-    errors: Sequence[JudgeError]
-
-
-def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Sequence[str] = ()) -> CanaryReport:
-    """Ask a judge the canary's 16 questions again; ``timeout`` in seconds per call. Raises UserError where it cannot
-    be reached."""
+    ``timeout``: seconds per call. Raises UserError where the judge cannot be reached.
+    """
     registry = load_registry(plugins)
     reader = SectionReader(registry)
     entries = reader.judges({JUDGE: judge_entry(judge, registry)})
@@ -64,4 +57,4 @@ def ask_canary(judge: str, ledger: Path, *, timeout: float = 120.0, plugins: Seq
     before = rounds(client, ledger)
     now, outcomes = ask_round(client, ledger, AskOptions(timeout=timeout), configured.billing())
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-    return CanaryReport(client, now, before, errors)
+    return client, [*before, now], errors

@@ -1,8 +1,4 @@
-"""A recipe becomes a plan: what would run, what of it is in the store, what the rest costs, what stands in the way.
-
-work = distilbench.plan("table1", recipe="pocket", set={"prompts.n": 64}, methods=["dpo"])
-work.missing, work.findings
-"""
+"""A recipe becomes a plan: what would run, what of it is in the store, what the rest costs, what stands in the way."""
 
 from __future__ import annotations
 
@@ -74,7 +70,7 @@ class WorkPlan:
 
     @property
     def first(self) -> Plan:
-        """Any of the plans, for what they share: the recipe's name, its ``compute`` section, the registry."""
+        """For what all plans share: the recipe's name, its ``compute`` section, the registry."""
         return next(iter(self.plans.values()))
 
     @property

@@ -1,9 +1,4 @@
-"""``reproduce``: run what is missing of a recipe, and write its tables; ``run`` only runs, ``report`` only writes.
-
-run = distilbench.reproduce("table1", recipe="pocket")
-print(run.table())
-run.frame()          # tidy scores
-"""
+"""``reproduce``: run what is missing of a recipe, and write its tables; ``run`` only runs, ``report`` only writes."""
 
 from __future__ import annotations
 
