@@ -17,7 +17,6 @@ from results.run.record import BY_RULE, Run
 FEW_STEPS = 5
 """Optimiser steps below which a table says how few they are."""
 Benchmarks = Mapping[str, Sequence[ColumnSummary]]
-"""Benchmark to its columns; measured columns (training time) have none."""
 
 
 def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
@@ -33,7 +32,7 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
         names = ", ".join(clean(summary.title(row)) for row in few)
         steps = "step" if counts == "1" else "steps"
         lines.append(f"Only {counts} optimiser {steps} ({names}): too few for the options of a loss to matter.")
-    if benchmarks := _benchmarks(summary):
+    if benchmarks := summary.benchmarks:
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
     absent = [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
     if last := " ".join([*_paper(summary, run), *absent]):
@@ -45,7 +44,7 @@ def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     """The other tests, what could have been detected, where variance comes from, protocols, verdicts on the paper."""
     lines = [*_other_tests(summary), *_precision(summary, run)]
     cards = {card.benchmark: card for card in run.cards}
-    for benchmark, columns in _benchmarks(summary).items():
+    for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
         line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}"
         papers = [cell.published for cell in summary.column(columns[0].metric.id) if cell.published is not None]
@@ -84,14 +83,6 @@ def _reading(summary: Summary, run: Run) -> str:
     if summary.min_coverage < MIN_COVERAGE and any(cell.bounds is not None for cell in summary.cells.values()):
         parts += " could be: the value if each missing verdict were the worst, and the best."
     return parts
-
-
-def _benchmarks(summary: Summary) -> Benchmarks:
-    groups: dict[str, list[ColumnSummary]] = {}
-    for column in summary.columns:
-        if not column.metric.measured:
-            groups.setdefault(column.metric.id.partition(".")[0], []).append(column)
-    return groups
 
 
 def _questions(summary: Summary, benchmarks: Benchmarks) -> str:

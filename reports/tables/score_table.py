@@ -12,7 +12,7 @@ from dataclasses import asdict
 from harness.contracts.benchmark import Metric
 from reports.tables.notes import detail_lines, short_lines
 from reports.tables.published import NOT_COMPARABLE
-from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
+from reports.tables.summary import MIN_COVERAGE, CellSummary, Summary
 from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow, letter
 from reports.text import clean, percent
 from results.run.results import Results
@@ -184,37 +184,30 @@ def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
 
 
 def _data(summary: Summary, results: Results, words: Mapping[str, object]) -> dict[str, object]:
-    """The JSON: what the run was, columns, and rows with their cells. Nothing in it depends on when or how fast the
-    run was made, so an unchanged run writes the same bytes again.
-    """
+    """The JSON. Nothing in it depends on when or how fast the run was made: an unchanged run writes the same bytes."""
     run = results.run
     rows = []
     for row in summary.rows:
         cells = {column.metric.id: summary.cells[row.id, column.metric.id] for column in summary.columns}
         rows.append({**asdict(row), "cells": {metric: _cell_data(cell, results) for metric, cell in cells.items()}})
+    columns = [
+        {
+            **asdict(column.metric), "best": list(column.best), "detectable": column.detectable,
+            "tests_against_reference": column.comparisons, "tests_of_focus": column.focus_comparisons,
+            "tests_against_best": column.best_comparisons, "variance": column.shares,
+            "warnings": list(column.warnings),
+        }
+        for column in summary.columns
+    ]  # fmt: skip
     return {
-        "format": FORMAT,
-        "target": summary.target.name,
-        "title": "",
+        "format": FORMAT, "target": summary.target.name, "title": "",
         "run": {
             "name": run.name, "family": asdict(run.family), "finished": run.finished, "seeds": list(run.seeds),
             "judges": dict(run.judges), "protocols": [asdict(card) for card in run.cards],
         },
-        "reference": summary.target.reference,
-        "focus": summary.target.focus,
-        "min_coverage": summary.min_coverage,
-        "columns": [_column_data(column) for column in summary.columns],
-        "rows": rows,
-        "absent": list(summary.absent),
+        "reference": summary.target.reference, "focus": summary.target.focus, "min_coverage": summary.min_coverage,
+        "columns": columns, "rows": rows, "absent": list(summary.absent),
         **words,
-    }  # fmt: skip
-
-
-def _column_data(column: ColumnSummary) -> dict[str, object]:
-    return {
-        **asdict(column.metric), "best": list(column.best), "detectable": column.detectable,
-        "tests_against_reference": column.comparisons, "tests_of_focus": column.focus_comparisons,
-        "tests_against_best": column.best_comparisons, "variance": column.shares, "warnings": list(column.warnings),
     }  # fmt: skip
 
 

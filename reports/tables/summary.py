@@ -38,10 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row against another on the same questions, in the metric's unit."""
+    """One row minus another on the same questions, in the metric's unit."""
 
     delta: float | None
-    """This row minus the other."""
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -61,8 +60,8 @@ NOT_COMPARED = Comparison(None)
 
 @dataclass(eq=False)
 class CellSummary:
-    """Everything a table says of one row and metric, in the metric's unit. First its scores, one per training seed;
-    what needs the other rows of the column is filled in once all of them are read.
+    """Everything a table says of one row and metric, in the metric's unit. What needs the other rows of the column is
+    filled in once all of them are read.
     """
 
     row: RowSpec
@@ -70,7 +69,7 @@ class CellSummary:
     scores: Mapping[int, Score]
     """By seed, also those without a value."""
     missing: Sequence[str]
-    """Why there is no score, for the seeds that have none."""
+    """Reasons, of the seeds without a score."""
     min_coverage: float
     low: float | None = None
     """The 95% interval, clipped to the metric's scale."""
@@ -87,19 +86,13 @@ class CellSummary:
     """The target's focus row against this one: positive when the focus row is higher."""
     published: PublishedComparison | None = None
 
-    @cached_property
-    def values(self) -> dict[int, float]:
-        """By seed, whatever the coverage."""
-        return {seed: score.value for seed, score in self.scores.items() if score.value is not None}
-
-    @cached_property
-    def valued(self) -> list[Score]:
-        return [score for score in self.scores.values() if score.value is not None]
-
-    @cached_property
-    def n(self) -> int:
-        """Questions that count, in the seed that has fewest: it bounds how precise the mean can be."""
-        return min((score.n for score in self.valued), default=0)
+    def __post_init__(self) -> None:
+        self.valued = [score for score in self.scores.values() if score.value is not None]
+        # by seed, whatever the coverage
+        self.values = {seed: score.value for seed, score in self.scores.items() if score.value is not None}
+        # the seed with fewest questions bounds how precise the mean can be
+        self.n = min((score.n for score in self.valued), default=0)
+        self.unscored = sum(score.unscored for score in self.scores.values())
 
     @cached_property
     def coverage(self) -> float | None:
@@ -109,7 +102,6 @@ class CellSummary:
 
     @cached_property
     def refused(self) -> bool:
-        """Whether too few questions are scored for the value to be shown."""
         return bool(self.values) and self.coverage is not None and self.coverage < self.min_coverage
 
     @cached_property
@@ -145,7 +137,6 @@ class CellSummary:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Reasons for gaps, fallbacks, reconstructions."""
         notes = [*self.missing, *(score.note for score in self.scores.values())]
         expected = len(self.scores) + len(self.missing)
         # the order matters: a row that was never planned has no reason of its own to give
@@ -163,8 +154,7 @@ class CellSummary:
     def bounds(self) -> tuple[float, float] | None:
         """The value if each missing verdict were the worst, and the best; ``None`` where none is missing.
 
-        Means over the seeds of the scores' own bounds. A seed without gaps has its value for both; one without any
-        verdict has no value, but bounds: it could be anything.
+        A seed without gaps has its value for both; one without any verdict has no value, but bounds.
         """
         scores = list(self.scores.values())
         # a refused cell gives no bounds either: they would let the refused value be guessed
@@ -177,10 +167,6 @@ class CellSummary:
     def total(self, detail: str) -> int:
         """The sum over seeds of a count in the scores' details (``verdicts``, ``injection``)."""
         return sum(int(score.detail.get(detail, 0)) for score in self.scores.values())
-
-    @property
-    def unscored(self) -> int:
-        return sum(score.unscored for score in self.scores.values())
 
     @cached_property
     def lengths(self) -> tuple[float, float, float] | None:
@@ -220,35 +206,29 @@ class CellSummary:
 
     @property
     def verdict(self) -> str:
-        """What the comparison with the published value says of a cell that has a value; else empty."""
         return self.published.verdict if self.published is not None and self.value is not None else ""
 
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """What holds for a whole column."""
+    """What holds for a whole column: sizes of the three families of tests, and what its trained rows share."""
 
     metric: Metric
     detectable: float | None
     """Minimum detectable effect (80% power, alpha 0.05, before Holm) in the row with the largest error; ``None``: not
     known, or more than the metric's whole scale."""
     comparisons: int
-    """Tests against the reference row: a family of Holm's correction."""
     focus_comparisons: int
-    """Tests of the focus row against the other trained rows."""
     best_comparisons: int
-    """Tests against the best trained row."""
     best: tuple[str, ...]
     """The trained rows with the highest printed value."""
     warnings: tuple[str, ...]
     shares: Mapping[str, float | None] | None
-    """``variance_shares`` of the trained rows together."""
+    """See ``variance_shares``."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a table or figure of one target shows."""
-
     target: Target
     rows: tuple[RowSpec, ...]
     columns: tuple[ColumnSummary, ...]
@@ -258,14 +238,22 @@ class Summary:
     absent: tuple[str, ...] = ()
     """Rows and columns of the target that this run does not have."""
     steps: Mapping[str, int] = field(default_factory=dict)
-    """Trained row to its optimiser steps (the fewest over seeds), where its training curve is known."""
+    """Trained row to its optimiser steps, the fewest over seeds."""
 
     def title(self, row: str) -> str:
-        """A row's title; the id itself where the run does not have that row."""
+        """The id itself where the run does not have that row."""
         return next((spec.title for spec in self.rows if spec.id == row), row)
 
+    @property
+    def benchmarks(self) -> dict[str, list[ColumnSummary]]:
+        """Benchmark to its columns; measured columns (training time) have none."""
+        groups: dict[str, list[ColumnSummary]] = {}
+        for column in self.columns:
+            if not column.metric.measured:
+                groups.setdefault(column.metric.id.partition(".")[0], []).append(column)
+        return groups
+
     def column(self, metric: str) -> list[CellSummary]:
-        """The cells of a metric, top to bottom."""
         return [self.cells[row.id, metric] for row in self.rows]
 
 
@@ -279,22 +267,19 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     # printed under the table: a table with fewer rows than the paper's must not look whole
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
     absent += [name for name in target.columns if name not in {metric.id for metric in metrics}]
-    scores: dict[tuple[str, str], dict[int, Score]] = {}
-    for (name, metric_id, seed), score in results.scores.items():
-        scores.setdefault((name, metric_id), {})[seed] = score
-    missing: dict[tuple[str, str], list[str]] = {}
-    for (name, metric_id, _), reason in results.missing.items():
-        missing.setdefault((name, metric_id), []).append(reason)
     papers = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
     for metric in metrics:
-        column = {
-            row.id: CellSummary(
-                row, metric, scores.get((row.id, metric.id), {}), missing.get((row.id, metric.id), []), min_coverage
-            )
-            for row in rows
-        }
+        scores: dict[str, dict[int, Score]] = {row.id: {} for row in rows}
+        missing: dict[str, list[str]] = {row.id: [] for row in rows}
+        for (name, of, seed), score in results.scores.items():
+            if of == metric.id:
+                scores[name][seed] = score
+        for (name, of, _), reason in results.missing.items():
+            if of == metric.id:
+                missing[name].append(reason)
+        column = {row.id: CellSummary(row, metric, scores[row.id], missing[row.id], min_coverage) for row in rows}
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
     for place, paper in papers.items():
@@ -444,7 +429,6 @@ def scale(metric: Metric) -> tuple[float, float] | None:
 
 
 def same_length(where: str, lengths: Sequence[int]) -> None:
-    """Raises UserError where scores have different numbers of replicates: they cannot be paired."""
     if len(set(lengths)) > 1:
         counts = ", ".join(str(length) for length in sorted(set(lengths)))
         raise UserError(f"{where}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")

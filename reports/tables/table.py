@@ -20,18 +20,13 @@ Marks = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell in parts; an empty part is not there."""
+    """One cell in parts: ``45.87``, ``(↑ 6.4)``, ``*``, with notes ``†≈``, and lines like ``[43.1, 48.6]`` below."""
 
     text: str
-    """``45.87``, ``n/a`` or ``refused:``."""
     change: str = ""
-    """``(↑ 6.4)``."""
     sign: str = ""
-    """``*``: significantly different from the reference row."""
     other_signs: str = ""
-    """What the other tests say, with notes only: ``†≈``."""
     below: tuple[str, ...] = ()
-    """Further lines: ``[43.1, 48.6]``, ``coverage 97%``, ``paper 45.87``."""
     sort: float | str | None = None
     """What the page sorts by; ``None`` comes last in either direction."""
     best: bool = False
@@ -60,9 +55,8 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line; the first cell names it."""
-
     cells: tuple[TableCell, ...]
+    """The first one names the row."""
     untrained: bool = False
     """A baseline: LaTeX rules it off from the trained rows."""
 
@@ -79,16 +73,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Table:
-    """A whole table. Every row has one cell per column."""
-
     name: str
     """For file names and LaTeX labels."""
     caption: str
     columns: tuple[TableColumn, ...]
-    """The first one is the heading of the rows' names."""
+    """One per cell of a row; the first one is the heading of the rows' names."""
     rows: tuple[TableRow, ...]
     lines: tuple[str, ...] = ()
-    """How to read it: questions, judges, seeds, sign."""
     footnotes: tuple[tuple[str, str], ...] = ()
     """Letter and text."""
     label: str = ""

@@ -29,13 +29,11 @@ class JudgmentSet:
     """For people, unique among the judges of a benchmark."""
     ref: Ref
     own: bool
-    """Whether the run's scores were made from these (others were judged in the same store by another judge)."""
+    """Whether the run's scores were made from these, and not by another judge in the same store."""
 
 
 @dataclass(frozen=True)
 class JudgedEntrant:
-    """One row under one seed: its answers, and who judged them."""
-
     row: str
     title: str
     seed: int
@@ -47,11 +45,9 @@ class JudgedEntrant:
 
 @dataclass(frozen=True)
 class JudgedBenchmark:
-    """One benchmark of a run, as far as it was scored."""
-
     benchmark: str
     questions: str
-    """Hash of the questions and all that a judge may see of them (``questions_hash(..., whole=True)``)."""
+    """``ScoreSource.questions``."""
     entrants: tuple[JudgedEntrant, ...]
     lineage: Lineage
     baseline: Ref | None = None

@@ -38,12 +38,11 @@ class ScoreSource:
 
     score: Ref
     entrant: str
-    """The model's name inside the score artifact: ``dpo/0``."""
     benchmark: str
     answers: Ref
     judgments: Ref
     student: Ref | None
-    """The train artifact whose model answered; ``None`` for an untrained model."""
+    """``None``: an untrained model answered."""
     baseline: Ref | None
     """Answers that stand in for the questions' own baseline answers."""
     baseline_row: str
@@ -53,8 +52,6 @@ class ScoreSource:
 
 @dataclass(frozen=True)
 class StudentTraining:
-    """One trained student."""
-
     seconds: Mapping[str, float]
     """Wall time by kind of stage, of every stage behind the student that ran a model, as measured when it ran. A
     stage that several rows share counts in full for each: what this student alone would have taken."""
@@ -63,9 +60,8 @@ class StudentTraining:
     curve: tuple[Mapping[str, object], ...]
     """One record per optimiser step, all rounds one after the other with steps counted on."""
     torch: str = ""
-    """Its version, which names CPU and CUDA builds."""
     complete: bool = True
-    """False where a stage is no longer in the store: then ``seconds`` is less than it took."""
+    """False: a stage is no longer in the store, and ``seconds`` less than it took."""
 
     @property
     def hours(self) -> float:
@@ -124,7 +120,7 @@ class Lineage:
         )  # fmt: skip
 
     def sources(self, run: Run) -> dict[Place, ScoreSource]:
-        """What each score of a run was made from; scores that are gone have no entry."""
+        """Of each score of a run; scores that are gone have no entry."""
         return {
             (cell.row, cell.metric, cell.seed): source
             for cell in run.cells
@@ -142,7 +138,7 @@ class Lineage:
         return {answer.question: answer for answer in read_records(self.folder(ref) / "answers.jsonl", Answer)}
 
     def judgments(self, ref: Ref) -> dict[str, list[Judgment]]:
-        """Judgments by question, in the order in which they were asked for. Raises as ``answers`` does."""
+        """Judgments by question, in the order of asking. Raises as ``answers`` does."""
         by_question: dict[str, list[Judgment]] = {}
         for judgment in read_records(self.folder(ref) / "judgments.jsonl", Judgment):
             by_question.setdefault(judgment.question, []).append(judgment)

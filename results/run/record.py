@@ -24,27 +24,20 @@ FORMAT = 1
 BY_RULE = "by rule"
 """The judge of a benchmark that no model judges."""
 T = TypeVar("T")
-_STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class RunFamily:
-    """A teacher and a student that go together."""
-
-    __pydantic_config__ = _STRICT
+    """A teacher and a student that go together: ``gemma2``, ``gemma-2-9b-it``, ``gemma-2-2b-it``."""
 
     name: str
-    """``gemma2``: what the paper's numbers are looked up by."""
     teacher: str
-    """For people: ``gemma-2-9b-it``."""
     student: str
 
 
 @dataclass(frozen=True)
 class RowSpec:
     """A row of the tables: a trained method, or one of the two untrained models."""
-
-    __pydantic_config__ = _STRICT
 
     id: str
     """``teacher``, ``student`` or a method id: ``pad-ppd``."""
@@ -57,8 +50,6 @@ class RowSpec:
 class Cell:
     """Where the score of one row, metric and seed is, or why there is none."""
 
-    __pydantic_config__ = _STRICT
-
     row: str
     metric: str
     seed: int
@@ -67,20 +58,19 @@ class Cell:
     entrant: str = ""
     """Name of the model inside that artifact's ``scores.json``."""
     unavailable: str | None = None
-    """Why this cell cannot exist: ``needs a shared vocabulary``. Printed as ``n/a`` with this as its footnote."""
+    """Why this cell cannot exist: the footnote of its ``n/a``."""
 
 
 @dataclass(frozen=True)
 class Run:
     """A run, finished or not. Times in seconds."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     recipe: Mapping[str, Any]
     """The resolved recipe, as plain values."""
     created: str
-    """UTC, ISO 8601."""
     finished: bool
     family: RunFamily
     rows: tuple[RowSpec, ...]
@@ -97,11 +87,9 @@ class Run:
     notes: tuple[str, ...] = ()
     """Printed under every table of this run, one line each."""
     stages: tuple[str, ...] = ()
-    """Keys of all its stages."""
     format: int = FORMAT
 
     def row(self, name: str) -> RowSpec:
-        """The row with this id. Raises KeyError."""
         return {row.id: row for row in self.rows}[name]
 
 
@@ -128,7 +116,6 @@ def described(folder: Path) -> list[str]:
 
 
 def write_run(path: Path, run: Run) -> Path:
-    """Write ``run.json`` whole, replacing an earlier one."""
     text = json.dumps(asdict(run), indent=1, ensure_ascii=False, allow_nan=False)
     return write_atomic(path, (text + "\n").encode())
 

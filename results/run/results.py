@@ -30,11 +30,10 @@ class Results:
     run: Run
     scores: Mapping[Place, Score]
     missing: Mapping[Place, str] = field(default_factory=dict)
-    """Why there is no score here: ``needs a shared vocabulary``, ``not run yet``."""
+    """Why there is no score here."""
     trained: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)
-    """By row and seed: what training the student took, and its curves; no entry for an untrained row."""
+    """By row and seed; no entry for an untrained row."""
     sources: Mapping[Place, ScoreSource] = field(default_factory=dict)
-    """What each score was made from."""
     newest: float = 0.0
     """When the newest of the scores was written (seconds since 1970): figures older than it are drawn again."""
 

@@ -42,11 +42,10 @@ class ArtifactStore:
         self._sweep()
 
     def done(self, stage: Stage) -> bool:
-        """Whether the artifact is there, whole."""
         return (self._place(stage.kind, stage.key) / MARKER).is_file()
 
     def path(self, kind: str, key: str) -> Path:
-        """Folder of a finished artifact. Raises KeyError when it is not there."""
+        """Raises KeyError where there is no finished artifact."""
         folder = self._place(kind, key)
         if not (folder / MARKER).is_file():
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}")
@@ -76,11 +75,8 @@ class ArtifactStore:
         return tuple(sorted(ref for ref in refs if ref.kind not in _OUR_FOLDERS))
 
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
-        """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
-
-        ``fill`` returns what it measured; it is stored with the provenance. Concurrent writers of one key wait for
-        each other, and the second finds the work done. When ``fill`` raises, nothing is left and the error goes on;
-        a full disk becomes a UserError that says what is free and what to do.
+        """As ``Store.write``. When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a
+        UserError that says what is free and what to do.
         """
         place = self._place(stage.kind, stage.key)
         if self.done(stage):
