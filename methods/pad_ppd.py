@@ -10,18 +10,13 @@ Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(
 ``divergence="ag"``.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options, require
 from methods import ranking
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LARGEST = {"exact": 8, "mc": 64}
 """Numerics to the largest n that they take: 8! rankings are 40,320, and 9! would need 2.6 MB per prompt and model."""
@@ -53,30 +48,19 @@ def check(config: PadPpdOptions, n: int) -> None:
     require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{other}")
 
 
-def divergences(teacher: Tensor, student: Tensor, config: PadPpdOptions) -> Tensor:
-    """[B, n] scores of both, beta included -> [B], nats."""
+def loss(batch: Batch, terms: Tensors, config: PadPpdOptions) -> Loss:
     from methods import plackett_luce
 
-    if config.numerics == "mc":
-        return plackett_luce.jsd_mc(teacher, student, plackett_luce.gumbel_noise(teacher, config.draws))
-    match config.divergence:
-        case "jsd":
-            return plackett_luce.jsd(teacher, student)
-        case "ag":
-            return plackett_luce.ag(teacher, student)
-        case "kl_ts":
-            return plackett_luce.kl(teacher, student)
-        case "kl_st":
-            return plackett_luce.kl(student, teacher)
-
-
-def loss(batch: Batch, terms: Tensors, config: PadPpdOptions) -> Loss:
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     # float64: at beta = 10 the scores of one prompt lie tens of nats apart, and n! terms are summed.
     teacher, student = config.beta * scores.double(), config.beta * rewards.double()
-    total = divergences(teacher, student, config).sum().to(rewards.dtype)
-    return Loss((Term("divergence", total, per="prompt"),), ranking.order_logs(rewards, scores))
+    if config.numerics == "mc":
+        values = plackett_luce.jsd_mc(teacher, student, plackett_luce.gumbel_noise(teacher, config.draws))
+    else:
+        values = plackett_luce.DIVERGENCES[config.divergence](teacher, student)
+    divergence = Term("divergence", values.sum().to(rewards.dtype), per="prompt")
+    return Loss((divergence,), ranking.order_logs(rewards, scores))
 
 
 METHOD = Method(

@@ -13,6 +13,7 @@ against brute force in the tests.
 import hashlib
 import itertools
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -55,6 +56,14 @@ def kl(p_scores: Tensor, q_scores: Tensor) -> Tensor:
     """KL(P || Q) between the distributions of two score vectors."""
     p, q = all_log_probabilities(p_scores), all_log_probabilities(q_scores)
     return (p.exp() * (p - q)).sum(1)
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "jsd": jsd,
+    "ag": ag,
+    "kl_ts": kl,
+    "kl_st": lambda teacher, student: kl(student, teacher),
+}
 
 
 def jsd_mc(teacher: Tensor, student: Tensor, noise: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.pocket import lexicon as lex
@@ -32,12 +33,7 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 def _overlap(expected: Sequence[str], found: Sequence[str]) -> float:
     """F1 of two bags of words; 0.0 if either is empty."""
-    rest = list(expected)
-    hits = 0
-    for word in found:
-        if word in rest:
-            rest.remove(word)
-            hits += 1
+    hits = (Counter(expected) & Counter(found)).total()
     return 2 * hits / (len(expected) + len(found)) if expected and found else 0.0
 
 

@@ -42,10 +42,6 @@ def _list(rng: random.Random, hard: bool) -> str:
     return f"{rng.choice(lex.LIST_VERBS)} {count} {category}{tail}."
 
 
-def _words(rng: random.Random, low: int, high: int) -> str:
-    return " ".join(rng.sample(list(lex.CATEGORY_OF), rng.randint(low, high)))
-
-
 def _sort(rng: random.Random, hard: bool) -> str:
     numbers = rng.sample(range(lex.MAX_NUMBER + 1), 4 if hard else 3)
     down = " from high to low" if rng.random() < (0.5 if hard else 0.25) else ""
@@ -53,7 +49,8 @@ def _sort(rng: random.Random, hard: bool) -> str:
 
 
 def _reverse(rng: random.Random, hard: bool) -> str:
-    return f"reverse these words: {_words(rng, *((4, 4) if hard else (2, 3)))}."
+    words = rng.sample(list(lex.CATEGORY_OF), rng.randint(*((4, 4) if hard else (2, 3))))
+    return f"reverse these words: {' '.join(words)}."
 
 
 def _pick(rng: random.Random, hard: bool) -> str:
@@ -114,16 +111,14 @@ _TEMPLATES: Final[dict[str, Callable[[random.Random, bool], str]]] = {
 KINDS: Final = tuple(_TEMPLATES)
 
 
-def _politely(text: str, question: bool, rng: random.Random) -> str:
-    if rng.random() < 0.5:
-        return f"please {'answer: ' if question else ''}{text}"
-    return f"{text[:-1]}, please{text[-1]}"
-
-
 def first_turn(kind: str, rng: random.Random, *, hard: bool = False) -> str:
     """One instruction of ``kind`` (see ``KINDS``); ``hard`` ones are longer and always polite, others 4 times in 10."""
     text = _TEMPLATES[kind](rng, hard)
-    return _politely(text, kind in _QUESTIONS, rng) if hard or rng.random() < 0.4 else text
+    if not (hard or rng.random() < 0.4):
+        return text
+    if rng.random() < 0.5:
+        return f"please {'answer: ' if kind in _QUESTIONS else ''}{text}"
+    return f"{text[:-1]}, please{text[-1]}"
 
 
 def fresh_turn(kind: str, split: Split, rng: random.Random, taken: set[str], *, hard: bool = False) -> str:
