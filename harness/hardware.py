@@ -26,12 +26,11 @@ Doing = Literal["train", "read", "write"]
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU, from its maker's data sheet."""
+    """From its maker's data sheet."""
 
     tflops: float
     """Dense bfloat16 peak, 10^12 FLOP/s."""
     gib: int
-    """Memory."""
 
 
 DEVICES: Final[Mapping[str, Device]] = {
@@ -79,12 +78,10 @@ def generation_flops(size: Size | None, read: float, written: float) -> float | 
 
 
 def hours(peak_flops: float, device: str) -> float:
-    """GPU-hours of one device."""
     return peak_flops / (DEVICES[device].tflops * 1e12 * 3600)
 
 
 def weight_bytes(model: Size, dtype: str) -> float:
-    """Memory of a model that is only read."""
     return model.parameters * _WEIGHT_BYTES[dtype]
 
 

@@ -33,15 +33,12 @@ def block(letter: str, response: str) -> str:
 def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]) -> list[dict[str, str]]:
     """One user turn that shows ``responses`` under the letters A, B, ... and asks for the best one.
 
-    Built by concatenation: responses contain braces and dollar signs, which format strings and templates would read.
-    One user turn and no system turn, because Gemma-2's chat template has none.
-
-    Raises:
-        UserError: fewer than 2 responses, or more than there are letters.
+    Raises UserError for fewer than 2 responses, or more than there are letters.
     """
     if not 2 <= len(responses) <= len(LETTERS):
         wanted = f"needs 2 to {len(LETTERS)} responses, one for each letter"
         raise UserError(f"a multiple-choice question {wanted}, got {len(responses)}. Show fewer (sampling.n).")
     blocks = [block(letter, response) for letter, response in zip(LETTERS, responses, strict=False)]
     text = "\n\n".join([INSTRUCTION, "Request:\n" + request_text(messages), *blocks, QUESTION])
+    # One user turn and no system turn, because Gemma-2's chat template has none.
     return [{"role": "user", "content": text}]

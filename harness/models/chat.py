@@ -1,4 +1,4 @@
-"""Chat text to token ids, one way for sampling, training, rewarding and answering.
+"""Chat text to token ids, one way for sampling, training, rewarding and answering; and whether two models share them.
 
 Traps this file exists for. Chat templates write the BOS token themselves, so encoding must not add a second one. The
 ids of a response are the suffix of the *joint* tokenisation of prompt and response; where the tokenizer would merge
@@ -47,10 +47,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """``text`` with the tokenizer's special tokens broken by a space, so that they stay text.
-
-    An answer that contains ``<|end|>`` must not end the turn of the judge or the teacher who reads it.
-    """
+    """``text`` with special tokens broken by a space: an ``<|end|>`` in an answer must not end the reader's turn."""
     for token in special_tokens(tokenizer):
         if len(token) > 1 and token in text:
             text = text.replace(token, token[0] + " " + token[1:])
@@ -68,10 +65,7 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, st
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    """The conversation as the chat template writes it, ending where the assistant is to speak.
-
-    A template that refuses a system turn (Gemma-2) gets it merged into the first user turn.
-    """
+    """The conversation as the chat template writes it, ending where the assistant is to speak."""
     turns = [{**message, "content": plain(tokenizer, message["content"])} for message in messages]
     if not tokenizer.chat_template:
         raise UserError(
@@ -81,6 +75,7 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     try:
         return rendered(tokenizer, turns, prompt=True)
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
+        # Gemma-2's template refuses a system turn: it goes into the first user turn.
         if turns and turns[0]["role"] == "system" and len(turns) > 1:
             merged = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
             return prompt_text(tokenizer, [merged, *turns[2:]])
@@ -89,10 +84,7 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
 
 @lru_cache(maxsize=64)
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the template writes right after an assistant turn, up to and with its end-of-turn token.
-
-    Templates often add a newline after that token; it belongs to the next turn and is never generated.
-    """
+    """What the template writes right after an assistant turn, up to and with its end-of-turn token."""
     # A text that no template changes, so that it can be found again in what one writes.
     probe = "qzx"
     before = prompt_text(tokenizer, [{"role": "user", "content": "q"}])
@@ -105,6 +97,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     specials = [token for token in special_tokens(tokenizer) if token in tail]
     if not specials:
         return str(tokenizer.eos_token)
+    # A newline after that token belongs to the next turn and is never generated.
     first = min(specials, key=tail.index)
     return tail[: tail.index(first) + len(first)]
 
@@ -139,10 +132,34 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str
 def continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], joint: Sequence[int], after: str
 ) -> list[int]:
-    """Ids of the text ``after`` a prompt with these ids, given the ids of both together.
-
-    Where the joint ids do not begin with the prompt's, the text was merged across the border, and its own ids count.
-    """
+    """Ids of the text ``after`` a prompt, given the ids of both together; its own where the two would merge."""
     if list(joint[: len(prompt)]) == list(prompt):
         return list(joint[len(prompt) :])
     return list(tokenizer(after, add_special_tokens=False)["input_ids"])
+
+
+def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]) -> str | None:
+    """What differs between two maps from token to id, for a person; ``None`` where they are equal.
+
+    The width of the embedding matrix does not matter (some families pad it).
+    """
+    if student == teacher:
+        return None
+    missing = sorted(student.keys() ^ teacher.keys())
+    moved = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
+    examples = ", ".join(repr(token) for token in (missing or moved)[:3])
+    kind = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
+    return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {kind}, {examples}"
+
+
+def tokenizer_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
+    """Like ``vocabulary_difference``; the end of a turn and the special ids must agree too."""
+    difference = vocabulary_difference(student.get_vocab(), teacher.get_vocab())
+    if difference:
+        return difference
+    if end_of_turn(student) != end_of_turn(teacher):
+        return f"chat templates end a turn differently ({end_of_turn(teacher)!r} and {end_of_turn(student)!r})"
+    for name in ("bos_token_id", "eos_token_id"):
+        if getattr(student, name) != getattr(teacher, name):
+            return f"teacher and student differ in {name} ({getattr(teacher, name)} and {getattr(student, name)})"
+    return None

@@ -60,10 +60,7 @@ def resolve(name: str) -> Checkpoint:
 
 
 def download(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
-    """The checkpoint as a local folder: a hub id is downloaded (or found in the cache) at its pinned commit.
-
-    ``trust``: with the code that comes with it; otherwise none is fetched. Raises UserError when it cannot be had.
-    """
+    """The checkpoint as a local folder, at its pinned commit; with its code only where ``trust``. Raises UserError."""
     if Path(checkpoint.location).is_dir():
         return checkpoint
     from huggingface_hub import snapshot_download

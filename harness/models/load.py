@@ -25,10 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``: the GPU where there is one; else what ``name`` says. Raises UserError where it is not there.
-
-    Among several processes each has a GPU of its own, whatever number was named.
-    """
+    """``auto``: the GPU where there is one; else what ``name`` says. Raises UserError where it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -36,6 +33,7 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"compute.device = {name}, but there are {torch.cuda.device_count()} CUDA devices.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("compute.device = mps, but this machine has no such device.")
+    # Among several processes each has a GPU of its own, whatever number was named.
     return torch.device(device.type) if "LOCAL_RANK" in os.environ else device
 
 
@@ -59,12 +57,8 @@ def load_weights(
 ) -> PreTrainedModel:
     """A causal language model without dropout, on the CPU, checked to have a head that ``logits_of`` reproduces.
 
-    ``model.distilbench_config`` is the configuration as it was loaded, dropout included. ``trust``: run code that comes
-    with the checkpoint.
-
-    Raises:
-        UserError: it cannot be loaded, the vocabulary does not fit the tokenizer, or the architecture transforms its
-            logits in an unknown way.
+    ``model.distilbench_config`` is the configuration as it was loaded, dropout included. Raises UserError where it
+    cannot be loaded or its head is not known.
     """
     bars: Any = transformers_logging
     bars.disable_progress_bar()  # one bar per weight tensor would drown the bars of the run

@@ -39,10 +39,7 @@ class PrefixGroup(NamedTuple):
 
 
 def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
-    """Every row in one group, by the cheapest grouping of one level: shared tokens once, the rest of each row.
-
-    A beginning ends before the first wanted position of its rows, so that each row has something of its own.
-    """
+    """Every row in one group, by the cheapest grouping of one level: shared tokens once, the rest of each row."""
     # In lexicographic order, rows with a common beginning stand side by side.
     order = sorted(range(len(rows)), key=lambda index: (list(rows[index].ids), index))
     return _split(rows, order, 0)[1]
@@ -57,6 +54,7 @@ def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[i
     first, last = rows[order[0]].ids, rows[order[-1]].ids
     shortest = min(len(first), len(last))
     common = next((place for place in range(shortest) if first[place] != last[place]), shortest)
+    # A beginning ends before the first wanted position of its rows, so that each row has something of its own.
     shared = min([common, *(rows[index].need for index in order)])
     together = shared + sum(len(rows[index].ids) - shared for index in order)
     branches: dict[tuple[int, int], list[int]] = {}

@@ -1,7 +1,7 @@
 """Published sizes of public models (``published_sizes.json``), to plan with before files are here.
 
-A plan must say what an experiment needs before anything of it is downloaded. Numbers from here are marked "stated" in
-what ``distilbench plan`` prints, and nothing ever runs on them: the files themselves are checked first.
+Numbers from here are marked "stated" in what ``distilbench plan`` prints; nothing runs on them, because the files
+themselves are checked first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.hardware import Size
-from harness.models.checkpoint import hub_folder, read_object, resolve
+from harness.models.chat import vocabulary_difference
+from harness.models.checkpoint import hub_folder, read_object, resolve, token_ids
 from harness.types import Json
 
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
@@ -47,15 +48,11 @@ _MODELS: Mapping[str, PublishedModel] = {
 
 
 def published_model(hub_id: str) -> PublishedModel | None:
-    """``None`` for a model that is not listed."""
     return _MODELS.get(hub_id)
 
 
 def resolve_or_placeholder(name: str) -> Checkpoint:
-    """``resolve``, or for a listed model that is not here a placeholder to plan with (``Checkpoint.absent``).
-
-    Raises UserError for any other model that is not here.
-    """
+    """``resolve``, or a placeholder to plan with where a listed model is not here. Raises UserError for any other."""
     try:
         return resolve(name)
     except UserError as error:
@@ -78,6 +75,17 @@ def context_length(checkpoint: Checkpoint) -> int | None:
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
+def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | None:
+    """``vocabulary_difference`` from the files or as published; ``None`` also where it is not known yet."""
+    ours, theirs = (hub_folder(checkpoint) / "tokenizer.json" for checkpoint in (student, teacher))
+    if ours.is_file() and theirs.is_file():
+        return vocabulary_difference(token_ids(ours), token_ids(theirs))
+    ours_stated, theirs_stated = published_model(student.location), published_model(teacher.location)
+    if ours_stated is None or theirs_stated is None or ours_stated.tokens == theirs_stated.tokens:
+        return None
+    return f"as published, the teacher's tokenizer is {theirs_stated.tokens}, the student's {ours_stated.tokens}"
+
+
 @lru_cache(maxsize=64)
 def size(checkpoint: Checkpoint) -> Size | None:
     """From the headers of the checkpoint's files where they are here, else as published, else ``None``."""
@@ -98,10 +106,7 @@ def size(checkpoint: Checkpoint) -> Size | None:
 
 
 def _text_config(checkpoint: Checkpoint) -> Mapping[str, Json]:
-    """``config.json``, or the part of it for the language model (multimodal checkpoints). Empty where it is not here.
-
-    What ``PretrainedConfig.get_text_config`` gives for a loaded model.
-    """
+    """``config.json`` as ``PretrainedConfig.get_text_config`` gives it; empty where it is not here."""
     try:
         config = read_object(hub_folder(checkpoint) / "config.json")
     except UserError:

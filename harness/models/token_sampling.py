@@ -26,16 +26,10 @@ def streams(seed: int, prompts: Sequence[int], n: int, length: int) -> list[list
 
 
 def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token id per row.
+    """[rows, V] logits of any floating type and [rows] numbers in [0, 1) -> one token id per row, [rows] int64.
 
-    Args:
-        logits: [rows, V], of any floating type.
-        numbers: [rows], in [0, 1).
-        temperature: above 0; divides the logits.
-        top_p: the most probable tokens up to this mass are kept, at least one (nucleus sampling, Holtzman et al. 2020).
-
-    Returns:
-        [rows] int64.
+    ``temperature``: above 0. ``top_p``: the most probable tokens up to this mass are kept, at least one (nucleus
+    sampling, Holtzman et al. 2020).
     """
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p < 1.0:
@@ -46,10 +40,7 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> T
 
 
 def invert(probabilities: Tensor, numbers: Tensor) -> Tensor:
-    """Draw by inverting the cumulative distribution.
-
-    [rows, V] masses of any sum and [rows] numbers in [0, 1) -> [rows] int64. Sums in the type of ``probabilities``.
-    """
+    """[rows, V] masses of any sum and [rows] numbers in [0, 1) -> [rows] int64, by the cumulative distribution."""
     cumulative = probabilities.cumsum(-1)
     # right=True: the first token whose cumulative mass exceeds the number, so a token of mass 0 is never drawn
     places = torch.searchsorted(cumulative, numbers[:, None] * cumulative[:, -1:], right=True)[:, 0]
@@ -66,7 +57,6 @@ class RowSampler:
         self.numbers, self.width, self.temperature, self.top_p = numbers, width, temperature, top_p
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """[rows, V] logits to the same with all but the drawn token at minus infinity."""
         step = input_ids.shape[1] - self.width
         numbers = torch.tensor([row[step] for row in self.numbers], device=scores.device)
         chosen = draw(scores, numbers, self.temperature, self.top_p)

@@ -13,7 +13,7 @@ from functools import cached_property
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.errors import UserError, unknown
-from harness.models.vocabulary import checkpoint_difference
+from harness.models.published_sizes import checkpoint_difference
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MODELS
 from harness.stages import STAGES

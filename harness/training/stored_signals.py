@@ -22,9 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.contracts.method import Stored, TopK, log_probabilities
 from harness.errors import UserError
-from harness.models.chat import pad_id
+from harness.models.chat import pad_id, tokenizer_difference
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
-from harness.models.vocabulary import tokenizer_difference
 from harness.training.batches import Example, MicroBatch, micro_batch, prepare
 from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms, states_of
 from harness.training.options import Progress, Training

@@ -46,12 +46,10 @@ class AdaptiveLimit:
         return clock()
 
     def leave(self) -> None:
-        """Give the place back."""
         self.active -= 1
         self._wake()
 
     def succeeded(self, seconds: float) -> None:
-        """A call was answered after so long."""
         self._count += 1
         self._seconds += seconds
         window_ended = self._count >= self._window
@@ -74,7 +72,6 @@ class AdaptiveLimit:
             self._begin_window()
 
     def pause(self, seconds: float) -> None:
-        """Let nobody start for so long."""
         self.resume_at = max(self.resume_at, asyncio.get_running_loop().time() + seconds)
 
     def open(self) -> None:

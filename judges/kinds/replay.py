@@ -21,8 +21,6 @@ from judges.ledger.ledger import Ledger, request_key
 
 @options
 class ReplayConfig:
-    """Which stored replies to answer from."""
-
     ledger: str
     """The ledger's file (``.sqlite``)."""
     endpoint: str
@@ -32,12 +30,11 @@ class ReplayConfig:
 
 
 class ReplayJudge(InProcessJudge):
-    """Stored replies as a judge. Under the endpoint and model of the original, so that ledger keys are the same."""
-
     name = "replay"
     chunk = 500
 
     def __init__(self, config: ReplayConfig) -> None:
+        # Endpoint and model of the original, so that ledger keys are the same.
         self.config, self.endpoint, self.model = config, config.endpoint, config.model
 
     def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:

@@ -12,11 +12,11 @@ from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.published_sizes import (
+    checkpoint_difference,
     published_model,
     resolve_or_placeholder,
     size,
 )
-from harness.models.vocabulary import checkpoint_difference
 from harness.types import Question
 from judges.benchmarks.mt_bench import MTBench, MTBenchConfig
 

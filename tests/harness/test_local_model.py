@@ -10,7 +10,6 @@ from harness.contracts.model import Sampling
 from harness.errors import UserError
 from harness.models.backends import load_model
 from harness.models.chat import prompt_text
-from harness.models.fake import FakeModel
 from harness.models.prefix_cache import Reader, length_batches
 from harness.types import Response
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -190,11 +189,3 @@ def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
         load_model("./nowhere")
     with pytest.raises(UserError, match="teacher"):
         load_model("pocket:techer")
-
-
-def test_the_fake_is_a_function_of_prompt_and_seed() -> None:
-    fake = FakeModel()
-    first = fake.generate(ASK, Sampling(50), seed=1, n=2)
-    assert first == fake.generate(ASK, Sampling(50), seed=1, n=2)
-    assert first[0][0] != first[0][1]
-    assert all(sum(map(math.exp, row)) == pytest.approx(1.0) for row in fake.choice_logps(ASK, "ABC"))

@@ -21,9 +21,8 @@ from transformers import TrainerCallback
 from harness.contracts.method import Batch, Loss, Method, Row, Term, log_probabilities
 from harness.errors import UserError
 from harness.models import load as loading
-from harness.models.chat import encode, pad_id
+from harness.models.chat import encode, pad_id, tokenizer_difference
 from harness.models.load import load_tokenizer, load_weights, logits_of
-from harness.models.vocabulary import tokenizer_difference
 from harness.training import Training, TrainOptions, forward
 from harness.training import trainer as trainer_module
 from harness.training.batches import Shuffled, micro_batch, prepare, tokenise

@@ -21,7 +21,7 @@ from judges.client.budget import Budget
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
 from judges.kinds.replay import ReplayConfig, ReplayJudge
 from judges.ledger.ledger import Ledger, request_key
-from tests.fakes.server import FakeServer, shares
+from tests.fakes.server import FakeServer
 
 QUICK = Pace(first=0.01, longest=0.05, patience=0.2)
 
@@ -368,31 +368,6 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
         assert len(server.calls) == 120
         assert server.calls.total() - before.total() == 120 - kept  # exactly those that were not stored
-
-
-def test_faults_on_half_of_the_calls_end_in_verdicts_or_named_failures(tmp_path):
-    broken = (
-        "rate-limit",
-        "rate-limit-wait",
-        "server-500",
-        "overloaded-503",
-        "hang",
-        "reset",
-        "truncated",
-        "broken-json",
-    )
-    kinds = (*broken, "no-choices", "content-filter", "wrong-label", "no-logprobs", "other-model")
-    with FakeServer(respond, shares(dict.fromkeys(kinds, 0.04), seed=1), hang=0.3) as server:
-        judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
-        options = AskOptions(concurrency=16, timeout=5)
-        outcomes = ask(judge, requests(300), tmp_path / "l.sqlite", options, pace=QUICK)
-        assert set(server.faults) == set(kinds)
-        failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-        assert {error.kind for error in failures} == {"refused"}
-        assert len(failures) == server.faults["content-filter"]
-        assert set(server.answered.values()) <= {1}  # nothing was asked again once it was answered
-        models = collections.Counter(outcome.model for outcome in outcomes if isinstance(outcome, Reply))
-        assert models["fake-quantised"] == server.faults["other-model"]
 
 
 def test_ten_thousand_calls_in_process_cost_little(tmp_path):

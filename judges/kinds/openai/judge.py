@@ -42,8 +42,6 @@ _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not
 
 @options
 class OpenAIConfig:
-    """Options of a judge behind an OpenAI-compatible endpoint."""
-
     model: str
     """Model id to ask for; give the dated one where there is one (``gpt-4-1106-preview``)."""
     base_url: str | None = None
@@ -125,7 +123,6 @@ class OpenAIJudge:
         return read_body(body, self._key)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The fields of the request as they go over the wire."""
         quirks = self.quirks
         body: dict[str, Any] = {
             "model": self.model,
@@ -210,7 +207,6 @@ class OpenAIJudge:
             self._client()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
@@ -265,7 +261,6 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
         return OpenAIJudge(config)
 
     def identity(self, config: OpenAIConfig) -> dict[str, Any]:
-        """The endpoint, with the options that go into the request, and the model."""
         judge = OpenAIJudge(config)
         return {"endpoint": judge.endpoint, "model": judge.model}
 
@@ -281,7 +276,6 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
         return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
 
     def notes(self, config: OpenAIConfig) -> list[str]:
-        """An undated name, a retirement."""
         return remarks(config.model, today()) if config.known else []
 
     def thinking(self, config: OpenAIConfig) -> int:

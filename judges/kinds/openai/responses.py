@@ -117,10 +117,7 @@ def _sdk_failure(error: Exception, key: ApiKey) -> JudgeError:
 def status_failure(
     status: int, failure: object, key: ApiKey, headers: Mapping[str, str] | None = None, where: str = ""
 ) -> JudgeError:
-    """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means.
-
-    ``where`` says how the status came to be known, where it was not the response's own.
-    """
+    """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means."""
     error = failure if isinstance(failure, Mapping) else {"message": failure}
     code, words = str(error.get("code") or error.get("type") or ""), str(error.get("message") or "no message")
     kind = "server" if status >= 500 else _STATUS.get(status)  # a failing server may say anything: words do not count
@@ -148,13 +145,9 @@ def status_failure(
 
 
 def read_body(body: object, key: ApiKey) -> Reply:
-    """The complete reply in what came with status 200. Nothing about its form is taken for granted.
+    """The complete reply in what came with status 200, in whatever form; cut at the token limit, it is complete too.
 
-    A reply that ended at the token limit is complete for us: its ``finish_reason`` says so and the parsers decide.
-    Token counts that were not said are 0. Lone surrogates become U+FFFD.
-
-    Raises:
-        JudgeError: ``empty``, ``refused`` or ``bad-reply``; or the kind of an error that a gateway passed on.
+    Raises JudgeError: ``empty``, ``refused`` or ``bad-reply``; or the kind of an error that a gateway passed on.
     """
     content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     counts = content.get("usage")
@@ -184,7 +177,7 @@ def read_body(body: object, key: ApiKey) -> Reply:
 
 
 def _usage(counts: Mapping[str, object]) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) as the endpoint counts them, 0 where it does not."""
+    """(prompt tokens, completion tokens)."""
     return whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
 
 
