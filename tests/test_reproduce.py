@@ -270,15 +270,6 @@ def test_another_judge_only_judges_and_scores(copy: Place) -> None:
     assert copy.ran() == (44, 29)
 
 
-def test_a_changed_beta_trains_one_row(copy: Place) -> None:
-    before = copy.artifacts()
-    done = copy.run(*settings("methods.dpo.beta=0.3"))
-    assert done.returncode == 0, done.stderr
-    made = copy.artifacts() - before
-    assert kinds(made) == {"train": 1, "answer": 4, "judge": 4, "score": 4}
-    assert labels(copy, made, "train") == {"train dpo seed 0"}
-
-
 @pytest.mark.slow
 def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path: Path) -> None:
     """Table 2 has 26 stages (4 rows), Figure 6 20 (student, n = 2, 4, 8). In both: prompts, overlap, samples and
@@ -315,12 +306,7 @@ def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path:
         (["reproduce", "--recipe", "gone.yaml"], "gone.yaml"),
         (["reproduce", "--methods", "dop"], "--methods: the recipe has no dop"),
         (["reproduce", "--seeds", "one"], "seeds"),
-        (["reproduce", "--min-coverage", "2"], "--min-coverage"),
-        (["reproduce", "--set", "prompts.n=many"], "prompts.n"),
-        (["reproduce", "--set", "methods.dpo.bta=1"], "Did you mean 'beta'"),
         (["reproduce", "--set", "methods.dpo.beta=-1"], "methods.dpo.beta: -1 - must be greater than 0. [--set]"),
-        (["reproduce", "--set", "benchmarks.mt_bench.judge=mian"], "Did you mean 'main'"),
-        (["reproduce", "--set", "judges.main.nois=1"], "Did you mean 'noise'"),
         (["reproduce", "--set", "family.student=./gone"], "./gone"),
         (["reproduce", "--set", "family.student=pocket:pupil"], "pupil"),
         (["reproduce", "--set", "prompts={source: jsonl, path: gone.jsonl}"], "gone.jsonl"),
@@ -336,23 +322,6 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert code == 2
     assert part in errors and "Traceback" not in errors
     assert out == ""
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_file_of_questions_that_is_not_the_pinned_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "gsm8k").mkdir()
-    (tmp_path / "gsm8k" / "test.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 3"}\n', encoding="utf-8")
-    code, _, errors = say(
-        ["reproduce", "--set", "benchmarks.gsm8k.questions=official", "--methods", "dpo"], monkeypatch, capsys
-    )
-    assert code == 2
-    assert "test.jsonl is not the pinned file: its sha256 is" in errors and "assets pull" in errors
-    assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
 
 
@@ -482,19 +451,6 @@ def test_a_judge_that_dies_midway_is_asked_only_for_the_rest(copy: Place) -> Non
     assert kinds(copy.artifacts() - before)["judge"] == 12
     secrets = [file for file in copy.folder.rglob("*") if file.is_file() and b"correct-horse" in file.read_bytes()]
     assert not secrets, "a key reached a file"
-
-
-@pytest.mark.slow
-def test_methods_that_need_a_shared_vocabulary_are_left_out(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    done = place.run("--methods", "kd,minillm,dpo", *settings("family.student=pocket:student-other"))
-    assert done.returncode == 0, done.stderr
-    values = {row["row"]: row for row in place.rows() if row["metric"] == "mt_bench.score"}
-    for name in ("kd", "minillm"):
-        assert values[name]["value"] == "" and "needs a shared vocabulary" in values[name]["note"]
-    assert values["dpo"]["value"]
-    assert "needs a shared vocabulary" in done.stdout
-    assert labels(place, place.artifacts(), "train") == {"train dpo seed 0"}
 
 
 @pytest.fixture

@@ -159,10 +159,6 @@ def test_a_stored_teacher_trains_kd_nearly_as_the_live_one(made: Made, tmp_path:
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] < losses[1]
 
 
-def test_a_second_run_finds_everything_done(made: Made) -> None:
-    assert all(made.store.done(stage) for stage in made.plan.stages if stage.kind not in TRAINING)
-
-
 def test_blocks_must_divide_the_pool() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "x"},))
     group = Group(prompt, samples=tuple(Response(text, True, 1) for text in "abc"))

@@ -33,7 +33,7 @@ from harness.errors import UserError
 from harness.models.backends import BACKENDS
 from harness.models.server_model import ServerOptions
 from harness.plan.evaluation import Candidate, make_evaluation
-from harness.plan.plan import make_plan
+from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import write_records
 from harness.stages.kind import StageContext
@@ -113,18 +113,17 @@ def test_gsm8k_needs_no_judge_and_pocket_models_get_pocket_questions() -> None:
     assert recipe.benchmarks["gsm8k"].config.questions == "official"
 
 
-def plan_of(baseline: str | None, judge: str = "pocket") -> dict[str, object]:
+def plan_of(baseline: str | None) -> Plan:
     rows = [Candidate("student", "pocket:student"), Candidate("teacher2", "pocket:teacher")]
-    recipe = evaluation_recipe(rows, judge, {"baseline": baseline, "limit": 4}, REGISTRY)
-    recipe = replace(recipe, baseline=baseline)
-    return {"plan": make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"]), "recipe": recipe}
+    recipe = replace(evaluation_recipe(rows, "pocket", {"baseline": baseline, "limit": 4}, REGISTRY), baseline=baseline)
+    return make_evaluation(recipe, REGISTRY, rows, ["student", "teacher2"])
 
 
 def test_a_baseline_judges_again_and_answers_nothing_again() -> None:
-    plain, own = plan_of(None)["plan"], plan_of("student")["plan"]
-    keys = [{stage.key for stage in plan.stages if stage.kind == "answer"} for plan in (plain, own)]  # type: ignore[attr-defined]
+    plain, own = plan_of(None), plan_of("student")
+    keys = [{stage.key for stage in plan.stages if stage.kind == "answer"} for plan in (plain, own)]
     assert keys[0] == keys[1]
-    judged = [[stage for stage in plan.stages if stage.kind == "judge"] for plan in (plain, own)]  # type: ignore[attr-defined]
+    judged = [[stage for stage in plan.stages if stage.kind == "judge"] for plan in (plain, own)]
     assert [len(each) for each in judged] == [8, 6]  # the baseline is not compared with itself in two benchmarks
     with_baseline = {stage.params["benchmark"] for stage in judged[1] if "baseline" in stage.inputs}
     assert with_baseline == {"alpaca_eval", "arena_hard"}  # MT-Bench grades single answers, GSM8K marks them

@@ -51,8 +51,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
 
 
 def test_eight_methods_share_samples_and_rewards(family: list[str]) -> None:
-    """One seed: 1 prompts, 1 overlap, the student's samples and the teacher's answers (2), 1 reward, 1 reference (DPO),
-    8 students, 10 rows x 4 benchmarks of answers and of judgments, 4 scores."""
+    """The student's samples and the teacher's answers (2), the reference of DPO; 10 rows x 4 benchmarks."""
     expected = {"prompts": 1, "contamination": 1, "sample": 2, "reward": 1, "reference_logps": 1, "train": 8}
     expected |= {"answer": 40, "judge": 40, "score": 4}
     assert kinds(plan("seeds=[0]", *family).stages) == expected
@@ -99,15 +98,13 @@ def test_how_it_is_done_changes_no_key(family: list[str], override: str) -> None
     assert changed(plan("seeds=[0]", *family), plan("seeds=[0]", override, *family)) == set()
 
 
-def test_what_decides_the_students_changes_their_keys(family: list[str]) -> None:
-    labels = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "train.warmup_ratio=0.2", *family))
+@pytest.mark.parametrize("override", ["train.warmup_ratio=0.2", "train.lora={r: 4}"])
+def test_what_decides_the_students_changes_their_keys(family: list[str], override: str) -> None:
+    """But not the reference's, which is the student without adapters."""
+    labels = changed(plan("seeds=[0]", *family), plan("seeds=[0]", override, *family))
     assert {f"train {name} seed 0" for name in METHODS} <= labels
-    adapted = changed(plan("seeds=[0]", *family), plan("seeds=[0]", "train.lora={r: 4}", *family))
-    assert {f"train {name} seed 0" for name in METHODS} <= adapted
-    assert not any(label.startswith("reference_logps") for label in adapted), (
-        "the reference is the student without adapters"
-    )
-    assert not any(label.startswith(("sample", "reward", "answer alpaca_eval student")) for label in labels)
+    others = ("sample", "reward", "reference_logps", "answer alpaca_eval student")
+    assert not any(label.startswith(others) for label in labels)
 
 
 def test_another_checkpoint_in_the_same_place_is_another_model(family: list[str], tmp_path: Path) -> None:
@@ -160,13 +157,6 @@ def test_the_price_counts_samples_and_judge_calls(family: list[str]) -> None:
     assert price.judge_calls == 200 + 240 + 96
     assert price.responses == 200 + 120 + 96 + 150
     assert price.dollars == 0.0
-
-
-def test_sampling_costs_n_responses_per_prompt(family: list[str]) -> None:
-    made = plan("seeds=[0]", "prompts.n=10", "sampling.n=6", "train.batch_size=2", "train.micro_batch=1", *family)
-    prices = {stage.label: made.costs([stage])[0] for stage in made.stages}
-    assert prices["sample student seed 0"].responses == 60
-    assert prices["sample teacher seed 0"].responses == 10
 
 
 def test_rows_that_trl_trains_have_no_reference_stage(family: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Half characters: text that JSON can hold and UTF-8 cannot is mended and never stops a file from being written."""
+"""Counts in words; and half characters, which JSON can hold and UTF-8 cannot, never stop a file from being written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import read_records, write_records
-from harness.text import replace_in_json, replace_surrogates
+from harness.text import counted, replace_in_json, replace_surrogates
 from harness.types import Answer
 
 HALF = json.loads('"cut \\ud83d"')
@@ -49,3 +49,18 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> 
         write_records(tmp_path / "a.jsonl", records)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
     assert read_records(tmp_path / "a.jsonl", Answer)[0].turns == ("before",)
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "question", "0 questions"),
+        (1, "question", "1 question"),
+        (1319, "question", "1,319 questions"),
+        (1, "reply", "1 reply"),
+        (2, "reply", "2 replies"),
+        (2, "day", "2 days"),
+    ],
+)
+def test_one_and_many(count: int, noun: str, text: str) -> None:
+    assert counted(count, noun) == text
