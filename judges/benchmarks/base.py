@@ -215,10 +215,10 @@ def ask(
             if turn < len(question.turns):
                 groups.setdefault(sampling(question), []).append(index)
                 conversations[index].append({"role": "user", "content": question.turns[turn]})
-        for number, (how, members) in enumerate(groups.items()):
+        for number, (group_sampling, members) in enumerate(groups.items()):
             # a seed of its own per call: equal prompts of two turns or groups must not draw equal answers
             call_seed = seed + 1000 * turn + number
-            replies = model.generate([conversations[index] for index in members], how, call_seed)
+            replies = model.generate([conversations[index] for index in members], group_sampling, call_seed)
             for index, (reply, *_) in zip(members, replies, strict=True):
                 responses[index].append(reply)
                 conversations[index].append({"role": "assistant", "content": reply.text})

@@ -120,8 +120,8 @@ def _official_grade(question: Question, answers: Sequence[str], turn: int) -> tu
 
 
 def _pocket_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
-    shown = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
-    return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], shown)
+    references = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
+    return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], references)
 
 
 def read_rating(text: str) -> Verdict:

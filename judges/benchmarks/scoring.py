@@ -98,7 +98,9 @@ def count_verdicts(questions: Sequence[Question], judgments: Sequence[Judgment],
     """One verdict is expected per question, part and repeat; an answer that nobody judged lacks all of them."""
     repeats = 1 + max((judgment.repeat for judgment in judgments), default=0)
     # a set: a judgment that is there twice (imported beside our own) is still one verdict
-    distinct = {(one.question, one.part, one.repeat) for one in judgments if one.verdict is not None}
+    distinct = {
+        (judgment.question, judgment.part, judgment.repeat) for judgment in judgments if judgment.verdict is not None
+    }
     received = Counter(question for question, part, _ in distinct if part in parts)
     return VerdictCount(
         np.array([received[question.id] for question in questions], dtype=float),

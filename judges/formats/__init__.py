@@ -53,12 +53,12 @@ def import_files(
     """
     if not files:
         raise UserError("name at least one file to import")
-    own = [path for path in files if is_own(path)]
-    if own and len(own) < len(files):
-        foreign = next(path for path in files if path not in own)
-        raise UserError(f"{own[0]} is distilbench's own, {foreign} is not: import them one after the other.")
-    if own:
-        return _read_own(own, questions, model or "")
+    own_files = [path for path in files if is_own(path)]
+    if own_files and len(own_files) < len(files):
+        foreign = next(path for path in files if path not in own_files)
+        raise UserError(f"{own_files[0]} is distilbench's own, {foreign} is not: import them one after the other.")
+    if own_files:
+        return _read_own(own_files, questions, model or "")
     imported = _format(benchmark).read(files, questions, model)
     answers, problems = whole_answers(imported.answers, questions)
     return replace(imported, answers=tuple(answers), problems=(*imported.problems, *problems))

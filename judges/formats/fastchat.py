@@ -128,9 +128,9 @@ def _number(question: Question) -> int:
 
 def _judged_turns(question: Question, exported: Exported, judge: str, pair: bool) -> list[Row]:
     """One row per turn: the median rating, or the winners of both games."""
-    own = [judgment for judgment in exported.judgments if judgment.question == question.id]
-    values = verdicts(own, "median").get(question.id, {})
-    replies = {judgment.part: judgment.reply for judgment in reversed(own)}
+    judgments = [judgment for judgment in exported.judgments if judgment.question == question.id]
+    values = verdicts(judgments, "median").get(question.id, {})
+    replies = {judgment.part: judgment.reply for judgment in reversed(judgments)}
     prompt = PROMPTS["pair" if pair else "single"][question.category in WITH_REFERENCE]
     rows: list[Row] = []
     pair_of_models = {"model_1": exported.model, "model_2": exported.baseline or "baseline"}

@@ -174,7 +174,7 @@ class Ledger:
         rows = self._run("""
             SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
             GROUP BY endpoint, model ORDER BY endpoint, model""")
-        return {(endpoint, model): (int(stored), int(wanted)) for endpoint, model, stored, wanted in rows}
+        return {(endpoint, model): (int(stored), int(total)) for endpoint, model, stored, total in rows}
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
         """Note a failed call and what it cost, for ``status`` and budgets only: ``get`` never returns it."""
@@ -250,10 +250,10 @@ class Ledger:
         statement = "INSERT OR REPLACE INTO batches (token, endpoint, model, id, keys, dollars, time)"
         self._run(statement + " VALUES (?, ?, ?, ?, ?, ?, ?)", *row.values())
 
-    def close_batch(self, token: str, how: str) -> None:
+    def close_batch(self, token: str, outcome: str) -> None:
         """A batch job has nothing more to give: ``collected``, or why not."""
         # what it brought is committed first: a kill in between must not leave its replies behind
-        self._run("UPDATE batches SET closed = ? WHERE token = ?", how[:500], token)
+        self._run("UPDATE batches SET closed = ? WHERE token = ?", outcome[:500], token)
 
     def batches(self) -> list[StoredBatch]:
         rows = self._run(
@@ -297,7 +297,7 @@ class Ledger:
         # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
         if stored < len(written):
             counts = self.get(written).items()
-            self._raced |= {key: one for key, one in counts if one != Reply(**json.loads(str(written[key][5])))}
+            self._raced |= {key: reply for key, reply in counts if reply != Reply(**json.loads(str(written[key][5])))}
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement, what is buffered being committed first; its rows."""

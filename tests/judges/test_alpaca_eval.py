@@ -49,10 +49,10 @@ def test_without_log_probabilities_the_text_decides_and_says_so() -> None:
 @given(st.text(max_size=30), st.dictionaries(st.text(max_size=3), st.floats(allow_nan=True), max_size=5))
 def test_any_reply_is_read_without_raising(text: str, first: dict[str, float]) -> None:
     question = Question("q", ("q",), baseline=("b",))
-    said = Reply(text, "stop", "judge", 1, 1, first)
+    hostile = Reply(text, "stop", "judge", 1, 1, first)
     for config in (CONFIG, AlpacaEvalConfig(questions="official", judge_prompt="ranking")):
         for request in BENCHMARK.requests(question, Answer("q", ("a",), (True,), (1,)), CONFIG):
-            verdict = BENCHMARK.parse(request, said, config)
+            verdict = BENCHMARK.parse(request, hostile, config)
             assert verdict.value is None or 0 <= verdict.value <= 1
 
 
@@ -100,11 +100,11 @@ def test_the_ranking_prompt_is_asked_greedily_for_a_text(monkeypatch: pytest.Mon
 
 def test_raw_metrics_by_hand() -> None:
     """Preferences 1, 0.5, 0, 0.2: mean 0.425; wins 1, losses 2, draws 1; discrete (1 + 0.5) / 4."""
-    found = raw_metrics(np.array([1.0, 0.5, 0.0, 0.2]))
-    assert found["win_rate"] == pytest.approx(42.5) and found["discrete_win_rate"] == pytest.approx(37.5)
-    assert (found["n_wins"], found["n_wins_base"], found["n_draws"], found["n_total"]) == (1, 2, 1, 4)
+    metrics = raw_metrics(np.array([1.0, 0.5, 0.0, 0.2]))
+    assert metrics["win_rate"] == pytest.approx(42.5) and metrics["discrete_win_rate"] == pytest.approx(37.5)
+    assert (metrics["n_wins"], metrics["n_wins_base"], metrics["n_draws"], metrics["n_total"]) == (1, 2, 1, 4)
     deviation = math.sqrt((0.575**2 + 0.075**2 + 0.425**2 + 0.225**2) / 3)
-    assert found["standard_error"] == pytest.approx(100 * deviation / 2)
+    assert metrics["standard_error"] == pytest.approx(100 * deviation / 2)
 
 
 def made_up(n: int, models: int) -> tuple[list[Question], dict[str, Entrant]]:
@@ -121,7 +121,7 @@ def made_up(n: int, models: int) -> tuple[list[Question], dict[str, Entrant]]:
 
 def scores(questions: list[Question], entrants: dict[str, Entrant], replicates: int = 100) -> dict[str, list[Score]]:
     scored = BENCHMARK.score(questions, entrants, CONFIG, 0, replicates)
-    return {key: list(each) for key, each in scored.items()}
+    return {key: list(row) for key, row in scored.items()}
 
 
 def test_pocket_scores_are_labelled_pure_and_whole() -> None:
@@ -142,8 +142,8 @@ def test_missing_verdicts_are_counted_not_scored() -> None:
     lost = [Judgment(j.question, j.part, None, "empty reply") for j in whole.judgments[:20]]
     entrants["model0"] = Entrant(whole.answers, [*lost, *whole.judgments[20:]])
     lc, wr = scores(questions, entrants)["model0"]
-    kept = [j.verdict or 0.0 for j in whole.judgments[20:]]
-    assert wr.value == pytest.approx(100 * sum(kept) / 110) and (wr.n, wr.unscored) == (110, 20)
+    verdicts = [j.verdict or 0.0 for j in whole.judgments[20:]]
+    assert wr.value == pytest.approx(100 * sum(verdicts) / 110) and (wr.n, wr.unscored) == (110, 20)
     assert (lc.n, lc.unscored) == (110, 20) and wr.detail["judgments_missing"] == 20
     assert set(lc.per_question) == {j.question for j in whole.judgments[20:]}
 
@@ -160,8 +160,8 @@ def head_to_head(seed: int) -> tuple[Score, ...]:
     questions = [Question(str(i), (f"i{i}",), baseline=("b" * 300,)) for i in range(200)]
     answers = [Answer(q.id, ("x" * int(rng.integers(100, 500)),), (True,), (1,)) for q in questions]
     values = rng.beta(0.6, 0.5, 200)
-    given = [Judgment(q.id, "preference", float(value)) for q, value in zip(questions, values, strict=True)]
-    return BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 200)["m"]
+    judgments = [Judgment(q.id, "preference", float(value)) for q, value in zip(questions, values, strict=True)]
+    return BENCHMARK.score(questions, {"m": Entrant(answers, judgments)}, CONFIG, 0, 200)["m"]
 
 
 def test_a_head_to_head_near_half_is_never_fifty_with_certainty() -> None:
@@ -179,8 +179,8 @@ def test_answers_that_are_all_much_shorter_have_no_length_control() -> None:
     """0 to 6 characters against 100: once LC was 50 [50, 50] of 70% wins, all of them put down to length."""
     questions = [Question(str(i), (f"i{i}",), baseline=("b" * 100,)) for i in range(120)]
     answers = [Answer(q.id, ("x" * (i % 7),), (True,), (1,)) for i, q in enumerate(questions)]
-    given = [Judgment(q.id, "preference", float(i % 10 < 7)) for i, q in enumerate(questions)]
-    lc, wr = BENCHMARK.score(questions, {"m": Entrant(answers, given)}, CONFIG, 0, 50)["m"]
+    judgments = [Judgment(q.id, "preference", float(i % 10 < 7)) for i, q in enumerate(questions)]
+    lc, wr = BENCHMARK.score(questions, {"m": Entrant(answers, judgments)}, CONFIG, 0, 50)["m"]
     assert (lc.value, lc.low, lc.n) == (None, None, 120) and "cannot be told from ability" in lc.note
     assert wr.value == pytest.approx(70)
 
@@ -228,8 +228,8 @@ def test_real_annotations_score_as_on_the_leaderboard(assets) -> None:
         entrants[str(name)] = Entrant(answers, [Judgment(str(i), "preference", p - 1) for i, _, p in rows])
     some = {name: entrants[name] for name in ("phi-2", "alpaca-7b_concise")}
     for name, entrant in entrants.items():
-        found = raw_metrics(np.array([judgment.verdict for judgment in entrant.judgments]))
-        assert found == pytest.approx(expected[name]["raw"], abs=1e-9)
+        metrics = raw_metrics(np.array([judgment.verdict for judgment in entrant.judgments]))
+        assert metrics == pytest.approx(expected[name]["raw"], abs=1e-9)
     for compat in (False, True):
         config = AlpacaEvalConfig(questions="official", compat_leaderboard=compat)
         for name, (lc, wr) in BENCHMARK.score(questions, some, config, 0, 20).items():
@@ -246,8 +246,8 @@ def test_an_answer_that_equals_the_baselines_is_a_draw_and_costs_no_call() -> No
     """Official questions (they have an index): 0.5 without a judge. Beside a win of 1.0 the mean is 75%."""
     questions = [Question(str(i), ("i",), baseline=("SAME",), meta={"index": i}) for i in range(2)]
     answers = [Answer("0", ("SAME",), (True,), (1,)), Answer("1", ("OTHER",), (True,), (1,))]
-    asked = [BENCHMARK.requests(q, a, CONFIG) for q, a in zip(questions, answers, strict=True)]
-    assert [len(each) for each in asked] == [0, 1]
+    requests = [BENCHMARK.requests(q, a, CONFIG) for q, a in zip(questions, answers, strict=True)]
+    assert [len(row) for row in requests] == [0, 1]
     entrant = Entrant(answers, [Judgment("1", "preference", 1.0)])
     _, wr = BENCHMARK.score(questions, {"x": entrant}, CONFIG, 0, 0)["x"]
     assert (wr.value, wr.n, wr.detail["n_draws"], wr.detail["identical"]) == (75, 2, 1, 1)

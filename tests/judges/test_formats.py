@@ -70,23 +70,23 @@ def exported(benchmark: str) -> Exported:
 
 @pytest.mark.parametrize("benchmark", BENCHES)
 def test_what_is_written_is_read_back(benchmark: str, tmp_path: Path) -> None:
-    given_ = exported(benchmark)
-    files = export_files(tmp_path, given_, benchmark)
+    export = exported(benchmark)
+    files = export_files(tmp_path, export, benchmark)
     assert all(file.is_file() and tmp_path in file.parents for file in files)
-    found = import_files(files, benchmark, given_.questions)
-    assert found.problems == () and found.model in ("org/model", "")
-    assert [(answer.question, answer.turns) for answer in found.answers] == [
-        (answer.question, answer.turns) for answer in given_.answers
+    imported = import_files(files, benchmark, export.questions)
+    assert imported.problems == () and imported.model in ("org/model", "")
+    assert [(answer.question, answer.turns) for answer in imported.answers] == [
+        (answer.question, answer.turns) for answer in export.answers
     ]
-    assert [(j.question, j.part, j.verdict) for j in found.judgments] == [
-        (j.question, j.part, j.verdict) for j in given_.judgments
+    assert [(j.question, j.part, j.verdict) for j in imported.judgments] == [
+        (j.question, j.part, j.verdict) for j in export.judgments
     ]
-    if given_.judgments:
-        assert {j.judge_model for j in found.judgments} == {"a-judge"}
+    if export.judgments:
+        assert {j.judge_model for j in imported.judgments} == {"a-judge"}
         config = BENCHMARKS[benchmark].config()
         before, after = (
-            BENCHMARKS[benchmark].score(given_.questions, {"x": Entrant(given_.answers, js)}, config, 0, 0)["x"][-1]
-            for js in (given_.judgments, found.judgments)
+            BENCHMARKS[benchmark].score(export.questions, {"x": Entrant(export.answers, js)}, config, 0, 0)["x"][-1]
+            for js in (export.judgments, imported.judgments)
         )
         assert before.value == after.value and before.value is not None
 
@@ -94,8 +94,8 @@ def test_what_is_written_is_read_back(benchmark: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("benchmark", BENCHES)
 def test_rows_that_do_not_fit_are_each_listed(benchmark: str, tmp_path: Path) -> None:
     """One row doubled, one of another question, one question without a row."""
-    given_ = exported(benchmark)
-    (file, *_) = export_files(tmp_path, Exported("m", given_.questions, given_.answers), benchmark)
+    export = exported(benchmark)
+    (file, *_) = export_files(tmp_path, Exported("m", export.questions, export.answers), benchmark)
     array = file.suffix == ".json"
     rows = (
         json.loads(file.read_text()) if array else [json.loads(line) for line in file.read_text().split("\n") if line]
@@ -103,26 +103,26 @@ def test_rows_that_do_not_fit_are_each_listed(benchmark: str, tmp_path: Path) ->
     per = len(rows) // 3
     other = json.loads(json.dumps(rows[0]).replace("ask 1.0", "ask 9.0"))
     other |= {"question_id": 999} if "question_id" in other else {"uid": "999"} if "uid" in other else {}
-    kept = [*rows[:per], rows[0], other, *rows[2 * per :]]
-    file.write_text(json.dumps(kept) if array else "".join(json.dumps(row) + "\n" for row in kept))
-    found = import_files([file], benchmark, given_.questions)
-    text = "\n".join(found.problems)
+    rows_left = [*rows[:per], rows[0], other, *rows[2 * per :]]
+    file.write_text(json.dumps(rows_left) if array else "".join(json.dumps(row) + "\n" for row in rows_left))
+    imported = import_files([file], benchmark, export.questions)
+    text = "\n".join(imported.problems)
     assert "a second row" in text and f"row {per + 1}" in text
     assert "a question that is not asked here" in text and f"row {per + 2}" in text
     assert "missing for question 82" in text
-    assert [answer.question for answer in found.answers] == ["81", "83"]
+    assert [answer.question for answer in imported.answers] == ["81", "83"]
 
 
 def test_files_of_several_models_need_a_name(tmp_path: Path) -> None:
-    given_ = exported("mt_bench")
-    one, two = (Exported(name, given_.questions, given_.answers) for name in ("one", "two"))
-    files = [export_files(tmp_path / model.model, model, "mt_bench")[0] for model in (one, two)]
+    export = exported("mt_bench")
+    first_model, two = (Exported(name, export.questions, export.answers) for name in ("one", "two"))
+    files = [export_files(tmp_path / model.model, model, "mt_bench")[0] for model in (first_model, two)]
     with pytest.raises(UserError, match="several models: one, two"):
-        import_files(files, "mt_bench", given_.questions)
-    found = import_files(files, "mt_bench", given_.questions, "two")
-    assert found.model == "two" and len(found.answers) == 3 and found.problems == ()
+        import_files(files, "mt_bench", export.questions)
+    imported = import_files(files, "mt_bench", export.questions, "two")
+    assert imported.model == "two" and len(imported.answers) == 3 and imported.problems == ()
     with pytest.raises(UserError, match=r"no rows of model 'three'; the files hold: one, two"):
-        import_files(files, "mt_bench", given_.questions, "three")
+        import_files(files, "mt_bench", export.questions, "three")
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_any_json_ends_in_rows_or_in_a_clear_error(tmp_path: Path, benchmark: st
         rows = [{name: rng.choice(values) for name in rng.sample(names, rng.randint(1, 12))} for _ in range(2)]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         try:
-            found = import_files([file], benchmark, questions_of(benchmark))
+            imported = import_files([file], benchmark, questions_of(benchmark))
         except UserError as error:
             refused += bool(str(error))
         else:
-            assert found.problems
+            assert imported.problems
     assert refused
 
 
@@ -210,27 +210,31 @@ def test_the_older_layout_of_arena_hard_is_read(tmp_path: Path) -> None:
     judged = {"question_id": "81", "model": "m", "judge": "gpt-4", "games": games}
     for name, row in (("answer", answer), ("judged", judged)):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
-    found = import_files([tmp_path / "answer.jsonl", tmp_path / "judged.jsonl"], "arena_hard", questions)
-    assert found.answers[0].turns == ("text",) and found.answers[0].meta["token_len"] == 12
-    assert [(j.verdict, j.flags) for j in found.judgments] == [(-2.0, ()), (-1.0, ("mirrored-label",))]
-    assert found.judgments[0].reply == "so [[A>>B]]"
+    imported = import_files([tmp_path / "answer.jsonl", tmp_path / "judged.jsonl"], "arena_hard", questions)
+    assert imported.answers[0].turns == ("text",) and imported.answers[0].meta["token_len"] == 12
+    assert [(j.verdict, j.flags) for j in imported.judgments] == [(-2.0, ()), (-1.0, ("mirrored-label",))]
+    assert imported.judgments[0].reply == "so [[A>>B]]"
 
 
 def test_unequal_answers_beside_annotations_are_refused(tmp_path: Path) -> None:
-    given_ = exported("alpaca_eval")
-    outputs, annotations = export_files(tmp_path, given_, "alpaca_eval")
+    export = exported("alpaca_eval")
+    outputs, annotations = export_files(tmp_path, export, "alpaca_eval")
     outputs.write_text(outputs.read_text().replace("81 ####", "another ####"))
     with pytest.raises(UserError, match="question 81: the annotations judge another answer"):
-        import_files([outputs, annotations], "alpaca_eval", given_.questions)
+        import_files([outputs, annotations], "alpaca_eval", export.questions)
 
 
 def test_our_own_files_are_read_everywhere(tmp_path: Path) -> None:
-    given_ = exported("arena_hard")
-    write_records(tmp_path / "answers.jsonl", given_.answers)
-    write_records(tmp_path / "judgments.jsonl", given_.judgments)
-    found = import_files([tmp_path / "answers.jsonl", tmp_path / "judgments.jsonl"], "arena_hard", given_.questions)
-    assert (found.answers, found.judgments, found.problems) == (tuple(given_.answers), tuple(given_.judgments), ())
-    fewer = import_files([tmp_path / "judgments.jsonl"], "arena_hard", given_.questions[:2])
+    export = exported("arena_hard")
+    write_records(tmp_path / "answers.jsonl", export.answers)
+    write_records(tmp_path / "judgments.jsonl", export.judgments)
+    imported = import_files([tmp_path / "answers.jsonl", tmp_path / "judgments.jsonl"], "arena_hard", export.questions)
+    assert (imported.answers, imported.judgments, imported.problems) == (
+        tuple(export.answers),
+        tuple(export.judgments),
+        (),
+    )
+    fewer = import_files([tmp_path / "judgments.jsonl"], "arena_hard", export.questions[:2])
     assert len(fewer.problems) == 2 and "not asked here: '83'" in fewer.problems[0]
 
 
@@ -241,18 +245,18 @@ def test_answers_without_all_their_turns_are_left_out_and_listed(tmp_path: Path)
     rows[0]["choices"] = [{"index": 0, "turns": ["one", "two"]}]
     file = tmp_path / "m.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = import_files([file], "mt_bench", questions)
-    assert [answer.question for answer in found.answers] == ["81"]
-    assert found.problems == tuple(
+    imported = import_files([file], "mt_bench", questions)
+    assert [answer.question for answer in imported.answers] == ["81"]
+    assert imported.problems == tuple(
         f"the answer to question {name} has 1 turn, not 2: it is left out" for name in ("82", "83")
     )
     with pytest.raises(UserError, match=r"no answer to 2 of 3 questions \(82, 83\)\. the answer to question 82 has 1"):
         with_baseline(questions, str(file), "mt_bench_pairwise", BENCHMARKS["mt_bench_pairwise"].read_answer)
     for benchmark in ("mt_bench", "alpaca_eval"):
-        own = tmp_path / "answers.jsonl"
-        write_records(own, [Answer(question.id, (), (), ()) for question in questions_of(benchmark)])
-        found = import_files([own], benchmark, questions_of(benchmark))
-        assert found.answers == () and len(found.problems) == 3 and "has 0 turns" in found.problems[0]
+        own_file = tmp_path / "answers.jsonl"
+        write_records(own_file, [Answer(question.id, (), (), ()) for question in questions_of(benchmark)])
+        imported = import_files([own_file], benchmark, questions_of(benchmark))
+        assert imported.answers == () and len(imported.problems) == 3 and "has 0 turns" in imported.problems[0]
 
 
 def test_a_label_written_backwards_is_exported_backwards(tmp_path: Path) -> None:
@@ -261,12 +265,12 @@ def test_a_label_written_backwards_is_exported_backwards(tmp_path: Path) -> None
     judgments = [Judgment("81", "game1", 1.0, flags=("mirrored-label",)), Judgment("81", "game2", -2.0)]
     _, file = export_files(tmp_path, Exported("m", [question], [answer], judgments, "j", "b"), "arena_hard")
     assert [game["score"] for game in json.loads(file.read_text())["games"]] == ["A<B", "B>>A"]
-    found = import_files([file], "arena_hard", [question])
-    assert [each.flags for each in found.judgments] == [("mirrored-label",), ()]
+    imported = import_files([file], "arena_hard", [question])
+    assert [each.flags for each in imported.judgments] == [("mirrored-label",), ()]
     arena = BENCHMARKS["arena_hard"]
     for scorer, value in (("v0.1", 0.0), ("2025-06", 25.0)):
-        for given_ in (judgments, found.judgments):
-            entrant = Entrant([answer], given_)
+        for export in (judgments, imported.judgments):
+            entrant = Entrant([answer], export)
             (score,) = arena.score([question], {"m": entrant}, arena.config(scorer=scorer), 0, 0)["m"]
             assert score.value == value
 
@@ -292,8 +296,8 @@ def test_a_pairwise_verdict_is_read_from_the_models_side(tmp_path: Path) -> None
     file = tmp_path / "pair.jsonl"
     file.write_text(json.dumps(row) + "\n")
     for model, other, verdict in (("m", "b", 1.0), ("b", "m", -1.0)):
-        found = import_files([file], "mt_bench_pairwise", questions_of("mt_bench_pairwise")[:1], model)
-        assert [judgment.verdict for judgment in found.judgments] == [verdict, 0.0] and found.baseline == other
+        imported = import_files([file], "mt_bench_pairwise", questions_of("mt_bench_pairwise")[:1], model)
+        assert [judgment.verdict for judgment in imported.judgments] == [verdict, 0.0] and imported.baseline == other
 
 
 def test_preferences_of_annotations(tmp_path: Path) -> None:
@@ -308,17 +312,17 @@ def test_preferences_of_annotations(tmp_path: Path) -> None:
 
 
 def test_any_answers_can_be_the_baseline(tmp_path: Path) -> None:
-    given_, read = exported("alpaca_eval"), BENCHMARKS["alpaca_eval"].read_answer
-    (file, _) = export_files(tmp_path, given_, "alpaca_eval")
-    changed = with_baseline(given_.questions, str(file), "alpaca_eval", read)
-    assert [question.baseline for question in changed] == [answer.turns for answer in given_.answers]
+    export, read = exported("alpaca_eval"), BENCHMARKS["alpaca_eval"].read_answer
+    (file, _) = export_files(tmp_path, export, "alpaca_eval")
+    changed = with_baseline(export.questions, str(file), "alpaca_eval", read)
+    assert [question.baseline for question in changed] == [answer.turns for answer in export.answers]
     assert {question.meta["baseline"] for question in changed} == {"org/model"}
     rows = json.loads(file.read_text())
     file.write_text(json.dumps(rows[1:]))
     with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(81\)"):
-        with_baseline(given_.questions, str(file), "alpaca_eval", read)
+        with_baseline(export.questions, str(file), "alpaca_eval", read)
     with pytest.raises(UserError, match="is not a file"):
-        with_baseline(given_.questions, str(tmp_path / "none.json"), "alpaca_eval", read)
+        with_baseline(export.questions, str(tmp_path / "none.json"), "alpaca_eval", read)
 
 
 @pytest.mark.parametrize("name", ["alpaca_eval", "arena_hard", "mt_bench_pairwise"])
@@ -346,16 +350,16 @@ def test_half_characters_are_read_and_written(benchmark: str, tmp_path: Path) ->
     mark = "\ufffd" if "\ufffd" in text else "\\ufffd"
     first[0].write_text(text.replace(f"cut {mark}", "cut \\ud83d"), encoding="utf-8")  # as a tool of others leaves it
     assert "\\ud83d" in first[0].read_text(encoding="utf-8")
-    found = import_files(first[:1], benchmark, questions)
-    assert [each.turns[0] for each in found.answers] == ["cut \ufffd"] * 3
-    write_records(tmp_path / "answers.jsonl", found.answers)
-    export_files(tmp_path / "two", Exported("m", questions, found.answers), benchmark)
+    imported = import_files(first[:1], benchmark, questions)
+    assert [each.turns[0] for each in imported.answers] == ["cut \ufffd"] * 3
+    write_records(tmp_path / "answers.jsonl", imported.answers)
+    export_files(tmp_path / "two", Exported("m", questions, imported.answers), benchmark)
 
 
 def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
-    given_ = exported("arena_hard")
+    export = exported("arena_hard")
     with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(83\)"):
-        export_files(tmp_path, Exported("m", given_.questions, given_.answers[:2]), "arena_hard")
+        export_files(tmp_path, Exported("m", export.questions, export.answers[:2]), "arena_hard")
     pocket = Exported("m", [Question("mt-3", ("a", "b"))], [Answer("mt-3", ("x", "y"), (), ())])
     with pytest.raises(UserError, match="no number"):
         export_files(tmp_path, pocket, "mt_bench")
@@ -379,15 +383,17 @@ def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
     file = tmp_path / "samples_gsm8k_now.jsonl"
     dump = lm_eval.loggers.evaluation_tracker.json.dumps
     file.write_text("".join(dump(row, default=handle_non_serializable) + "\n" for row in results["samples"]["gsm8k"]))
-    found = import_files([file], "gsm8k", questions)
-    assert found.problems == () and [answer.turns[0] for answer in found.answers] == ["#### 4", "#### 4"]
+    imported = import_files([file], "gsm8k", questions)
+    assert imported.problems == () and [answer.turns[0] for answer in imported.answers] == ["#### 4", "#### 4"]
     benchmark = BENCHMARKS["gsm8k"]
-    pairs = zip(questions, found.answers, strict=True)
+    pairs = zip(questions, imported.answers, strict=True)
     marks = [judgment.verdict for pair in pairs for judgment in benchmark.grade(*pair, benchmark.config())]
     theirs = [row["exact_match"] for row in sorted(results["samples"]["gsm8k"], key=lambda row: row["doc_id"])]
     assert marks == theirs == [1.0, 1.0, 0.0, 0.0]
-    (written,) = export_files(tmp_path, Exported("m", questions, found.answers), "gsm8k")
+    (written,) = export_files(tmp_path, Exported("m", questions, imported.answers), "gsm8k")
     ours = json.loads(written.read_text().split("\n")[0])
-    wanted = results["samples"]["gsm8k"][0]
-    assert set(ours) >= set(wanted) - {"multimodal"}
-    assert all(isinstance(wanted[key], type(ours[key])) for key in ("doc_id", "doc", "resps", "metrics", "exact_match"))
+    theirs_row = results["samples"]["gsm8k"][0]
+    assert set(ours) >= set(theirs_row) - {"multimodal"}
+    assert all(
+        isinstance(theirs_row[key], type(ours[key])) for key in ("doc_id", "doc", "resps", "metrics", "exact_match")
+    )

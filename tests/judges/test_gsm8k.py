@@ -88,8 +88,10 @@ def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch)
     assert [each["name"] for each in real["filter_list"]] == list(FILTERS)
     another = {"filter_list": ["f"], "metric_list": ["m"], "metadata": {"version": 9.5}}
     monkeypatch.setattr(lm_eval_model, "installed_task", lambda: another)
-    made = lm_eval_model.task_config([Question("q", ("q",), reference=("a",))], [], "{question}", 0, Sampling(8))
-    assert {name: made[name] for name in another} == another
+    config_of_task = lm_eval_model.task_config(
+        [Question("q", ("q",), reference=("a",))], [], "{question}", 0, Sampling(8)
+    )
+    assert {name: config_of_task[name] for name in another} == another
 
 
 def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
@@ -122,10 +124,10 @@ def test_all_flags_of_the_example_solutions(assets) -> None:
     for system, known in expected["systems"].items():
         for how in ("raw", "A_line_to_hashes", "A_line_removed", "A_line_sentence"):
             for name in FILTERS:
-                found = [extract(changed(row[system]["solution"], how), name) for row in rows]
-                marks = [marked(each, answer) for each, answer in zip(found, gold, strict=True)]
+                numbers = [extract(changed(row[system]["solution"], how), name) for row in rows]
+                marks = [marked(each, answer) for each, answer in zip(numbers, gold, strict=True)]
                 entry = known[f"{how}/{name}"]
-                assert (sum(marks), found.count(INVALID)) == (entry["n_correct"], entry["n_invalid"]), (
+                assert (sum(marks), numbers.count(INVALID)) == (entry["n_correct"], entry["n_invalid"]), (
                     system,
                     how,
                     name,
@@ -202,8 +204,8 @@ def test_the_json_protocol_from_prompt_to_score(scripted) -> None:
     benchmark = JSON_BENCHMARK
     questions = benchmark.questions(config)
     gold = [str(question.meta["number"]) for question in questions]
-    said = [f'{{"answer": "{gold[0]}"}}', f'{{"answer": "{gold[1]}.0"}}', '{"answer": "-77"}', f"it is {gold[3]}"]
-    replies = iter(said)
+    texts = [f'{{"answer": "{gold[0]}"}}', f'{{"answer": "{gold[1]}.0"}}', '{"answer": "-77"}', f"it is {gold[3]}"]
+    replies = iter(texts)
     model = scripted(lambda talk: "")
     model.generate = lambda talks, sampling, seed, n=1: (
         model.calls.append((talks, sampling, seed)) or [[Response(next(replies), True, 5)] for _ in talks]
@@ -243,10 +245,10 @@ def test_problems_from_a_folder_or_the_hub(tmp_path, monkeypatch) -> None:
         BENCHMARK.questions(config)
     import datasets
 
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: asked.append((names, split)) or rows)
+    calls = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: calls.append((names, split)) or rows)
     assert len(BENCHMARK.questions(GSM8KConfig(questions="official", source="hub"))) == 2
-    assert asked == [(("openai/gsm8k", "main"), "test"), (("openai/gsm8k", "main"), "train")]
+    assert calls == [(("openai/gsm8k", "main"), "test"), (("openai/gsm8k", "main"), "train")]
 
     def offline(*_: object, split: str) -> None:
         raise ConnectionError("offline")

@@ -89,9 +89,9 @@ def test_served_sums_replies_and_tokens_by_model(tmp_path):
 
 
 def test_the_first_of_two_replies_counts_and_the_second_writer_is_told(tmp_path):
-    with Ledger(tmp_path / "l.sqlite") as one, Ledger(tmp_path / "l.sqlite") as two:
-        one.put("a", "e", "m", REPLY)
-        assert one.flush() == {}
+    with Ledger(tmp_path / "l.sqlite") as first, Ledger(tmp_path / "l.sqlite") as two:
+        first.put("a", "e", "m", REPLY)
+        assert first.flush() == {}
         two.put("a", "e", "m", replace(REPLY, text="M"))
         assert two.flush() == {"a": REPLY}
         assert two.flush() == {}
@@ -118,8 +118,8 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
 
 def test_two_processes_write_one_ledger(tmp_path):
     path = tmp_path / "l.sqlite"
-    both = [writer(path, name, 300) for name in ("a", "b")]
-    for process in both:
+    writers = [writer(path, name, 300) for name in ("a", "b")]
+    for process in writers:
         process.communicate(timeout=60)
         assert process.returncode == 0
     with Ledger(path) as ledger:
@@ -165,17 +165,17 @@ with Ledger(Path(sys.argv[1])) as ledger:
 
 def test_a_claim_holds_until_its_reply_its_failure_its_time_or_close(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as other:
-        with Ledger(tmp_path / "l.sqlite") as one:
-            assert one.claim_all("abcde", 600) == list("abcde")
-            assert one.claim("a", 600)  # ours already
+        with Ledger(tmp_path / "l.sqlite") as first:
+            assert first.claim_all("abcde", 600) == list("abcde")
+            assert first.claim("a", 600)  # ours already
             assert other.claim_all("abcdef", 600) == ["f"]
-            one.put("a", "e", "m", REPLY)
-            one.fail("b", "e", "m", "server", "HTTP 500")
+            first.put("a", "e", "m", REPLY)
+            first.fail("b", "e", "m", "server", "HTTP 500")
             assert not other.claim("b", 600)  # noted, but nobody can see it yet
-            one.flush()
+            first.flush()
             assert not other.claim("a", 600) and other.get(["a"]) == {"a": REPLY}  # it has a reply: nothing to ask
-            assert other.claim("b", 600) and not one.claim("b", 600)
-            assert one.claim("c", -1) and other.claim("c", 600)  # its time is over
+            assert other.claim("b", 600) and not first.claim("b", 600)
+            assert first.claim("c", -1) and other.claim("c", 600)  # its time is over
             assert not other.claim("d", 600)
         assert other.claim("d", 600)
 

@@ -116,8 +116,8 @@ def test_joint_difficulties_are_recovered() -> None:
     length = rng.uniform(-1, 1, (8, 150))
     preference = sigmoid(rng.normal(0, 1, (8, 1)) - 0.7 * length + truth)
     preference[0, :10] = np.nan
-    found = joint_difficulty(preference, length)
-    assert np.corrcoef(found, truth)[0, 1] > 0.97 and np.isfinite(found).all()
+    difficulty = joint_difficulty(preference, length)
+    assert np.corrcoef(difficulty, truth)[0, 1] > 0.97 and np.isfinite(difficulty).all()
 
 
 @pytest.mark.assets

@@ -82,8 +82,8 @@ def test_official_questions_temperatures_and_references(assets, scripted) -> Non
     model = scripted(lambda talk: "an {answer_2} [[10]]")
     answers = BENCHMARK.answer(model, questions, config, 0)
     assert all(len(answer.turns) == 2 for answer in answers)
-    asked = {(talk[0]["content"], sampling.temperature) for talks, sampling, _ in model.calls for talk in talks}
-    assert asked == {(question.turns[0], TEMPERATURES[question.category]) for question in questions}
+    calls = {(talk[0]["content"], sampling.temperature) for talks, sampling, _ in model.calls for talk in talks}
+    assert calls == {(question.turns[0], TEMPERATURES[question.category]) for question in questions}
     math = next(question for question in questions if question.category == "math")
     one, two = BENCHMARK.requests(math, answers[questions.index(math)], config)
     assert math.reference[0] in one.messages[1]["content"] and math.reference[1] not in one.messages[1]["content"]
@@ -123,12 +123,12 @@ def test_pairwise_requests_show_both_orders_of_both_turns() -> None:
     answer = Answer(question.id, ("MINE 1", "MINE 2"), (True, True), (1, 1))
     requests = PAIRWISE.requests(question, answer, config)
     assert [request.part for request in requests] == ["turn1:game1", "turn1:game2", "turn2:game1", "turn2:game2"]
-    shown = [read_prompt(request.messages) for request in requests]
-    assert [pair and pair.first for pair in shown] == [
+    pairs = [read_prompt(request.messages) for request in requests]
+    assert [pair and pair.first for pair in pairs] == [
         ("MINE 1",), question.baseline[:1], ("MINE 1", "MINE 2"), question.baseline[:2],
     ]  # fmt: skip
-    read = [PAIRWISE.parse(request, Reply("[[A>>B]]", "stop", "j", 1, 1), config).value for request in requests]
-    assert read == [1, -1, 1, -1]
+    values = [PAIRWISE.parse(request, Reply("[[A>>B]]", "stop", "j", 1, 1), config).value for request in requests]
+    assert values == [1, -1, 1, -1]
 
 
 def test_pairwise_scores_by_hand() -> None:
@@ -137,10 +137,10 @@ def test_pairwise_scores_by_hand() -> None:
     (1 + 0.5 + 0) / 3 = 50%; c has nothing and is unscored. One of three decided turns flipped with the order.
     """
     questions = [Question(name, ("1", "2"), baseline=("x", "y")) for name in "abc"]
-    given = {"a": {"turn1": (1, 1), "turn2": (1, -1)}, "b": {"turn1": (-1, -1), "turn2": (1, None)}}
+    games = {"a": {"turn1": (1, 1), "turn2": (1, -1)}, "b": {"turn1": (-1, -1), "turn2": (1, None)}}
     judgments = [
         Judgment(name, f"{turn}:game{number}", None if verdict is None else float(verdict))
-        for name, turns in given.items()
+        for name, turns in games.items()
         for turn, games in turns.items()
         for number, verdict in enumerate(games, 1)
     ]

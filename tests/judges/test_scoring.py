@@ -73,7 +73,7 @@ def test_no_verdict_is_none_and_a_hopeless_coverage_has_no_interval() -> None:
 
 
 def test_repeats_are_combined_under_their_part() -> None:
-    said = [Judgment("q", "turn1", value, repeat=number) for number, value in enumerate([9.0, 1.0, 8.0])]
+    judgments = [Judgment("q", "turn1", value, repeat=number) for number, value in enumerate([9.0, 1.0, 8.0])]
     lost = Judgment("q", "turn2", None, "no rating")
-    assert verdicts([*said, lost], "median") == {"q": {"turn1": 8.0}}
-    assert verdicts(said)["q"]["turn1"] == pytest.approx(6.0)
+    assert verdicts([*judgments, lost], "median") == {"q": {"turn1": 8.0}}
+    assert verdicts(judgments)["q"]["turn1"] == pytest.approx(6.0)

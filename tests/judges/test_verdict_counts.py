@@ -35,11 +35,11 @@ def scores(name: str, verdicts: dict[str, float | None], n: int = 20, **options:
 def test_half_judged_questions_cover_half(
     name: str, verdicts: dict[str, float | None], options: dict[str, object], value: float | None, covered: float
 ) -> None:
-    found = scores(name, verdicts, **options)[-1]
-    assert found.value == (None if value is None else pytest.approx(value)) and found.covered == covered
+    score = scores(name, verdicts, **options)[-1]
+    assert score.value == (None if value is None else pytest.approx(value)) and score.covered == covered
     parts = 4 if name == "mt_bench_pairwise" else 2
-    there = sum(each is not None for each in verdicts.values())
-    assert (found.detail["verdicts"], found.detail["verdicts_missing"]) == (20 * parts, 20 * (parts - there))
+    read = sum(each is not None for each in verdicts.values())
+    assert (score.detail["verdicts"], score.detail["verdicts_missing"]) == (20 * parts, 20 * (parts - read))
 
 
 def test_length_control_has_the_coverage_of_its_verdicts() -> None:
@@ -56,10 +56,10 @@ def test_verdicts_by_hand() -> None:
         *(Judgment("b", part, None) for part in "xy"),
         Judgment("c", "z", 1.0),
     ]  # fmt: skip
-    found = count_verdicts(questions, judgments, ["x", "y"])
-    assert found.received.tolist() == [3, 0, 0] and found.expected.tolist() == [4, 4, 4]
-    assert found.share.tolist() == [0.75, 0, 0]
-    assert found.detail(found.share) == {"verdicts": 12, "verdicts_missing": 9, "questions_covered": 0.75}
+    score = count_verdicts(questions, judgments, ["x", "y"])
+    assert score.received.tolist() == [3, 0, 0] and score.expected.tolist() == [4, 4, 4]
+    assert score.share.tolist() == [0.75, 0, 0]
+    assert score.detail(score.share) == {"verdicts": 12, "verdicts_missing": 9, "questions_covered": 0.75}
 
 
 def test_a_draw_without_a_judge_lacks_nothing_and_a_mirrored_label_is_none_for_the_older_script() -> None:

@@ -55,27 +55,27 @@ def test_alpaca_eval_takes_our_files_without_asking_anyone(official: bool, tmp_p
 
     if official and not os.environ.get("DISTILBENCH_ASSETS"):
         pytest.skip("DISTILBENCH_ASSETS is unset: set it to the folder of `distilbench assets pull`")
-    given = alpaca(official)
-    outputs, annotations = export_files(tmp_path, given, "alpaca_eval")
+    export = alpaca(official)
+    outputs, annotations = export_files(tmp_path, export, "alpaca_eval")
     reference = [
         {"dataset": q.category, "instruction": q.turns[0], "output": q.baseline[0], "generator": "gpt4_1106_preview"}
-        for q in given.questions
+        for q in export.questions
     ]
     monkeypatch.setenv("OPENAI_API_KEY", "no call may happen")
     monkeypatch.setattr("openai.OpenAI", None)  # whoever asks a judge after all fails
     annotator = PairwiseAnnotator(annotators_config="weighted_alpaca_eval_gpt4_turbo", caching_path=str(annotations))
     rows = annotator.annotate_head2head(outputs_1=reference, outputs_2=json.loads(outputs.read_text()))
-    assert len(rows) == len(given.questions)
+    assert len(rows) == len(export.questions)
     theirs = get_winrate(rows)
     benchmark = BENCHMARKS["alpaca_eval"]
     config = benchmark.config(questions="official")
-    lc, wr = benchmark.score(given.questions, {"x": Entrant(given.answers, given.judgments)}, config, 0, 0)["x"]
+    lc, wr = benchmark.score(export.questions, {"x": Entrant(export.answers, export.judgments)}, config, 0, 0)["x"]
     assert {key: wr.detail[key] for key in theirs} == pytest.approx({k: float(v) for k, v in theirs.items()}, abs=1e-9)
     assert wr.detail["n_draws"] == 2
     (tmp_path / "theirs.json").write_text(json.dumps(rows, default=float))
-    found = import_files([tmp_path / "theirs.json"], "alpaca_eval", given.questions)
-    assert found.problems == () and found.baseline == "gpt4_1106_preview"
-    assert [j.verdict for j in found.judgments] == pytest.approx([j.verdict for j in given.judgments])
+    imported = import_files([tmp_path / "theirs.json"], "alpaca_eval", export.questions)
+    assert imported.problems == () and imported.baseline == "gpt4_1106_preview"
+    assert [j.verdict for j in imported.judgments] == pytest.approx([j.verdict for j in export.judgments])
     if official:
         from harness.assets import locate
 
@@ -99,22 +99,22 @@ def mt_bench(pairwise: bool) -> Exported:
 def test_fastchat_shows_our_ratings(tmp_path: Path, capsys) -> None:
     from fastchat.llm_judge.show_result import display_result_single
 
-    given = mt_bench(False)
-    _, judged = export_files(tmp_path, given, "mt_bench")
+    export = mt_bench(False)
+    _, judged = export_files(tmp_path, export, "mt_bench")
     display_result_single(
         SimpleNamespace(input_file=str(judged), bench_name="mt_bench", judge_model="gpt-4", model_list=None)
     )
-    shown = [float(x) for x in re.findall(r"our model(?:\s+\d)?\s+([0-9.]+)", capsys.readouterr().out)]
+    printed = [float(x) for x in re.findall(r"our model(?:\s+\d)?\s+([0-9.]+)", capsys.readouterr().out)]
     benchmark = BENCHMARKS["mt_bench"]
-    (score,) = benchmark.score(given.questions, {"x": Entrant((), given.judgments)}, benchmark.config(), 0, 0)["x"]
-    assert shown == pytest.approx([score.detail["turn1"], score.detail["turn2"], score.value], abs=1e-5)
+    (score,) = benchmark.score(export.questions, {"x": Entrant((), export.judgments)}, benchmark.config(), 0, 0)["x"]
+    assert printed == pytest.approx([score.detail["turn1"], score.detail["turn2"], score.value], abs=1e-5)
 
 
 def test_fastchat_shows_our_wins(tmp_path: Path, capsys) -> None:
     from fastchat.llm_judge.show_result import display_result_pairwise
 
-    given = mt_bench(True)
-    _, judged = export_files(tmp_path, given, "mt_bench_pairwise")
+    export = mt_bench(True)
+    _, judged = export_files(tmp_path, export, "mt_bench_pairwise")
     display_result_pairwise(
         SimpleNamespace(
             input_file=str(judged), bench_name="mt_bench", judge_model="gpt-4", model_list=None,
@@ -124,7 +124,7 @@ def test_fastchat_shows_our_wins(tmp_path: Path, capsys) -> None:
     line = next(line for line in capsys.readouterr().out.split("\n") if line.startswith("our model"))
     win, loss, tie, *_, adjusted = (float(x) for x in line.split()[2:])
     benchmark = BENCHMARKS["mt_bench_pairwise"]
-    (score,) = benchmark.score(given.questions, {"x": Entrant((), given.judgments)}, benchmark.config(), 0, 0)["x"]
+    (score,) = benchmark.score(export.questions, {"x": Entrant((), export.judgments)}, benchmark.config(), 0, 0)["x"]
     assert (score.detail["wins"], score.detail["losses"], score.detail["ties"]) == (win, loss, tie)
     assert score.value == pytest.approx(100 * adjusted, abs=1e-3)
 
@@ -138,9 +138,9 @@ def arena() -> Exported:
     return Exported("our model", questions, answers, judgments, "gpt-4.1", "o3-mini-2025-01-31")
 
 
-def arena_score(given: Exported) -> float:
+def arena_score(export: Exported) -> float:
     benchmark = BENCHMARKS["arena_hard_v2"]
-    (score,) = benchmark.score(given.questions, {"x": Entrant((), given.judgments)}, benchmark.config(), 0, 0)["x"]
+    (score,) = benchmark.score(export.questions, {"x": Entrant((), export.judgments)}, benchmark.config(), 0, 0)["x"]
     assert score.value is not None
     return score.value
 
@@ -149,8 +149,8 @@ def test_our_games_hold_what_the_script_of_arena_hard_auto_reads(tmp_path: Path)
     """Its reading, in our words: a table by pandas, questions with two verdicts, strong ones three times."""
     import pandas as pd
 
-    given = arena()
-    answers, judged = (pd.read_json(file, lines=True) for file in export_files(tmp_path, given, "arena_hard_v2"))
+    export = arena()
+    answers, judged = (pd.read_json(file, lines=True) for file in export_files(tmp_path, export, "arena_hard_v2"))
     metadata = answers.set_index("uid")["metadata"].to_dict()
     assert list(metadata["u0"]) == ["token_len", "header_count", "list_count", "bold_count"]
     assert metadata["u0"]["token_len"] == 7 and sum(metadata["u0"]["bold_count"].values()) == 1
@@ -161,7 +161,7 @@ def test_our_games_hold_what_the_script_of_arena_hard_auto_reads(tmp_path: Path)
         first, second = (None if game is None else game["score"] for game in games)
         if first is not None and second is not None:
             rows += points[second] + [1 - point for point in points[first]]
-    assert 100 * sum(rows) / len(rows) == pytest.approx(arena_score(given))
+    assert 100 * sum(rows) / len(rows) == pytest.approx(arena_score(export))
 
 
 def test_arena_hard_auto_shows_our_games(tmp_path: Path) -> None:
@@ -169,14 +169,14 @@ def test_arena_hard_auto_shows_our_games(tmp_path: Path) -> None:
     checkout = os.environ.get("DISTILBENCH_ARENA_HARD")
     if not checkout:
         pytest.skip("DISTILBENCH_ARENA_HARD is unset: clone github.com/lmarena/arena-hard-auto and name the folder")
-    given = arena()
-    export_files(tmp_path, given, "arena_hard_v2")
+    export = arena()
+    export_files(tmp_path, export, "arena_hard_v2")
     script = [sys.executable, str(Path(checkout) / "show_result.py"), "-b", "arena-hard-v2.0", "-j", "gpt-4.1"]
     done = subprocess.run(
         [*script, "-c", "hard_prompt"], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": checkout},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    found = re.search(r"our model\s+([0-9.]+)", done.stdout)
-    assert found is not None, done.stdout
-    assert 100 * float(found[1]) == pytest.approx(arena_score(given), abs=1.0)
+    imported = re.search(r"our model\s+([0-9.]+)", done.stdout)
+    assert imported is not None, done.stdout
+    assert 100 * float(imported[1]) == pytest.approx(arena_score(export), abs=1.0)

@@ -129,8 +129,8 @@ def read_token(reply: Reply) -> Verdict:
     if reply.first_token:
         weights = _token_weights(reply.first_token)
         if weights is None:
-            shown = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
-            return Verdict(None, f"neither m nor M among the first tokens ({shown})")
+            tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
+            return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
         return Verdict(weights[0] / (weights[0] + weights[1]), None, ("stripped-token",) if weights[2] else ())
     letter = reply.text.strip().strip("\"'`.*").strip()
     if letter in ("m", "M"):
@@ -224,15 +224,16 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
         if equals_baseline(question, answer):
             return []
-        both, annotator = config.order == "both", ANNOTATORS[config.judge_prompt]
+        both_orders, annotator = config.order == "both", ANNOTATORS[config.judge_prompt]
         prompt = self.sets[config.questions].prompt[config.judge_prompt]
         model, baseline = answer.turns[0], question.baseline[0]
         requests = []
-        for model_first in (False, True) if both else (switched(question.turns[0]),):
+        for model_first in (False, True) if both_orders else (switched(question.turns[0]),):
             first, second = (model, baseline) if model_first else (baseline, model)
             requests.append(
                 Request(
-                    question.id, f"order{1 + model_first}" if both else "preference", prompt(question, first, second),
+                    question.id, f"order{1 + model_first}" if both_orders else "preference",
+                    prompt(question, first, second),
                     annotator.max_tokens, config.judge_temperature if annotator.top_logprobs else 0.0,
                     annotator.top_logprobs, meta={"model_first": model_first},
                 )

@@ -198,9 +198,9 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
         part = counts[first : first + _CHUNK]
         # The length unit is estimated from the data, so each resample has its own.
         spread = np.sqrt(variance[first : first + _CHUNK])[:, None]
-        own = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
+        feature = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
         gamed = (len(part), rows.gamed.length.size)
-        length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed), own], axis=1)
+        length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed), feature], axis=1)
         weight = np.concatenate([np.full(gamed, GAMED_WEIGHT), part], axis=1)
         coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(part), fit.cost), fit.coef)
         predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
@@ -219,14 +219,14 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
     # a strong penalty holds a coefficient at 0, the weak one does not
     active = (np.abs(fit.coef) > 1e-12) | (rows.gamed.preference.size == 0)
     hessian = (rows.x * (rows.weight * p * (1 - p))[:, None]).T @ rows.x
-    own, p = rows.x[-n:], p[-n:]
-    pull = (rows.preference - p)[:, None] * own
+    x, p = rows.x[-n:], p[-n:]
+    pull = (rows.preference - p)[:, None] * x
     # the length unit moves too: d tanh(delta / s) / ds, and ds per instruction
     spread = float(rows.delta.std(ddof=1))
     if spread > 0:
-        slope = -(1 - own[:, 0] ** 2) * rows.delta / spread**2
+        slope = -(1 - x[:, 0] ** 2) * rows.delta / spread**2
         slack = (rows.preference - p) * slope
-        tilt = -(p * (1 - p) * slope * fit.coef[0]) @ own + np.array([slack.sum(), 0.0, 0.0])
+        tilt = -(p * (1 - p) * slope * fit.coef[0]) @ x + np.array([slack.sum(), 0.0, 0.0])
         unit = ((rows.delta - rows.delta.mean()) ** 2 - spread**2) / (2 * spread * (n - 1))
         pull = pull + unit[:, None] * tilt
     moved = np.zeros((n, 3))
@@ -301,8 +301,8 @@ def length_data(
         return LengthData(np.zeros(len(questions)), NO_GAMED, label)
     length = np.zeros((len(full), len(questions)))
     for row, column in zip(length, full, strict=True):
-        here = ~np.isnan(column.preference)
-        row[here] = length_feature(column.delta[here])
+        judged = ~np.isnan(column.preference)
+        row[judged] = length_feature(column.delta[judged])
     preference = np.stack([column.preference for column in full])
     return LengthData(joint_difficulty(preference, length), NO_GAMED, label)
 

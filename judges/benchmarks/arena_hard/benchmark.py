@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-import numpy as np
 import yaml
 
 from harness.assets import asset, locate
@@ -42,7 +41,7 @@ from judges.benchmarks.arena_hard.score import (
     style_score,
     weighted_wins,
 )
-from judges.benchmarks.arena_hard.style_control import gather, style_control
+from judges.benchmarks.arena_hard.style_control import style_control
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import ratio_score
 
@@ -225,8 +224,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         metric, scorer = self.metrics[0].id, config.scorer
         ratios = {name: weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
         # Style control needs the entrants of the call together: they share its coefficients.
-        games = {name: np.stack([ratio.numerator, ratio.denominator]) for name, ratio in ratios.items()}
-        fits = style_control(gather(questions, entrants, games), replicates, seed)
+        fits = style_control(questions, entrants, ratios, replicates, seed)
         scores: dict[str, tuple[Score, ...]] = {}
         for name, entrant in entrants.items():
             ratio, fit = ratios[name], fits.get(name)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from statistics import fmean
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -99,17 +100,19 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     """The judgments as the script reads them. That of v0.1 knows five labels only: a mirrored one is no verdict."""
     if scorer != "v0.1":
         return judgments
-    return [replace(one, verdict=None) if MIRRORED_FLAG in one.flags else one for one in judgments]
+    return [replace(judgment, verdict=None) if MIRRORED_FLAG in judgment.flags else judgment for judgment in judgments]
+
+
+def _games(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> list[list[float]]:
+    """Per question the margins that the script counts."""
+    margins = verdicts(_known(judgments, scorer))
+    games = [[margins[q.id][game] for game in GAMES if game in margins.get(q.id, {})] for q in questions]
+    # The later script keeps only complete pairs of games, the earlier one every single game.
+    return [[] if scorer == "2025-06" and len(row) < len(GAMES) else row for row in games]
 
 
 def weighted_wins(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> Ratio:
-    margins = verdicts(_known(judgments, scorer))
-    battles = []
-    for question in questions:
-        games = [margins[question.id][game] for game in GAMES if game in margins.get(question.id, {})]
-        # The later script keeps only complete pairs of games, the earlier one every single game.
-        dropped = scorer == "2025-06" and len(games) < len(GAMES)
-        battles.append(battle([] if dropped else games))
+    battles = [battle(games) for games in _games(questions, judgments, scorer)]
     wins, weights = np.array(battles, dtype=float).reshape(-1, 2).T
     return Ratio(tuple(question.id for question in questions), wins, weights)
 
@@ -121,16 +124,10 @@ def official_interval(
 
     Rows are exchangeable, so drawing how many of them are wins, ties and losses is the same as drawing rows.
     """
-    by_question = verdicts(_known(judgments, scorer))
     rows = np.zeros(3, dtype=np.int64)  # losses, ties, wins
-    for question in questions:
-        margins = [by_question.get(question.id, {}).get(game) for game in GAMES]
-        if scorer == "2025-06" and None in margins:
-            continue
-        for margin in margins:
-            if margin is not None:
-                # The scripts copy a strong verdict three times before they resample.
-                rows[int(np.sign(margin)) + 1] += round(battle([margin]).weight)
+    for margin in chain.from_iterable(_games(questions, judgments, scorer)):
+        # The scripts copy a strong verdict three times before they resample.
+        rows[int(np.sign(margin)) + 1] += round(battle([margin]).weight)
     total = int(rows.sum())
     if not total:
         return None
@@ -146,9 +143,9 @@ def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]
         battles = [battle([parts[game]]) for parts in margins.values() if game in parts]
         if battles:
             detail[game] = 100 * sum(wins for wins, _ in battles) / sum(weight for _, weight in battles)
-    both = [parts for parts in margins.values() if len(parts) == len(GAMES)]
-    if both:
-        detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in both)
+    pairs = [parts for parts in margins.values() if len(parts) == len(GAMES)]
+    if pairs:
+        detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in pairs)
     return detail
 
 

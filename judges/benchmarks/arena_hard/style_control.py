@@ -21,7 +21,7 @@ from harness.contracts.benchmark import Entrant, answered
 from harness.stats import Array
 from harness.types import Question
 from judges.benchmarks.logistic import sigmoid
-from judges.benchmarks.scoring import resample_counts
+from judges.benchmarks.scoring import Ratio, resample_counts
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
@@ -89,12 +89,8 @@ class StyleFit:
     by_tokens: bool
 
 
-def gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], games: Mapping[str, Array]) -> Battles:
-    """The battles of all entrants that have answers.
-
-    Args:
-        games: entrant to [2, questions]: weighted wins and weights, as the scorer counts them.
-    """
+def _gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio]) -> Battles:
+    """The battles of all entrants that have answers."""
     names = tuple(name for name in entrants if entrants[name].answers)
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
@@ -109,9 +105,9 @@ def gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], games
     for row, name in enumerate(names):
         for question, answer in with_answers[name]:
             place = places[question.id]
-            own = _style(answer.turns[0], answer.meta.get("token_len") if by_tokens else None)
-            features[row, place] = (base[place] - own) / (base[place] + own + 1)
-            wins[row, place], weight[row, place] = games[name][:, place]
+            style = _style(answer.turns[0], answer.meta.get("token_len") if by_tokens else None)
+            features[row, place] = (base[place] - style) / (base[place] + style + 1)
+            wins[row, place], weight[row, place] = ratios[name].numerator[place], ratios[name].denominator[place]
     return Battles(names, features, wins, weight, by_tokens)
 
 
@@ -143,9 +139,9 @@ def _solve(battles: Battles, counts: Array, start: tuple[Array, Array] | None) -
         right = down_shared - np.einsum("bmi,bm->bi", cross, down / curve)
         # Steps are bounded: separable games would send Newton far out before the ridge pulls it back.
         step = np.clip(np.linalg.solve(block, right[..., None])[..., 0], -5, 5)
-        own = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
-        theta, coef = theta + own, coef + step
-        if max(np.abs(own).max(), np.abs(step).max()) < 1e-9:
+        step_theta = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
+        theta, coef = theta + step_theta, coef + step
+        if max(np.abs(step_theta).max(), np.abs(step).max()) < 1e-9:
             break
     return theta, coef
 
@@ -162,11 +158,11 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array, row: 
     models, n, size = battles.features.shape
     hessian, pull = _RIDGE * np.eye(models + size), np.zeros((n, models + size))
     for m in range(models):
-        own = np.zeros((n, models + size))
-        own[:, m], own[:, models:] = 1.0, -battles.features[m]
-        p = sigmoid(own @ np.concatenate([theta, coef]))
-        hessian += (own * (battles.weight[m] * p * (1 - p))[:, None]).T @ own
-        pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * own
+        x = np.zeros((n, models + size))
+        x[:, m], x[:, models:] = 1.0, -battles.features[m]
+        p = sigmoid(x @ np.concatenate([theta, coef]))
+        hessian += (x * (battles.weight[m] * p * (1 - p))[:, None]).T @ x
+        pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * x
     gradient = np.zeros(models + size)
     gradient[row], gradient[models:] = 1.0, -centre
     moved = pull @ np.linalg.solve(hessian, gradient)
@@ -177,8 +173,19 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array, row: 
     return np.asarray(influence - influence.mean())
 
 
-def style_control(battles: Battles, replicates: int, seed: int) -> dict[str, StyleFit]:
-    """Style-controlled win rates of every entrant from one joint fit; intervals resample questions, for all alike."""
+def style_control(
+    questions: Sequence[Question],
+    entrants: Mapping[str, Entrant],
+    ratios: Mapping[str, Ratio],
+    replicates: int,
+    seed: int,
+) -> dict[str, StyleFit]:
+    """Style-controlled win rates of every entrant from one joint fit; intervals resample questions, for all alike.
+
+    Args:
+        ratios: entrant to weighted wins and weights, as the scorer counts them.
+    """
+    battles = _gather(questions, entrants, ratios)
     if not battles.names or not battles.weight.any():
         return {}
     n = battles.wins.shape[1]

@@ -80,8 +80,8 @@ class GSM8KConfig(BenchmarkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.source.strip()), "source must be assets, hub, or a folder with test.jsonl and train.jsonl")
-        shown = self.protocol == "json" and self.fewshot
-        require(not shown, "protocol: json shows no worked examples; leave fewshot out")
+        with_examples = self.protocol == "json" and self.fewshot
+        require(not with_examples, "protocol: json shows no worked examples; leave fewshot out")
 
     @property
     def shots(self) -> int:
@@ -149,9 +149,9 @@ def _official_deviations(config: GSM8KConfig) -> tuple[str, ...]:
     return other_source + (f"{config.shots} worked examples; lm-eval's task shows {OFFICIAL.shots}.",) * other_shots
 
 
-def extract(text: str, how: str) -> str:
+def extract(text: str, filter_name: str) -> str:
     """What lm-eval's filter extracts from a response: the first ``#### N``, or the last number."""
-    if how == "strict-match":
+    if filter_name == "strict-match":
         numbers = _STRICT.findall(text)
         return numbers[0].strip() if numbers else INVALID
     groups = _FLEXIBLE.findall(text)
@@ -262,8 +262,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     ) -> list[Answer]:
         sampling = self.sampling(config)
         if config.protocol == "json":
-            asked = [replace(q, turns=(JSON_PROMPT.replace("{question}", q.turns[0]),)) for q in questions]
-            return ask(model, asked, lambda question: sampling, seed)
+            prompted = [replace(q, turns=(JSON_PROMPT.replace("{question}", q.turns[0]),)) for q in questions]
+            return ask(model, prompted, lambda question: sampling, seed)
         from judges.benchmarks.gsm8k.lm_eval_adapter import answer_with_lm_eval
 
         prompt = self.sets[config.questions].prompt
@@ -299,8 +299,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
         if tasks:
             detail["task"] = ", ".join(tasks)
-        how = "JSON answer" if config.protocol == "json" else config.filter
-        note = "; ".join([f"{how}, {config.shots}-shot", *tasks])
+        protocol = "JSON answer" if config.protocol == "json" else config.filter
+        note = "; ".join([f"{protocol}, {config.shots}-shot", *tasks])
         return ratio_score(self.metrics[0].id, accuracy[main], replicates, seed, note, detail)
 
     def deviations(self, config: GSM8KConfig) -> list[str]:

@@ -146,7 +146,7 @@ def answer_with_lm_eval(
             driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True,
             fewshot_as_multiturn=shots > 0,
         )  # fmt: skip
-    ran = f"gsm8k {task.VERSION}, lm-eval {version('lm_eval')}"
+    task_version = f"gsm8k {task.VERSION}, lm-eval {version('lm_eval')}"
     extracted: list[dict[str, object]] = [{} for _ in questions]
     for sample in results["samples"]["gsm8k"]:
         extracted[sample["doc_id"]][sample["filter"]] = str(sample["filtered_resps"][0])
@@ -155,5 +155,5 @@ def answer_with_lm_eval(
         text = cut(response.text, STOPS)
         # A text that lm-eval cut at a stop string ended there, however long the model went on.
         finished = response.finished or text != response.text
-        answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), {**meta, "task": ran}))
+        answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), {**meta, "task": task_version}))
     return answers
