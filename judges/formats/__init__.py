@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.errors import UserError, unknown
 from harness.records import read_records
+from harness.text import replace_in_json, replace_surrogates
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import RowMatcher, is_own, read_answers, whole_answers
 from judges.formats import alpaca_eval, arena_hard_auto, fastchat, lm_eval
@@ -86,4 +87,13 @@ def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) 
 
 def export_files(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """Write the official tool's files; the paths written. Raises UserError when a question has no answer."""
-    return _format(benchmark).write(folder, exported, benchmark)
+    files = _format(benchmark).write(exported, benchmark)
+    for path, rows in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".json":
+            text = replace_surrogates(json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
+        else:
+            # ASCII only: readers that split at U+2028 and its like read such lines too.
+            text = "".join(json.dumps(replace_in_json(row), allow_nan=False) + "\n" for row in rows)
+        (folder / path).write_text(text, encoding="utf-8")
+    return [folder / path for path in files]

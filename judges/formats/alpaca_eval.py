@@ -17,7 +17,7 @@ from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
 from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import Exported, Imported, file_name, only, write_json
+from judges.formats.base import Exported, Files, Imported, file_name, only, text_or_empty
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
@@ -55,7 +55,7 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
             f"{where}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
             "baseline need that baseline: --set baseline=ITS_OUTPUTS."
         )
-    preference, raw = row["preference"], row.get("raw_completion")
+    preference = row["preference"]
     blank = Judgment(question.id, "preference", None, judge_model=str(row.get("annotator", "")))
     if preference is None or (isinstance(preference, float) and math.isnan(preference)):
         return replace(blank, reason="no preference in the annotations")
@@ -65,17 +65,17 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
         return replace(blank, verdict=0.5)
     if not 1 <= preference <= 2:
         raise UserError(f"{where}: preference must lie between 1 and 2, got {short(preference)}")
-    return replace(blank, verdict=float(preference) - 1.0, reply=raw if isinstance(raw, str) else "")
+    return replace(blank, verdict=float(preference) - 1.0, reply=text_or_empty(row.get("raw_completion")))
 
 
-def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+def write(exported: Exported, benchmark: str) -> Files:
     """``model_outputs.json``, with judgments also ``annotations.json``, laid out as under ``results/MODEL``.
 
     Several verdicts on one answer (both orders, repeats) are averaged; questions without a verdict have a null.
     """
     rows = exported.answered
-    place = folder / file_name(exported.model)
-    outputs = [
+    place = Path(file_name(exported.model))
+    outputs: list[Row] = [
         {
             "dataset": question.category,
             "instruction": question.turns[0],
@@ -84,12 +84,12 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
         }
         for question, answer in rows
     ]
-    written = [write_json(place / "model_outputs.json", outputs)]
+    files: dict[Path, Sequence[Row]] = {place / "model_outputs.json": outputs}
     if exported.judgments:
         annotator = exported.judge or ANNOTATOR
         by_question = verdicts(exported.judgments)
         replies = {judgment.question: judgment.reply for judgment in reversed(exported.judgments)}
-        annotations = []
+        annotations: list[Row] = []
         for question, answer in rows:
             parts = by_question.get(question.id)
             annotations.append(
@@ -105,5 +105,5 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
                     "raw_completion": replies.get(question.id, ""),
                 }
             )
-        written.append(write_json(place / file_name(annotator) / "annotations.json", annotations))
-    return written
+        files[place / file_name(annotator) / "annotations.json"] = annotations
+    return files

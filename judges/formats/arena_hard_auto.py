@@ -17,7 +17,7 @@ from judges.benchmarks.answer_files import Row, RowMatcher, dig, located, match_
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
-from judges.formats.base import Exported, Imported, file_name, only, short_id, write_lines
+from judges.formats.base import Exported, Files, Imported, file_name, only, short_id, text_or_empty
 
 PLACES = {
     "arena_hard": ("arena-hard-v0.1", "arena-hard-v0.1"),
@@ -50,7 +50,7 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
         label, text = dig(games, number, "score"), dig(games, number, "judgment")
         reply = dig(text, "answer") if isinstance(text, Mapping) else text
         blank = Judgment(
-            question.id, part, None, "no verdict in the file", reply=reply if isinstance(reply, str) else "",
+            question.id, part, None, "no verdict in the file", reply=text_or_empty(reply),
             judge_model=str(row.get("judge", "")), meta={"model_first": bool(number)},
         )  # fmt: skip
         if label is None:
@@ -64,7 +64,7 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
     return judgments
 
 
-def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+def write(exported: Exported, benchmark: str) -> Files:
     """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``.
 
     ``token_len`` is what the answer came with in the official tokeniser, else the model's own count, else a quarter of
@@ -72,7 +72,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
     """
     rows = exported.answered
     subfolder, category = PLACES[benchmark]
-    place, stem = folder / "data" / subfolder, file_name(exported.model)
+    place, stem = Path("data") / subfolder, file_name(exported.model)
     lines = [
         {
             "uid": question.id,
@@ -90,12 +90,12 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
         }
         for question, answer in rows
     ]
-    written = [write_lines(place / "model_answer" / f"{stem}.jsonl", lines)]
+    files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
     if exported.judgments:
         # Of repeated judgings the official layout holds one: the first.
         first = {(judgment.question, judgment.part): judgment for judgment in exported.judgments if not judgment.repeat}
         judge = exported.judge or "unnamed"
-        judged = [
+        files[place / "model_judgment" / file_name(judge) / f"{stem}.jsonl"] = [
             {
                 "uid": question.id,
                 "category": category,
@@ -106,8 +106,7 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             }
             for question, _ in rows
         ]
-        written.append(write_lines(place / "model_judgment" / file_name(judge) / f"{stem}.jsonl", judged))
-    return written
+    return files
 
 
 def _game(judgment: Judgment | None, model_first: bool) -> Row | None:

@@ -1,16 +1,14 @@
-"""What all formats share: what is imported and exported, and how files are written."""
+"""What all formats share: what is imported and exported."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.contracts.benchmark import answered
-from harness.text import replace_in_json, replace_surrogates
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import Row
 
@@ -48,11 +46,15 @@ class Exported:
         return answered(self.questions, self.answers, "there is")
 
 
+Files = Mapping[Path, Sequence[Row]]
+"""Path below the folder of the export to rows: ``.json`` files hold an array, ``.jsonl`` files one row a line."""
+
+
 class Format(NamedTuple):
     read: Callable[[Sequence[Path], Sequence[Question], str | None], Imported]
     """(files, questions, model or ``None`` for the only one in them) -> what they hold."""
-    write: Callable[[Path, Exported, str], list[Path]]
-    """(folder, model on a benchmark, benchmark) -> the files written."""
+    write: Callable[[Exported, str], Files]
+    """(model on a benchmark, benchmark) -> the files that the tool accepts."""
 
 
 def only(names: set[str]) -> str:
@@ -65,18 +67,9 @@ def short_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:22]
 
 
-def write_json(path: Path, rows: Sequence[Row]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(rows, ensure_ascii=False, indent=2, allow_nan=False)
-    path.write_text(replace_surrogates(text) + "\n", encoding="utf-8")
-    return path
-
-
-def write_lines(path: Path, rows: Sequence[Row]) -> Path:
-    """JSON lines, ASCII only: readers that split at U+2028 and its like read them too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(replace_in_json(row), allow_nan=False) + "\n" for row in rows), encoding="utf-8")
-    return path
+def text_or_empty(value: object) -> str:
+    """A reply in a foreign row, where anything may stand."""
+    return value if isinstance(value, str) else ""
 
 
 def file_name(model: str) -> str:

@@ -7,6 +7,7 @@ first of which ``model_1`` is assistant A. In a pairwise file of many models the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
@@ -15,7 +16,7 @@ from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answe
 from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.mt_bench import PROMPTS, TURNS, WITH_REFERENCE, MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import Exported, Imported, file_name, short_id, write_lines
+from judges.formats.base import Exported, Files, Imported, file_name, short_id, text_or_empty
 
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
@@ -68,34 +69,30 @@ def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise UserError(f"{where}: score must be a number, got {short(score)}")
-    text = row.get("judgment")
-    reply, judge = text if isinstance(text, str) else "", _judge(row)
+    blank = Judgment(question, turn, None, reply=text_or_empty(row.get("judgment")), judge_model=_judge(row))
     if not 1 <= score <= 10:
-        reason = "no rating in the file" if score == -1 else f"rating {score}"
-        return Judgment(question, turn, None, reason, reply=reply, judge_model=judge)
-    return Judgment(question, turn, float(score), reply=reply, judge_model=judge)
+        return replace(blank, reason="no rating in the file" if score == -1 else f"rating {score}")
+    return replace(blank, verdict=float(score))
 
 
 def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[Judgment]:
     first = row.get("model_1") == model
     judgments = []
     for number, game in enumerate(GAMES, 1):
-        winner = row.get(f"g{number}_winner")
-        text = row.get(f"g{number}_judgment")
+        winner, reply = row.get(f"g{number}_winner"), text_or_empty(row.get(f"g{number}_judgment"))
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
         if not isinstance(winner, str) or (winner != "error" and winner not in values):
             raise UserError(f"{where}: g{number}_winner must be model_1, model_2, tie or error, got {short(winner)}")
         value = values.get(winner)
         reason = "no verdict in the file" if value is None else None
-        reply = text if isinstance(text, str) else ""
         judgments.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))
     return judgments
 
 
-def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+def write(exported: Exported, benchmark: str) -> Files:
     """``data/mt_bench/model_answer/MODEL.jsonl``, with judgments also a file under ``model_judgment``."""
     rows = exported.answered
-    place, stem = folder / "data" / "mt_bench", file_name(exported.model)
+    place, stem = Path("data/mt_bench"), file_name(exported.model)
     lines = [
         {
             "question_id": _number(question),
@@ -106,14 +103,14 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
         }
         for question, answer in rows
     ]
-    written = [write_lines(place / "model_answer" / f"{stem}.jsonl", lines)]
+    files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
     if exported.judgments:
         judge = exported.judge or "gpt-4"
         pair = any(judgment.part not in TURNS for judgment in exported.judgments)  # a game of a turn
         name = f"{file_name(judge)}_{'pair' if pair else 'single'}.jsonl"
         judged = [line for question, _ in rows for line in _judged_turns(question, exported, judge, pair)]
-        written.append(write_lines(place / "model_judgment" / name, judged))
-    return written
+        files[place / "model_judgment" / name] = judged
+    return files
 
 
 def _number(question: Question) -> int:

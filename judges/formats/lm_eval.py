@@ -24,7 +24,7 @@ from judges.benchmarks.gsm8k.benchmark import (
     mark_json,
     marked,
 )
-from judges.formats.base import Exported, Imported, file_name, write_lines
+from judges.formats.base import Exported, Files, Imported, file_name
 
 KNOWN = (*FILTERS, JSON_PART)
 
@@ -82,7 +82,7 @@ Extracted = Mapping[str, tuple[str, float]]
 EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extracted]] = {"gsm8k": _filtered, "gsm8k_json": _json_answer}
 
 
-def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+def write(exported: Exported, benchmark: str) -> Files:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
     lines: list[Row] = []
     for place, (question, answer) in enumerate(exported.answered):
@@ -105,4 +105,4 @@ def write(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
             }
             for name, (number, mark) in EXTRACTIONS[benchmark](question, answer).items()
         ]
-    return [write_lines(folder / file_name(exported.model) / "samples_gsm8k_distilbench.jsonl", lines)]
+    return {Path(file_name(exported.model)) / "samples_gsm8k_distilbench.jsonl": lines}
