@@ -15,15 +15,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.types import Answer, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
-from judges.benchmarks.gsm8k.benchmark import (
-    FILTERS,
-    INVALID,
-    JSON_PART,
-    extract,
-    extract_answer,
-    mark_json,
-    marked,
-)
+from judges.benchmarks.gsm8k.benchmark import FILTERS, INVALID, JSON_PART, extract, extract_answer, mark_json, marked
 from judges.formats.base import Exported, Files, Imported, file_name
 
 KNOWN = (*FILTERS, JSON_PART)

@@ -3,28 +3,26 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.contracts.model import Sampling
-from harness.types import Response
+from harness.models.fake import FakeModel
+from harness.types import Messages, Response
 
 
-class Scripted:
-    """A ``ChatModel`` whose reply is a function of the conversation; remembers how it was asked."""
+class Scripted(FakeModel):
+    """A model whose reply is a function of the conversation; remembers how it was asked."""
 
-    name = "scripted"
+    def __init__(self, say: Callable[[Messages], str]) -> None:
+        super().__init__("scripted", lambda messages, seed: say(messages))
+        self.calls: list[tuple[list[Messages], Sampling, int]] = []
 
-    def __init__(self, say: Callable[[Sequence[Any]], str], finished: bool = True) -> None:
-        self.say = say
-        self.finished = finished
-        self.calls: list[tuple[list[Any], Sampling, int]] = []
-
-    def generate(self, conversations: Sequence[Any], sampling: Sampling, seed: int, n: int = 1) -> list[list[Response]]:
-        talks = [[dict(message) for message in talk] for talk in conversations]
-        self.calls.append((talks, sampling, seed))
-        return [[Response(self.say(talk), self.finished, len(self.say(talk).split()) + 1)] * n for talk in talks]
+    def generate(
+        self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
+    ) -> list[list[Response]]:
+        self.calls.append(([[dict(message) for message in talk] for talk in conversations], sampling, seed))
+        return super().generate(conversations, sampling, seed, n)
 
 
 @pytest.fixture

@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judges.benchmarks.pocket_prompts import (
-    Grade,
-    Pair,
-    pair_label,
-    pair_token,
-    read_prompt,
-    single_grade,
-)
+from judges.benchmarks.pocket_prompts import Grade, Pair, pair_label, pair_token, read_prompt, single_grade
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=80)  # surrogates and control characters included
 

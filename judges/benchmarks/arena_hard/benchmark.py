@@ -77,12 +77,10 @@ class ArenaHardVersion:
     """An official version: its questions, its baseline and how its script asks and reads."""
 
     name: str
-    questions: str
-    """Asset with the questions, one JSON object a line: uid, category, prompt."""
+    folder: str
+    """Of its assets: ``question.jsonl``, and the baseline's ``model_answer``."""
     baseline: str
     """Model whose answers are the baseline."""
-    answers: str
-    """Asset with its answers."""
     judge: str
     """The judge of the official leaderboard."""
     category: str | None = None
@@ -98,8 +96,9 @@ class ArenaHardVersion:
 
     def load(self, config: ArenaHardConfig) -> list[Question]:
         """The questions with the baseline's answers. Raises UserError when a file is missing."""
-        rows = read_jsonl(locate(self.questions))
-        answers = {row["uid"]: ArenaHard.read_answer(row, self.answers) for row in read_jsonl(locate(self.answers))}
+        rows = read_jsonl(locate(f"{self.folder}/question.jsonl"))
+        file = f"{self.folder}/model_answer/{self.baseline}.jsonl"
+        answers = {row["uid"]: ArenaHard.read_answer(row, file) for row in read_jsonl(locate(file))}
         questions = []
         for row in rows:
             if self.category in (None, row["category"]) and (answer := answers[row["uid"]]) is not None:
@@ -129,9 +128,8 @@ class ArenaHardVersion:
 
 V01 = ArenaHardVersion(
     "Arena-Hard v0.1",
-    "arena_hard_v0.1/question.jsonl",
+    "arena_hard_v0.1",
     "gpt-4-0314",
-    "arena_hard_v0.1/model_answer/gpt-4-0314.jsonl",
     "gpt-4-1106-preview",
     size=QuestionSetSize(questions=500, turns=1, characters=406, requests=2, request_characters=4160, reply_tokens=512),
 )
@@ -258,7 +256,6 @@ POCKET: QuestionProtocol[ArenaHardConfig, Prompt] = pocket_set(
 BENCHMARK = ArenaHard(Metric("arena_hard.wr", "WR (%)", "Arena-Hard", margin=2.0), ArenaHardConfig, V01)
 
 
-V2_QUESTIONS = "arena_hard_v2.0/question.jsonl"
 _WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa358"
 """sha256 of the published system prompt for creative writing (``utils/judge_utils.py`` of arena-hard-auto)."""
 
@@ -275,20 +272,18 @@ def writing_prompt(system: str) -> str:
     return writing
 
 
-V20 = ArenaHardVersion(
+V2_HARD = ArenaHardVersion(
     "Arena-Hard v2.0, hard prompts",
-    V2_QUESTIONS,
+    "arena_hard_v2.0",
     "o3-mini-2025-01-31",
-    "arena_hard_v2.0/model_answer/o3-mini-2025-01-31.jsonl",
     "gpt-4.1",
     "hard_prompt",
     read_last_label,
 )
-WRITING = ArenaHardVersion(
+V2_WRITING = ArenaHardVersion(
     "Arena-Hard v2.0, creative writing",
-    V2_QUESTIONS,
+    "arena_hard_v2.0",
     "gemini-2.0-flash-001",
-    "arena_hard_v2.0/model_answer/gemini-2.0-flash-001.jsonl",
     "gpt-4.1",
     "creative_writing",
     read_last_label,
@@ -316,8 +311,8 @@ class ArenaHardV2Config(ArenaHardConfig):
 
 
 V2_BENCHMARK = ArenaHard(
-    Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0), ArenaHardV2Config, V20, version=2
+    Metric("arena_hard_v2.wr", "WR (%)", "Arena-Hard v2.0", margin=2.0), ArenaHardV2Config, V2_HARD, version=2
 )
 V2_WRITING_BENCHMARK = ArenaHard(
-    Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"), ArenaHardV2Config, WRITING
+    Metric("arena_hard_v2_writing.wr", "WR (%)", "Arena-Hard v2.0 (writing)"), ArenaHardV2Config, V2_WRITING
 )
