@@ -30,8 +30,9 @@ ANSWERS = {
     "rollouts": "own live answers",
 }
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
-TABLES = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
-Listing = StrEnum("Listing", TABLES)
+Listing = StrEnum(
+    "Listing", ["methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets"]
+)
 
 
 def row(method: Method) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def list_names(
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]
     tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
-    for noun in [table] if table else TABLES:
+    for noun in [table] if table else Listing:
         show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
 
 

@@ -11,11 +11,10 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
-from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry, judge_problem
+from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import RunListener
 from harness.contracts.option_errors import RecipeError
-from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import PLACEHOLDER, Candidate, make_evaluation
@@ -71,8 +70,6 @@ def evaluate(
     Raises UserError, before anything is asked, with everything that is wrong.
     """
     work = plan_evaluation(models, judge, **options)
-    if not force:
-        refuse_unreachable(work)
     finished = execute(work, force=force, listener=listener, edit=without_training)
     finished.write(min_coverage, notes)
     return finished
@@ -142,20 +139,6 @@ def benchmark_section(
     fields = benchmark.config.__dataclass_fields__
     section = {key: value for key, value in values.items() if value is not None and key in fields}
     return section | ({"judge": JUDGE} if benchmark.judged else {})
-
-
-def refuse_unreachable(work: WorkPlan) -> None:
-    """Raise UserError, before anything is asked, for a server whose answers are needed and that does not answer."""
-    registry = work.first.graph.registry
-    endpoints = [stage.local["endpoint"] for stage in work.missing if "endpoint" in stage.local]
-    problems = []
-    # Every benchmark has its own answer stage of the same server: one request per server is enough.
-    for model, endpoint in {endpoint["config"]["model"]: endpoint for endpoint in endpoints}.items():
-        config = options_from(registry.judges[endpoint["kind"]].config, endpoint["config"])
-        problem = judge_problem(endpoint["kind"], config, registry)
-        problems += [f"  - {model}: {problem}"] if problem else []
-    if problems:
-        raise UserError("nothing was started, because of:\n" + "\n".join(problems))
 
 
 def without_training(record: Run) -> Run:

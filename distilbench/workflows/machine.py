@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 
 from distilbench.installation import check_folders
 from distilbench.plugins import load_registry
-from distilbench.workflows.specs import judge_problem
 from harness import assets
+from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe, load_recipe
@@ -59,7 +59,7 @@ def examine(
     yield MachineFinding("ok", f"recipe {recipe}: fine")
     yield hub(loaded, registry)
     for name, entry in loaded.judges.items():
-        problem = judge_problem(entry.kind, entry.config, registry)
+        problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
         remedy = "Start it, or name another under judges." if problem else ""
         text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
         yield MachineFinding("fail" if problem else "ok", text, remedy)

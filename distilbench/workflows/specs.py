@@ -124,14 +124,6 @@ def judge_entry(text: str, registry: Registry) -> dict[str, object]:
     raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
 
 
-def judge_problem(kind: str, config: object, registry: Registry) -> str | None:
-    """Why a judge cannot be asked (it is asked for one token); ``None``: it answers."""
-    try:
-        return registry.judges[kind].make(config).check()
-    except UserError as error:
-        return str(error)
-
-
 def find_benchmark(name: str, registry: Registry) -> AnyBenchmark:
     """The benchmark of this name. Raises UserError that names the choices."""
     if name not in registry.benchmarks:

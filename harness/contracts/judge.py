@@ -142,6 +142,13 @@ class ConfiguredJudge(Generic[C]):
         """Enough for another process to make it again."""
         return {"kind": self.kind.name, "config": plain(self.config)}
 
+    def problem(self) -> str | None:
+        """Why it cannot be asked (it is asked for one token); ``None``: it answers."""
+        try:
+            return self.kind.make(self.config).check()
+        except UserError as error:
+            return str(error)
+
     def billing(self, started: float | None = None) -> Billing:
         return Billing(partial(self.kind.price, self.config), self.kind.thinking(self.config), started)
 

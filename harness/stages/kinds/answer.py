@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.models.server_model import SERVER, ServerOptions
 from harness.records import read_records
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
-from harness.stages.kind import StageContext, StageKind
+from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stats import seed_of
 from harness.text import counted
 from harness.types import Answer, Question
@@ -50,13 +50,18 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
     """Answers of a model behind a server: keyed by its address."""
-    benchmark, kind = graph.benchmarks[name], graph.registry.judges[server.kind]
-    judge = ConfiguredJudge(kind, options_from(kind.config, server.config))
-    params = {**answer_params(benchmark, seed), "endpoint": judge.identity()}
+    benchmark = graph.benchmarks[name]
+    params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
     endpoint = {"kind": server.kind, "config": dict(server.config)}
     ask = plain(graph.recipe.ask)
     local = {"config": benchmark.options, "ask": ask, "backend": SERVER.name, "endpoint": endpoint}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
+
+
+def client_of(server: ServerOptions, graph: StageGraph) -> ConfiguredJudge[Any]:
+    """The server as a judge that is asked: one client serves both."""
+    kind = graph.registry.judges[server.kind]
+    return ConfiguredJudge(kind, options_from(kind.config, server.config))
 
 
 def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str, seed: int) -> Stage:
@@ -82,10 +87,17 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     written = turns * allowed // 2
     if "endpoint" not in stage.local:
         return model_cost(stage, "model", read, written, turns)
-    server = ServerOptions(**stage.local["endpoint"])
-    kind = graph.registry.judges[server.kind]
-    dollars = kind.price(options_from(kind.config, server.config), read, written)
+    dollars = client_of(ServerOptions(**stage.local["endpoint"]), graph).billing().price(read, written)
     return Cost(responses=turns, tokens=read + written, dollars=dollars)
+
+
+def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    """Servers that do not answer."""
+    # Every benchmark has its own answer stage of the same server: one request per server is enough.
+    servers = [ServerOptions(**stage.local["endpoint"]) for stage in stages if "endpoint" in stage.local]
+    for model, server in {server.model: server for server in servers}.items():
+        if problem := client_of(server, graph).problem():
+            yield PlanIssue(True, f"{model}: {problem}")
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
@@ -135,4 +147,4 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
     return [by_question[name] for name in known]
 
 
-KIND = StageKind("answer", run, cost, needs={"model": frozenset({"generate"})})
+KIND = StageKind("answer", run, cost, check=check, needs={"model": frozenset({"generate"})})

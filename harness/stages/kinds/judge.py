@@ -89,12 +89,8 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     names = {graph.recipe.benchmarks[stage.params["benchmark"]].judge for stage in stages}
     for name in sorted(names - {None}, key=str):
         judge = graph.judges[str(name)]
-        try:
-            wrong = judge.kind.make(judge.config).check()
-        except UserError as error:
-            wrong = str(error)
-        if wrong:
-            yield PlanIssue(True, f"judge {name!r} ({judge.kind.name}): {wrong}")
+        if problem := judge.problem():
+            yield PlanIssue(True, f"judge {name!r} ({judge.kind.name}): {problem}")
         yield from (PlanIssue(False, f"judge {name!r}: {note}") for note in judge.kind.notes(judge.config))
 
 
