@@ -18,7 +18,6 @@ from harness.checks.finding import Failed
 from harness.checks.method import CHECKS, World, check_method
 from harness.contracts.method import Loss, Method, Needs, Row, Term
 from harness.contracts.options import options
-from harness.errors import UserError
 from methods import METHODS, dpo, seqkd
 
 
@@ -196,17 +195,3 @@ def test_the_command_fails_on_a_bad_file(tmp_path: Path) -> None:
     done = command(str(file))
     assert done.exit_code == 1
     assert "FAILED config" in done.stdout and "FAILED rows           ZeroDivisionError" in done.stdout
-
-
-def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
-    (tmp_path / "judge.py").write_text(
-        "import judges\n\n\nclass Mine(type(judges.JUDGES['pocket'])):\n    name = 'mine'\n\n\nJUDGE = Mine()\n"
-    )
-    for words, problem in (
-        (["simpoo"], "Did you mean 'simpo'"),
-        ([str(tmp_path / "judge.py")], "brings no method: define METHOD"),
-        (["dpo", "--set", "beta=-1"], "beta: -1 - must be greater than 0"),
-        (["dpo", "--set", "gamma=1"], "gamma"),
-    ):
-        error = command(*words).exception
-        assert isinstance(error, UserError) and problem in str(error)

@@ -1,6 +1,6 @@
 """Overlap of training prompts and questions: exact after normalising, and by 13 words."""
 
-from harness.prompts.contamination import overlap
+from harness.stages.kinds.contamination import overlap
 from harness.types import Prompt, Question
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen"
