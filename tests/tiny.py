@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from harness.checks.tiny_models import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
@@ -16,6 +19,7 @@ __all__ = [
     "tiny_group",
     "tiny_groups",
     "tiny_tokenizer",
+    "tiny_training",
 ]
 
 
@@ -53,3 +57,17 @@ def tiny_group(
         Response(text, finished=True, tokens=2, mean_logp=-1.0, log_psel=score) for text, score in samples
     )
     return Group(Prompt("p", ({"role": "user", "content": "ba"},), golden=golden), samples=responses, teacher=teacher)
+
+
+def tiny_training(method: Any, student: Path, teacher: Path, **changes: Any) -> Any:
+    """A run over 16 groups, with all that the method needs; ``changes`` are fields of ``Training`` or its options."""
+    from harness.training import Training, TrainOptions
+    from harness.training.stored_signals import reference_logps, with_stores
+
+    options = {"batch_size": 8, "micro_batch": 4, "learning_rate": 1e-3, "warmup_ratio": 0.0, "max_length": 64}
+    options |= {field.name: changes.pop(field.name) for field in fields(TrainOptions) if field.name in changes}
+    run = Training(method, method.config(), tiny_groups(16), student, TrainOptions(**options), 3, teacher)
+    run = replace(run, max_new_tokens=6, device="cpu", **changes)
+    if "teacher_distributions" not in changes:
+        run = with_stores(run, {"tuned": teacher, "family": student}, Path(mkdtemp(dir=student.parent)))
+    return replace(run, reference=reference_logps(run)) if method.needs.reference else run

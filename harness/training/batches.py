@@ -27,10 +27,8 @@ SLAB = 2048
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A row as token ids."""
-
     response: Sequence[int]
-    """End-of-turn included where the response finished."""
+    """Token ids, end-of-turn included where the response finished."""
     role: str = "response"
     signals: Mapping[str, float] = field(default_factory=dict)
 
@@ -41,7 +39,7 @@ class Example:
 
     id: str
     group: int
-    """Index into ``Training.groups``."""
+    """Index into ``Training.groups``"""
     prompt: Sequence[int]
     rows: tuple[TokenRow, ...] = ()
 

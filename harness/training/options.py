@@ -96,19 +96,19 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Training:
-    """One training run: everything that decides its checkpoint."""
+    """Everything that decides a checkpoint."""
 
     method: Method
     config: object
     """Of type ``method.config``."""
     groups: Sequence[Group]
     student: str | Path
-    """Checkpoint folder (or hub id) to start from."""
+    """Checkpoint folder or hub id."""
     options: TrainOptions
     seed: int = 0
     """Decides the order of prompts and the live responses; the same seed gives the same bytes on a CPU."""
     teacher: str | Path | None = None
-    """Checkpoint of the live teacher, for methods with ``signal="token"``."""
+    """For methods with ``signal="token"``."""
     teacher_distributions: Mapping[str, str | Path] = field(default_factory=dict)
     """Teacher (``family``, ``tuned``) to the folder of its stored distributions; with these, no teacher is live."""
     reference: Sequence[Sequence[float]] | None = None
@@ -125,26 +125,23 @@ class Training:
 @dataclass(frozen=True)
 class TrainReport:
     steps: int
-    """Optimiser steps."""
+    """Of the optimiser."""
     prompts: int
-    """Prompts that were trained on."""
     dropped: Mapping[str, int]
     """Reason to number of prompts that could not be used."""
     tokens: int
-    """Tokens that went through the student (prompts and responses, no padding), all epochs."""
+    """That went through the student (prompts and responses, no padding), all epochs."""
     response_tokens: int
-    """Those of them that are response tokens."""
     first_loss: float
-    """Loss of the first step, before any update."""
+    """Before any update."""
     final_loss: float
-    """Loss of the last step."""
     packing: str
     """Whether responses to one prompt shared a row, and why."""
     adapter: str | None
     """What was adapted, in words; ``None`` for full fine-tuning."""
     seconds: float
-    """Wall time of training, without loading and saving; of the last part alone where a killed run was resumed."""
+    """Wall time of training, without loading and saving; since a killed run was resumed."""
     resumed_at: int
-    """Steps that were done before a killed run was resumed; 0 for a run in one go."""
+    """Steps before a killed run was resumed; 0 for a run in one go."""
     peak_memory: int
     """Bytes: of the GPU during training, or the resident set of the process so far where there is no GPU."""

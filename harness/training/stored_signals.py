@@ -137,10 +137,8 @@ def store_distributions(
     logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(count, k))
     rest = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
     tokens = None if like is None else StoredDistributions({"like": like})
-    parts = by_length([example for example in examples if any(lengths[example.group])], training.options.micro_batch)
-    outside = 0.0
-    for done, part in enumerate(parts, 1):
-        micro = micro_batch(part, pad_id(tokenizer), teacher.device)
+    outside, used = 0.0, [example for example in examples if any(lengths[example.group])]
+    for part, micro in passes(training, used, pad_id(tokenizer), teacher.device, progress):
         fixed = None if tokens is None else tokens.of(part, teacher.device)["like"].ids
         top_ids, top_logps = _top(teacher, micro, len(tokenizer), stored.temperature, k, fixed)
         top_rest = rest_of(top_logps)
@@ -149,8 +147,6 @@ def store_distributions(
             logps[target] = top_logps[source].float().cpu().numpy()
             rest[target] = top_rest[source].float().cpu().numpy()
             outside += float(top_rest[source].double().exp().sum())
-        if progress is not None:
-            progress(done, len(parts), {})
     for array in (ids, logps, rest):
         array.flush()
     if not math.isfinite(outside):
@@ -158,10 +154,23 @@ def store_distributions(
     return {"positions": count, "top_k": k, "mean_rest_mass": outside / count}
 
 
-def by_length(examples: Sequence[Example], size: int) -> list[list[Example]]:
-    """Batches of ``size`` prompts of similar length: they pad little."""
-    ordered = sorted(examples, key=lambda example: example.longest)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+def passes(
+    training: Training,
+    examples: Sequence[Example],
+    pad: int,
+    device: torch.device,
+    progress: Progress | None,
+    packed: bool = False,
+) -> Iterator[tuple[list[Example], MicroBatch]]:
+    """Forward passes over all examples."""
+    # Prompts of similar length together: they pad little.
+    ordered, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
+    starts = range(0, len(ordered), size)
+    for done, start in enumerate(starts, 1):
+        part = ordered[start : start + size]
+        yield part, micro_batch(part, pad, device, packed=packed)
+        if progress is not None:
+            progress(done, len(starts), {})
 
 
 def _top(
@@ -213,14 +222,10 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]
-    parts = by_length(examples, options.micro_batch)
-    for done, part in enumerate(parts, 1):
-        micro = micro_batch(part, pad_id(tokenizer), device, packed=layout.packed)
+    for part, micro in passes(training, examples, pad_id(tokenizer), device, progress, layout.packed):
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
             terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
         sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
         for example in part:
             result[example.group] = [next(sums) for _ in example.rows]
-        if progress is not None:
-            progress(done, len(parts), {})
     return result

@@ -24,7 +24,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from harness.contracts.method import Loss
 from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.stats import seed_of
@@ -81,7 +80,14 @@ class DistilTrainer(Trainer):
         dataset: Any = [(example, filler) for filler in (False, True) for example in loaded.examples]
         super().__init__(model=loaded.student, args=args, train_dataset=dataset)
         self.loaded, self.training, self.method = loaded, loaded.training, loaded.training.method
-        self.refuse_sharded_rollouts()
+        # Live responses run the student outside the wrapper that gathers its shards, and end at different lengths.
+        deepspeed = self.accelerator.state.deepspeed_plugin
+        sharded = self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
+        if self.method.rollouts and sharded:
+            raise UserError(
+                f"{self.method.name} samples from the student while it trains, which cannot be done with sharded "
+                "weights: use compute.launch = ddp or zero2."
+            )
         self.remove_callback(PrinterCallback)
         self.pad = pad_id(loaded.tokenizer)
         self.curve: list[StepRecord] = []
@@ -105,16 +111,6 @@ class DistilTrainer(Trainer):
             rates: list[Callable[[int], float]] = [partial(_later, rate, start) for rate in whole.lr_lambdas]
             self.lr_scheduler = LambdaLR(whole.optimizer, rates)
         return self.lr_scheduler
-
-    def refuse_sharded_rollouts(self) -> None:
-        """Live responses run the student outside the wrapper that gathers its shards, and end at different lengths."""
-        deepspeed = self.accelerator.state.deepspeed_plugin
-        sharded = self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
-        if self.method.rollouts and sharded:
-            raise UserError(
-                f"{self.method.name} samples from the student while it trains, which cannot be done with sharded "
-                "weights: use compute.launch = ddp or zero2."
-            )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process in the seeded order; nothing here is left to accelerate's sharding."""
@@ -164,23 +160,18 @@ class DistilTrainer(Trainer):
         # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size.
         with self.compute_loss_context_manager():  # the precision of training, so that the loss sees what was drawn
             drawn = answer([e for part in parts for e, _ in part], speakers, training.seed, self.state.global_step)
-        fillers = [filler for part in parts for _, filler in part]
+        pairs = iter(drawn)
+        answered = [(part[0][1], [next(pairs) for _ in part]) for part in parts]
         # Fillers answer too, because their forward pass must run, but they must not weigh on the others.
-        real = [pair for pair, filler in zip(drawn, fillers, strict=True) if not filler]
-        weights = self.weigh(real, device)
-        micros, start, used = [], 0, 0
-        for part in parts:
-            examples = [example for example, _ in drawn[start : start + len(part)]]
-            start += len(part)
+        weights = self.weigh([pair for filler, part in answered if not filler for pair in part], device)
+        micros, start = [], 0
+        for filler, part in answered:
             # ``weights`` hold the tokens of all real responses in a row: cut out those of this micro-batch.
-            size = sum(len(row.response) for example in examples for row in example.rows)
-            filler = part[0][1]
-            tokens = {
-                name: torch.zeros(size, device=device) if filler else values[used : used + size]
-                for name, values in weights.items()
-            }
-            used += 0 if filler else size
-            micros.append(micro_batch(examples, self.pad, device, tokens, filler=filler))
+            size = sum(len(rollout.tokens) for _, rollout in part)
+            zeros, cut = torch.zeros(size, device=device), slice(start, start + size)
+            tokens = {name: zeros if filler else values[cut] for name, values in weights.items()}
+            start += 0 if filler else size
+            micros.append(micro_batch([example for example, _ in part], self.pad, device, tokens, filler=filler))
         return micros
 
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
@@ -237,19 +228,15 @@ class DistilTrainer(Trainer):
             raise self.not_finite("loss", micro.ids)
         if micro.filler:
             return total * 0.0  # not 0 itself: the backward pass must reach all parameters
-        self.note(parts, loss, counts)
-        # Wrappers average gradients over processes; the counts already are those of all processes.
-        scaled: Tensor = total * self.accelerator.num_processes
-        return scaled
-
-    def note(self, parts: Mapping[str, Tensor], loss: Loss, counts: Mapping[str, float]) -> None:
-        """Add this micro-batch to the step's record."""
         logs = {name: value / counts["prompt"] for name, value in loss.logs.items()}
         for sums, values in ((self.terms, parts), (self.logs, logs)):
             for name, value in values.items():
-                # In float64: the curve's numbers must not depend on how many micro-batches they are summed over.
+                # In float64, so that the curve does not depend on how many micro-batches it is summed over.
                 scalar = value.detach().double()
                 sums[name] = sums[name] + scalar if name in sums else scalar
+        # Wrappers average gradients over processes; the counts already are those of all processes.
+        scaled: Tensor = total * self.accelerator.num_processes
+        return scaled
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The parent's norm; one that is not finite stops the run before the optimiser spoils the weights."""

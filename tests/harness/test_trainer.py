@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from harness.contracts.method import Batch, Loss, Method, Row, Term, log_probabilities
+from harness.contracts.method import Batch, Loss, Row, Term, log_probabilities
 from harness.errors import UserError
 from harness.models import load as loading
 from harness.models.chat import encode, pad_id, tokenizer_difference
@@ -29,14 +27,11 @@ from harness.training.batches import Shuffled, micro_batch, prepare, tokenise
 from harness.training.fit import fit, load_training, make_trainer
 from harness.training.forward import host, response_terms
 from harness.training.rollouts import Speakers, answer, draw, pick
-from harness.training.stored_signals import reference_logps, with_stores
 from methods import METHODS, kd, seqkd
 from tests.tiny import WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
+from tests.tiny import tiny_training as training
 
-OPTIONS = TrainOptions(batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64)
 GROUPS = tiny_groups(16)
-STORES = tempfile.TemporaryDirectory()
-"""Where stores of teachers' distributions go; gone with the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,26 +41,6 @@ def quick() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("student"), seed=0)
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("teacher"), seed=1, hidden=32)
-
-
-def training(method: Method, student: Path, teacher: Path, **changes: Any) -> Training:
-    """A run over GROUPS; ``changes`` are fields of ``Training`` or of ``TrainOptions``."""
-    options = replace(OPTIONS, **{name: changes.pop(name) for name in list(changes) if hasattr(OPTIONS, name)})
-    base = Training(method, method.config(), GROUPS, student, options, 3, teacher, max_new_tokens=6, device="cpu")
-    run = with_stores(
-        replace(base, **changes), {"tuned": teacher, "family": student}, Path(tempfile.mkdtemp(dir=STORES.name))
-    )
-    return replace(run, reference=reference_logps(run)) if method.needs.reference else run
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -115,23 +90,6 @@ def test_the_report_and_the_curve_say_what_was_done(student: Path, teacher: Path
     assert load_tokenizer(tmp_path).chat_template == load_tokenizer(student).chat_template
 
 
-@pytest.mark.parametrize("name", ["minillm", "pad-ppd"])
-def test_the_same_seed_gives_the_same_bytes(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
-    run = training(METHODS[name], student, teacher)
-    for folder in ("a", "b"):
-        torch.rand(7)  # the state of the global generator must not matter
-        fit(run, tmp_path / folder)
-    fit(replace(run, seed=4), tmp_path / "c")
-    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
-    assert (tmp_path / "a" / "training.jsonl").read_bytes() == (tmp_path / "b" / "training.jsonl").read_bytes()
-
-
-def test_dpo_starts_at_log_two(student: Path, teacher: Path, tmp_path: Path) -> None:
-    report = fit(training(METHODS["dpo"], student, teacher), tmp_path)
-    assert report.first_loss == pytest.approx(math.log(2), abs=1e-6)
-    assert report.final_loss != pytest.approx(math.log(2), abs=1e-4)
-
-
 def test_kd_from_itself_loses_nothing(student: Path, tmp_path: Path) -> None:
     report = fit(training(METHODS["kd"], student, student, config=kd.KdOptions(weight=1.0)), tmp_path)
     assert abs(report.first_loss) < 1e-6
@@ -141,9 +99,7 @@ def test_padding_changes_nothing(student: Path) -> None:
     """Log-probabilities of a row alone, beside longer rows, and on a tokenizer-wide slice of a wider embedding."""
     tokenizer = load_tokenizer(student)
     model = host(load_weights(student, tokenizer, torch.float32)).train(False)
-    examples, _ = prepare(
-        Training(METHODS["pad-vpd"], METHODS["pad-vpd"].config(), GROUPS, student, OPTIONS), tokenizer
-    )
+    examples, _ = prepare(training(METHODS["pad-vpd"], student, student), tokenizer)
 
     def logps(part: list[Any]) -> torch.Tensor:
         micro = micro_batch(part, pad_id(tokenizer), torch.device("cpu"))
@@ -309,8 +265,8 @@ def test_different_numbers_of_rows_are_an_error(student: Path, tmp_path: Path) -
 def test_references_belong_to_groups(student: Path) -> None:
     """A dropped group keeps its place; the sums are those of the model itself."""
     same = replace(GROUPS[1], samples=(GROUPS[1].samples[0],) * 3)
-    run = Training(METHODS["dpo"], METHODS["dpo"].config(), [GROUPS[0], same, GROUPS[2]], student, OPTIONS)
-    logps = reference_logps(run)
+    run = training(METHODS["dpo"], student, student, groups=[GROUPS[0], same, GROUPS[2]])
+    logps = run.reference
     assert [len(rows) for rows in logps] == [2, 0, 2]
     tokenizer = load_tokenizer(student)
     model = load_weights(student, tokenizer, torch.float32).train(False)
@@ -368,16 +324,9 @@ def test_the_report_says_how_rows_were_laid_out(student: Path, tmp_path: Path) -
     assert packed.final_loss == pytest.approx(apart.final_loss, abs=1e-5)
 
 
-def test_options_report_every_mistake() -> None:
-    with pytest.raises(ValidationError) as caught:
-        TrainOptions(epochs=0, learning_rate=-1.0, schedule="cubic", warmup_ratio=1.0)  # type: ignore[arg-type]
-    wrong = {str(error["loc"][0]) for error in caught.value.errors()}
-    assert wrong == {"epochs", "learning_rate", "schedule", "warmup_ratio"}
-
-
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_every_prompt_once(world: int) -> None:
-    options = replace(OPTIONS, batch_size=8, micro_batch=3)
+    options = TrainOptions(batch_size=8, micro_batch=3)
     shares = [list(Shuffled(21, options, seed=0, world=world, rank=rank)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     assert all(len(share) == len(Shuffled(21, options, 0, world)) for share in shares)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +13,23 @@ from harness.contracts.model import Sampling
 from harness.errors import UserError
 from harness.models import load as loading
 from harness.models.backends import load_model
-from harness.training import Training, TrainOptions
 from harness.training import student as student_module
 from harness.training.fit import fit, load_training, make_trainer, run
 from harness.training.options import Lora
-from harness.training.stored_signals import reference_logps, with_stores
 from methods import METHODS
-from tests.tiny import tiny_checkpoint, tiny_groups
-
-ADAPTER = Lora(r=2, alpha=8.0)
-OPTIONS = TrainOptions(batch_size=4, micro_batch=2, learning_rate=1e-2, warmup_ratio=0.0, max_length=64)
+from tests.tiny import tiny_checkpoint, tiny_groups, tiny_training
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return tiny_checkpoint(tmp_path_factory.mktemp("student"), seed=0)
-
-
-def training(name: str, student: Path, **changes: Any) -> Training:
-    method = METHODS[name]
-    options = replace(OPTIONS, lora=ADAPTER, **changes)
-    run = Training(
-        method, method.config(), tiny_groups(8), student, options, 3, student, max_new_tokens=5, device="cpu"
-    )
-    return replace(run, reference=reference_logps(run)) if method.needs.reference else run
+def training(name: str, student: Path, teacher: Path | None = None, **changes: Any) -> Any:
+    options = {"batch_size": 4, "micro_batch": 2, "learning_rate": 1e-2, "lora": Lora(r=2, alpha=8.0)}
+    changes = {"groups": tiny_groups(8), **options, **changes}
+    return tiny_training(METHODS[name], student, teacher or student, **changes)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_adapters(name: str, student: Path, tmp_path: Path) -> None:
+def test_every_method_trains_adapters(name: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     """Two steps; the saved checkpoint is a plain one whose adapted matrices moved by a matrix of rank 2, others not."""
-    stores = {"family": student, "tuned": tiny_checkpoint(tmp_path / "tuned", seed=1)}
-    report = fit(with_stores(training(name, student), stores, tmp_path / "stores"), tmp_path)
+    report = fit(training(name, student, teacher=teacher), tmp_path)
     assert report.adapter is not None and report.adapter.startswith("lora r=2 alpha=8 on all-linear")
     before, after = load_file(student / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert before.keys() == after.keys()
@@ -116,14 +100,12 @@ def test_the_adapter_is_kept_as_peft_reads_it(student: Path, tmp_path: Path) -> 
 
 
 def test_modules_that_do_not_exist_are_named(student: Path) -> None:
-    base = training("simpo", student)
     for module, message in (
         ("q_prj", r"train\.lora\.target_modules = \('q_prj',\)"),
         ("lm_head", "must not name the output head"),
     ):
-        options = replace(base.options, lora=Lora(target_modules=(module,)))
         with pytest.raises(UserError, match=message):
-            load_training(replace(base, options=options))
+            load_training(training("simpo", student, lora=Lora(target_modules=(module,))))
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         Lora(r=0)
 

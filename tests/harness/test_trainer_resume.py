@@ -10,27 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from harness.training import Training, TrainOptions
 from harness.training.fit import MARKER, checkpoints, fit, newest
 from harness.training.options import Lora
-from harness.training.stored_signals import reference_logps
 from methods import METHODS
-from tests.tiny import tiny_checkpoint, tiny_groups
-
-OPTIONS = TrainOptions(epochs=2, batch_size=4, micro_batch=2, learning_rate=1e-3, max_length=64, checkpoint_minutes=0.0)
+from tests.tiny import tiny_groups, tiny_training
 
 
 class KilledError(Exception):
     """Stands for the end of the process."""
 
 
-def training(name: str, folder: Path, **changes: Any) -> Training:
+def training(name: str, folder: Path, **changes: Any) -> Any:
     """10 prompts: two epochs of steps with 4, 4 and 2 prompts."""
-    torch.set_num_threads(1)
-    method = METHODS[name]
-    options = replace(OPTIONS, **changes)
-    run = Training(method, method.config(), tiny_groups(10), folder, options, 3, folder, max_new_tokens=5, device="cpu")
-    return replace(run, reference=reference_logps(run)) if method.needs.reference else run
+    options = {"epochs": 2, "batch_size": 4, "micro_batch": 2, "warmup_ratio": 0.1, "checkpoint_minutes": 0.0}
+    return tiny_training(METHODS[name], folder, folder, **{"groups": tiny_groups(10), **options, **changes})
 
 
 def result(folder: Path) -> tuple[str, bytes]:
@@ -49,9 +42,11 @@ def result(folder: Path) -> tuple[str, bytes]:
         ("minillm", 5, {}),
     ],
 )
-def test_killed_and_resumed_equals_uninterrupted(name: str, step: int, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(
+    name: str, step: int, changes: dict[str, Any], student: Path, tmp_path: Path
+) -> None:
     """Killed while step ``step + 1`` is reported: the checkpoint of ``step`` is the last whole one. 6 steps in all."""
-    run = training(name, tiny_checkpoint(tmp_path / "student"), **changes)
+    run = training(name, student, **changes)
 
     def killer(done: int, total: int, logs: Any) -> None:
         if done == step + 1:
@@ -82,8 +77,8 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(tmp_path: Path) -> None:
     assert newest(tmp_path) == tmp_path / "checkpoint-10", "12 was being written; and 10 comes after 8"
 
 
-def test_one_checkpoint_is_kept_and_rare_ones_are_rare(tmp_path: Path) -> None:
-    run = training("simpo", tiny_checkpoint(tmp_path / "student"))
+def test_one_checkpoint_is_kept_and_rare_ones_are_rare(student: Path, tmp_path: Path) -> None:
+    run = training("simpo", student)
     fit(run, tmp_path / "often", scratch=tmp_path / "a")
     assert [path.name for path in checkpoints(tmp_path / "a")] == ["checkpoint-5"], "none after the last step"
     rare = replace(run, options=replace(run.options, checkpoint_minutes=60.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +13,11 @@ from safetensors.torch import load_file
 
 from harness.contracts.method import Dropped
 from harness.errors import UserError
-from harness.training import Training, TrainOptions
+from harness.training import TrainOptions
 from harness.training.fit import fit, place
-from harness.training.stored_signals import reference_logps
 from harness.training.trl_backend import fit_trl
 from methods import METHODS
-from tests.tiny import tiny_checkpoint, tiny_groups
-
-OPTIONS = TrainOptions(epochs=2, batch_size=8, micro_batch=4, learning_rate=1e-3, max_length=64)
+from tests.tiny import tiny_groups, tiny_training
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -29,15 +25,12 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.trl])
-def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
+def test_twenty_steps_agree(name: str, student: Path, tmp_path: Path) -> None:
     """Ours: float32 chunked log-softmax. TRL's: its own fused head, its own reference. Only rounding may differ."""
     torch.set_num_threads(1)
-    student = tiny_checkpoint(tmp_path / "student")
     method = METHODS[name]
     usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), Dropped)]
-    run = Training(method, method.config(), usable[:80], student, OPTIONS, seed=5, device="cpu")
-    if method.needs.reference:
-        run = replace(run, reference=reference_logps(run))
+    run = tiny_training(method, student, student, groups=usable[:80], epochs=2, warmup_ratio=0.1)
     ours, theirs = fit(run, tmp_path / "ours"), fit_trl(run, tmp_path / "theirs")
     assert ours.steps == theirs.steps == 20
     assert ours.response_tokens == theirs.response_tokens
@@ -54,17 +47,13 @@ def test_twenty_steps_agree(name: str, tmp_path: Path) -> None:
     )
 
 
-def test_four_methods_have_a_trl_trainer() -> None:
+def test_four_methods_have_a_trl_trainer_and_others_are_refused(student: Path, tmp_path: Path) -> None:
     assert [name for name, method in METHODS.items() if method.trl] == ["seqkd", "dpo", "best-of-n", "ipo"]
-
-
-def test_other_methods_are_refused(tmp_path: Path) -> None:
-    method = METHODS["pad-ppd"]
-    run = Training(method, method.config(), tiny_groups(2), tmp_path, OPTIONS)
+    run = tiny_training(METHODS["pad-ppd"], student, student)
     with pytest.raises(UserError, match=r"backend trl cannot train 'pad-ppd': .*seqkd, best-of-n, dpo, ipo"):
         fit_trl(run, tmp_path / "out")
     with pytest.raises(ValueError, match="micro_batch = 3 must divide batch_size = 8"):
-        replace(OPTIONS, micro_batch=3, backend="trl")
+        TrainOptions(batch_size=8, micro_batch=3, backend="trl")
 
 
 def test_one_gpu_is_used_of_several() -> None:
