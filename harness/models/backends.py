@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from harness.contracts.backend import Backend, Services
-from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint, Progress
+from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint
 from harness.contracts.options import Count, options
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
@@ -27,30 +27,21 @@ class LoadOptions:
     """Run Python code that comes with the checkpoint."""
 
 
-def _load(checkpoint: Checkpoint | None, config: LoadOptions, services: Services) -> ChatModel:
-    if checkpoint is None:
-        raise UserError("backend transformers loads a checkpoint: name a folder or a hub id.")
-    return load_model(checkpoint, config, services.progress)
-
-
 def load_model(
-    name: str | Checkpoint, config: LoadOptions = LoadOptions(), progress: Progress | None = None
+    model: str | Checkpoint | None, config: LoadOptions = LoadOptions(), services: Services = Services()
 ) -> ChatModel:
-    """Load a checkpoint by name, in evaluation mode. Raises UserError when it is not there or cannot be read."""
+    """Load a checkpoint, in evaluation mode. Raises UserError when it is not there or cannot be read."""
+    if model is None:
+        raise UserError("backend transformers loads a checkpoint: name a folder or a hub id.")
     from harness.models import transformers_model  # imports torch
 
-    checkpoint = resolve(name) if isinstance(name, str) else name
+    checkpoint = resolve(model) if isinstance(model, str) else model
     return transformers_model.load(
-        checkpoint, config.dtype, config.device, config.batch_tokens, config.trust_remote_code, progress
+        checkpoint, config.dtype, config.device, config.batch_tokens, config.trust_remote_code, services.progress
     )
 
 
-TRANSFORMERS = Backend(
-    "transformers",
-    "a checkpoint in this process (local folder or hub id)",
-    frozenset(PROTOCOLS),
-    LoadOptions,
-    _load,
-)
+_SUMMARY = "a checkpoint in this process (local folder or hub id)"
+TRANSFORMERS = Backend("transformers", _SUMMARY, frozenset(PROTOCOLS), LoadOptions, load_model)
 BACKENDS: Final[Mapping[str, Backend]] = {backend.name: backend for backend in (TRANSFORMERS, SERVER)}
 """By the name that recipes use."""

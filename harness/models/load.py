@@ -93,7 +93,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     Columns that only pad the embedding matrix are left out before any softmax. Scales: Granite divides
     (``logits_scaling``), Cohere multiplies (``logit_scale``). Final soft-capping: Gemma-2.
     """
-    head: Any = model.get_output_embeddings()
+    untyped: Any = model
+    head = untyped.get_output_embeddings()
     # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
     plain = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
     if plain and head.weight.shape[0] > vocabulary:
@@ -112,7 +113,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
 def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
     vocabulary = len(tokenizer)
-    head: Any = model.get_output_embeddings()
+    untyped: Any = model
+    head = untyped.get_output_embeddings()
     if head is None or head.weight.shape[0] < vocabulary:
         width = None if head is None else head.weight.shape[0]
         raise UserError(

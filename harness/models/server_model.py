@@ -85,11 +85,5 @@ def _load(checkpoint: Checkpoint | None, config: ServerOptions, services: Servic
     return ServerModel(config, services.ask, services.progress)
 
 
-SERVER = Backend(
-    "openai",
-    "an OpenAI-compatible server, asked for text alone",
-    frozenset({"generate"}),
-    ServerOptions,
-    _load,
-    by_name=True,
-)
+_SUMMARY = "an OpenAI-compatible server, asked for text alone"
+SERVER = Backend("openai", _SUMMARY, frozenset({"generate"}), ServerOptions, _load, by_name=True)

@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.models.chat import pad_id, stop_ids
 from harness.models.load import logits_of
-from harness.models.token_sampling import invert
+from harness.models.transformers_model import invert
 from harness.stats import seed_of
 from harness.training.batches import Example, TokenRow, micro_batch
 from harness.training.forward import states_of

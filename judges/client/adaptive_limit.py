@@ -21,9 +21,8 @@ class AdaptiveLimit:
     """Lets at most ``limit`` calls through at a time, none before ``resume_at``. For one event loop."""
 
     def __init__(self, start: int, ceiling: int | None = None) -> None:
-        self.start = max(1, start)
-        self.ceiling = max(self.start, ceiling or self.start)
-        self.limit = self.start
+        self.start = self.limit = start
+        self.ceiling = max(start, ceiling or start)
         self.active = 0
         self.resume_at = 0.0
         """Time of the event loop's clock, seconds."""

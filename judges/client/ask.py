@@ -15,7 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -49,17 +49,6 @@ class Pace:
     """A series of failures without any success ends the asking when it is this long and at least 8 calls."""
     obey: float = 300.0
     """A Retry-After above this ends the asking: it is a quota for hours, not a burst."""
-
-
-@runtime_checkable
-class SessionJudge(Protocol):
-    """A judge with something to prepare in the running event loop (imports, connections) and to close again."""
-
-    async def aopen(self) -> None:
-        """Called before the first request of an ``ask``: outside of any request's timeout."""
-
-    async def aclose(self) -> None:
-        """Called at the end of every ``ask`` that asked something."""
 
 
 @runtime_checkable
@@ -123,9 +112,9 @@ async def _ask_missing(
     judge: Judge, missing: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
 ) -> dict[str, Outcome]:
     async with AsyncExitStack() as stack:
-        if isinstance(judge, SessionJudge):
-            await judge.aopen()
-            stack.push_async_callback(judge.aclose)
+        # A judge with connections prepares them here, outside of any request's timeout.
+        if isinstance(judge, AbstractAsyncContextManager):
+            await stack.enter_async_context(judge)
         if isinstance(judge, BatchJobJudge) and judge.jobs is not None:
             stack.callback(budget.ledger.flush)
             return await BatchAsking(judge.jobs, missing, budget, settled).work()

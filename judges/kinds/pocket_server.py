@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -27,8 +27,6 @@ from harness.errors import UserError
 from harness.records import adapter
 from harness.types import Message, Reply, Request
 from judges.kinds.pocket import MODEL, PocketJudge
-
-MAX_BODY: Final = 16_000_000  # bytes of a request that are read
 
 
 class RefusalError(Exception):
@@ -151,11 +149,10 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing on the terminal: a server of thousands of requests is followed by its client."""
 
     def read_body(self) -> bytes:
-        """The body as it came. Raises RefusalError where it is too long or its length is not known."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            self.close_connection = True  # the rest is not read, so the connection cannot go on
-            raise RefusalError(413, f"a Content-Length of at most {MAX_BODY} is needed, got {length!r}")
+        if not length.isdigit():
+            self.close_connection = True  # what is not read would be taken for the next request
+            raise RefusalError(411, "a Content-Length is needed")
         return self.rfile.read(int(length))
 
 

@@ -32,28 +32,6 @@ from judges.kinds.pocket_server import Handler, RefusalError, Server, completion
 from judges.ledger.ledger import request_key
 from tests.fakes.batch_api import LINE_FAULTS, FakeBatches
 
-FAULTS: Final = {
-    "rate-limit": "429 without Retry-After",
-    "rate-limit-wait": "429 with Retry-After: 0.05",
-    "quota": "429 with code insufficient_quota",
-    "server-500": "500",
-    "overloaded-503": "503",
-    "hang": "no answer for ``hang`` seconds, then a closed connection",
-    "reset": "the connection is reset before a byte is sent",
-    "truncated": "half of the JSON under the full Content-Length, then a closed connection",
-    "broken-json": "half of the JSON, declared as whole",
-    "no-choices": "200 with an empty list of choices",
-    "empty-text": "200 with an empty text",
-    "content-filter": "200 with finish_reason content_filter",
-    "wrong-label": "200 with a text that holds no verdict",
-    "no-logprobs": "200 without the log-probabilities that were asked for",
-    "other-model": "200 from a model id other than asked for",
-    "auth": "401, echoing the key as careless gateways do",
-    "no-model": "404 model_not_found",
-    "context": "400 context_length_exceeded",
-    "unsupported": "400 unsupported_parameter: max_tokens",
-}
-"""Name of a fault to what it does."""
 COMPLETE: Final = frozenset({"wrong-label", "no-logprobs", "other-model"})
 """Faults that are nevertheless complete replies: stored by the ledger, judged by the parsers."""
 Respond = Callable[[Request], Reply]
@@ -77,6 +55,11 @@ _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "empty-text": {"text": "", "first_token": None},
     "content-filter": {"text": "", "finish_reason": "content_filter", "first_token": None},
 }
+
+
+FAULTS: Final = (*_ERRORS, *_CHANGES, "hang", "reset", "truncated", "broken-json", "no-choices", "other-model")
+"""``hang``: no answer for ``hang`` seconds, then a closed connection; ``reset``: closed before a byte is sent;
+``truncated``: half of the JSON under the full Content-Length; ``broken-json``: half of it, declared as whole."""
 
 
 def shares(parts: Mapping[str, float], seed: int, visits: int = 1) -> Choose:
@@ -120,17 +103,13 @@ class FakeServer:
     ) -> None:
         self.respond, self.choose, self.models, self.latency, self.hang = respond, choose, models, latency, hang
         self.calls: Counter[str] = Counter()
-        """Content to chat requests that came."""
+        """Content to chat requests that came; ``answered``: to complete replies sent (the paid ones)."""
         self.answered: Counter[str] = Counter()
-        """Content to complete replies sent (the paid ones)."""
         self.faults: Counter[str] = Counter()
-        """Name to how often it was played."""
         self.requests: list[Request] = []
-        """All chat requests in the order they came."""
         self.busiest = 0
         """The most chat requests that were under way at a time."""
         self.batches = FakeBatches(self.answer_line)
-        """The Batch API; its settings say how jobs end."""
         self._lock = threading.Lock()
         self._active = 0
         self._closing = threading.Event()
@@ -139,7 +118,6 @@ class FakeServer:
 
     @property
     def base_url(self) -> str:
-        """``http://127.0.0.1:PORT/v1``."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="draws from logits")
 
 from harness.contracts.model import Sampling  # noqa: E402
 from harness.models.backends import LoadOptions, load_model  # noqa: E402
-from harness.models.token_sampling import RowSampler, draw, streams  # noqa: E402
+from harness.models.transformers_model import RowSampler, draw, streams  # noqa: E402
 from harness.pocket.world import iter_prompts  # noqa: E402
 
 

@@ -66,6 +66,11 @@ class ScriptedJudge:
         return None
 
 
+def run(judge, many, tmp_path, progress=None, pace=QUICK, **options):
+    many = requests(many) if isinstance(many, int) else many
+    return ask(judge, many, tmp_path / "l.sqlite", AskOptions(**options), progress, pace=pace)
+
+
 def test_outcomes_stand_in_order_and_equal_requests_are_asked_once(tmp_path):
     judge, told = ScriptedJudge(), []
     twice = [*requests(5), *(replace(request, part="game2", meta={"swapped": True}) for request in requests(5))]
@@ -77,9 +82,9 @@ def test_outcomes_stand_in_order_and_equal_requests_are_asked_once(tmp_path):
 
 def test_stored_replies_are_not_asked_again(tmp_path):
     judge = ScriptedJudge()
-    first = ask(judge, requests(5), tmp_path / "l.sqlite", AskOptions())
+    first = run(judge, 5, tmp_path)
     told = []
-    assert ask(judge, requests(7), tmp_path / "l.sqlite", AskOptions(), told.append)[:5] == first
+    assert run(judge, 7, tmp_path, told.append)[:5] == first
     assert judge.calls.total() == 7
     assert told == [5, 1, 1]
 
@@ -88,7 +93,7 @@ def test_stored_replies_are_not_asked_again(tmp_path):
 def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q1": [kind] * 3})
-    outcomes = ask(judge, requests(3), tmp_path / "l.sqlite", AskOptions(retries=3), pace=QUICK)
+    outcomes = run(judge, 3, tmp_path, retries=3)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
     told = [record.getMessage() for record in caplog.records if record.name == "judges.client.ask"]
@@ -118,7 +123,7 @@ def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, 
 @pytest.mark.parametrize("kind", ["auth", "model"])
 def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
     judge = ScriptedJudge({"q6": [kind]})
-    outcomes = ask(judge, requests(500), tmp_path / "l.sqlite", AskOptions(concurrency=4, max_concurrency=4))
+    outcomes = run(judge, 500, tmp_path, concurrency=4, max_concurrency=4)
     assert judge.calls.total() <= 12
     failed = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
     assert {error.kind for error in failed} == {kind}
@@ -129,7 +134,7 @@ def test_what_every_call_would_meet_stops_the_asking(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["connection", "timeout", "rate-limit", "server"])
 def test_a_dead_judge_does_not_cost_hours(tmp_path, kind):
     judge = ScriptedJudge(always=kind)
-    outcomes = ask(judge, requests(2000), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
+    outcomes = run(judge, 2000, tmp_path)
     assert {outcome.kind for outcome in outcomes} == {kind}
     assert judge.calls.total() < 400  # rounds of 16 with pauses between them, for 0.2 s
     assert "calls in a row failed" in str(outcomes[-1])
@@ -151,14 +156,14 @@ def test_an_outage_shorter_than_the_patience_loses_nothing(tmp_path):
 
 def test_a_quota_for_hours_stops_the_asking(tmp_path):
     judge = ScriptedJudge({"q0": [JudgeError("rate-limit", "daily limit", retry_after=40_000)]})
-    outcomes = ask(judge, requests(100), tmp_path / "l.sqlite", AskOptions(concurrency=1))
+    outcomes = run(judge, 100, tmp_path, concurrency=1)
     assert "asked to wait 40000 s" in str(outcomes[99])
 
 
 def test_retry_after_is_honoured_by_all(tmp_path):
     judge = ScriptedJudge({"q0": [JudgeError("rate-limit", "slow down", retry_after=0.4)]})
     start = time.monotonic()
-    outcomes = ask(judge, requests(40), tmp_path / "l.sqlite", AskOptions(concurrency=2), pace=QUICK)
+    outcomes = run(judge, 40, tmp_path, concurrency=2)
     assert time.monotonic() - start >= 0.4
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
@@ -167,7 +172,7 @@ def test_retry_after_counts_for_the_request_itself(tmp_path, caplog):
     """The backoff is 0.01 s here; the endpoint asked for 0.3."""
     caplog.set_level("INFO")
     judge = ScriptedJudge({"q0": [JudgeError("server", "busy", retry_after=0.3)]})
-    ask(judge, requests(1), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
+    run(judge, 1, tmp_path)
     assert [line for line in caplog.messages if "asked again" in line] == ["scripted: busy; asked again (1) in 0.3 s"]
 
 
@@ -185,7 +190,7 @@ def test_only_too_many_requests_shrink_the_gate(tmp_path, kind, whole):
 
 def test_concurrency_is_bounded_and_used(tmp_path):
     judge = ScriptedJudge(seconds=0.01)
-    ask(judge, requests(200), tmp_path / "l.sqlite", AskOptions(concurrency=5, max_concurrency=20))
+    run(judge, 200, tmp_path, concurrency=5, max_concurrency=20)
     assert judge.busiest == 20
 
 
@@ -224,7 +229,7 @@ def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
 
 def test_a_request_that_takes_too_long_is_a_timeout(tmp_path):
     judge = ScriptedJudge(seconds=5)
-    outcomes = ask(judge, requests(1), tmp_path / "l.sqlite", AskOptions(timeout=0.05, retries=0))
+    outcomes = run(judge, 1, tmp_path, timeout=0.05, retries=0)
     assert (outcomes[0].kind, str(outcomes[0])) == ("timeout", "no reply within 0.05 s")
 
 
@@ -234,7 +239,7 @@ def test_a_broken_judge_or_ledger_is_not_hidden(tmp_path):
             raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
-        ask(Broken(), requests(3), tmp_path / "l.sqlite", AskOptions())
+        run(Broken(), 3, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="judge ledger"):
         ask(ScriptedJudge(), requests(3), tmp_path / "file" / "l.sqlite", AskOptions())
@@ -242,7 +247,7 @@ def test_a_broken_judge_or_ledger_is_not_hidden(tmp_path):
 
 def test_it_runs_where_a_loop_is_running(tmp_path):
     async def notebook():
-        return ask(ScriptedJudge(), requests(2), tmp_path / "l.sqlite", AskOptions())
+        return run(ScriptedJudge(), 2, tmp_path)
 
     assert [outcome.text for outcome in asyncio.run(notebook())] == ["q0", "q1"]
 
@@ -259,7 +264,7 @@ def test_batches_go_through_the_same_ledger_and_retries(tmp_path):
             return [JudgeError(fails[r.question].pop(), "x") if fails.get(r.question) else respond(r) for r in requests]
 
     judge = Batched({"q3": ["server"], "q9": ["refused"]})
-    outcomes = ask(judge, requests(20), tmp_path / "l.sqlite", AskOptions(), pace=QUICK)
+    outcomes = run(judge, 20, tmp_path)
     assert sizes[:2] == [8, 8]
     assert sum(sizes) == 21  # one was tried twice
     assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, JudgeError)] == [9]
@@ -276,7 +281,7 @@ def test_two_askers_of_one_ledger_agree(tmp_path):
             return await super().complete(request)
 
     wanted = [request_key(Raced.endpoint, Raced.model, requests(1)[0])]
-    assert ask(Raced(), requests(1), tmp_path / "l.sqlite", AskOptions())[0].text == "theirs"
+    assert run(Raced(), 1, tmp_path)[0].text == "theirs"
 
 
 def test_what_another_process_has_asked_since_is_not_asked_again(tmp_path):
@@ -373,5 +378,5 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
 def test_ten_thousand_calls_in_process_cost_little(tmp_path):
     """Processor time, because a busy machine says nothing about us: 1.2 s measured, 0.12 ms per call."""
     start = time.process_time()
-    ask(ScriptedJudge(), requests(10_000), tmp_path / "l.sqlite", AskOptions())
+    run(ScriptedJudge(), 10_000, tmp_path)
     assert time.process_time() - start < 6

@@ -44,12 +44,8 @@ def judge_at(server, **options):
 
 def complete(judge, request=REQUEST, timeout=5.0):
     async def once():
-        await judge.aopen()  # importing the SDK takes a while on a busy machine, and is outside of any request's time
-        try:
-            async with asyncio.timeout(timeout):
-                return await judge.complete(request)
-        finally:
-            await judge.aclose()
+        async with judge, asyncio.timeout(timeout):  # importing the SDK takes a while, and is outside of the timeout
+            return await judge.complete(request)
 
     return asyncio.run(once())
 

@@ -19,7 +19,7 @@ import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field
 
@@ -122,9 +122,9 @@ class OpenAIJudge:
             body = await self._client().post(ROUTE, cast_to=object, body=self.body(request))
         return read_body(body, self._key)
 
-    def body(self, request: Request) -> dict[str, Any]:
+    def body(self, request: Request) -> dict[str, object]:
         quirks = self.quirks
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "model": self.model,
             "messages": list(request.messages),
             "temperature": request.temperature if quirks.temperature is None else quirks.temperature,
@@ -201,12 +201,13 @@ class OpenAIJudge:
         ):
             return client.get(route, cast_to=object) if body is None else client.post(route, cast_to=object, body=body)
 
-    async def aopen(self) -> None:
+    async def __aenter__(self) -> Self:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
         if self._key.problem() is None:  # else every call says so
             self._client()
+        return self
 
-    async def aclose(self) -> None:
+    async def __aexit__(self, *error: object) -> None:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
@@ -260,7 +261,7 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
     def make(self, config: OpenAIConfig) -> OpenAIJudge:
         return OpenAIJudge(config)
 
-    def identity(self, config: OpenAIConfig) -> dict[str, Any]:
+    def identity(self, config: OpenAIConfig) -> dict[str, str]:
         judge = OpenAIJudge(config)
         return {"endpoint": judge.endpoint, "model": judge.model}
 
