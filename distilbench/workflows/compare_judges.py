@@ -22,7 +22,7 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import JUDGES, load
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
-from harness.contracts.benchmark import against
+from harness.contracts.benchmark import ConfiguredBenchmark, against
 from harness.contracts.executor import RunListener
 from harness.contracts.option_errors import RecipeError
 from harness.contracts.registry import Registry
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from reports.judge_comparison.compare import JudgeComparison
     from reports.judge_comparison.panel import JudgeProfile, Panel
-    from reports.judge_comparison.run_panel import JudgedQuestions
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
 _SHARED = ("seeds", "baseline", "statistics", "compute")
@@ -130,8 +129,8 @@ def compare_judges(
     plans = {next(iter(plan.recipe.judges)): plan for plan in work.plans.values()}
     rows, family, own_rows = judged.run.rows, judged.run.family, options.get("own_rows", {})
     check_own_rows(own_rows, list(plans), [row.id for row in rows])
-    questions = _questions(work.first, judged)
-    humans = _humans(judged, questions, options)  # read before any judge is asked
+    benchmarks = work.first.graph.benchmarks
+    humans = _humans(judged, benchmarks, options)  # read before any judge is asked
     # A pass is planned with placeholders for models: its record names those of the run that was judged again.
     finished = execute(
         work, force=force, listener=listener, edit=lambda record: replace(record, rows=rows, family=family, notes=())
@@ -143,7 +142,7 @@ def compare_judges(
     passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in plans}
     profiles = {name: _profile(plan, name, judged, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged.folder.name, EVAL), _changed_options(work.first, judged.run)
-    panel = run_panel(passes, profiles, questions, judged.store, target, notes)
+    panel = run_panel(passes, profiles, benchmarks, judged.store, target, notes)
     return _compare(panel, humans, options, judged.folder / JUDGES)
 
 
@@ -293,22 +292,8 @@ def _pass_recipe(
     return recipe
 
 
-def _questions(plan: Plan, judged: JudgedRun) -> dict[str, JudgedQuestions]:
-    """Benchmark to its questions, with the answers of the run's own baseline where it has one."""
-    from reports.judge_comparison.run_panel import JudgedQuestions
-
-    result = {}
-    for name, benchmark in plan.graph.benchmarks.items():
-        source, questions = next(iter(judged.sources[name].values())), benchmark.questions
-        if source.baseline is not None:
-            answers = Lineage(judged.store).answers(source.baseline)
-            questions = against(questions, list(answers.values()), source.baseline_row)
-        result[name] = JudgedQuestions(questions, benchmark.benchmark.pairwise, benchmark.benchmark.verdicts)
-    return result
-
-
 def _humans(
-    judged: JudgedRun, questions: Mapping[str, JudgedQuestions], options: ComparisonOptions
+    judged: JudgedRun, benchmarks: Mapping[str, ConfiguredBenchmark], options: ComparisonOptions
 ) -> tuple[pd.DataFrame, list[str]] | None:
     """Votes on the run's answers to the first benchmark that compares answers, and notes."""
     from reports.judge_comparison.annotations import read_humans
@@ -320,10 +305,10 @@ def _humans(
         return None
     if file is not None and people:
         raise UserError("--humans and --simulate-humans: give one of them.")
-    name = next((name for name, item in questions.items() if item.paired), None)
+    name = next((name for name, benchmark in benchmarks.items() if benchmark.benchmark.pairwise), None)
     if name is None:
         raise UserError("--humans: no benchmark here compares answers with a baseline.")
-    items = judged_answers(judged.results, judged.store, {name: questions[name]})
+    items = judged_answers(judged.results, judged.store, {name: benchmarks[name]})
     return read_humans(file, items, name) if file is not None else simulated_humans(items, people or 0)
 
 
@@ -340,7 +325,7 @@ def _changed_options(plan: Plan, judged: Run) -> tuple[str, ...]:
 
 def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
     """What the judge stages of a pass measured, and what the judge's name tells."""
-    from reports.judge_comparison.model_families import own_family_rows
+    from reports.judge_comparison.compare import own_family_rows
     from reports.judge_comparison.panel import JudgeProfile
 
     judge = plan.graph.judges[name]
@@ -383,11 +368,6 @@ def judge_entries(texts: Sequence[str], judged: Run, registry: Registry) -> dict
 
 def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
     """Key of every judge artifact of the passes in ``runs/NAME/TARGET`` to the judge's name; empty without any."""
-    names: dict[str, str] = {}
-    for file in sorted((folder / JUDGES).glob("*/run.json")):
-        lineage = Lineage(store)
-        for cell in read_run(file).cells:
-            source = lineage.source(cell.score, cell.entrant) if cell.score else None
-            if source is not None:  # else its score was deleted by hand since
-                names[source.judgments.key] = file.parent.name
-    return names
+    lineage, files = Lineage(store), sorted((folder / JUDGES).glob("*/run.json"))
+    passes = {file.parent.name: lineage.sources(read_run(file)).values() for file in files}
+    return {source.judgments.key: name for name, sources in passes.items() for source in sources}

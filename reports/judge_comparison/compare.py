@@ -6,23 +6,35 @@ comparison.numbers, comparison.frame()      # every number with its interval
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Final
 
 import pandas as pd
 from pydantic import TypeAdapter
 
 from reports.judge_comparison.agreement import consistency, pair_agreement
 from reports.judge_comparison.bias import bias_effects
-from reports.judge_comparison.model_families import leakage_warning
 from reports.judge_comparison.panel import JudgeProfile, Number, Panel, QuestionBootstrap, Scores
 from reports.judge_comparison.ranking import Conclusion, check_conclusion, mean_scores, rank_correlation, ranking
 from reports.judge_comparison.reference import Reference, judge_reference
+from reports.tables.published import plain_name
 from reports.text import clean
+from results.run.record import RunFamily
 
 REPLICATES = 1000
 FEW_ROWS = 8
+_NAMED_ALIKE = "gemma gemini llama qwen mistral phi smollm olmo deepseek claude gpt gpt2 cohere yi glm falcon grok nova"
+FAMILIES: Final[dict[str, str]] = {
+    **{name: name for name in f"{_NAMED_ALIKE} kimi minimax granite".split()},
+    "qwq": "qwen", "mixtral": "mistral", "ministral": "mistral", "tulu": "olmo", "chatglm": "glm", "command": "cohere",
+    "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt", "o3": "gpt", "o4": "gpt",
+}  # fmt: skip
+"""Word in a model's name to its family; the first word that is listed decides."""
+_OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")
+"""Models whose names begin like those of OpenAI's GPT-3.5 and later, and have nothing else in common with them."""
 
 
 @dataclass(frozen=True)
@@ -138,3 +150,41 @@ def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
     if any(0 < len(rows) < FEW_ROWS for judges in scores.values() for rows in judges.values()):
         warnings.append(f"Rank correlations over fewer than {FEW_ROWS} rows say little, whatever their value.")
     return [text for text in warnings if text]
+
+
+def family_of(model: str) -> str:
+    """``llama`` for ``meta-llama/Llama-3.1-70B-Instruct``; empty where no word of the name is known."""
+    owner, _, name = model.rpartition("/")
+    for text in (name, owner):  # the owner counts only when the name itself tells nothing
+        for word in re.findall(r"[a-z]+\d?", _OTHER_GPT.sub(r"gpt\1", text.lower())):
+            for known in (word, word.rstrip("0123456789")):
+                if known in FAMILIES:
+                    return FAMILIES[known]
+    return ""
+
+
+def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
+    """Rows of a run that a judge may take for those of its own family; empty where that is none or all of them.
+
+    Trained rows count too: they descend from the student and are distilled from the teacher, and a judge may prefer
+    what its family taught (preference leakage, Li et al. 2025, arXiv 2502.01534).
+    """
+    judge, teacher, student = (family_of(name) for name in (model, family.teacher, family.student))
+    if not judge or judge not in (teacher, student) or teacher == student:
+        return ()
+    return ("teacher" if judge == teacher else "student", *trained)
+
+
+def leakage_warning(judge: str, model: str, teacher: str) -> str | None:
+    """A sentence where a judge's model is the teacher or of its family."""
+    family = family_of(model)
+    if model and teacher and plain_name(model) == plain_name(teacher):
+        relation = "is the run's teacher itself"
+    elif family and family == family_of(teacher):
+        relation = f"is of the teacher's family ({family})"
+    else:
+        return None
+    return (
+        f"{judge} {relation}: it may prefer what that teacher taught (preference leakage). "
+        "Check the conclusion with a judge of another family."
+    )

@@ -132,7 +132,7 @@ def _best_kappa(
     for witness in witnesses.columns.drop(judge, errors="ignore"):
         pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
         known = np.flatnonzero(~np.isnan(pair).any(axis=1))
-        places = [questions[place] for place in known]
+        places = [questions[int(place)] for place in known]
         shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
     return max(shares, key=lambda share: -1.0 if share.low is None else share.low, default=Share())
 

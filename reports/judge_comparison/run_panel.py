@@ -1,17 +1,17 @@
 """A finished run judged by several judges as a panel: judgments and answers read back as the page reads them.
 
-panel = run_panel({"main": results, "gpt-4.1": other_results}, profiles, questions, store, target)
+panel = run_panel({"main": results, "gpt-4.1": other_results}, profiles, benchmarks, store, target)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+from harness.contracts.benchmark import ConfiguredBenchmark, against
 from harness.contracts.target import Target
 from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
@@ -24,21 +24,10 @@ from results.run.results import Results
 from results.store.store import ArtifactStore
 
 
-@dataclass(frozen=True)
-class JudgedQuestions:
-    """The questions of a benchmark, and what its verdicts mean."""
-
-    questions: Sequence[Question]
-    """With the baseline's answers, where answers are compared with one."""
-    paired: bool
-    verdicts: tuple[float, float]
-    """Worst and best verdict."""
-
-
 def run_panel(
     passes: Mapping[str, Results],
     profiles: Mapping[str, JudgeProfile],
-    questions: Mapping[str, JudgedQuestions],
+    benchmarks: Mapping[str, ConfiguredBenchmark],
     store: ArtifactStore,
     target: Target,
     notes: tuple[str, ...] = (),
@@ -58,8 +47,8 @@ def run_panel(
     titles |= {metric.id.partition(".")[0]: metric.group for metric in run.columns}
     titles |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
     return Panel(
-        pd.concat([judged_answers(results, store, questions, judge) for judge, results in passes.items()]),
-        {name: benchmark.paired for name, benchmark in questions.items()},
+        pd.concat([judged_answers(results, store, benchmarks, judge) for judge, results in passes.items()]),
+        {name: benchmark.benchmark.pairwise for name, benchmark in benchmarks.items()},
         profiles,
         scores,
         planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
@@ -71,17 +60,20 @@ def run_panel(
 
 
 def judged_answers(
-    results: Results, store: ArtifactStore, questions: Mapping[str, JudgedQuestions], judge: str = ""
+    results: Results, store: ArtifactStore, benchmarks: Mapping[str, ConfiguredBenchmark], judge: str = ""
 ) -> pd.DataFrame:
-    """One line per judgment of a run, columns ``JUDGMENT``, comparisons rescaled to 0..1."""
+    """One line per judgment of a run on these benchmarks, columns ``JUDGMENT``, comparisons rescaled to 0..1."""
     lineage, lines = Lineage(store), []
     sources = {(row, source.benchmark, seed): source for (row, _, seed), source in results.sources.items()}
     for (row, name, seed), source in sources.items():
-        if name not in questions:  # graded by rule
+        if name not in benchmarks:  # graded by rule, say
             continue
+        benchmark, questions = benchmarks[name].benchmark, benchmarks[name].questions
+        if source.baseline is not None:
+            questions = against(questions, list(lineage.answers(source.baseline).values()), source.baseline_row)
         answers, judgments = lineage.answers(source.answers), lineage.judgments(source.judgments)
-        paired, (low, high) = questions[name].paired, questions[name].verdicts
-        for question in questions[name].questions:
+        paired, (low, high) = benchmark.pairwise, benchmark.verdicts
+        for question in questions:
             shared = {"judge": judge, "benchmark": name, "row": row, "seed": seed, "question": question.id}
             for turn, judgment, measured in _by_turn(
                 question, answers[question.id], judgments.get(question.id, ()), paired
@@ -111,18 +103,18 @@ def _by_turn(
 def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
     """Metric to row to its score over the training seeds; rows without replicates are left out."""
     by_row: dict[tuple[str, str], list[Score]] = {}
-    for (row, metric, _), one in results.scores.items():
-        by_row.setdefault((metric, row), []).append(one)
+    for (row, metric, _), score_of_seed in results.scores.items():
+        by_row.setdefault((metric, row), []).append(score_of_seed)
     untrained = {row.id for row in results.run.rows if row.baseline}
     by_metric: dict[str, dict[str, RowScore]] = {}
     for (metric, row), scores in by_row.items():
-        scored = [one for one in scores if one.value is not None and one.replicates]
+        scored = [s for s in scores if s.value is not None and s.replicates]
         if scored:
-            values = np.array([one.value for one in scored], dtype=float)
-            draws = Draws(values, np.array([one.replicates for one in scored]), trained=row not in untrained)
-            total = sum(one.n + one.unscored for one in scores)
-            coverage = sum(one.covered for one in scores) / total if total else 0.0
-            by_metric.setdefault(metric, {})[row] = RowScore(draws, min(one.n for one in scored), coverage)
+            values = np.array([s.value for s in scored], dtype=float)
+            draws = Draws(values, np.array([s.replicates for s in scored]), trained=row not in untrained)
+            total = sum(s.n + s.unscored for s in scores)
+            coverage = sum(s.covered for s in scores) / total if total else 0.0
+            by_metric.setdefault(metric, {})[row] = RowScore(draws, min(s.n for s in scored), coverage)
     return by_metric
 
 

@@ -68,14 +68,14 @@ def write_page(
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 
-def table_section(made: Table) -> Section:
+def table_section(shown: Table) -> Section:
     """The table and its figures as SVG, drawn in memory: the page shows them sharp at any size."""
     with styled():
         figures = [
-            figure(f"{made.label}: {one.title}", drawn(one.draw(), "svg"), f"{made.title} Figure: {one.title}.")
-            for one in made.drawings
+            figure(f"{shown.label}: {part.title}", drawn(part.draw(), "svg"), f"{shown.title} Figure: {part.title}.")
+            for part in shown.drawings
         ]
-    return Section(made.label, Markup("").join([table(made), *figures]))
+    return Section(shown.label, Markup("").join([table(shown), *figures]))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

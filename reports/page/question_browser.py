@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -113,14 +113,14 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
                 if metric.partition(".")[0] == benchmark
             }
         entrants = _entrants(members)
-        sets = [one for entrant in entrants for one in entrant.judgments]
+        sets = [judgments for entrant in entrants for judgments in entrant.judgments]
         questions, problem = _texts(members)
         views.append(
             BenchmarkView(
                 title=f"{title} ({digest[:6]})" if titles[title] > 1 else title,
                 judged=members[0][1],
                 entrants=entrants,
-                judges=tuple(dict.fromkeys(one.judge for one in sorted(sets, key=lambda one: not one.own))),
+                judges=tuple(dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.own))),
                 questions=questions,
                 problem=problem,
                 metrics={name: title for name, title in metrics.items() if any(_shares(e, name) for e in entrants)},
@@ -137,7 +137,7 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[Judge
     for run, judged in members:
         for entrant in judged.entrants:
             # the same answers judged by the same judges: a second target adds nothing to look at
-            identity = (entrant.answers, tuple(one.ref for one in entrant.judgments))
+            identity = (entrant.answers, tuple(judgments.ref for judgments in entrant.judgments))
             if identity not in views:
                 repeated = (entrant.title, entrant.seed) in titles
                 views[identity] = replace(entrant, title=f"{run.label}: {entrant.title}") if repeated else entrant
@@ -172,11 +172,11 @@ def _judgments(judged: JudgedBenchmark, entrant: JudgedEntrant) -> tuple[dict[st
     """One entrant's judgments by judge and question, and whose judgments are lost."""
     by_judge: dict[str, dict[str, list[Judgment]]] = {}
     lost = [] if entrant.judgments else ["judgments no longer in the store"]
-    for one in entrant.judgments:
+    for judge, ref in ((judgments.judge, judgments.ref) for judgments in entrant.judgments):
         try:
-            by_judge[one.judge] = judged.lineage.judgments(one.ref)
+            by_judge[judge] = judged.lineage.judgments(ref)
         except _UNREADABLE:
-            lost.append(f"{one.judge}: {_lost(judged, 'judgments', one.ref)}")
+            lost.append(f"{judge}: {_lost(judged, 'judgments', ref)}")
     return by_judge, "; ".join(lost)
 
 
@@ -191,46 +191,45 @@ def _lost(judged: JudgedBenchmark, records: str, ref: Ref) -> str:
 def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
     """The index as a JSON value, and the blocks of questions, packed."""
     judged, questions = view.judged, view.questions
-    answers, lost_answers = zip(*(_answers(judged, one.answers) for one in view.entrants), strict=True)
-    judgments, lost_judgments = zip(*(_judgments(judged, one) for one in view.entrants), strict=True)
+    answers, lost_answers = zip(*(_answers(judged, side.answers) for side in view.entrants), strict=True)
+    judgments, lost_judgments = zip(*(_judgments(judged, side) for side in view.entrants), strict=True)
     baselines = {question.id: question.baseline for question in questions}
     if judged.baseline:  # its answers, or none: never the official ones in their place
         baselines = {name: answer.turns for name, answer in _answers(judged, judged.baseline)[0].items()}
     starts, blocks = _blocks(view, answers, judgments, baselines)
-    every = [one for found in judgments for by in found.values() for some in by.values() for one in some]
-    index = {
+    every = [j for side in judgments for table in side.values() for several in table.values() for j in several]
+    index: dict[str, object] = {
         "problem": view.problem,
         "judges": view.judges,
         "baseline": judged.baseline_row or ("Baseline" if any(question.baseline for question in questions) else ""),
-        "sides": [[one.title, one.seed] for one in view.entrants],
+        "sides": [[side.title, side.seed] for side in view.entrants],
         "lost": list(zip(lost_answers, lost_judgments, strict=True)),
         "unavailable": view.unavailable,
         "reading": verdict_help(every, bool(view.metrics)),
         "starts": starts,
-        "questions": [[each.id, each.category, " ".join(each.turns)[:_SNIPPET]] for each in questions],
+        "questions": [[q.id, q.category, " ".join(q.turns)[:_SNIPPET]] for q in questions],
         "measures": _measures(view, judgments),
         "unscored": [
-            [sum(j.verdict is None for by in found.values() for j in by.get(q.id, ())) for q in questions]
-            for found in judgments
+            [sum(j.verdict is None for table in side.values() for j in table.get(q.id, ())) for q in questions]
+            for side in judgments
         ],
     }
     return index, blocks
 
 
-def verdict_help(judgments: Iterable[Judgment], shares: bool) -> list[str]:
-    """The sentences that fit. ``shares``: whether questions can be compared by a metric's share too."""
-    found = list(judgments)
-    parts = {each.part for each in found}
+def verdict_help(judgments: Sequence[Judgment], shares: bool) -> list[str]:
+    """How to read the verdicts. ``shares``: whether questions can be compared by a metric's share too."""
+    parts = {judgment.part for judgment in judgments}
     help_lines = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
     help_lines += [
         f"{names}: the same two answers, shown to the judge in either order."
         for pattern, names in ORDERS
         if any(re.search(pattern, part) for part in parts)
     ]
-    if any(FIRST in each.meta for each in found):
-        letters = any(each.reply.strip() in ("m", "M") for each in found)
-        also = " A reply of m picks the answer shown first, M the second." if letters else ""
-        help_lines.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{also}")
+    if any(FIRST in judgment.meta for judgment in judgments):
+        letters = any(judgment.reply.strip() in ("m", "M") for judgment in judgments)
+        meaning = " A reply of m picks the answer shown first, M the second." if letters else ""
+        help_lines.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{meaning}")
     return [*help_lines, *([SHARE] if shares else [])]
 
 
@@ -241,7 +240,8 @@ def _blocks(
     baselines: Mapping[str, Sequence[str]],
 ) -> tuple[list[int], list[str]]:
     """Where each block begins, and the blocks: the questions up to the one that goes over the limit."""
-    starts, blocks, block, length = [], [], [], 0
+    starts, blocks, length = [], [], 0
+    block: list[dict[str, object]] = []
     for place, question in enumerate(view.questions):
         if not block:
             starts.append(place)
@@ -251,13 +251,13 @@ def _blocks(
             for side in judgments
         ]
         length += sum(len(turn) for answer in answered if answer for turn in answer.turns)
-        length += sum(len(one.reply) for side in verdicts for _, some in side for one in some)
+        length += sum(len(judgment.reply) for side in verdicts for _, several in side for judgment in several)
         block.append({
             "turns": question.turns,
             "baseline": baselines.get(question.id, ()),
             "reference": question.reference,
             "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in answered],
-            "judgments": [[[judge, list(map(_judgment, some))] for judge, some in side] for side in verdicts],
+            "judgments": [[[judge, list(map(_judgment, several))] for judge, several in side] for side in verdicts],
         })  # fmt: skip
         # closed after the question that goes over: a question is never split over two blocks
         if length > _BLOCK or place + 1 == len(view.questions):
@@ -266,9 +266,9 @@ def _blocks(
     return starts, blocks
 
 
-def _judgment(each: Judgment) -> list[object]:
-    verdict = _short(each.verdict)
-    return [each.part, each.repeat, verdict, each.reason, each.flags, each.reply, each.judge_model, each.meta]
+def _judgment(judgment: Judgment) -> list[object]:
+    j, verdict = judgment, _short(judgment.verdict)
+    return [j.part, j.repeat, verdict, j.reason, j.flags, j.reply, j.judge_model, j.meta]
 
 
 def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[str, object]]:
@@ -279,7 +279,7 @@ def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[
         values = [[_mean(side.get(judge, {}).get(q.id, [])) for q in view.questions] for side in judgments]
         means.append({"title": f"mean verdict, {judge}", "values": values})
     for metric, title in view.metrics.items():
-        values = [[_short(_shares(one, metric).get(q.id)) for q in view.questions] for one in view.entrants]
+        values = [[_short(_shares(side, metric).get(q.id)) for q in view.questions] for side in view.entrants]
         shares.append({"title": f"share in {title}", "values": values})
     by_rule = view.judges == (BY_RULE,)  # a rule's verdicts are several readings of one answer; their mean says little
     return shares + means if by_rule else means + shares
@@ -291,7 +291,7 @@ def _shares(entrant: JudgedEntrant, metric: str) -> Mapping[str, float]:
 
 
 def _mean(judgments: Sequence[Judgment]) -> float | None:
-    verdicts = [each.verdict for each in judgments if each.verdict is not None]
+    verdicts = [judgment.verdict for judgment in judgments if judgment.verdict is not None]
     return _short(sum(verdicts) / len(verdicts)) if verdicts else None
 
 

@@ -73,9 +73,9 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
-def table(made: Table) -> Markup:
+def table(shown: Table) -> Markup:
     """A table, with everything that it says only with notes; it sorts, and is complete without a script."""
-    return render("table.html.jinja", table=made, spans=_spans(made.columns))
+    return render("table.html.jinja", table=shown, spans=_spans(shown.columns))
 
 
 def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reports.judge_comparison.bias import NOTHING, ONE, OTHERS, TRUTH, bias_effects, flagged, gives_probabilities
-from reports.judge_comparison.model_families import family_of, leakage_warning, own_family_rows
+from reports.judge_comparison.compare import family_of, leakage_warning, own_family_rows
 from reports.judge_comparison.panel import JudgeProfile, Panel, judgment_frame
 from results.run.record import RunFamily
 
