@@ -85,12 +85,6 @@ def test_no_percentage_beyond_a_hundred() -> None:
     assert axis.get_xlim()[1] > 100 and max(axis.get_xticks()) <= 100
 
 
-def test_a_pdf_has_no_date_in_it() -> None:
-    results = world.make(rows=("student",), seeds=(0,))
-    pdf = figures(results, "pdf")[""]
-    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
-
-
 def test_the_front_by_hand() -> None:
     """a costs 1 and scores 5; b costs more for less; c costs 2 and scores 7; d costs as c and scores less."""
     assert front({"b": (1.5, 4), "c": (2, 7), "a": (1, 5), "d": (2, 6), "e": (3, 7)}) == ["a", "c"]

@@ -33,7 +33,7 @@ from reports.tables.published import (
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from results.published import TABLES, published_table
-from results.run.record import Cell, RowSpec, Run, RunFamily
+from results.run.record import Cell, RowSpec, Run
 from results.run.results import Results
 from tests.reports import world
 from tests.reports.world import table_of
@@ -76,12 +76,6 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
     assert (
         compared(PublishedComparison(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE
     )  # +0.08 [-0.12, 0.28]
-
-
-def test_what_cannot_be_compared_has_no_difference() -> None:
-    other = compared(PublishedComparison(49.62, "p", "s", why=("another judge",)), 50.0, (49.0, 51.0), LC)
-    assert (other.difference, other.verdict) == (None, NOT_COMPARABLE)
-    assert compared(PublishedComparison(49.62, "p", "s"), None, (None, None), LC).difference is None
 
 
 def why(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
@@ -211,12 +205,6 @@ def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Colle
     recipe = load_recipe(name, (), load_registry(), TARGETS[target]).resolved()
     other = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
     assert {row for row, said in other.items() if said} == set(rows)
-
-
-def test_a_family_that_the_paper_lacks_has_no_published_values() -> None:
-    run = replace(world.paper().run, family=RunFamily("pocket", "t", "s"))
-    assert published_values(run, "table1", run.columns) == {}
-    assert published_values(run, None, run.columns) == {}
 
 
 def test_table_2_calls_its_rows_by_rounds_and_responses() -> None:
