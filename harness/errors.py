@@ -1,4 +1,4 @@
-"""Errors that the user must mend: printed as one clear message, no traceback, exit code 2."""
+"""Errors that the user must fix: printed as one clear message, no traceback, exit code 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,10 +11,13 @@ class UserError(Exception):
     """
 
 
-def unknown(what: str, value: str, choices: Iterable[str], remedy: str = "") -> UserError:
+def near(value: str, choices: Iterable[str]) -> str:
+    """The choice that ``value`` is closest to, or an empty string."""
+    return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)), "")
+
+
+def unknown(noun: str, value: str, choices: Iterable[str], remedy: str = "") -> UserError:
     """The error for a name that is not among ``choices``, with the nearest one suggested."""
     names = sorted(choices)
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    tail = f" {remedy}" if remedy else ""
-    return UserError(f"unknown {what} {value!r}.{hint} Choices: {', '.join(names) or 'none'}.{tail}")
+    hint = f" Did you mean {guess!r}?" if (guess := near(value, names)) else ""
+    return UserError(f"unknown {noun} {value!r}.{hint} Choices: {', '.join(names) or 'none'}. {remedy}".rstrip())

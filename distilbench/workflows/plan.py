@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
-from harness.contracts.option_errors import near
 from harness.contracts.stage import Cost, Stage
 from harness.contracts.target import Target
-from harness.errors import UserError
+from harness.errors import UserError, near
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
 from harness.recipe.recipe import NotApplicable, Recipe, load_recipe

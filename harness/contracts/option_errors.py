@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from harness.errors import UserError
+from harness.errors import UserError, near
 
 TYPES: Final[Mapping[str, str]] = {
     "int_type": "a whole number",
@@ -69,11 +68,6 @@ def show(value: object) -> str:
     """A value as one short printable line (hostile or huge values must not flood the terminal)."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def near(value: str, choices: Iterable[str]) -> str:
-    """The choice that ``value`` is closest to, or an empty string."""
-    return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)), "")
 
 
 def unknown_name(path: str, noun: str, value: object, choices: Iterable[str], remedy: str = "") -> Problem:

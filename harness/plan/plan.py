@@ -20,15 +20,12 @@ from harness.stages import STAGES
 from harness.stages.graph import Model, StageGraph, TrainingRow
 from harness.stages.kinds.answer import answer_stage
 from harness.stages.kinds.contamination import contamination_stage
-from harness.stages.kinds.dataset_pairs import dataset_pairs_stage
 from harness.stages.kinds.judge import judge_stage
-from harness.stages.kinds.prompts import prompts_stage
-from harness.stages.kinds.reference_logps import reference_stage
+from harness.stages.kinds.prompts import dataset_pairs_stage, prompts_stage
 from harness.stages.kinds.reward import reward_stage
-from harness.stages.kinds.sample import sample_stage
+from harness.stages.kinds.sample import sample_stage, split_pool_stage
 from harness.stages.kinds.score import score_stage
-from harness.stages.kinds.split_pool import split_pool_stage
-from harness.stages.kinds.teacher_distributions import distributions_stage
+from harness.stages.kinds.stored_signals import distributions_stage, reference_stage
 from harness.stages.kinds.train import DISTRIBUTIONS, train_stage
 
 TUNED = "tuned teacher"

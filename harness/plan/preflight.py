@@ -1,14 +1,12 @@
 """Can the plan run here? Every need checked before the first expensive stage, all problems at once.
 
-Problems stop a run; remarks are printed and do not. Only work that is still to do is checked: a finished run asks
-nothing of the judge, the disk or the memory. What each kind of stage needs is said in its own file
-(``harness/stages/kinds``).
+Only work that is still to do is checked: a finished run asks nothing of the judge, the disk or the memory.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from harness.contracts.stage import Cost, Stage, Store
@@ -31,7 +29,8 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) ->
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
     issues += absent(plan) if pending else []
-    issues += unavailable_rows(plan)
+    reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
+    issues += [PlanIssue(False, f"{row}: n/a, {why}; the run goes on without it") for row, why in reasons.items()]
     for name, kind in STAGES.items():
         stages = [stage for stage in pending if stage.kind == name]
         issues += kind.check(stages, graph) if stages else []
@@ -51,26 +50,20 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) ->
 
 def absent(plan: Plan) -> list[PlanIssue]:
     """Models and questions that are planned for by their published sizes, and are not here."""
-    texts = [checkpoint.absent for checkpoint in plan.graph.models.values() if checkpoint.absent]
-    benchmarks = plan.graph.benchmarks
-    texts += [f"questions of {name}: {each.absent}" for name, each in benchmarks.items() if each.absent]
-    return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts)]
-
-
-def unavailable_rows(plan: Plan) -> list[PlanIssue]:
-    """Rows that this family cannot have."""
-    reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
-    return [PlanIssue(False, f"{row}: n/a, {reason}; the run goes on without it") for row, reason in reasons.items()]
+    texts = [checkpoint.absent for checkpoint in plan.graph.models.values()]
+    texts += [entry.absent and f"questions of {name}: {entry.absent}" for name, entry in plan.graph.benchmarks.items()]
+    return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts) if text]
 
 
 def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
     """Stages that ask of a model what its backend does not offer."""
     backends, texts = plan.graph.registry.backends, dict[str, None]()
     for stage in pending:
+        name = stage.local.get("backend")
         for role, needed in STAGES[stage.kind].needs.items():
-            if "backend" in stage.local and (missing := backends[stage.local["backend"]].missing(needed)):
-                text = f"stage {stage.kind} needs {', '.join(missing)} of its {role}, and the backend "
-                texts[text + f"{stage.local['backend']} does not offer that"] = None
+            if name and (missing := ", ".join(backends[name].missing(needed))):
+                text = f"stage {stage.kind} needs {missing} of its {role}, and the backend {name} does not offer that"
+                texts[text] = None
     return [PlanIssue(True, text, forceable=False) for text in texts]
 
 
@@ -133,20 +126,19 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
     return [PlanIssue(device == "cpu", text + "; set compute.workers=1, a smaller model, or use a GPU")]
 
 
-def context_issues(plan: Plan, pending: Collection[Stage]) -> Iterator[PlanIssue]:
+def context_issues(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
     """Texts of the pending stages that are longer than a model reads, each once."""
     names = {checkpoint.location: name for name, checkpoint in plan.graph.models.items()}
-    contexts = {each.location: context_length(each) for each in plan.graph.models.values()}
-    seen: set[str] = set()
+    contexts = {checkpoint.location: context_length(checkpoint) for checkpoint in plan.graph.models.values()}
+    issues: dict[str, PlanIssue] = {}
     for stage in pending:
         readers = {checkpoint.location for checkpoint in stage.local.get("models", {}).values()}
         for text in STAGES[stage.kind].texts(stage, plan.graph):
             for location in sorted(readers, key=names.__getitem__):
                 context = contexts[location]
-                if context is None or text.longest <= context:
-                    continue
-                line = f"context: {text.content} of up to {text.longest:,} tokens, the {names[location]} reads "
-                line += f"{context:,}; {text.remedy}"
-                if line not in seen:
-                    seen.add(line)
-                    yield PlanIssue(text.usual > context, line)
+                if context is not None and text.longest > context:
+                    line = f"context: {text.content} of up to {text.longest:,} tokens, the {names[location]} reads "
+                    line += f"{context:,}; {text.remedy}"
+                    # Of stages that say the same, the first counts.
+                    issues.setdefault(line, PlanIssue(text.usual > context, line))
+    return list(issues.values())

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.method import Method
-from harness.contracts.option_errors import Problem, dotted, near, show, unknown_name
+from harness.contracts.option_errors import Problem, dotted, show, unknown_name
 from harness.contracts.options import is_options, plain, read_options
 from harness.contracts.registry import Registry
-from harness.errors import UserError
+from harness.errors import UserError, near
 from harness.recipe.sections import (
     FOLDER_NAME,
     JUDGE,

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from harness.contracts.option_errors import Problem, RecipeError, dotted, near, show
+from harness.contracts.option_errors import Problem, RecipeError, dotted, show
+from harness.errors import near
 
 Tree = dict[str, Any]
 """A recipe, or a part of it, as YAML gives it: nothing of it is checked yet."""

@@ -1,37 +1,24 @@
-"""The table of stage kinds, one file each, in the order in which data flow through them."""
+"""The table of stage kinds, in the order in which data flow through them."""
 
 from __future__ import annotations
 
 from harness.stages.kind import StageKind
-from harness.stages.kinds import (
-    answer,
-    contamination,
-    dataset_pairs,
-    judge,
-    prompts,
-    reference_logps,
-    reward,
-    sample,
-    score,
-    split_pool,
-    teacher_distributions,
-    train,
-)
+from harness.stages.kinds import answer, contamination, judge, prompts, reward, sample, score, stored_signals, train
 
 STAGES: dict[str, StageKind] = {
-    module.KIND.name: module.KIND
-    for module in (
-        prompts,
-        contamination,
-        sample,
-        split_pool,
-        dataset_pairs,
-        reward,
-        reference_logps,
-        teacher_distributions,
-        train,
-        answer,
-        judge,
-        score,
+    kind.name: kind
+    for kind in (
+        prompts.PROMPTS,
+        contamination.KIND,
+        sample.SAMPLE,
+        sample.SPLIT_POOL,
+        prompts.DATASET_PAIRS,
+        reward.KIND,
+        stored_signals.REFERENCE,
+        stored_signals.DISTRIBUTIONS,
+        train.KIND,
+        answer.KIND,
+        judge.KIND,
+        score.KIND,
     )
 }

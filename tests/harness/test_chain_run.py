@@ -22,8 +22,8 @@ from harness.recipe.recipe import load_recipe
 from harness.records import read_records
 from harness.stages import STAGES
 from harness.stages.kind import StageContext
-from harness.stages.kinds.dataset_pairs import FLOOR, pair
-from harness.stages.kinds.split_pool import deal
+from harness.stages.kinds.prompts import FLOOR, pair
+from harness.stages.kinds.sample import deal
 from harness.types import Group, Prompt, Response
 from results.store.store import ArtifactStore
 

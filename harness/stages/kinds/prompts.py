@@ -1,7 +1,11 @@
-"""Stage ``prompts``: the training prompts, from the source that the recipe names. One set for all rows and seeds."""
+"""Stage ``prompts``: the training prompts, from the source that the recipe names. One set for all rows and seeds.
+
+Stage ``dataset_pairs``: the chosen and rejected answers that came with them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.contracts.options import options_from, plain
@@ -10,7 +14,7 @@ from harness.models.chat import encode_prompt
 from harness.prompts import load_prompts
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
-from harness.types import Prompt
+from harness.types import Group, Prompt, Response
 
 
 def prompts_stage(graph: StageGraph) -> Stage:
@@ -46,4 +50,34 @@ def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Call
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
 
 
-KIND = StageKind("prompts", run, check=check)
+FLOOR = 1e-4
+"""Selection probability of a rejected answer: the floor that the reward stage has by default."""
+
+
+def dataset_pairs_stage(graph: StageGraph, prompts: Stage) -> Stage:
+    """The source's chosen and rejected answers as rewarded groups, for tuning the teacher on them.
+
+    The annotators' choice enters where otherwise the teacher's stands: the chosen answer has selection probability 1,
+    the rejected one ``FLOOR``. So any method that learns from rewarded responses can train on the data set's pairs.
+    """
+    return graph.add(Stage("dataset_pairs", {}, {"prompts": prompts.ref}, local={"samples": 2}))
+
+
+def run_dataset_pairs(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    """A prompt without both answers has an empty group, which methods drop and count."""
+    groups = [pair(prompt) for prompt in context.records(stage, "prompts", Prompt)]
+    context.write(Group, groups)
+    return {"groups": len(groups), "pairs": sum(len(group.samples) == 2 for group in groups)}
+
+
+def pair(prompt: Prompt) -> Group:
+    """The group of one prompt. The answers' lengths in tokens are not known here: 0."""
+    if not (prompt.golden or "").strip() or not (prompt.rejected or "").strip():
+        return Group(prompt)
+    chosen = Response(str(prompt.golden), finished=True, tokens=0, log_psel=0.0)
+    rejected = Response(str(prompt.rejected), finished=True, tokens=0, log_psel=math.log(FLOOR))
+    return Group(prompt, samples=(chosen, rejected))
+
+
+PROMPTS = StageKind("prompts", run, check=check)
+DATASET_PAIRS = StageKind("dataset_pairs", run_dataset_pairs)

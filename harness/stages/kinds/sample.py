@@ -1,14 +1,20 @@
-"""Stage ``sample``: n responses of a model to each training prompt (PAD section 4.1; SeqKD's teacher answers)."""
+"""Stage ``sample``: n responses of a model to each training prompt (PAD section 4.1; SeqKD's teacher answers).
+
+Stage ``split_pool``: those of one round, where all rounds share a pool.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.stage import Cost, Stage
 from harness.stages.graph import Model, StageGraph, TrainingRow, model_cost
 from harness.stages.kind import StageContext, StageKind, TextLength
+from harness.stats import seed_of
 from harness.types import Group, Prompt
 
 
@@ -76,4 +82,36 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     }
 
 
-KIND = StageKind("sample", run, cost, texts=texts, needs={"model": frozenset({"generate"})}, training=True)
+def split_pool_stage(row: TrainingRow, number: int, pool: Stage) -> Stage:
+    """One of k disjoint random blocks of a pool of responses: a round that does not resample.
+
+    The teacher rewards a block after the split, so that its question has the m responses of the block, exactly as when
+    a round samples them afresh.
+    """
+    # The seed does not know the round: all blocks of a pool must come from one shuffle.
+    params = {"block": number, "blocks": row.rounds, "seed": seed_of("block", row.seed)}
+    n = pool.local["samples"] // row.rounds
+    labels = {**row.labels(number), "variant": f"n={n}"}
+    return row.graph.add(Stage("split_pool", params, {"samples": pool.ref}, local={"samples": n}, **labels))
+
+
+def run_split_pool(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    params = stage.params
+    pool = context.records(stage, "samples", Group)
+    groups = [deal(group, params["block"], params["blocks"], params["seed"]) for group in pool]
+    context.write(Group, groups)
+    return {"groups": len(groups), "responses": sum(len(group.samples) for group in groups)}
+
+
+def deal(group: Group, block: int, blocks: int, seed: int) -> Group:
+    """The group with the responses of one block, in dealt order. Raises ValueError where blocks cannot be equal."""
+    size, rest = divmod(len(group.samples), blocks)
+    if rest:
+        raise ValueError(f"{len(group.samples)} responses cannot be dealt into {blocks} blocks of equal size")
+    shuffled = list(group.samples)
+    random.Random(f"block/{seed}/{group.prompt.id}").shuffle(shuffled)
+    return replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))
+
+
+SAMPLE = StageKind("sample", run, cost, texts=texts, needs={"model": frozenset({"generate"})}, training=True)
+SPLIT_POOL = StageKind("split_pool", run_split_pool)

@@ -3,10 +3,13 @@
 Kept per response token: the k most probable tokens with their log-probabilities, and the mass of all others. A second
 teacher's store (input ``tokens``) holds its log-probabilities of the first one's tokens, so that both can be compared
 token by token. Format and reader: ``harness/training/stored_signals.py``.
+
+Stage ``reference_logps``: log-probabilities of a method's rows under the student that it starts from, summed.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from harness.contracts.method import Stored
@@ -58,4 +61,25 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     )
 
 
-KIND = StageKind("teacher_distributions", run, cost, disk, row_texts, training=True)
+def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage]) -> Stage:
+    """``student``: the model that the round starts from, which is its reference."""
+    return row.add("reference_logps", number, row.row_params, data, {"student": student})
+
+
+def reference_cost(stage: Stage, graph: StageGraph) -> Cost:
+    """Two rows per prompt, chosen and rejected, once through the starting student."""
+    return model_cost(stage, "student", 2 * graph.recipe.prompts.n * graph.row_tokens)
+
+
+def run_reference(stage: Stage, context: StageContext) -> Mapping[str, object]:
+    """Write ``reference.json``: per group its rows' log-probabilities (empty where the group was dropped)."""
+    from harness.training.stored_signals import reference_logps
+
+    training = row_training(stage, context, stage.params["rows"])
+    values = reference_logps(training, lambda done, total, logs: context.progress(done, total, "batches"))
+    (context.folder / "reference.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
+    return {"groups": len(values), "rows": sum(len(row) for row in values)}
+
+
+DISTRIBUTIONS = StageKind("teacher_distributions", run, cost, disk, row_texts, training=True)
+REFERENCE = StageKind("reference_logps", run_reference, reference_cost, texts=row_texts, training=True)
