@@ -58,10 +58,10 @@ def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
         return Dropped("no golden answer")
     if not group.samples:
         return Dropped("no student answer")
-    own = group.samples[0]  # one greedy answer is drawn unless the recipe says otherwise (``NEEDS.sampling``)
-    if not own.text.strip():
+    answer = group.samples[0]  # one greedy answer is drawn unless the recipe says otherwise (``NEEDS.sampling``)
+    if not answer.text.strip():
         return Dropped("student answer empty")
-    return [Row(str(group.prompt.golden), role="golden"), Row(own.text, role="own", finished=own.finished)]
+    return [Row(str(group.prompt.golden), role="golden"), Row(answer.text, role="own", finished=answer.finished)]
 
 
 def expected_advantage(logps: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> Tensor:
@@ -86,11 +86,11 @@ def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], con
 
 
 def loss(batch: Batch, terms: Tensors, config: AdpaOptions) -> Loss:
-    golden, own = batch.where_role("golden"), batch.where_role("own")
+    golden, students = batch.where_role("golden"), batch.where_role("own")
     return Loss(
         (
             Term("ce", -terms["logp"][golden].sum(), per="token:golden"),
-            Term("advantage", -config.gamma * terms["advantage"][own].sum(), per="token:own"),
+            Term("advantage", -config.gamma * terms["advantage"][students].sum(), per="token:own"),
         )
     )
 

@@ -26,6 +26,7 @@ def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | Dropped:
     if isinstance(scores, Dropped):
         return scores
     best = group.samples[ranking.descending(scores)[0]]
+    # The runner-up does not take its place: the row would then no longer be the best of n.
     if not best.text.strip():
         return Dropped("the teacher's favourite is empty")
     if not (best.finished or config.keep_unfinished):

@@ -58,10 +58,10 @@ def fold(logps: Tensor, top: TopK) -> Tensor:
     """[c, V] log-probabilities -> [c, k + 1]: those of the teacher's k tokens and of all others together."""
     import torch
 
-    kept = logps.gather(-1, top.ids)
-    inside = kept.double().logsumexp(-1).exp()  # float64: a small rest is the difference of two numbers near 1
-    rest = torch.log1p(-inside.clamp(max=1 - FLOOR)).to(kept.dtype)
-    return torch.cat([kept, rest[:, None]], 1)
+    chosen = logps.gather(-1, top.ids)
+    inside = chosen.double().logsumexp(-1).exp()  # float64: a small rest is the difference of two numbers near 1
+    rest = torch.log1p(-inside.clamp(max=1 - FLOOR)).to(chosen.dtype)
+    return torch.cat([chosen, rest[:, None]], 1)
 
 
 def token_terms(

@@ -62,6 +62,7 @@ def weigh(batch: Batch, logps: Tensors, config: MinillmOptions) -> dict[str, Ten
 
 def discounted(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
     """[N] -> [N] discounted reward to go within each row: sum_{t'>=t} gamma^(t'-t) r_t'."""
+    # Row by position, so that one walk from the right serves all rows; padding holds 0 and adds nothing.
     padded = rewards.new_zeros(len(batch.lengths), int(batch.lengths.max()))
     padded[batch.row, batch.position] = rewards
     to_go = padded.clone()

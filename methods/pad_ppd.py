@@ -44,8 +44,8 @@ class PadPpdOptions:
 def check(config: PadPpdOptions, n: int) -> None:
     ranking.several(config, n)
     limit = LARGEST[config.numerics]
-    other = "; numerics 'mc' (with divergence 'jsd') takes up to 64" if limit < n <= LARGEST["mc"] else ""
-    require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{other}")
+    remedy = "; numerics 'mc' (with divergence 'jsd') takes up to 64" if limit < n <= LARGEST["mc"] else ""
+    require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{remedy}")
 
 
 def loss(batch: Batch, terms: Tensors, config: PadPpdOptions) -> Loss:

@@ -118,9 +118,9 @@ def subset_lse(scores: Tensor) -> Tensor:
     # Doubling: the sets with item i are the sets of items before it, each with i added.
     for i in range(scores.shape[1]):
         # The empty set is handled apart: logaddexp(-inf, x) has the right value, but not always a clean gradient.
-        own = scores[:, i : i + 1]
+        single = scores[:, i : i + 1]
         table = torch.cat(columns, 1)
-        columns += [own, torch.logaddexp(table[:, 1:], own)]
+        columns += [single, torch.logaddexp(table[:, 1:], single)]
     return torch.cat(columns, 1)
 
 

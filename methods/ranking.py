@@ -54,6 +54,7 @@ def pair(group: Group, config: object = None) -> tuple[Row, Row] | Dropped:
         return scores
     order = descending(scores)
     chosen, rejected = group.samples[order[0]], group.samples[order[-1]]
+    # Equal texts have a margin of 0 whatever is learned, and equal scores are no preference.
     if chosen.text == rejected.text:
         return Dropped("chosen and rejected responses are identical")
     if scores[order[0]] == scores[order[-1]]:

@@ -22,6 +22,7 @@ class SimpoOptions:
 def loss(batch: Batch, terms: Tensors, config: SimpoOptions) -> Loss:
     from torch.nn.functional import logsigmoid
 
+    # Means: with sums, the longer response of a pair would decide the margin.
     rewards = config.beta * batch.mean_rows(terms["logp"])
     chosen, rejected = batch.per_prompt(rewards).unbind(1)
     margin = chosen - rejected

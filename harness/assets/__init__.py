@@ -87,8 +87,8 @@ def _remedy(pin: Asset) -> str:
     place = f"or place it by hand at {folders()[0] / pin.file} ({hashed})"
     if pin.kind == "recovered":
         first, more = pin.made_from[0], len(pin.made_from) - 1
-        made = f"computed from {first} and {more} more pinned sources"
-        return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({made}), {place}."
+        origin = f"computed from {first} and {more} more pinned sources"
+        return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({origin}), {place}."
     if pin.url is None:
         return f"it has no public source; {place[3:]}."
     return (

@@ -131,14 +131,14 @@ def check_parse(benchmark: AnyBenchmark, config: object) -> str:
     verdicts = 0
     for request in benchmark.requests(*answers_of(benchmark, config)[0], config):
         for reply in replies:
-            shown = f"the reply {reply.text[:40]!r} with first_token={reply.first_token}"
-            verdict = survives(partial(benchmark.parse, request, reply, config), "parse()", shown)
+            subject = f"the reply {reply.text[:40]!r} with first_token={reply.first_token}"
+            verdict = survives(partial(benchmark.parse, request, reply, config), "parse()", subject)
             require(isinstance(verdict, Verdict), f"parse() gives a {type(verdict).__name__}")
             if verdict.value is None:
-                require(verdict.reason, f"no verdict and no reason on {shown}")
+                require(verdict.reason, f"no verdict and no reason on {subject}")
             else:
                 verdicts += 1
-                require(worst <= verdict.value <= best, f"the verdict {verdict.value} is out of range on {shown}")
+                require(worst <= verdict.value <= best, f"the verdict {verdict.value} is out of range on {subject}")
     return f"{len(replies)} hostile replies, {verdicts} verdicts"
 
 
@@ -148,12 +148,12 @@ def check_grade(benchmark: AnyBenchmark, config: object) -> str:
     count = 0
     for question in questions_of(benchmark, config):
         for text in TEXTS:
-            answer, shown = Answer(question.id, (text,) * len(question.turns), (), ()), f"the answer {text[:40]!r}"
-            judgments = survives(partial(benchmark.grade, question, answer, config), "grade()", shown)
-            require(judgments, f"grade() gives no judgment on {shown}")
+            answer, subject = Answer(question.id, (text,) * len(question.turns), (), ()), f"the answer {text[:40]!r}"
+            judgments = survives(partial(benchmark.grade, question, answer, config), "grade()", subject)
+            require(judgments, f"grade() gives no judgment on {subject}")
             for judgment in judgments:
                 fine = judgment.reason if judgment.verdict is None else worst <= judgment.verdict <= best
-                require(fine, f"the judgment on {shown} is {judgment}")
+                require(fine, f"the judgment on {subject} is {judgment}")
             count += len(judgments)
     return f"{count} judgments by rule on hostile answers"
 
@@ -174,9 +174,9 @@ def check_score(benchmark: AnyBenchmark, config: object) -> str:
             if score.value is None:
                 require(score.note, f"{score.metric} has no value, and its note does not say why")
             elif score.low is not None and score.high is not None:
-                shown = f"{score.metric} = {score.value} lies outside of its interval {score.low} to {score.high}"
+                subject = f"{score.metric} = {score.value} lies outside of its interval {score.low} to {score.high}"
                 # Percentiles of equal replicates differ from the value by rounding.
-                require(score.low - 1e-9 <= score.value <= score.high + 1e-9, shown)
+                require(score.low - 1e-9 <= score.value <= score.high + 1e-9, subject)
             require_json(score, f"the score {score.metric}")
     counts = all(score.unscored > 0 for score in scores["gap"])
     require(counts, "a question without a verdict is not counted as unscored")

@@ -94,8 +94,8 @@ def options_check(*reserved: str) -> Callable[..., str]:
         kind = entry.config
         require(is_options(kind), f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
         names = set(field_tree(kind))
-        taken = sorted(names.intersection(reserved))
-        require(not taken, f"options may not be called {', '.join(taken)}: recipes use these keys for themselves")
+        clashes = sorted(names.intersection(reserved))
+        require(not clashes, f"options may not be called {', '.join(clashes)}: recipes use these keys for themselves")
         bare = sorted(names - explanations(kind).keys())
         require(not bare, f"no docstring under {', '.join(bare)}")
         return f"{counted(len(names), 'option')}, each explained"

@@ -91,6 +91,7 @@ def _bad_math(task: Task, rng: random.Random) -> str:
         return equations(task.steps, results)
     if flaw == "first":  # stops after the first step, or takes its first number for the answer
         return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
+    # Numbers to MAX_NUMBER are single tokens: a wrong answer stays as easy to write as a right one.
     wrong = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
     if flaw == "slip":
         return f"{equations(task.steps, [*results[:-1], wrong])} #### {wrong}"

@@ -31,43 +31,43 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
     return row[-1]
 
 
-def _overlap(expected: Sequence[str], found: Sequence[str]) -> float:
+def _overlap(expected: Sequence[str], items: Sequence[str]) -> float:
     """F1 of two bags of words; 0.0 if either is empty."""
-    hits = (Counter(expected) & Counter(found)).total()
-    return 2 * hits / (len(expected) + len(found)) if expected and found else 0.0
+    hits = (Counter(expected) & Counter(items)).total()
+    return 2 * hits / (len(expected) + len(items)) if expected and items else 0.0
 
 
-def _sequence(expected: Sequence[str], found: Sequence[str]) -> float:
+def _sequence(expected: Sequence[str], items: Sequence[str]) -> float:
     """1.0 if equal, else 0.8 * F1 * (share in right order)^2: copying the unsorted input must not pay."""
-    if list(expected) == list(found):
+    if list(expected) == list(items):
         return 1.0
-    return 0.8 * _overlap(expected, found) * (_common(expected, found) / max(len(expected), 1)) ** 2
+    return 0.8 * _overlap(expected, items) * (_common(expected, items) / max(len(expected), 1)) ** 2
 
 
-def _items(task: Task, found: Sequence[str]) -> float:
+def _items(task: Task, items: Sequence[str]) -> float:
     """Recall times precision of distinct, allowed items; more than asked for counts against precision."""
-    good = {word for word in found if lex.CATEGORY_OF.get(word) == task.category and word not in task.excluded}
+    good = {word for word in items if lex.CATEGORY_OF.get(word) == task.category and word not in task.excluded}
     hits = min(len(good), task.count)
-    return (hits / task.count) * (hits / len(found)) if found else 0.0
+    return (hits / task.count) * (hits / len(items)) if items else 0.0
 
 
-def _extend(task: Task, found: Sequence[str]) -> float:
+def _extend(task: Task, items: Sequence[str]) -> float:
     """The items of before and one new one; only the new one 0.4; only the old ones at most 0.6."""
-    new = bool(found) and found[-1] in lex.CATEGORIES[task.category] and found[-1] not in task.words
-    if new and list(found[:-1]) == list(task.words):
+    new = bool(items) and items[-1] in lex.CATEGORIES[task.category] and items[-1] not in task.words
+    if new and list(items[:-1]) == list(task.words):
         return 1.0
-    return 0.4 if new and len(found) == 1 else 0.6 * _sequence(task.words, found)
+    return 0.4 if new and len(items) == 1 else 0.6 * _sequence(task.words, items)
 
 
 def _math(task: Task, text: str) -> float:
     """0.8 for the number after ####, 0.2 for true steps; without the mark at most 0.4; a wrong number at most 0.2."""
-    said = final_number(text)
+    number = final_number(text)
     equations = [((int(a), sign, int(b)), int(c)) for a, sign, b, c in _EQUATION.findall(text)]
     true = [step for step, result in equations if apply(step) == result]
     steps = 0.0 if len(true) < len(equations) else 0.5 if not equations else float(set(task.steps) <= set(true))
-    if said == str(task.value):
+    if number == str(task.value):
         return 0.8 + 0.2 * steps
-    if said is None:
+    if number is None:
         numbers = tokens(text)
         return 0.4 * steps if numbers and str(task.value) in [n for n in numbers if n[0].isdigit()][-1:] else 0.0
     return 0.2 * len(set(task.steps) & set(true)) / len(task.steps)
@@ -75,10 +75,10 @@ def _math(task: Task, text: str) -> float:
 
 def _fact(task: Task, words: Sequence[str]) -> float:
     """The right words in order; every wrong one beside them dilutes."""
-    found = [word for word in words if word in lex.FACT_ANSWERS]
-    if found == list(task.words):
+    items = [word for word in words if word in lex.FACT_ANSWERS]
+    if items == list(task.words):
         return 1.0
-    return 0.7 * _overlap(task.words, found) * (_common(task.words, found) / len(task.words))
+    return 0.7 * _overlap(task.words, items) * (_common(task.words, items) / len(task.words))
 
 
 def _refuse(text: str, words: Sequence[str]) -> float:
@@ -91,16 +91,16 @@ def _refuse(text: str, words: Sequence[str]) -> float:
 
 def correctness(task: Task, response: str) -> float:
     text = response[:MAX_CHARS].lower()
-    words, found = tokens(text), listed(text)[:_MAX_ITEMS]
+    words, items = tokens(text), listed(text)[:_MAX_ITEMS]
     match task.goal:
         case "items":
-            return _items(task, found)
+            return _items(task, items)
         case "sequence":
-            return _sequence(task.words, found)
+            return _sequence(task.words, items)
         case "set":
-            return _overlap(task.words, found) if set(task.words) <= set(found) else 0.5 * _overlap(task.words, found)
+            return _overlap(task.words, items) if set(task.words) <= set(items) else 0.5 * _overlap(task.words, items)
         case "extend":
-            return _extend(task, found)
+            return _extend(task, items)
         case "math":
             return _math(task, text)
         case "fact":

@@ -71,6 +71,7 @@ def final_number(text: str) -> str | None:
 
 
 def _any(words: Sequence[str]) -> str:
+    # Longest first: an alternation takes the first that matches, and some phrases begin like others.
     return "(?:" + "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) + ")"
 
 
@@ -138,7 +139,9 @@ def _first_turn(bare: str) -> Task | None:
         right = tuple(word for word in source if lex.CATEGORY_OF[word] == match["category"])
         return Task("pick", "set", words=right, source=source, category=match["category"]) if right else None
     if match := _FACT.fullmatch(bare):
-        return Task("fact", "fact", words=tuple(lex.FACTS[asked] for asked in match.group("one", "two") if asked))
+        return Task(
+            "fact", "fact", words=tuple(lex.FACTS[question] for question in match.group("one", "two") if question)
+        )
     return Task("refuse", "refuse") if _HARM.fullmatch(bare) else _calculation(bare)
 
 
@@ -164,6 +167,7 @@ def _follow_up(bare: str, before: Task, answer: str) -> Task | None:
         if not (match := _ADD.fullmatch(bare)):
             return None
         number = final_number(answer)
+        # A longer number is rambling: the right result takes its place.
         base = int(number) if number and len(number) <= 4 else before.value
         return Task(
             "followup", "math", steps=((base, "+" if match["plus"] else "-", int(match["plus"] or match["minus"])),)

@@ -82,14 +82,14 @@ def _sum(rng: random.Random, hard: bool) -> str:
 def _story(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-") if hard else ("+", "-", "*", "+-", "*-"))
     numbers = _numbers(signs, rng)
-    who, what = rng.choice(lex.NAMES), rng.choice(lex.THINGS)
+    who, thing = rng.choice(lex.NAMES), rng.choice(lex.THINGS)
     a, b, *more = numbers
     return {
-        "+": f"{who} has {a} {what} and buys {b} more. how many {what} does {who} have?",
-        "-": f"{who} has {a} {what} and gives away {b}. how many {what} are left?",
-        "*": f"{who} has {a} bags with {b} {what} each. how many {what} are there?",
-        "+-": f"{who} has {a} {what}, buys {b} more and loses {more and more[0]}. how many {what} are left?",
-        "*-": f"{who} has {a} bags with {b} {what} each and gives away {more and more[0]}. how many {what} are left?",
+        "+": f"{who} has {a} {thing} and buys {b} more. how many {thing} does {who} have?",
+        "-": f"{who} has {a} {thing} and gives away {b}. how many {thing} are left?",
+        "*": f"{who} has {a} bags with {b} {thing} each. how many {thing} are there?",
+        "+-": f"{who} has {a} {thing}, buys {b} more and loses {more and more[0]}. how many {thing} are left?",
+        "*-": f"{who} has {a} bags with {b} {thing} each and gives away {more and more[0]}. how many {thing} are left?",
     }[signs]
 
 
@@ -121,15 +121,15 @@ def first_turn(kind: str, rng: random.Random, *, hard: bool = False) -> str:
     return f"{text[:-1]}, please{text[-1]}"
 
 
-def fresh_turn(kind: str, split: Split, rng: random.Random, taken: set[str], *, hard: bool = False) -> str:
-    """A first turn of ``split`` that is not in ``taken``, which it joins. Raises ValueError where none is left."""
-    for _ in range(2000):
+def fresh_turn(kind: str, split: Split, rng: random.Random, used: set[str], *, hard: bool = False) -> str:
+    """A first turn of ``split`` that is not in ``used``, which it joins. Raises ValueError where none is left."""
+    for _ in range(2000):  # a split has at least one text in ten: who finds none in so many draws has used all up
         text = first_turn(kind, rng, hard=hard)
-        if text not in taken and split_of(text) == split:
-            taken.add(text)
+        if text not in used and split_of(text) == split:
+            used.add(text)
             return text
     raise ValueError(
-        f"no fresh {kind!r} instruction left in the {split} split after {len(taken)} were taken; ask for fewer"
+        f"no fresh {kind!r} instruction left in the {split} split after {len(used)} were used; ask for fewer"
     )
 
 
@@ -205,11 +205,11 @@ def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
     Raises ValueError where a kind has no fresh instruction left, after some ten thousand prompts.
     """
     rng = random.Random(f"pocket-prompts-{split}-{seed}")
-    taken: set[str] = set()
+    used: set[str] = set()
     number = 0
     while True:
         kind = TRAIN_KINDS[number % len(TRAIN_KINDS)]
-        first = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, taken)
+        first = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, used)
         messages = _talk(first)
         if kind == "followup":
             # 7 in 10 first answers are right; the others have flaws, which the follow-up's right answer takes up.
@@ -238,12 +238,12 @@ def make_questions(split: Split) -> dict[str, list[Question]]:
     The second turn's reference is right after ``reference[0]``, and the baseline's second answer was given after
     ``baseline[0]``; after any other first answer ask ``score``, which reads the conversation as it went.
     """
-    taken: set[str] = set()
+    used: set[str] = set()
     questions: dict[str, list[Question]] = {}
     for name, form in BENCHMARKS.items():
         rng = random.Random(f"pocket-{name}-{split}")
         questions[name] = [
-            _question(f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, taken, hard=form.hard), rng)
+            _question(f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, used, hard=form.hard), rng)
             for number in range(form.test if split == "test" else form.dev)
             for kind in [form.kinds[number % len(form.kinds)]]
         ]
