@@ -15,6 +15,7 @@ def check_folders() -> None:
     """These top-level names are generic. Raises UserError when one of them is another distribution's, or missing."""
     home = Path(__file__).resolve().parents[1]
     for name in FOLDERS:
+        # Found, not imported: a stranger's package must not run.
         spec = importlib.util.find_spec(name)
         places = [Path(place).resolve() for place in spec.submodule_search_locations or ()] if spec else []
         if spec is not None and home / name in places:

@@ -40,6 +40,7 @@ def doctor(
 
     console = console_of()
     states = set()
+    # Printed one by one: the hub and the judges may take seconds to answer.
     for finding in examine(recipe, changes=overrides or [], plugins=plugins or [], runs=runs):
         states.add(finding.state)
         console.print(Text.assemble((f"{finding.state:<5}", STYLES[finding.state]), finding.text), soft_wrap=True)
@@ -77,7 +78,7 @@ def pull(names: Names = None) -> None:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
 
         def advance(file: str, done: int, total: int | None) -> None:
-            if file not in tasks:
+            if file not in tasks:  # its size is known only when the server has answered
                 tasks[file] = progress.add_task(file)
             progress.update(tasks[file], completed=done, total=total)
 

@@ -45,6 +45,7 @@ def list_models() -> None:
 
 def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
     price, quirks = model.price, model.quirks
+    # What a model shares with the plain protocol is left out.
     cost = f"{price.prompt:g} / {price.completion:g} (as of {price.as_of})" if price else "price unknown"
     texts = {
         "no log-probabilities": not quirks.logprobs,
@@ -85,6 +86,7 @@ def show_replies(ledger: Ledger) -> None:
 
     rows, lines = [], ledger.served()
     for line in lines:
+        # Another id than the requested one is how a hosted judge changes without a notice.
         served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
         cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
         cost += f" ({line.estimated} estimated: the endpoint counts no tokens)" if line.estimated else ""

@@ -102,6 +102,7 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
             continue
         pending = [stage for stage in stages if stage.key in missing]
         total = work.cost(pending)
+        # Zeros are left blank: most kinds have one of the three costs.
         costs = (total.responses, total.tokens // 1000, total.judge_calls)
         counts = (len(stages), len(stages) - len(pending), len(pending))
         reads = dict.fromkeys(ref.kind for stage in stages for ref in stage.inputs.values())
@@ -130,6 +131,7 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
         needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
         lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
     models = {model.location: model for planned in work.plans.values() for model in planned.graph.models.values()}
+    # A published size is a promise that no file here has confirmed.
     stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
     if stated:
         lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")

@@ -89,6 +89,7 @@ def list_names(
         noun: [(name, entry.summary) for name, entry in getattr(registry, noun).items()]
         for noun in ("judges", "sources", "backends", "executors")
     }
+    # Methods have more columns: their needs decide which of them suit a family and a budget.
     tables["methods"] = [row(method) for method in registry.methods.values()]
     tables["benchmarks"] = [
         (name, "needs a judge" if entry.judged else "graded by rule", ", ".join(one.id for one in entry.metrics))
@@ -143,7 +144,7 @@ def check_command(entry: str) -> Callable[..., None]:
 
         failed, names = 0, set()
         for checked, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
-            if checked.name not in names:
+            if checked.name not in names:  # a file may bring several entries: each has a heading
                 typer.echo(f"{checked.name}: {getattr(checked, 'paper', '') or getattr(checked, 'summary', '')}")
             names.add(checked.name)
             failed += finding.problem is not None
@@ -154,6 +155,7 @@ def check_command(entry: str) -> Callable[..., None]:
             raise typer.Exit(1)
 
     article = "an" if entry[0] in "aeiou" else "a"
+    # Typer's help of a command is its docstring.
     check.__doc__ = f"Check {article} {entry} against its contract: {CHECKS[entry]}. Exit code 1 if a check failed."
     return check
 

@@ -74,6 +74,7 @@ def import_answers(
         set: options of the benchmark; its questions are the official ones unless ``questions=pocket``.
     """
     adapter = find_benchmark(benchmark, load_registry(plugins))
+    # The official tools ask the official questions, whatever a benchmark's own default is.
     config = parse_options(adapter.config, set, {"questions": "official"})
     questions = adapter.questions(config)
     imported = import_files(files, benchmark, questions, model)
@@ -166,6 +167,7 @@ def export_answers(
     """
     adapter = find_benchmark(answers.benchmark, load_registry(plugins))
     questions = adapter.questions(parse_options(adapter.config, (), answers.options))
+    # A run whose baseline was a row compared with that row's answers: the files must show these.
     if answers.baseline_answers:
         questions = against(questions, answers.baseline_answers, answers.baseline)
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")

@@ -145,5 +145,4 @@ def without_training(record: Run) -> Run:
     """A record as the tables of an evaluation should show it: models instead of a family, nothing about training."""
     recipe = {key: value for key, value in record.recipe.items() if key in WITHOUT_TRAINING}
     models = ", ".join(row.title for row in record.rows)
-    notes = tuple(note for note in record.notes if not note.startswith("prompts"))
-    return replace(record, recipe=recipe, family=RunFamily("evaluation", "", models), notes=notes)
+    return replace(record, recipe=recipe, family=RunFamily("evaluation", "", models))

@@ -67,6 +67,7 @@ def judges_of(folder: Path) -> Section | None:
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
     """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
     result: dict[str, Sequence[Question] | str] = {}
+    # A run from another machine, or with a plug-in, can be shown too: its answers then stand without the questions.
     for name, spec in run.recipe.get("benchmarks", {}).items():
         adapter = registry.benchmarks.get(name)
         if adapter is None:

@@ -129,6 +129,7 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     if seeds := options.get("seeds"):
         changes.append(("seeds", list(seeds)))
     plans: dict[str, Plan] = {}
+    # ``all`` makes what a family can have: a target that does not fit is named, and no error unless it is the only one.
     unfit: list[str] = []
     for target in find_targets(targets):
         try:

@@ -75,6 +75,7 @@ def report(
     """
     check_runs(Path(runs))
     names = [target.name for target in find_targets(targets)]
+    # A run can be reported when its recipe is gone: the name of a folder comes first.
     folder = Path(runs) / recipe
     if not described(folder):
         folder = Path(runs) / str(read_source(recipe).tree["name"])

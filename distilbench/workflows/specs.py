@@ -111,6 +111,7 @@ def judge_entry(text: str, registry: Registry) -> dict[str, object]:
         if not isinstance(entry, Mapping):
             raise UserError(f"--judge: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
         return dict(entry)
+    # From the most to the least explicit form: a folder may have the name of a model or a kind.
     config = served(text)
     if config:
         return {"kind": "openai", **config}
