@@ -73,10 +73,8 @@ def read_options(
 ) -> tuple[T | None, list[Problem]]:
     """``kind(**values)`` for values from YAML or JSON; or ``None`` and everything that is wrong, under ``path``.
 
-    ``other_names``: keys that the same mapping may have and that the caller reads, for "did you mean".
-
-    Raises:
-        UserError: ``kind`` is not made with ``@options`` (a mistake of the plug-in, not of the recipe).
+    ``other_names``: keys of the same mapping that the caller reads, for "did you mean". Raises UserError where ``kind``
+    is not made with ``@options`` (a mistake of the plug-in, not of the recipe).
     """
     if not is_options(kind):
         raise UserError(
@@ -94,7 +92,7 @@ def read_options(
 
 
 def options_from(kind: type[T], values: Mapping[str, object]) -> T:
-    """Options that were stored as plain data (the parameters of a stage), read back. Raises UserError."""
+    """What ``plain`` wrote, read back. Raises UserError."""
     config, problems = read_options(kind, values, ())
     if config is None:
         raise UserError(f"{kind.__qualname__}: {' '.join(map(str, problems))}")
@@ -102,7 +100,7 @@ def options_from(kind: type[T], values: Mapping[str, object]) -> T:
 
 
 def plain(config: object) -> dict[str, Any]:
-    """All options with their values as JSON data: what ``options_from`` reads back. Tuples become lists."""
+    """All options with their values as JSON data; tuples become lists."""
     values: dict[str, Any] = adapter(Any).dump_python(config, mode="json")
     return values
 

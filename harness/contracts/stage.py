@@ -119,7 +119,7 @@ class Stage:
 
 
 class Store(Protocol):
-    """Where artifacts live (``results.store.store.ArtifactStore``)."""
+    """Where artifacts live."""
 
     def done(self, stage: Stage) -> bool: ...
 

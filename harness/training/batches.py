@@ -70,10 +70,9 @@ class MicroBatch:
 
 
 def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
-    """The prompts that a method can use, as tokens, and the reasons why others cannot.
+    """The prompts that a method can use, as tokens, and how many others cannot be used, by reason.
 
-    Raises:
-        UserError: no prompt is left, or prompts differ in their number of rows.
+    Raises UserError where no prompt is left, or prompts differ in their number of rows.
     """
     method, groups, options = training.method, training.groups, training.options
     dropped: Counter[str] = Counter()
@@ -241,8 +240,8 @@ class Order(Sampler[int]):
 class Shuffled(Sampler[list[int]]):
     """Batch sampler: micro-batches of prompt indices in the order of ``Order``, optimiser step by optimiser step.
 
-    Every step holds ``batch_size`` prompts (the last of an epoch may hold fewer), dealt to processes micro-batch by
-    micro-batch. Where they do not go round, a process repeats a prompt as a filler, written as ``count + index``.
+    The last step of an epoch may hold fewer than ``batch_size`` prompts. Where the micro-batches of a step do not go
+    round, a process repeats a prompt as a filler, written as ``count + index``.
     """
 
     def __init__(self, count: int, options: TrainOptions, seed: int, world: int = 1, rank: int = 0) -> None:

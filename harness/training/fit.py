@@ -42,17 +42,14 @@ def fit(
     """Train, and leave a checkpoint (safetensors, tokenizer, chat template) and its training curve in ``out_dir``.
 
     ``scratch``: a folder that outlives this process; a run that was killed goes on from the checkpoint in it
-    (``options.checkpoint_minutes``). Runs under ``accelerate launch`` and ``torchrun`` too.
-
-    Raises:
-        UserError: no usable prompt, vocabularies that differ, a loss that is not finite, an unfit checkpoint.
+    (``options.checkpoint_minutes``). Runs under ``accelerate launch`` and ``torchrun`` too. Raises UserError where no
+    prompt can be used, vocabularies differ, a loss is not finite, or a checkpoint does not fit.
     """
     trainer = make_trainer(load_training(training), Path(out_dir), progress, scratch)
     return run(trainer, Path(out_dir), scratch)
 
 
 def load_training(training: Training) -> LoadedTraining:
-    """Load the models and tokenise the rows."""
     method, options, stores = training.method, training.options, training.teacher_distributions
     if method.needs.reference and training.reference is None:
         raise ValueError(f"{method.name} needs reference log-probabilities (harness.training.stored_signals)")
@@ -74,7 +71,6 @@ def load_training(training: Training) -> LoadedTraining:
 def make_trainer(
     loaded: LoadedTraining, out: Path, progress: Progress | None = None, scratch: Path | None = None
 ) -> DistilTrainer:
-    """The trainer, with its curve attached, and its checkpoints where ``scratch`` is given."""
     out.mkdir(parents=True, exist_ok=True)
     training = loaded.training
     args = TrainingArguments(**training_arguments(training, scratch or out))

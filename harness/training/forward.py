@@ -1,12 +1,8 @@
 """How rows go through a model: loss terms inside its forward call, chunk by chunk, on packed or on separate rows.
 
-Batch x length x vocabulary is never held in float32: hidden states of the positions that predict response tokens go
-through the head in chunks; each chunk's logits are reduced to a few numbers per position at once and recomputed in the
-backward pass.
-
-Packed rows (``harness.training.batches.packed_inputs``) compute the prompt of n responses once. They are exact for
-models whose attention knows positions through position ids alone (rotary or learned embeddings) and reads a
-four-dimensional mask exactly; ``choose`` finds out which models these are, and says why where it falls back.
+Batch x length x vocabulary is never held in float32: each chunk of logits is reduced to a few numbers per position at
+once and recomputed in the backward pass. Packed rows (``batches.packed_inputs``) compute the prompt of n responses
+once; they are exact where attention knows positions through position ids alone and reads a four-dimensional mask.
 """
 
 from __future__ import annotations
@@ -64,9 +60,8 @@ def response_terms(
     """Name to [N]: ``token_terms`` of every response token, with gradient to the student.
 
     Args:
-        model: ``student`` as the trainer wrapped it (DDP, FSDP); the forward call goes through it.
-        student: the model that ``host`` has prepared.
-        teacher: frozen, or ``None``: then ``micro.teacher_distributions`` is what the terms know of teachers.
+        model: ``student`` (prepared by ``host``) as the trainer wrapped it (DDP, FSDP).
+        teacher: live and frozen; ``None``: the terms see ``micro.teacher_distributions``.
     """
     guide: Guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
 
@@ -114,18 +109,14 @@ def states_of(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
 class Layout:
     packed: bool
     why: str
-    """For the training report: ``packed: 1.7x less work``, or the reason for separate rows."""
 
 
 def choose(
     options: TrainOptions, examples: Sequence[Example], models: Sequence[PreTrainedModel], vocabulary: int
 ) -> Layout:
-    """Packed or separate rows for a whole run, the same for training and for its reference.
+    """Packed or separate rows for a whole run. ``models``: the student, and the live teacher.
 
-    ``models``: the student, and the live teacher where there is one.
-
-    Raises:
-        UserError: ``packing: always``, and a model cannot be packed exactly.
+    Raises UserError where ``packing: always`` would not be exact.
     """
     if options.packing == "never":
         return Layout(False, "separate rows: train.packing = never")
@@ -146,9 +137,9 @@ def choose(
 
 @torch.no_grad()
 def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | None:
-    """Why packed rows would not be exact for this model; ``None`` where they are.
+    """Why packed rows would not be exact for this model: known limits first, then a trial on a few tokens.
 
-    ``longest``: tokens of the longest prompt with one response. Known limits first, then a trial on a few tokens.
+    ``longest``: tokens of the longest prompt with one response.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
@@ -181,7 +172,7 @@ def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | Non
 
 
 def gain(model: PreTrainedModel, examples: Sequence[Example]) -> float:
-    """Estimated work of separate rows over that of packed rows, body of the model alone (the head is the same).
+    """Estimated work of separate rows over that of packed rows, without the head, which is the same.
 
     Work = weights x tokens + 2 x hidden size x layers x pairs that attention computes, masked pairs included.
     """

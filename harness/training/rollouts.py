@@ -1,10 +1,9 @@
 """Live responses: the student answers the prompts of a whole optimiser step, alone or mixed with the teacher.
 
 A sampling loop of our own (transformers' ``generate`` steps one model), because both models step together: each token
-is drawn from ``mix * teacher + (1 - mix) * student`` (at the sampling temperature), and the loss may want the
-log-probability of the drawn token under all three. Without a mixture the teacher reads the whole responses once, and
-only if the loss asks. The random numbers of a response depend on the seed, the step and the prompt alone, so neither
-batching nor the number of processes changes what is drawn.
+is drawn from ``mix * teacher + (1 - mix) * student`` (at the sampling temperature). Without a mixture the teacher reads
+the whole responses once, and only if the loss asks. The random numbers of a response depend on the seed, the step and
+the prompt alone, so neither batching nor the number of processes changes what is drawn.
 """
 
 from __future__ import annotations
@@ -30,12 +29,11 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Rollout:
-    """One drawn response: its tokens (end-of-turn included where it was drawn) and their log-probabilities."""
-
     tokens: list[int]
+    """End-of-turn included where it was drawn."""
     logps: Mapping[str, list[float]]
-    """``behaviour`` (the distribution it was drawn from), ``student`` and ``teacher`` (both at temperature 1; the last
-    where it drew along or ``Speakers.scored``)."""
+    """Of the tokens: ``behaviour`` (the distribution that they were drawn from), ``student`` and ``teacher`` (both at
+    temperature 1; the last where it drew along or ``Speakers.scored``)."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +120,10 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], 
 
 
 def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
-    """Draw by inverting the cumulative distribution.
+    """Draw by inverting the cumulative distribution: tokens [B], and their log-probabilities [3, B] under mixture,
+    student and teacher ([2, B] without ``p``).
 
-    Args:
-        q, p: student's and teacher's logits, [B, V]; without ``p`` the student draws alone. uniform: [B] in [0, 1).
-
-    Returns:
-        tokens [B], and their log-probabilities [3, B] under mixture, student and teacher ([2, B] without the last).
+    ``q``, ``p``: student's and teacher's logits [B, V]. ``uniform``: [B] in [0, 1).
     """
     mixture = (q / temperature).softmax(-1)
     if p is not None:

@@ -110,14 +110,9 @@ def store_distributions(
 ) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows into the folder ``out``.
 
-    Args:
-        like: another teacher's store over the same rows; its tokens are taken, not this teacher's most probable.
-
-    Returns:
-        Counts: positions, tokens kept at each, mean mass of the tokens that are not kept.
-
-    Raises:
-        UserError: vocabularies that differ, or no usable prompt.
+    ``like``: another teacher's store over the same rows; its tokens are taken, not this teacher's most probable.
+    Returns counts: positions, tokens kept at each, mean mass of all others. Raises UserError where vocabularies differ
+    or no prompt can be used.
     """
     tokenizer = load_tokenizer(training.student, training.trust_remote_code)
     teacher = load_teacher(training, tokenizer)

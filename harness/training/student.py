@@ -1,10 +1,9 @@
 """The student in training: its low-rank adapters, and what is saved of it.
 
 Adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) come from peft. They are injected into the model itself, without
-peft's wrapper, so that everything that works on a full model works on an adapted one. A reference or a starting point
-is the same model before any adapter; it is computed from the checkpoint, never by switching adapters off. What is saved
-is one plain checkpoint, adapters merged in float32: whoever answers with it cannot forget them. ``check_merged`` proves
-that on the saved files. The adapters alone are kept beside it, as peft reads them.
+peft's wrapper, so that everything that works on a full model works on an adapted one; a reference is computed from the
+checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
+answers with it cannot forget them.
 """
 
 from __future__ import annotations
@@ -54,10 +53,9 @@ def save(
 
 
 def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
-    """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line on it.
+    """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line for the report.
 
-    Raises:
-        UserError: a module name that the model does not have, or a module that is no plain linear layer.
+    Raises UserError for a module name that the model does not have, or a module that is no plain linear layer.
     """
     targets = options.target_modules
     # Outside, the random state must not depend on whether there are adapters.

@@ -1,9 +1,8 @@
 """The trainer: transformers' ``Trainer`` with the loss of a ``Method`` and counts over the whole optimiser step.
 
-It reads the method's contract and has no branch on a name. What differs from the parent: micro-batches come step by
-step from a seeded sampler; live responses are drawn for a whole step; each term of a loss is divided by its count over
-all micro-batches and processes, so no split of a batch changes loss or gradient; a loss that is not finite stops the
-run and names the prompts.
+What differs from the parent: micro-batches come step by step from a seeded sampler; live responses are drawn for a
+whole step; each term of a loss is divided by its count over all micro-batches and processes, so no split of a batch
+changes loss or gradient; a loss that is not finite stops the run and names the prompts.
 """
 
 from __future__ import annotations
@@ -70,8 +69,6 @@ class LoadedTraining:
 
 
 class DistilTrainer(Trainer):
-    """See the module's docstring. ``curve``: one record per optimiser step done so far."""
-
     # The parent would divide by the accumulation steps; each term is divided by its own count already.
     loss_is_scaled_for_ga = True
 
@@ -99,10 +96,7 @@ class DistilTrainer(Trainer):
         self.grad_norm = math.nan
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The recipe's schedule over this training, or over all k segments that share it, from where this one begins.
-
-        All segments count as equally long: as many steps as this one.
-        """
+        """The recipe's schedule over all segments that share it (each as long as this one), from where this begins."""
         number, segments = self.training.schedule_segment
         whole: Any = super().create_scheduler(segments * num_training_steps, optimizer)
         if segments > 1:
@@ -113,7 +107,7 @@ class DistilTrainer(Trainer):
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Micro-batches of this process in the seeded order; nothing here is left to accelerate's sharding."""
+        """Micro-batches of this process in the seeded order, without accelerate's sharding."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         training = self.training
         sampler = Shuffled(len(self.loaded.examples), training.options, training.seed, world, rank)
@@ -258,6 +252,5 @@ class DistilTrainer(Trainer):
         return 0  # the parent would look for input ids in ``inputs``
 
 
-def _later(rate: Callable[[int], float], steps: int, step: int) -> float:
-    """A schedule that begins ``steps`` steps on."""
-    return rate(step + steps)
+def _later(rate: Callable[[int], float], start: int, step: int) -> float:
+    return rate(start + step)

@@ -1,11 +1,10 @@
 """TRL's stable trainers as a second backend (``backend: trl``) and as a yardstick for ours.
 
-The same rows, tokens, batches, order and hyperparameters go to ``trl.SFTTrainer`` or ``trl.DPOTrainer``; what a method
-becomes there it says itself (``Method.trl``). Two differences cannot be removed: TRL's DPO computes the reference
-log-probabilities itself, from the starting checkpoint held in memory; and it averages micro-batches of a step with
-equal weight, so a last step whose micro-batches differ in size weighs its prompts unevenly (ours does not). It trains
-in one process, on separate rows, all weights, and a run that is killed starts again; a recipe that asks it for more is
-refused when it is read.
+The same rows, tokens, batches, order and hyperparameters go to ``trl.SFTTrainer`` or ``trl.DPOTrainer``
+(``Method.trl``). Two differences cannot be removed: TRL's DPO computes the reference log-probabilities itself, from the
+starting checkpoint held in memory; and it averages micro-batches of a step with equal weight, so a last step whose
+micro-batches differ in size weighs its prompts unevenly (ours does not). It trains in one process, on separate rows,
+all weights, and does not resume; a recipe that asks it for more is refused when it is read.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ from harness.training.student import save
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
     """Like ``fit``, through TRL: the same checkpoint files, the same curve (without terms).
 
-    Raises:
-        UserError: TRL's stable trainers have no loss for this method.
+    Raises UserError where TRL's stable trainers have no loss for this method.
     """
     method, options, trust = training.method, training.options, training.trust_remote_code
     if method.trl is None:
@@ -130,8 +128,7 @@ class _OurOrder:
         return self.order
 
 
-class _Sft(_OurOrder, SFTTrainer):  # type: ignore[misc, unused-ignore]
-    pass
+class _Sft(_OurOrder, SFTTrainer): ...  # type: ignore[misc, unused-ignore]
 
 
 class _Dpo(_OurOrder, DPOTrainer):  # type: ignore[misc, unused-ignore]
