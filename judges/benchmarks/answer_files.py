@@ -8,9 +8,10 @@ the answers of another baseline (``with_baseline``), ``judges.formats`` for ever
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from harness.contracts.benchmark import against, answered
 from harness.errors import UserError
@@ -24,20 +25,9 @@ Row = Mapping[str, object]
 _SHOWN = 60  # characters of a foreign value that a message repeats
 
 
-class AnswerRow(NamedTuple):
-    """One answer in a file of an official tool."""
-
-    question: str
-    """Id of the question, or the text of its first turn."""
-    turns: tuple[str, ...]
-    model: str = ""
-    """Empty where the row does not name it."""
-    tokens: int | None = None
-    """Length in the official tokeniser's tokens, where the file has it."""
-
-
-ReadAnswer = Callable[[Row, str], AnswerRow | None]
-"""(row, its place for messages) -> the answer; ``None`` for a row of another kind. Raises UserError."""
+ReadAnswer = Callable[[Row, str], tuple[str, Answer] | None]
+"""(row, its place for messages) -> the model, empty where the row does not name it, and its answer, whose ``question``
+is the id or the text of the question; ``None`` for a row of another kind. Raises UserError."""
 
 
 class RowMatcher(Generic[T]):
@@ -126,15 +116,22 @@ def match_answers(
 ) -> tuple[str, RowMatcher[Answer]]:
     """(the model to read, its answers) of located rows; rows that hold no answer are passed over.
 
-    ``judged_models`` are those that rows with judgments name. A row that names no model belongs to every one.
+    ``judged_models`` are those that rows with judgments name. A row that names no model belongs to every one. Raises
+    UserError when there are several models and none was named, or not the named one.
     """
-    read_rows = [(where, answer) for where, row in rows if (answer := read(row, where)) is not None]
-    chosen = one_model([*(row.model for _, row in read_rows if row.model), *judged_models], model, files)
+    read_rows = [(where, *answer) for where, row in rows if (answer := read(row, where)) is not None]
+    models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
+    shown = ", ".join(models[:20])
+    if model is None and len(models) > 1:
+        raise UserError(f"{files[0]} and others hold several models: {shown}. Name one with --model.")
+    if model is not None and models and model not in models:
+        raise UserError(f"no rows of model {model!r}; the files hold: {shown}.")
+    chosen = model or (models[0] if models else "")
     answers = RowMatcher[Answer](questions, "answers")
-    for where, (question, turns, name, tokens) in read_rows:
+    for where, name, answer in read_rows:
         if name in ("", chosen):
-            counts, meta = ((), {}) if tokens is None else ((tokens,), {"token_len": tokens})
-            answers.offer(question, where, Answer(answers.ids.get(question, ""), turns, (), counts, meta))
+            question = answers.ids.get(answer.question, "")
+            answers.offer(answer.question, where, replace(answer, question=question))
     return chosen, answers
 
 
@@ -225,13 +222,3 @@ def dig(value: object, *path: str | int) -> object:
         else:
             return None
     return value
-
-
-def one_model(names: Iterable[str], choice: str | None, files: Sequence[Path]) -> str:
-    """The model to read. Raises UserError when the files hold several and none was named, or not the named one."""
-    models = list(dict.fromkeys(names))
-    if choice is None and len(models) > 1:
-        raise UserError(f"{files[0]} and others hold several models: {', '.join(models[:20])}. Name one with --model.")
-    if choice is not None and models and choice not in models:
-        raise UserError(f"no rows of model {choice!r}; the files hold: {', '.join(models[:20])}.")
-    return choice or (models[0] if models else "")

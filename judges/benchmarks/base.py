@@ -20,7 +20,7 @@ from harness.contracts.options import Count, NotNegative, options, require
 from harness.pocket.world import pocket_questions
 from harness.text import counted
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
-from judges.benchmarks.answer_files import AnswerRow, Row, with_baseline
+from judges.benchmarks.answer_files import Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
@@ -109,8 +109,8 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     """By the value of the option ``questions``."""
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> AnswerRow | None:
-        """The answer in a row of the official tool's file; ``None`` for other rows. Raises UserError at ``where``."""
+    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
+        """(model, answer) in a row of the official tool's file, see ``answer_files.ReadAnswer``."""
         return None
 
     def questions(self, config: C) -> list[Question]:

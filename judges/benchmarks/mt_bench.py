@@ -29,7 +29,7 @@ from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import AnswerRow, Row, dig, need, read_jsonl, short
+from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
 from judges.benchmarks.arena_hard.score import GAMES, read_label
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
@@ -166,7 +166,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     }  # fmt: skip
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> AnswerRow | None:
+    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
         """A row of FastChat's ``model_answer``; judgments are not one."""
         if "choices" not in row:
             return None
@@ -176,7 +176,8 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         turns = dig(choices, 0, "turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(text, str) for text in turns):
             raise UserError(f"{where}: choices[0].turns must be a list of texts, got {short(turns)}")
-        return AnswerRow(str(need(row, "question_id", int, where)), tuple(turns), str(row.get("model_id", "")))
+        question = str(need(row, "question_id", int, where))
+        return str(row.get("model_id", "")), Answer(question, tuple(turns), (), ())
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         prompt = self.sets[config.questions].prompt

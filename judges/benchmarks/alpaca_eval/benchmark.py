@@ -28,7 +28,7 @@ from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
-from judges.benchmarks.answer_files import AnswerRow, Row, need
+from judges.benchmarks.answer_files import Row, need
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
@@ -109,29 +109,21 @@ def equals_baseline(question: Question, answer: Answer) -> bool:
     return "index" in question.meta and answer.turns[0] == question.baseline[0]
 
 
-def _token_weights(first_token: Mapping[str, float]) -> tuple[float, float, bool] | None:
-    """(P(m), P(M), whether blanks had to be stripped) among the reported tokens; ``None`` when neither is there."""
-    # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
-    for stripped in (False, True):
-        mass = {"m": 0.0, "M": 0.0}
-        for token, logp in first_token.items():
-            name = token.strip() if stripped else token
-            if name in mass and not math.isnan(logp):
-                mass[name] += math.exp(min(logp, 0.0))
-        if sum(mass.values()) > 0:
-            return mass["m"], mass["M"], stripped
-    return None
-
-
 def read_token(reply: Reply) -> Verdict:
     """Probability that the answer called m is better, from the first token or, failing that, from the text."""
     # Log-probabilities first: at temperature 1 the sampled letter itself is only one draw from them.
     if reply.first_token:
-        weights = _token_weights(reply.first_token)
-        if weights is None:
-            tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
-            return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
-        return Verdict(weights[0] / (weights[0] + weights[1]), None, ("stripped-token",) if weights[2] else ())
+        # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
+        for stripped in (False, True):
+            mass = {"m": 0.0, "M": 0.0}
+            for token, logp in reply.first_token.items():
+                name = token.strip() if stripped else token
+                if name in mass and not math.isnan(logp):
+                    mass[name] += math.exp(min(logp, 0.0))
+            if sum(mass.values()) > 0:
+                return Verdict(mass["m"] / sum(mass.values()), None, ("stripped-token",) if stripped else ())
+        tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
+        return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
     letter = reply.text.strip().strip("\"'`.*").strip()
     if letter in ("m", "M"):
         return Verdict(float(letter == "m"), None, ("no-logprobs",))
@@ -213,12 +205,12 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     }  # fmt: skip
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> AnswerRow | None:
+    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
         """A row of ``model_outputs.json``; annotations, which hold two answers, are not one."""
         if "preference" in row:
             return None
         turns = (need(row, "output", str, where),)
-        return AnswerRow(need(row, "instruction", str, where), turns, str(row.get("generator", "")))
+        return str(row.get("generator", "")), Answer(need(row, "instruction", str, where), turns, (), ())
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""

@@ -21,13 +21,13 @@ from typing import Literal
 import yaml
 
 from harness.assets import asset, locate
-from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, against
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import AnswerRow, Row, dig, need, read_jsonl, short
+from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
 from judges.benchmarks.arena_hard.score import (
     CONTINUE,
     GAMES,
@@ -102,10 +102,9 @@ class ArenaHardVersion:
         questions = []
         for row in rows:
             if self.category in (None, row["category"]) and (answer := answers[row["uid"]]) is not None:
-                meta: dict[str, object] = {"baseline": self.baseline}
-                meta |= {} if answer.tokens is None else {"baseline_token_len": answer.tokens}
                 category = row.get("cluster") or row.get("subcategory") or row["category"]
-                questions.append(Question(row["uid"], (row["prompt"],), category, answer.turns, meta=meta))
+                baseline = replace(answer[1], question=row["uid"])
+                questions += against([Question(row["uid"], (row["prompt"],), category)], [baseline], self.baseline)
         return questions
 
     def prompt(self, question: Question, first: str, second: str) -> tuple[Message, ...]:
@@ -161,7 +160,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         self.sets = {"official": official.as_set(), "pocket": POCKET}
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> AnswerRow | None:
+    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
         """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
         if "games" in row:
             return None
@@ -179,8 +178,9 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             text, tokens = dig(turn, "content"), dig(turn, "token_len")
         if not isinstance(text, str):
             raise UserError(f"{where}: no answer text in this row")
-        is_count = isinstance(tokens, int) and not isinstance(tokens, bool)
-        return AnswerRow(uid, (text,), model, tokens if is_count else None)
+        if not isinstance(tokens, int) or isinstance(tokens, bool):
+            return model, Answer(uid, (text,), (), ())
+        return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens})
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         """Both games; the model is assistant B in the first and A in the second."""

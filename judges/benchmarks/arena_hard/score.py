@@ -16,7 +16,7 @@ stands in the details as ``official_low`` and ``official_high``. The score's own
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from statistics import fmean
@@ -136,9 +136,10 @@ def official_interval(
     return float(low), float(high)
 
 
-def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Win rate in each game alone, and how often the games disagree: how much position sways this judge."""
-    detail = {}
+def score_detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
+    judgments, margins = entrant.judgments, verdicts(entrant.judgments)
+    detail = entrant_detail(questions, entrant)
+    # Win rate in each game alone, and how often the games disagree: how much position sways this judge.
     for game in GAMES:
         battles = [battle([parts[game]]) for parts in margins.values() if game in parts]
         if battles:
@@ -146,12 +147,6 @@ def _game_detail(margins: Mapping[str, Mapping[str, float]]) -> dict[str, float]
     pairs = [parts for parts in margins.values() if len(parts) == len(GAMES)]
     if pairs:
         detail["flips"] = fmean(float(parts["game1"] * parts["game2"] < 0) for parts in pairs)
-    return detail
-
-
-def score_detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, scorer: Scorer, seed: int) -> Detail:
-    judgments = entrant.judgments
-    detail: Detail = {**entrant_detail(questions, entrant), **_game_detail(verdicts(judgments))}
     # The same verdicts under both scripts, so that a reader sees what the choice of one does.
     for script in get_args(Scorer):
         value = weighted_wins(questions, judgments, script).value

@@ -158,16 +158,14 @@ def extract(text: str, filter_name: str) -> str:
     return next((group for group in groups[-1] if group), INVALID).strip() if groups else INVALID
 
 
-def plain_number(text: str) -> str:
-    """Text as lm-eval compares it: without commas, dollar signs, what precedes ``#### `` and a final full stop."""
-    for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
-        text = re.sub(pattern, "", text)
-    return text.lower()
-
-
 def marked(extracted: str, gold: str) -> float:
-    """1.0 or 0.0: whether an extracted answer equals the gold answer's number, as strings."""
-    return float(plain_number(extracted) == plain_number(gold))
+    """1.0 or 0.0: whether an extracted answer equals the gold answer's number, as strings.
+
+    As lm-eval compares them: without commas, dollar signs, what precedes ``#### `` and a final full stop.
+    """
+    for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
+        extracted, gold = re.sub(pattern, "", extracted), re.sub(pattern, "", gold)
+    return float(extracted.lower() == gold.lower())
 
 
 def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
