@@ -87,12 +87,12 @@ def pocket_set(
     benchmark: str,
     title: str,
     prompt: Prompt,
-    kind: str | None,
+    kind: str,
     deviations: tuple[str, ...],
     read: Callable[[str], Verdict] | None = None,
 ) -> QuestionProtocol[C, Prompt]:
-    """The pocket world's questions of a benchmark. ``kind``: key of ``PROMPT_TEXTS``; ``None``: no judge is asked."""
-    digest = "none" if kind is None else text_hash(PROMPT_TEXTS[kind])
+    """The pocket world's questions of a judged benchmark. ``kind``: key of ``PROMPT_TEXTS``."""
+    digest = text_hash(PROMPT_TEXTS[kind])
     return QuestionProtocol(
         lambda config: pocket_questions(benchmark, config.split), prompt, POCKET_SAMPLING,
         lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read,

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.types import Answer, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
-from judges.benchmarks.gsm8k.benchmark import FILTERS, INVALID, JSON_PART, extract, extract_answer, mark_json, marked
+from judges.benchmarks.gsm8k.benchmark import FILTERS, INVALID, JSON_PART, extract_answer, filtered, mark_json, marked
 from judges.formats.base import Exported, Files, Imported, file_name
 
 KNOWN = (*FILTERS, JSON_PART)
@@ -59,9 +59,8 @@ def _hash(value: object) -> str:
 
 
 def _filtered(question: Question, answer: Answer) -> Extracted:
-    gold = question.reference[0]
-    numbers = {name: str(answer.meta.get(name, "")) or extract(answer.turns[0], name) for name in FILTERS}
-    return {name: (number, marked(number, gold)) for name, number in numbers.items()}
+    numbers = {name: filtered(answer, name) for name in FILTERS}
+    return {name: (number, marked(number, question.reference[0])) for name, number in numbers.items()}
 
 
 def _json_answer(question: Question, answer: Answer) -> Extracted:

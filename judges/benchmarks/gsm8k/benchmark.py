@@ -25,21 +25,21 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from harness.assets import locate
-from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize
+from harness.contracts.benchmark import Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import options, require
 from harness.errors import UserError
 from harness.pocket.tasks import recognise
-from harness.pocket.world import iter_prompts
+from harness.pocket.world import iter_prompts, pocket_questions
 from harness.types import Answer, Judgment, Question, Score
 from judges.benchmarks.answer_files import read_jsonl
 from judges.benchmarks.base import (
     ANSWER_FIELDS,
+    POCKET_SAMPLING,
     BenchmarkBase,
     BenchmarkConfig,
     QuestionProtocol,
     ask,
-    pocket_set,
     text_hash,
 )
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
@@ -149,6 +149,16 @@ def _official_deviations(config: GSM8KConfig) -> tuple[str, ...]:
     return other_source + (f"{config.shots} worked examples; lm-eval's task shows {OFFICIAL.shots}.",) * other_shots
 
 
+def _version(config: GSM8KConfig) -> str:
+    if config.protocol == "json":
+        return "zero-shot JSON answer (ZeroEval-style)"
+    return f"lm-eval gsm8k v3, {config.shots}-shot as turns, chat template, {config.filter}"
+
+
+def _prompt_hash(config: GSM8KConfig) -> str:
+    return text_hash((JSON_PROMPT,)) if config.protocol == "json" else "none"
+
+
 def extract(text: str, filter_name: str) -> str:
     """What lm-eval's filter extracts from a response: the first ``#### N``, or the last number."""
     if filter_name == "strict-match":
@@ -156,6 +166,11 @@ def extract(text: str, filter_name: str) -> str:
         return numbers[0].strip() if numbers else INVALID
     groups = _FLEXIBLE.findall(text)
     return next((group for group in groups[-1] if group), INVALID).strip() if groups else INVALID
+
+
+def filtered(answer: Answer, name: str) -> str:
+    # Answers made through lm-eval carry its own extraction; imported ones are extracted here alike.
+    return str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
 
 
 def marked(extracted: str, gold: str) -> float:
@@ -230,16 +245,20 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     judged = False
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
-        "pocket": pocket_set(
-            "gsm8k", "GSM8K", ProblemPrompt("{question}", _pocket_examples), None,
-            ("Pocket word problems of distilbench's own wording, asked as they are.",),
+        "pocket": QuestionProtocol(
+            lambda config: pocket_questions("gsm8k", config.split),
+            ProblemPrompt("{question}", _pocket_examples),
+            POCKET_SAMPLING,
+            _version,
+            _prompt_hash,
+            deviations=lambda config: ("Pocket word problems of distilbench's own wording, asked as they are.",),
         ),
         "official": QuestionProtocol(
             _official_questions,
             OFFICIAL,
             Sampling(max_new_tokens=256, temperature=0.0),
-            lambda config: "",
-            lambda config: "none",
+            _version,
+            _prompt_hash,
             size=QuestionSetSize(
                 questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
             ),
@@ -274,8 +293,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             return [mark_json(question, answer)]
         judgments = []
         for name in FILTERS:
-            # Answers made through lm-eval carry its own extraction; imported ones are extracted here alike.
-            number = str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
+            number = filtered(answer, name)
             flags = ("no-number",) if number == INVALID else ()
             mark = marked(number, question.reference[0])
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
@@ -309,14 +327,6 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
 
     def parameters(self, config: GSM8KConfig) -> dict[str, object]:
         return {"fewshot": config.shots, "lm_eval": version("lm_eval")}
-
-    def card(self, config: GSM8KConfig) -> Card:
-        card = super().card(config)
-        if config.protocol == "json":
-            name, digest = "zero-shot JSON answer (ZeroEval-style)", text_hash((JSON_PROMPT,))
-            return replace(card, version=name, prompt_hash=digest)
-        name = f"lm-eval gsm8k v3, {config.shots}-shot as turns, chat template, {config.filter}"
-        return replace(card, version=name, prompt_hash="none")
 
 
 class GSM8KJson(GSM8K):
