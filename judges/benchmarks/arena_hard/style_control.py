@@ -111,14 +111,13 @@ def _gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], rati
     return Battles(names, features, wins, weight, by_tokens)
 
 
-def _solve(battles: Battles, counts: Array, start: tuple[Array, Array] | None) -> tuple[Array, Array]:
+def _solve(battles: Battles, counts: Array, start: tuple[Array, Array]) -> tuple[Array, Array]:
     """Strengths [replicates, entrants] and coefficients [replicates, 4] by Newton's method; rows weigh ``counts``.
 
     Only an entrant's own rows hold its strength, so the Hessian is an arrow: strengths are eliminated first.
     """
     x, size = battles.features, len(FEATURES)
-    theta = np.zeros((len(counts), len(battles.names))) if start is None else np.tile(start[0], (len(counts), 1))
-    coef = np.zeros((len(counts), size)) if start is None else np.tile(start[1], (len(counts), 1))
+    theta, coef = (np.tile(values, (len(counts), 1)) for values in start)
     products = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size * size)
     for _ in range(50):
         # Gradient and Hessian of the ridge first; each entrant adds its own games below.
@@ -153,8 +152,8 @@ def _centre(battles: Battles, counts: Array) -> Array:
     return np.asarray(totals / np.maximum(weight.sum(axis=0), 1e-12)[:, None])
 
 
-def _influence(battles: Battles, theta: Array, coef: Array, centre: Array, row: int) -> Array:
-    """What each question adds to the official win rate of one entrant: infinitesimal jackknife, percent."""
+def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> list[Array]:
+    """What each question adds to the official win rates: infinitesimal jackknife, percent, one array per entrant."""
     models, n, size = battles.features.shape
     hessian, pull = _RIDGE * np.eye(models + size), np.zeros((n, models + size))
     for m in range(models):
@@ -163,14 +162,15 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array, row: 
         p = sigmoid(x @ np.concatenate([theta, coef]))
         hessian += (x * (battles.weight[m] * p * (1 - p))[:, None]).T @ x
         pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * x
-    gradient = np.zeros(models + size)
-    gradient[row], gradient[models:] = 1.0, -centre
-    moved = pull @ np.linalg.solve(hessian, gradient)
     around = np.einsum("mn,mnf->nf", battles.weight, battles.features - centre) / battles.weight.sum()
-    logit = theta[row] - centre @ coef
-    q = float(sigmoid(np.array([logit]))[0])
-    influence = 100 * q * (1 - q) * n * (moved - around @ coef)
-    return np.asarray(influence - influence.mean())
+    influences = []
+    for row, q in enumerate(sigmoid(theta - centre @ coef)):
+        # The logit of the win rate is the strength less the mean style, which moves with the questions too.
+        gradient = np.concatenate([np.eye(models)[row], -centre])
+        moved = pull @ np.linalg.solve(hessian, gradient)
+        influence = 100 * q * (1 - q) * n * (moved - around @ coef)
+        influences.append(influence - influence.mean())
+    return influences
 
 
 def style_control(
@@ -190,7 +190,7 @@ def style_control(
         return {}
     n = battles.wins.shape[1]
     whole = np.ones((1, n))
-    theta, coef = _solve(battles, whole, None)
+    theta, coef = _solve(battles, whole, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
     centre = _centre(battles, whole)[0]
     flat, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
     spread = np.sqrt(weight @ (flat - centre) ** 2 / weight.sum())
@@ -203,6 +203,7 @@ def style_control(
         shift = np.einsum("bf,bf->b", _centre(battles, part), shared)
         draws.append(100 * sigmoid(strength - shift[:, None]))
     drawn = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
+    influences = _influence(battles, theta[0], coef[0], centre)
     official, equal = 100 * sigmoid(theta[0] - centre @ coef[0]), 100 * sigmoid(theta[0])
     return {
         name: StyleFit(
@@ -210,7 +211,7 @@ def style_control(
             float(equal[row]),
             dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
             tuple(drawn[:, row].tolist()),
-            _influence(battles, theta[0], coef[0], centre, row),
+            influences[row],
             battles.by_tokens,
         )
         for row, name in enumerate(battles.names)
