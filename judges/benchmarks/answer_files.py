@@ -1,8 +1,7 @@
-"""Answer files: our own and those of the official tools, matched to questions, every row that does not fit named.
+"""Answer files: our own and those of the official tools, matched to questions.
 
-Rows come from strangers: they are data here, never templates, paths or code. Nothing is dropped in silence: a row for
-another question, a question that has two rows or none, each is one sentence in ``problems``. A benchmark uses this for
-the answers of another baseline (``with_baseline``), ``judges.formats`` for everything that can be imported.
+Nothing is dropped in silence: a row for another question, a question that has two rows or none, each is one sentence
+in ``problems``.
 """
 
 from __future__ import annotations
@@ -44,10 +43,7 @@ class RowMatcher(Generic[T]):
         self.ids |= {question.id: question.id for question in questions}
 
     def offer(self, name: str, where: str, row: T, slot: str = "") -> None:
-        """Take one row of the question that has this id or text.
-
-        ``slot`` is what there may be one of per question: a turn, a game.
-        """
+        """Take one row of the question that has this id or text; one per ``slot`` (a turn, a filter)."""
         question = self.ids.get(name)
         if question is None:
             self.problems.append(f"{where}: {self.content} for a question that is not asked here: {short(name)}")
@@ -77,10 +73,7 @@ class RowMatcher(Generic[T]):
 
 
 def with_baseline(questions: Sequence[Question], path: str, benchmark: str, read: ReadAnswer) -> list[Question]:
-    """The questions with the answers in a file (the official tool's, or ours) as their baseline.
-
-    Raises UserError where it cannot be read or lacks an answer to one of these questions.
-    """
+    """The questions with the answers in a file as their baseline. Raises UserError where one has none."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"{benchmark}: baseline {path!r} is not a file of answers.")
@@ -177,10 +170,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
-    """The objects of JSON arrays or JSON lines files, each with its place for messages: ``answers.jsonl, row 3``.
-
-    Lone surrogates are read as U+FFFD. Raises UserError with the place.
-    """
+    """The objects of JSON arrays or JSON lines files, each with its place for messages: ``answers.jsonl, row 3``."""
     placed: list[tuple[str, Row]] = []
     for path in files:
         rows: list[Any]
@@ -193,7 +183,7 @@ def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
         if not rows:
             raise UserError(f"{path} holds no rows")
-        # The walk through every text is slow: only where an escaped surrogate occurs at all.
+        # UTF-8 cannot hold a lone surrogate. The walk through every text is slow: only where one occurs at all.
         escaped = "\\ud" in text.lower()
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):

@@ -92,12 +92,7 @@ PROMPTS = {"single": ("single-v1", "single-math-v1"), "pair": ("pair-v2", "pair-
 def official_prompt(
     kind: str, question: Question, answers: Mapping[str, Sequence[str]], turn: int
 ) -> tuple[Message, ...]:
-    """FastChat's prompt on turn 1, or on both turns.
-
-    Args:
-        kind: key of ``PROMPTS``.
-        answers: placeholder (``answer``, ``answer_a``) to the answers of all turns.
-    """
+    """FastChat's prompt on turn 1, or on both turns. ``answers``: placeholder (``answer_a``) to those of all turns."""
     # A prompt without references would let the judge trust its own arithmetic.
     with_reference = question.category in WITH_REFERENCE
     system, template = official_prompts()[PROMPTS[kind][with_reference] + ("-multi-turn" if turn == 2 else "")]

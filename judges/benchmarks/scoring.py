@@ -42,10 +42,8 @@ HOSTILE: Final = {
 }
 """Text that speaks to the judge, by kind: of all judge prompts here, of common chat templates, of plain language.
 
-Answers are put into prompts by cutting the template at its own names (``judges.benchmarks.base.fill``), and parsers
-read the judge's reply only, so such text breaks nothing. It may still sway a judge (Zheng et al. 2024, arXiv
-2410.07137: a null model with a crafted answer wins), so every score says how many answers hold it. A match is a hint,
-not a proof of intent.
+It cannot break a prompt (``base.fill``), but it may sway a judge (Zheng et al. 2024, arXiv 2410.07137: a null model
+with a crafted answer wins), so every score says how many answers hold it. A match is a hint, no proof of intent.
 """
 
 
@@ -65,11 +63,10 @@ def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] =
 
 @dataclass(frozen=True)
 class VerdictCount:
-    """Counts the verdicts received for each question, out of those expected.
+    """The verdicts received for each question, out of those expected.
 
-    The official scripts score a question of which only one game, turn or order could be read. Such a question counts
-    in a score's ``n``; in its coverage it counts by the share of its verdicts that the score uses, so that a table
-    refuses a score of questions that are half judged.
+    A question of which only one game, turn or order could be read counts in a score's ``n``, as in the official
+    scripts, but only by its share in the coverage: a table refuses a score of half-judged questions.
     """
 
     received: Array
@@ -82,11 +79,7 @@ class VerdictCount:
         return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
 
     def detail(self, used: Array) -> dict[str, float]:
-        """Details of a score: verdicts, how many are missing, and what ``Score.covered`` reads.
-
-        Args:
-            used: [questions] the share of a question's verdicts that the score uses, 0..1.
-        """
+        """Details of a score; ``Score.covered`` reads one. ``used``: the share of verdicts that it uses, 0..1."""
         return {
             "verdicts": float(self.expected.sum()),
             "verdicts_missing": float((self.expected - self.received).sum()),
@@ -200,10 +193,7 @@ def hostile_counts(answers: Sequence[Answer]) -> Detail:
 
 
 def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
-    """What was answered and judged: counts, mean lengths over all turns, cut answers, weakly read verdicts by flag.
-
-    Where a model judges, also how many answers speak to it.
-    """
+    """Counts of answers and judgments, mean lengths over all turns, cut answers, weakly read verdicts by flag."""
     answers, judgments = [answer for _, answer in answered(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
     if answers:

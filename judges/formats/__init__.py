@@ -45,12 +45,9 @@ def import_files(
 ) -> Imported:
     """What files of the official tool, or our own JSON lines, hold of one model.
 
-    Args:
-        model: which model, where the files hold several.
-
-    Raises:
-        UserError: a file cannot be read, or a row is not what its tool writes. Rows that merely do not fit the
-            questions are listed in ``problems``, and so are answers that lack a turn, which are left out.
+    Raises UserError: a file cannot be read, a row is not what its tool writes, or no ``model`` is named where there are
+    several. Rows that merely do not fit the questions are listed in ``problems``, and so are answers that lack a turn,
+    which are left out.
     """
     if not files:
         raise UserError("name at least one file to import")

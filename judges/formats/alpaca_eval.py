@@ -69,10 +69,7 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
 
 
 def write(exported: Exported, benchmark: str) -> Files:
-    """``model_outputs.json``, with judgments also ``annotations.json``, laid out as under ``results/MODEL``.
-
-    Several verdicts on one answer (both orders, repeats) are averaged; questions without a verdict have a null.
-    """
+    """``model_outputs.json``, with judgments also ``annotations.json``, laid out as under ``results/MODEL``."""
     rows = exported.answered
     place = Path(file_name(exported.model))
     outputs: list[Row] = [
@@ -91,6 +88,7 @@ def write(exported: Exported, benchmark: str) -> Files:
         replies = {judgment.question: judgment.reply for judgment in reversed(exported.judgments)}
         annotations: list[Row] = []
         for question, answer in rows:
+            # Several verdicts (both orders, repeats) are averaged; a question without one has a null.
             parts = by_question.get(question.id)
             annotations.append(
                 {

@@ -65,11 +65,7 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
 
 
 def write(exported: Exported, benchmark: str) -> Files:
-    """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``.
-
-    ``token_len`` is what the answer came with in the official tokeniser, else the model's own count, else a quarter of
-    its characters; only the official style control reads it.
-    """
+    """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``."""
     rows = exported.answered
     subfolder, category = PLACES[benchmark]
     place, stem = Path("data") / subfolder, file_name(exported.model)
@@ -83,6 +79,7 @@ def write(exported: Exported, benchmark: str) -> Files:
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
             ],
             "tstamp": 0.0,
+            # Only the official style control reads this: the official count, else the model's own, else an estimate.
             "metadata": {
                 "token_len": answer.meta.get("token_len", [*answer.tokens, len(answer.turns[0]) // 4][0]),
                 **markdown_breakdown(answer.turns[0]),

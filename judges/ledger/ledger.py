@@ -116,12 +116,10 @@ def request_key(endpoint: str, model: str, request: Request) -> str:
 
 
 class Ledger:
-    """An open ledger. Not for use by several threads; several processes may each open the same file.
+    """An open ledger, for one thread; several processes may each open the same file.
 
-    Writes are buffered up to ``BATCH`` rows and until ``flush``; leaving the ``with`` block always flushes.
-
-    Raises:
-        UserError: from every method, when the file is not a ledger or SQLite cannot read or write it.
+    Writes are buffered up to ``BATCH`` rows and until ``flush``; leaving the ``with`` block always flushes. Each method
+    raises UserError when the file is not a ledger or SQLite cannot read or write it.
     """
 
     def __init__(self, path: Path, create: bool = True) -> None:

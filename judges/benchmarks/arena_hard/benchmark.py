@@ -215,10 +215,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         seed: int,
         replicates: int,
     ) -> dict[str, tuple[Score, ...]]:
-        """Win rate of every entrant, questions resampled with both their games.
-
-        With ``style_control`` the score is the style-controlled win rate, which comes from one fit of all entrants.
-        """
+        """Win rate of every entrant, plain or style-controlled; questions are resampled with both their games."""
         metric, scorer = self.metrics[0].id, config.scorer
         ratios = {name: weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
         # Style control needs the entrants of the call together: they share its coefficients.
@@ -261,10 +258,7 @@ _WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa
 
 
 def writing_prompt(system: str) -> str:
-    """The system prompt for creative writing: that of v0.1 without the judge's own answer.
-
-    Raises UserError when the result is not the published text, because ``system`` is not the prompt of v0.1.
-    """
+    """The system prompt for creative writing: that of v0.1 without the judge's own answer. Raises UserError."""
     paragraphs = [text for text in system.split("\n\n") if not text.startswith("Begin your evaluation by")]
     writing = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
     if hashlib.sha256(writing.encode()).hexdigest() != _WRITING_PROMPT:

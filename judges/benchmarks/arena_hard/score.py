@@ -1,16 +1,12 @@
 """Labels and scores of Arena-Hard: how both official scripts read, weigh and score, and intervals over questions.
 
-A verdict is a margin, -2 to 2, assistant A's until it is turned to the model's side (``gen_judgment.py``). v0.1:
-exactly one label may occur, and a judge that wrote none is asked once more. 2025: the last label counts, also in small
-letters or, failing that, in single brackets; nobody is asked again.
-
 ``scorer: v0.1`` is the script of the paper's time (lmarena/arena-hard-auto until 2024-12): Bradley-Terry by logistic
 regression on weighted battles, where a game without a verdict is dropped alone. Against one baseline its maximum is
 the weighted share of wins (ties count half), so no optimiser is needed. ``scorer: 2025-06`` is the later script: the
 mean of weighted verdicts, where the whole question is dropped when either game has none.
 
-Both scripts resample verdicts (a strong one is three), which ignores that two games share a question: that interval
-stands in the details as ``official_low`` and ``official_high``. The score's own interval resamples questions.
+Both scripts resample verdicts, which ignores that two games share a question: that interval stands in the details as
+``official_low`` and ``official_high``. The score's own interval resamples questions.
 """
 
 from __future__ import annotations

@@ -180,11 +180,7 @@ def style_control(
     replicates: int,
     seed: int,
 ) -> dict[str, StyleFit]:
-    """Style-controlled win rates of every entrant from one joint fit; intervals resample questions, for all alike.
-
-    Args:
-        ratios: entrant to weighted wins and weights, as the scorer counts them.
-    """
+    """Style-controlled win rates of every entrant from one joint fit of the weighted wins in ``ratios``."""
     battles = _gather(questions, entrants, ratios)
     if not battles.names or not battles.weight.any():
         return {}

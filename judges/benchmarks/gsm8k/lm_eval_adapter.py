@@ -77,10 +77,7 @@ def installed_task() -> dict[str, Any]:
 def task_config(
     questions: Sequence[Question], examples: Sequence[Mapping[str, str]], turn: str, shots: int, sampling: Sampling
 ) -> dict[str, object]:
-    """lm-eval's own ``gsm8k`` with our questions and examples (``question``, ``answer``) in place of the hub's.
-
-    Filters, metric and version are those of the installed task.
-    """
+    """lm-eval's own ``gsm8k``, as it is installed, with our questions and examples in place of the hub's."""
     official = installed_task()
     rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
     splits = {"test": Dataset.from_list(rows)} | ({"train": Dataset.from_list(list(examples))} if examples else {})
@@ -131,11 +128,7 @@ def answer_with_lm_eval(
     sampling: Sampling,
     seed: int,
 ) -> list[Answer]:
-    """Let lm-eval ask and filter. ``meta`` holds what each filter extracted and the task's version.
-
-    Args:
-        turn: the user turn, with the problem as ``{question}``.
-    """
+    """Let lm-eval ask and filter. ``meta`` holds what each filter extracted and the task's version."""
     from lm_eval.evaluator import evaluate
 
     driver, config = ChatLM(model, sampling, seed), task_config(questions, examples, turn, shots, sampling)
