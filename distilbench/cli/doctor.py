@@ -63,7 +63,7 @@ def status(names: Names = None) -> None:
 
 @files.command()
 def verify(names: Names = None) -> None:
-    """The same. Exit code 1 when a file is wrong or missing."""
+    """Like status, with exit code 1 when a file is wrong or missing."""
     show_assets(assets.status(names), complete=True)
 
 
@@ -97,9 +97,9 @@ def show_assets(statuses: list[AssetStatus], complete: bool = False) -> None:
     width = max(len(asset.file) for asset in statuses)
     for asset in statuses:
         typer.echo(f"{asset.file:<{width}}  {asset.state:<8}{asset.path or ''}")
-    for asset in statuses:
-        if asset.message:
-            typer.echo(f"\n{asset.message}", err=True)
+    # The first of each state: the remedy is the same for all of them, and there are more than 80 files.
+    for message in {asset.state: asset.message for asset in reversed(statuses) if asset.message}.values():
+        typer.echo(f"\n{message}", err=True)
     good = sum(asset.state == "ok" for asset in statuses)
     typer.echo(f"{good} of {len(statuses)} files are there and whole", err=True)
     if complete and good < len(statuses):
