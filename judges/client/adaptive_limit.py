@@ -18,15 +18,17 @@ QUEUEING: Final = 2.0
 
 
 class AdaptiveLimit:
-    """Lets at most ``limit`` calls through at a time, none before ``resume_at``. For one event loop."""
+    """Lets at most ``limit`` calls through at a time, in the order they came, none before ``resume_at``."""
 
     def __init__(self, start: int, ceiling: int | None = None) -> None:
         self.start = self.limit = start
         self.ceiling = max(start, ceiling or start)
-        self.active = 0
         self.resume_at = 0.0
         """Time of the event loop's clock, seconds."""
-        self._changed = asyncio.Event()
+        self._places = asyncio.Semaphore(start)
+        self._surplus = 0
+        """Places that were cut and are not given back yet."""
+        self._opened = asyncio.Event()
         self._last_cut = -1.0
         self._fastest = math.inf
         """Mean seconds per call of the fastest window so far."""
@@ -36,17 +38,19 @@ class AdaptiveLimit:
     async def enter(self) -> float:
         """Wait for a place. Returns the loop's time at which the call starts."""
         clock = asyncio.get_running_loop().time
-        while self.active >= self.limit or clock() < self.resume_at:
-            # A pause ends by the clock; a full house ends when somebody leaves.
+        await self._places.acquire()
+        while (wait := self.resume_at - clock()) > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self.resume_at if clock() < self.resume_at else None):
-                    await self._changed.wait()
-        self.active += 1
+                async with asyncio.timeout(wait):
+                    await self._opened.wait()
         return clock()
 
     def leave(self) -> None:
-        self.active -= 1
-        self._wake()
+        # After a cut, the calls under way are more than the limit: their places go as they end.
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._places.release()
 
     def succeeded(self, seconds: float) -> None:
         self._count += 1
@@ -58,7 +62,7 @@ class AdaptiveLimit:
             self._keeps_up = mean <= QUEUEING * self._fastest
         if self._keeps_up and (window_ended or self._last_cut < 0) and self.limit < self.ceiling:
             self.limit += 1
-            self._wake()
+            self.leave()
         if window_ended:
             self._begin_window()
 
@@ -66,7 +70,9 @@ class AdaptiveLimit:
         """A call that started at ``started`` was told "too many requests"."""
         # A call that started before the last cut was sent under the old limit: its 429 is no news.
         if started > self._last_cut:
-            self.limit = max(1, self.limit // 2)
+            less = max(1, self.limit // 2)
+            self._surplus += self.limit - less
+            self.limit = less
             self._last_cut = asyncio.get_running_loop().time()
             self._begin_window()
 
@@ -74,14 +80,9 @@ class AdaptiveLimit:
         self.resume_at = max(self.resume_at, asyncio.get_running_loop().time() + seconds)
 
     def open(self) -> None:
-        """End any pause and lift the limit: everyone who waits comes through, to learn that the asking is over."""
-        self.resume_at, self.limit = 0.0, self.ceiling
-        self._wake()
+        """End any pause: everyone who waits comes through, to learn that the asking is over."""
+        self.resume_at = 0.0
+        self._opened.set()
 
     def _begin_window(self) -> None:
         self._window, self._count, self._seconds = self.limit, 0, 0.0
-
-    def _wake(self) -> None:
-        # A new event for those who find no place now, so that the old one need not be cleared under its waiters.
-        self._changed.set()
-        self._changed = asyncio.Event()

@@ -15,7 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -122,11 +122,7 @@ async def _ask_missing(
 
 
 class Asking:
-    """One run of requests that are not in the ledger, by key.
-
-    A request waits in ``ready``, is called by a worker, and is settled: stored, put back for a later try, or left with
-    its failure. Workers end when every request has an outcome.
-    """
+    """One run of requests that are not in the ledger, by key: each is asked until it has an outcome."""
 
     def __init__(
         self, requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
@@ -136,15 +132,12 @@ class Asking:
         self.requests, self.pace, self.settled = requests, pace, settled
         self.limit = AdaptiveLimit(options.concurrency, options.max_concurrency or 4 * options.concurrency)
         self.rng = random.Random(next(iter(requests)))  # jitter differs between sets of requests, not between runs
-        self.ready: asyncio.Queue[str | None] = asyncio.Queue()
-        """Keys to ask now; ``None`` ends a worker."""
-        self.waiting: dict[str, asyncio.TimerHandle] = {}
-        """Keys that wait for their next try."""
         self.tries: Counter[str] = Counter()
         """Calls that failed so far."""
         self.outcomes: dict[str, Outcome] = {}
-        self.stopped: JudgeError | None = None
-        """Set when asking on is pointless."""
+        self.cause: JudgeError | None = None
+        """Why asking on is pointless, once ``stopped`` is set."""
+        self.stopped = asyncio.Event()
         self.failures = 0
         """Calls since the last success that failed in a way that may go away."""
         self.failing_since = 0.0
@@ -152,84 +145,79 @@ class Asking:
 
     async def work(self) -> dict[str, Outcome]:
         """Ask them all. Replies are committed to the ledger before this returns or raises."""
-        for key in self.requests:
-            self.ready.put_nowait(key)
         judge = self.judge
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._save())
                 if isinstance(judge, ChunkJudge):
-                    group.create_task(self._call_chunks(judge))
+                    group.create_task(self._ask_chunks(judge))
                 else:
-                    # As many workers as may ever run; the limit decides how many of them are let through.
-                    for _ in range(min(self.limit.ceiling, len(self.requests))):
-                        group.create_task(self._call_singly())
+                    for key in self.requests:
+                        group.create_task(self._ask_one(key))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the first is the cause; its own traceback says where
         return self.outcomes
 
-    async def _call_singly(self) -> None:
-        """One of the workers: a request at a time."""
-        while (key := await self.ready.get()) is not None:
+    async def _ask_one(self, key: str) -> None:
+        while key not in self.outcomes:
             started = await self.limit.enter()
             try:
-                called = self._claim(key) and self._begin([key])
-                if called:
-                    outcome = await self._call(self.requests[key])
+                await asyncio.sleep(0)  # a judge in this process never waits: let saving and Ctrl-C have their turn
+                delay = await self._try(key, started)
             finally:
                 self.limit.leave()
-            if called:
-                self._settle(key, outcome, started)
-            await asyncio.sleep(0)  # a judge in this process never waits: let saving, timers and Ctrl-C have their turn
-        self.ready.put_nowait(None)  # for the next worker
+            await self._wait(delay)
 
-    async def _call_chunks(self, judge: ChunkJudge) -> None:
-        """The only worker of an in-process model: a chunk at a time, in a thread so that Ctrl-C is heard."""
-        while (key := await self.ready.get()) is not None:
-            chunk = [key]
-            while len(chunk) < judge.chunk and not self.ready.empty():
-                if (key := self.ready.get_nowait()) is not None:
-                    chunk.append(key)
+    async def _try(self, key: str, started: float) -> float:
+        """One call, unless another process makes it. Returns the seconds until the next try, where there is one."""
+        if not self.stopped.is_set() and not self.ledger.claim(key, self.options.timeout + _SLACK):
+            # Another process has asked it since we began: its reply is taken over, or waited for.
+            stored = self.ledger.get([key]).get(key)
+            if stored is None:
+                return _LOOK
+            self._finish(key, stored)
+        elif self._begin([key]):
+            outcome: Outcome
+            try:
+                async with asyncio.timeout(self.options.timeout):
+                    outcome = await self.judge.complete(self.requests[key])
+            except TimeoutError:
+                outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
+            except JudgeError as error:
+                outcome = error
+            return self._settle(key, outcome, started)
+        return 0.0
+
+    async def _ask_chunks(self, judge: ChunkJudge) -> None:
+        """An in-process model: a chunk at a time, in a thread so that Ctrl-C is heard."""
+        while left := [key for key in self.requests if key not in self.outcomes]:
+            chunk = left[: judge.chunk]
             if self._begin(chunk):
                 started = asyncio.get_running_loop().time()
                 outcomes = await asyncio.to_thread(judge.complete_many, [self.requests[key] for key in chunk])
-                for key, outcome in zip(chunk, outcomes, strict=True):
-                    self._settle(key, outcome, started)
-            await asyncio.sleep(0)
-
-    def _claim(self, key: str) -> bool:
-        """Whether we are to ask this; what another process has asked since we began is taken over, or waited for."""
-        if self.stopped is not None or self.ledger.claim(key, self.options.timeout + _SLACK):
-            return True
-        stored = self.ledger.get([key]).get(key)
-        if stored is None:
-            self._later(key, _LOOK)
-        else:
-            self._finish(key, stored)
-        return False
+                delays = [self._settle(key, outcome, started) for key, outcome in zip(chunk, outcomes, strict=True)]
+                await self._wait(max(delays))
 
     def _begin(self, keys: Sequence[str]) -> bool:
         """Whether these calls may begin; else they end here. A used-up budget ends the asking."""
-        if self.stopped is None:
+        if self.cause is None:
             refusal = self.budget.refusal([self.requests[key] for key in keys])
             if refusal is None:
                 self.budget.under_way += len(keys)
                 return True
             self._stop(JudgeError("budget", refusal))
-        if (cause := self.stopped) is not None:
+        if (cause := self.cause) is not None:
             because = "" if cause.kind == "budget" else "because the judge failed before: "
             for key in keys:
                 self._finish(key, JudgeError(cause.kind, f"not asked, {because}{cause}"))
         return False
 
-    async def _call(self, request: Request) -> Outcome:
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                return await self.judge.complete(request)
-        except TimeoutError:
-            return JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
-        except JudgeError as error:
-            return error
+    async def _wait(self, seconds: float) -> None:
+        """Until a request's next try, or until asking on is pointless."""
+        if seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.stopped.wait()
 
     async def _save(self) -> None:
         """Commit what one turn of the event loop brought in one transaction, right after it."""
@@ -240,8 +228,8 @@ class Asking:
             # Where another process stored a reply first, that one counts here too.
             self.outcomes |= self.ledger.flush()
 
-    def _settle(self, key: str, outcome: Outcome, started: float) -> None:
-        """Store a reply; retry a failure later, or let it stand."""
+    def _settle(self, key: str, outcome: Outcome, started: float) -> float:
+        """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait until then."""
         self.budget.under_way -= 1
         self.budget.record(key, outcome, self.requests[key])
         self.unsaved.set()
@@ -249,16 +237,16 @@ class Asking:
             self.failures = 0
             self.limit.succeeded(asyncio.get_running_loop().time() - started)
             self._finish(key, outcome)
-            return
+            return 0.0
         delay = self._delay(key, outcome)
         self.tries[key] += 1
-        if self.stopped is None and (cause := self._weigh(outcome, started)) is not None:
+        if self.cause is None and (cause := self._weigh(outcome, started)) is not None:
             self._stop(cause)
-        if self.stopped is not None or delay is None:
+        if self.cause is not None or delay is None:
             self._finish(key, outcome)
-        else:
-            log.info("%s: %s; asked again (%d) in %.1f s", self.judge.model, outcome, self.tries[key], delay)
-            self._later(key, delay)
+            return 0.0
+        log.info("%s: %s; asked again (%d) in %.1f s", self.judge.model, outcome, self.tries[key], delay)
+        return delay
 
     def _delay(self, key: str, error: JudgeError) -> float | None:
         """Seconds until this request is tried again, or ``None``."""
@@ -297,23 +285,11 @@ class Asking:
 
     def _stop(self, error: JudgeError) -> None:
         """Asking on is pointless: everyone who waits is settled at once, calls under way may still end well."""
-        self.stopped = error
-        for key, timer in self.waiting.items():
-            timer.cancel()
-            self.ready.put_nowait(key)
-        self.waiting.clear()
+        self.cause = error
+        self.stopped.set()
         self.limit.open()
-
-    def _later(self, key: str, delay: float) -> None:
-        def again() -> None:
-            del self.waiting[key]
-            self.ready.put_nowait(key)
-
-        self.waiting[key] = asyncio.get_running_loop().call_later(delay, again)
 
     def _finish(self, key: str, outcome: Outcome) -> None:
         self.outcomes[key] = outcome
         self.settled(key)
         self.unsaved.set()
-        if len(self.outcomes) == len(self.requests):
-            self.ready.put_nowait(None)
