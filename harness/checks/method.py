@@ -35,6 +35,7 @@ from harness.types import Group
 
 C = TypeVar("C")
 
+# No warm-up: the first of very few steps must move the student already.
 OPTIONS: Final = TrainOptions(batch_size=8, micro_batch=4, learning_rate=1e-3, warmup_ratio=0.0, max_length=64)
 WIDTH: Final = 8
 """Vocabulary of the random logits that ``token_terms`` is asked about."""

@@ -84,59 +84,42 @@ def first_sample(group: Any, config: Any) -> list[Row]:
 SAMPLES = replace(seqkd.METHOD, rows=first_sample, needs=Needs(responses=("samples",)))
 """A method without fault: cross-entropy on the first sample."""
 
-FAULTS: dict[str, tuple[str, Method, str]] = {
-    "unchecked": ("config", replace(SAMPLES, config=Loose, row_fields=()), "must be made with @options"),
-    "unexplained": ("config", replace(SAMPLES, config=Unexplained, row_fields=()), "no docstring under weight"),
-    "taken name": ("config", replace(SAMPLES, config=Taken, row_fields=()), "options may not be called train"),
-    "row field": ("config", replace(SAMPLES, row_fields=("depth",)), r"row_fields names \['depth'\]"),
-    "uneven rows": ("rows", replace(SAMPLES, rows=uneven), r"equally many rows.*\[1, 2\]"),
-    "rows by chance": ("rows", replace(SAMPLES, rows=fickle), "something else when it is called again"),
-    "undeclared": ("needs", replace(SAMPLES, rows=golden_or_sample), "reads golden, which Needs does not declare"),
-    "undeclared score": (
-        "needs",
-        replace(dpo.METHOD, needs=Needs(responses=("samples",), reference=True)),
-        "reads a teacher signal per response, which Needs does not declare",
+
+def faulty(check: str, problem: str, method: Method = SAMPLES, **changes: Any) -> tuple[str, Method, str]:
+    return check, replace(method, **changes), problem
+
+
+SEVERAL = ("samples",)
+REFERENCE = "which Needs does not declare: say reference=True"
+FAULTS = {
+    "unchecked": faulty("config", "must be made with @options", config=Loose, row_fields=()),
+    "unexplained": faulty("config", "no docstring under weight", config=Unexplained, row_fields=()),
+    "taken name": faulty("config", "options may not be called train", config=Taken, row_fields=()),
+    "row field": faulty("config", r"row_fields names \['depth'\]", row_fields=("depth",)),
+    "uneven rows": faulty("rows", r"equally many rows.*\[1, 2\]", rows=uneven),
+    "rows by chance": faulty("rows", "something else when it is called again", rows=fickle),
+    "undeclared": faulty("needs", "reads golden, which Needs does not declare", rows=golden_or_sample),
+    "undeclared score": faulty(
+        "needs", "reads a teacher signal per response", dpo.METHOD, needs=Needs(responses=SEVERAL, reference=True)
     ),
-    "undeclared reference": (
-        "needs",
-        replace(dpo.METHOD, needs=replace(dpo.METHOD.needs, reference=False)),
-        r"the loss reads signals\['reference'\], which Needs does not declare: say reference=True",
+    "undeclared reference": faulty("needs", REFERENCE, dpo.METHOD, needs=replace(dpo.METHOD.needs, reference=False)),
+    "declared for nothing": faulty(
+        "needs", "declares teacher, which rows.. never uses", needs=Needs(responses=("samples", "teacher"))
     ),
-    "declared for nothing": (
-        "needs",
-        replace(SAMPLES, needs=Needs(responses=("samples", "teacher"))),
-        "declares teacher, which rows.. never uses",
+    "reference for nothing": faulty(
+        "needs", "'reference', which the loss never uses", needs=Needs(responses=SEVERAL, reference=True)
     ),
-    "reference for nothing": (
-        "needs",
-        replace(SAMPLES, needs=Needs(responses=("samples",), reference=True)),
-        "declares 'reference', which the loss never uses",
+    "teacher for nothing": faulty(
+        "needs", "'token', which the loss", needs=Needs(responses=SEVERAL, signal="token", shared_vocabulary=True)
     ),
-    "teacher for nothing": (
-        "needs",
-        replace(SAMPLES, needs=Needs(responses=("samples",), signal="token", shared_vocabulary=True)),
-        "declares 'token', which the loss never uses",
+    "no gradient": faulty("trains", "no gradient to the student", loss=total(lambda logp: (logp * 0).sum())),
+    "a mean": faulty("micro-batches", "depends on the micro-batch", loss=total(lambda logp: -logp.mean())),
+    "an order of ties": faulty(
+        "micro-batches", "rank by stored scores", loss=total(lambda logp: (logp * logp.argsort()).sum())
     ),
-    "no gradient": (
-        "trains",
-        replace(SAMPLES, loss=total(lambda logp: (logp * 0).sum())),
-        "no gradient to the student",
-    ),
-    "a mean": ("micro-batches", replace(SAMPLES, loss=total(lambda logp: -logp.mean())), "depends on the micro-batch"),
-    "an order of ties": (
-        "micro-batches",
-        replace(SAMPLES, loss=total(lambda logp: (logp * logp.argsort()).sum())),
-        "rank by stored scores, or give ties a rule",
-    ),
-    "chance": (
-        "seed",
-        replace(SAMPLES, loss=total(lambda logp: -(logp * unseeded(logp)).sum())),
-        "two runs with one seed left different weights",
-    ),
-    "memory": (
-        "resume",
-        replace(SAMPLES, loss=total(lambda logp: -(logp * next(CALLS)).sum())),
-        "goes on from a checkpoint leaves other weights",
+    "chance": faulty("seed", "left different weights", loss=total(lambda logp: -(logp * unseeded(logp)).sum())),
+    "memory": faulty(
+        "resume", "from a checkpoint leaves other weights", loss=total(lambda logp: -(logp * next(CALLS)).sum())
     ),
 }
 

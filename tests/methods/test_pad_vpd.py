@@ -36,11 +36,6 @@ def test_rows_of_several_tokens_count_by_their_mean() -> None:
     assert term.total.item() == pytest.approx(0.475940, abs=1e-5)
 
 
-def test_only_differences_of_log_probabilities_matter() -> None:
-    logp = torch.tensor([-0.3, -0.2, -0.4])
-    torch.testing.assert_close(loss_of(logp, 3), loss_of(logp - 5, 3), atol=1e-5, rtol=1e-5)
-
-
 def test_rows_follow_the_calibrated_reward() -> None:
     """alpha = 0.8: rhat = 0.2 mean_logp + 0.8 log_psel: a = -0.2 * 1 - 0.8 * 1 = -1.0; b = -0.2 * 0.1 - 0.8 * 1.1 =
     -0.9. log p_sel alone (alpha = 1) puts a first."""

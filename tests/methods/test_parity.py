@@ -71,7 +71,3 @@ def test_the_page_shows_the_measured_numbers() -> None:
     assert len(cases) == len(CASES) and [run.steps for run in runs] == [20] * 7
     assert max(case.loss_error / max(1.0, case.loss) for case in cases) <= 1e-5
     assert max(case.gradient_error for case in cases) <= 1e-4
-
-
-def test_what_is_compared() -> None:
-    assert {CASES[name][0] for name in CASES} == {"seqkd", "best-of-n", "dpo", "ipo", "simpo", "orpo", "gkd"}

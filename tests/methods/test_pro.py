@@ -73,13 +73,6 @@ def test_without_gaps_it_is_vpd() -> None:
     assert ours["sft"] == 0
 
 
-def test_it_is_not_invariant_to_a_shift_of_all_log_probabilities() -> None:
-    """The gaps multiply the log-probabilities: a property of PRO, stated so that nobody assumes otherwise."""
-    logp, scores = torch.tensor([-1.0, -2.0, -3.0]), [0.0, -1.0, -3.0]
-    shifted = parts(logp - 1, [1, 1, 1], scores, pro.ProOptions())["ranking"]
-    assert not torch.isclose(parts(logp, [1, 1, 1], scores, pro.ProOptions())["ranking"], shifted, atol=1e-3)
-
-
 def test_rows_are_sorted_and_identical_responses_dropped() -> None:
     rows = pro.METHOD.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), pro.ProOptions())
     assert not isinstance(rows, Dropped)
