@@ -116,9 +116,9 @@ class SectionReader:
     def prompts(self, tree: object) -> Prompts | None:
         """The section's own fields, and beside them the options of the source that it names."""
         values, sources = as_mapping(tree), self.registry.sources
-        own = {key: value for key, value in values.items() if key in PROMPT_KEYS}
-        section = self.options(Prompts, own if isinstance(tree, Mapping | None) else tree, ("prompts",))
-        name = own.get("source", Prompts().source)
+        stated = {key: value for key, value in values.items() if key in PROMPT_KEYS}
+        section = self.options(Prompts, stated if isinstance(tree, Mapping | None) else tree, ("prompts",))
+        name = stated.get("source", Prompts().source)
         source = self.entry(sources, name, ("prompts", "source"), "source of prompts")
         if section is None or source is None:
             return None
@@ -178,8 +178,8 @@ class SectionReader:
         for name, values in self.by_name(tree, "benchmarks").items():
             benchmark = self.entry(self.registry.benchmarks, name, ("benchmarks", name), "benchmark")
             if benchmark is not None:
-                judge, own = split_judge(values)
-                config = self.options(benchmark.config, own, ("benchmarks", name))
+                judge, stated = split_judge(values)
+                config = self.options(benchmark.config, stated, ("benchmarks", name))
                 entries[name] = BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
         return entries
 
@@ -212,9 +212,9 @@ class SectionReader:
 
     def row(self, name: str, tree: Tree) -> MethodEntry | None:
         path = ("methods", name)
-        own = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
-        row = self.options(RowOptions, own, path)
-        method_name = own.get("method") or name
+        stated = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
+        row = self.options(RowOptions, stated, path)
+        method_name = stated.get("method") or name
         method = self.method(path, method_name)
         if row is None or method is None:
             return None
@@ -237,8 +237,8 @@ class SectionReader:
         self, path: Keys, name: str, tree: Mapping[str, Any], row: RowOptions, common: TrainOptions
     ) -> MethodEntry | None:
         """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``."""
-        method, own = self.registry.methods[name], tree.get("train")
-        train = self.section(TrainOptions, plain(common), own, (*path, "train"))
+        method, stated = self.registry.methods[name], tree.get("train")
+        train = self.section(TrainOptions, plain(common), stated, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
         sampling = self.section(SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
@@ -246,34 +246,34 @@ class SectionReader:
             return None
         if train.backend == "trl" and method.trl is None:
             # One mistake for all rows that the recipe's own ``train`` sends there, one each for those that ask for it.
-            if path[0] == "methods" and "backend" not in as_mapping(own):
+            if path[0] == "methods" and "backend" not in as_mapping(stated):
                 self.not_for_trl.append(str(path[-1]))
             else:
                 self.add_no_trl((*path, "train"), [name])
             return None
-        self.check_train(path, train, row, as_mapping(own))
+        self.check_train(path, train, row, as_mapping(stated))
         if path[0] == "methods":
             self.check_responses(path, name, config, sampling)
         values = plain(config)
         return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
 
-    def section(self, kind: type[T], common: Mapping[str, Any], own: object, path: Keys) -> T | None:
+    def section(self, kind: type[T], common: Mapping[str, Any], stated: object, path: Keys) -> T | None:
         """A section of a row over the recipe's."""
         # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
-        alone = self.options(kind, own, path)
-        return None if alone is None else self.options(kind, {**common, **as_mapping(own)}, path)
+        alone = self.options(kind, stated, path)
+        return None if alone is None else self.options(kind, {**common, **as_mapping(stated)}, path)
 
-    def check_train(self, path: Keys, train: TrainOptions, row: RowOptions, own: Mapping[str, Any]) -> None:
+    def check_train(self, path: Keys, train: TrainOptions, row: RowOptions, stated: Mapping[str, Any]) -> None:
         """A schedule over all rounds needs rounds and our trainer; and what TRL's trainers would ignore or do wrongly.
 
-        ``own``: what the row itself states of ``train``.
+        ``stated``: what the row itself says of ``train``.
         """
         spans_rounds = train.schedule_over == "run"
-        if "schedule_over" in own and spans_rounds and row.rounds == 1:
+        if "schedule_over" in stated and spans_rounds and row.rounds == 1:
             self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
         if train.backend != "trl":
             return
-        resumes = "checkpoint_minutes" in own and train.checkpoint_minutes is not None
+        resumes = "checkpoint_minutes" in stated and train.checkpoint_minutes is not None
         for key, wrong, rule, remedy in (
             ("schedule_over", spans_rounds and row.rounds > 1, "is for our own trainer", "Leave it at 'round'"),
             ("packing", train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
@@ -281,7 +281,7 @@ class SectionReader:
             ("checkpoint_minutes", resumes, "a row that TRL trains does not resume", "Set it to null"),
         ):
             if wrong:
-                place = (*path, "train", key) if key in own else ("train", key)
+                place = (*path, "train", key) if key in stated else ("train", key)
                 self.add(place, rule, getattr(train, key), f"{remedy}, or {OURS}")
         if self.compute.launch is not None:
             rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
@@ -339,8 +339,8 @@ class SectionReader:
             rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
             self.add((*path, "method"), rule, name)
             method = None
-        own = {key: values.pop(key) for key in ("pairs",) if key in values}
-        pairs = self.options(TunedPairs, own, path)
+        stated = {key: values.pop(key) for key in ("pairs",) if key in values}
+        pairs = self.options(TunedPairs, stated, path)
         if method is None or pairs is None:
             return None
         entry = self.trained(path, name, values, RowOptions(), replace(self.train, **TUNED_TRAIN))
@@ -360,8 +360,8 @@ class SectionReader:
             if target is not None and not isinstance(values, Mapping):
                 self.add(path, "must be a mapping of what differs for it", values)
             elif target is not None:
-                own = {key: value for key, value in values.items() if key in TARGET_KEYS}
-                options = self.options(TargetOptions, own, path)
+                stated = {key: value for key, value in values.items() if key in TARGET_KEYS}
+                options = self.options(TargetOptions, stated, path)
                 trained = {row: row for row in target.rows if row not in MODELS}
                 for row in (options and options.rows) or ():
                     self.entry(trained, row, (*path, "rows"), "row of it", "")

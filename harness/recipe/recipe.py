@@ -42,8 +42,8 @@ from harness.training.options import TrainOptions
 
 
 def _run_name(text: str) -> str:
-    taken = text.lower() == "store" or text.lower().startswith("ledger.sqlite")
-    require(not taken, "is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
+    reserved = text.lower() == "store" or text.lower().startswith("ledger.sqlite")
+    require(not reserved, "is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
     return text
 
 

@@ -56,14 +56,14 @@ def needed(plan: Plan, store: Store) -> list[Stage]:
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
     # a finished table.
     missing = {stage.key: stage for stage in plan.stages if not store.done(stage)}
-    wanted: set[str] = set()
+    keys: set[str] = set()
     stack = list(results_of(plan))
     while stack:
         key = stack.pop()
-        if key not in wanted and key in missing:
-            wanted.add(key)
+        if key not in keys and key in missing:
+            keys.add(key)
             stack += prerequisites(missing[key])
-    return [stage for stage in plan.stages if stage.key in wanted]
+    return [stage for stage in plan.stages if stage.key in keys]
 
 
 def results_of(plan: Plan) -> set[str]:

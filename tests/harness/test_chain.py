@@ -23,25 +23,25 @@ def family(tmp_path: Path) -> list[str]:
     return [f"family.teacher={teacher}", f"family.student={student}", "seeds=[0]"]
 
 
-def training_stages(made: Plan) -> dict[str, Stage]:
+def training_stages(work: Plan) -> dict[str, Stage]:
     """By label."""
-    return {stage.label: stage for stage in made.stages if stage.kind not in ("answer", "judge", "score")}
+    return {stage.label: stage for stage in work.stages if stage.kind not in ("answer", "judge", "score")}
 
 
-def read(made: Plan, stage: Stage) -> dict[str, str]:
+def read(work: Plan, stage: Stage) -> dict[str, str]:
     """Role to the label of what fills it."""
-    labels = {each.key: each.label for each in made.stages}
+    labels = {stage.key: stage.label for stage in work.stages}
     return {role: labels[ref.key] for role, ref in stage.inputs.items()}
 
 
 def test_each_round_samples_from_the_student_of_the_last(family: list[str]) -> None:
-    made = plan(*family, ROUNDS, rows=("pad-ppd-2x4",))
-    stages = training_stages(made)
+    work = plan(*family, ROUNDS, rows=("pad-ppd-2x4",))
+    stages = training_stages(work)
     second = stages["train pad-ppd-2x4 round 2 seed 0"]
-    assert read(made, second)["student"] == "train pad-ppd-2x4 round 1 seed 0"
-    rewarded = stages[read(made, second)["samples"]]
-    drawn = stages[read(made, rewarded)["samples"]]
-    assert read(made, drawn)["model"] == "train pad-ppd-2x4 round 1 seed 0"
+    assert read(work, second)["student"] == "train pad-ppd-2x4 round 1 seed 0"
+    rewarded = stages[read(work, second)["samples"]]
+    drawn = stages[read(work, rewarded)["samples"]]
+    assert read(work, drawn)["model"] == "train pad-ppd-2x4 round 1 seed 0"
     first = stages["sample student seed 0"]
     assert (first.params["n"], drawn.params["n"]) == (4, 4)
     assert first.params["seed"] != drawn.params["seed"] and "model" not in drawn.params
@@ -61,43 +61,43 @@ def test_rounds_in_common_are_shared(family: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["pad-vpd", "pad-ppd", "dpo", "simpo", "pro"])
 def test_all_preference_methods_have_rounds(family: list[str], name: str) -> None:
-    made = plan(*family, f"methods.row={{method: {name}, rounds: 3, sampling: {{n: 2}}}}", rows=("row",))
-    trained = [stage for stage in made.stages if stage.kind == "train"]
+    work = plan(*family, f"methods.row={{method: {name}, rounds: 3, sampling: {{n: 2}}}}", rows=("row",))
+    trained = [stage for stage in work.stages if stage.kind == "train"]
     assert [stage.label for stage in trained] == [f"train row round {number} seed 0" for number in (1, 2, 3)]
-    references = [read(made, stage).get("student") for stage in made.stages if stage.kind == "reference_logps"]
+    references = [read(work, stage).get("student") for stage in work.stages if stage.kind == "reference_logps"]
     expected = [None, "train row round 1 seed 0", "train row round 2 seed 0"]
     assert references == (expected if name == "dpo" else [])  # of each round: the student that the round starts from
 
 
 def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None:
     row = "methods.row={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 3}}"
-    made = plan(*family, row, rows=("row",))
-    (pool,) = [stage for stage in made.stages if stage.kind == "sample"]
-    blocks = [stage for stage in made.stages if stage.kind == "split_pool"]
+    work = plan(*family, row, rows=("row",))
+    (pool,) = [stage for stage in work.stages if stage.kind == "sample"]
+    blocks = [stage for stage in work.stages if stage.kind == "split_pool"]
     assert pool.params["n"] == 6 and "model" in pool.params
     assert [(stage.params["block"], stage.params["blocks"]) for stage in blocks] == [(0, 2), (1, 2)]
     assert len({stage.params["seed"] for stage in blocks}) == 1
-    assert all(read(made, stage)["samples"] == pool.label for stage in blocks)
-    rewards = [read(made, stage)["samples"] for stage in made.stages if stage.kind == "reward"]
+    assert all(read(work, stage)["samples"] == pool.label for stage in blocks)
+    rewards = [read(work, stage)["samples"] for stage in work.stages if stage.kind == "reward"]
     assert rewards == [stage.label for stage in blocks]
-    last = training_stages(made)["train row round 2 seed 0"]
-    assert read(made, last)["student"] == "train row round 1 seed 0"
+    last = training_stages(work)["train row round 2 seed 0"]
+    assert read(work, last)["student"] == "train row round 1 seed 0"
 
 
 def test_prices_follow_the_rows_own_sampling(family: list[str]) -> None:
     row = "methods.row={method: pad-ppd, sampling: {n: 2}}"
     small = ("prompts.n=10", "train.batch_size=2", "train.micro_batch=1")
-    made = plan(*family, *small, row, rows=("pad-ppd", "row"))
-    costs = {label: made.costs([stage])[0] for label, stage in training_stages(made).items()}
+    work = plan(*family, *small, row, rows=("pad-ppd", "row"))
+    costs = {label: work.costs([stage])[0] for label, stage in training_stages(work).items()}
     assert costs["sample student n=2 seed 0"].responses == 20
     assert costs["sample student seed 0"].responses == 40
     assert 2 * costs["train row seed 0"].tokens == costs["train pad-ppd seed 0"].tokens
 
 
 def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> None:
-    made = plan(*family, "methods.adpa+={}", rows=("adpa+",))
-    stages = training_stages(made)
-    assert read(made, stages["train adpa+ seed 0"]) == {
+    work = plan(*family, "methods.adpa+={}", rows=("adpa+",))
+    stages = training_stages(work)
+    assert read(work, stages["train adpa+ seed 0"]) == {
         "prompts": "prompts",
         "samples": "sample dckd n=1 seed 0",
         "student": "train dckd seed 0",
@@ -106,38 +106,38 @@ def test_adpa_plus_starts_from_dckd_and_samples_with_it(family: list[str]) -> No
     }
     drawn = stages["sample dckd n=1 seed 0"]
     assert (drawn.params["n"], drawn.params["temperature"]) == (1, 0.0)
-    assert read(made, stages["teacher_distributions adpa+ family teacher seed 0"])["tokens"] == (
+    assert read(work, stages["teacher_distributions adpa+ family teacher seed 0"])["tokens"] == (
         "teacher_distributions adpa+ tuned teacher seed 0"
     )
     assert (
-        read(made, stages["teacher_distributions adpa+ tuned teacher seed 0"])["teacher"]
+        read(work, stages["teacher_distributions adpa+ tuned teacher seed 0"])["teacher"]
         == "train tuned teacher seed 0"
     )
-    assert "answer alpaca_eval dckd seed 0" not in {stage.label for stage in made.stages}  # not asked for as a row
+    assert "answer alpaca_eval dckd seed 0" not in {stage.label for stage in work.stages}  # not asked for as a row
 
 
 def test_one_tuned_teacher_serves_all_rows_and_seeds(family: list[str]) -> None:
-    made = plan(*family, "seeds=[0, 1]", *(f"methods.{name}={{}}" for name in ("dckd", "adpa", "adpa+")),
+    work = plan(*family, "seeds=[0, 1]", *(f"methods.{name}={{}}" for name in ("dckd", "adpa", "adpa+")),
                 rows=("dckd", "adpa", "adpa+"))  # fmt: skip
-    labels = [stage.label for stage in made.stages]
+    labels = [stage.label for stage in work.stages]
     assert labels.count("train tuned teacher seed 0") == 1
     assert "train tuned teacher seed 1" not in labels
-    assert "tuned teacher: dpo on the prompts' chosen and rejected answers" in notes(made)
-    tuned = training_stages(made)["train tuned teacher seed 0"]
+    assert "tuned teacher: dpo on the prompts' chosen and rejected answers" in notes(work)
+    tuned = training_stages(work)["train tuned teacher seed 0"]
     assert tuned.params["config"]["beta"] == 0.1  # pocket's own
     assert (tuned.params["options"]["learning_rate"], tuned.params["options"]["epochs"]) == (3e-5, 1)
-    teacher, student = (made.graph.models[name].fingerprint for name in ("teacher", "student"))
+    teacher, student = (work.graph.models[name].fingerprint for name in ("teacher", "student"))
     assert tuned.params["student"] == teacher != student  # the model that is trained
-    assert training_stages(made)["reference_logps tuned teacher seed 0"].params["student"] == teacher
+    assert training_stages(work)["reference_logps tuned teacher seed 0"].params["student"] == teacher
 
 
 def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_path: Path) -> None:
-    made = plan(*family, "methods.adpa={}", rows=("adpa",))
-    assert read(made, training_stages(made)["train tuned teacher seed 0"])["samples"] == "dataset_pairs"
-    made = plan(*family, "methods.adpa={}", "tuned_teacher.pairs=samples", rows=("adpa",))
-    assert read(made, training_stages(made)["train tuned teacher seed 0"])["samples"] == "reward teacher seed 0"
-    assert training_stages(made)["sample teacher seed 0"].params["field"] == "samples"
-    assert training_stages(made)["sample teacher seed 0"].params["n"] == 4
+    work = plan(*family, "methods.adpa={}", rows=("adpa",))
+    assert read(work, training_stages(work)["train tuned teacher seed 0"])["samples"] == "dataset_pairs"
+    work = plan(*family, "methods.adpa={}", "tuned_teacher.pairs=samples", rows=("adpa",))
+    assert read(work, training_stages(work)["train tuned teacher seed 0"])["samples"] == "reward teacher seed 0"
+    assert training_stages(work)["sample teacher seed 0"].params["field"] == "samples"
+    assert training_stages(work)["sample teacher seed 0"].params["n"] == 4
     file = tmp_path / "prompts.jsonl"
     for line, expected in (
         ('{"prompt": "a", "golden": "b", "rejected": "c"}', "dataset_pairs"),
@@ -145,48 +145,48 @@ def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_
     ):
         file.write_text(f"{line}\n", encoding="utf-8")
         jsonl = f"prompts={{source: jsonl, path: {file}}}"
-        made = plan(*family, "methods.adpa={}", jsonl, rows=("adpa",))
-        assert read(made, training_stages(made)["train tuned teacher seed 0"])["samples"] == expected
+        work = plan(*family, "methods.adpa={}", jsonl, rows=("adpa",))
+        assert read(work, training_stages(work)["train tuned teacher seed 0"])["samples"] == expected
     with pytest.raises(UserError, match=r"tuned_teacher\.pairs=samples"):
         plan(*family, "methods.adpa={}", jsonl, "tuned_teacher.pairs=dataset", rows=("adpa",))
 
 
 def test_another_method_may_tune_the_teacher(family: list[str]) -> None:
-    made = plan(*family, "methods.adpa={}", "tuned_teacher={method: simpo, gamma_beta_ratio: 0.3}", rows=("adpa",))
-    tuned = training_stages(made)["train tuned teacher seed 0"]
+    work = plan(*family, "methods.adpa={}", "tuned_teacher={method: simpo, gamma_beta_ratio: 0.3}", rows=("adpa",))
+    tuned = training_stages(work)["train tuned teacher seed 0"]
     assert tuned.params["config"] == {"beta": 10.0, "gamma_beta_ratio": 0.3}  # not the beta that pocket gives to DPO
     assert tuned.params["options"]["learning_rate"] == 5e-7
-    assert "reference_logps tuned teacher seed 0" not in training_stages(made)
+    assert "reference_logps tuned teacher seed 0" not in training_stages(work)
 
 
 def test_rows_that_cannot_be_had_say_why(tmp_path: Path) -> None:
     teacher, student = checkpoint(tmp_path / "t", ("a", "b")), checkpoint(tmp_path / "s", ("b", "a"))
     rows = ("dckd", "adpa+", "pad-ppd")
     more = ["methods.dckd={}", "methods.adpa+={}", "seeds=[0]", f"family.student={student}"]
-    made = plan(f"family.teacher={teacher}", *more, rows=rows)
-    why = {entrant.row: entrant.unavailable for entrant in made.entrants}
+    work = plan(f"family.teacher={teacher}", *more, rows=rows)
+    why = {entrant.row: entrant.unavailable for entrant in work.entrants}
     assert "needs a shared vocabulary" in str(why["dckd"]) and "needs a shared vocabulary" in str(why["adpa+"])
     assert why["pad-ppd"] is None
-    assert not any(stage.kind == "teacher_distributions" for stage in made.stages)
-    made = plan(f"family.teacher={student}", *more, "prompts.source=gsm8k-train", rows=rows)
-    why = {entrant.row: entrant.unavailable for entrant in made.entrants}
+    assert not any(stage.kind == "teacher_distributions" for stage in work.stages)
+    work = plan(f"family.teacher={student}", *more, "prompts.source=gsm8k-train", rows=rows)
+    why = {entrant.row: entrant.unavailable for entrant in work.entrants}
     assert why["dckd"] == "needs rejected answers (prompts from 'gsm8k-train' have none)"
     assert str(why["adpa+"]).startswith("starts from dckd, which needs rejected answers")
 
 
 def test_any_row_may_start_from_another(family: list[str]) -> None:
-    made = plan(*family, "methods.row={method: dpo, start: seqkd}", rows=("row",))
-    stages = training_stages(made)
-    assert read(made, stages["train row seed 0"])["student"] == "train seqkd seed 0"
-    assert read(made, stages["sample seqkd seed 0"])["model"] == "train seqkd seed 0"
-    assert read(made, stages["reference_logps row seed 0"])["student"] == "train seqkd seed 0"
+    work = plan(*family, "methods.row={method: dpo, start: seqkd}", rows=("row",))
+    stages = training_stages(work)
+    assert read(work, stages["train row seed 0"])["student"] == "train seqkd seed 0"
+    assert read(work, stages["sample seqkd seed 0"])["model"] == "train seqkd seed 0"
+    assert read(work, stages["reference_logps row seed 0"])["student"] == "train seqkd seed 0"
 
 
 def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: list[str]) -> None:
-    made = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100}", rows=("kd",))
-    (store,) = [stage for stage in made.stages if stage.kind == "teacher_distributions"]
+    work = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100}", rows=("kd",))
+    (store,) = [stage for stage in work.stages if stage.kind == "teacher_distributions"]
     assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
-    for stage in made.stages:
+    for stage in work.stages:
         if stage.kind == "train":
             assert stage.inputs["distributions:family"] == store.ref and "teacher" not in stage.params
     live = training_stages(plan(*family, rows=("kd",)))["train kd seed 0"]
@@ -218,9 +218,9 @@ def test_titles_say_what_sets_a_row_apart() -> None:
 
 def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
     """Each round then knows its place in the schedule, and is shared with no row of other rounds."""
-    own = "methods.whole={method: pad-ppd, rounds: 2, train: {schedule_over: run}}"
-    made = plan(*family, ROUNDS, own, rows=("pad-ppd", "pad-ppd-2x4", "whole"))
-    trains = {stage.label: stage.params.get("schedule_segment") for stage in made.stages if stage.kind == "train"}
+    row = "methods.whole={method: pad-ppd, rounds: 2, train: {schedule_over: run}}"
+    work = plan(*family, ROUNDS, row, rows=("pad-ppd", "pad-ppd-2x4", "whole"))
+    trains = {stage.label: stage.params.get("schedule_segment") for stage in work.stages if stage.kind == "train"}
     assert trains == {
         "train pad-ppd seed 0": None,  # also the first round of 2/4
         "train pad-ppd-2x4 round 2 seed 0": None,

@@ -155,7 +155,7 @@ def test_a_stored_teacher_trains_kd_nearly_as_the_live_one(made: Made, tmp_path:
     """20 of pocket's tokens hold nearly all of the teacher's mass: the first loss is a little below the live one."""
     assert made.counts("teacher_distributions kd family teacher seed 0")["mean_rest_mass"] < 0.02
     live = run(made.store, tmp_path, rows=("kd",))
-    losses = [curve(each.folder("train kd seed 0"))[0]["loss"] for each in (made, live)]
+    losses = [curve(one.folder("train kd seed 0"))[0]["loss"] for one in (made, live)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] < losses[1]
 
 

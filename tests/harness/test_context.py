@@ -28,8 +28,8 @@ def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str
     return plan(*family, "seeds=[0]", *changes, rows=("student", *rows))
 
 
-def told(made: Plan) -> list[tuple[bool, str]]:
-    return [(issue.problem, issue.text) for issue in context_issues(made, made.stages)]
+def told(work: Plan) -> list[tuple[bool, str]]:
+    return [(issue.problem, issue.text) for issue in context_issues(work, work.stages)]
 
 
 def test_what_fits_is_not_told(tmp_path: Path) -> None:
@@ -41,9 +41,9 @@ def test_training_rows_and_responses_beyond_the_students_context(tmp_path: Path)
     """511 is too short for rows of 512; 303 also for prompts of 256 with responses of 48: told once for both rounds."""
     ((problem, text),) = told(make(tmp_path / "a", 2048, 511))
     assert problem and "train.max_length) of up to 512 tokens, the student reads 511; lower train.max_length" in text
-    found = told(make(tmp_path / "b", 2048, 303, "methods.pro.rounds=2"))
-    assert all(problem for problem, _ in found) and len(found) == 2
-    assert "prompts.max_prompt_tokens + sampling.max_new_tokens) of up to 304 tokens, the student" in found[0][1]
+    issues = told(make(tmp_path / "b", 2048, 303, "methods.pro.rounds=2"))
+    assert all(problem for problem, _ in issues) and len(issues) == 2
+    assert "prompts.max_prompt_tokens + sampling.max_new_tokens) of up to 304 tokens, the student" in issues[0][1]
 
 
 def test_a_question_beyond_the_teachers_context(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_a_question_beyond_the_teachers_context(tmp_path: Path) -> None:
 def test_a_live_or_stored_teacher_reads_the_rows_too(tmp_path: Path) -> None:
     ((_, text),) = told(make(tmp_path / "a", 511, 512, rows=("kd",)))
     assert "training rows" in text and "the teacher reads 511" in text
-    found = told(make(tmp_path / "b", 511, 512, "methods.kd.top_k=8", rows=("kd",)))
-    assert [text] == [other for _, other in found]
+    issues = told(make(tmp_path / "b", 511, 512, "methods.kd.top_k=8", rows=("kd",)))
+    assert [text] == [other for _, other in issues]
 
 
 def test_rollouts_are_as_long_as_prompt_and_answer(tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def test_a_model_that_is_here_is_counted_not_believed(tmp_path: Path) -> None:
     text = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 68)
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 2, "hidden_size": 4}')
-    found = size(Checkpoint("m", str(tmp_path), None, "f", "t"))
-    assert found is not None
-    assert (found.parameters, found.layers, found.hidden, found.stated) == (17, 2, 4, False)
+    counted = size(Checkpoint("m", str(tmp_path), None, "f", "t"))
+    assert counted is not None
+    assert (counted.parameters, counted.layers, counted.hidden, counted.stated) == (17, 2, 4, False)
     pocket = size(resolve("pocket:student"))
     assert pocket is not None and pocket.layers == 3 and not pocket.stated
     assert pocket.parameters == weights(268, 96, 3, 256, (4, 4, 24), "tied") == 358_176
@@ -81,8 +81,8 @@ def test_a_listed_model_that_cannot_be_had_is_planned_for(monkeypatch: pytest.Mo
         resolve_or_placeholder("meta-llama/Llama-3.2-3B-Instruct"),
     )
     assert "not in the local hub cache" in teacher.absent and "accept its licence (gemma)" in teacher.absent
-    found = size(teacher)
-    assert found is not None and found.stated and found.parameters == 9241705984
+    counted = size(teacher)
+    assert counted is not None and counted.stated and counted.parameters == 9241705984
     assert checkpoint_difference(teacher, resolve_or_placeholder("google/gemma-2-2b-it")) is None
     assert checkpoint_difference(student, teacher) == (
         "as published, the teacher's tokenizer is gemma-2, the student's llama-3"

@@ -17,7 +17,7 @@ SAMPLED = (Response("drawn", True, 1),)
 TAUGHT = (Response("taught", True, 1),)
 
 
-def given(*responses: Source) -> Group:
+def group_of(*responses: Source) -> Group:
     """What a method with these needs is given, where everything lies ready."""
     lying = {"prompts": PROMPT, "samples": Group(PROMPT, SAMPLED, coverage=0.5), "responses": Group(PROMPT, (), TAUGHT)}
     work: Any = SimpleNamespace(records=lambda stage, role, kind: [lying[role]])
@@ -36,8 +36,8 @@ def given(*responses: Source) -> Group:
     ],
 )
 def test_what_is_declared_is_seen_and_nothing_else(declared: Source, seen: dict[str, Any]) -> None:
-    group = given(declared)
-    found = {
+    group = group_of(declared)
+    fields = {
         "golden": group.prompt.golden,
         "rejected": group.prompt.rejected,
         "samples": group.samples,
@@ -45,7 +45,7 @@ def test_what_is_declared_is_seen_and_nothing_else(declared: Source, seen: dict[
         "teacher": group.teacher,
     }
     nothing = {"golden": None, "rejected": None, "samples": (), "coverage": None, "teacher": ()}
-    assert found == nothing | seen
+    assert fields == nothing | seen
     assert group.prompt.messages == PROMPT.messages
 
 

@@ -33,58 +33,58 @@ def leaking(tmp_path: Path, *changes: str) -> WorkPlan:
     return job(tmp_path / "runs", "pad-ppd", *small, *changes)
 
 
-def gate(made: WorkPlan) -> Stage:
-    (stage,) = [stage for stage in made.first.stages if stage.kind == "contamination"]
+def gate(work: WorkPlan) -> Stage:
+    (stage,) = [stage for stage in work.first.stages if stage.kind == "contamination"]
     return stage
 
 
-def run_gate(made: WorkPlan) -> None:
+def run_gate(work: WorkPlan) -> None:
     """The prompts as the first stage would write them, and the overlap stage itself."""
-    (first,) = [stage for stage in made.first.stages if stage.kind == "prompts"]
-    file = Path(made.first.recipe.prompts.config.path)
+    (first,) = [stage for stage in work.first.stages if stage.kind == "prompts"]
+    file = Path(work.first.recipe.prompts.config.path)
     texts = [json.loads(line)["prompt"] for line in file.read_text(encoding="utf-8").splitlines()]
     prompts = [Prompt(text, ({"role": "user", "content": text},)) for text in texts]
-    made.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})
-    hands = (load_registry(), made.store, made.runs / "ledger.sqlite")
-    made.store.write(
-        gate(made),
-        lambda folder: STAGES["contamination"].run(gate(made), StageContext(*hands, folder, lambda *_: None)),
+    work.store.write(first, lambda folder: {"prompts": write_records(folder / "prompts.jsonl", prompts)})
+    hands = (load_registry(), work.store, work.runs / "ledger.sqlite")
+    work.store.write(
+        gate(work),
+        lambda folder: STAGES["contamination"].run(gate(work), StageContext(*hands, folder, lambda *_: None)),
     )
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_exact_overlap_stops_a_run_and_force_does_not_help(tmp_path: Path, force: bool) -> None:
-    made = leaking(tmp_path)
-    with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as told:
-        execute(made, force=force)
-    assert "run all the same with --force" not in str(told.value)
-    assert not made.record("table1").exists()
+    work = leaking(tmp_path)
+    with pytest.raises(UserError, match=r"mt_bench: 1 exact .*prompts\.allow_overlap=true") as error:
+        execute(work, force=force)
+    assert "run all the same with --force" not in str(error.value)
+    assert not work.record("table1").exists()
 
 
 def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
-    made = leaking(tmp_path)
+    work = leaking(tmp_path)
     with pytest.raises(UserError, match=r"contain test questions: \{'mt_bench': 1\} exact .*allow_overlap=true"):
-        run_gate(made)
-    assert not made.store.done(gate(made))
+        run_gate(work)
+    assert not work.store.done(gate(work))
 
 
 def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = leaking(tmp_path, ALLOW)
-    assert not show_plan(made), "nothing stands in the way"
+    work = leaking(tmp_path, ALLOW)
+    assert not show_plan(work), "nothing stands in the way"
     assert "note: overlap of training prompts with mt_bench: 1 exact and " in capsys.readouterr().out
-    assert "prompts.allow_overlap: training prompts may contain test questions" in notes(made.first)
-    run_gate(made)
-    assert made.store.meta("contamination", gate(made).key)["measurements"]["mt_bench"]["exact"] == 1
+    assert "prompts.allow_overlap: training prompts may contain test questions" in notes(work.first)
+    run_gate(work)
+    assert work.store.meta("contamination", gate(work).key)["measurements"]["mt_bench"]["exact"] == 1
 
 
 def test_a_plan_tells_the_overlap_that_was_found_before(tmp_path: Path) -> None:
     """The stage is done: its counts are read, and the prompts are not compared again."""
-    made = leaking(tmp_path, ALLOW)
-    run_gate(made)
-    place = made.store.path("contamination", gate(made).key) / "overlap.json"
+    work = leaking(tmp_path, ALLOW)
+    run_gate(work)
+    place = work.store.path("contamination", gate(work).key) / "overlap.json"
     rows = json.loads(place.read_bytes())
     place.write_text(json.dumps([{**row, "exact": ["1", "2", "3"]} for row in rows]))
-    texts = [each.text for each in check(made.first, [], made.runs, made.store)]
+    texts = [issue.text for issue in check(work.first, [], work.runs, work.store)]
     assert sum("3 exact" in text for text in texts) == len(rows) == 4
 
 

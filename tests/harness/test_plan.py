@@ -58,12 +58,12 @@ def test_eight_methods_share_samples_and_rewards(family: list[str]) -> None:
 
 
 def test_inputs_come_before_their_readers(family: list[str]) -> None:
-    made = plan("seeds=[0, 1]", *family)
-    place = {stage.key: number for number, stage in enumerate(made.stages)}
-    for stage in made.stages:
+    work = plan("seeds=[0, 1]", *family)
+    place = {stage.key: number for number, stage in enumerate(work.stages)}
+    for stage in work.stages:
         for _, needed in stage.waits_for:
             assert place[needed] < place[stage.key], stage.label
-    assert {stage.kind for stage in made.stages[-4:]} == {"score"}
+    assert {stage.kind for stage in work.stages[-4:]} == {"score"}
 
 
 def test_another_judge_judges_again_and_trains_nothing(family: list[str]) -> None:
@@ -124,12 +124,12 @@ def test_the_same_checkpoint_elsewhere_is_the_same_model(family: list[str], tmp_
 
 def test_token_level_methods_are_unavailable_across_vocabularies(tmp_path: Path) -> None:
     teacher, student = checkpoint(tmp_path / "t", ("a", "b")), checkpoint(tmp_path / "s", ("b", "a"))
-    made = plan("seeds=[0]", f"family.teacher={teacher}", f"family.student={student}")
-    reasons = {entrant.row: entrant.unavailable for entrant in made.entrants if entrant.unavailable}
+    work = plan("seeds=[0]", f"family.teacher={teacher}", f"family.student={student}")
+    reasons = {entrant.row: entrant.unavailable for entrant in work.entrants if entrant.unavailable}
     assert set(reasons) == {"kd", "minillm"}
     assert "2 tokens have other ids" in str(reasons["kd"])
-    assert "train kd seed 0" not in {stage.label for stage in made.stages}
-    assert "train seqkd seed 0" in {stage.label for stage in made.stages}
+    assert "train kd seed 0" not in {stage.label for stage in work.stages}
+    assert "train seqkd seed 0" in {stage.label for stage in work.stages}
 
 
 def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
 
 
 def test_sampling_and_training_wait_for_the_overlap_check(family: list[str]) -> None:
-    made = plan("seeds=[0]", *family)
-    (gate,) = [stage.ref for stage in made.stages if stage.kind == "contamination"]
-    assert all(gate in stage.after for stage in made.stages if stage.kind in {"sample", "train", "reference_logps"})
+    work = plan("seeds=[0]", *family)
+    (gate,) = [stage.ref for stage in work.stages if stage.kind == "contamination"]
+    assert all(gate in stage.after for stage in work.stages if stage.kind in {"sample", "train", "reference_logps"})
 
 
 def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:
@@ -152,8 +152,8 @@ def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:
 
 def test_the_price_counts_samples_and_judge_calls(family: list[str]) -> None:
     """One row, one seed: 200 AlpacaEval calls, 2 games x 120, 2 turns x 48; 200 + 120 + 96 + 150 answers."""
-    made = plan("seeds=[0]", *family, rows=("student",))
-    price = Cost.total(made.costs(made.stages))
+    work = plan("seeds=[0]", *family, rows=("student",))
+    price = Cost.total(work.costs(work.stages))
     assert price.judge_calls == 200 + 240 + 96
     assert price.responses == 200 + 120 + 96 + 150
     assert price.dollars == 0.0

@@ -25,7 +25,7 @@ def with_memory(monkeypatch: pytest.MonkeyPatch, total: int) -> None:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Plan:
+def work(tmp_path: Path) -> Plan:
     """See ``make``."""
     return make(tmp_path)
 
@@ -40,43 +40,43 @@ def make(place: Path, *changes: str, dtype: type = np.float32, rows: tuple[str, 
             "model.layers.0.mlp.up_proj.weight": (64 * height, 1024),
             "model.layers.0.mlp.down_proj.weight": (1024, 64 * height),
         }
-        tensors = {each: np.zeros(shape, dtype) for each, shape in shapes.items()}
+        tensors = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
         save_file(tensors, Path(folder) / "model.safetensors")
         family.append(f"family.{name}={folder}")
     small = ["seeds=[0]", "prompts.n=10", "train.batch_size=2", "train.micro_batch=1", "compute.workers=1"]
     return plan(*family, *small, *changes, rows=rows)
 
 
-def room_for(made: Plan, place: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def room_for(work: Plan, place: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """The MiB of free disk from which on the plan has enough."""
     free = SimpleNamespace(free=0)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda where: free)
     for size in range(200):
         free.free = size * MIB
-        if not preflight.disk(made, made.stages, place, made.recipe.compute.workers):
+        if not preflight.disk(work, work.stages, place, work.recipe.compute.workers):
             return size
     raise AssertionError("200 MiB are not enough")
 
 
-def stages(made: Plan, kind: str) -> list[Stage]:
-    return [stage for stage in made.stages if stage.kind == kind]
+def stages(work: Plan, kind: str) -> list[Stage]:
+    return [stage for stage in work.stages if stage.kind == kind]
 
 
-def test_stores_are_counted(made: Plan) -> None:
+def test_stores_are_counted(work: Plan) -> None:
     """k = 50: 8 * 50 + 4 = 404 bytes a position, 24 positions a row (half of 48), 10 prompts: DCKD 2 rows, ADPA 2."""
     kind = STAGES["teacher_distributions"]
-    sizes = {stage.label: kind.disk(stage, made.graph) for stage in stages(made, kind.name)}
+    sizes = {stage.label: kind.disk(stage, work.graph) for stage in stages(work, kind.name)}
     assert set(sizes.values()) == {DiskUse(404 * 24 * 10 * 2)} and len(sizes) == 3
 
 
-def test_the_tuned_teacher_needs_room_of_its_own(made: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_tuned_teacher_needs_room_of_its_own(work: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Left: the teacher's 8 MiB, DCKD and ADPA+ 2 MiB each; 32 MiB beside; stores below 1 MiB: 44 and a bit.
 
     To resume: tuning the teacher is the largest, 8 MiB of weights and twice that of moments, two of them: 48.
     """
-    assert room_for(made, tmp_path, monkeypatch) == 44 + 48 + 1
+    assert room_for(work, tmp_path, monkeypatch) == 44 + 48 + 1
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
-    (finding,) = preflight.disk(made, made.stages, tmp_path, made.recipe.compute.workers)
+    (finding,) = preflight.disk(work, work.stages, tmp_path, work.recipe.compute.workers)
     assert finding.problem and "teachers' distributions" in finding.text
     assert "to resume from" in finding.text and "train.checkpoint_minutes=null" in finding.text
 
@@ -95,50 +95,50 @@ def test_checkpoints_to_resume_from_are_counted(
     changes: tuple[str, ...], room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One student of 2 MiB per seed, 32 MiB beside; two checkpoints of 2 + 4 MiB for every training at once."""
-    made = make(tmp_path, *changes, rows=("student", "dpo"))
-    assert room_for(made, tmp_path, monkeypatch) == room
+    work = make(tmp_path, *changes, rows=("student", "dpo"))
+    assert room_for(work, tmp_path, monkeypatch) == room
 
 
 def test_sizes_are_those_of_float32_whatever_lies_on_the_disk(tmp_path: Path) -> None:
     """The same numbers stored in half precision: the same room."""
-    made = make(tmp_path, dtype=np.float16, rows=("student", "dpo"))
-    (stage,) = stages(made, "train")
-    assert STAGES["train"].disk(stage, made.graph) == DiskUse(2 * MIB, 2 * 6 * MIB)
+    work = make(tmp_path, dtype=np.float16, rows=("student", "dpo"))
+    (stage,) = stages(work, "train")
+    assert STAGES["train"].disk(stage, work.graph) == DiskUse(2 * MIB, 2 * 6 * MIB)
 
 
 def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Left: the merged weights. To resume: these, twice. Memory: the weights once. The adapter itself is left out."""
-    made = make(tmp_path, "train.lora={r: 8}", rows=("student", "dpo"))
-    (stage,) = stages(made, "train")
-    assert STAGES["train"].disk(stage, made.graph) == DiskUse(2 * MIB, 2 * 2 * MIB)
+    work = make(tmp_path, "train.lora={r: 8}", rows=("student", "dpo"))
+    (stage,) = stages(work, "train")
+    assert STAGES["train"].disk(stage, work.graph) == DiskUse(2 * MIB, 2 * 2 * MIB)
     with_memory(monkeypatch, 2 * MIB)
-    assert preflight.memory(made, made.stages, 1) == []
+    assert preflight.memory(work, work.stages, 1) == []
     with_memory(monkeypatch, 2 * MIB - 1)
-    assert len(preflight.memory(made, made.stages, 1)) == 1
+    assert len(preflight.memory(work, work.stages, 1)) == 1
 
 
-def test_a_backend_that_lacks_a_capability_is_a_problem(made: Plan) -> None:
-    assert preflight.missing_capabilities(made, made.stages) == []
-    rewards = [replace(each, local={**each.local, "backend": "openai"}) for each in stages(made, "sample")]
-    assert preflight.missing_capabilities(made, rewards) == [], "a server generates"
+def test_a_backend_that_lacks_a_capability_is_a_problem(work: Plan) -> None:
+    assert preflight.missing_capabilities(work, work.stages) == []
+    rewards = [replace(name, local={**name.local, "backend": "openai"}) for name in stages(work, "sample")]
+    assert preflight.missing_capabilities(work, rewards) == [], "a server generates"
     teacher = Stage("reward", {}, local={"backend": "openai"})
-    (issue,) = preflight.missing_capabilities(made, [teacher, teacher])
+    (issue,) = preflight.missing_capabilities(work, [teacher, teacher])
     assert issue.problem and "choices, logps, tokens of its teacher" in issue.text
 
 
-def test_a_file_that_cannot_be_read_has_no_known_size(made: Plan, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_has_no_known_size(work: Plan, tmp_path: Path) -> None:
     (tmp_path / "student" / "model.safetensors").write_bytes(b"no weights")
-    (finding,) = preflight.disk(made, made.stages, tmp_path, made.recipe.compute.workers)
+    (finding,) = preflight.disk(work, work.stages, tmp_path, work.recipe.compute.workers)
     assert not finding.problem and "size is not known" in finding.text
 
 
-def test_memory_is_that_of_the_largest_training(made: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_that_of_the_largest_training(work: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuning the teacher: 4 * 8 MiB. The students: 4 * 2 MiB, with no teacher beside, because it is stored."""
     with_memory(monkeypatch, 31 * MIB)
-    (finding,) = preflight.memory(made, made.stages, made.recipe.compute.workers)
+    (finding,) = preflight.memory(work, work.stages, work.recipe.compute.workers)
     assert "memory" in finding.text
     with_memory(monkeypatch, 32 * MIB)
-    assert preflight.memory(made, made.stages, made.recipe.compute.workers) == []
+    assert preflight.memory(work, work.stages, work.recipe.compute.workers) == []
     with_memory(monkeypatch, 8 * MIB)
-    students = [stage for stage in stages(made, "train") if "tuned" not in stage.label]
-    assert preflight.memory(made, students, made.recipe.compute.workers) == []
+    students = [stage for stage in stages(work, "train") if "tuned" not in stage.label]
+    assert preflight.memory(work, students, work.recipe.compute.workers) == []

@@ -150,7 +150,7 @@ judges: {main: {kind: poket}}
 def test_ten_and_more_mistakes_are_all_reported_with_what_is_needed_to_mend_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)has 13 mistakes:\n  1\. .*\n 13\. "):
         load(tmp_path, TEN)
-    found = mistakes(tmp_path, TEN)
+    errors = mistakes(tmp_path, TEN)
     expected = [
         ("family.name", "'a/b'", "letters", "mine.yaml:2"),
         ("family.teacher", "'teacher'", "pocket:NAME", "mine.yaml:2"),
@@ -166,10 +166,10 @@ def test_ten_and_more_mistakes_are_all_reported_with_what_is_needed_to_mend_them
         ("benchmarks.gsm8k.limit", "2.5", "a whole number"),
         ("judges.main.kind", "'poket'", "Did you mean 'pocket'"),
     ]
-    assert len(found) == len(expected), "\n".join(found)
+    assert len(errors) == len(expected), "\n".join(errors)
     for path, *parts in expected:
-        match = [line for line in found if line.startswith(f"{path}: ")]
-        assert len(match) == 1, f"{path} in {found}"
+        match = [line for line in errors if line.startswith(f"{path}: ")]
+        assert len(match) == 1, f"{path} in {errors}"
         assert all(part in match[0] for part in parts), match[0]
 
 
@@ -258,9 +258,9 @@ def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_override_names_its_path_and_rule(tmp_path: Path, override: str, parts: tuple[str, ...]) -> None:
-    found = mistakes(tmp_path, GOOD, override)
-    assert len(found) == 1, found
-    assert all(part in found[0] for part in parts), found[0]
+    errors = mistakes(tmp_path, GOOD, override)
+    assert len(errors) == 1, errors
+    assert all(part in errors[0] for part in parts), errors[0]
 
 
 def test_another_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
@@ -293,9 +293,9 @@ def test_an_unknown_recipe_names_the_shipped_ones() -> None:
 
 def test_an_api_key_in_a_recipe_is_refused_and_not_repeated(tmp_path: Path) -> None:
     secret = "sk-" + "a1B2" * 8
-    found = mistakes(tmp_path, GOOD, f"title=key {secret}")
-    assert "environment variable" in found[0]
-    assert secret not in found[0]
+    errors = mistakes(tmp_path, GOOD, f"title=key {secret}")
+    assert "environment variable" in errors[0]
+    assert secret not in errors[0]
 
 
 def test_a_row_may_have_a_name_of_its_own(tmp_path: Path) -> None:
@@ -361,11 +361,11 @@ def test_the_tuned_teacher_has_defaults_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_row_names_its_path_and_rule(tmp_path: Path, override: str, parts: tuple[str, ...]) -> None:
-    found = mistakes(tmp_path, GOOD, override)
-    assert len(found) == 1, found
-    assert all(part in found[0] for part in parts), found[0]
+    errors = mistakes(tmp_path, GOOD, override)
+    assert len(errors) == 1, errors
+    assert all(part in errors[0] for part in parts), errors[0]
 
 
 def test_rows_that_start_from_each_other_are_refused_once_each(tmp_path: Path) -> None:
-    found = mistakes(tmp_path, GOOD, "methods.dpo.start=kd", "methods.kd.start=dpo")
-    assert [line.partition(":")[0] for line in found] == ["methods.dpo.start", "methods.kd.start"]
+    errors = mistakes(tmp_path, GOOD, "methods.dpo.start=kd", "methods.kd.start=dpo")
+    assert [line.partition(":")[0] for line in errors] == ["methods.dpo.start", "methods.kd.start"]

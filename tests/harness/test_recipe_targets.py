@@ -34,8 +34,8 @@ def load(recipe: str, target: str, *overrides: str) -> Recipe:
 
 
 def test_a_variant_takes_over_its_row_and_changes_one_thing(tmp_path: Path) -> None:
-    made = load(mine(tmp_path), "figure5").methods
-    low, high, base = made["pad-ppd-alpha0.0"], made["pad-ppd-alpha1.0"], made["pad-ppd"]
+    rows = load(mine(tmp_path), "figure5").methods
+    low, high, base = rows["pad-ppd-alpha0.0"], rows["pad-ppd-alpha1.0"], rows["pad-ppd"]
     assert (low.config.alpha, high.config.alpha, base.config.alpha) == (0.0, 1.0, 0.8)
     assert {entry.config.beta for entry in (low, high, base)} == {5.0}
     assert {entry.train.learning_rate for entry in (low, high, base)} == {2.0e-4}
@@ -62,8 +62,8 @@ def test_rows_choose_and_only_the_benchmarks_of_the_columns_are_run(tmp_path: Pa
 
 def test_a_row_can_say_more_of_a_variant(tmp_path: Path) -> None:
     path = mine(tmp_path, MINE + "  table2: {methods: {pad-ppd-2x2: {beta: 3.0}}}\n")
-    made = load(path, "table2").methods["pad-ppd-2x2"]
-    assert (made.config.beta, made.row_options.rounds, made.sampling.n) == (3.0, 2, 2)
+    rows = load(path, "table2").methods["pad-ppd-2x2"]
+    assert (rows.config.beta, rows.row_options.rounds, rows.sampling.n) == (3.0, 2, 2)
 
 
 def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path
 )
 def test_a_mistake_is_found_when_the_recipe_is_read(tmp_path: Path, section: str, message: str) -> None:
     path = mine(tmp_path, f"extends: pocket\ntargets: {section}\n")
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as error:
         load_recipe(path, (), REGISTRY)
-    assert message in str(told.value)
-    assert "[mine.yaml:2]" in str(told.value)
+    assert message in str(error.value)
+    assert "[mine.yaml:2]" in str(error.value)
 
 
 def test_a_target_that_does_not_fit_says_why(tmp_path: Path) -> None:

@@ -31,27 +31,27 @@ def written(folder: Path, text: str, name: str = "mine.yaml") -> str:
 
 def test_training_in_float16_is_one_mistake() -> None:
     """The trainer has no scaled losses; models that only answer may be held in float16."""
-    (found,) = mistakes("train.dtype=float16")
-    assert found.startswith("train.dtype: 'float16' - is not one of the choices.")
-    assert "Choices: float32, bfloat16." in found
-    (found,) = mistakes("methods.dpo.train.dtype=float16")
-    assert found.startswith("methods.dpo.train.dtype: 'float16'")
+    (errors,) = mistakes("train.dtype=float16")
+    assert errors.startswith("train.dtype: 'float16' - is not one of the choices.")
+    assert "Choices: float32, bfloat16." in errors
+    (errors,) = mistakes("methods.dpo.train.dtype=float16")
+    assert errors.startswith("methods.dpo.train.dtype: 'float16'")
     assert load("family.dtype=float16").family.dtype == "float16"
 
 
 @pytest.mark.parametrize("value", ["&a [*a]", "&a {x: *a}", "&a {x: [1, {y: *a}]}", "&a {<<: *a}"])
 def test_a_value_inside_itself_is_refused(tmp_path: Path, value: str) -> None:
-    (found,) = mistakes(f"train={value}")
-    assert "not valid YAML (it is nested too deep, or holds itself by an alias)" in found and "[--set]" in found
-    (found,) = mistakes(recipe=written(tmp_path, f"train: {value}\n"))
-    assert "holds itself by an alias" in found and "mine.yaml" in found
+    (errors,) = mistakes(f"train={value}")
+    assert "not valid YAML (it is nested too deep, or holds itself by an alias)" in errors and "[--set]" in errors
+    (errors,) = mistakes(recipe=written(tmp_path, f"train: {value}\n"))
+    assert "holds itself by an alias" in errors and "mine.yaml" in errors
 
 
 def test_aliases_that_expand_without_end_are_refused() -> None:
     """Eight lists of ten aliases each name 10^8 values ("billion laughs")."""
     lists = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9)]
-    (found,) = mistakes("train={l0: &l0 [x], " + ", ".join(lists) + "}")
-    assert "more than 100,000 values" in found
+    (errors,) = mistakes("train={l0: &l0 [x], " + ", ".join(lists) + "}")
+    assert "more than 100,000 values" in errors
 
 
 def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
@@ -66,16 +66,16 @@ def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
 
 
 def test_mistakes_in_merged_keys_have_the_line_on_which_they_stand(tmp_path: Path) -> None:
-    found = mistakes(recipe=written(tmp_path, "train:\n  <<:\n    epochs: many\n  batch_size: few\n"))
-    assert [line.partition(":")[0] for line in found] == ["train.epochs", "train.batch_size"]
-    assert "[mine.yaml:4]" in found[0] and "[mine.yaml:5]" in found[1]
+    errors = mistakes(recipe=written(tmp_path, "train:\n  <<:\n    epochs: many\n  batch_size: few\n"))
+    assert [line.partition(":")[0] for line in errors] == ["train.epochs", "train.batch_size"]
+    assert "[mine.yaml:4]" in errors[0] and "[mine.yaml:5]" in errors[1]
 
 
 def test_a_key_twice_is_still_refused_beside_a_merge(tmp_path: Path) -> None:
-    (found,) = mistakes("train={<<: {epochs: 2}, epochs: 3, epochs: 4}")
-    assert "'epochs' stands twice" in found
-    (found,) = mistakes("train={<<: 3}")
-    assert "not valid YAML" in found and "merging" in found
+    (errors,) = mistakes("train={<<: {epochs: 2}, epochs: 3, epochs: 4}")
+    assert "'epochs' stands twice" in errors
+    (errors,) = mistakes("train={<<: 3}")
+    assert "not valid YAML" in errors and "merging" in errors
 
 
 @pytest.mark.parametrize(
@@ -92,44 +92,44 @@ def test_a_key_twice_is_still_refused_beside_a_merge(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_inside_a_value_of_set_is_reported_there(override: str, path: str) -> None:
-    found = [line for line in mistakes(override) if line.startswith(f"{path}: ")]
-    assert len(found) == 1
-    assert found[0].endswith("[--set]")
+    errors = [line for line in mistakes(override) if line.startswith(f"{path}: ")]
+    assert len(errors) == 1
+    assert errors[0].endswith("[--set]")
 
 
 def test_mistakes_beside_a_value_of_set_keep_their_line(tmp_path: Path) -> None:
     recipe = written(tmp_path, "methods:\n  kd: {tua: 1}\n  dpo: {}\n")
-    found = mistakes("methods={dpo: {bta: 1}}", recipe=recipe)
-    assert [line.rpartition("[")[2] for line in found] == ["mine.yaml:3]", "--set]"]
-    (kept,) = mistakes("methods=[kd, dpo]", recipe=recipe)  # a list of names keeps their options, and their lines
-    assert kept.endswith("[mine.yaml:3]")
+    errors = mistakes("methods={dpo: {bta: 1}}", recipe=recipe)
+    assert [line.rpartition("[")[2] for line in errors] == ["mine.yaml:3]", "--set]"]
+    (error,) = mistakes("methods=[kd, dpo]", recipe=recipe)  # a list of names keeps their options, and their lines
+    assert error.endswith("[mine.yaml:3]")
 
 
 @pytest.mark.parametrize(
     "path", ["methods", "judges", "benchmarks", "family", "train", "judges.main", "methods.kd.train"]
 )
 def test_an_empty_mapping_that_changes_nothing_is_refused(path: str) -> None:
-    found = mistakes(f"{path}={{}}")
-    assert len(found) == 1
-    assert found[0].startswith(f"{path}: {{}} - an empty mapping is merged") and found[0].endswith("[--set]")
+    errors = mistakes(f"{path}={{}}")
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{path}: {{}} - an empty mapping is merged") and errors[0].endswith("[--set]")
 
 
 def test_an_empty_section_of_an_extending_recipe_is_refused(tmp_path: Path) -> None:
-    (found,) = mistakes(recipe=written(tmp_path, "methods: {}\n"))
-    assert found.startswith("methods: {} - an empty mapping is merged") and "[mine.yaml:2]" in found
+    (errors,) = mistakes(recipe=written(tmp_path, "methods: {}\n"))
+    assert errors.startswith("methods: {} - an empty mapping is merged") and "[mine.yaml:2]" in errors
     assert load("methods=").methods == {}  # as the message says
     assert list(load("methods.kd={}").methods) == list(load().methods)  # names a row that is there already
 
 
 def test_trl_for_all_rows_is_one_mistake_that_names_those_it_cannot_train() -> None:
-    (found,) = mistakes("train.backend=trl")
-    assert found.startswith("train.backend: 'trl' - TRL's stable trainers have no loss for kd, minillm, simpo, pro,")
-    assert "methods that TRL can train: " in found and "--set 'methods=[NAME, ...]'" in found
-    assert found.endswith("[--set]")
+    (errors,) = mistakes("train.backend=trl")
+    assert errors.startswith("train.backend: 'trl' - TRL's stable trainers have no loss for kd, minillm, simpo, pro,")
+    assert "methods that TRL can train: " in errors and "--set 'methods=[NAME, ...]'" in errors
+    assert errors.endswith("[--set]")
     chosen = load("train.backend=trl", "methods=[seqkd, dpo]")  # as the message says
     assert {entry.train.backend for entry in chosen.methods.values()} == {"trl"}
-    (found,) = mistakes("methods.kd.train.backend=trl")
-    assert found.startswith("methods.kd.train.backend: ")
+    (errors,) = mistakes("methods.kd.train.backend=trl")
+    assert errors.startswith("methods.kd.train.backend: ")
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_trl_for_all_rows_is_one_mistake_that_names_those_it_cannot_train() -> N
     ],
 )
 def test_what_trl_would_not_do_is_one_mistake(overrides: tuple[str, ...], parts: tuple[str, ...]) -> None:
-    (found,) = mistakes(*overrides)
-    assert all(part in found for part in (*parts, "set train.backend to 'ours'")), found
-    kept = [each.replace("backend: trl, ", "").replace("backend=trl", "backend=ours") for each in overrides]
-    load(*kept)  # our own trainer does all of it
+    (errors,) = mistakes(*overrides)
+    assert all(part in errors for part in (*parts, "set train.backend to 'ours'")), errors
+    error = [override.replace("backend: trl, ", "").replace("backend=trl", "backend=ours") for override in overrides]
+    load(*error)  # our own trainer does all of it
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_what_trl_would_not_do_is_one_mistake(overrides: tuple[str, ...], parts:
     ],
 )
 def test_responses_that_a_method_cannot_take_are_refused_with_the_recipe(override: str, path: str) -> None:
-    found = mistakes(override)
-    assert found[0].startswith(path) and len(found) == 1, found
-    assert "its own sampling.n" in found[0]
+    errors = mistakes(override)
+    assert errors[0].startswith(path) and len(errors) == 1, errors
+    assert "its own sampling.n" in errors[0]
 
 
 def test_numbers_of_responses_that_fit_are_read() -> None:
@@ -188,8 +188,8 @@ def test_numbers_of_responses_that_fit_are_read() -> None:
 
 @pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])
 def test_a_run_may_not_be_named_like_what_runs_share(name: str, tmp_path: Path) -> None:
-    for found in (mistakes(f"name={name}"), mistakes(recipe=written(tmp_path, "seeds: [0]\n", f"{name}.yaml"))):
-        assert [line.partition(" - ")[0] for line in found] == [f"name: {name!r}"] and "is taken" in found[0]
+    for errors in (mistakes(f"name={name}"), mistakes(recipe=written(tmp_path, "seeds: [0]\n", f"{name}.yaml"))):
+        assert [line.partition(" - ")[0] for line in errors] == [f"name: {name!r}"] and "is taken" in errors[0]
     assert load("name=store2").name == "store2"
 
 
@@ -208,7 +208,7 @@ def test_accept_failures_changes_the_keys_of_judged_answers_and_of_their_scores_
     assert {stage.label for stage in anew} == expected
     old = {stage.label: stage for stage in before.stages}
     for stage in anew:  # of a score, only what it reads has changed
-        said = {"accept_failures": True} if stage.kind == "judge" else {}
-        assert dict(stage.params) == {**old[stage.label].params, **said}
+        change = {"accept_failures": True} if stage.kind == "judge" else {}
+        assert dict(stage.params) == {**old[stage.label].params, **change}
     for override in ("ask.concurrency=3", "ask.timeout=9", "ask.retries=1"):
         assert {stage.key for stage in planned(override).stages} == known

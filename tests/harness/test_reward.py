@@ -120,8 +120,8 @@ def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> Non
         assert [response.text for response in group.samples] == list("abcd")
         assert sorted(response.log_psel or 0.0 for response in group.samples) == [-30.0, -20.0, -10.0, 0.0]
         assert all(response.log_psel == 10.0 * (response.mean_logp or 0.0) for response in group.samples)
-    kept = sum(group.samples[0].log_psel == 0.0 for group in dealt)
-    assert 3 <= kept <= 25  # a quarter of 50 stays in place on average
+    unmoved = sum(group.samples[0].log_psel == 0.0 for group in dealt)
+    assert 3 <= unmoved <= 25  # a quarter of 50 stays in place on average
     assert dealt == [reward.shuffle_rewards(group, seed=1) for group in groups]
 
 
@@ -138,8 +138,8 @@ def test_small_selection_probabilities_are_raised_to_the_floor_and_counted(tmp_p
     """Shares 0.9, 0.06 and 0.04 with a floor of 0.05: the last alone becomes 0.05; nothing is renormalised."""
     model = Letters({"x": math.log(0.9), "y": math.log(0.06), "z": math.log(0.04)}, first=0.0)
     counts, (record,) = rewarded(model, [group("x", "y", "z")], tmp_path, floor=0.05)
-    found = [math.exp(sample["log_psel"]) for sample in record["samples"]]
-    assert found == pytest.approx([0.9, 0.06, 0.05])
+    shares = [math.exp(sample["log_psel"]) for sample in record["samples"]]
+    assert shares == pytest.approx([0.9, 0.06, 0.05])
     assert (counts["floored"], counts["responses"], counts["mean_coverage"]) == (1, 3, pytest.approx(1.0))
 
 
@@ -174,6 +174,6 @@ def test_texts_beyond_the_teachers_context_stop_the_stage_and_name_their_prompts
     with pytest.raises(UserError, match=r"prompts with a response: .* reads 9\. Of prompts b\. Lower reward\.max_"):
         rewarded(Short(), [plain, group("y", "long", name="b")], tmp_path)
     request = Prompt("c", ({"role": "user", "content": "a long request"},))
-    asked = Group(request, (Response("x", True, 1), Response("y", True, 1)))
+    answers = Group(request, (Response("x", True, 1), Response("y", True, 1)))
     with pytest.raises(UserError, match=r"multiple-choice questions: .* Of prompts c\. "):
-        reward.select(Short(), [plain, asked], "cyclic", 9, seed=0)
+        reward.select(Short(), [plain, answers], "cyclic", 9, seed=0)

@@ -20,8 +20,8 @@ from harness.run.scheduler import Outcome, needed, run_ready
 
 
 def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
-    places = {str(number): each.ref for number, each in enumerate(inputs)}
-    return Stage(kind, {"name": name}, places, row=name.partition(" ")[2], after=tuple(each.ref for each in after))
+    places = {str(number): one.ref for number, one in enumerate(inputs)}
+    return Stage(kind, {"name": name}, places, row=name.partition(" ")[2], after=tuple(one.ref for one in after))
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Done:
 
     keys: set[str] = field(default_factory=set)
 
-    def done(self, each: Stage) -> bool:
-        return each.key in self.keys
+    def done(self, one: Stage) -> bool:
+        return one.key in self.keys
 
 
 @dataclass
@@ -67,14 +67,14 @@ PROMPTS = stage("prompts", "prompts")
 GATE = stage("contamination", "gate", PROMPTS)
 SAMPLES = stage("sample", "samples", PROMPTS, after=(GATE,))
 TRAIN = {name: stage("train", f"train {name}", SAMPLES, after=(GATE,)) for name in ("dpo", "kd")}
-ANSWERS = {name: stage("answer", f"answer {name}", made) for name, made in TRAIN.items()}
-JUDGED = {name: stage("judge", f"judge {name}", made) for name, made in ANSWERS.items()}
+ANSWERS = {name: stage("answer", f"answer {name}", model) for name, model in TRAIN.items()}
+JUDGED = {name: stage("judge", f"judge {name}", model) for name, model in ANSWERS.items()}
 SCORE = stage("score", "score", *JUDGED.values())
 ALL = (PROMPTS, GATE, SAMPLES, *TRAIN.values(), *ANSWERS.values(), *JUDGED.values(), SCORE)
 
 
 def labels(stages: list[Stage]) -> list[str]:
-    return [each.label for each in stages]
+    return [one.label for one in stages]
 
 
 def plan() -> Any:
@@ -87,19 +87,19 @@ def test_an_empty_store_needs_everything() -> None:
 
 def test_a_finished_table_needs_nothing_even_without_its_checkpoints() -> None:
     """Checkpoints are large; whoever deletes them to make room does not want them back for a finished table."""
-    kept = {each.key for each in ALL if each.kind != "train"}
-    assert needed(plan(), Done(kept)) == []  # type: ignore[arg-type]
+    done = {one.key for one in ALL if one.kind != "train"}
+    assert needed(plan(), Done(done)) == []  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_needs_its_judge_and_the_score_only() -> None:
-    kept = {each.key for each in ALL} - {JUDGED["kd"].key, SCORE.key}
-    assert labels(needed(plan(), Done(kept))) == ["judge kd", "score"]  # type: ignore[arg-type]
+    done = {one.key for one in ALL} - {JUDGED["kd"].key, SCORE.key}
+    assert labels(needed(plan(), Done(done))) == ["judge kd", "score"]  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> None:
     gone = {JUDGED["kd"].key, ANSWERS["kd"].key, TRAIN["kd"].key, SCORE.key}
-    kept = {each.key for each in ALL} - gone
-    assert labels(needed(plan(), Done(kept))) == ["train kd", "answer kd", "judge kd", "score"]  # type: ignore[arg-type]
+    done = {one.key for one in ALL} - gone
+    assert labels(needed(plan(), Done(done))) == ["train kd", "answer kd", "judge kd", "score"]  # type: ignore[arg-type]
 
 
 def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
@@ -139,16 +139,16 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     more = stage("judge", "judge pro", third)
     other = stage("score", "score other", *JUDGED.values(), more)
     one = SimpleNamespace(compute=None)
-    first = SimpleNamespace(recipe=one, stages=ALL, graph=SimpleNamespace(stages={each.key: each for each in ALL}))
+    first = SimpleNamespace(recipe=one, stages=ALL, graph=SimpleNamespace(stages={one.key: one for one in ALL}))
     second_stages = (*ALL[:-1], third, more, other)
-    graph = SimpleNamespace(stages={each.key: each for each in second_stages})
+    graph = SimpleNamespace(stages={one.key: one for one in second_stages})
     second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph)
     plans: Any = [first, second]
     assert labels(scheduler.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     executor = Fake(broken={"train pro"})
     monkeypatch.setattr(scheduler, "start_executor", lambda *_: executor)
-    wanted = {id(first): [SCORE], id(second): []}
-    monkeypatch.setattr(scheduler, "score_stages", lambda plan, store: wanted[id(plan)])
+    missing = {id(first): [SCORE], id(second): []}
+    monkeypatch.setattr(scheduler, "score_stages", lambda plan, store: missing[id(plan)])
     listener, nothing = Counts(), cast(Any, None)
     outcome = scheduler.run_plans(plans, nothing, cast(Any, Done()), Path("l"), nothing, listener)
     assert listener.counts == (len(ALL) + 3, 0)

@@ -31,8 +31,8 @@ def test_a_missing_rating_could_be_1_or_10() -> None:
     """Ratings 8, none, 6, 4: (8 + 1 + 6 + 4) / 4 = 4.75 at least and (8 + 10 + 6 + 4) / 4 = 7 at most."""
     judgments = rated(("a", "turn1", 8), ("a", "turn2", None), ("b", "turn1", 6), ("b", "turn2", 4))
     entrants = {"x": Entrant((), judgments), "y": Entrant((), [replace(j, verdict=5.0) for j in judgments])}
-    found = bounds(MT_BENCH, entrants, 0)
-    assert found == {("x", "mt_bench.score"): {"lowest": 4.75, "highest": 7.0}}
+    details = bounds(MT_BENCH, entrants, 0)
+    assert details == {("x", "mt_bench.score"): {"lowest": 4.75, "highest": 7.0}}
 
 
 def test_a_question_that_nobody_judged_could_be_anything() -> None:
@@ -47,8 +47,8 @@ def test_a_question_that_nobody_judged_could_be_anything() -> None:
         "half": Entrant((), whole[2:]), "none": Entrant(answers, ()), "short": Entrant(short, whole[2:]),
         "whole": Entrant(answers, whole),
     }  # fmt: skip
-    found = bounds(MT_BENCH, entrants, 0)
-    ends = {name: tuple(bound.values()) for (name, _), bound in found.items()}
+    details = bounds(MT_BENCH, entrants, 0)
+    ends = {name: tuple(bound.values()) for (name, _), bound in details.items()}
     assert ends == {"half": (3.0, 7.5), "none": (1.0, 10.0), "short": (pytest.approx(11 / 3), pytest.approx(20 / 3))}
 
 
@@ -73,8 +73,8 @@ def test_a_missing_game_weighs_what_its_verdict_would() -> None:
     """
     first, second = arena_hard.GAMES
     judgments = rated(("a", first, 2), ("a", second, None), ("b", first, 0), ("b", second, 0))
-    found = bounds(configured(arena_hard.BENCHMARK, arena_hard.ArenaHardConfig()), {"x": Entrant((), judgments)}, 0)
-    assert found["x", "arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
+    details = bounds(configured(arena_hard.BENCHMARK, arena_hard.ArenaHardConfig()), {"x": Entrant((), judgments)}, 0)
+    assert details["x", "arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
 
 
 def test_noise_of_repeated_ratings() -> None:
@@ -83,7 +83,7 @@ def test_noise_of_repeated_ratings() -> None:
         *rated(("a", "turn1", 4), ("b", "turn1", 7)),
         *rated(("a", "turn1", 6), ("b", "turn1", 7), repeat=1),
     ]
-    found = judge_noise(MT_BENCH, {"x": Entrant((), judgments)}, 0)
-    assert found["x", "mt_bench.score"] == {"judge_repeats": 2.0, "judge_variance": pytest.approx(1.0)}
+    details = judge_noise(MT_BENCH, {"x": Entrant((), judgments)}, 0)
+    assert details["x", "mt_bench.score"] == {"judge_repeats": 2.0, "judge_variance": pytest.approx(1.0)}
     once = {"x": Entrant((), judgments[:2])}
     assert judge_noise(MT_BENCH, once, 0) == {}

@@ -72,10 +72,10 @@ def test_one_seed_is_the_bootstrap_over_questions() -> None:
     With 80 questions the levels are 2.2588% and 97.7412%, as in ``percentile_interval``.
     """
     ours, theirs = draws([500], [list(range(1, 1000))]), draws([25], [[25] * 999], trained=False)
-    found = stats.contrast(ours, theirs, 1, None)
-    assert (found.value, found.low, found.high) == pytest.approx((475, 0, 950))
-    assert found.p == pytest.approx(2 * 26 / 1000)
-    assert np.isinf(found.freedom)
+    result = stats.contrast(ours, theirs, 1, None)
+    assert (result.value, result.low, result.high) == pytest.approx((475, 0, 950))
+    assert result.p == pytest.approx(2 * 26 / 1000)
+    assert np.isinf(result.freedom)
     wider = stats.contrast(ours, theirs, 80, None)
     assert (wider.low, wider.high) == pytest.approx((22.588 - 25, 977.412 - 25), abs=1e-3)
 
@@ -86,10 +86,10 @@ def test_seeds_alone_by_hand() -> None:
     95%: 2 -+ tan(0.475 pi) = 2 -+ 12.706; p of 2 is 1 - 2 atan(2) / pi = 0.2952.
     """
     a = draws([1, 3], [[1, 1], [3, 3]])
-    found = stats.contrast(a, None, 100, stats.seed_noise([a]))
-    assert (found.error, found.freedom) == (1.0, 1.0)
-    assert (found.low, found.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
-    assert found.p == pytest.approx(1 - 2 * np.arctan(2) / np.pi)
+    result = stats.contrast(a, None, 100, stats.seed_noise([a]))
+    assert (result.error, result.freedom) == (1.0, 1.0)
+    assert (result.low, result.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+    assert result.p == pytest.approx(1 - 2 * np.arctan(2) / np.pi)
 
 
 def test_seeds_and_questions_by_hand() -> None:
@@ -99,11 +99,11 @@ def test_seeds_and_questions_by_hand() -> None:
     percentiles 0 and 4 lie 2 from the middle; stretched by 2.236 sqrt(10) / (1.960 sqrt(8)) = 1.2755.
     """
     ours, theirs = draws([2], [[0, 4]]), draws([0], [[0, 0]], trained=False)
-    found = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
-    assert found.error == pytest.approx(10**0.5)
-    assert found.freedom == pytest.approx(100 / 10.25)
-    assert found.high - 2 == pytest.approx(2 * 1.2755, rel=1e-3)
-    assert found.low == pytest.approx(4 - found.high)
+    result = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
+    assert result.error == pytest.approx(10**0.5)
+    assert result.freedom == pytest.approx(100 / 10.25)
+    assert result.high - 2 == pytest.approx(2 * 1.2755, rel=1e-3)
+    assert result.low == pytest.approx(4 - result.high)
     untrained = stats.contrast(theirs, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
     assert (untrained.value, untrained.error, untrained.p) == (0, 0, 1)
 
@@ -116,10 +116,10 @@ def test_questions_whose_variance_is_round_off_have_none(first: float, second: f
     12.706 of these from the value, to either side.
     """
     a = draws([first, second], [[first] * 999, [second] * 999])
-    found = stats.contrast(a, None, 1, stats.seed_noise([a]))
+    result = stats.contrast(a, None, 1, stats.seed_noise([a]))
     reach = 12.7062 * abs(second - first) / 2
-    assert found.value == pytest.approx((first + second) / 2)
-    assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach), abs=1e-3)
+    assert result.value == pytest.approx((first + second) / 2)
+    assert (result.low, result.high) == pytest.approx((result.value - reach, result.value + reach), abs=1e-3)
     same = draws([0.1 + 0.2, 0.3], [[first + 1e-14, first]] * 2)  # the first is 5e-17 more
     noise = stats.seed_noise([same])
     assert noise is not None and noise.seed > 0
@@ -132,8 +132,8 @@ def test_the_stretched_interval_lies_about_the_value() -> None:
     Their middle is 2: the percentiles lie 2 below and above it, so the interval is 3 -+ 2 * 1.2755.
     """
     ours, theirs = draws([3], [[0, 4]]), draws([0], [[0, 0]], trained=False)
-    found = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
-    assert (found.low, found.high) == pytest.approx((3 - 2 * 1.2755, 3 + 2 * 1.2755), rel=1e-3)
+    result = stats.contrast(ours, theirs, 9, stats.SeedNoise(3.0, 1.0, 4))
+    assert (result.low, result.high) == pytest.approx((3 - 2 * 1.2755, 3 + 2 * 1.2755), rel=1e-3)
 
 
 def test_seeds_without_noise_of_their_own_cost_no_degrees_of_freedom() -> None:
@@ -141,8 +141,8 @@ def test_seeds_without_noise_of_their_own_cost_no_degrees_of_freedom() -> None:
 
     8^2 / (8^2 / (9 - 1)) = 8 degrees of freedom, where with the spread it would be 64 / (1^2 / 4 + 8) = 7.76.
     """
-    found = stats.contrast(draws([2], [[0, 4]]), None, 9, stats.SeedNoise(1.0, 2.0, 4))
-    assert found.freedom == pytest.approx(8)
+    result = stats.contrast(draws([2], [[0, 4]]), None, 9, stats.SeedNoise(1.0, 2.0, 4))
+    assert result.freedom == pytest.approx(8)
 
 
 def test_p_value_counts_the_smaller_tail() -> None:
@@ -158,8 +158,8 @@ def test_holm_by_hand() -> None:
 
 def test_holms_adjusted_p_values_never_fall() -> None:
     """Sorted 0.005, 0.01, 0.03, 0.04 with m = 4: 0.02, 3*0.01 = 0.03, 2*0.03 = 0.06, and 0.04 becomes 0.06."""
-    found = stats.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    result = stats.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert result == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
 def test_detectable_difference() -> None:

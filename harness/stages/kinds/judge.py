@@ -70,9 +70,9 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
         for question in [] if benchmark.absent else benchmark.questions:
             blank = ("",) * len(question.turns)
             # The answers of a row that is the baseline are not known yet, and the protocol may have none.
-            asked = replace(question, baseline=blank) if own_baseline and not question.baseline else question
+            blank_question = replace(question, baseline=blank) if own_baseline and not question.baseline else question
             requests += adapter.requests(
-                asked, Answer(question.id, blank, (True,) * len(blank), (0,) * len(blank)), config
+                blank_question, Answer(question.id, blank, (True,) * len(blank), (0,) * len(blank)), config
             )
     except UserError:
         if size is None:
@@ -172,10 +172,10 @@ def join_replies(first: Outcome, second: Outcome) -> Outcome:
 
 def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, config: object) -> Judgment:
     """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
-    shared: dict[str, Any] = {"question": request.question, "part": request.part}
-    shared |= {"repeat": request.repeat, "meta": dict(request.meta)}
+    place: dict[str, Any] = {"question": request.question, "part": request.part}
+    place |= {"repeat": request.repeat, "meta": dict(request.meta)}
     if isinstance(outcome, JudgeError):
-        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **shared)
+        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **place)
     verdict = benchmark.parse(request, outcome, config)
     return Judgment(
         verdict=verdict.value,
@@ -184,7 +184,7 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, c
         reply=outcome.text,
         judge_model=outcome.model,
         request=outcome.request,
-        **shared,
+        **place,
     )
 
 

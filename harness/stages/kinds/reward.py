@@ -163,7 +163,7 @@ def select(
 
 
 @contextmanager
-def name_prompts(ids: Sequence[str], what: str) -> Iterator[None]:
+def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
     """Turns TooLong over texts of these prompts into a UserError that names the prompts and the remedy."""
     try:
         yield
@@ -171,15 +171,15 @@ def name_prompts(ids: Sequence[str], what: str) -> Iterator[None]:
         prompts = list(dict.fromkeys(ids[place] for place in error.places))
         named = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
         raise UserError(
-            f"reward, {what}: {error}. Of prompts {named}. Lower reward.max_response_tokens, sampling.max_new_tokens "
+            f"reward, {texts}: {error}. Of prompts {named}. Lower reward.max_response_tokens, sampling.max_new_tokens "
             "or prompts.max_prompt_tokens, or take a teacher with a longer context."
         ) from error
 
 
 def shown_text(model: ChatModel, response: Response, max_tokens: int) -> str:
     """A response, or its first tokens (the teacher's) with a visible mark."""
-    kept = model.truncate(response.text, max_tokens)
-    return kept if kept == response.text else kept + TRUNCATED
+    start = model.truncate(response.text, max_tokens)
+    return start if start == response.text else start + TRUNCATED
 
 
 def cyclic_orders(n: int, rng: random.Random) -> list[Order]:

@@ -110,7 +110,7 @@ def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) ->
     the answer is not there either, it is what was asked of any other.
     """
     protocol, config = benchmark.benchmark, benchmark.config
-    asked = protocol.requests if protocol.judged else protocol.grade
+    expected = protocol.requests if protocol.judged else protocol.grade
     usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}
     whole: dict[str, Entrant] = {}
     for name, entrant in entrants.items():
@@ -123,7 +123,7 @@ def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) ->
             present, answer = judged.get(question.id, set()), answers.get(question.id)
             # Making requests is slow, and a question with as many judgments as any other lacks none.
             if len(present) < max(len(usual), 1):
-                due = {(one.part, one.repeat) for one in asked(question, answer, config)} if answer else usual
+                due = {(one.part, one.repeat) for one in expected(question, answer, config)} if answer else usual
                 missing += [Judgment(question.id, part, None, "not judged", n) for part, n in sorted(due - present)]
         whole[name] = Entrant(entrant.answers, [*entrant.judgments, *missing])
     return whole
