@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
@@ -25,29 +25,32 @@ from distilbench.cli.options import (
 from distilbench.cli.plan import shared_line, show_plan, show_unfit
 
 if TYPE_CHECKING:
+    from distilbench.workflows.evaluate import EvaluationOptions
     from distilbench.workflows.finished_run import FinishedRun
-    from distilbench.workflows.plan import RunOptions, WorkOptions
+    from distilbench.workflows.plan import RunOptions
 
 app = typer.Typer()
-Models = Annotated[
-    list[str],
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="[NAME=]MODEL",
-        help="A folder, a hub id, pocket:NAME, NAME@http://HOST/v1 for a server (NAME@openai for OpenAI), or "
-        "answers:FOLDER for answers made elsewhere. Repeat it for several.",
-    ),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option(help="Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket, or {kind: ...}."),
-]
-Benchmarks = Annotated[str | None, typer.Option(help="Benchmarks, separated by commas; default: the paper's four.")]
-Baseline = Annotated[
-    str | None,
-    typer.Option(metavar="MODEL", help="Compare with this model's answers instead of the official baseline's."),
-]
+_MODEL = (
+    "A folder, a hub id, pocket:NAME, NAME@http://HOST/v1 for a server (NAME@openai for OpenAI), or answers:FOLDER for "
+    "answers made elsewhere. Repeat it for several."
+)
+_JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket, or {kind: ...}."
+_BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
+_BASELINE = "Compare with this model's answers instead of the official baseline's."
+Models = Annotated[list[str], typer.Option("--model", "-m", metavar="[NAME=]MODEL", help=_MODEL)]
+Judge = Annotated[str | None, typer.Option(help=_JUDGE)]
+EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
+    "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
+    "baseline": (Annotated[str | None, typer.Option(metavar="MODEL", help=_BASELINE)], None),
+    "questions": (Annotated[str | None, typer.Option(help="pocket or official; default: by model.")], None),
+    "limit": (Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")], None),
+    "repeats": (Annotated[int | None, typer.Option(min=1, help="Ask the judge this often about each answer.")], None),
+    "max_calls": (Annotated[int | None, typer.Option(min=0, help="Calls that this command may make.")], None),
+    "seed": (Annotated[int, typer.Option(min=0, help="Seed of the answers' sampling.")], 0),
+    "name": (Annotated[str | None, typer.Option(help="Folder of the results under --runs.")], None),
+    **WORK_OPTIONS,
+}
+"""Keyword of ``evaluate`` (``EvaluationOptions``) to the option that fills it, and its default."""
 
 
 @app.command(epilog="Example: distilbench run --recipe mine.yaml --methods dpo,pad-ppd --seeds 0")
@@ -90,42 +93,29 @@ def reproduce(
 
 
 @app.command("eval", epilog="Example: distilbench eval --model pocket:student --judge pocket --limit 50")
-@takes(WORK_OPTIONS)
+@takes(EVAL_OPTIONS)
 def evaluate(
     models: Models,
     judge: Judge = None,
-    benchmarks: Benchmarks = None,
-    baseline: Baseline = None,
-    questions: Annotated[str | None, typer.Option(help="pocket or official; default: by model.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Ask the judge this often about each answer.")] = None,
-    max_calls: Annotated[int | None, typer.Option(min=0, help="Calls that this command may make.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the answers' sampling.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Folder of the results under --runs.")] = None,
     min_coverage: MinCoverage = None,
     notes: Notes = False,
     plan_only: Listed = False,
     force: Force = False,
-    **options: Unpack[WorkOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> None:
     """Evaluate models without training: they answer, the judge judges, and the table comes with intervals.
 
     Stop it whenever you like: the same command goes on where it was, and nothing is asked twice.
     """
     from distilbench.cli.screen import Display
-    from distilbench.workflows.evaluate import EvaluationOptions, plan_evaluation
-    from distilbench.workflows.evaluate import evaluate as evaluate_models
+    from distilbench.workflows import evaluate as workflow
 
-    all_options: EvaluationOptions = {
-        **options, "benchmarks": words(benchmarks), "baseline": baseline, "questions": questions, "limit": limit,
-        "repeats": repeats, "max_calls": max_calls, "seed": seed, "name": name,
-    }  # fmt: skip
     if plan_only:
-        show_plan(plan_evaluation(models, judge, **all_options))
+        show_plan(workflow.plan_evaluation(models, judge, **options))
         return
     with Display() as display:
-        finished = evaluate_models(
-            models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **all_options
+        finished = workflow.evaluate(
+            models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
     show_run(finished, lambda: show_tables(finished, min_coverage, notes))
 
