@@ -19,13 +19,12 @@ from reports.figures.style import drawn, styled
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
-from reports.tables.hyperparameters import hyperparameter_table
+from reports.tables.published import hyperparameter_table
 from reports.tables.score_table import score_table
 from reports.tables.summary import MIN_COVERAGE, summarise
 from reports.tables.table import Table
 from reports.targets import find_target
-from results.run.costs import with_costs
-from results.run.results import Results
+from results.run.results import Results, with_costs
 from results.store.locks import write_atomic
 
 FIGURE_FORMATS = ("png", "pdf")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.figures.palette import look
-from reports.figures.style import CLEAR, DASHED, canvas, headed, margins, short
+from reports.figures.style import CLEAR, DASHED, canvas, headed, look, margins, short
 from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
 from reports.text import clean

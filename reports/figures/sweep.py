@@ -1,7 +1,7 @@
 """Figures with curves: a score over alpha, over the number of responses, over iterations, with 95% intervals.
 
 A panel per metric, a line per method with the colour, marker and dashes that it has in every figure
-(``reports/figures/palette.py``), so that grey print is readable. The dashed grey line with its band is the reference
+(``reports/figures/style.py``), so that grey print is readable. The dashed grey line with its band is the reference
 row, which does not depend on x.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reports.figures.palette import look
-from reports.figures.style import DASHED, canvas, dress, headed, margins, mark
+from reports.figures.style import DASHED, canvas, dress, headed, look, margins, mark
 from reports.tables.score_table import metric_title
 from reports.tables.summary import CellSummary, ColumnSummary, Summary
 from reports.text import clean

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from reports.figures.palette import look
-from reports.figures.style import canvas, dress, headed, key, margins, short
+from reports.figures.style import canvas, dress, headed, key, look, margins, short
 from reports.tables.summary import Summary
 from results.run.record import RowSpec, section
 from results.run.results import Results

@@ -23,8 +23,7 @@ from reports.page.question_browser import Questions, RunView, questions_section
 from reports.page.run_card import Price, run_card
 from reports.page.widgets import FOLDER, Section, figure, render, slug, table
 from reports.tables.table import Table
-from results.run.judging import judged_benchmarks, stages_behind
-from results.run.results import Results
+from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 

@@ -17,9 +17,8 @@ from harness.contracts.stage import Ref
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from reports.page.widgets import Section, pack, render
-from results.run.judging import JudgedBenchmark, JudgedEntrant
 from results.run.record import BY_RULE
-from results.run.results import Results
+from results.run.results import JudgedBenchmark, JudgedEntrant, Results
 
 Questions = Mapping[str, Sequence[Question] | str]
 """By benchmark: the questions of the run, or why they are not available (answers are then shown without them)."""

@@ -23,7 +23,7 @@ COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
 def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
-    """``markers``: of all stages behind the run's scores (``results.run.judging.stages_behind``)."""
+    """``markers``: of all stages behind the run's scores (``results.run.results.stages_behind``)."""
     return render(
         "run_card.html.jinja",
         facts=_facts(run, markers),

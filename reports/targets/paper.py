@@ -13,7 +13,7 @@ TABLE1 = Target(
 )  # fmt: skip
 
 # Section 5.3. The paper gives GPU hours on A800; here wall time and memory are measured on whatever machine ran the
-# stages (results/run/costs.py). The comparison that matters is within the table: 2/2 against 1/4, 2/4 against 1/8.
+# stages (results/run/results.py). The comparison that matters is within the table: 2/2 against 1/4, 2/4 against 1/8.
 _GRID = ((1, 4), (2, 2), (1, 8), (2, 4))  # iterations, and responses per prompt in each
 TABLE2 = Target(
     "table2", "Table 2", "Iterations / responses of each: quality and training cost",
@@ -37,7 +37,7 @@ TABLE3 = Target(
 )  # fmt: skip
 
 # Appendix B.1, with what section 5.1 adds. It needs no run: the values are those that the recipe trains with
-# (reports/tables/hyperparameters.py).
+# (reports/tables/published.py).
 TABLE4 = Target(
     "table4", "Table 4", "Hyperparameters of PAD training", rows=(), columns=(), published="table4", layout="settings"
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reports.page.widgets import FOLDER, visible
-from results.run.judging import judged_benchmarks
+from results.run.results import judged_benchmarks
 from tests.reports.shelves import HOSTILE, REFUSAL, books, rows, the_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,9 +10,8 @@ from matplotlib.markers import MarkerStyle
 
 from reports.figures import drawings
 from reports.figures.bars import bars
-from reports.figures.palette import LOOKS, look
 from reports.figures.scatter import front
-from reports.figures.style import drawn, styled
+from reports.figures.style import LOOKS, drawn, look, styled
 from reports.figures.training_curves import training_curves
 from reports.tables.summary import summarise
 from reports.targets import TARGETS

@@ -24,7 +24,7 @@ from reports.formats.data import to_csv, to_json
 from reports.formats.latex import escape_latex, latex
 from reports.formats.markdown import escape_markdown, markdown, raised
 from reports.formats.terminal import TerminalTable
-from reports.tables.hyperparameters import hyperparameter_table
+from reports.tables.published import hyperparameter_table
 from reports.tables.summary import summarise
 from reports.tables.table import Table, letter, text_table
 from reports.targets import TARGETS

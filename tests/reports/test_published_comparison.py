@@ -15,16 +15,17 @@ from harness.contracts.benchmark import Metric
 from harness.recipe.recipe import load_recipe
 from harness.types import Score
 from reports.formats.data import to_csv, to_json
-from reports.tables.hyperparameters import SAMPLED, other_settings
 from reports.tables.published import (
     AGREES,
     DIFFERS,
     INCONCLUSIVE,
     MODELS,
     NOT_COMPARABLE,
+    SAMPLED,
     PublishedComparison,
     compared,
     judge_of,
+    other_settings,
     paper_row,
     published_values,
     same_judge,

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from harness.contracts.target import Point, Target
-from reports.figures.palette import look
-from reports.figures.style import drawn, styled
+from reports.figures.style import drawn, look, styled
 from reports.figures.sweep import curves, sweeps
 from reports.tables.summary import Summary, summarise
 from results.run.record import RowSpec

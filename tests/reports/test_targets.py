@@ -14,7 +14,7 @@ from harness.contracts.target import Target
 from harness.recipe.recipe import NotApplicable, load_recipe
 from harness.recipe.sections import MODELS
 from reports.formats.data import to_json
-from reports.tables.hyperparameters import SETTINGS
+from reports.tables.published import SETTINGS
 from reports.targets import EVAL, TARGETS
 from reports.write import BUILDERS, make_table, write_table
 from results.published import TABLES, published_table

@@ -15,10 +15,9 @@ from harness.hardware import peak, reset_peak
 from harness.types import Score
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
-from results.run.costs import GIB, with_costs
 from results.run.lineage import Lineage
 from results.run.record import Cell, RowSpec, Run, RunFamily
-from results.run.results import Results
+from results.run.results import GIB, Results, with_costs
 from results.store.store import ArtifactStore
 
 SECONDS = {
