@@ -112,7 +112,7 @@ def match_answers(
     ``judged_models`` are those that rows with judgments name. A row that names no model belongs to every one. Raises
     UserError when there are several models and none was named, or not the named one.
     """
-    read_rows = [(where, *answer) for where, row in rows if (answer := read(row, where)) is not None]
+    read_rows = [(where, pair[0], pair[1]) for where, row in rows if (pair := read(row, where)) is not None]
     models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
     shown = ", ".join(models[:20])
     if model is None and len(models) > 1:

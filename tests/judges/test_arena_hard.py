@@ -108,14 +108,14 @@ def test_the_two_scorers_drop_differently() -> None:
 
 def official_judgments(folder: Path) -> dict[str, list[Judgment]]:
     """The synthetic judgments by model, margins from the model's side."""
-    found: dict[str, list[Judgment]] = {}
+    by_model: dict[str, list[Judgment]] = {}
     for row in read_jsonl(folder / "synthetic_judgments.jsonl"):
         margins = []
         for number, game in enumerate(row["games"]):
             label = None if game is None else game["score"]
             margins.append(None if label is None else LABELS[label] * (1 if number else -1))
-        found.setdefault(row["model"], []).extend(judged(row["uid"], tuple(margins)))
-    return found
+        by_model.setdefault(row["model"], []).extend(judged(row["uid"], tuple(margins)))
+    return by_model
 
 
 @pytest.mark.assets
@@ -125,7 +125,9 @@ def test_scores_equal_the_official_scripts(assets) -> None:
     questions = BENCHMARK.questions(config)
     assert len(questions) == 500 and all(question.baseline for question in questions)
     entrants = official_judgments(assets / "arena_hard_v0.1")
-    scored = BENCHMARK.score(questions, {name: Entrant((), each) for name, each in entrants.items()}, config, 0, 200)
+    scored = BENCHMARK.score(
+        questions, {name: Entrant((), judgments) for name, judgments in entrants.items()}, config, 0, 200
+    )
     for name, value in expected["v0.1_era"]["win_rate_unrounded"].items():
         (score,) = scored[name]
         assert score.value == pytest.approx(value, abs=1e-4)
@@ -192,9 +194,9 @@ def styled(n: int) -> tuple[list[Question], dict[str, Entrant]]:
     for name, factor in (("plain", 1), ("long", 4)):
         answers, judgments = [], []
         for question in questions:
-            own = "m" * int(rng.integers(80, 120) * factor)
-            answers.append(Answer(question.id, (own,), (True,), (1,)))
-            feature = (len(own) - len(question.baseline[0])) / (len(own) + len(question.baseline[0]) + 1)
+            text = "m" * int(rng.integers(80, 120) * factor)
+            answers.append(Answer(question.id, (text,), (True,), (1,)))
+            feature = (len(text) - len(question.baseline[0])) / (len(text) + len(question.baseline[0]) + 1)
             chance = 1 / (1 + np.exp(-2 * feature))
             judgments += [
                 Judgment(question.id, game, 1.0 if rng.random() < chance else -1.0) for game in ("game1", "game2")
@@ -206,7 +208,7 @@ def styled(n: int) -> tuple[list[Question], dict[str, Entrant]]:
 def test_style_control_takes_length_out() -> None:
     """Truth: at equal style both win half; the long one's raw rate is near 1 / (1 + exp(-2 * 0.6)) = 77%."""
     questions, entrants = styled(400)
-    scores = {name: each[0] for name, each in BENCHMARK.score(questions, entrants, ArenaHardConfig(), 0, 50).items()}
+    scores = {name: row[0] for name, row in BENCHMARK.score(questions, entrants, ArenaHardConfig(), 0, 50).items()}
     plain, long = scores["plain"], scores["long"]
     assert long.value is not None and 73 < long.value < 81
     assert float(long.detail["style_controlled_equal"]) == pytest.approx(50, abs=6)
@@ -248,8 +250,8 @@ def test_style_control_equals_the_official_script(assets) -> None:
         for row in read_jsonl(folder / f"model_answer/{name}.jsonl"):
             texts[name, row["uid"]] = row["messages"][-1]["content"]["answer"]
             known = counts[row["uid"]]
-            found = markdown_counts(texts[name, row["uid"]])
-            assert found == (known["header_count"], known["list_count"], known["bold_count"])
+            counted = markdown_counts(texts[name, row["uid"]])
+            assert counted == (known["header_count"], known["list_count"], known["bold_count"])
     questions = [
         replace(question, meta={"baseline_token_len": metadata["gpt-4-0314"][question.id]["token_len"]})
         for question in BENCHMARK.questions(ArenaHardConfig(questions="official"))
@@ -307,12 +309,12 @@ def test_both_replies_are_read_as_one(second: object, verdict: float | None, rea
     """Of two games the first has its label at once: one second question, and 2 + 1 calls."""
     requests = [Request("q", part, (), 10, meta={"model_first": True}) for part in ("game1", "game2")]
     config = ArenaHardConfig(questions="official")
-    asked = []
+    further: list[Request] = []
     benchmark = ConfiguredBenchmark(BENCHMARK, config, ())
     first_replies = [reply("[[B>A]]"), reply("Hm.")]
-    outcomes, more = judge.ask_again(benchmark, lambda more: asked.extend(more) or [second], requests, first_replies)
-    assert more == 1 and [request.part for request in asked] == ["game2"]
-    first, other = (judge.read_judgment(BENCHMARK, *both, config) for both in zip(requests, outcomes, strict=True))
+    outcomes, more = judge.ask_again(benchmark, lambda more: further.extend(more) or [second], requests, first_replies)
+    assert more == 1 and [request.part for request in further] == ["game2"]
+    first, other = (judge.read_judgment(BENCHMARK, *pair, config) for pair in zip(requests, outcomes, strict=True))
     assert (first.verdict, other.verdict, other.reason) == (-1.0, verdict, reason)
     if isinstance(second, Reply):
         assert other.reply == f"Hm.\n{second.text}" and judge.usage(outcomes)["prompt_tokens"] == 1 + 2
@@ -328,13 +330,13 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"huggingface\.co/datasets/lmarena-ai.*its sha256 is not known"):
         V2_BENCHMARK.questions(ArenaHardV2Config())
-    asked = [
+    questions = [
         {"uid": "u1", "category": "hard_prompt", "subcategory": "coding", "prompt": "sort \u2028 a list"},
         {"uid": "u2", "category": "creative_writing", "subcategory": "poem", "prompt": "write"},
     ]
-    said = {"role": "assistant", "content": {"answer": "BASE"}}
-    row = {"uid": "u1", "model": "o3-mini-2025-01-31", "messages": [{"role": "user", "content": "x"}, said]}
-    write_rows(tmp_path / "arena_hard_v2.0/question.jsonl", asked)
+    reply_of_o3 = {"role": "assistant", "content": {"answer": "BASE"}}
+    row = {"uid": "u1", "model": "o3-mini-2025-01-31", "messages": [{"role": "user", "content": "x"}, reply_of_o3]}
+    write_rows(tmp_path / "arena_hard_v2.0/question.jsonl", questions)
     write_rows(
         tmp_path / "arena_hard_v2.0/model_answer/o3-mini-2025-01-31.jsonl", [{**row, "metadata": {"token_len": 7}}]
     )
@@ -359,8 +361,8 @@ def test_creative_writing_has_the_published_prompt(assets) -> None:
     question = Question("u", ("write",), baseline=("BASE",))
     answer = Answer("u", ("MINE",), (True,), (1,))
     hard, creative = (
-        each.requests(question, answer, ArenaHardV2Config())[0].messages
-        for each in (V2_BENCHMARK, V2_WRITING_BENCHMARK)
+        benchmark.requests(question, answer, ArenaHardV2Config())[0].messages
+        for benchmark in (V2_BENCHMARK, V2_WRITING_BENCHMARK)
     )
     assert hard[1] == creative[1] and "generating your own answer" in hard[0]["content"]
     assert "your own answer" not in creative[0]["content"] and "with your answer" not in creative[0]["content"]

@@ -28,19 +28,8 @@ from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
-from judges.benchmarks.arena_hard.score import (
-    CONTINUE,
-    GAMES,
-    LABEL,
-    STRONG_WEIGHT,
-    Scorer,
-    read_label,
-    read_last_label,
-    score_detail,
-    style_detail,
-    style_score,
-    weighted_wins,
-)
+from judges.benchmarks.arena_hard import score as rules
+from judges.benchmarks.arena_hard.score import Scorer, read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import style_control
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
 from judges.benchmarks.scoring import ratio_score
@@ -120,7 +109,7 @@ class ArenaHardVersion:
             lambda config: f"{self.name}, baseline {self.baseline}",
             lambda config: self.prompt_hash or asset(PROMPT_FILE).sha256[:12],
             self.read,
-            CONTINUE,
+            rules.CONTINUE,
             self.size,
         )
 
@@ -186,7 +175,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         """Both games; the model is assistant B in the first and A in the second."""
         model, baseline = answer.turns[0], question.baseline[0]
         games = []
-        for part, model_first in zip(GAMES, (False, True), strict=True):
+        for part, model_first in zip(rules.GAMES, (False, True), strict=True):
             first, second = (model, baseline) if model_first else (baseline, model)
             games.append(
                 Request(
@@ -199,7 +188,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
         continuation = self.sets[config.questions].again
-        if not config.ask_again or not continuation or LABEL.search(reply.text):
+        if not config.ask_again or not continuation or rules.LABEL.search(reply.text):
             return None
         second: tuple[Message, ...] = (
             {"role": "assistant", "content": reply.text},
@@ -217,15 +206,15 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     ) -> dict[str, tuple[Score, ...]]:
         """Win rate of every entrant, plain or style-controlled; questions are resampled with both their games."""
         metric, scorer = self.metrics[0].id, config.scorer
-        ratios = {name: weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
+        ratios = {name: rules.weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
         # Style control needs the entrants of the call together: they share its coefficients.
         fits = style_control(questions, entrants, ratios, replicates, seed)
         scores: dict[str, tuple[Score, ...]] = {}
         for name, entrant in entrants.items():
             ratio, fit = ratios[name], fits.get(name)
-            detail = score_detail(questions, entrant, ratio, scorer, seed) | style_detail(fit, ratio)
+            detail = rules.score_detail(questions, entrant, ratio, scorer, seed) | rules.style_detail(fit, ratio)
             if config.style_control:
-                scores[name] = (style_score(metric, scorer, ratio, fit, detail),)
+                scores[name] = (rules.style_score(metric, scorer, ratio, fit, detail),)
             else:
                 scores[name] = (ratio_score(metric, ratio, replicates, seed, f"scorer {scorer}", detail),)
         return scores
@@ -243,7 +232,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         return replace(card, version=f"{card.version}, scorer {config.scorer}")
 
     def parameters(self, config: ArenaHardConfig) -> dict[str, object]:
-        return {"strong_weight": STRONG_WEIGHT}
+        return {"strong_weight": rules.STRONG_WEIGHT}
 
 
 POCKET: QuestionProtocol[ArenaHardConfig, Prompt] = pocket_set(
