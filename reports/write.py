@@ -31,7 +31,6 @@ FIGURE_FORMATS = ("png", "pdf")
 
 
 def drawn_table(results: Results, target: Target, min_coverage: float) -> Table:
-    """A table of scores with its figures."""
     summary = summarise(results, target, min_coverage)
     return replace(score_table(summary, results), drawings=drawings(summary, results))
 

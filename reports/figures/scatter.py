@@ -22,7 +22,6 @@ _SPREAD = 30.0
 
 
 def length_columns(summary: Summary) -> list[ColumnSummary]:
-    """The metrics that compare answers with a baseline's, and so have lengths."""
     return [
         column
         for column in summary.columns

@@ -56,7 +56,6 @@ def styled() -> Iterator[None]:
 
 
 def drawn(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a file of this format, the same ones each time."""
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=160, metadata=METADATA.get(kind, {}))
     return out.getvalue()
@@ -78,7 +77,6 @@ def short(title: str, most: int = 28) -> str:
 
 
 def headed(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
-    """Title on top, how to read it at the bottom."""
     models = f"{short(run.family.teacher, 60)} teaches {short(run.family.student, 60)}"
     unfinished = "" if run.finished else " (UNFINISHED)"
     # a narrow figure has no room for the models beside its title
@@ -119,7 +117,6 @@ def mark(row: str) -> dict[str, Any]:
 
 
 def scatter(axis: Axes, row: str, x: float, y: float, ends: tuple[float | None, float | None]) -> None:
-    """A point with its 95% interval."""
     low, high = ends
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color="#888888", linewidth=1.0, zorder=2)
@@ -133,10 +130,7 @@ Dashes = tuple[int, tuple[float, ...]]
 
 
 class Look(NamedTuple):
-    """How a row is drawn."""
-
     colour: str
-    """``#0072b2``."""
     marker: Marker
     line: Dashes
 
@@ -165,7 +159,6 @@ LOOKS: Final[Mapping[str, Look]] = {
     "orpo": Look("#88ccee", "1", _DASHED), "ipo": Look("#332288", "2", _DOTTED),
     "best-of-n": Look("#ddcc77", "3", _MIXED),
 }  # fmt: skip
-"""By row id."""
 _SPARE: Final = (
     "#6699cc", "#44aa99", "#997700", "#ee99aa", "#5d4a8a", "#8c6d5a",
     "#994455", "#004488", "#77aadd", "#aaaa00", "#225522", "#b07aa1",

@@ -36,13 +36,11 @@ _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "
 
 
 def logged_rows(summary: Summary, results: Results) -> list[RowSpec]:
-    """The rows of which a training curve is known."""
     logged = {row for (row, _), training in results.trained.items() if training.curve}
     return [row for row in summary.rows if row.id in logged]
 
 
 def training_curves(summary: Summary, results: Results) -> Figure:
-    """The figure, of at least one row with a training curve."""
     rows = logged_rows(summary, results)
     frames = {row.id: frame for row in rows if not (frame := _frame(results, row.id, "loss")).empty}
     shown = [row for row in rows if row.id in frames]

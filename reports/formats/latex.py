@@ -33,8 +33,7 @@ _UNDER = {"\u0323": "d", "\u0327": "c", "\u0331": "b"}
 
 def escape_latex(text: str) -> str:
     """``text`` so that LaTeX prints it: no command survives, and what pdflatex has no letter for is spelled U+XXXX."""
-    text = unicodedata.normalize("NFC", text).translate(str.maketrans(_SPECIAL))
-    return text if text.isascii() else "".join(map(_letter, text))
+    return "".join(_SPECIAL.get(char) or _letter(char) for char in unicodedata.normalize("NFC", text))
 
 
 def _letter(char: str) -> str:

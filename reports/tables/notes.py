@@ -15,7 +15,6 @@ from results.published import PAPER
 from results.run.record import BY_RULE, Run
 
 FEW_STEPS = 5
-"""Optimiser steps below which a table says how few they are."""
 Benchmarks = Mapping[str, Sequence[ColumnSummary]]
 
 
@@ -41,7 +40,6 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
 
 
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
-    """The other tests, what could have been detected, where variance comes from, protocols, verdicts on the paper."""
     lines = [*_other_tests(summary), *_precision(summary, run)]
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in summary.benchmarks.items():
@@ -62,7 +60,6 @@ def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
 
 
 def _reading(summary: Summary, run: Run) -> str:
-    """What the parts of a cell are, what its interval is over, and its one sign."""
     reference = clean(summary.title(summary.target.reference))
     changed = any(cell.change.delta is not None for cell in summary.cells.values())
     seeds = ", ".join(str(seed) for seed in run.seeds)
@@ -86,7 +83,6 @@ def _reading(summary: Summary, run: Run) -> str:
 
 
 def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
-    """How many questions each benchmark has, and how many of them have no verdict."""
     parts, total = [], 0
     for columns in benchmarks.values():
         rows = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
@@ -112,7 +108,6 @@ def _once(rows: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], 
 
 
 def _judges(run: Run, benchmarks: Benchmarks) -> str:
-    """Who judged, and which benchmarks do not follow the official protocol."""
     groups = {name: clean(columns[0].metric.group) for name, columns in benchmarks.items()}
     judges = {name: clean(run.judges.get(name, "not stated")) for name in groups}
     # name the usual judge once and only the exceptions beside it: the line has to fit
@@ -128,7 +123,6 @@ def _judges(run: Run, benchmarks: Benchmarks) -> str:
 
 
 def _paper(summary: Summary, run: Run) -> list[str]:
-    """How the published values are compared; or, in one line, why they are not."""
     target = summary.target
     papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
     if target.published and not papers:
@@ -144,7 +138,6 @@ def _paper(summary: Summary, run: Run) -> list[str]:
 
 
 def _other_tests(summary: Summary) -> list[str]:
-    """What the signs beside * mean, and the family of tests behind each."""
     lines = []
     others = max((column.focus_comparisons for column in summary.columns), default=0)
     if others and summary.target.focus is not None:
@@ -162,7 +155,6 @@ def _other_tests(summary: Summary) -> list[str]:
 
 
 def _precision(summary: Summary, run: Run) -> list[str]:
-    """What a run of this size can find, and what limits it, for each column in turn."""
     lines = []
     if len(run.seeds) > 1:
         lines.append("The seeds' variance is pooled over the trained rows of a column.")

@@ -50,7 +50,6 @@ class PublishedComparison:
     protocol: str
     source: str
     note: str = ""
-    """A known conflict in the paper."""
     difference: float | None = None
     """Ours minus the published value; ``None`` where the two cannot be compared."""
     low: float | None = None
@@ -173,7 +172,6 @@ def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -
 
 
 def _other_protocol(card: Card, one: Published) -> list[str]:
-    """What the benchmark's options make of the number, where the paper's is another."""
     options = card.parameters
     reasons: list[str] = []
     # a limit at or above the number of questions that the paper states leaves none out
@@ -196,7 +194,6 @@ def judge_of(protocol: str) -> str | None:
 
 
 def same_judge(ours: str, theirs: str) -> bool:
-    """Whether two names mean the same model."""
     return len({plain_name(ours), plain_name(theirs)}) == 1 or {plain_name(ours), plain_name(theirs)} <= _TURBO
 
 
@@ -207,15 +204,12 @@ def plain_name(name: str) -> str:
 
 
 ROW: Final = "pad-ppd"
-"""The row whose settings are shown."""
 PAD: Final = frozenset({"pad-vpd", "pad-ppd"})
 SAMPLED: Final = PAD | {"dpo", "simpo", "pro"}
 """Methods that the paper trains on the student's responses (section 5.1, appendix B.3)."""
 
 
 class PaperSetting(NamedTuple):
-    """One hyperparameter: how it is called, and where a resolved recipe has it."""
-
     title: str
     section: str
     """``train`` or ``sampling``; empty: an option of the row's method."""
@@ -245,7 +239,6 @@ SETTINGS: Final[Mapping[str, PaperSetting]] = {
 
 
 def hyperparameter_table(target: Target, run: Run) -> Table:
-    """Every hyperparameter that the paper states, in its order, with the run's value."""
     lines = [
         "Values that the run trains with, from its resolved recipe; the paper's from its Table 4, sections 4.1 and 5.1."
     ]

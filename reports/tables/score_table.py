@@ -92,7 +92,6 @@ def _shared(lists: Sequence[list[str]]) -> list[str]:
 
 
 def _notes(cell: CellSummary) -> list[str]:
-    """Everything that a cell's footnotes say, before what its row or column shares is hung there."""
     notes, paper = [clean(note) for note in cell.notes], cell.published
     if paper is not None and paper.why:
         notes.append(f"not comparable with the paper: {clean('; '.join(paper.why))}")

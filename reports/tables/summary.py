@@ -32,7 +32,6 @@ ALPHA = 0.05
 MIN_COVERAGE = 0.98
 """Below this share of scored questions a cell is refused, unless asked (charter, section 6)."""
 CATEGORY = "category:"
-"""Before the name of a category in a score's ``detail``."""
 T = TypeVar("T")
 
 
@@ -67,7 +66,6 @@ class CellSummary:
     row: RowSpec
     metric: Metric
     scores: Mapping[int, Score]
-    """By seed, also those without a value."""
     missing: Sequence[str]
     """Reasons, of the seeds without a score."""
     min_coverage: float
@@ -77,11 +75,9 @@ class CellSummary:
     pooled: bool = False
     """Whether the interval has the seeds' variance, pooled over trained rows; then a single seed has it too."""
     best: bool = False
-    """Whether no trained row of the column prints a higher value."""
     tied: bool = False
     """Not significantly different from the best trained row, and not that row itself."""
     change: Comparison = NOT_COMPARED
-    """Against the reference row."""
     focus: Comparison = NOT_COMPARED
     """The target's focus row against this one: positive when the focus row is higher."""
     published: PublishedComparison | None = None
@@ -165,7 +161,6 @@ class CellSummary:
         return low, high
 
     def total(self, detail: str) -> int:
-        """The sum over seeds of a count in the scores' details (``verdicts``, ``injection``)."""
         return sum(int(score.detail.get(detail, 0)) for score in self.scores.values())
 
     @cached_property
@@ -221,10 +216,8 @@ class ColumnSummary:
     focus_comparisons: int
     best_comparisons: int
     best: tuple[str, ...]
-    """The trained rows with the highest printed value."""
     warnings: tuple[str, ...]
     shares: Mapping[str, float | None] | None
-    """See ``variance_shares``."""
 
 
 @dataclass(frozen=True)

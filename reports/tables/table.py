@@ -81,7 +81,6 @@ class Table:
     rows: tuple[TableRow, ...]
     lines: tuple[str, ...] = ()
     footnotes: tuple[tuple[str, str], ...] = ()
-    """Letter and text."""
     label: str = ""
     """``Table 1``. LaTeX puts its own number there."""
     detail_rows: tuple[TableRow, ...] = ()

@@ -34,8 +34,6 @@ Place = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """What one model's scores on one benchmark were made from."""
-
     score: Ref
     entrant: str
     benchmark: str
@@ -69,8 +67,6 @@ class StudentTraining:
 
 
 class Lineage:
-    """The artifacts of a store, and what each was made from."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
         # rows share most of their stages: each marker is read, and its inputs are parsed, once
@@ -128,7 +124,6 @@ class Lineage:
         }
 
     def trainings(self, sources: Mapping[Place, ScoreSource]) -> dict[tuple[str, int], StudentTraining]:
-        """By row and seed: every trained student of which the store still has the stages."""
         # the metrics of a row and seed are of one student
         students = {(row, seed): source.student for (row, _, seed), source in sources.items() if source.student}
         return {place: self.training(student) for place, student in students.items()}

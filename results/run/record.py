@@ -40,7 +40,6 @@ class RowSpec:
     """A row of the tables: a trained method, or one of the two untrained models."""
 
     id: str
-    """``teacher``, ``student`` or a method id: ``pad-ppd``."""
     title: str
     baseline: bool = False
     """Not trained here: not compared with the student, never set in bold."""

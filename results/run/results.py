@@ -64,7 +64,6 @@ class Results:
 
 
 def read_results(path: Path, store: Store) -> Results:
-    """``join`` for the run described in a ``run.json``."""
     return join(read_run(path), store, path)
 
 
@@ -150,8 +149,6 @@ def with_costs(results: Results) -> Results:
 
 @dataclass(frozen=True)
 class JudgmentSet:
-    """One judge's judgments on one model's answers to one benchmark."""
-
     judge: str
     """For people, unique among the judges of a benchmark."""
     ref: Ref
@@ -167,14 +164,12 @@ class JudgedEntrant:
     answers: Ref
     judgments: tuple[JudgmentSet, ...]
     scores: Mapping[str, Score]
-    """By metric."""
 
 
 @dataclass(frozen=True)
 class JudgedBenchmark:
     benchmark: str
     questions: str
-    """``ScoreSource.questions``."""
     entrants: tuple[JudgedEntrant, ...]
     lineage: Lineage
     baseline: Ref | None = None
