@@ -12,7 +12,6 @@ class UserError(Exception):
 
 
 def near(value: str, choices: Iterable[str]) -> str:
-    """The choice that ``value`` is closest to, or an empty string."""
     return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)), "")
 
 

@@ -24,8 +24,6 @@ FEW_QUESTIONS = 30
 
 
 class Interval(NamedTuple):
-    """A 95% interval."""
-
     low: float
     high: float
 
@@ -213,7 +211,6 @@ def beta_fraction(x: float, a: float, b: float) -> float:
 
 
 def t_test(statistic: float, freedom: float) -> float:
-    """Two-sided p-value of an estimate over its standard error."""
     if math.isinf(freedom):
         return math.erfc(abs(statistic) / math.sqrt(2))
     return 2 * t_tail(abs(statistic), freedom)

@@ -19,8 +19,6 @@ Meta = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
-    """A training prompt, with the dataset's own answers where it has them."""
-
     id: str
     messages: tuple[Message, ...]
     golden: str | None = None
@@ -74,8 +72,6 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's reply to one question, all turns of it."""
-
     question: str
     turns: tuple[str, ...]
     finished: tuple[bool, ...]

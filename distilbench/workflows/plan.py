@@ -104,7 +104,7 @@ class WorkPlan:
             # Work that two plans share is checked with the first, so that disk and cost are not counted twice.
             unchecked = [stage for stage in plan.stages if stage.key in pending]
             pending -= {stage.key for stage in unchecked}
-            texts |= {finding.text: finding for finding in check(plan, unchecked, self.runs, self.store)}
+            texts |= {finding.text: finding for finding in check(plan, unchecked, self.runs)}
         return list(texts.values())
 
     def cost(self, stages: Iterable[Stage]) -> Cost:

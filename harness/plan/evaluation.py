@@ -34,7 +34,6 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """Where it is from, for people."""
         if self.answers:
             return f"answers of {self.row}"
         return self.checkpoint or (self.endpoint.model if self.endpoint else "")
@@ -51,7 +50,6 @@ class EvaluationPlanner(Planner):
                 self.graph.models[row] = resolve(str(candidate.checkpoint))
 
     def row(self, row: str, seed: int) -> PlannedRow:
-        """Answers and judgments of one candidate, where it has answers or can give them."""
         files = self.candidates[row].answers
         return self.judged(row, seed, [name for name in self.recipe.benchmarks if not files or name in files])
 

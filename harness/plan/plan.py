@@ -33,8 +33,6 @@ TUNED = "tuned teacher"
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of the table under one seed."""
-
     row: str
     seed: int
     answers: Mapping[str, Stage] = field(default_factory=dict)
@@ -74,7 +72,6 @@ class Planner:
         return (contamination_stage(self.graph, self.prompts).ref,)
 
     def student(self, row: str, seed: int) -> Stage:
-        """The train stage that leaves a row's student."""
         # Asked for by every benchmark and by rows that start from this one: a dictionary, not a walk for each.
         if (row, seed) not in self._students:
             entry = self.recipe.methods[row]
@@ -127,7 +124,6 @@ class Planner:
         return below and f"starts from {start}, which {below}"
 
     def row(self, row: str, seed: int) -> PlannedRow:
-        """All stages of one row under one seed up to its judgments."""
         obstacle = None if row in MODELS else self.obstacle(row)
         if obstacle:
             return PlannedRow(row, seed, unavailable=obstacle)
@@ -144,7 +140,6 @@ class Planner:
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:
-        """Answers of the recipe's own baseline: one set for all rows, of the first seed."""
         if self.recipe.baseline is None or not self.graph.compares(benchmark):
             return None
         # One opponent for all rows and seeds: an opponent per seed would add its own noise between seeds.
@@ -196,7 +191,6 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
 
 
 def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] | None = None) -> Plan:
-    """The plan of these rows under every seed of the recipe."""
     recipe = planner.recipe
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
     # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
@@ -225,7 +219,6 @@ def train_rounds(row: TrainingRow, start: Model, teachers: Mapping[str, Model]) 
 
 
 def round_data(row: TrainingRow, number: int, student: Model, start: Model) -> dict[str, Stage]:
-    """The artifacts that hold what the method declared, in round ``number`` (from 0)."""
     needs, data, n = row.method.needs, {"prompts": row.prompts}, row.entry.sampling.n
     if "samples" in needs.responses:
         if row.entry.row_options.resample:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from harness.contracts.stage import Cost, Stage, Store
+from harness.contracts.stage import Cost, Stage
 from harness.models.published_sizes import context_length
 from harness.plan.plan import Plan
 from harness.stages import STAGES
@@ -21,11 +21,8 @@ DISK_RESERVE = 1 << 25
 UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
 
 
-def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) -> list[PlanIssue]:
-    """All issues of the stages that are still to run, and those that earlier stages have found.
-
-    ``folder`` is the one that the store lies in.
-    """
+def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssue]:
+    """All issues of the stages that are still to run. ``folder`` is the one that the store lies in."""
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
     issues += absent(plan) if pending else []
@@ -39,24 +36,16 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path, store: Store) ->
     issues += missing_capabilities(plan, pending)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
     issues += memory(plan, pending, workers) if executor.this_machine else []
-    issues += context_issues(plan, pending)
-    # What was found before counts again: an exact overlap must not be forgotten because its stage is done.
-    unfinished = {stage.key for stage in pending}
-    for stage in plan.stages:
-        if stage.key not in unfinished and store.done(stage):
-            issues += STAGES[stage.kind].recall(stage, store)
-    return issues
+    return issues + context_issues(plan, pending)
 
 
 def absent(plan: Plan) -> list[PlanIssue]:
-    """Models and questions that are planned for by their published sizes, and are not here."""
     texts = [checkpoint.absent for checkpoint in plan.graph.models.values()]
     texts += [entry.absent and f"questions of {name}: {entry.absent}" for name, entry in plan.graph.benchmarks.items()]
     return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts) if text]
 
 
 def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
-    """Stages that ask of a model what its backend does not offer."""
     backends, texts = plan.graph.registry.backends, dict[str, None]()
     for stage in pending:
         name = stage.local.get("backend")
@@ -87,7 +76,6 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
 
 
 def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> list[PlanIssue]:
-    """Room for large artifacts, and for checkpoints to resume from of the stages that run at once."""
     uses = [STAGES[stage.kind].disk(stage, plan.graph) for stage in pending]
     known = [use for use in uses if use is not None]
     # A sum with an unknown part would say that there is room where there may be none.
@@ -127,7 +115,6 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
 
 
 def context_issues(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
-    """Texts of the pending stages that are longer than a model reads, each once."""
     names = {checkpoint.location: name for name, checkpoint in plan.graph.models.items()}
     contexts = {checkpoint.location: context_length(checkpoint) for checkpoint in plan.graph.models.values()}
     issues: dict[str, PlanIssue] = {}

@@ -79,7 +79,6 @@ class SectionReader:
         return config
 
     def entry(self, table: Mapping[str, T], name: object, path: Keys, noun: str, remedy: str = PLUGIN) -> T | None:
-        """An entry of one of the registry's tables."""
         if isinstance(name, str) and name in table:
             return table[name]
         self.problems.append(unknown_name(dotted(path), noun, name, table, remedy))
@@ -157,7 +156,6 @@ class SectionReader:
         return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
 
     def judges(self, tree: object) -> dict[str, JudgeEntry]:
-        """The judges, by the recipe's own names for them."""
         entries: dict[str, JudgeEntry] = {}
         for name, values in self.by_name(tree, "judges").items():
             path = ("judges", name, "kind")
@@ -258,7 +256,6 @@ class SectionReader:
         return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
 
     def section(self, kind: type[T], common: Mapping[str, Any], stated: object, path: Keys) -> T | None:
-        """A section of a row over the recipe's."""
         # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
         alone = self.options(kind, stated, path)
         return None if alone is None else self.options(kind, {**common, **as_mapping(stated)}, path)
@@ -294,7 +291,6 @@ class SectionReader:
         self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
 
     def check_responses(self, path: Keys, name: str, config: object, sampling: SamplingOptions) -> None:
-        """Whether the row's method takes as many responses as it will get in a round."""
         method = self.registry.methods[name]
         if "samples" not in method.needs.responses:
             return

@@ -68,8 +68,6 @@ class Heading:
 
 @options
 class Recipe(Heading):
-    """A whole experiment, checked, with every default filled in."""
-
     _: KW_ONLY
     family: Family
     prompts: Prompts
@@ -112,7 +110,6 @@ class Recipe(Heading):
         return tree | ({SECTION: plain(self.targets)} if self.targets else {})
 
     def to_yaml(self) -> str:
-        """``resolved()`` as YAML, sections in the order of the documentation."""
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -59,8 +59,6 @@ FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 @options
 class Family:
-    """A teacher and a student that go together."""
-
     name: FolderName
     """Short name for tables and paths."""
     teacher: ModelText
@@ -132,8 +130,6 @@ class RewardOptions:
 
 @options
 class Statistics:
-    """How numbers become intervals."""
-
     replicates: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap resamples of the questions."""
     min_coverage: Share = 0.98
@@ -166,8 +162,6 @@ class Compute:
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """A benchmark and who judges it."""
-
     judge: str | None
     """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
     config: Any
@@ -246,8 +240,6 @@ def _changed(section: object, common: object) -> dict[str, Any]:
 
 @options
 class TunedPairs:
-    """What the teacher is tuned on."""
-
     pairs: Literal["auto", "dataset", "samples"] = "auto"
     """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
     every row's are. ``auto``: the first where the source has them."""

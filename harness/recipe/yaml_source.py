@@ -98,7 +98,6 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the recipes that come with distilbench."""
     names = (entry.name for entry in resources.files("recipes").iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
@@ -121,7 +120,6 @@ def override_all(source: Source, overrides: Sequence[Override]) -> None:
 
 
 def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
-    """``path=value`` options as a tree of their own, and what is wrong with them."""
     source = Source()
     override_all(source, overrides)
     return source.tree, source.problems
@@ -204,7 +202,6 @@ def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
 
 
 def _parse(path: str, text: str) -> Source:
-    """The tree of one file and the line of each path."""
     short = Path(path).name
     try:
         tree, node = _load(text)
@@ -266,7 +263,6 @@ def _override(source: Source, override: Override) -> list[Problem]:
 
 
 def _no_change(path: str, place: str = "") -> Problem:
-    """The mistake of an empty mapping that would be merged into a full one."""
     rule = "an empty mapping is merged into what stands there, so it changes nothing"
     remedy = f"Leave it out, or say what changes. To take away all that stands there: `{path}` with nothing (null)."
     if path in LISTABLE:

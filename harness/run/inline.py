@@ -12,8 +12,6 @@ from harness.contracts.stage import Stage
 
 
 class InlineExecutor(Executor):
-    """Runs a stage when its result is asked for."""
-
     def __init__(self, threads: int, make_run_stage: MakeRunStage, listener: RunListener) -> None:
         import torch
 

@@ -32,8 +32,6 @@ from harness.errors import UserError
 
 
 class WorkerPool(Executor):
-    """The worker processes, and the thread that hears from them."""
-
     def __init__(self, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> None:
         # Not fork: a child of a process with threads (this one has) may inherit a lock that nobody will release.
         context = multiprocessing.get_context("spawn")

@@ -61,8 +61,6 @@ class StageKind:
     texts: Callable[[Stage, StageGraph], Iterable[TextLength]] = lambda stage, graph: ()
     check: Callable[[Sequence[Stage], StageGraph], Iterable[PlanIssue]] = lambda stages, graph: ()
     """What stands in the way of these stages, all still to run."""
-    recall: Callable[[Stage, Store], Iterable[PlanIssue]] = lambda stage, store: ()
-    """What a finished artifact of this kind has to say before every later run."""
     needs: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
     """Role of a model to what it must be able to do. A role in training needs the weights themselves."""
     training: bool = False

@@ -14,7 +14,6 @@ from harness.errors import UserError
 from harness.plan.preflight import check
 from harness.prompts import SOURCES, gsm8k_train, load_prompts, resolve_source, ultrafeedback
 from harness.prompts.jsonl import SOURCE, JsonlOptions, read_file
-from results.store.store import ArtifactStore
 from tests.harness.test_plan import changed, checkpoint, plan
 from tests.workflows.test_plan_rows import job
 
@@ -86,7 +85,7 @@ def test_a_plan_says_that_the_fallback_is_used(
     assert f"note: {said}\n" in capsys.readouterr().out
     assert said in notes(made.first)
     # of a finished run too
-    found = check(made.first, [], made.runs, ArtifactStore(made.runs / "store"))
+    found = check(made.first, [], made.runs)
     assert [finding.text for finding in found] == [said]
     (prompts,) = [stage for stage in made.first.stages if stage.kind == "prompts"]
     assert prompts.params["source"] == "gsm8k-train"
@@ -101,7 +100,7 @@ def test_a_fallback_that_is_not_here_is_a_problem_beside_the_note(
 
     monkeypatch.setattr(gsm8k_train, "locate", missing)
     made = job(tmp_path / "runs", "pad-ppd", *FALLBACK, *SMALL)
-    found = check(made.first, made.first.stages, made.runs, made.store)
+    found = check(made.first, made.first.stages, made.runs)
     assert next(each.text for each in found if not each.problem).startswith("training prompts: gsm8k-train instead")
     (problem,) = [each for each in found if each.problem]
     assert problem.text == "training prompts: asset 'gsm8k/train.jsonl' is missing" and not problem.forceable

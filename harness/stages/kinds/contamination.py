@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from harness.contracts.stage import Stage, Store
+from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.prompts import load_prompts
 from harness.stages.graph import StageGraph
@@ -82,11 +82,6 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     return [issue(row, spec.allow_overlap) for row in rows]
 
 
-def recall(stage: Stage, store: Store) -> Iterable[PlanIssue]:
-    rows = json.loads((store.path(*stage.ref) / "overlap.json").read_bytes())
-    return [issue(Overlap(**row), allowed=stage.params["allowed"]) for row in rows]
-
-
 def issue(row: Overlap, allowed: bool) -> PlanIssue:
     """One line per benchmark; exact overlap is a problem unless the recipe allows it."""
     text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
@@ -112,4 +107,4 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {row.benchmark: {"exact": len(row.exact), "ngram": len(row.ngram)} for row in rows}
 
 
-KIND = StageKind("contamination", run, check=check, recall=recall)
+KIND = StageKind("contamination", run, check=check)

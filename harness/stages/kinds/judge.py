@@ -85,7 +85,6 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
-    """Judges that do not answer, asked once each, and what they say of themselves."""
     names = {graph.recipe.benchmarks[stage.params["benchmark"]].judge for stage in stages}
     for name in sorted(names - {None}, key=str):
         judge = graph.judges[str(name)]
@@ -171,7 +170,6 @@ def join_replies(first: Outcome, second: Outcome) -> Outcome:
 
 
 def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, config: object) -> Judgment:
-    """One judgment: the parser's verdict on a reply, or the reason for which there is none."""
     place: dict[str, Any] = {"question": request.question, "part": request.part}
     place |= {"repeat": request.repeat, "meta": dict(request.meta)}
     if isinstance(outcome, JudgeError):
@@ -189,7 +187,6 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, c
 
 
 def usage(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Tokens that the judge read and wrote, and which models the endpoint says it served."""
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     return {
         "calls": len(outcomes),

@@ -26,7 +26,6 @@ def prompts_stage(graph: StageGraph) -> Stage:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
-    """A source that cannot be reached."""
     if graph.source.absent:
         yield PlanIssue(True, f"training prompts: {graph.source.absent}", forceable=False)
 

@@ -70,7 +70,6 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    """A multiple-choice question: the prompt, and the responses that it shows at a time."""
     count = int(stage.local["samples"]) if stage.params["mcq"] == "cyclic" else 2
     response = min(stage.params["max_response_tokens"], graph.recipe.sampling.max_new_tokens)
     shown, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
@@ -177,7 +176,6 @@ def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
 
 
 def shown_text(model: ChatModel, response: Response, max_tokens: int) -> str:
-    """A response, or its first tokens (the teacher's) with a visible mark."""
     start = model.truncate(response.text, max_tokens)
     return start if start == response.text else start + TRUNCATED
 
@@ -193,7 +191,6 @@ def both_orders(n: int, rng: random.Random) -> list[Order]:
 
 
 def once_orders(n: int, rng: random.Random) -> list[Order]:
-    """Every pair once, the earlier response first."""
     return list(itertools.combinations(range(n), 2))
 
 

@@ -50,7 +50,6 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    """Prompt and response together."""
     return [generated_texts(graph, stage.params["max_new_tokens"])]
 
 
@@ -65,7 +64,6 @@ def generated_texts(graph: StageGraph, max_new_tokens: int) -> TextLength:
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
-    """Each prompt with the responses under ``params["field"]``."""
     params = stage.params
     prompts = context.records(stage, "prompts", Prompt)
     sampling = Sampling(params["max_new_tokens"], params["temperature"], params["top_p"])

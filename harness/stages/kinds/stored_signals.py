@@ -38,7 +38,6 @@ def distributions_stage(
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """Every row once through the teacher."""
     return model_cost(stage, "teacher", graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.row_tokens)
 
 

@@ -59,14 +59,12 @@ def rows_per_prompt(stage: Stage, graph: StageGraph) -> int:
 
 
 def row_texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    """Training rows; prompts with longer ones are dropped."""
     longest = stage.params["options"]["max_length"]
     remedy = "lower train.max_length: longer rows are then dropped"
     return [TextLength("training rows (train.max_length)", longest, longest, remedy)]
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    """Training rows, and live responses to prompts."""
     rollout = stage.params.get("max_new_tokens")
     return [*row_texts(stage, graph), *([] if rollout is None else [generated_texts(graph, rollout)])]
 
@@ -115,8 +113,6 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def train_here(stage: Stage, context: StageContext) -> TrainReport:
-    """Train in this process (which may be one of several that ``accelerate launch`` started)."""
-
     def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
         context.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
 
@@ -130,7 +126,6 @@ def train_here(stage: Stage, context: StageContext) -> TrainReport:
 
 
 def training(stage: Stage, context: StageContext) -> Training:
-    """All that the trainer takes, from the parameters and inputs of a train stage."""
     reference = None
     if "reference" in stage.inputs:
         reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
@@ -162,7 +157,6 @@ def row_training(stage: Stage, context: StageContext, config: Mapping[str, objec
 
 
 def train_options(stage: Stage) -> TrainOptions:
-    """The settings in the key, and those that decide nothing."""
     return options_from(TrainOptions, {**stage.params["options"], **stage.local["train"]})
 
 
