@@ -51,8 +51,8 @@ def annotation_panel(
     judgments = pd.concat([frame for frame, _ in parts], ignore_index=True)
     judgments["seed"] = judgments["seed"].fillna(0).astype(int)
     judgments["repeat"] = judgments.groupby(["judge", *ITEM]).cumcount()
-    # Of an item in several files, the length of the first that knows it.
-    judgments[FEATURES] = judgments.groupby(ITEM)[FEATURES].transform("first")
+    # Lines of one item may know its length or not, or differ: all judges are measured with the smallest.
+    judgments[FEATURES] = judgments.groupby(ITEM)[FEATURES].transform("min")
     annotators = list(dict.fromkeys(judgments["judge"]))
     missing = [name for name in judges if name not in annotators]
     if missing:

@@ -27,7 +27,7 @@ from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 
-SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js", "start.js")
+SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js")
 """In the order in which they are joined."""
 
 

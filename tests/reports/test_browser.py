@@ -215,6 +215,9 @@ def test_why_something_is_not_scored(page: Opened) -> None:
     assert page.page.locator("#q-list li").count() == 1
     assert f"not scored: {REFUSAL}" in page.page.inner_text("#q-detail")
     assert "I cannot say." in page.page.inner_text("#q-detail")
+    page.page.fill("#q-search", "11")
+    page.settle()
+    assert page.listed() == []  # a search counts here too
 
 
 def test_the_list_is_searched_filtered_and_ordered(page: Opened) -> None:
@@ -258,6 +261,17 @@ def test_the_keyboard_is_enough(page: Opened) -> None:
     assert page.page.evaluate("document.activeElement.textContent") == "Next"  # the focus stays where it was
     page.page.keyboard.press("Tab")
     assert page.page.evaluate("document.activeElement.closest('#browser') !== null")
+
+
+def test_another_benchmark_with_two_turns_and_a_reference(page: Opened) -> None:
+    page.choose("shelf", "MT-Bench")
+    assert page.title() == "m0"
+    text = page.page.inner_text("#q-detail")
+    for wanted in ("Turn 1", "Turn 2", "And now shorter.", "Shorter: student.", "Rating: [[6]]"):
+        assert wanted in text
+    page.page.locator("#q-detail summary", has_text="Reference").click()
+    assert "ref 0" in page.page.inner_text("#q-detail")
+    assert not page.page.locator("#q-category").is_visible()
 
 
 def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:

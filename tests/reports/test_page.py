@@ -332,6 +332,16 @@ def test_another_baseline_takes_the_place_of_the_official_one(tmp_path: Path) ->
 # Behind the scores
 
 
+def test_stages_are_found_once_and_in_order(made: tuple[Path, Results, ArtifactStore]) -> None:
+    _, results, store = made
+    markers = stages_behind(results, store)
+    # per benchmark: an answer and a judge stage for each row and each of two seeds, and one score stage
+    wanted = {"answer": 2 * len(rows()) * 2, "judge": 2 * len(rows()) * 2, "score": 2}
+    assert {kind: sum(each["kind"] == kind for each in markers) for kind in wanted} == wanted
+    assert len(markers) == len({each["key"] for each in markers}) == sum(wanted.values())
+    assert [each["started"] for each in markers] == sorted(each["started"] for each in markers)
+
+
 def test_a_page_of_a_store_with_lost_and_damaged_artifacts_says_so(tmp_path: Path) -> None:
     """The student's answers are deleted, the teacher's file of them is gone, DPO's answers and verdicts damaged."""
     store = ArtifactStore(tmp_path / "store")

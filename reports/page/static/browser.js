@@ -124,16 +124,17 @@ class Browser {
       const [one, other] = [at(left, place), at(right, place)];
       return one === null || other === null ? null : one - other;
     };
-    const search = this.by("search").value;
-    const category = this.by("category").value;
-    const show = this.by("show").value;
+    const [search, category] = ["search", "category"].map((name) => this.by(name).value);
+    const shown = {
+      all: () => true,
+      a: (place) => difference(place) > 0, // false without a difference, as below
+      b: (place) => difference(place) < 0,
+      same: (place) => difference(place) === 0,
+      unscored: (place) => [a, b].some((side) => side >= 0 && index.unscored[side][place] > 0),
+    }[this.by("show").value];
     const passes = (place) => {
       const [id, group, text] = index.questions[place];
-      if (category && category !== `=${group}`) return false;
-      if (show === "unscored") return [a, b].some((side) => side >= 0 && index.unscored[side][place] > 0);
-      const apart = difference(place);
-      if (show !== "all" && (apart === null || Math.sign(apart) !== { a: 1, b: -1, same: 0 }[show])) return false;
-      return matches(`${id} ${group} ${text}`, search);
+      return shown(place) && (!category || category === `=${group}`) && matches(`${id} ${group} ${text}`, search);
     };
     const keys = {
       given: null,
@@ -266,3 +267,9 @@ function reveal(list, option) {
   const [top, bottom] = [option.offsetTop, option.offsetTop + option.offsetHeight - list.clientHeight];
   list.scrollTop = Math.min(top, Math.max(bottom, list.scrollTop));
 }
+
+// What is done when the page opens. This stands before the data: nothing waits for megabytes that are not looked at.
+for (const tools of document.querySelectorAll("[data-grid] [data-needs-script]")) tools.hidden = false;
+document.querySelectorAll("[data-grid]").forEach(startGrid);
+const root = document.getElementById("browser");
+if (root) new Browser(root).start();
