@@ -27,7 +27,7 @@ from reports.page import run_card as card
 from reports.page import widgets as parts
 from reports.page.question_browser import SHARE, RunView, benchmark_views, verdict_help
 from reports.write import make_table
-from results.run.results import Results, judged_benchmarks
+from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.store import ArtifactStore
 from tests.reports import shelves, world
 from tests.reports.shelves import HOSTILE, books, rows, the_page, write
