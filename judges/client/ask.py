@@ -56,10 +56,16 @@ class ChunkJudge(Protocol):
     """A judge in this process that answers many requests at once (a model on a GPU does)."""
 
     chunk: int
-    """Requests per call."""
+    """Requests per call, and between two writes to the ledger."""
 
     def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """One outcome per request, in order. Called in a thread, one call at a time."""
+
+    async def complete(self, request: Request) -> Reply:
+        (outcome,) = self.complete_many([request])
+        if isinstance(outcome, JudgeError):
+            raise outcome
+        return outcome
 
 
 def ask(

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Final
 
+from harness.contracts.judge import JudgeKind
 from harness.contracts.model import ChatModel
 from harness.contracts.options import NotNegative, Positive, options, require
 from harness.models.backends import load_model
@@ -29,7 +30,6 @@ from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
 from harness.types import Json, Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
-from judges.kinds.in_process import InProcessKind
 from judges.ledger.ledger import request_key
 
 MODEL: Final = "pocket-judge-1"
@@ -206,7 +206,7 @@ def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None = N
     )
 
 
-class PocketKind(InProcessKind[PocketConfig]):
+class PocketKind(JudgeKind[PocketConfig]):
     name = "pocket"
     summary = "the pocket world's rule with noise and biases of stated size; in process, no key"
     config = PocketConfig
@@ -225,6 +225,9 @@ class PocketKind(InProcessKind[PocketConfig]):
         if not config.signature_bias:
             del values["signature"], values["signature_bias"]
         return values
+
+    def price(self, config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
 
     def length_words(self, config: PocketConfig) -> float:
         return float(config.length_scale)

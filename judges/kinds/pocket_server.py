@@ -135,9 +135,8 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, refusal: RefusalError) -> None:
         self.send(refusal.status, refusal.body())
 
-    def send(self, status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> None:
-        """One JSON response."""
-        data = json.dumps(body).encode("ascii")
+    def send(self, status: int, body: Mapping[str, object] | bytes, headers: Mapping[str, str] | None = None) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode("ascii")
         self.send_response(status)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
         for name, value in fields.items():

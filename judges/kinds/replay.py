@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.judge import JudgeError, JudgeKind, Outcome
 from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Reply, Request
-from judges.kinds.in_process import InProcessJudge, InProcessKind
+from judges.client.ask import ChunkJudge
 from judges.ledger.ledger import Ledger, request_key
 
 
@@ -29,7 +29,7 @@ class ReplayConfig:
     """Model id that was asked for."""
 
 
-class ReplayJudge(InProcessJudge):
+class ReplayJudge(ChunkJudge):
     name = "replay"
     chunk = 500
 
@@ -70,7 +70,7 @@ class ReplayJudge(InProcessJudge):
         )
 
 
-class ReplayKind(InProcessKind[ReplayConfig]):
+class ReplayKind(JudgeKind[ReplayConfig]):
     name = "replay"
     summary = "stored replies of an earlier run's ledger; asks nobody"
     config = ReplayConfig
@@ -81,6 +81,9 @@ class ReplayKind(InProcessKind[ReplayConfig]):
     def identity(self, config: ReplayConfig) -> dict[str, str]:
         """Endpoint and model of the original: replies are keyed by content, so their place decides nothing."""
         return {"endpoint": config.endpoint, "model": config.model}
+
+    def price(self, config: ReplayConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
 
 
 JUDGE = ReplayKind()

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.judge import JudgeError, JudgeKind, Outcome
 from harness.contracts.model import ChatModel, Sampling
 from harness.contracts.options import Count, options, require
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request, Response
-from judges.kinds.in_process import InProcessJudge, InProcessKind
+from judges.client.ask import ChunkJudge
 from judges.ledger.ledger import request_key
 
 
@@ -34,7 +34,7 @@ class TransformersConfig(LoadOptions):
         require(bool(self.path), "path is empty; name a folder or a hub id")
 
 
-class TransformersJudge(InProcessJudge):
+class TransformersJudge(ChunkJudge):
     """A causal language model as judge. Raises UserError where the checkpoint cannot be found."""
 
     name = "transformers"
@@ -96,7 +96,7 @@ def too_long(model: ChatModel, request: Request) -> JudgeError | None:
     return JudgeError("context", f"the judge prompt has {len(prompt):,} tokens, the model reads {model.context:,}")
 
 
-class TransformersKind(InProcessKind[TransformersConfig]):
+class TransformersKind(JudgeKind[TransformersConfig]):
     name = "transformers"
     summary = "a model in this process (local folder or hub id), in batches"
     config = TransformersConfig
@@ -107,6 +107,9 @@ class TransformersKind(InProcessKind[TransformersConfig]):
     def identity(self, config: TransformersConfig) -> dict[str, str]:
         """The content of the checkpoint and the number type; not where it lies, nor device and batch size."""
         return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
+
+    def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
+        return 0.0
 
 
 JUDGE = TransformersKind()

@@ -54,7 +54,7 @@ class FakeBatches:
         self._lock = threading.Lock()
 
     def get(self, handler: Handler) -> bool:
-        """Answer a GET of the Batch API; whether it was one."""
+        """Whether it was a GET of the Batch API, which is answered then."""
         path, _, query = handler.path.partition("?")
         parts = path.strip("/").split("/")
         with self._lock:
@@ -64,7 +64,7 @@ class FakeBatches:
             elif parts[:2] == ["v1", "batches"] and len(parts) == 3 and parts[2] in self._jobs:
                 handler.send(200, self._look(parts[2]))
             elif parts[:2] == ["v1", "files"] and parts[3:] == ["content"] and parts[2] in self._files:
-                self._send_file(handler, self._files[parts[2]])
+                handler.send(200, self._files[parts[2]])
             elif parts[1:2] in (["batches"], ["files"]):
                 handler.refuse(RefusalError(404, f"no such object: {path}", "not_found"))
             else:
@@ -72,19 +72,14 @@ class FakeBatches:
         return True
 
     def post(self, handler: Handler) -> bool:
-        """Answer a POST of the Batch API; whether it was one."""
         path = handler.path.partition("?")[0].rstrip("/")
         if path not in ("/v1/files", "/v1/batches"):
             return False
-        try:
-            data = handler.read_body()
-            with self._lock:
-                body = self._upload(handler, data) if path == "/v1/files" else self._make(json.loads(data))
-                lost = path == "/v1/batches" and self.lose_create > 0
-                self.lose_create -= lost
-        except RefusalError as refusal:
-            handler.refuse(refusal)
-            return True
+        data = handler.read_body()
+        with self._lock:
+            body = self._upload(handler, data) if path == "/v1/files" else self._make(json.loads(data))
+            lost = path == "/v1/batches" and self.lose_create > 0
+            self.lose_create -= lost
         if lost:
             handler.close_connection = True
             handler.connection.close()
@@ -94,25 +89,16 @@ class FakeBatches:
 
     def _upload(self, handler: Handler, data: bytes) -> dict[str, Any]:
         head = f"Content-Type: {handler.headers.get('Content-Type', '')}\r\n\r\n".encode()
-        for part in BytesParser().parsebytes(head + data).walk():
-            if part.get_filename():
-                content = part.get_payload(decode=True)
-                if isinstance(content, bytes):
-                    return self._store(content)
-        raise RefusalError(400, "a multipart form with a file is needed")
+        (file,) = (part for part in BytesParser().parsebytes(head + data).walk() if part.get_filename())
+        content: Any = file.get_payload(decode=True)
+        return self._store(content)
 
     def _store(self, content: bytes) -> dict[str, Any]:
         name = f"file-{len(self._files) + 1}"
         self._files[name] = content
-        size = len(content)
-        return {
-            "id": name, "object": "file", "bytes": size, "created_at": 0, "filename": "lines.jsonl", "purpose": "batch",
-            "status": "processed",
-        }  # fmt: skip
+        return {"id": name, "object": "file"}
 
     def _make(self, body: dict[str, Any]) -> dict[str, Any]:
-        if body.get("input_file_id") not in self._files:
-            raise RefusalError(400, "input_file_id names no file")
         self.made += 1
         job = {
             "id": f"batch_{self.made}", "object": "batch", "endpoint": body["endpoint"], "created_at": self.made,
@@ -164,11 +150,3 @@ class FakeBatches:
             text = json.dumps(named | {"response": {"status_code": 200, "body": completion_body(reply)}, "error": None})
             output += [text[: len(text) // 2]] if fault == "broken-line" else [text]
             output += [text] if fault == "duplicate-line" else []
-
-    @staticmethod
-    def _send_file(handler: Handler, content: bytes) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", "application/octet-stream")
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)

@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from harness.types import Reply, Request
@@ -63,15 +62,9 @@ FAULTS: Final = (*_ERRORS, *_CHANGES, "hang", "reset", "truncated", "broken-json
 
 
 def shares(parts: Mapping[str, float], seed: int, visits: int = 1) -> Choose:
-    """Each fault on its share of the requests (shares add up to at most 1), on their first ``visits`` visits.
-
-    Raises:
-        ValueError: an unknown fault, or shares above 1.
-    """
-    if not set(parts) <= {*FAULTS, *LINE_FAULTS} or sum(parts.values()) > 1.0 + 1e-9:
-        raise ValueError(
-            f"faults {sorted(parts)} must be of {sorted({*FAULTS, *LINE_FAULTS})} with shares that add up to at most 1"
-        )
+    """Each fault on its share of the requests (shares add up to at most 1), on their first ``visits`` visits."""
+    unknown = set(parts) - {*FAULTS, *LINE_FAULTS}
+    assert not unknown and sum(parts.values()) <= 1.0 + 1e-9, unknown
 
     def choose(content: str, visit: int) -> str | None:
         place = int.from_bytes(hashlib.sha256(f"{seed} {content}".encode()).digest()[:7]) / 2**56
@@ -107,11 +100,8 @@ class FakeServer:
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.requests: list[Request] = []
-        self.busiest = 0
-        """The most chat requests that were under way at a time."""
         self.batches = FakeBatches(self.answer_line)
         self._lock = threading.Lock()
-        self._active = 0
         self._closing = threading.Event()
         self._server = Server(("127.0.0.1", 0), type("Handler", (_FakeHandler,), {"fake": self, "models": models}))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -124,9 +114,7 @@ class FakeServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closing.set()
         self._server.shutdown()
         self._thread.join()
@@ -145,17 +133,13 @@ class FakeServer:
             fault = self.choose(content, self.calls[content])
             self.calls[content] += 1
             self.requests.append(request)
-            self._active += 1
-            self.busiest = max(self.busiest, self._active)
             if fault is not None:
                 self.faults[fault] += 1
         return content, fault
 
     def _end(self, content: str, answered: bool) -> None:
         with self._lock:
-            self._active -= 1
-            if answered:
-                self.answered[content] += 1
+            self.answered[content] += answered
 
 
 class _FakeHandler(Handler):

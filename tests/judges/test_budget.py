@@ -1,7 +1,6 @@
 """Budgets of money, calls and time over one ledger, and the catalogue they take prices from."""
 
 import asyncio
-import json
 import time
 from dataclasses import replace
 from datetime import date
@@ -230,20 +229,3 @@ def test_the_catalogue_is_for_openais_own_endpoint_and_options_override_it():
     body = OpenAIJudge(own).body(Request("q", "p", ({"role": "user", "content": "?"},), 1, 0.0, 5))
     assert (body["max_completion_tokens"], body["logprobs"]) == (1, True)
     assert JUDGE.price(own, 1_000_000, 0) == 9.0
-
-
-def test_a_prompt_longer_than_the_context_is_refused_in_process_too(tmp_path):
-    """A model of 64 positions: 60 words and the template's marks fit or not, and the others are answered."""
-    from judges.kinds.transformers import TransformersConfig, TransformersJudge
-    from tests.tiny import WORDS, tiny_checkpoint
-
-    tiny_checkpoint(tmp_path / "model")
-    config = tmp_path / "model/config.json"
-    plain = json.loads(config.read_text())
-    config.write_text(json.dumps(plain | {"max_position_embeddings": 64}))
-    judge = TransformersJudge(TransformersConfig(path=str(tmp_path / "model"), device="cpu"))
-    short, long = (({"role": "user", "content": " ".join(WORDS[0] for _ in range(count))},) for count in (5, 80))
-    asked = [Request("short", "p", short, 1, 0.0, 5), Request("long", "p", long, 1, 0.0, 5)]
-    outcomes = ask(judge, asked, tmp_path / "l.sqlite", AskOptions())
-    assert isinstance(outcomes[0], Reply)
-    assert outcomes[1].kind == "context" and "the model reads 64" in str(outcomes[1])

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.models.backends import load_model
 from harness.models.fake import FakeModel
 from harness.pocket.scorer import score
 from harness.pocket.world import pocket_questions
@@ -218,10 +217,11 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path, mon
 
 def test_a_judge_with_a_nested_text_config_is_length_checked(tmp_path, monkeypatch):
     """Multimodal checkpoints keep the context in ``text_config``; a prompt that fills it leaves no room."""
-    model = load_model(str(tiny_checkpoint(tmp_path)))  # reads 256 tokens
+    judge = TransformersJudge(TransformersConfig(path=str(tiny_checkpoint(tmp_path)), device="cpu"))
+    model = judge.loaded  # reads 256 tokens
     text_config = model.model.config
     monkeypatch.setattr(model.model, "config", SimpleNamespace(get_text_config=lambda: text_config))
     short, long = (Request("q", "g", ({"role": "user", "content": " ".join(["ba"] * words)},), 4) for words in (5, 253))
     assert too_long(model, short) is None
-    error = too_long(model, long)
+    (error,) = judge.complete_many([long])
     assert error.kind == "context" and "256 tokens, the model reads 256" in str(error)
