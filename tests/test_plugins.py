@@ -27,12 +27,6 @@ def write(folder: Path, text: str, name: str = "my_method.py") -> str:
     return str(path)
 
 
-def test_a_plugin_file_joins(tmp_path: Path) -> None:
-    registry = plugins.load_registry([write(tmp_path, PLUGIN.format(name="mine"))])
-    assert list(registry.methods)[-1] == "mine"
-    assert "dpo" in registry.methods
-
-
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
