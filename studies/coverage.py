@@ -111,7 +111,7 @@ def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int
     _, feature, difficulty, preference = length_rows(fixed, 1610, 0.0)
     delta, _, own, values = length_rows(rng, n, _BIAS)
     data = LengthData(own, GamedRows(preference, feature, difficulty), "simulated")
-    score = length_controlled(bare(n), Column(values, delta, False), data, False, seed, replicates)
+    score = length_controlled(bare(n), Column(values, delta, False), data, seed, replicates)
     half = 1.96 * float(score.detail["lc_standard_error"])
     value = score.value or 0.0
     return score, {"lc_standard_error": (value - half, value + half)}
@@ -121,7 +121,7 @@ def head_to_head(rng: np.random.Generator, n: int, seed: int, replicates: int) -
     """LC of one model against a baseline of one's own: no gamed rows and, with one entrant, no difficulty term."""
     delta, _, _, values = length_rows(rng, n, _EVEN, hard=0.0)
     data = LengthData(np.zeros(n), NO_GAMED, "simulated")
-    return length_controlled(bare(n), Column(values, delta, False), data, False, seed, replicates), {}
+    return length_controlled(bare(n), Column(values, delta, False), data, seed, replicates), {}
 
 
 def margins(rng: np.random.Generator, n: int) -> Array:

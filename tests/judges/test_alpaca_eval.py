@@ -195,7 +195,7 @@ def test_an_official_fit_without_a_coefficient_has_its_value_but_no_interval() -
     preference, delta = rng.permutation(np.repeat([0.1, 0.9], 60)), rng.normal(0, 30, 120)
     gamed = GamedRows(np.tile([0.1, 0.9], 10), rng.uniform(-1, 1, 20), np.zeros(20))
     data = LengthData(np.zeros(120), gamed, "LC (official)")
-    lc = length_controlled(questions, Column(preference, delta, False), data, False, 0, 50)
+    lc = length_controlled(questions, Column(preference, delta, False), data, 0, 50)
     assert lc.detail["C"] == pytest.approx(1e-4) and (lc.value, lc.low, lc.high, lc.replicates) == (50, None, None, ())
     assert "every coefficient is 0" in lc.note and lc.n == 120
 

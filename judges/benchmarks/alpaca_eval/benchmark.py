@@ -245,11 +245,10 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     ) -> dict[str, tuple[Score, ...]]:
         """LC and WR of every entrant, on the same resamples. Pure but for reading (and caching) the length files."""
         columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
-        compat = config.compat_leaderboard
-        data = length_data(questions, columns, compat)
+        data = length_data(questions, columns, config.compat_leaderboard)
         scores: dict[str, tuple[Score, ...]] = {}
         for key, entrant in entrants.items():
-            lc = length_controlled(questions, columns[key], data, compat, seed, replicates)
+            lc = length_controlled(questions, columns[key], data, seed, replicates)
             wr = win_rate(questions, entrant, columns[key], seed, replicates)
             coverage = _coverage(questions, entrant, columns[key])
             scores[key] = tuple(replace(score, detail={**score.detail, **coverage}) for score in (lc, wr))

@@ -245,6 +245,8 @@ class LengthData:
     """Where there are any, the official liblinear loop makes the point estimate."""
     label: str
     """Printed with every LC made from it."""
+    by_position: bool = False
+    """The leaderboard's row-index bug: difficulties by position among the annotated rows."""
 
 
 @lru_cache(maxsize=4)
@@ -290,7 +292,7 @@ def length_data(
         except UserError as error:
             return f"no LC: {error}"
         if compat_leaderboard:
-            return LengthData(by_index[: len(questions)], gamed, label + ", difficulties by row position")
+            return LengthData(by_index[: len(questions)], gamed, label + ", difficulties by row position", True)
         return LengthData(by_index[[int(str(question.meta["index"])) for question in questions]], gamed, label)
     official = any("index" in question.meta for question in questions)
     label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
@@ -308,12 +310,9 @@ def length_data(
 
 
 def length_controlled(
-    questions: Sequence[Question], column: Column, data: LengthData | str, compat: bool, seed: int, replicates: int
+    questions: Sequence[Question], column: Column, data: LengthData | str, seed: int, replicates: int
 ) -> Score:
-    """LC of one entrant with its interval, or ``None`` with the reason: that in ``data``, or one of its own.
-
-    ``compat`` is the leaderboard's row-index bug: difficulties by position among the annotated rows.
-    """
+    """LC of one entrant with its interval, or ``None`` with the reason: that in ``data``, or one of its own."""
     scored = ~np.isnan(column.preference)
     n, missing = int(scored.sum()), int((~scored).sum())
 
@@ -337,7 +336,7 @@ def length_controlled(
             "from ability"
         )
     # The leaderboard numbered rows after dropping unannotated ones, and so shifted the difficulties.
-    difficulty = data.difficulty[:n] if compat and official else data.difficulty[scored]
+    difficulty = data.difficulty[:n] if data.by_position else data.difficulty[scored]
     rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty, data.gamed)
     fit = fit_official(rows) if official else fit_exactly(rows)
     exact = fit_exactly(rows, fit.cost, fit.coef) if official else fit
