@@ -12,7 +12,7 @@ from harness.contracts.method import Method
 from harness.contracts.option_errors import Problem, dotted, show, unknown_name
 from harness.contracts.options import is_options, plain, read_options
 from harness.contracts.registry import Registry
-from harness.errors import UserError, near
+from harness.errors import UserError
 from harness.recipe.sections import (
     FOLDER_NAME,
     JUDGE,
@@ -158,15 +158,10 @@ class SectionReader:
     def judges(self, tree: object) -> dict[str, JudgeEntry]:
         entries: dict[str, JudgeEntry] = {}
         for name, values in self.by_name(tree, "judges").items():
-            path = ("judges", name, "kind")
-            if "kind" not in values:
-                choices = tuple(sorted(self.registry.judges))
-                self.problems.append(Problem(dotted(path), "is required and missing", choices=choices))
-                continue
-            kind_name = values.pop("kind")
-            kind = self.entry(self.registry.judges, kind_name, path, "kind of judge")
+            kind_name = values.pop("kind", None)
+            kind = self.entry(self.registry.judges, kind_name, ("judges", name, "kind"), "kind of judge")
             if kind is not None:
-                entries[name] = JudgeEntry(kind_name, self.options(kind.config, values, ("judges", name)))
+                entries[name] = JudgeEntry(str(kind_name), self.options(kind.config, values, ("judges", name)))
         return entries
 
     def benchmarks(self, tree: object, judges: object) -> dict[str, BenchmarkEntry]:
@@ -190,12 +185,8 @@ class SectionReader:
             return None
         if judge is None and len(names) == 1:
             return names[0]
-        if isinstance(judge, str) and judge in names:
-            return judge
-        rule, value = "must name one of the recipe's judges", None if judge is None else show(judge)
         remedy = "" if names else "Add a section `judges:` with one."
-        self.problems.append(Problem(dotted(path), rule, value, tuple(names), near(str(judge), names), remedy))
-        return None
+        return self.entry({name: name for name in names}, judge, path, "judge of this recipe", remedy)
 
     def rows(self, tree: object) -> dict[str, MethodEntry]:
         """All rows, and those that they start from (as optional rows, where the recipe does not list them)."""
@@ -225,16 +216,25 @@ class SectionReader:
             self.add((*path, "rounds"), rule, row.rounds, f"Methods that can: {', '.join(able)}.")
         if not row.resample and row.rounds == 1:
             self.add((*path, "resample"), NO_ROUNDS)
-        return self.trained(path, method_name, tree, row, self.train)
+        return self.trained(path, method_name, tree, row, self.train, sampled=True)
 
     def method(self, path: Keys, name: object) -> Method | None:
         remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."
         return self.entry(self.registry.methods, name, path, "method", remedy)
 
     def trained(
-        self, path: Keys, name: str, tree: Mapping[str, Any], row: RowOptions, common: TrainOptions
+        self,
+        path: Keys,
+        name: str,
+        tree: Mapping[str, Any],
+        row: RowOptions,
+        common: TrainOptions,
+        sampled: bool = True,
     ) -> MethodEntry | None:
-        """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``."""
+        """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``.
+
+        ``sampled``: it learns from responses that are drawn for it.
+        """
         method, stated = self.registry.methods[name], tree.get("train")
         train = self.section(TrainOptions, plain(common), stated, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
@@ -250,8 +250,12 @@ class SectionReader:
                 self.add_no_trl((*path, "train"), [name])
             return None
         self.check_train(path, train, row, as_mapping(stated))
-        if path[0] == "methods":
-            self.check_responses(path, name, config, sampling)
+        if sampled and "samples" in method.needs.responses:
+            try:
+                method.check(config, sampling.n)
+            except UserError as error:
+                remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
+                self.add((*path, "sampling", "n"), str(error), remedy=remedy)
         values = plain(config)
         return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
 
@@ -290,16 +294,6 @@ class SectionReader:
         rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
         self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
 
-    def check_responses(self, path: Keys, name: str, config: object, sampling: SamplingOptions) -> None:
-        method = self.registry.methods[name]
-        if "samples" not in method.needs.responses:
-            return
-        try:
-            method.check(config, sampling.n)
-        except UserError as error:
-            remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
-            self.add((*path, "sampling", "n"), str(error), remedy=remedy)
-
     def add_start(self, name: str, entries: dict[str, MethodEntry], trees: Mapping[str, Tree]) -> None:
         """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
         methods, chain, entry = self.registry.methods, [name], entries[name]
@@ -309,7 +303,7 @@ class SectionReader:
                 self.add(("methods", name, "start"), f"goes round in a circle ({circle})")
                 return
             if start not in entries and start in methods and start not in trees:
-                added = self.trained(("methods", start), start, {}, RowOptions(optional=True), self.train)
+                added = self.trained(("methods", start), start, {}, RowOptions(optional=True), self.train, sampled=True)
                 entries |= {} if added is None else {start: added}
             if start not in entries:
                 if start not in trees:  # a row that is listed has reported its own mistakes
@@ -339,12 +333,9 @@ class SectionReader:
         pairs = self.options(TunedPairs, stated, path)
         if method is None or pairs is None:
             return None
-        entry = self.trained(path, name, values, RowOptions(), replace(self.train, **TUNED_TRAIN))
-        if entry is None:
-            return None
-        if pairs.pairs == "samples":
-            self.check_responses(path, name, entry.config, entry.sampling)
-        return TunedTeacher(pairs.pairs, entry)
+        train, sampled = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
+        entry = self.trained(path, name, values, RowOptions(), train, sampled)
+        return entry and TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:
         """The section as it is: names of targets, what they say beside sections, and rows that they have."""
@@ -359,7 +350,7 @@ class SectionReader:
                 stated = {key: value for key, value in values.items() if key in TARGET_KEYS}
                 options = self.options(TargetOptions, stated, path)
                 trained = {row: row for row in target.rows if row not in MODELS}
-                for row in (options and options.rows) or ():
+                for row in (options.rows or ()) if options else ():
                     self.entry(trained, row, (*path, "rows"), "row of it", "")
                 for key in {"name", "extends", SECTION} & values.keys():
                     self.add((*path, key), "cannot differ between the targets of a recipe")
