@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.markers import MarkerStyle
 
 from reports.figures import drawings
 from reports.figures.bars import bars
@@ -114,21 +113,6 @@ def test_every_row_has_one_look_everywhere() -> None:
     assert len({*dashes, *(LOOKS[row].line for row in TARGETS["table1"].rows)}) == 4 + 4
     third = {look(f"method-{number}") for number in range(40)}
     assert len(third) > 30
-
-
-def test_markers_have_shapes_of_their_own() -> None:
-    """Of two filled markers the part that both cover is at most 85% of what either does: a square lies in a circle,
-    an octagon is one.
-    """
-    grid = [(x / 50, y / 50) for x in range(-30, 31) for y in range(-30, 31)]
-    covered = {}
-    for row, one in LOOKS.items():
-        if one.marker not in ("1", "2", "3"):  # strokes
-            style = MarkerStyle(one.marker)  # type: ignore[arg-type]  # its stub leaves the star's tuple out
-            covered[row] = style.get_path().transformed(style.get_transform()).contains_points(grid)
-    pairs = [(a, b, covered[a], covered[b]) for a, b in combinations(covered, 2)]
-    alike = [(a, b) for a, b, one, other in pairs if (one & other).sum() > 0.85 * (one | other).sum()]
-    assert not alike and len(covered) == len(LOOKS) - 3
 
 
 def test_the_rows_have_one_key_beside_their_panels() -> None:

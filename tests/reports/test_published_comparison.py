@@ -26,7 +26,6 @@ from reports.tables.published import (
     compared,
     judge_of,
     other_settings,
-    paper_row,
     published_values,
     same_judge,
     verdict,
@@ -206,15 +205,6 @@ def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Colle
     recipe = load_recipe(name, (), load_registry(), TARGETS[target]).resolved()
     other = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
     assert {row for row, said in other.items() if said} == set(rows)
-
-
-def test_table_2_calls_its_rows_by_rounds_and_responses() -> None:
-    recipe = {"sampling": {"n": 4}, "methods": {"twice": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
-    run = replace(world.paper().run, recipe=recipe)
-    names = {row for _, row, _ in published_table("table2")}
-    assert paper_row("twice", run, names) == "pad-ppd-2x4"
-    assert paper_row("pad-ppd", run, names) == "pad-ppd-1x4"
-    assert paper_row("pad-ppd", run, {"pad-ppd"}) == "pad-ppd"
 
 
 def test_rows_of_other_names_find_the_numbers_of_table_2() -> None:
