@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from harness.checks.finding import Checks, Failed, Finding, options_check, repeatable, require, run_checks
@@ -220,7 +221,7 @@ def check_trains(method: Method[C], config: C, world: World) -> str:
     require(finite, f"two finite losses are wanted, these are the losses: {losses}")
     after = {path: digest(path) for path in before}
     require(after == before, "training wrote into the checkpoint that it started from")
-    require(norm_of(gradients) != 0, "the loss has no gradient to the student")
+    require(get_total_norm(gradients.values()) != 0, "the loss has no gradient to the student")
     teacher = loaded.teacher.parameters() if loaded.teacher is not None else ()
     require(all(value.grad is None for value in teacher), "the loss has a gradient to the teacher")
     require(digest(out) != before[world.student], "training left the student as it was")
@@ -248,7 +249,7 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
         losses, gradient, _ = trained(part, world.folder / "micro" / method.name)
         results.append((losses[0], gradient))
     (loss, gradient), *others = results
-    norm = norm_of(gradient)
+    norm = float(get_total_norm(gradient.values()))
     gap = max(abs(other - loss) for other, _ in others)
     worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in others for key in gradient)
     for name, error, size in (("loss", gap, loss), ("gradient", worst, norm)):
@@ -297,10 +298,6 @@ def check_resume(method: Method[C], config: C, world: World) -> str:
 
 def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-
-
-def norm_of(gradients: Mapping[str, Tensor]) -> float:
-    return math.sqrt(sum(float(value.double().pow(2).sum()) for value in gradients.values()))
 
 
 CHECKS: Checks = {
