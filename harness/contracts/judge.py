@@ -114,15 +114,11 @@ class JudgeKind(ABC, Generic[C]):
         return 0
 
 
-def _unknown(prompt_tokens: int, completion_tokens: int) -> float | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Billing:
     """What a judge's calls cost, and from when on they count towards a run's budgets."""
 
-    price: Callable[[int, int], float | None] = _unknown
+    price: Callable[[int, int], float | None] = lambda prompt_tokens, completion_tokens: None
     """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
     thinking: int = 0
     """Tokens that a reply may take for thinking: estimates count half."""

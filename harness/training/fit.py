@@ -193,12 +193,12 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         trainer = self.trainer
-        terms = summed(trainer.terms, trainer)
+        terms = summed(trainer.terms)
         record: StepRecord = {
             "step": state.global_step,
             "loss": sum(terms.values()),
             "terms": terms,
-            "logs": summed(trainer.logs, trainer),
+            "logs": summed(trainer.logs),
             "learning_rate": self.rate,
             "grad_norm": trainer.grad_norm,
         }
@@ -212,9 +212,8 @@ class Recorder(TrainerCallback):
             return
         late = time.monotonic() - self.last_save >= 60 * self.minutes
         due = [late and state.global_step < state.max_steps]
-        if trainer.accelerator.num_processes > 1:
-            # The first process's clock decides for all: this overwrites the list with its own.
-            broadcast_object_list(due)
+        # The first process's clock decides for all: this overwrites the list with its own.
+        broadcast_object_list(due)
         control.should_save = due[0]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
@@ -237,17 +236,13 @@ class Recorder(TrainerCallback):
                 shutil.rmtree(other)
 
 
-def summed(values: Mapping[str, Tensor], trainer: DistilTrainer) -> dict[str, float]:
-    """Scalars summed over processes."""
-    scalars = {name: float(value) for name, value in values.items()}
-    if trainer.accelerator.num_processes == 1:
-        return scalars
-    shares = gather_object([scalars])
-    # A process may have had fillers alone, and so no name at all.
-    return {
-        name: sum(share.get(name, 0.0) for share in shares)
-        for name in sorted({name for share in shares for name in share})
-    }
+def summed(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars summed over processes; one that had fillers alone has no names at all."""
+    totals: dict[str, float] = {}
+    for share in gather_object([{name: float(value) for name, value in values.items()}]):
+        for name, value in share.items():
+            totals[name] = totals[name] + value if name in totals else value
+    return totals
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -170,16 +170,16 @@ class DistilTrainer(Trainer):
 
     def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
         """``Rollouts.weigh`` over all processes' responses; this process's share of the result."""
-        rollouts, everyone, before = self.method.rollouts, list(real), 0
+        rollouts = self.method.rollouts
         if rollouts is None or rollouts.weigh is None:
             return {}
         # Normalised over the step, so every process needs everybody's responses and keeps its own slice.
-        if self.accelerator.num_processes > 1:
-            shares = gather_object([list(real)])
-            everyone = [pair for share in shares for pair in share]
-            earlier = shares[: self.accelerator.process_index]
-            before = sum(len(rollout.tokens) for share in earlier for _, rollout in share)
-        size = sum(len(rollout.tokens) for _, rollout in real)
+        shares: list[list[tuple[Example, Rollout]]] = gather_object([list(real)])
+        everyone = [pair for share in shares for pair in share]
+        before, size = (
+            sum(len(rollout.tokens) for share in part for _, rollout in share)
+            for part in (shares[: self.accelerator.process_index], [real])
+        )
         batch = describe([example for example, _ in everyone], {}, device)
         logps = logps_of([rollout for _, rollout in everyone], device)
         weights = rollouts.weigh(batch, logps, self.training.config)
@@ -195,10 +195,11 @@ class DistilTrainer(Trainer):
             counts.update(prompt=micro.batch.prompts, row=len(lengths), token=sum(lengths), all=micro.fed)
             for role, length in zip(micro.batch.roles, lengths, strict=True):
                 counts[f"token:{role}"] += length
-        if self.accelerator.num_processes > 1:
-            counts = sum((Counter(share) for share in gather_object([dict(counts)])), Counter())
-        self.tokens.update(all=counts.pop("all"), response=counts["token"])
-        return {name: float(count) for name, count in counts.items()}
+        totals: Counter[str] = Counter()
+        for share in gather_object([dict(counts)]):
+            totals.update(share)
+        self.tokens.update(all=totals.pop("all"), response=totals["token"])
+        return {name: float(total) for name, total in totals.items()}
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,16 +232,3 @@ def test_packing_is_exact_for_any_shape(count: int, n: int, seed: int) -> None:
     model, made = model_of("Llama"), examples(count, n, seed)
     with torch.no_grad():
         torch.testing.assert_close(logps(model, made, True), logps(model, made, False), atol=1e-5, rtol=0)
-
-
-def test_prompts_that_share_a_step_may_differ_in_everything(tmp_path: Path) -> None:
-    """Alone or together in one packed micro-batch: the same numbers."""
-    model, made = model_of("Qwen2"), examples(4)
-    with torch.no_grad():
-        together = logps(model, made, True)
-        alone = torch.cat([logps(model, [example], True) for example in made])
-        reordered = logps(model, [replace(made[0], rows=made[0].rows[::-1])], True)
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-    sizes = [len(row.response) for row in made[0].rows]
-    back = torch.cat(list(torch.split(reordered, sizes[::-1]))[::-1])
-    torch.testing.assert_close(back, alone[: sum(sizes)], atol=1e-5, rtol=0)

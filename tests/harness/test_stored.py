@@ -44,10 +44,8 @@ def test_a_store_holds_what_the_teachers_say(student: Path, teacher: Path, tmp_p
     example = prepare(run, load_tokenizer(student))[0][2]
     both = stores.of([example], CPU)
     golden, own = (len(row.response) for row in example.rows)
-    direct = {
-        "tuned": teacher_logps(teacher, run, example.group, 1),
-        "family": teacher_logps(student, run, example.group, 1),
-    }
+    models = {"tuned": teacher, "family": student}
+    direct = {name: teacher_logps(model, run, example.group, 1) for name, model in models.items()}
     kept = direct["tuned"].topk(50).indices
     for name, top in both.items():
         assert top.ids.shape == (golden + own, 50) and top.ids[golden:].equal(kept)
