@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _KEY = 1.75  # inches for the names on the right
 _UNITS = (("seconds", 3600.0, 1 / 20), ("minutes", 60.0, 2.0), ("hours", 1.0, float("inf")))
 """Unit of the cost axis, how many of it make an hour, and up to how many hours it is used."""
-_SPREAD = 30.0
-"""Costs that differ by more than this factor stand on a logarithmic axis."""
 
 
 def length_columns(summary: Summary) -> list[ColumnSummary]:
@@ -61,7 +59,7 @@ def costs(summary: Summary, results: Results) -> Figure:
     """Score of the first column against measured training cost; the Pareto front is joined."""
     column, points = summary.columns[0], cost_points(summary, results)
     figure, (axis,) = canvas(6.2 + _KEY, 4.0)
-    most, least = max(x for x, _ in points.values()), min(x for x, _ in points.values())
+    most = max(x for x, _ in points.values())
     unit, factor = next((name, size) for name, size, limit in _UNITS if most < limit)
     for cell in summary.column(column.metric.id):
         if cell.row.id in points:
@@ -74,11 +72,7 @@ def costs(summary: Summary, results: Results) -> Figure:
                 0.005, cell.value, short(cell.row.title), transform=axis.get_yaxis_transform(), fontsize=8, ha="left",
                 va="bottom", bbox=CLEAR, zorder=2.2,
             )  # fmt: skip
-    # one method that samples n times as much would squeeze all others into a corner
-    if least > 0 and most / least > _SPREAD:
-        axis.set_xscale("log")
-    else:
-        axis.set_xlim(0, most * factor * 1.1)
+    axis.set_xlim(0, most * factor * 1.1)
     best = [points[row] for row in front(points)]
     xs, ys = [x * factor for x, _ in best], [y for _, y in best]
     axis.step([*xs, axis.get_xlim()[1]], [*ys, ys[-1]], where="post", color="black", linewidth=1, zorder=1.5)

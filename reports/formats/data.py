@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
 
 from reports.tables.table import Table
 from reports.text import clean, inert
@@ -37,7 +36,7 @@ def to_json(table: Table) -> str:
     return json.dumps(_plain(table.data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str):

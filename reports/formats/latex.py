@@ -52,15 +52,11 @@ def _letter(char: str) -> str:
     return _SPECIAL.get(plain, plain) if plain else f"[U+{ord(char):04X}]"
 
 
-def latex(*tables: Table, notes: bool = False) -> str:
-    """A ``table`` float for each, with its notes after it. Needs ``\\usepackage{booktabs}``."""
-    lines = [line for table in tables for line in _float(table, notes)]
-    return "\n".join(["% Made by distilbench. Needs \\usepackage{booktabs}.", *lines]) + "\n"
-
-
-def _float(table: Table, notes: bool) -> list[str]:
+def latex(table: Table, notes: bool = False) -> str:
+    """A ``table`` float with its notes after it. Needs ``\\usepackage{booktabs}``."""
     columns = len(table.columns) - 1
     lines = [
+        "% Made by distilbench. Needs \\usepackage{booktabs}.",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
@@ -83,7 +79,9 @@ def _float(table: Table, notes: bool) -> list[str]:
     if table.footnotes:
         notes_in_one = [rf"{_raised((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
         below.append("; ".join(notes_in_one) + r"\par")
-    return [*lines, r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *below, "}"] if below else lines
+    if below:
+        lines += [r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *below, "}"]
+    return "\n".join(lines) + "\n"
 
 
 def _head(table: Table) -> list[str]:

@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, object]:
-    """What is known before the work starts: ``started`` is UTC in ISO format; ``git`` is of the source that runs."""
+    """What is known before the work starts; ``started`` is UTC in ISO format."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -33,7 +33,7 @@ def provenance() -> dict[str, object]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": package_versions(),
-        "git": git_state(Path(__file__).resolve().parent),
+        "git": git_state(),
     }
 
 
@@ -48,22 +48,17 @@ def package_versions() -> dict[str, str]:
 
 
 @cache
-def git_state(folder: Path) -> dict[str, object] | None:
-    """``{"commit": hex, "dirty": bool}`` of the repository around ``folder``; ``None`` without git or a commit."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(  # noqa: S603  (fixed words, no shell)
-                ["git", *words],  # noqa: S607  (whichever git the user has)
-                cwd=folder, capture_output=True, text=True, timeout=10, check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)} if commit else None
+def git_state() -> dict[str, object] | None:
+    """``{"commit": hex, "dirty": bool}`` of the source that runs; ``None`` without git or a commit."""
+    # without tags it is the whole hash, and "-dirty" after it where tracked files have changed
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, _, dirty = done.stdout.strip().partition("-")
+    return {"commit": commit, "dirty": bool(dirty)}
 
 
 def plain(value: object) -> Json:
