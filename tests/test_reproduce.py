@@ -168,19 +168,6 @@ def test_the_csv_has_every_row_and_metric_with_its_n(base: Place) -> None:
             assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
 
 
-def test_every_artifact_says_where_it_comes_from(base: Place) -> None:
-    store = ArtifactStore(base.runs / "store")
-    fields = {"kind", "key", "label", "version", "params", "inputs", "started", "host", "platform", "python"}
-    fields |= {"packages", "git", "wall_seconds", "peak_memory_bytes", "measurements"}
-    for each in store.list():
-        meta = store.meta(each.kind, each.key)
-        assert fields <= set(meta), each
-        assert meta["packages"]["torch"] and meta["packages"]["transformers"]
-        assert meta["wall_seconds"] >= 0 and meta["peak_memory_bytes"] > 0
-        for source in meta["inputs"].values():
-            assert store.path(*source.split("/")).is_dir(), "an input that is not in the store"
-
-
 # The same again, and a change of one thing
 
 

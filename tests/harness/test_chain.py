@@ -195,25 +195,12 @@ def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: lis
 
 def test_titles_say_what_sets_a_row_apart() -> None:
     registry = load_registry()
-    changes = [
-        ROUNDS,
-        "methods.pool={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 2}}",
-        "methods.strong={method: dpo, beta: 1}",
-        "methods.own={method: dpo, title: My DPO}",
-        "methods.adpa={}",
-    ]
-    recipe = load_recipe("pocket", changes, registry)
-    titles = {
-        row: title_of(row, recipe, registry) for row in ("pad-ppd", "pad-ppd-2x4", "pool", "strong", "own", "adpa")
-    }
-    assert titles == {
-        "pad-ppd": "PAD w/ PPD",
-        "pad-ppd-2x4": "PAD w/ PPD 2/4",
-        "pool": "PAD w/ PPD 2/2, one pool",
-        "strong": "DPO (strong)",
-        "own": "My DPO",
-        "adpa": "ADPA",
-    }
+    rows = ("strong={method: dpo, beta: 1}", "own={method: dpo, title: My DPO}", "adpa={}")
+    pool = "methods.pool={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 2}}"
+    recipe = load_recipe("pocket", [ROUNDS, pool, *(f"methods.{row}" for row in rows)], registry)
+    rows = ("pad-ppd", "pad-ppd-2x4", "pool", "strong", "own", "adpa")
+    titles = [title_of(row, recipe, registry) for row in rows]
+    assert titles == ["PAD w/ PPD", "PAD w/ PPD 2/4", "PAD w/ PPD 2/2, one pool", "DPO (strong)", "My DPO", "ADPA"]
 
 
 def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:

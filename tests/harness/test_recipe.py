@@ -196,7 +196,9 @@ def test_set_reads_numbers_as_people_write_them(tmp_path: Path, value: str) -> N
 
 
 def test_set_reaches_methods_judges_and_new_sections(tmp_path: Path) -> None:
-    recipe = load(tmp_path, GOOD, "methods.dpo.beta=3", "seeds=[7]", "prompts.n=8", "methods.kd.train.epochs=2")
+    changes = ("methods.dpo.beta=3", "seeds=[7]", "prompts.n=8", "methods.kd.train.epochs=2", "methods=[kd, dpo]")
+    recipe = load(tmp_path, GOOD, *changes)
+    assert list(recipe.methods) == ["kd", "dpo"]  # a list selects, and keeps their options
     assert recipe.methods["dpo"].config == DpoConfig(3.0, "plain", (1.0, 0.2))
     assert recipe.seeds == (7,)
     assert recipe.prompts.n == 8
@@ -213,15 +215,12 @@ def test_set_reaches_a_row_whose_name_has_dots_in_quotes(tmp_path: Path) -> None
     assert mistake.startswith("methods.dpo-0.5.bta: is an unknown key") and mistake.endswith("[--set]")
 
 
-def test_a_list_of_methods_selects_and_keeps_their_options(tmp_path: Path) -> None:
-    recipe = load(tmp_path, GOOD, "methods=[kd, dpo]")
-    assert list(recipe.methods) == ["kd", "dpo"]
-    assert recipe.methods["dpo"].config == DpoConfig(0.2, "plain", (1.0, 0.2))
-
-
-def test_another_kind_of_judge_drops_the_options_of_the_first(tmp_path: Path) -> None:
-    recipe = load(tmp_path, GOOD, "judges.main={kind: openai, base_url: 'http://127.0.0.1:8000/v1'}")
+def test_another_kind_or_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
+    row = "methods.row={method: dpo, beta: 4, train: {epochs: 2}}"
+    judge = "judges.main={kind: openai, base_url: 'http://127.0.0.1:8000/v1'}"
+    recipe = load(tmp_path, GOOD, judge, row, "methods.row={method: greedy}")
     assert recipe.judges["main"].config == Endpoint("http://127.0.0.1:8000/v1", "m")
+    assert (recipe.methods["row"].config, recipe.methods["row"].train) == (Empty(), recipe.train)
 
 
 @pytest.mark.parametrize(
@@ -261,12 +260,6 @@ def test_a_wrong_override_names_its_path_and_rule(tmp_path: Path, override: str,
     errors = mistakes(tmp_path, GOOD, override)
     assert len(errors) == 1, errors
     assert all(part in errors[0] for part in parts), errors[0]
-
-
-def test_another_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
-    row = "methods.row={method: dpo, beta: 4, train: {epochs: 2}}"
-    recipe = load(tmp_path, GOOD, row, "methods.row={method: greedy}")
-    assert (recipe.methods["row"].config, recipe.methods["row"].train) == (Empty(), recipe.train)
 
 
 def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:

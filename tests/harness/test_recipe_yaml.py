@@ -34,8 +34,6 @@ def test_training_in_float16_is_one_mistake() -> None:
     (errors,) = mistakes("train.dtype=float16")
     assert errors.startswith("train.dtype: 'float16' - is not one of the choices.")
     assert "Choices: float32, bfloat16." in errors
-    (errors,) = mistakes("methods.dpo.train.dtype=float16")
-    assert errors.startswith("methods.dpo.train.dtype: 'float16'")
     assert load("family.dtype=float16").family.dtype == "float16"
 
 

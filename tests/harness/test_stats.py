@@ -151,11 +151,6 @@ def test_p_value_counts_the_smaller_tail() -> None:
     assert stats.two_sided_p([0.0, 0.0]) == 1.0
 
 
-def test_holm_by_hand() -> None:
-    """Sorted 0.01, 0.02, 0.04 with m = 3: 3*0.01 = 0.03, max(0.03, 2*0.02) = 0.04, max(0.04, 0.04) = 0.04."""
-    assert stats.holm({"a": 0.04, "b": 0.01, "c": 0.02}) == pytest.approx({"b": 0.03, "c": 0.04, "a": 0.04})
-
-
 def test_holms_adjusted_p_values_never_fall() -> None:
     """Sorted 0.005, 0.01, 0.03, 0.04 with m = 4: 0.02, 3*0.01 = 0.03, 2*0.03 = 0.06, and 0.04 becomes 0.06."""
     result = stats.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
