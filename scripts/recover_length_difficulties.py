@@ -33,7 +33,7 @@ from harness.assets import Progress, asset, cache_folder, check_asset, digest_of
 from harness.errors import UserError
 from harness.stats import Array
 from judges.benchmarks.alpaca_eval.length_control import COST_GRID, GAMED_WEIGHT, length_feature
-from judges.benchmarks.logistic import sigmoid
+from judges.benchmarks.scoring import sigmoid
 
 FOLDER = "alpaca_eval/"
 PREFERENCE_FILE = FOLDER + "vicuna_glm_preference.csv"

@@ -27,7 +27,6 @@ from harness import stats
 from harness.contracts.benchmark import Entrant
 from harness.stats import Array
 from harness.types import Judgment, Question, Score
-from judges.benchmarks import logistic as glm_solver
 from judges.benchmarks import mt_bench, scoring
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.alpaca_eval import length_control
@@ -43,8 +42,8 @@ from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.arena_hard import score as arena_score
 from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.gsm8k import benchmark as gsm8k
-from judges.benchmarks.logistic import sigmoid
 from judges.benchmarks.mt_bench import TURNS
+from judges.benchmarks.scoring import sigmoid
 
 SIZES = {
     "alpaca_eval.wr": 805,
@@ -201,7 +200,7 @@ SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]
 
 def code() -> str:
     """Hash of the files that decide an interval or simulate: results of other code are not gone on with."""
-    modules = (alpaca_eval, arena_score, scoring, glm_solver, length_control, stats)
+    modules = (alpaca_eval, arena_score, scoring, length_control, stats)
     files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

@@ -47,6 +47,12 @@ with a crafted answer wins), so every score says how many answers hold it. A mat
 """
 
 
+def sigmoid(z: Array) -> Array:
+    """1 / (1 + exp(-z)), without overflow."""
+    half: Array = 0.5 * (1.0 + np.tanh(0.5 * z))
+    return half
+
+
 def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] = "mean") -> dict[str, dict[str, float]]:
     """Question to part to verdict, repeats combined; parts without a verdict are left out."""
     by_part: dict[str, dict[str, dict[int, float]]] = {}

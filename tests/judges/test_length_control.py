@@ -13,10 +13,12 @@ from judges.benchmarks.alpaca_eval.length_control import (
     contributions,
     fit_exactly,
     fit_official,
+    joint_difficulty,
     length_feature,
     read_length_files,
+    solve,
 )
-from judges.benchmarks.logistic import joint_difficulty, sigmoid, solve
+from judges.benchmarks.scoring import sigmoid
 
 
 def simulated(n: int, seed: int) -> JudgedRows:

@@ -20,8 +20,7 @@ import numpy as np
 from harness.contracts.benchmark import Entrant, answered
 from harness.stats import Array
 from harness.types import Question
-from judges.benchmarks.logistic import sigmoid
-from judges.benchmarks.scoring import Ratio, resample_counts
+from judges.benchmarks.scoring import Ratio, resample_counts, sigmoid
 
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
