@@ -187,6 +187,7 @@ def stored_calls(work: WorkPlan) -> int:
     """Judge calls that ``plan_judge_comparison`` counts though their replies are in the ledger already."""
     from judges.ledger.ledger import Ledger, request_key
 
+    # A stage is missing as a whole: the run asked some of its requests in one order, or a killed pass asked part of it.
     file, missing, total = work.runs / "ledger.sqlite", {stage.key for stage in work.missing}, 0
     if not file.is_file():
         return 0
@@ -272,6 +273,7 @@ def _pass_recipe(
     """The run's recipe with another judge, asked in both orders and with repeats where a benchmark can."""
     original = judged.run.recipe
     tree: dict[str, object] = {section: original[section] for section in _SHARED if section in original}
+    # Only pairs of calls that differ in nothing but the order, or in nothing, can tell a bias from noise.
     changes, specs = {"order": "both", "repeats": options.get("repeats", 2)}, {}
     for benchmark in benchmarks:
         fields = judged.registry.benchmarks[benchmark].config.__dataclass_fields__
@@ -282,6 +284,7 @@ def _pass_recipe(
         "title": f"judged by {name}",
         "judges": {name: dict(entry)},
         "benchmarks": specs,
+        # A failed call is asked again, never counted: judges would be compared on different items.
         "ask": {**original.get("ask", {}), "accept_failures": False, "max_cost": options.get("max_cost")},
         # Nothing is trained or answered, so the models of the run need not be there.
         "family": {"name": judged.run.family.name, "teacher": PLACEHOLDER, "student": PLACEHOLDER},

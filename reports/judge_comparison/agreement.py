@@ -76,6 +76,7 @@ def consistency(judgments: pd.DataFrame, paired: bool, bootstrap: QuestionBootst
     valid = judgments[judgments["same"] != 1].dropna(subset=["verdict"])
     verdicts = valid["verdict"].to_numpy(float)
     label = won(verdicts) if paired else np.round(verdicts)
+    # Grades and annotation files have no order: groupby would drop NaN, and with it their repeats.
     valid = valid.assign(label=label, order=valid["model_first"].fillna(-1.0))
     # n calls of which c share a label: n (n - 1) / 2 pairs, c (c - 1) / 2 of them alike.
     counts = valid.groupby([*ITEM, "part", "order", "label"]).size()

@@ -102,6 +102,7 @@ def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use
 
     unit = POINTS if not paired else LOG_ODDS if odds else SHARES
     keys = pd.MultiIndex.from_frame(lines[ITEM])
+    # Orders and repeats of the others are averaged first: what they think of an answer, whatever they were shown.
     opinions = [
         group.assign(opinion=opinion(group["verdict"].to_numpy(float))).groupby(ITEM)["opinion"].mean().reindex(keys)
         for group in by_judge
@@ -124,6 +125,7 @@ def _regressors(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str
     size = lines["words" if stated else "length"].to_numpy(float)
     per = f"tanh(words / {stated:g})" if stated else "tanh(characters / SD)"
     if np.mean(~np.isnan(size)) > _MOST and np.nanstd(size) > 0:
+        # A comparison's difference has a zero, equal lengths; a grade's own length has none but its mean.
         centre = 0.0 if paired else float(np.nanmean(size))
         regressors["length"] = np.tanh((size - centre) / (stated or float(np.nanstd(size))))
     regressors["own"] = np.asarray(lines["row"].isin(profile.own_rows), dtype=np.float64)

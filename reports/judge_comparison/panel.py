@@ -146,6 +146,7 @@ class QuestionBootstrap:
     """Resamples of one set of questions. All statistics use the same resamples, so their differences are paired."""
 
     def __init__(self, questions: Iterable[str], replicates: int, seed: int) -> None:
+        # Sorted, so that the order of the judgments changes no interval.
         self.places = {name: place for place, name in enumerate(sorted(set(questions)))}
         count = len(self.places)
         # One bincount over shifted indices counts the draws of every question in every replicate at once.

@@ -111,6 +111,7 @@ def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number
     rows = [row for row in left if row in right]
     if len(rows) < 2:
         return []
+    # Replicate b has the same questions in all rows of both judges, so its correlation is one of a possible world.
     grids = [np.column_stack([side[row].draws.centre for row in rows]) for side in (left, right)]
     values = [np.round([[side[row].draws.values.mean() for row in rows]], _DIGITS) for side in (left, right)]
     value, share = float(spearmans(*values)[0]), Share(n=len(rows))
@@ -181,6 +182,7 @@ def check_conclusion(
     before, now = (significant(scores[name], families) for name in (first, judge))
     common = [row for row in scores[first] if row in scores[judge]]
     before = {pair: sign for pair, sign in before.items() if set(pair) <= set(common)}
+    # By the product of the two signs: confirmed, no longer significant (or not tested any more), reversed.
     groups: dict[int, list[Pair]] = {1: [], 0: [], -1: []}
     for (row, other), sign in before.items():
         if sign:

@@ -116,6 +116,7 @@ def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFra
         basis, scores = TRUTH, verdicts[truth != 0].apply(lambda column: 1 - np.abs(column - better))
         witnesses = pd.DataFrame({basis: better}, index=scores.index)
     else:
+        # A label's distance to another's is 0, 0.5 (a tie and a decision) or 1; missing verdicts count for nothing.
         others = {
             judge: 1 - verdicts.drop(columns=judge).sub(verdicts[judge], axis=0).abs().mean(axis=1)
             for judge in verdicts

@@ -155,6 +155,7 @@ def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Qu
             return tuple(available), ""
         else:
             problem = "those at hand are not those that were asked"
+    # Any entrant's answers name all questions, but its file may be gone: the first that can be read.
     ids = (_answers(judged, entrant.answers)[0] for _, judged in members for entrant in judged.entrants)
     return tuple(Question(name, ()) for name in next((names for names in ids if names), {})), problem
 

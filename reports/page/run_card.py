@@ -74,6 +74,7 @@ def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
     versions: dict[str, dict[str, None]] = {}
     for marker in markers:
         git = marker.get("git") or {}
+        # A store can hold artifacts of several versions: whoever repeats a number needs the one that made it.
         commit = f"{git['commit']}{' (with changes)' if git.get('dirty') else ''}" if git else "not known"
         state = {"git commit": commit, "python": marker["python"], "platform": marker["platform"], **marker["packages"]}
         for name, version in state.items():

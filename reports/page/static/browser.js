@@ -136,14 +136,14 @@ class Browser {
       const [id, group, text] = index.questions[place];
       return shown(place) && (!category || category === `=${group}`) && matches(`${id} ${group} ${text}`, search);
     };
-    const keys = {
-      given: null,
-      "a-b": (place) => difference(place) === null ? null : -difference(place),
-      "b-a": difference,
-      a: (place) => at(left, place),
-      b: (place) => at(right, place),
-    };
-    this.order = ordered([...index.questions.keys()].filter(passes), keys[this.by("order").value]);
+    const [key, sign] = {
+      given: [() => 0, 1],
+      "a-b": [difference, -1],
+      "b-a": [difference, 1],
+      a: [(place) => at(left, place), 1],
+      b: [(place) => at(right, place), 1],
+    }[this.by("order").value];
+    this.order = ordered([...index.questions.keys()].filter(passes), key, sign);
     this.drawList(left, right);
     if (!this.order.includes(this.chosen)) this.chosen = this.order.length ? this.order[0] : -1;
     await this.choose(this.chosen);
@@ -244,17 +244,6 @@ class Browser {
     this.by("detail").setAttribute("aria-busy", "false");
     this.by("detail").replaceChildren(make("p", { class: "warning" }, `This cannot be shown: ${error.message}`));
   }
-}
-
-/** Places by a key, smallest first, those without one last. */
-function ordered(places, key) {
-  if (!key) return places;
-  const keyed = places.map((place) => [key(place), place]);
-  keyed.sort(([one], [other]) => {
-    if (one === null || other === null) return (one === null) - (other === null);
-    return one - other;
-  });
-  return keyed.map(([, place]) => place);
 }
 
 /** Options of a select: [value, title, whether it cannot be chosen]. */

@@ -61,6 +61,19 @@ function matches(text, search) {
   return search.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
 }
 
+/** Items by a key, smallest first (sign -1: largest); those without one stay last, equal ones keep their order. */
+function ordered(items, key, sign) {
+  const compare = (left, right) => {
+    if (typeof left === "number" && typeof right === "number") return left - right;
+    return String(left).localeCompare(String(right), "en", { numeric: true });
+  };
+  const missing = (value) => value === null || value === undefined;
+  const keyed = items.map((item) => [key(item), item]);
+  keyed.sort(([left], [right]) =>
+    missing(left) || missing(right) ? missing(left) - missing(right) : sign * compare(left, right));
+  return keyed.map(([, item]) => item);
+}
+
 /** A number to three digits; a dash where there is none. */
 function shown(value) {
   if (value === null || value === undefined) return "\u2013";

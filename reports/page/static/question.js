@@ -68,11 +68,11 @@ function verdicts(index, side, judges) {
   if (side.lost) column.append(make("p", { class: "warning" }, side.lost));
   else if (!side.judgments.length) column.append(make("p", { class: "faint" }, side.note || "not judged"));
   for (const judge of side.judgments.length ? judges : []) {
-    const found = side.judgments.find(([each]) => each === judge);
+    const judged = side.judgments.find(([number]) => number === judge);
     const block = make("div", {}, make("h6", {}, index.judges[judge]));
-    if (!found) block.append(make("p", { class: "faint" }, "has not judged these answers"));
-    else if (!found[1].length) block.append(make("p", { class: "warning" }, "no judgment of this question"));
-    for (const judgment of found ? found[1] : []) block.append(verdict(judgment));
+    if (!judged) block.append(make("p", { class: "faint" }, "has not judged these answers"));
+    else if (!judged[1].length) block.append(make("p", { class: "warning" }, "no judgment of this question"));
+    for (const judgment of judged ? judged[1] : []) block.append(verdict(judgment));
     column.append(block);
   }
   const reported = side.answer ? Object.entries(side.answer[3] || {}) : [];
@@ -84,17 +84,13 @@ function verdict([part, repeat, value, reason, flags, reply, model, meta]) {
   const head = make("p", { class: "verdict" }, make("span", { class: "part" }, repeat ? `${part}, repeat ${repeat + 1}` : part), " ");
   if (value === null) head.append(make("strong", { class: "badge" }, `not scored: ${reason || "no reason given"}`));
   else head.append(make("strong", {}, shown(value)));
-  const facts = [...flags, ...Object.entries(meta || {}).map(([key, said]) => `${key}: ${plainText(said)}`)];
+  const facts = [...flags, ...Object.entries(meta || {}).map(([key, fact]) => `${key}: ${typeof fact === "string" ? fact : JSON.stringify(fact)}`)];
   if (model) facts.unshift(model);
   const box = make("div", { class: "judgment" }, head);
   if (facts.length) box.append(make("p", { class: "facts" }, facts.join("; ")));
   if (reply.length > LONG) box.append(folded(`Reply, ${reply.length.toLocaleString("en")} characters`, [reply]));
   else if (reply) box.append(make("div", { class: "text reply", dir: "auto" }, reply));
   return box;
-}
-
-function plainText(value) {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function folded(name, texts) {

@@ -32,21 +32,10 @@ function startGrid(grid) {
   });
 }
 
-/** Rows by one column; those without a value stay last, equal ones keep their order. */
 function sortedRows(rows, column, direction) {
-  const sign = direction === "ascending" ? 1 : -1;
   const value = (row) => {
     const text = row.cells[column].dataset.sort;
     return text && Number.isFinite(Number(text)) ? Number(text) : text;
   };
-  const compare = (left, right) => {
-    if (typeof left === "number" && typeof right === "number") return left - right;
-    return String(left).localeCompare(String(right), "en", { numeric: true });
-  };
-  const keyed = rows.map((row) => [value(row), row]);
-  keyed.sort(([left], [right]) => {
-    if (left === undefined || right === undefined) return (left === undefined) - (right === undefined);
-    return sign * compare(left, right);
-  });
-  return keyed.map(([, row]) => row);
+  return ordered(rows, value, direction === "ascending" ? 1 : -1);
 }
