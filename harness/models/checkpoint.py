@@ -65,9 +65,9 @@ def download(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
         return checkpoint
     from huggingface_hub import snapshot_download
 
-    wanted = [*WEIGHTS, *(CODE if trust else ())]
+    patterns = [*WEIGHTS, *(CODE if trust else ())]
     try:
-        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=wanted)
+        folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=patterns)
     except Exception as error:  # no network, gated, removed: the hub client has a class for each
         raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
     return replace(checkpoint, location=folder)

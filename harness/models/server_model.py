@@ -7,7 +7,6 @@ enters the ledger's key as the repeat index: another seed asks anew, the same on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import Field
 
@@ -28,7 +27,7 @@ class ServerOptions:
 
     kind: str = "openai"
     """A kind of judge: its client is used."""
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, object] = Field(default_factory=dict)
     """Options of that kind."""
 
     @property
@@ -58,7 +57,8 @@ class ServerModel:
         config = dict(self.config.config)
         # ``Request`` has no field for it, because no judge protocol cuts the distribution.
         if sampling.top_p < 1:
-            config["extra_body"] = {**config.get("extra_body", {}), "top_p": sampling.top_p}
+            extra = config.get("extra_body")
+            config["extra_body"] = {**(extra if isinstance(extra, dict) else {}), "top_p": sampling.top_p}
         done = 0
 
         def answered(more: int) -> None:

@@ -77,14 +77,10 @@ def ask(
     billing: Billing = Billing(),
     pace: Pace = Pace(),
 ) -> list[Outcome]:
-    """One outcome per request, in order. Stored replies are not asked again; failures are never stored.
+    """One outcome per request, in order, each reply with its ledger key (``harness.contracts.judge.Ask``).
 
-    Requests that are equal in all that decides the reply are asked once. Every reply carries its ledger key.
-    ``progress`` is called with how many requests more are settled (stored ones at once). Ctrl-C keeps what was judged
-    and raises KeyboardInterrupt.
-
-    Raises:
-        UserError: the ledger cannot be read or written. A judge's failures are returned, not raised.
+    Requests that are equal in all that decides the reply are asked once. Ctrl-C keeps what was judged. Raises UserError
+    where the ledger cannot be read or written; a judge's failures are returned.
     """
 
     async def work() -> list[Outcome]:

@@ -69,10 +69,7 @@ class Budget:
         return f"{more} (${used:.4f} spent or under way)"
 
     def record(self, key: str, outcome: Outcome, request: Request | None) -> None:
-        """Keep a reply in the ledger, or note a failure, with what the call cost.
-
-        ``request`` may be ``None`` where it is not at hand; its tokens then count as far as the endpoint counted them.
-        """
+        """Keep a reply in the ledger, or note a failure, with its cost. ``request``: to estimate uncounted tokens."""
         dollars = self._cost(outcome, request)
         self._calls += 1
         if dollars is not None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.contracts.judge import AskOptions, Billing, Judge, Outcome
 from harness.types import Reply, Request
@@ -89,16 +89,13 @@ class CanaryRound:
     """Whether pairs came with log-probabilities."""
 
 
-@dataclass(frozen=True)
-class RoundAgreement:
-    """Two rounds against each other."""
+class RoundAgreement(NamedTuple):
+    """Requests with the same side or grade in two rounds, of those with a verdict in either; the mean absolute
+    difference of the verdicts (0..1) over requests that have both."""
 
     same: int
-    """Requests with the same verdict: the same side for pairs, the same grade."""
     judged: int
-    """Requests with a verdict in either round."""
     shift: float | None
-    """Mean absolute difference of the verdicts (0..1) over requests that have both."""
 
     def __str__(self) -> str:
         moved = "" if self.shift is None else f", mean shift {self.shift:.3f}"

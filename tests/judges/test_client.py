@@ -72,21 +72,21 @@ def run(judge, many, tmp_path, progress=None, pace=QUICK, **options):
 
 
 def test_outcomes_stand_in_order_and_equal_requests_are_asked_once(tmp_path):
-    judge, told = ScriptedJudge(), []
+    judge, steps = ScriptedJudge(), []
     twice = [*requests(5), *(replace(request, part="game2", meta={"swapped": True}) for request in requests(5))]
-    outcomes = ask(judge, twice, tmp_path / "l.sqlite", AskOptions(), told.append)
+    outcomes = ask(judge, twice, tmp_path / "l.sqlite", AskOptions(), steps.append)
     assert [outcome.text for outcome in outcomes] == [f"q{n}" for n in range(5)] * 2
     assert set(judge.calls.values()) == {1}
-    assert sum(told) == 10
+    assert sum(steps) == 10
 
 
 def test_stored_replies_are_not_asked_again(tmp_path):
     judge = ScriptedJudge()
     first = run(judge, 5, tmp_path)
-    told = []
-    assert run(judge, 7, tmp_path, told.append)[:5] == first
+    steps = []
+    assert run(judge, 7, tmp_path, steps.append)[:5] == first
     assert judge.calls.total() == 7
-    assert told == [5, 1, 1]
+    assert steps == [5, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["rate-limit", "server", "timeout", "connection", "truncated"])
@@ -96,8 +96,8 @@ def test_failures_that_may_pass_are_retried_and_logged(tmp_path, kind, caplog):
     outcomes = run(judge, 3, tmp_path, retries=3)
     assert [outcome.text for outcome in outcomes] == ["q0", "q1", "q2"]
     assert judge.calls["q1"] == 4
-    told = [record.getMessage() for record in caplog.records if record.name == "judges.client.ask"]
-    assert [line.split(" in ")[0] for line in told] == [
+    lines = [record.getMessage() for record in caplog.records if record.name == "judges.client.ask"]
+    assert [line.split(" in ")[0] for line in lines] == [
         f"{judge.model}: scripted {kind}; asked again ({number})" for number in (1, 2, 3)
     ]
 
@@ -366,13 +366,13 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
         before = server.calls.copy()
         assert 40 <= before.total() < 120
         with Ledger(path) as ledger:
-            kept = ledger.served()[0].replies
-        assert kept >= before.total() - 8  # 4 under way, and at most 4 that came back in the last turn of the loop
+            stored = ledger.served()[0].replies
+        assert stored >= before.total() - 8  # 4 under way, and at most 4 that came back in the last turn of the loop
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
         outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4, max_concurrency=4))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
         assert len(server.calls) == 120
-        assert server.calls.total() - before.total() == 120 - kept  # exactly those that were not stored
+        assert server.calls.total() - before.total() == 120 - stored  # exactly those that were not stored
 
 
 def test_ten_thousand_calls_in_process_cost_little(tmp_path):

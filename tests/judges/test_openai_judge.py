@@ -115,9 +115,9 @@ def test_the_key_reaches_neither_ledger_nor_messages(key, tmp_path):
             outcomes = ask(judge_at(server), [REQUEST], tmp_path / "l.sqlite", AskOptions(retries=0))
             assert KEY not in repr(outcomes)
             assert KEY not in str(judge_at(server).check())
-    held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"HTTP 401: Incorrect API key provided: [api key]" in held
-    assert KEY.encode() not in held
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"HTTP 401: Incorrect API key provided: [api key]" in content
+    assert KEY.encode() not in content
 
 
 def test_options_change_the_body_and_the_endpoint_of_the_ledger():
@@ -240,11 +240,11 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(value, monkeypatch, 
         (outcome,) = ask(judge_at(server), [REQUEST], tmp_path / "l.sqlite", AskOptions())
         (batched,) = ask(judge_at(server, batch=True), [REQUEST], tmp_path / "b.sqlite", AskOptions())
     assert outcome.kind == batched.kind == "auth" and server.calls.total() == server.batches.made == 0
-    held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     for text in (problem, str(outcome), str(batched)):
         assert "JUDGE_KEY" in text and "Set the variable to the key alone" in text
         assert "secret" not in text and "second" not in text and "two" not in text
-    assert b"secret" not in held and b"JUDGE_KEY" in held
+    assert b"secret" not in content and b"JUDGE_KEY" in content
 
 
 def test_white_space_around_a_key_is_no_part_of_it(monkeypatch):

@@ -19,7 +19,7 @@ import urllib.parse
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field
 
@@ -56,7 +56,7 @@ class OpenAIConfig:
     """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
     thinking_tokens: Annotated[int, Field(ge=0)] | None = None
     """Added to the protocol's token limit for models whose thinking counts towards it."""
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
     """Further request fields, sent as they are (a thinking budget, say). No secrets: recipes are stored."""
     price_in: NotNegative | None = None
     """Dollars per million prompt tokens; unknown if not given."""
@@ -92,9 +92,9 @@ class OpenAIConfig:
     def quirks(self) -> Quirks:
         """The quirks in force: the options given, else the catalogue's, else none."""
         # Options and quirks have the same names.
-        given = {quirk.name: getattr(self, quirk.name) for quirk in fields(Quirks)}
+        overrides = {quirk.name: getattr(self, quirk.name) for quirk in fields(Quirks)}
         base = self.known.quirks if self.known else Quirks()
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
+        return replace(base, **{name: value for name, value in overrides.items() if value is not None})
 
 
 class OpenAIJudge:
