@@ -335,7 +335,7 @@ class SectionReader:
             return None
         train, sampled = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
         entry = self.trained(path, name, values, RowOptions(), train, sampled)
-        return entry and TunedTeacher(pairs.pairs, entry)
+        return None if entry is None else TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:
         """The section as it is: names of targets, what they say beside sections, and rows that they have."""

@@ -23,8 +23,7 @@ from harness.records import read_records
 from harness.stages import STAGES
 from harness.stages.kind import StageContext
 from harness.stages.kinds.prompts import FLOOR, pair
-from harness.stages.kinds.sample import deal
-from harness.types import Group, Prompt, Response
+from harness.types import Group, Prompt
 from results.store.store import ArtifactStore
 
 SMALL = ("prompts.n=6", "train.batch_size=3", "train.micro_batch=3", "seeds=[0]", "sampling.max_new_tokens=16")
@@ -148,14 +147,6 @@ def test_adpa_plus_trains_on_what_dckd_answered(made: Made) -> None:
     assert set(curve(dckd)[0]["terms"]) == {"ce", "kl_chosen", "kl_rejected"}
     counts = made.counts("teacher_distributions adpa+ tuned teacher seed 0")
     assert counts["top_k"] == 20 and counts["positions"] == sum(group.samples[0].tokens for group in drawn)
-
-
-def test_blocks_must_divide_the_pool() -> None:
-    prompt = Prompt("p", ({"role": "user", "content": "x"},))
-    group = Group(prompt, samples=tuple(Response(text, True, 1) for text in "abc"))
-    with pytest.raises(ValueError, match="3 responses cannot be dealt into 2 blocks"):
-        deal(group, 0, 2, seed=0)
-    assert sorted(r.text for block in range(3) for r in deal(group, block, 3, 0).samples) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(("golden", "rejected"), [(None, "b"), ("a", None), (" ", "b"), ("a", "")])

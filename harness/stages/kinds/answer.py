@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
@@ -28,7 +27,7 @@ ANSWER_TOKENS = 512
 """Assumed limit of an answer where a benchmark leaves it to its protocol."""
 
 
-def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, Any]:
+def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object]:
     """What decides the answers beside the model."""
     return {
         "benchmark": benchmark.name,
@@ -52,13 +51,12 @@ def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row
     """Answers of a model behind a server: keyed by its address."""
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
-    endpoint = {"kind": server.kind, "config": dict(server.config)}
-    ask = plain(graph.recipe.ask)
-    local = {"config": benchmark.options, "ask": ask, "backend": SERVER.name, "endpoint": endpoint}
+    local = {"config": benchmark.options, "ask": plain(graph.recipe.ask), "backend": SERVER.name}
+    local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
 
 
-def client_of(server: ServerOptions, graph: StageGraph) -> ConfiguredJudge[Any]:
+def client_of(server: ServerOptions, graph: StageGraph) -> ConfiguredJudge:
     """The server as a judge that is asked: one client serves both."""
     kind = graph.registry.judges[server.kind]
     return ConfiguredJudge(kind, options_from(kind.config, server.config))
@@ -140,9 +138,8 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
         if names
     ]
     if problems:
-        foreign = sum(name not in known for name in counts)
-        tail = f" ({counted(foreign, 'answer')} to other questions)" if foreign else ""
-        raise UserError(f"{file} does not fit the {counted(len(known), 'question')}: {'; '.join(problems)}{tail}.")
+        foreign = counted(sum(name not in known for name in counts), "answer")
+        raise UserError(f"{file} does not fit ({foreign} to other questions): {'; '.join(problems)}.")
     by_question = {answer.question: answer for answer in answers}
     return [by_question[name] for name in known]
 

@@ -69,14 +69,18 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     sampling = Sampling(params["max_new_tokens"], params["temperature"], params["top_p"])
     model: GeneratesText = context.model(stage, "model")
     responses = model.generate([p.messages for p in prompts], sampling, seed=params["seed"], n=params["n"])
-    fields: list[dict[str, Any]] = [{params["field"]: tuple(drawn)} for drawn in responses]
-    context.write(Group, [Group(prompt, **field) for prompt, field in zip(prompts, fields, strict=True)])
-    flat = [response for drawn in responses for response in drawn]
+    ours = params["field"] == "samples"
+    groups = [
+        Group(prompt, samples=tuple(texts)) if ours else Group(prompt, teacher=tuple(texts))
+        for prompt, texts in zip(prompts, responses, strict=True)
+    ]
+    context.write(Group, groups)
+    flat = [response for texts in responses for response in texts]
     return {
         "responses": len(flat),
         "tokens": sum(response.tokens for response in flat),
         "unfinished": sum(not response.finished for response in flat),
-        "distinct_per_prompt": sum(len({r.text for r in drawn}) for drawn in responses) / max(1, len(responses)),
+        "distinct_per_prompt": sum(len({r.text for r in texts}) for texts in responses) / max(1, len(responses)),
     }
 
 
@@ -102,11 +106,8 @@ def run_split_pool(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def deal(group: Group, block: int, blocks: int, seed: int) -> Group:
-    """The group with the responses of one block, in dealt order. Raises ValueError where blocks cannot be equal."""
-    size, rest = divmod(len(group.samples), blocks)
-    if rest:
-        raise ValueError(f"{len(group.samples)} responses cannot be dealt into {blocks} blocks of equal size")
-    shuffled = list(group.samples)
+    """The group with the responses of one block, in dealt order."""
+    size, shuffled = len(group.samples) // blocks, list(group.samples)
     random.Random(f"block/{seed}/{group.prompt.id}").shuffle(shuffled)
     return replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))
 
