@@ -48,15 +48,15 @@ def curve(start: float, log: str) -> tuple[dict[str, object], ...]:
 
 def figures(results: Results, kind: str) -> dict[str, bytes]:
     with styled():
-        made = drawings(summarise(results, TARGETS["table1"]), results)
-        return {drawing.suffix: drawn(drawing.draw(), kind) for drawing in made}
+        charts = drawings(summarise(results, TARGETS["table1"]), results)
+        return {drawing.suffix: drawn(drawing.draw(), kind) for drawing in charts}
 
 
 def test_every_figure_is_drawn_where_its_data_are() -> None:
-    made = figures(full(), "svg")
-    assert list(made) == ["", "-length", "-cost", "-training"]
-    assert all(b"<script" not in content for content in made.values())
-    assert made == figures(full(), "svg")
+    charts = figures(full(), "svg")
+    assert list(charts) == ["", "-length", "-cost", "-training"]
+    assert all(b"<script" not in content for content in charts.values())
+    assert charts == figures(full(), "svg")
     assert list(figures(world.make(rows=("student", "kd"), seeds=(0,)), "svg")) == [""]
 
 

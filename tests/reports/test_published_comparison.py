@@ -107,7 +107,7 @@ def test_each_reason_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "metric", "options", "said"),
+    ("benchmark", "metric", "options", "reason"),
     [
         ("arena_hard", "arena_hard.wr", {"style_control": True}, "style-controlled, the paper's is the plain win rate"),
         ("arena_hard", "arena_hard.wr", {"scorer": "2025-06"}, "scorer 2025-06, the paper's is v0.1"),
@@ -119,21 +119,23 @@ def test_each_reason_is_found() -> None:
         ("arena_hard", "arena_hard.wr", {"limit": None, "style_control": False, "scorer": "v0.1"}, ""),
     ],
 )
-def test_another_protocol_is_not_comparable(benchmark: str, metric: str, options: dict[str, object], said: str) -> None:
+def test_another_protocol_is_not_comparable(
+    benchmark: str, metric: str, options: dict[str, object], reason: str
+) -> None:
     run = world.paper().run
     cards = tuple(
         replace(card, parameters={**card.parameters, **options}) if card.benchmark == benchmark else card
         for card in run.cards
     )
-    assert why(replace(run, cards=cards), metric=metric) == said
+    assert why(replace(run, cards=cards), metric=metric) == reason
 
 
 def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
     """One question has no width: 50 [50, 50] against 49.62 would agree, and 90 [90, 90] would differ."""
     paper = PublishedComparison(49.62, "p", "s")
     for value in (50.0, 90.0):
-        found = compared(paper, value, (value, value), LC, 1)
-        assert (found.verdict, found.doubts) == (INCONCLUSIVE, ("only 1 question: too few for a verdict",))
+        result = compared(paper, value, (value, value), LC, 1)
+        assert (result.verdict, result.doubts) == (INCONCLUSIVE, ("only 1 question: too few for a verdict",))
     assert compared(paper, 50.0, (50.0, 50.0), LC, 29).verdict == INCONCLUSIVE
     assert compared(paper, 50.0, (50.0, 50.0), LC, 30).verdict == AGREES
     assert compared(paper, 50.0, (None, None), LC, 30).doubts == ("no interval",)
@@ -204,14 +206,14 @@ def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Colle
     """The released code samples at temperature 1.0, where the paper says 0.8."""
     recipe = load_recipe(name, (), load_registry(), TARGETS[target]).resolved()
     other = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
-    assert {row for row, said in other.items() if said} == set(rows)
+    assert {row for row, reason in other.items() if reason} == set(rows)
 
 
 def test_rows_of_other_names_find_the_numbers_of_table_2() -> None:
     recipe = {"sampling": {"n": 4}, "methods": {"pad-vpd": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
     run = replace(world.paper().run, recipe={**world.paper().run.recipe, **recipe})
-    found = published_values(run, "table2", run.columns)
-    numbers = {row: one.value for (row, metric), one in found.items() if metric == "alpaca_eval.lc"}
+    result = published_values(run, "table2", run.columns)
+    numbers = {row: one.value for (row, metric), one in result.items() if metric == "alpaca_eval.lc"}
     assert numbers == {"pad-vpd": 51.42, "pad-ppd": 49.42}
 
 

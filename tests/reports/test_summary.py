@@ -31,11 +31,11 @@ def by_hand(rows: dict[str, list[Score | None]]) -> Results:
     specs = tuple(RowSpec(row, row.upper(), row in ("teacher", "student")) for row in rows)
     cells = tuple(Cell(row, METRIC.id, seed, "k", "e") for row, scores in rows.items() for seed in range(len(scores)))
     run = Run("r", {}, "", True, RunFamily("pocket", "t", "s"), specs, (METRIC,), seeds, cells)
-    found = {(row, METRIC.id, seed): one for row, scores in rows.items() for seed, one in enumerate(scores) if one}
+    by_place = {(row, METRIC.id, seed): one for row, scores in rows.items() for seed, one in enumerate(scores) if one}
     missing = {
         (row, METRIC.id, seed): "why" for row, scores in rows.items() for seed, one in enumerate(scores) if not one
     }
-    return Results(run, found, missing)
+    return Results(run, by_place, missing)
 
 
 def one(value: float | None, replicates: object, n: int = 100, unscored: int = 0, note: str = "") -> Score:

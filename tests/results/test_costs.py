@@ -34,16 +34,16 @@ SECONDS = {
 def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
     """An artifact whose provenance has the seconds of its kind, and a peak of 2 GiB (training: 3)."""
     inputs = {f"in{number}": stage.ref for number, stage in enumerate(reads)} | {r: s.ref for r, s in roles.items()}
-    made = Stage(kind, {"name": name}, inputs, row=name)
-    folder = store.write(made, lambda _: {"peak_memory": int(3 * GIB)} if kind == "train" else {})
+    stage = Stage(kind, {"name": name}, inputs, row=name)
+    folder = store.write(stage, lambda _: {"peak_memory": int(3 * GIB)} if kind == "train" else {})
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
     meta |= {"wall_seconds": SECONDS[kind], "peak_memory_bytes": int(2 * GIB)}
     (folder / "meta.json").write_text(json.dumps(meta))
-    return made
+    return stage
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
+def run_in_store(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     """Two rounds: prompts, sample 1, reward 1, train 1 -> sample 2, reward 2, train 2; and the untrained student."""
     store = ArtifactStore(tmp_path)
     prompts = put(store, "prompts", "p")
@@ -64,9 +64,9 @@ def made(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     return store, Results(run, scores, trained=lineage.trainings(sources), sources=sources)
 
 
-def test_every_round_counts_and_what_follows_does_not(made: tuple[ArtifactStore, Results]) -> None:
+def test_every_round_counts_and_what_follows_does_not(run_in_store: tuple[ArtifactStore, Results]) -> None:
     """2 x (1 + 20 + 300) = 642 s; prompts, answers and scores are left out."""
-    _, results = made
+    _, results = run_in_store
     assert list(results.trained) == [("two", 0)]
     cost = results.trained["two", 0]
     assert cost.seconds == {"train": 600.0, "reward": 40.0, "sample": 2.0}
@@ -74,42 +74,42 @@ def test_every_round_counts_and_what_follows_does_not(made: tuple[ArtifactStore,
     assert cost.peak_memory == 3 * GIB, "the train stage's own measurement"
 
 
-def test_costs_become_columns_that_are_neither_tested_nor_best(made: tuple[ArtifactStore, Results]) -> None:
-    _, results = made
-    found = with_costs(results)
-    assert [metric.id for metric in found.run.columns] == ["alpaca_eval.lc", "cost.time", "cost.memory"]
-    assert found.run.columns[1].unit == "s"
-    summary = summarise(found, TARGETS["table2"])
+def test_costs_become_columns_that_are_neither_tested_nor_best(run_in_store: tuple[ArtifactStore, Results]) -> None:
+    _, results = run_in_store
+    result = with_costs(results)
+    assert [metric.id for metric in result.run.columns] == ["alpaca_eval.lc", "cost.time", "cost.memory"]
+    assert result.run.columns[1].unit == "s"
+    summary = summarise(result, TARGETS["table2"])
     cell = summary.cells["two", "cost.time"]
     assert cell.value == pytest.approx(642.0)
     assert (cell.low, cell.change.p, cell.refused) == (None, None, False)
     assert summary.cells["two", "cost.memory"].value == 3.0
     assert all(column.best == () and column.warnings == () for column in summary.columns if column.metric.measured)
     assert summary.cells["student", "cost.time"].notes == ("not trained, or a stage of it is no longer in the store",)
-    assert "sample, reward, train" in found.run.notes[-1]
+    assert "sample, reward, train" in result.run.notes[-1]
 
 
 @pytest.mark.parametrize(
     ("seconds", "unit", "value", "digits"), [(7199.0, "s", 7199.0, 1), (7200.0, "h", 2.0, 2), (44_352.0, "h", 12.32, 2)]
 )
 def test_from_two_hours_on_times_are_in_hours(
-    made: tuple[ArtifactStore, Results], seconds: float, unit: str, value: float, digits: int
+    run_in_store: tuple[ArtifactStore, Results], seconds: float, unit: str, value: float, digits: int
 ) -> None:
     """44,352 s are 12.32 h, as the paper prints its times."""
-    _, results = made
+    _, results = run_in_store
     cost = replace(results.trained["two", 0], seconds={"train": seconds})
-    found = with_costs(replace(results, trained={("two", 0): cost}))
-    metric = found.run.columns[1]
+    result = with_costs(replace(results, trained={("two", 0): cost}))
+    metric = result.run.columns[1]
     assert (metric.unit, metric.digits) == (unit, digits)
-    assert found.scores["two", "cost.time", 0].value == pytest.approx(value)
+    assert result.scores["two", "cost.time", 0].value == pytest.approx(value)
 
 
-def test_a_deleted_stage_leaves_no_half_sum(made: tuple[ArtifactStore, Results]) -> None:
-    store, results = made
+def test_a_deleted_stage_leaves_no_half_sum(run_in_store: tuple[ArtifactStore, Results]) -> None:
+    store, results = run_in_store
     (store.path(*store.list("reward")[0]) / "meta.json").unlink()
-    found = replace(results, trained=Lineage(store).trainings(results.sources))
-    assert not found.trained["two", 0].complete
-    assert ("two", "cost.time", 0) in with_costs(found).missing
+    result = replace(results, trained=Lineage(store).trainings(results.sources))
+    assert not result.trained["two", 0].complete
+    assert ("two", "cost.time", 0) in with_costs(result).missing
 
 
 def test_the_peak_can_be_counted_anew() -> None:

@@ -66,9 +66,9 @@ def store(tmp_path: Path) -> ArtifactStore:
 def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
     """Sample 10 s, reference log-probabilities 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second
     round go on after the first's."""
-    found = trained(RUN, store)
-    assert list(found) == [("dpo", 0)]  # nobody trained the student
-    dpo = found["dpo", 0]
+    students = trained(RUN, store)
+    assert list(students) == [("dpo", 0)]  # nobody trained the student
+    dpo = students["dpo", 0]
     assert dpo.seconds == {"sample": 10.0, "reference": 10.0, "train": 35.0}
     assert dpo.hours == pytest.approx(55 / 3600)
     assert dpo.peak_memory == len("reference")

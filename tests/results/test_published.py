@@ -50,10 +50,10 @@ def test_no_number_has_changed_since_it_was_compared_with_the_paper(table: str) 
     ],
 )
 def test_a_number_is_found(place: tuple[str, str, str, str], value: float) -> None:
-    found = published(*place)
-    assert found.value == value
-    assert "2502.14272" in found.source
-    assert found.protocol
+    number = published(*place)
+    assert number.value == value
+    assert "2502.14272" in number.source
+    assert number.protocol
 
 
 def test_every_row_of_pad_below_a_baseline_is_noted() -> None:

@@ -175,6 +175,6 @@ def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]
     with locked(tmp_path / "lock", "a test"):
-        held = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        busy = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     free = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (held.stdout.strip(), free.stdout.strip()) == ("False", "True")
+    assert (busy.stdout.strip(), free.stdout.strip()) == ("False", "True")
