@@ -1,7 +1,4 @@
-"""The nouns of the harness: plain frozen records that stages hand to each other and the store keeps as JSON lines.
-
-Nothing here knows a method, a benchmark or a file. "Not scored" is ``None`` with a reason, never 0.
-"""
+"""The nouns of the harness: plain frozen records that stages hand to each other and the store keeps as JSON lines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -219,7 +219,14 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
     left_out = set(target.rows).difference(MODELS, values["rows"]) if values.get("rows") else set()
     rows = _rows(as_mapping(result.tree.get("methods")), target)
     result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
-    _benchmarks(result.tree, target)
+    benchmarks = result.tree.get("benchmarks")
+    if target.columns and not target.open and isinstance(benchmarks, Mapping):
+        needed = {column.split(".")[0] for column in target.columns}
+        # Whatever no column asks for is not run.
+        result.tree["benchmarks"] = {name: options for name, options in benchmarks.items() if name in needed}
+        if not result.tree["benchmarks"]:
+            names, recipe = ", ".join(sorted(needed - {"cost"})), repr(result.tree.get("name"))
+            raise NotApplicable(f"{target.label} needs the benchmark {names}, which the recipe {recipe} does not have.")
     return result
 
 
@@ -232,20 +239,6 @@ def _rows(section: Mapping[str, Any], target: Target) -> Tree:
         changed = merge(merge(options, variant.changes), as_mapping(section.get(row)))
         rows[row] = {**changed, "method": base.get("method", variant.of)}
     return rows
-
-
-def _benchmarks(tree: Tree, target: Target) -> None:
-    """Leave out the benchmarks that the target has no column of. Raises NotApplicable when none is left."""
-    section = tree.get("benchmarks")
-    if target.open or not target.columns or not isinstance(section, Mapping):
-        return
-    needed = {column.split(".")[0] for column in target.columns}
-    tree["benchmarks"] = {name: options for name, options in section.items() if name in needed}
-    if not tree["benchmarks"]:
-        names = ", ".join(sorted(needed - {"cost"}))
-        raise NotApplicable(
-            f"{target.label} needs the benchmark {names}, which the recipe {tree.get('name')!r} does not have."
-        )
 
 
 def check_fit(tree: Mapping[str, Any], target: Target) -> None:

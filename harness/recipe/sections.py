@@ -64,7 +64,6 @@ class Family:
     teacher: ModelText
     """``pocket:NAME``, a local folder, or a hub id (``owner/name`` or ``owner/name@revision``)."""
     student: ModelText
-    """As ``teacher``."""
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run. Off unless you know the checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -219,11 +218,9 @@ class MethodEntry:
     row_config: dict[str, Any]
     """Those of them that decide the rows (``Method.row_fields``)."""
     train: TrainOptions
-    """The recipe's ``train`` with this row's overrides."""
     sampling: SamplingOptions
-    """The recipe's ``sampling`` with the method's and then this row's overrides."""
+    """The recipe's, with the method's and then this row's overrides; so is ``train``."""
     row_options: RowOptions
-    """What else the row says."""
 
     def resolved(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
         """The row as a recipe would write it, over these common sections."""

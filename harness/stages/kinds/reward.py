@@ -186,14 +186,6 @@ def cyclic_orders(n: int, rng: random.Random) -> list[Order]:
     return [tuple(start[shift:] + start[:shift]) for shift in range(n)]
 
 
-def both_orders(n: int, rng: random.Random) -> list[Order]:
-    return list(itertools.permutations(range(n), 2))
-
-
-def once_orders(n: int, rng: random.Random) -> list[Order]:
-    return list(itertools.combinations(range(n), 2))
-
-
 def mean_shifts(n: int, replies: ChoiceReplies) -> list[float]:
     """Mean over the shifts of each response's letter log-probability, renormalised over the responses."""
     totals = [0.0] * n
@@ -240,8 +232,8 @@ class Mode(NamedTuple):
 
 MODES: Final[Mapping[str, Mode]] = {
     "cyclic": Mode(cyclic_orders, mean_shifts),
-    "pairwise_both": Mode(both_orders, pairwise_scores),
-    "pairwise_once": Mode(once_orders, mean_wins),
+    "pairwise_both": Mode(lambda n, rng: list(itertools.permutations(range(n), 2)), pairwise_scores),
+    "pairwise_once": Mode(lambda n, rng: list(itertools.combinations(range(n), 2)), mean_wins),
 }
 KIND = StageKind(
     "reward", run, cost, texts=texts, needs={"teacher": frozenset({"tokens", "logps", "choices"})}, training=True
