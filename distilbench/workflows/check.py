@@ -11,7 +11,7 @@ from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.errors import UserError, unknown
 from harness.recipe.reader import SectionReader
 from judges.client.canary import CanaryRound, ask_round, rounds

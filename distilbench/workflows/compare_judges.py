@@ -24,7 +24,7 @@ from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import ConfiguredBenchmark, against
 from harness.contracts.executor import RunListener
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError

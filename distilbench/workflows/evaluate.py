@@ -14,7 +14,7 @@ from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
 from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import RunListener
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.plan.evaluation import PLACEHOLDER, Candidate, make_evaluation

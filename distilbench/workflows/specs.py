@@ -12,8 +12,7 @@ from typing import TypedDict, TypeVar
 import yaml
 
 from harness.contracts.benchmark import AnyBenchmark
-from harness.contracts.option_errors import RecipeError
-from harness.contracts.options import read_options
+from harness.contracts.options import RecipeError, read_options
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
 from harness.models.server_model import ServerOptions

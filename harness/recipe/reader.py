@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.method import Method
-from harness.contracts.option_errors import Problem, dotted, show, unknown_name
-from harness.contracts.options import is_options, plain, read_options
+from harness.contracts.options import Problem, dotted, is_options, plain, read_options, show, unknown_name
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.sections import (

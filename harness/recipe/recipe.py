@@ -16,8 +16,7 @@ import yaml
 from pydantic import AfterValidator
 
 from harness.contracts.judge import AskOptions
-from harness.contracts.option_errors import Problem, RecipeError
-from harness.contracts.options import Seed, options, plain, require
+from harness.contracts.options import Problem, RecipeError, Seed, options, plain, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
 from harness.errors import UserError

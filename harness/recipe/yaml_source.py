@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from harness.contracts.option_errors import Problem, RecipeError, dotted, show
+from harness.contracts.options import Problem, RecipeError, dotted, show
 from harness.errors import near
 
 Tree = dict[str, Any]

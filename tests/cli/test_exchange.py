@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.answers import export, import_
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Judgment

@@ -11,7 +11,7 @@ import pytest
 from distilbench.plugins import load_registry
 from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, Sampling
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.models.backends import BACKENDS, LoadOptions
 from harness.models.checkpoint import resolve

@@ -26,7 +26,7 @@ from distilbench.workflows.specs import candidate, judge_entry, served
 from harness.contracts.backend import Services
 from harness.contracts.benchmark import against
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.backends import BACKENDS

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from harness.contracts.method import Needs
-from harness.contracts.option_errors import RecipeError
-from harness.contracts.options import options
+from harness.contracts.options import RecipeError, options
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.models.backends import BACKENDS

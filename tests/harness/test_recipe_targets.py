@@ -8,7 +8,7 @@ import pytest
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.plan import rows_of
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from reports.targets import TARGETS, find_targets

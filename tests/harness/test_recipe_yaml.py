@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.option_errors import RecipeError
+from harness.contracts.options import RecipeError
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import Recipe, load_recipe
 

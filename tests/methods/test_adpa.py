@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.contracts.method import Dropped, TopK
-from harness.contracts.option_errors import Problem
+from harness.contracts.options import Problem
 from harness.training.stored_signals import rest_of
 from harness.types import Group, Prompt, Response
 from methods import adpa, adpa_plus
