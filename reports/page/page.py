@@ -61,9 +61,9 @@ def write_page(
         tables.append(table_section(part.table))
         judged = judged_benchmarks(part.results, store, names)
         runs.append(RunView(part.table.label, part.results, judged, part.questions))
-        cards.append((part.table.label, run_card(part.results.run, stages_behind(part.results, store), part.price)))
-    card_section = Section("Run card", render("run_cards.html.jinja", cards=cards))
-    sections = [*tables, *further, questions_section(runs), card_section]
+        markers, label = stages_behind(part.results, store), part.table.label if len(parts) > 1 else ""
+        cards.append(run_card(part.results.run, markers, part.price, label))
+    sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]
     return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
 
 

@@ -22,10 +22,11 @@ Sortable = tuple[str, float | str | None]
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
-def run_card(run: Run, markers: Sequence[Marker], price: Price) -> Markup:
-    """``markers``: of all stages behind the run's scores (``results.run.results.stages_behind``)."""
+def run_card(run: Run, markers: Sequence[Marker], price: Price, label: str = "") -> Markup:
+    """``markers``: of all stages behind the run's scores; ``label``: of its target, where the page has several."""
     return render(
         "run_card.html.jinja",
+        label=label,
         facts=_facts(run, markers),
         protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
         recipe=yaml.safe_dump(plain(run.recipe), sort_keys=False, allow_unicode=True, width=100),

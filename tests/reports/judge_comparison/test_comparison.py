@@ -1,0 +1,533 @@
+"""Judges compared by hand: agreement, kappa, repeats, flips; rankings and conclusions; accuracy, files and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score
+
+from distilbench.workflows.page import judges_of
+from harness.errors import UserError
+from harness.stats import Draws, contrast, seed_noise
+from reports.judge_comparison.agreement import consistency, pair_agreement
+from reports.judge_comparison.annotations import annotation_panel
+from reports.judge_comparison.compare import compare_panel
+from reports.judge_comparison.figures import cost_points
+from reports.judge_comparison.panel import (
+    ITEM,
+    JudgeProfile,
+    Panel,
+    QuestionBootstrap,
+    RowScore,
+    judgment_frame,
+)
+from reports.judge_comparison.ranking import (
+    best_row,
+    check_conclusion,
+    mean_scores,
+    noise_of,
+    planned_comparisons,
+    rank_correlation,
+    ranking,
+    significant,
+    spearmans,
+)
+from reports.judge_comparison.reference import (
+    HUMAN,
+    HUMANS,
+    OTHERS,
+    TRUTH,
+    judge_reference,
+    leave_one_out,
+    simulated_humans,
+)
+from reports.judge_comparison.tables import comparison_tables, read_comparison, table5, write_comparison
+
+Call = tuple[str, str, object, str, float]
+
+
+def panel(calls: Iterable[Call], judges: Sequence[str] = (), truth: Mapping[str, float] = {}, paired=True) -> Panel:
+    """From (judge, row, question, turn, verdict); ``truth``: question to true quality. The same call twice is a repeat.
+
+    The turn stands for the baseline, as in annotation files.
+    """
+    frame = judgment_frame(
+        {"judge": judge, "benchmark": "b", "row": row, "seed": 0, "question": str(question), "turn": turn, "part": "p",
+         "repeat": 0, "verdict": verdict, "quality": truth.get(str(question)), "same": 0.0}
+        for judge, row, question, turn, verdict in calls
+    )  # fmt: skip
+    frame["repeat"] = frame.groupby(["judge", *ITEM]).cumcount()
+    names = judges or list(dict.fromkeys(frame["judge"]))
+    return Panel(frame, {"b": paired}, {name: JudgeProfile(name) for name in names})
+
+
+def matrix(columns: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Verdicts of judges on items of as many questions, as ``Panel.matrix``."""
+    table = pd.DataFrame(columns, dtype=float)
+    table.index = pd.MultiIndex.from_tuples([("b", "m", 0, str(n), "") for n in range(len(table))], names=ITEM)
+    return table
+
+
+def row_scores(
+    values: Mapping[str, float], spread: float = 0.1, seed: int = 0, questions: int = 100, coverage: float = 1.0
+) -> dict[str, RowScore]:
+    """Scores of one seed with independent replicates of this standard error."""
+    rng = np.random.default_rng(seed)
+    grids = {row: (value + spread * rng.normal(size=400))[None, :] for row, value in values.items()}
+    return {
+        row: RowScore(Draws(np.array([float(value)]), grids[row]), questions, coverage) for row, value in values.items()
+    }
+
+
+ASSETS = os.environ.get("DISTILBENCH_ASSETS")
+
+
+def compare(table, paired=True):
+    """Agreement and kappa of the two judges."""
+    bootstrap = QuestionBootstrap(table.index.get_level_values("question"), 200, 0)
+    return pair_agreement(table, "b", paired, bootstrap)
+
+
+def test_kappa_by_hand():
+    """20 both model, 15 both baseline, 5 + 10 apart: agreement 35/50 = 0.7. Shares of model: 0.5 and 0.6, so chance
+    is 0.5 * 0.6 + 0.5 * 0.4 = 0.5 and kappa (0.7 - 0.5) / 0.5 = 0.4."""
+    agreement, kappa = compare(matrix({"a": [1] * 25 + [0] * 25, "b": [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15}))
+    assert (agreement.value, agreement.n) == (pytest.approx(0.7), 50)
+    assert kappa.value == pytest.approx(0.4)
+    assert kappa.low < 0.4 < kappa.high
+
+
+def test_a_tie_is_a_label_of_its_own():
+    """tie/tie, tie/model, model/model, baseline/baseline: 3 of 4 agree."""
+    assert compare(matrix({"a": [0.5, 0.5, 0.9, 0.2], "b": [0.5, 0.9, 0.8, 0.1]}))[0].value == 0.75
+
+
+def test_one_label_has_agreement_but_no_kappa():
+    assert [number.value for number in compare(matrix({"a": [1, 1, 1], "b": [1, 1, 1]}))] == [1.0, None]
+
+
+def test_items_without_a_verdict_of_both_are_left_out():
+    """Four items, one verdict missing on each side, on different items: two are left."""
+    agreement, _ = compare(matrix({"a": [1, np.nan, 0, 1], "b": [1, 1, np.nan, 0]}))
+    assert (agreement.n, agreement.value) == (2, 0.5)
+    assert compare(matrix({"a": [1, np.nan], "b": [np.nan, 1]})) == []
+
+
+def test_kappas_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 6, 200)
+    y = np.clip(x + rng.integers(-1, 2, 200), 1, 5)
+    weighted = cohen_kappa_score(x, y, weights="quadratic")
+    assert compare(matrix({"a": x, "b": y}), paired=False)[1].value == pytest.approx(weighted)
+    won, other = rng.integers(0, 2, 200), rng.integers(0, 2, 200)
+    assert compare(matrix({"a": won, "b": other}))[1].value == pytest.approx(cohen_kappa_score(won, other))
+
+
+def test_weighted_kappa_counts_grades_that_nobody_gave():
+    """Grades 1 and 10 alone, one of four apart: every disagreement is the largest one, so it is plain kappa:
+    observed 0.75, chance 0.5 * 0.75 + 0.5 * 0.25 = 0.5, kappa 0.5."""
+    _, kappa = compare(matrix({"a": [1, 1, 10, 10], "b": [1, 1, 1, 10]}), paired=False)
+    assert kappa.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_intervals_take_the_question_as_the_unit(paired):
+    """Each of 12 questions nine times over says nothing new: the same intervals."""
+    rng = np.random.default_rng(0)
+    table = matrix({name: rng.integers(0, 2, 12) if paired else rng.integers(1, 6, 12) for name in "ab"})
+    often = pd.concat([table.set_index(table.index.set_levels([f"m{n}"], level="row")) for n in range(9)])
+    for one, nine in zip(compare(table, paired), compare(often, paired), strict=True):
+        assert nine.n == 9 * one.n
+        assert (nine.low, nine.high) == pytest.approx((one.low, one.high))
+
+
+def test_one_question_has_no_interval():
+    table = matrix({"a": [1, 0], "b": [1, 1]})
+    table.index = pd.MultiIndex.from_tuples([("b", row, 0, "0", "") for row in "xy"], names=table.index.names)
+    assert compare(table)[0].low is None
+
+
+def steady(verdicts, same=()):
+    """Measure to number, from (question, model first, verdict, repeat) of one judge; ``same``: where answers are."""
+    frame = judgment_frame(
+        {"judge": "j", "benchmark": "b", "row": "m", "seed": 0, "question": q, "turn": "", "part": f"o{first}",
+         "repeat": repeat, "model_first": first, "verdict": verdict, "same": q in same}
+        for q, first, verdict, repeat in verdicts
+    )  # fmt: skip
+    return {each.measure: each for each in consistency(frame, True, QuestionBootstrap(frame["question"], 100, 0))}
+
+
+def test_noise_and_order_by_hand():
+    """Two repeats in either order of one item: labels 1 0 | 0 0. Repeats: one of two pairs differs. Orders: of 2 * 2
+    pairs, those with the first 1 differ: two. Flips beyond noise: 0.5 - 0.5 = 0."""
+    found = steady([("q", 1, 0.9, 0), ("q", 1, 0.1, 1), ("q", 0, 0.2, 0), ("q", 0, 0.3, 1)])
+    assert {name: (number.value, number.n) for name, number in found.items()} == {
+        "unparsed": (0.0, 4), "repeats differ": (0.5, 2), "flips": (0.5, 4), "flips beyond noise": (0.0, 2),
+    }  # fmt: skip
+
+
+def test_two_orders_of_equal_answers_are_one_request_and_no_flip():
+    verdicts = [("q", 1, 0.8, 0), ("q", 0, 0.2, 0), ("r", 1, 0.8, 0), ("r", 0, 0.7, 0)]
+    assert steady(verdicts)["flips"].value == 0.5
+    assert steady(verdicts, same="q")["flips"].value == 0.0
+
+
+def test_unparsed_verdicts_are_counted():
+    found = steady([("a", 1, 0.9, 0), ("b", 1, 0.9, 0), ("c", 1, 0.8, 0), ("d", 1, float("nan"), 0)])
+    assert (found["unparsed"].value, found["flips"].value) == (0.25, None)
+
+
+@pytest.mark.assets
+@pytest.mark.skipif(ASSETS is None, reason="DISTILBENCH_ASSETS is not set: the real annotations are not here")
+def test_real_judges_agree_as_scikit_learn_and_scipy_say():
+    """Annotations of AlpacaEval by up to four judges: each number of every pair to 1e-6, and the models' rankings."""
+    folder = Path(ASSETS) / "alpaca_eval"
+    expected = json.loads((folder / "multi_judge_dev.expected.json").read_text())
+    panel = annotation_panel([folder / "multi_judge_dev.parquet"])
+    lines = panel.judgments
+    pairs = [(pair, lines["row"] == pair["model"]) for pair in expected["pairs"]]
+    pairs += [(pair, lines["row"].isin(pair["models"])) for pair in expected["pooled_same_baseline"]]
+    for pair, rows in pairs:
+        # Some pairs have different baselines; they are compared here on purpose, as the expected numbers are.
+        table = replace(panel, judgments=lines[rows].assign(turn="")).matrix("annotations")
+        agreement, kappa = compare(table[[pair["annotator_a"], pair["annotator_b"]]])
+        ours = {"n": agreement.n, "agreement": agreement.value, "cohen_kappa": kappa.value}
+        assert ours == {name: pytest.approx(pair[name], abs=1e-6) for name in ours}
+    # The expected rankings count a model's ties with itself, which comparisons of ours leave out.
+    table = replace(panel, judgments=lines.assign(turn="b: " + lines["turn"])).matrix("annotations")
+    scores = mean_scores(table, 1.0, QuestionBootstrap(table.index.get_level_values("question"), 100, 0))
+    for pair in expected["model_level"]:
+        (found,) = rank_correlation("", pair["annotator_a"], pair["annotator_b"], scores)
+        assert (found.value, found.n) == (pytest.approx(pair["spearman"], abs=1e-6), len(pair["models"]))
+
+
+def test_spearmans_of_replicates_are_scipys():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (50, 6)).astype(float), rng.normal(size=(50, 6))  # with ties on one side
+    assert spearmans(x, y) == pytest.approx([spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)])
+
+
+def test_rank_correlation_by_hand():
+    """a > b > c against b > a > c: rho = 1 - 6 * 2 / (3 * 8) = 0.5."""
+    scores = {"x": row_scores({"a": 3, "b": 2, "c": 1}), "y": row_scores({"a": 2, "b": 3, "c": 1})}
+    (found,) = rank_correlation("m", "x", "y", scores)
+    assert (found.value, found.n) == (pytest.approx(0.5), 3)
+    assert found.low is not None
+    assert rank_correlation("m", "x", "y", {**scores, "x": {"a": scores["x"]["a"]}}) == []
+    flat = row_scores({"a": 2, "b": 2}, spread=0.0)
+    assert rank_correlation("m", "x", "y", {**scores, "x": flat})[0].value is None  # no warning either
+
+
+def test_ties_share_their_rank():
+    """a 3, b 2, c 2, d 1: ranks 1 2 2 4."""
+    scores = row_scores({"d": 1, "b": 2, "a": 3, "c": 2}, spread=0.0)
+    assert {each.row: each.rank for each in ranking("m", "j", scores)} == {"a": 1, "b": 2, "c": 2, "d": 4}
+    assert best_row(scores) == "a"
+    assert best_row(row_scores({"a": 2, "b": 2}, spread=0.0)) is None
+    assert best_row(row_scores({"a": 2})) is None
+
+
+def test_planned_comparisons_are_those_of_the_tables():
+    """Trained rows with the student, and the focus row with the other trained rows; the teacher is not trained."""
+    rows, untrained = ["teacher", "student", "dpo", "kd", "pad"], ("teacher", "student")
+    against = [("dpo", "student"), ("kd", "student"), ("pad", "student")]
+    assert planned_comparisons(rows, "student", untrained, "") == [against]
+    assert planned_comparisons(rows, "student", untrained, "pad") == [against, [("pad", "dpo"), ("pad", "kd")]]
+    assert planned_comparisons(["a", "b"], "", (), "") == [[("a", "b")]]
+
+
+def test_seeds_count_as_in_the_tables():
+    """Seeds at 41, 46 and 54: their mean, 47, is 5 above the student's, with a standard error of 6.6 / sqrt(3) = 3.8
+    between seeds on 2 degrees of freedom. Questions alone (1.2 / sqrt 3 each) would call that significant."""
+    rng = np.random.default_rng(1)
+
+    def score(values, trained):
+        seeds = np.array(values, dtype=float)
+        return RowScore(Draws(seeds, seeds[:, None] + 1.2 * rng.normal(size=(3, 1000)), trained), 805)
+
+    scores = {"dpo": score([41, 46, 54], True), "student": score([41.5, 42.0, 42.5], False)}
+    assert significant(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
+    assert noise_of(scores) == seed_noise([each.draws for each in scores.values()])
+    expected = contrast(scores["dpo"].draws, None, 805, noise_of(scores))
+    found = next(each for each in ranking("m", "j", scores) if each.row == "dpo")
+    assert (found.low, found.high) == (expected.low, expected.high)
+
+
+def test_what_the_tables_refuse_is_not_tested():
+    """From fewer than 30 questions, or below 98% of them scored, nothing is tested."""
+    values, family = {"a": 50.0, "s": 10.0}, [[("a", "s")]]
+    assert significant(row_scores(values, questions=30), family) == {("a", "s"): 1}
+    assert significant(row_scores(values, questions=29), family) == {}
+    assert significant(row_scores(values, coverage=0.97), family) == {}
+
+
+def test_many_pairs_can_be_significant():
+    """400 replicates bound a bootstrap's p at 0.005; Holm over 45 pairs needs 0.0011 of the first."""
+    scores = row_scores({str(n): 10.0 * n for n in range(10)})
+    signs = significant(scores, planned_comparisons(list(scores), "", (), ""))
+    assert len(signs) == 45
+    assert set(signs.values()) == {-1}
+
+
+def test_conclusions_are_confirmed_lost_or_reversed():
+    first = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5})
+    other = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
+    planned = planned_comparisons(list(first), "student", ("student",), "")
+    found = check_conclusion("m", "other", "first", {"first": first, "other": other}, planned)
+    assert [found.confirmed, found.lost, found.reversed] == [((row, "student"),) for row in "abc"]
+    assert (found.verdict, found.best) == ("does not hold", ("c", "a"))
+    assert found.text({"a": "A", "student": "S"}) == (
+        "under other the conclusion does not hold: 1 of 3 significant differences confirmed, not significant: b > S, "
+        "reversed: c > S, best row A, not c."
+    )
+    alike = {"first": first, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5}, seed=2)}
+    same = check_conclusion("m", "other", "first", alike, planned)
+    assert same.verdict == "holds"
+    assert "3 of 3 significant differences confirmed, best row the same (c)" in same.text({})
+
+
+def test_without_a_difference_there_is_no_conclusion():
+    flat = row_scores({"student": 0, "a": 0}, spread=0.0)
+    found = check_conclusion("m", "y", "x", {"x": flat, "y": flat}, [[("a", "student")]])
+    assert found.verdict == "nothing to check"
+    assert "shows no significant difference" in found.text({})
+    apart = {"x": row_scores({"a": 20}), "y": row_scores({"b": 20})}
+    assert "scored no two rows" in check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({})
+
+
+def annotated(baselines, judges=("x", "y"), questions=40):
+    """Rows a and b, the better one wins on all questions but every seventh; the baseline's own answers tie."""
+    for question in range(questions):
+        for baseline in baselines:
+            for judge in judges:
+                yield judge, baseline, question, baseline, 0.5
+                yield judge, "a", question, baseline, float(question % 7 == 0)
+                yield judge, "b", question, baseline, float(question % 7 != 0)
+
+
+def test_each_baseline_has_a_ranking():
+    """b wins 34 of 40: 85%. The baseline itself is not ranked: it would tie with itself."""
+    one = compare_panel(panel(annotated("B")), replicates=200)
+    scores = {each.row: each.value for each in one.select("score", on="b.wr", judge="x")}
+    assert scores == pytest.approx({"b": 85.0, "a": 15.0})
+    two = compare_panel(panel(annotated("BC")), replicates=200).conclusions
+    assert [(each.metric, each.confirmed) for each in two] == [
+        (f"b.wr against {baseline}", (("b", "a"),)) for baseline in "BC"
+    ]
+
+
+def test_a_first_judge_without_verdicts_is_not_replaced():
+    silent = [("first", row, question, "", np.nan) for _, row, question, _, _ in annotated("B", ("x",))]
+    known = [(judge, row, question, "", verdict) for judge, row, question, _, verdict in annotated("B") if row != "B"]
+    found = compare_panel(panel([*silent, *known], judges=("first", "x", "y")), replicates=200)
+    assert found.conclusions == ()
+    assert any(note.startswith("first gave no verdict on b.wr") for note in found.notes)
+
+
+def test_one_question_shows_nothing():
+    """All verdicts of one question agree in every resample: no interval, no test."""
+    found = compare_panel(panel([(j, r, 0, "", float(r == "a")) for r in "ab" for j in "xy"]), replicates=200)
+    assert {each.low for each in found.select("score", "rank correlation", "accuracy")} == {None}
+    assert found.conclusions[0].verdict == "nothing to check"
+
+
+def people(votes):
+    """Human annotations: question to their verdicts."""
+    return pd.DataFrame(
+        [("b", "m", 0, question, "", f"h{n}", float(v)) for question, each in votes.items()
+         for n, v in enumerate(each)],
+        columns=[*ITEM, "annotator", "verdict"],
+    )  # fmt: skip
+
+
+def referred(made, humans=None, flips=None, budget=None):
+    """The reference; (judge, measure) to number."""
+    reference, numbers = judge_reference(made, humans, 400, 0, flips or {}, budget)
+    return reference, {(each.judge, each.measure): each for each in numbers}
+
+
+def accuracies(numbers):
+    return {judge: (each.value, each.n) for (judge, measure), each in numbers.items() if measure == "accuracy"}
+
+
+def against_humans(votes, verdicts):
+    made = panel([("j", "m", question, "", verdict) for question, verdict in verdicts])
+    reference, numbers = referred(made, people(votes))
+    assert reference.basis == HUMAN
+    return accuracies(numbers)
+
+
+def test_human_agreement_leaves_one_out():
+    """AlpacaEval's own example: votes 1111 and 2221. On the first item each is right (4 of 4), on the second the three
+    2s are (their others' mode is 2) and the 1 is not: 3 of 4. Mean 0.875. A judge that says baseline twice: 1 and 0."""
+    found = against_humans({"q": [0, 0, 0, 0], "r": [1, 1, 1, 0]}, [("q", 0.3), ("r", 0.0)])
+    assert found == {"j": (0.5, 2), HUMANS: (pytest.approx(0.875), 2)}
+
+
+def test_tied_modes_count_in_equal_parts():
+    """Votes 1 1 2 2: without a 2 the mode is 1, so every human is wrong; a judge is right half of the time. With three
+    votes 1, 2, tie: without the tie two modes remain, each with half."""
+    found = against_humans({"q": [0, 0, 1, 1]}, [("q", 1.0)])
+    assert found == {"j": (0.5, 1), HUMANS: (0.0, 1)}
+    assert leave_one_out(np.array([0.0, 1.0, 0.5]))[2].tolist() == [0.5, 0.0, 0.5]
+
+
+def test_a_single_vote_is_no_majority():
+    """q has two votes for the baseline, r one: only q counts, and the judge is right there."""
+    found = against_humans({"q": [0, 0], "r": [1]}, [("q", 0.0), ("r", 0.0)])
+    assert found["j"] == (1.0, 1)
+
+
+def test_a_tie_of_a_judge_counts_one_half():
+    assert against_humans({"q": [1, 1, 1]}, [("q", 0.5)])["j"] == (0.5, 1)
+
+
+def test_where_the_truth_is_a_tie_no_judge_is_right_or_wrong():
+    """Truths +, 0, -: x is right on the first and wrong on the last, y says tie on the first (one half) and is right on
+    the last. Of two items: 0.5 and 0.75. The tie in the middle counts for nobody."""
+    calls = [("x", "m", 0, "", 1.0), ("x", "m", 1, "", 0.0), ("x", "m", 2, "", 1.0)]
+    calls += [("y", "m", 0, "", 0.5), ("y", "m", 1, "", 0.0), ("y", "m", 2, "", 0.0)]
+    found, numbers = referred(panel(calls, truth={"0": 0.3, "1": 0.0, "2": -0.2}))
+    assert found.basis == TRUTH
+    assert accuracies(numbers) == {"x": (0.5, 2), "y": (0.75, 2)}
+
+
+def test_the_other_judges_count_alike():
+    """x says model, y model, z baseline: x is near y (1) and far from z (0), mean 0.5; z is far from both."""
+    calls = [("x", "m", 0, "", 1.0), ("y", "m", 0, "", 1.0), ("z", "m", 0, "", 0.0)]
+    found, numbers = referred(panel(calls))
+    assert found.basis == OTHERS
+    assert accuracies(numbers) == {"x": (0.5, 1), "y": (0.5, 1), "z": (0.0, 1)}
+
+
+def test_grades_have_no_reference():
+    assert referred(panel([("x", "m", 0, "", 7.0)], paired=False)) == (None, {})
+
+
+def recommended(wrong, prices, budget=None, flips=None):
+    """Judges that are wrong on the first so many of 200 questions; the truth is model, baseline, model, ..."""
+    calls = [(j, "m", q, "", float((q % 2 == 0) == (q >= count))) for j, count in wrong.items() for q in range(200)]
+    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
+    reference, numbers = referred(made, None, flips, budget)
+    return reference, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
+
+
+def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
+    """best is wrong on 10 of 200, near on 11 (one question more: the paired interval ends at 0), poor on 40."""
+    prices = {"best": 100.0, "near": 10.0, "poor": 1.0}
+    found, kappas = recommended({"best": 10, "near": 11, "poor": 40}, prices)
+    assert kappas["best"] == pytest.approx(0.9)  # 95% agree, half by chance
+    assert found.recommended == "near"
+    assert found.reason == (
+        "near: agrees with the truth on 94.5%, not significantly less than best (95.0%); $2.00 for these calls."
+    )
+    # 200 calls: best costs $20, near $2, poor $0.20
+    assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].recommended == "poor"
+    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].recommended is None
+    assert recommended({"best": 10, "poor": 40}, {"poor": 1.0})[0].recommended == "best"  # dearer, but better
+
+
+def test_an_untrustworthy_judge_is_never_recommended():
+    """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
+    found, kappas = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
+    assert (found.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
+    none, _ = recommended({"coin": 90, "good": 0}, {}, flips={"good": 0.31})
+    assert none.recommended is None
+    assert none.reason.startswith("none of these judges can be trusted")
+
+
+def test_without_a_truth_kappa_is_with_the_judge_that_agrees_most():
+    """x and y give the same 100 labels; z is a coin, which makes neither of them doubtful."""
+    calls = [(j, "m", q, "", float(q % 2)) for j in "xy" for q in range(100)]
+    calls += [("z", "m", q, "", float(q // 2 % 2)) for q in range(100)]
+    found, numbers = referred(panel(calls))
+    kappas = {judge: numbers[judge, "reference kappa"].value for judge in "xz"}
+    assert kappas == {"x": 1.0, "z": pytest.approx(0.0)}
+    assert found.recommended == "x"
+
+
+def test_simulated_people_prefer_the_better_answer():
+    """An advantage of 0.5 is log-odds of 1.5: 82% of 400 people; a mirrored one 18%. The same seed, the same people."""
+    made = panel([("j", "m", q, "", 1.0) for q in range(2)], truth={"0": 0.5, "1": -0.5})
+    votes, (note,) = simulated_humans(made.judgments, 400)
+    means = votes.groupby("question")["verdict"].mean()
+    assert means.tolist() == pytest.approx([0.82, 0.18], abs=0.05)
+    assert note.startswith("Humans: 400 simulated from the true scores")
+    pd.testing.assert_frame_equal(simulated_humans(made.judgments, 400)[0], votes)
+    with pytest.raises(UserError, match="only pocket's are"):
+        simulated_humans(panel([("j", "m", 0, "", 1.0)]).judgments, 4)
+
+
+@pytest.fixture
+def comparison():
+    """x and y agree on 36 of 40 answers; x costs ten times as much. Four people say baseline on all."""
+    calls = [("x", "m", q, "", float(q >= 6)) for q in range(40)]
+    calls += [("y", "m", q, "", float(q >= 2)) for q in range(40)]
+    made = panel(calls)
+    profiles = {"x": JudgeProfile("gpt-4", dollars=10.0), "y": JudgeProfile("o|dd", dollars=1.0)}
+    humans = people({str(q): [0, 0, 0, 0] for q in range(40)})
+    return compare_panel(replace(made, judges=profiles, source="run r", teacher="gpt-4"), humans, replicates=100)
+
+
+def test_a_comparison_is_written_and_read_back(comparison, tmp_path):
+    paths = write_comparison(comparison, tmp_path)
+    names = {"judges.md", "judges.csv", "judges.json"}
+    figures = {f"judge-{name}.{kind}" for name in ("agreement", "cost") for kind in ("png", "pdf")}
+    assert {path.name for path in paths} == names | figures == {path.name for path in tmp_path.iterdir()}
+    assert read_comparison(tmp_path) == comparison
+    with (tmp_path / "judges.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(comparison.frame()) == len(comparison.numbers)
+    agreement = next(line for line in lines if line["measure"] == "agreement")
+    assert (agreement["judge"], agreement["other"], float(agreement["value"]), agreement["n"]) == ("x", "y", 0.9, "40")
+    text = (tmp_path / "judges.md").read_text()
+    assert "Recommended: none of these judges can be trusted" in text  # four people who say the same: kappa 0
+    assert "o\\|dd" in text  # a judge's name cannot break a table
+    assert "the run's teacher itself: it may prefer" in text
+
+
+def test_a_figure_of_an_earlier_comparison_is_removed(comparison, tmp_path):
+    write_comparison(comparison, tmp_path)
+    (tmp_path / "mine.md").write_text("notes")
+    alone = compare_panel(panel([("x", "m", q, "", float(q % 2)) for q in range(6)]), replicates=100)
+    write_comparison(alone, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.md", "judges.md", "judges.csv", "judges.json"}
+    assert read_comparison(tmp_path / "none") is None
+    (tmp_path / "judges.json").write_text("{}")
+    with pytest.raises(UserError, match=r"judges\.json cannot be read"):
+        read_comparison(tmp_path)
+
+
+def test_costs_that_hardly_differ_are_no_figure(comparison):
+    label, points = cost_points(comparison)
+    assert (label, points["x"][0]) == ("dollars per 1,000 calls", 10.0)
+    tokens = {"x": JudgeProfile(tokens=100.0), "y": JudgeProfile(tokens=104.0)}
+    assert cost_points(replace(comparison, judges=tokens)) is None
+    assert cost_points(replace(comparison, judges=tokens | {"y": JudgeProfile(tokens=200.0)}))[0] == "tokens per call"
+
+
+def test_table5_stands_beside_the_paper(comparison):
+    """x is GPT-4, which the paper has; y is not. Humans are a line of their own."""
+    rows = {row.cells[0].text: [cell.text for cell in row.cells] for row in table5(comparison).rows}
+    assert rows["x"][2] == "69.17, not comparable"
+    assert rows["y"][2] == "-"
+    assert rows[HUMANS][1].startswith("100.0%")
+    assert rows["Qwen2.5-72B-Instruct (paper)"][2] == "67.51"
+
+
+def test_the_page_has_all_tables_and_figures(comparison, tmp_path):
+    write_comparison(comparison, tmp_path / "table1" / "judges")
+    section = judges_of(tmp_path / "table1")
+    assert section.title == "Judges compared, table1"
+    assert section.html.count("<table") == len(comparison_tables(comparison)) == 5
+    assert section.html.count("<img") == 2
