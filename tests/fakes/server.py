@@ -139,7 +139,7 @@ class FakeServer:
 
     def _end(self, content: str, answered: bool) -> None:
         with self._lock:
-            self.answered[content] += answered
+            self.answered.update([content] if answered else [])
 
 
 class _FakeHandler(Handler):
