@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from harness.contracts.method import Stored
-from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training
-from harness.training.batches import micro_batch, prepare
+from harness.training.batches import prepare
 from harness.training.fit import fit
 from harness.training.stored_signals import StoredDistributions, store_distributions, with_stores
 from methods import METHODS, kd
@@ -112,19 +111,6 @@ def test_a_store_of_other_rows_is_refused(student: Path, teacher: Path, tmp_path
     mixed = {"tuned": run.teacher_distributions["tuned"], "family": other.teacher_distributions["family"]}
     with pytest.raises(ValueError, match="different rows"):
         StoredDistributions(mixed)
-
-
-def test_batching_changes_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
-    stores = []
-    for micro in (1, 6):
-        (tmp_path / str(micro)).mkdir()
-        run = training(METHODS["dckd"], student, teacher, micro_batch=micro)
-        store_distributions(run, Stored(8), tmp_path / str(micro))
-        stores.append(StoredDistributions({"tuned": tmp_path / str(micro)}))
-    examples, _ = prepare(run, load_tokenizer(student))
-    first, second = (store.of(examples, CPU)["tuned"] for store in stores)
-    torch.testing.assert_close(first.logps, second.logps, atol=1e-5, rtol=1e-5)
-    assert len(first.ids) == len(micro_batch(examples, pad_id(load_tokenizer(student)), CPU).labels)
 
 
 def test_a_role_that_no_row_has_is_a_mistake_of_the_method(student: Path, teacher: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The trainer on tiny random checkpoints: every method, whole optimiser steps, and TRL's trainers beside ours."""
+"""The trainer on tiny random checkpoints: whole optimiser steps, live responses, what stops a run."""
 
 from __future__ import annotations
 
