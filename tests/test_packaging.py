@@ -61,18 +61,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "distilbench"
 
 
-def distilbench(installed: Path, folder: Path, *words: str) -> str:
-    """What the installed command prints, run in ``folder``."""
+def run(program: Path, folder: Path, *words: str) -> str:
+    """What a program of the new environment prints, run in ``folder``; it sees no checkout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    command = [str(program), *words]
     done = subprocess.run(
-        [str(installed), *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=folder,
-        env=environment,
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=folder, env=environment
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -99,19 +94,18 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
 def test_what_is_installed_is_the_wheel(installed: Path, tmp_path: Path) -> None:
     """Not the checkout, which an editable installation of it would bring in."""
     code = "import harness, methods; print(harness.__file__); print(methods.__file__)"
-    python = installed.with_name("python")
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert all(line.startswith(str(installed.parents[1])) for line in done.stdout.split())
+    printed = run(installed.with_name("python"), tmp_path, "-c", code)
+    assert all(line.startswith(str(installed.parents[1])) for line in printed.split())
 
 
 def test_the_installed_command_looks_around(installed: Path, tmp_path: Path) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    assert distilbench(installed, tmp_path, "--version").strip() == f"distilbench {version}"
-    listed = distilbench(installed, tmp_path, "list")
+    assert run(installed, tmp_path, "--version").strip() == f"distilbench {version}"
+    listed = run(installed, tmp_path, "list")
     for name in ("pad-ppd", "alpaca_eval", "openai", "smollm2", "table1"):
         assert any(line.startswith(name) for line in listed.splitlines()), name
-    distilbench(installed, tmp_path, "recipe", "check", "smollm2")
-    assert "to do:" in distilbench(installed, tmp_path, "plan", "table1")
+    run(installed, tmp_path, "recipe", "check", "smollm2")
+    assert "to do:" in run(installed, tmp_path, "plan", "table1")
     assert not list(tmp_path.iterdir()), "looking around leaves no files"
 
 
@@ -120,6 +114,6 @@ def test_the_installed_command_runs(installed: Path, tmp_path: Path) -> None:
     words = ["prompts.n=8", "train.batch_size=8", "train.micro_batch=8", "seeds=[0]", "statistics.replicates=100"]
     words += [f"benchmarks.{name}.limit=2" for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")]
     overrides = [word for value in words for word in ("--set", value)]
-    shown = distilbench(installed, tmp_path, "reproduce", "table1", "--methods", "dpo", *overrides)
+    shown = run(installed, tmp_path, "reproduce", "table1", "--methods", "dpo", *overrides)
     assert "DPO" in shown
     assert (tmp_path / "runs" / "pocket" / "report" / "table1.csv").is_file()
