@@ -209,6 +209,5 @@ def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tup
         items[ITEM].assign(annotator=f"simulated {number}", verdict=cast.astype(float))
         for number, cast in enumerate(drawn, 1)
     ]
-    return pd.concat(votes), [
-        f"Humans: {people} simulated from the true scores (log-odds {SHARPNESS:g} per unit), no people."
-    ]
+    note = f"Humans: {people} simulated from the true scores (log-odds {SHARPNESS:g} per unit), no people."
+    return pd.concat(votes), [note]
