@@ -85,21 +85,19 @@ def published_values(
     papers = {}
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
+        other = other_settings(run.recipe, row.id, name, family)
+        doubts = (f"trained with other settings: {', '.join(other)}",) if other else ()
         for metric in metrics:
-            timed = metric.id == "cost.time"
-            one = numbers.get((name, GPU_HOURS if timed else metric.id))
-            if one is None:
-                continue
-            paper = PublishedComparison(one.value, one.protocol, one.source, one.note)
-            if timed:
-                why = "another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"
-                value = one.value if metric.unit == "h" else one.value * 3600
-                paper = replace(paper, value=value, why=(why,), shown=f"{one.value:g} h (A800)")
+            if metric.id == "cost.time" and (paper := numbers.get((name, GPU_HOURS))) is not None:
+                why = ["another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"]
+                value, shown = paper.value * (1 if metric.unit == "h" else 3600), f"{paper.value:g} h (A800)"
+            elif (paper := numbers.get((name, metric.id))) is not None:
+                why, value, shown = why_not_comparable(run, row, metric, paper), paper.value, ""
             else:
-                other = other_settings(run.recipe, row.id, name, family)
-                doubts = (f"trained with other settings: {', '.join(other)}",) if other else ()
-                paper = replace(paper, why=tuple(why_not_comparable(run, row, metric, one)), doubts=doubts)
-            papers[row.id, metric.id] = paper
+                continue
+            papers[row.id, metric.id] = PublishedComparison(
+                value, paper.protocol, paper.source, paper.note, why=tuple(why), doubts=doubts, shown=shown
+            )
     return papers
 
 

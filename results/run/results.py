@@ -21,7 +21,7 @@ from harness.contracts.stage import Ref, Store
 from harness.errors import UserError
 from harness.types import Score
 from results.run.lineage import Lineage, Marker, Place, ScoreSource, StudentTraining
-from results.run.record import BY_RULE, Cell, Run, read_run, read_scores
+from results.run.record import BY_RULE, Run, read_run, read_scores
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -109,8 +109,6 @@ def join(run: Run, store: Store, path: Path) -> Results:
     return Results(run, scores, missing, lineage.trainings(sources), sources, newest)
 
 
-KINDS = ("sample", "reward", "reference_logps", "teacher_distributions", "train")
-"""The order in which a note names kinds of stages; others follow."""
 HOURS = 2 * 3600.0
 """From so many seconds on, times are printed in hours."""
 GIB = float(1 << 30)
@@ -125,26 +123,23 @@ def with_costs(results: Results) -> Results:
     hours = max((cost.hours * 3600 for cost in known.values()), default=0.0) >= HOURS
     time = Metric("cost.time", "Time", "Training", "h" if hours else "s", digits=2 if hours else 1, measured=True)
     memory = Metric("cost.memory", "Memory", "Training", "GiB", digits=2, measured=True)
-    scores, missing, cells = dict(results.scores), dict(results.missing), list(run.cells)
+    scores, missing = dict(results.scores), dict(results.missing)
     for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
         cost = known.get((row, seed))
-        for metric in (time, memory):
-            if cost is None:
-                missing[row, metric.id, seed] = GONE
-                cells.append(Cell(row, metric.id, seed, unavailable=GONE))
-                continue
-            value = cost.peak_memory / GIB if metric is memory else cost.hours * (1 if hours else 3600)
-            scores[row, metric.id, seed] = Score(metric.id, value, None, None, 0, 0, detail=dict(cost.seconds))
-            cells.append(Cell(row, metric.id, seed, score="measured", entrant=f"{row}/{seed}"))
-    kinds = {kind for cost in known.values() for kind in cost.seconds}
-    named = ", ".join([*(kind for kind in KINDS if kind in kinds), *sorted(kinds.difference(KINDS))])
+        if cost is None:
+            missing |= {(row, metric.id, seed): GONE for metric in (time, memory)}
+            continue
+        for metric, value in ((time, cost.hours * (1 if hours else 3600)), (memory, cost.peak_memory / GIB)):
+            scores[row, metric.id, seed] = Score(metric.id, value, None, None, 0, 0)
+    kinds = ", ".join(dict.fromkeys(kind for cost in known.values() for kind in cost.seconds))
     note = (
-        f"Training time: wall-clock time of the stages that the row comes from ({named}), measured where they ran; "
+        f"Training time: wall-clock time of the stages that the row comes from ({kinds}), measured where they ran; "
         "shared stages count for every row. Memory: the largest peak of one of them."
     )
     notes = (*run.notes, note) if known else run.notes
-    priced = replace(run, columns=(*run.columns, time, memory), cells=tuple(cells), notes=notes)
-    return replace(results, run=priced, scores=scores, missing=missing)
+    return replace(
+        results, run=replace(run, columns=(*run.columns, time, memory), notes=notes), scores=scores, missing=missing
+    )
 
 
 @dataclass(frozen=True)
