@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +38,7 @@ from harness.stages.kinds.score import labelled
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench import MTBenchPairwiseConfig
-from tests.command import command, distilbench, environment
+from tests.command import distilbench
 from tests.fakes.server import FakeServer, script
 
 REGISTRY = load_registry()
@@ -265,32 +262,6 @@ def test_run_again_it_gives_the_same_table_and_pays_for_nothing(tmp_path: Path) 
         assert "6 of 6 with a verdict" in status.stdout
         found = json.loads((tmp_path / "whole/runs/eval-mine/eval/run.json").read_text())
         assert not {"methods", "train", "family", "prompts"} & found["recipe"].keys()
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_and_run_again_gives_the_same_table_and_repeats_no_paid_call(tmp_path: Path) -> None:
-    with FakeServer(respond) as server:
-        whole = evaluate(server, tmp_path / "whole")
-        assert whole.returncode == 0, whole.stderr
-        calls = server.calls.total()
-        server.calls.clear()
-        server.answered.clear()
-        server.latency = 0.1
-        (tmp_path / "killed").mkdir()
-        one = ("--set", "ask.concurrency=1", "--set", "ask.max_concurrency=1")
-        process = subprocess.Popen(
-            command(*words(server), *one), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(),
-            cwd=tmp_path / "killed", start_new_session=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while server.answered.total() < 9 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
-        assert 9 <= server.answered.total() < calls
-        server.latency = 0.0
-        assert evaluate(server, tmp_path / "killed").stdout == whole.stdout
-        assert sum(count - 1 for count in server.answered.values()) <= 1  # the call that was under way when it died
 
 
 @pytest.mark.parametrize(

@@ -122,16 +122,6 @@ def test_the_same_checkpoint_elsewhere_is_the_same_model(family: list[str], tmp_
     assert changed(before, after) == set()
 
 
-def test_token_level_methods_are_unavailable_across_vocabularies(tmp_path: Path) -> None:
-    teacher, student = checkpoint(tmp_path / "t", ("a", "b")), checkpoint(tmp_path / "s", ("b", "a"))
-    work = plan("seeds=[0]", f"family.teacher={teacher}", f"family.student={student}")
-    reasons = {entrant.row: entrant.unavailable for entrant in work.entrants if entrant.unavailable}
-    assert set(reasons) == {"kd", "minillm"}
-    assert "2 tokens have other ids" in str(reasons["kd"])
-    assert "train kd seed 0" not in {stage.label for stage in work.stages}
-    assert "train seqkd seed 0" in {stage.label for stage in work.stages}
-
-
 def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     plain = {"model": {"vocab": [["a", -1.0], ["b", -2.0]]}, "added_tokens": [{"content": "<s>", "id": 2}]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,15 +114,6 @@ def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert preflight.memory(work, work.stages, 1) == []
     with_memory(monkeypatch, 2 * MIB - 1)
     assert len(preflight.memory(work, work.stages, 1)) == 1
-
-
-def test_a_backend_that_lacks_a_capability_is_a_problem(work: Plan) -> None:
-    assert preflight.missing_capabilities(work, work.stages) == []
-    rewards = [replace(name, local={**name.local, "backend": "openai"}) for name in stages(work, "sample")]
-    assert preflight.missing_capabilities(work, rewards) == [], "a server generates"
-    teacher = Stage("reward", {}, local={"backend": "openai"})
-    (issue,) = preflight.missing_capabilities(work, [teacher, teacher])
-    assert issue.problem and "choices, logps, tokens of its teacher" in issue.text
 
 
 def test_a_file_that_cannot_be_read_has_no_known_size(work: Plan, tmp_path: Path) -> None:
