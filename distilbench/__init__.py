@@ -1,13 +1,4 @@
-"""Benchmark preference distillation: reproduce a table, evaluate models, compare judges.
-
-    import distilbench
-
-    run = distilbench.reproduce("table1", recipe="pocket")
-    print(run.text())
-    run.frame()
-
-``docs/python.md`` shows the rest. Every name is loaded when it is first used, so importing the package costs nothing.
-"""
+"""Benchmark preference distillation, from Python (``docs/python.md``). A name is loaded when it is first used."""
 
 from __future__ import annotations
 

@@ -29,33 +29,19 @@ from methods import METHODS
 from reports.targets import TARGETS
 
 OURS: Mapping[str, Mapping[str, Any]] = {
-    "methods": METHODS,
-    "benchmarks": BENCHMARKS,
-    "judges": JUDGES,
-    "sources": SOURCES,
-    "backends": BACKENDS,
-    "executors": EXECUTORS,
-}
-"""The six tables. The entry-point group of ``methods`` is ``distilbench.methods``, and a plug-in file defines METHOD
-(one entry) or METHODS (a dict or sequence of several)."""
+    "methods": METHODS, "benchmarks": BENCHMARKS, "judges": JUDGES,
+    "sources": SOURCES, "backends": BACKENDS, "executors": EXECUTORS,
+}  # fmt: skip
 CONTRACTS: Mapping[str, type[Any]] = {
-    "methods": Method,
-    "benchmarks": Benchmark,
-    "judges": JudgeKind,
-    "sources": PromptSource,
-    "backends": Backend,
-    "executors": ExecutorKind,
-}
+    "methods": Method, "benchmarks": Benchmark, "judges": JudgeKind,
+    "sources": PromptSource, "backends": Backend, "executors": ExecutorKind,
+}  # fmt: skip
 
 
 def load_registry(plugins: Sequence[str] = ()) -> Registry:
-    """Everything that a recipe may name.
+    """What a recipe may name: ours, of entry points (``distilbench.methods``), and of Python files or modules.
 
-    Args:
-        plugins: Python files or modules, in order (``--plugin``).
-
-    Raises:
-        UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
+    Raises UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
     tables = [EntryTable(name) for name in OURS]
     installed = entry_points()  # once: every call reads the metadata of all distributions

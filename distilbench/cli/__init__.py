@@ -1,7 +1,6 @@
 """The command ``distilbench``: it parses options, calls ``distilbench.workflows``, and prints.
 
-Whatever a user has to fix ends as one message on stderr and exit code 2, without a traceback; Ctrl-C as 130, SIGTERM
-as 143. Commands import what is heavy when they are called, so that ``--help`` answers at once.
+A UserError ends as one message on stderr and exit code 2, Ctrl-C as 130, SIGTERM as 143.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
-    """Entry point of ``distilbench`` and ``python -m distilbench``. Always leaves through SystemExit."""
+    """Entry point. Always leaves through SystemExit."""
     from distilbench.cli.app import app
 
     signals: list[int] = []

@@ -15,20 +15,18 @@ if TYPE_CHECKING:
     from harness.types import Score
 
 app = typer.Typer()
-BenchmarkName = Annotated[
-    str, typer.Option("--benchmark", "-b", help="alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants.")
-]
+_BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
+_PARTIAL = "Accept missing, doubled and foreign rows; they are listed and counted."
+_TARGET = "Which target of the run; default: table1, or the only one."
 
 
 @app.command("import", epilog="Example: distilbench import my-model/annotations.json -b alpaca_eval --out my-model")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Files of alpaca_eval, arena-hard-auto, FastChat or lm-eval.")],
-    benchmark: BenchmarkName,
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help=_BENCHMARK)],
     out: Annotated[Path, typer.Option(help="Folder to write answers.jsonl and judgments.jsonl to.")],
     model: Annotated[str | None, typer.Option(help="Which model, where the files hold several.")] = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Accept missing, doubled and foreign rows; they are listed and counted.")
-    ] = False,
+    partial: Annotated[bool, typer.Option("--partial", help=_PARTIAL)] = False,
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,
     overrides: Overrides = None,
     plugins: Plugins = None,
@@ -74,9 +72,7 @@ def export(
     row: Annotated[str | None, typer.Option(help="Which row of the run: student, dpo, ...")] = None,
     seed: Annotated[int, typer.Option(help="Which training seed of the row.")] = 0,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Which benchmark of the run.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Which target of the run; default: table1, or the only one.")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help=_TARGET)] = None,
     model: Annotated[str | None, typer.Option(help="Name that the files give the model.")] = None,
     judge: Annotated[str | None, typer.Option(help="Name that the files give the judge.")] = None,
     runs: Runs = Path("runs"),

@@ -12,8 +12,7 @@ from distilbench.cli import answers, compare_judges, doctor, judge, plan, reprod
 from distilbench.installation import check_folders
 from distilbench.workflows.workers import start_logging
 
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-"""Of no ``-v``, ``-v`` and ``-vv``."""
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # of no -v, -v and -vv
 EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
     ("the main table on the embedded default, in minutes", "reproduce table1"),
@@ -45,16 +44,14 @@ def print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+_VERBOSE = "Log what happens; twice for details. Keys are hidden."
+_VERSION = "Print the version and leave."
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help=_VERBOSE)]
+Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help=_VERSION)]
+
+
 @app.callback()
-def distilbench(
-    context: typer.Context,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Log what happens; twice for details. Keys are hidden.")
-    ] = 0,
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
+def distilbench(context: typer.Context, verbose: Verbose = 0, show_version: Version = False) -> None:
     """Benchmark preference distillation: train small students by many methods from a teacher's preferences, judge them,
     and print the paper's tables with intervals. What a run will do and cost is known before anything is trained, and
     nothing is computed twice."""

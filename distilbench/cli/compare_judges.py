@@ -17,58 +17,37 @@ if TYPE_CHECKING:
     from reports.judge_comparison.compare import JudgeComparison
 
 app = typer.Typer()
-Judges = Annotated[
-    str | None,
-    typer.Option(
-        help="Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, "
-        "{kind: ..., ...}; NAME=... names one. Conclusions of the first are checked with the others. "
-        "Default: the run's own, or all annotators.",
-    ),
-]
-RunName = Annotated[
-    str | None,
-    typer.Option(help="The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."),
-]
-Annotations = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."),
-]
-HumansFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Human annotations of the same answers, several per answer.")
-]
-SimulatedHumans = Annotated[
-    int | None,
-    typer.Option(min=2, metavar="N", help="On pocket: N people simulated from the true scores, in place of a file."),
-]
-Benchmarks = Annotated[str | None, typer.Option(help="Only these benchmarks of the run.")]
-Repeats = Annotated[
-    int | None,
-    typer.Option(min=1, help="Ask every question this often: 2 (default) tells noise from bias, at double the cost."),
-]
-OwnRows = Annotated[
-    list[str] | None,
-    typer.Option(metavar="JUDGE=ROW,ROW", help="Rows whose answers are by a judge's own family; default: by name."),
-]
-Budget = Annotated[
-    float | None, typer.Option(min=0.0, help="Recommend a judge that costs at most so many dollars for these calls.")
-]
+_JUDGES = (
+    "Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, {kind: ..., ...}; "
+    "NAME=... names one. Conclusions of the first are checked with the others. "
+    "Default: the run's own, or all annotators."
+)
+_RUN = "The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."
+_ANNOTATIONS = "Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."
+_HUMANS = "Human annotations of the same answers, several per answer."
+_SIMULATED = "On pocket: N people simulated from the true scores, in place of a file."
+_BENCHMARKS = "Only these benchmarks of the run."
+_REPEATS = "Ask every question this often: 2 (default) tells noise from bias, at double the cost."
+_OWN = "Rows whose answers are by a judge's own family; default: by name."
+_BUDGET = "Recommend a judge that costs at most so many dollars for these calls."
+_OUT = "Folder of the tables; default: runs/NAME/TARGET/judges."
 
 
 @app.command(epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1")
 def compare_judges(
-    judges: Judges = None,
-    run: RunName = None,
-    annotations: Annotations = None,
-    humans: HumansFile = None,
-    simulate_humans: SimulatedHumans = None,
-    benchmarks: Benchmarks = None,
-    repeats: Repeats = None,
-    own: OwnRows = None,
-    budget: Budget = None,
+    judges: Annotated[str | None, typer.Option(help=_JUDGES)] = None,
+    run: Annotated[str | None, typer.Option(help=_RUN)] = None,
+    annotations: Annotated[list[Path] | None, typer.Option(metavar="FILE", help=_ANNOTATIONS)] = None,
+    humans: Annotated[Path | None, typer.Option(metavar="FILE", help=_HUMANS)] = None,
+    simulate_humans: Annotated[int | None, typer.Option(min=2, metavar="N", help=_SIMULATED)] = None,
+    benchmarks: Annotated[str | None, typer.Option(help=_BENCHMARKS)] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help=_REPEATS)] = None,
+    own: Annotated[list[str] | None, typer.Option(metavar="JUDGE=ROW,ROW", help=_OWN)] = None,
+    budget: Annotated[float | None, typer.Option(min=0.0, help=_BUDGET)] = None,
     max_cost: MaxCost = None,
     plugins: Plugins = None,
     runs: Runs = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the tables; default: runs/NAME/TARGET/judges.")] = None,
+    out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the questions.")] = 1000,
     plan_only: Listed = False,
     force: Force = False,

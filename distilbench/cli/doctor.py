@@ -38,8 +38,7 @@ def doctor(
     from distilbench.cli.screen import console_of
     from distilbench.workflows.machine import examine
 
-    console = console_of()
-    states = set()
+    console, states = console_of(), set()
     # Printed one by one: the hub and the judges may take seconds to answer.
     for finding in examine(recipe, changes=overrides or [], plugins=plugins or [], runs=runs):
         states.add(finding.state)
@@ -87,11 +86,7 @@ def pull(names: Names = None) -> None:
 
 
 def show_assets(statuses: list[AssetStatus], complete: bool = False) -> None:
-    """One line per file, and the remedy where there is one.
-
-    Args:
-        complete: exit code 1 where a file is wrong or missing.
-    """
+    """One line per file, and the remedy where there is one; ``complete``: exit code 1 where one is wrong or missing."""
     if not statuses:
         raise UserError("no such asset: `distilbench assets status` lists them.")
     width = max(len(asset.file) for asset in statuses)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 judges = typer.Typer(help="Judges: models known by name, what the ledger holds of them, whether they changed.")
 app.add_typer(judges, name="judge")
-LedgerFile = Annotated[
-    Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; default: ledger.sqlite under --runs.")
-]
+_LEDGER = "The ledger; default: ledger.sqlite under --runs."
+_HOST = "Address to listen on; it asks for no key, so keep it local."
+LedgerFile = Annotated[Path | None, typer.Option("--ledger", metavar="FILE", help=_LEDGER)]
 SHOWN_REASONS = 5
 
 
@@ -38,9 +38,8 @@ def list_models() -> None:
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
-    typer.echo(
-        "any other model or server: --judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
-    )
+    others = "--judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
+    typer.echo(f"any other model or server: {others}")
 
 
 def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
@@ -107,9 +106,8 @@ def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
         measured = meta.get("measurements", {})
-        missing: dict[str, int] = measured.get("unscored", {})
+        missing, count = measured.get("unscored", {}), int(measured.get("judgments", 0))
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:SHOWN_REASONS])
-        count = int(measured.get("judgments", 0))
         rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", reasons))
     return sorted(rows)
 
@@ -147,9 +145,7 @@ def canary(
 @app.command("pocket-judge")
 def pocket_judge(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; it asks for no key, so keep it local.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help=_HOST)] = "127.0.0.1",
     overrides: Overrides = None,
 ) -> None:
     """Serve the pocket judge over the OpenAI protocol, to try the real client without a key. Stop it with Ctrl-C.

@@ -15,8 +15,7 @@ from methods import METHODS
 from reports.targets import TARGETS
 
 Command = TypeVar("Command", bound=Callable[..., None])
-ALL = "all"
-"""Completes ``--methods`` (every row) and a target (every table and figure)."""
+ALL = "all"  # every row of --methods; of targets, every table and figure
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -84,10 +83,7 @@ RUN_OPTIONS = {"methods": (Methods, None), "seeds": (Seeds, None), "baseline": (
 
 
 def takes(options: Mapping[str, tuple[object, object]]) -> Callable[[Command], Command]:
-    """Give a command these options in place of its ``**options``, which then holds their values.
-
-    Typer reads the options of a command from its signature and has no groups of options that commands share.
-    """
+    """Give a command these options in place of its ``**options``: typer has no groups of options."""
 
     def declare(command: Command) -> Command:
         # Typer evaluates annotations; those of ``options`` would import the workflow, and with it numpy and pydantic.

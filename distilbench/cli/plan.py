@@ -144,6 +144,5 @@ def shared_line(work: WorkPlan) -> str:
 
 
 def show_unfit(work: WorkPlan) -> None:
-    """One line on stderr for each target that the recipe does not fit."""
     for text in work.unfit:
         typer.echo(f"left out: {text}", err=True)

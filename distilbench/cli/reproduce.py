@@ -37,6 +37,7 @@ _MODEL = (
 _JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket, or {kind: ...}."
 _BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
 _BASELINE = "Compare with this model's answers instead of the official baseline's."
+_HTML = "Also write report.html: tables, figures, run card, all questions and answers."
 Models = Annotated[list[str], typer.Option("--model", "-m", metavar="[NAME=]MODEL", help=_MODEL)]
 Judge = Annotated[str | None, typer.Option(help=_JUDGE)]
 EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
@@ -50,7 +51,6 @@ EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "name": (Annotated[str | None, typer.Option(help="Folder of the results under --runs.")], None),
     **WORK_OPTIONS,
 }
-"""Keyword of ``evaluate`` (``EvaluationOptions``) to the option that fills it, and its default."""
 
 
 @app.command(epilog="Example: distilbench run --recipe mine.yaml --methods dpo,pad-ppd --seeds 0")
@@ -126,10 +126,7 @@ def report(
     recipe: RecipeName = "pocket",
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
-    html: Annotated[
-        bool,
-        typer.Option("--html", help="Also write report.html: tables, figures, run card, all questions and answers."),
-    ] = False,
+    html: Annotated[bool, typer.Option("--html", help=_HTML)] = False,
     notes: Notes = False,
     plugins: Plugins = None,
 ) -> None:

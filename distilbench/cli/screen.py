@@ -23,10 +23,8 @@ from rich.text import Text
 
 from harness.contracts.executor import RunListener
 
-STAGES = "[bold]stages"
-"""The bar over all stages."""
-QUIET = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
+STAGES = "[bold]stages"  # the bar over all stages
+QUIET = 10.0  # seconds between two lines of progress where there is no terminal
 
 
 def console_of(width: int = 120) -> Console:
@@ -47,10 +45,7 @@ def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = 
         table.add_row(*(Text(head, style="italic") for head in heads))
     for row in rows:
         table.add_row(*(Text(printable(cell), style="" if place else "bold") for place, cell in enumerate(row)))
-    console = console_of(width)
-    console.print(Text(title, style="bold underline"))
-    console.print(table)
-    console.print()
+    console_of(width).print(Text(title, style="bold underline"), table, "")
 
 
 class Display(RunListener):
@@ -63,17 +58,11 @@ class Display(RunListener):
         self._tasks: dict[str, TaskID] = {}
         self._total = self._done = self._failed = 0
         self._last_line = float("-inf")
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[info]}", style="dim"),
-            console=self.console,
-            transient=True,  # the table is what stays on the screen
-            disable=not self.console.is_terminal,
-        )
+        bars = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[info]}", style="dim"))
+        # Transient: the table is what stays on the screen.
+        quiet = not self.console.is_terminal
+        self._progress = Progress(*bars, *times, console=self.console, transient=True, disable=quiet)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -23,16 +23,12 @@ recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every defau
 app.add_typer(recipes, name="recipe")
 HEADS = ("method", "title", "learns from", "the teacher gives", "needs besides")
 ANSWERS = {
-    "golden": "golden answers",
-    "rejected": "rejected answers",
-    "teacher": "the teacher's answers",
-    "samples": "own samples",
-    "rollouts": "own live answers",
-}
+    "golden": "golden answers", "rejected": "rejected answers", "teacher": "the teacher's answers",
+    "samples": "own samples", "rollouts": "own live answers",
+}  # fmt: skip
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
-Listing = StrEnum(
-    "Listing", ["methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets"]
-)
+Listing = StrEnum("Listing", "methods benchmarks judges sources backends executors recipes targets")
+_VERBOSE = "Of methods: the paper, and every option with its default."
 
 
 def row(method: Method) -> tuple[str, ...]:
@@ -72,9 +68,7 @@ def details(method: Method) -> list[tuple[str, str]]:
 def list_names(
     table: Annotated[Listing | None, typer.Argument(help="Which of them; default: all.")] = None,
     plugins: Plugins = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Of methods: the paper, and every option with its default.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE)] = False,
 ) -> None:
     """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.cli.screen import show_rows
@@ -130,10 +124,8 @@ CHECKS = {
     "backend": "generates and reads log-probabilities with a tiny checkpoint",
     "executor": "runs stages that compute nothing",
 }
-"""Entry of a table to the work of its checks."""
-NameOrFile = Annotated[
-    str, typer.Argument(metavar="NAME_OR_FILE", help="An entry's name, or a Python file that brings one.")
-]
+_ENTRY = "An entry's name, or a Python file that brings one."
+NameOrFile = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help=_ENTRY)]
 
 
 def check_command(entry: str) -> Callable[..., None]:

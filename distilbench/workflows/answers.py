@@ -122,12 +122,7 @@ def read_import(folder: Path) -> AnswerSet:
 
 
 def answers_of_row(
-    run: FinishedRun,
-    row: str | None = None,
-    benchmark: str | None = None,
-    *,
-    seed: int = 0,
-    target: str | None = None,
+    run: FinishedRun, row: str | None = None, benchmark: str | None = None, *, seed: int = 0, target: str | None = None
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
     record, lineage = run.results(target).run, run.lineage
@@ -154,12 +149,7 @@ def answers_of_row(
 
 
 def export_answers(
-    answers: AnswerSet,
-    out: Path,
-    *,
-    model: str | None = None,
-    judge: str | None = None,
-    plugins: Sequence[str] = (),
+    answers: AnswerSet, out: Path, *, model: str | None = None, judge: str | None = None, plugins: Sequence[str] = ()
 ) -> list[Path]:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
 

@@ -44,11 +44,7 @@ def reproduce(
 
 
 def run(
-    recipe: str = "pocket",
-    *,
-    force: bool = False,
-    listener: RunListener | None = None,
-    **options: Unpack[RunOptions],
+    recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None, **options: Unpack[RunOptions]
 ) -> FinishedRun:
     """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
     return execute(plan("table1", recipe, **options), force=force, listener=listener)
