@@ -1,11 +1,4 @@
-"""From results to a table, and from a table to files.
-
-    table = make_table(results, "table1")
-    write_table(table, Path("runs/pocket/report"))      # table1.md .tex .csv .json, and the figures
-
-The files depend on what is in the store only: an unchanged run writes the same bytes again. The tables do not depend
-on when or how fast it was made; the figure of training costs is about that.
-"""
+"""From results to a table, and from a table to files: an unchanged run writes the same bytes again."""
 
 from __future__ import annotations
 
@@ -42,20 +35,14 @@ BUILDERS: Mapping[str, Callable[[Results, Target, float], Table]] = {
     # no scores, so no coverage either
     "settings": lambda results, target, _: hyperparameter_table(target, results.run),
 }
-"""By ``Target.layout``: results, target and the smallest coverage (0..1) of a cell to the table. A new kind of table is
-a function and a line here.
-"""
+"""By ``Target.layout``: results, target, smallest coverage (0..1) of a cell to the table. A new kind is a line here."""
 
 
 def make_table(results: Results, target: str = "table1", min_coverage: float | None = None) -> Table:
     """A target's table, to be printed or written in any format.
 
-    Args:
-        min_coverage: share of scored questions (0..1) below which a cell is refused; by default the recipe's. Below
-            98% the coverage of incomplete cells is printed, with the worst and the best that their value could be.
-
-    Raises UserError for an unknown target and for scores that do not fit together.
-    """
+    ``min_coverage``: scored share (0..1) below which a cell is refused, by default the recipe's; below 98% cells show
+    coverage and bounds. Raises UserError for an unknown target and for scores that do not fit together."""
     grid = find_target(target)
     if min_coverage is None:
         min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)
@@ -63,11 +50,8 @@ def make_table(results: Results, target: str = "table1", min_coverage: float | N
 
 
 def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
-    """Write a table and its figures, each file whole or not at all, and return their paths.
-
-    Figures are ``.png`` and ``.pdf``. They are drawn only where the table's JSON has changed, or a figure is missing or
-    older than the scores: drawing takes longer than all the rest of a report.
-    """
+    """Write a table and its figures (png, pdf), each whole or not at all; the paths. Drawing takes long: only where
+    the table's JSON has changed, or a figure is missing or older than the scores."""
     json = to_json(table).encode()
     place = folder / f"{table.name}.json"
     # the JSON has the keys of all scores and every printed number: equal bytes, equal figures

@@ -1,8 +1,4 @@
-"""The figures that go with a table. The same inputs give the same bytes, on the same machine.
-
-Nothing is drawn here: a ``Drawing`` says what can be drawn from the data, so that a report that finds its figures
-unchanged never loads matplotlib.
-"""
+"""The figures that go with a table, not drawn yet: a report that finds its figures unchanged never loads matplotlib."""
 
 from __future__ import annotations
 
@@ -18,7 +14,6 @@ from results.run.results import Results
 
 
 def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
-    """Bars for every metric, or curves over the target's axis, and what else the data are there for."""
     run = results.run
     main = Drawing("", "values with 95% intervals", partial(bars, summary, run))
     if summary.target.points:

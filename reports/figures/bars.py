@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def bars(summary: Summary, run: Run) -> Figure:
-    """A dashed line marks the reference row through every panel, a diamond the paper's value where it can be compared.
-
-    Cells without a value say ``n/a`` or ``refused``.
-    """
+    """Dashed: the reference row. Diamond: the paper's value, if comparable. Without a value: ``n/a`` or ``refused``."""
     names = [short(row.title) for row in summary.rows]
     figure, axes = canvas(
         2.0 + 2.15 * len(summary.columns), 1.35 + 0.27 * len(names), len(summary.columns), sharey=True

@@ -28,10 +28,7 @@ def length_columns(summary: Summary) -> list[ColumnSummary]:
 
 
 def lengths(summary: Summary, run: Run) -> Figure:
-    """Score against mean answer length, a panel per metric that compares answers with a baseline's.
-
-    A judge that likes long answers shows as points on a rising line.
-    """
+    """Score against mean answer length: a judge that likes long answers shows as points on a rising line."""
     columns = length_columns(summary)
     figure, axes = canvas(0.9 + 3.3 * len(columns) + _KEY, 3.8, len(columns))
     rows = set()

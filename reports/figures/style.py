@@ -1,10 +1,7 @@
-"""What all figures share: fonts, sizes, a title and a note, files whose bytes follow from the drawing alone, and one
-look per row in every figure.
+"""What all figures share: fonts, sizes, title and note, and one look per row. The same drawing gives the same bytes.
 
-The colours go beyond Okabe and Ito's eight (jfly.uni-koeln.de/color) with Paul Tol's muted set and steps of lightness,
-so that neighbours differ for colour-blind readers. In grey print markers and line styles, or the row's name beside
-the mark, tell rows apart: no figure rests on colour alone.
-"""
+Colours: Okabe and Ito's eight (jfly.uni-koeln.de/color), Paul Tol's muted set and steps of lightness. Markers, line
+styles or the row's name tell rows apart in grey print."""
 
 from __future__ import annotations
 
@@ -47,7 +44,6 @@ DASHED: Final = (0, (4, 3))
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw, and save, inside of this."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE), warnings.catch_warnings():
@@ -98,7 +94,6 @@ def dress(axis: Axes, title: str, below: str = "") -> None:
 
 
 def key(figure: Figure, rows: Sequence[RowSpec], pen: Callable[[str], dict[str, Any]]) -> None:
-    """The rows' names on the right, each beside a sample of its mark or line."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=short(row.title, 22), **pen(row.id)) for row in rows]
@@ -124,7 +119,7 @@ def scatter(axis: Axes, row: str, x: float, y: float, ends: tuple[float | None, 
 
 
 Marker = str | tuple[int, int, int] | tuple[tuple[float, float], ...]
-"""One of matplotlib's, a star (points, 1, turned by), or the corners of an outline, the first one again at its end."""
+"""One of matplotlib's, a star (points, 1, turned by), or a closed outline."""
 Dashes = tuple[int, tuple[float, ...]]
 """Offset and lengths on, off, ... in points, as matplotlib takes them; empty: a solid line."""
 

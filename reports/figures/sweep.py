@@ -1,9 +1,4 @@
-"""Figures with curves: a score over alpha, over the number of responses, over iterations, with 95% intervals.
-
-A panel per metric, a line per method with the colour, marker and dashes that it has in every figure
-(``reports/figures/style.py``), so that grey print is readable. The dashed grey line with its band is the reference
-row, which does not depend on x.
-"""
+"""Curves: a panel per metric, a line per method, with 95% intervals. Grey line and band: the reference row."""
 
 from __future__ import annotations
 
@@ -20,17 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SHIFT: Final = 0.012
-"""Lines are moved apart by this share of the x range, so that their intervals can be told apart."""
+_SHIFT: Final = 0.012  # share of the x range by which lines are moved apart, to tell their intervals apart
 
 
 @dataclass(frozen=True)
 class SweepCurve:
-    series: str
-    """Row id."""
+    series: str  # row id
     title: str
-    points: tuple[tuple[float, CellSummary], ...]
-    """Rising in x; only those that have a value."""
+    points: tuple[tuple[float, CellSummary], ...]  # rising in x; only those that have a value
 
 
 def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[SweepCurve]:
@@ -51,7 +43,6 @@ def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[SweepCurve
 
 
 def sweeps(summary: Summary, run: Run) -> Figure:
-    """The figure. A panel without any value says so."""
     count = max(1, len(summary.columns))
     figure, axes = canvas(1.2 + 4.6 * count, 4.1, count)
     for axis, column in zip(axes, summary.columns, strict=False):

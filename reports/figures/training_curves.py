@@ -1,6 +1,4 @@
-"""Training curves: the loss of every row in a panel of its own (losses of different methods share no scale), and a
-panel for each quantity that methods log beside it: reward margin, divergence from the teacher's ranking, ...
-"""
+"""Training curves: a panel for each row's loss (losses share no scale), and one per quantity logged beside it."""
 
 from __future__ import annotations
 
@@ -27,10 +25,8 @@ NAMES: Mapping[str, str] = {
     "accuracy": "Pairs in the right order (tie: half)",
     "kl": "KL from the teacher, nats",
 }
-"""What is logged beside the loss, in the order of its panels, and its name for people; third parties' own logs follow
-under the name that they have."""
-_TINY = 1e-6
-"""Share of its size by which a curve must move to be drawn as more than a level line."""
+"""What is logged beside the loss, in the order of its panels; third parties' own logs follow under their own names."""
+_TINY = 1e-6  # share of its size by which a curve must move to be drawn as more than a level line
 _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
 """Logged too, and left out: a part of the loss that is shown, or a count."""
 

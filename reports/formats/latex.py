@@ -1,8 +1,4 @@
-"""Tables as LaTeX: booktabs, nothing else beyond a plain article.
-
-\\usepackage{booktabs}
-\\input{table1.tex}
-"""
+"""Tables as LaTeX: ``\\usepackage{booktabs}``, nothing else beyond a plain article."""
 
 from __future__ import annotations
 
@@ -53,7 +49,6 @@ def _letter(char: str) -> str:
 
 
 def latex(table: Table, notes: bool = False) -> str:
-    """A ``table`` float with its notes after it. Needs ``\\usepackage{booktabs}``."""
     columns = len(table.columns) - 1
     lines = [
         "% Made by distilbench. Needs \\usepackage{booktabs}.",

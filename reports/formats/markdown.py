@@ -13,12 +13,10 @@ _SPACE = "\N{NO-BREAK SPACE}"  # keeps "(↑ 6.4)" and "[43.1, 48.6]" on one lin
 
 
 def raised(marks: Marks) -> str:
-    """Footnote letters as Unicode superscripts: readable raw and rendered."""
     return "˒".join(mark.translate(_RAISED) for mark in marks)
 
 
 def markdown(*tables: Table, notes: bool = False) -> str:
-    """One or several tables, one below the other."""
     return "\n".join(_markdown(table, notes) for table in tables)
 
 

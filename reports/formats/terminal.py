@@ -19,11 +19,7 @@ _TONES = {"good": "green", "bad": "red", "faint": "dim"}
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """Value, change and interval on one line if all columns then fit, else the interval below, else the change too.
-    Table 1 fits 80x24 with two lines per row.
-
-    No text of the table is read as ``rich`` markup.
-    """
+    """Value, change and interval on one line if all columns fit, else the interval below, else the change too."""
 
     table: Table
     notes: bool = False

@@ -1,7 +1,4 @@
-"""Do two judges agree, and does one judge agree with itself: agreement, Cohen's kappa, repeats, and flips with order.
-
-When one verdict dominates, kappa is low and raw agreement inflated, so both are reported.
-"""
+"""Agreement of two judges, and of one judge with itself: labels, Cohen's kappa, repeats, flips with the order."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ import pandas as pd
 from harness.stats import Array
 from reports.judge_comparison.panel import ITEM, Number, QuestionBootstrap, Share, bounds
 
-LABELS = np.array([0.0, 0.5, 1.0])
-"""Lost, tied, won."""
+LABELS = np.array([0.0, 0.5, 1.0])  # lost, tied, won
 
 
 def won(verdicts: Array) -> Array:
@@ -39,10 +35,7 @@ def pair_agreement(table: pd.DataFrame, on: str, paired: bool, bootstrap: Questi
 
 
 def label_kappa(x: Array, y: Array, levels: Array, questions: Sequence[str], bootstrap: QuestionBootstrap) -> Share:
-    """Cohen's kappa of two lists of labels from ``levels``; quadratic weights unless these are ``LABELS``.
-
-    No value where only one label occurs (0/0).
-    """
+    """Cohen's kappa of labels from ``levels`` (quadratic weights unless ``LABELS``); no value for one label (0/0)."""
     size = len(levels)
     cells = np.zeros((len(x), size**2))
     cells[np.arange(len(x)), np.searchsorted(levels, x) * size + np.searchsorted(levels, y)] = 1.0
@@ -53,10 +46,7 @@ def label_kappa(x: Array, y: Array, levels: Array, questions: Sequence[str], boo
 
 
 def kappas(tables: Array, weights: Array) -> Array:
-    """Cohen's kappa of confusion tables [..., k, k]: 1 - observed / expected disagreement (Cohen 1968).
-
-    ``weights`` [k, k]: cost of a disagreement. NaN where all items have one label.
-    """
+    """Cohen's kappa (1968) of tables [..., k, k]: 1 - observed / expected cost (``weights`` [k, k]); NaN: one label."""
     total = tables.sum((-1, -2), keepdims=True)
     expected = tables.sum(-1, keepdims=True) * tables.sum(-2, keepdims=True) / np.maximum(total, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -66,10 +56,8 @@ def kappas(tables: Array, weights: Array) -> Array:
 def consistency(judgments: pd.DataFrame, paired: bool, bootstrap: QuestionBootstrap) -> list[Number]:
     """One judge's agreement with itself, from its judgments on one benchmark.
 
-    ``unparsed``: of all calls. ``repeats differ``: pairs of repeats in the same order with different labels. ``flips``:
-    pairs of calls in opposite orders with different labels. ``flips beyond noise``: flips minus repeats that differ,
-    which is what the order alone changes (Shi et al. 2024, arXiv 2406.07791).
-    """
+    ``repeats differ``: pairs of the same order with different labels; ``flips``: of opposite orders. ``flips beyond
+    noise``: their difference, what the order alone changes (Shi et al. 2024, arXiv 2406.07791)."""
     missing = np.asarray(judgments["verdict"].isna(), dtype=np.float64)
     shares = {"unparsed": bootstrap.mean(missing, list(judgments["question"]))}
     # Equal answers make the two orders one request with one ledger entry, whose single reply would count as a flip.
@@ -98,6 +86,5 @@ def consistency(judgments: pd.DataFrame, paired: bool, bootstrap: QuestionBootst
 
 
 def _differ(pairs: pd.Series[float], alike: pd.Series[float], bootstrap: QuestionBootstrap) -> tuple[Share, Array]:
-    """The share of pairs that are not alike; both by question."""
     different = np.asarray(pairs - alike.reindex(pairs.index, fill_value=0.0), dtype=np.float64)
     return bootstrap.ratio(different, np.asarray(pairs, dtype=np.float64), list(pairs.index))

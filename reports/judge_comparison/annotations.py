@@ -1,14 +1,5 @@
-"""Annotations made elsewhere, of judges or of people: alpaca_eval's files and plain tables.
-
-Read are JSON arrays, JSON lines, CSV and Parquet with one row per annotation:
-
-    question, index or instruction   which question; ids stay text, ``001`` is not ``1``
-    model or generator_2             whose answer is compared; baseline or generator_1 (optional): with whose
-    annotator                        who annotates; without it, the file's name or the order of the rows tells
-    preference                       1 baseline ... 2 model, 1.5 or 0 a tie, empty: none
-    len_1, len_2, or output_1, output_2     optional: lengths (or texts) of baseline and model
-    seed                             optional: training seed of the answer (default: the run's first)
-"""
+"""Annotations made elsewhere, of judges or of people: alpaca_eval's files (JSON) and plain tables (JSON lines, CSV,
+Parquet), one row per annotation; the columns: ``COLUMNS`` and ``docs/compare-judges.md``. Ids stay text."""
 
 from __future__ import annotations
 
@@ -28,22 +19,18 @@ COLUMNS = {
     "row": ("model", "generator_2"),
     "turn": ("baseline", "generator_1"),
     "judge": ("annotator",),
-}
-"""Column of a judgment to the names that files have for it."""
+}  # column of a judgment to the names that files have for it
 ANSWER = ["row", "seed", "question"]
-_EMPTY = ("", "na", "nan", "null", "none")
-"""What spreadsheet programs write for a missing number."""
+_EMPTY = ("", "na", "nan", "null", "none")  # what spreadsheet programs write for a missing number
 _SHOWN = 10
 
 
 def annotation_panel(
     files: Sequence[Path], judges: Sequence[str] = (), own_rows: Mapping[str, Sequence[str]] | None = None
 ) -> Panel:
-    """The annotators of these files as judges: all of them, or those named, in that order.
+    """The annotators of these files, or those named, as judges; the same annotation twice becomes a repeat.
 
-    ``own_rows``: judge to the rows whose answers are by its own family. The same annotation twice becomes a repeat.
-    Raises UserError for a file that cannot be read, and for a judge or row that is not in the files.
-    """
+    ``own_rows``: judge to the rows of its own family. Raises UserError: unreadable, or no such judge or row."""
     stems, own_rows = [path.stem for path in files], own_rows or {}
     if len(set(stems)) < len(stems):
         raise UserError(f"annotations {', '.join(map(str, files))}: two files of one name; names tell judges apart.")
@@ -76,7 +63,6 @@ def annotation_panel(
 
 
 def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
-    """Raises UserError where ``--own`` names a judge or a row that is not compared."""
     for judge, names in own_rows.items():
         for kind, given, known in (("judge", [judge], judges), ("row", names, rows)):
             if unknown := [name for name in given if name not in known]:
@@ -85,11 +71,9 @@ def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str],
 
 
 def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[pd.DataFrame, list[str]]:
-    """One file as judgments (``judge`` is the annotator, ``turn`` the baseline, ``seed`` NaN where the file has none),
-    and what was left out. ``annotator``: who annotates where the file names nobody; empty: the order of rows tells.
+    """One file as judgments (``judge``: annotator, ``turn``: baseline, ``seed``: NaN if absent), and what was left out.
 
-    Raises UserError for a file that cannot be read, and for values without a meaning.
-    """
+    ``annotator``: if the file names nobody (empty: the order of rows tells). UserError: unreadable, no meaning."""
     table = _read_table(path)
     frame = pd.DataFrame({name: _ids(table, columns) for name, columns in COLUMNS.items()}, dtype=object)
     for name, meaning in (("question", "the question"), ("row", "whose answer it is")):
@@ -120,7 +104,7 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """The rows of one file as text, ``None`` for missing values. Raises UserError: not readable, no preferences."""
+    """The rows as text, ``None`` for missing values. Raises UserError: not readable, no preferences."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
@@ -144,10 +128,7 @@ def _text(value: object) -> str | None:
 
 
 def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[str]:
-    """The first of these columns, ``None`` where a cell is empty or there is no such column.
-
-    Programs write a column of numbers with a gap as 7.0, 8.0: where all ids are so, they are 7 and 8 again.
-    """
+    """The first of these columns, ``None`` if empty. If all ids are 7.0, 8.0 (numbers with a gap), they are 7 and 8."""
     column = next((name for name in columns if name in table.columns), None)
     if column is None:
         return pd.Series(None, index=table.index, dtype=object)
@@ -157,10 +138,7 @@ def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[str]:
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
-    """A column of numbers, NaN where a cell is empty or there is no such column.
-
-    Raises UserError for a cell that is no number; ``true`` is none.
-    """
+    """A column of numbers, NaN if empty. Raises UserError for a cell that is no number; ``true`` is none."""
     if column not in table.columns:
         return pd.Series(float("nan"), index=table.index)
     texts = table[column].fillna("")
@@ -173,7 +151,7 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
 
 
 def _verdicts(table: pd.DataFrame, path: Path) -> pd.Series[float]:
-    """0..1 from alpaca_eval's 1..2 (0 is its other code for a tie). Raises UserError for a value outside."""
+    """0..1 from alpaca_eval's 1..2 (0: its other code for a tie). Raises UserError for a value outside."""
     numbers = _numbers(table, "preference", path)
     outside = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
     if len(outside):
@@ -195,20 +173,10 @@ def _features(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[str]]:
-    """Human annotations of the items of one benchmark, and what a table must say about them.
+    """One line per person and item (``ITEM``, ``annotator``, ``verdict`` 0..1: the person's mean), and notes.
 
-    They name the question by its id (or instruction) and the row by its id; where they name no baseline (or seed),
-    they mean the one (the first) that the row is judged with. A person has one vote per answer, the mean of theirs.
-
-    Args:
-        items: columns ``ITEM``, of the answers that are judged.
-
-    Returns:
-        Columns ``ITEM``, ``annotator``, ``verdict`` (0..1): one line per person and item.
-
-    Raises:
-        UserError: none of them fits, which baseline is meant is not clear, or no answer has two people.
-    """
+    An annotation without a baseline (or seed) means the one (the first) of the row. Raises UserError: none fits
+    ``items``, an unclear baseline, or no answer with two people."""
     (humans, notes), items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
     humans = _complete(humans.rename(columns={"judge": "annotator"}), items, path)
     fitting = humans.merge(items, on=ITEM)
@@ -237,7 +205,6 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
 
 
 def _complete(humans: pd.DataFrame, items: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The annotations with the seed and the baseline (turn) of ``items`` where they name none themselves."""
     seeds = set(items["seed"])
     humans["seed"] = humans["seed"].fillna(0 if 0 in seeds else min(seeds)).astype(int)
     if set(items["turn"]) == {""}:

@@ -1,17 +1,10 @@
-"""What a judge favours besides quality: the answer shown first, the longer answer, answers of its own family.
-
-One regression per judge and benchmark, with errors clustered by question:
+"""What a judge favours besides quality, by one regression per judge and benchmark, errors clustered by question:
 
     verdict = a + position (+-1) + length tanh(difference / scale) + own (0 or 1) [+ s quality]
 
-Where the true quality is known (pocket) it is a regressor. Elsewhere the mean verdict of the other judges is
-subtracted from the judge's own, so that quality which all judges see alike cancels: each effect is a difference in
-differences, relative to the other judges. A bias that all judges share cannot be seen that way.
-
-Verdicts that are probabilities are measured in log-odds (least squares). Verdicts that are only won, tied or lost are
-measured in log-odds of the verdict (fractional logit, Papke & Wooldridge 1996) given the true quality, and in shares
-of verdicts relative to other judges. Grades are measured in points.
-"""
+Without the true quality (pocket's), the other judges' mean verdict is subtracted: a bias that all share is not seen.
+Probabilities are in log-odds (least squares); won, tied, lost in log-odds of the verdict (fractional logit, Papke &
+Wooldridge 1996) given the true quality, else in shares of verdicts; grades in points."""
 
 from __future__ import annotations
 
@@ -39,18 +32,15 @@ EFFECTS: Final = ("position", "length", "own")
 _CLIP: Final = 1e-6
 _MOST: Final = 0.5
 """A regressor that fewer lines have is not used; where more have it, the lines without it are dropped."""
-_DIVERGED: Final = 15.0
-"""Log-odds of an effect beyond which a logit has no finite solution: its regressor separates the verdicts."""
+_DIVERGED: Final = 15.0  # log-odds of an effect beyond which a logit has no finite solution
 
 
 def identified(effect: Number) -> bool:
-    """Whether it can be called a bias. Without quality, longer answers may simply be better; one other judge may have a
-    taste of its own. Position is randomised and needs no quality."""
+    """Whether it can be called a bias: position is randomised; without quality, longer answers may simply be better."""
     return effect.given in (TRUTH, OTHERS) or effect.measure == "position"
 
 
 def flagged(effect: Number) -> bool:
-    """Whether the tables report it as a bias."""
     return identified(effect) and effect.p is not None and effect.p < ALPHA
 
 
@@ -135,10 +125,7 @@ def _regressors(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str
 def _fit(
     x: Mapping[str, Array], y: Array, questions: pd.Series[str], logit: bool
 ) -> dict[str, tuple[float, Interval, float]] | None:
-    """Regressor to (coefficient, interval, p); ``None`` where the data do not determine the coefficients.
-
-    Student's t with clusters - 1 degrees of freedom, because few questions make sandwich errors too small.
-    """
+    """Regressor to (coefficient, interval, p); ``None`` where the data do not determine the coefficients."""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.regression.linear_model import OLS
@@ -156,6 +143,7 @@ def _fit(
     estimates = list(zip(x, map(float, fitted.params[1:]), map(float, fitted.bse[1:]), strict=True))
     if logit and max(abs(value) for name, value, _ in estimates if name in EFFECTS) > _DIVERGED:
         return None
+    # with few clusters sandwich errors are too small for a normal distribution
     freedom, result = len(names) - 1, {}
     for name, value, error in estimates:
         exact = max(abs(value), error) < 1e-9  # without noise: a rounding error is no effect

@@ -1,8 +1,4 @@
-"""Everything that is measured of a panel of judges, computed once; written to files, and read back for the page.
-
-comparison = compare_panel(panel)
-comparison.numbers, comparison.frame()      # every number with its interval
-"""
+"""Everything that is measured of a panel of judges, computed once; written to files, and read back for the page."""
 
 from __future__ import annotations
 
@@ -33,44 +29,35 @@ FAMILIES: Final[dict[str, str]] = {
     "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt", "o3": "gpt", "o4": "gpt",
 }  # fmt: skip
 """Word in a model's name to its family; the first word that is listed decides."""
-_OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")
-"""Models whose names begin like those of OpenAI's GPT-3.5 and later, and have nothing else in common with them."""
+_OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")  # begin like GPT-3.5 and later, with nothing else in common
 
 
 @dataclass(frozen=True)
 class JudgeComparison:
-    """The whole comparison: plain data, written to ``judges.json`` and read back from it."""
-
     source: str
     judges: Mapping[str, JudgeProfile]
-    titles: Mapping[str, str]
-    """Row, benchmark or metric to its title."""
-    paired: Mapping[str, bool]
-    """Benchmark to whether its verdicts are comparisons."""
+    titles: Mapping[str, str]  # row, benchmark or metric to its title
+    paired: Mapping[str, bool]  # benchmark to whether its verdicts are comparisons
     numbers: tuple[Number, ...]
     conclusions: tuple[Conclusion, ...]
     reference: Reference | None
     notes: tuple[str, ...] = ()
 
     def select(self, *measures: str, on: str | None = None, judge: str | None = None) -> list[Number]:
-        """The numbers of these measures, of one benchmark or metric, of one judge; default: of all."""
         numbers = [number for number in self.numbers if on in (None, number.on) and judge in (None, number.judge)]
         return [number for number in numbers if number.measure in measures or not measures]
 
     def accuracies(self) -> dict[str, Number]:
-        """Judge (and ``humans``, against human annotations) to its agreement with the reference."""
         return {number.judge: number for number in self.select("accuracy")}
 
     def title(self, name: str) -> str:
         return clean(self.titles.get(name, name))
 
     def frame(self) -> pd.DataFrame:
-        """``numbers`` as a table, a column per field of ``Number``."""
         return pd.DataFrame(map(asdict, self.numbers))
 
 
 ADAPTER = TypeAdapter(JudgeComparison)
-"""To and from plain JSON values."""
 
 
 def compare_panel(
@@ -82,11 +69,8 @@ def compare_panel(
 ) -> JudgeComparison:
     """Compare the judges of a panel.
 
-    Args:
-        humans: votes on items of one paired benchmark (``read_humans``, ``simulated_humans``).
-        replicates: bootstrap resamples of the questions.
-        budget: dollars that the recommended judge may cost for the calls of this comparison.
-    """
+    ``humans``: votes on items of one paired benchmark (``read_humans``, ``simulated_humans``). ``replicates``: of the
+    bootstrap over questions. ``budget``: dollars that the recommended judge may cost for these calls."""
     bootstraps = {name: QuestionBootstrap(panel.of(name)["question"], replicates, seed) for name in panel.benchmarks}
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
     flips: dict[str, float] = {}
@@ -120,10 +104,7 @@ def _on_benchmark(panel: Panel, name: str, bootstrap: QuestionBootstrap) -> Iter
 
 
 def _mean_scores(panel: Panel, bootstraps: Mapping[str, QuestionBootstrap]) -> dict[str, Scores]:
-    """Metric to scores where no scorer of a benchmark is at hand: mean verdicts, win rates in per cent.
-
-    Win rates against different baselines are not comparable: each baseline that is named has a metric of its own.
-    """
+    """Metric to scores without a benchmark's scorer: mean grades, and win rates in per cent per named baseline."""
     scores: dict[str, Scores] = {}
     for name, bootstrap in bootstraps.items():
         table, paired = panel.matrix(name), panel.paired[name]
@@ -139,7 +120,6 @@ def _mean_scores(panel: Panel, bootstraps: Mapping[str, QuestionBootstrap]) -> d
 
 
 def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
-    """What a reader must know: judges of the teacher's family, metrics that the first judge did not score, few rows."""
     warnings = [leakage_warning(name, profile.model, panel.teacher) for name, profile in panel.judges.items()]
     first = next(iter(panel.judges))
     absent = [clean(panel.titles.get(metric, metric)) for metric, judges in scores.items() if not judges.get(first)]
@@ -164,11 +144,8 @@ def family_of(model: str) -> str:
 
 
 def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
-    """Rows of a run that a judge may take for those of its own family; empty where that is none or all of them.
-
-    Trained rows count too: they descend from the student and are distilled from the teacher, and a judge may prefer
-    what its family taught (preference leakage, Li et al. 2025, arXiv 2502.01534).
-    """
+    """Rows that a judge may take for its own family's; empty: none or all of them. Trained rows count, as a judge may
+    prefer what its family taught (preference leakage, Li et al. 2025, arXiv 2502.01534)."""
     judge, teacher, student = (family_of(name) for name in (model, family.teacher, family.student))
     if not judge or judge not in (teacher, student) or teacher == student:
         return ()
@@ -176,7 +153,6 @@ def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tu
 
 
 def leakage_warning(judge: str, model: str, teacher: str) -> str | None:
-    """A sentence where a judge's model is the teacher or of its family."""
     family = family_of(model)
     if model and teacher and plain_name(model) == plain_name(teacher):
         relation = "is the run's teacher itself"

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDE = 20
-"""Ratio of the highest to the lowest cost above which the axis is logarithmic."""
+_WIDE = 20  # ratio of the highest to the lowest cost above which the axis is logarithmic
 
 
 def agreement_figure(comparison: JudgeComparison) -> Figure | None:
@@ -56,10 +55,7 @@ def _heat_map(axis: Axes, comparison: JudgeComparison, benchmark: str) -> None:
 
 
 def cost_figure(comparison: JudgeComparison) -> Figure | None:
-    """Accuracy against price, or against tokens where no two prices differ. ``None`` where neither differs.
-
-    A line joins the judges that no other judge beats on both.
-    """
+    """Accuracy against price, or tokens where no two prices differ; a line joins the judges that none beats on both."""
     axes = cost_points(comparison)
     if axes is None or comparison.reference is None:
         return None
@@ -113,5 +109,4 @@ def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float
 FIGURES: Final[dict[str, tuple[str, Callable[[JudgeComparison], Figure | None]]]] = {
     "judge-agreement": ("Agreement of every two judges", agreement_figure),
     "judge-cost": ("Accuracy against cost", cost_figure),
-}
-"""File name to title and drawing."""
+}  # file name to title and drawing

@@ -1,9 +1,7 @@
 """The judgments of several judges on the same answers, as one frame, and the bootstrap that all their numbers share.
 
-A verdict of a comparison lies in 0..1 (1: the model's answer is better than the baseline's, 0.5: a tie); a grade keeps
-its own scale. An *item* is what judges are compared on: one answer (one turn of it, where turns are judged apart) of
-one row under one training seed. The question is the unit of every interval.
-"""
+Verdicts of comparisons lie in 0..1 (1: the model's answer is better, 0.5: a tie); grades keep their scale. An *item* is
+one answer (or turn) of one row under one training seed. The question is the unit of every interval."""
 
 from __future__ import annotations
 
@@ -17,73 +15,47 @@ import pandas as pd
 from harness.stats import Array, Draws, percentile_interval, resamples
 
 Pair = tuple[str, str]
-ITEM = ["benchmark", "row", "seed", "question", "turn"]
-"""Columns that name an item. ``turn`` is the baseline where annotations name one."""
+ITEM = ["benchmark", "row", "seed", "question", "turn"]  # names an item; ``turn``: the baseline if annotations name one
 FEATURES = ["length", "words", "quality", "same"]
-"""Of an item: answer minus baseline (grades: the answer's own value), NaN where the texts are missing. ``length`` in
-characters; ``quality``: the true score, where it is known (pocket); ``same``: 1 where answer and baseline are
-identical."""
+"""Answer minus baseline (grades: the answer alone), NaN if missing: characters, words, true score (pocket), same."""
 JUDGMENT = ["judge", *ITEM, "part", "repeat", "model_first", "verdict", *FEATURES]
-"""Columns of a judgment. ``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where it is unknown.
-``verdict``: NaN if unparsed."""
+"""``model_first``: 1.0 or 0.0 for comparisons, NaN for grades or where unknown; ``verdict``: NaN if unparsed."""
 
 
 def judgment_frame(lines: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """One line per judgment, columns ``JUDGMENT``."""
     frame = pd.DataFrame(list(lines), columns=JUDGMENT)
     return frame.astype({"repeat": int, "seed": int, **dict.fromkeys(["model_first", "verdict", *FEATURES], float)})
 
 
 @dataclass(frozen=True)
 class JudgeProfile:
-    """What is known of a judge besides its verdicts."""
-
     model: str = ""
-    own_rows: tuple[str, ...] = ()
-    """Rows whose answers are by the judge's own family, or distilled from it."""
-    dollars: float | None = None
-    """Price of a thousand calls; ``None``: unknown."""
-    tokens: float | None = None
-    """Tokens read and written per call; ``None``: unknown."""
-    length_words: float | None = None
-    """For a judge with a stated length bias: the difference in words at which the bias reaches tanh(1)."""
+    own_rows: tuple[str, ...] = ()  # rows whose answers are by the judge's own family, or distilled from it
+    dollars: float | None = None  # price of a thousand calls; ``None``: unknown
+    tokens: float | None = None  # tokens read and written per call; ``None``: unknown
+    length_words: float | None = None  # words at which a stated length bias reaches tanh(1)
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """A row's score by one judge."""
-
-    draws: Draws
-    """Scores per training seed with bootstrap replicates; replicate b has the same questions in all rows and judges."""
-    questions: int
-    """Scored questions, in the seed that has fewest."""
-    coverage: float = 1.0
-    """Share of the questions that are scored."""
+    draws: Draws  # per training seed; replicate b has the same questions in all rows and judges
+    questions: int  # scored, in the seed that has fewest
+    coverage: float = 1.0  # share of the questions
 
 
-Scores = Mapping[str, Mapping[str, RowScore]]
-"""Judge to row to score, by one metric."""
+Scores = Mapping[str, Mapping[str, RowScore]]  # judge to row to score, by one metric
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The judgments of several judges on the same answers, and what is known of judges and rows."""
-
     judgments: pd.DataFrame
-    paired: Mapping[str, bool]
-    """Benchmark to whether its verdicts are comparisons with a baseline; otherwise they are grades."""
-    judges: Mapping[str, JudgeProfile]
-    """In the user's order: conclusions of the first judge are checked with the others."""
-    scores: Mapping[str, Scores] = field(default_factory=dict)
-    """Metric to scores by the benchmark's own scorer. Empty: mean verdicts are used."""
-    comparisons: Sequence[Sequence[Pair]] = ()
-    """Rows that the run's tables compare, a family of Holm's correction each; empty: all pairs of rows."""
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """Row, benchmark or metric to its title (``AlpacaEval 2 LC``)."""
+    paired: Mapping[str, bool]  # benchmark: compares with a baseline; else grades
+    judges: Mapping[str, JudgeProfile]  # in the user's order: the first one's conclusions are checked with the others
+    scores: Mapping[str, Scores] = field(default_factory=dict)  # by metric, the benchmark's own; empty: mean verdicts
+    comparisons: Sequence[Sequence[Pair]] = ()  # families of Holm's correction; empty: all pairs of rows
+    titles: Mapping[str, str] = field(default_factory=dict)  # of rows, benchmarks, metrics
     teacher: str = ""
-    """The run's teacher, as its recipe names it."""
     source: str = ""
-    """For captions: ``run pocket``."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,17 +67,14 @@ class Panel:
         return self.judgments[chosen if judge is None else chosen & (self.judgments["judge"] == judge)]
 
     def matrix(self, benchmark: str) -> pd.DataFrame:
-        """[items, judges] mean verdict over orders and repeats, NaN where there is none. Index: ``ITEM``.
-
-        A row that is compared with itself is left out: every verdict is a tie by construction.
-        """
+        """[items, judges] mean verdicts, NaN for none; without rows compared with themselves (ties by construction)."""
         table = self.of(benchmark).groupby([*ITEM, "judge"])["verdict"].mean().unstack("judge")
         table = table[table.index.get_level_values("row") != table.index.get_level_values("turn")]
         return table[[judge for judge in self.judges if judge in table.columns]]
 
 
 class Share(NamedTuple):
-    """A share (or another ratio) of ``n`` things with its 95% interval; ``None`` where nothing was counted."""
+    """A share (or ratio) of ``n`` things with its 95% interval; ``None`` where nothing was counted."""
 
     value: float | None = None
     low: float | None = None
@@ -117,33 +86,24 @@ class Share(NamedTuple):
 class Number:
     """One number of a comparison: a line of ``judges.csv``."""
 
-    measure: str
-    """``agreement``, ``kappa``, ``unparsed``, ``repeats differ``, ``flips``, ``flips beyond noise``, ``position``,
-    ``length``, ``own``, ``score``, ``rank correlation``, ``accuracy`` or ``reference kappa``."""
-    on: str
-    """Benchmark or metric id; empty: all that compare answers."""
+    measure: str  # ``agreement``, ``kappa``, ``unparsed``, ``flips``, ``length``, ``score``, ``accuracy``, ...
+    on: str  # benchmark or metric; empty: all that compare answers
     judge: str
-    other: str = ""
-    """The second judge of a pair."""
+    other: str = ""  # the second judge of a pair
     row: str = ""
     value: float | None = None
     low: float | None = None
-    high: float | None = None
-    """95% interval; ``None`` from one question, which tells nothing about others."""
+    high: float | None = None  # 95% interval; ``None`` from one question
     n: int = 0
-    rank: int = 0
-    """From 1; equal scores share the best rank."""
+    rank: int = 0  # from 1; equal scores share the best rank
     unit: str = ""
-    given: str = ""
-    """What quality is in a bias."""
-    per: str = ""
-    """What ``length`` is the effect of: ``tanh(words / 10)``."""
-    p: float | None = None
-    """Of a bias, after Holm's correction over this judge's biases on this benchmark."""
+    given: str = ""  # what quality is in a bias
+    per: str = ""  # what ``length`` is the effect of: ``tanh(words / 10)``
+    p: float | None = None  # of a bias, after Holm over the judge's biases on this benchmark
 
 
 class QuestionBootstrap:
-    """Resamples of one set of questions. All statistics use the same resamples, so their differences are paired."""
+    """Resamples of one set of questions, the same for all statistics, so that their differences are paired."""
 
     def __init__(self, questions: Iterable[str], replicates: int, seed: int) -> None:
         # Sorted, so that the order of the judgments changes no interval.
@@ -172,7 +132,6 @@ class QuestionBootstrap:
         return Share(float(above.sum()) / total, *bounds(drawn, several), int(total)), drawn
 
     def mean(self, values: Array, questions: Sequence[str]) -> Share:
-        """The mean of the values that are not NaN."""
         known = ~np.isnan(values)
         return self.ratio(np.where(known, values, 0.0), known.astype(float), questions)[0]
 

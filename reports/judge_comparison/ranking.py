@@ -1,8 +1,4 @@
-"""Do judges rank the rows alike, and do the run's conclusions hold under another judge?
-
-Differences between rows are tested as the run's own tables test them: the same planned comparisons, training seeds
-included (``harness.stats.contrast``), with Holm's correction.
-"""
+"""Do judges rank the rows alike, and do the run's conclusions hold under another judge, by the tests of the tables?"""
 
 from __future__ import annotations
 
@@ -18,8 +14,7 @@ from harness.text import counted
 from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, bounds
 from reports.tables.summary import ALPHA, MIN_COVERAGE
 
-_DIGITS = 9
-"""Scores that differ by less are equal: they differ by rounding errors alone."""
+_DIGITS = 9  # scores that differ by less differ by rounding errors alone
 
 
 @dataclass(frozen=True)
@@ -29,25 +24,19 @@ class Conclusion:
     metric: str
     judge: str
     first: str
-    tested: int
-    """Differences that the first judge could test; 0: too few questions, or too little scored."""
+    tested: int  # differences that the first judge could test; 0: too few questions, or too little scored
     confirmed: tuple[Pair, ...] = ()
-    lost: tuple[Pair, ...] = ()
-    """No longer significant."""
-    reversed: tuple[Pair, ...] = ()
-    """Significant with the opposite sign."""
-    best: Pair | None = None
-    """The best row under the first and the other judge; ``None`` where rows tie for it."""
+    lost: tuple[Pair, ...] = ()  # no longer significant
+    reversed: tuple[Pair, ...] = ()  # significant with the opposite sign
+    best: Pair | None = None  # row under the first and the other judge; ``None`` where rows tie for it
 
     @property
     def verdict(self) -> str:
-        """``holds``, ``holds in part``, ``does not hold`` or ``nothing to check``."""
         if not (self.confirmed or self.lost or self.reversed):
             return "nothing to check"
         return "does not hold" if self.reversed else "holds in part" if self.lost else "holds"
 
     def text(self, titles: Mapping[str, str]) -> str:
-        """``under noisy the conclusion holds in part: 3 of 4 significant differences confirmed; ...``."""
         if not self.tested:
             return f"{self.first} and {self.judge} scored no two rows well enough to test a difference."
         if self.verdict == "nothing to check":
@@ -103,10 +92,7 @@ def best_row(scores: Mapping[str, RowScore]) -> str | None:
 
 
 def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number]:
-    """Spearman's, over the rows of both judges, on the same resamples of the questions; empty with fewer than two rows.
-
-    No value where all rows tie under one judge.
-    """
+    """Spearman's over the rows of both judges; empty with fewer than two rows, no value where a judge ties all rows."""
     left, right = scores[a], scores[b]
     rows = [row for row in left if row in right]
     if len(rows) < 2:
@@ -131,8 +117,8 @@ def spearmans(x: Array, y: Array) -> Array:
 
 
 def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence[str], focus: str) -> list[list[Pair]]:
-    """The families of Holm's correction, as in the run's tables: each trained row against the reference, and the focus
-    row against each other trained row. Without a reference row: all pairs."""
+    """Holm's families as in the run's tables: trained rows against the reference, the focus row against other trained
+    ones. Without a reference row: all pairs."""
     if reference not in rows:
         return [list(combinations(rows, 2))]
     trained = [row for row in rows if row != reference and row not in baselines]
@@ -157,11 +143,8 @@ def significant(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair
 
 
 def _difference(one: RowScore, other: RowScore, noise: SeedNoise | None) -> tuple[float, float]:
-    """The difference of two rows, and its p-value.
-
-    A bootstrap's p-value goes no lower than 2 / (B + 1), which Holm's correction over many pairs never finds
-    significant. Where it is that low, Student's t of the bootstrap's error stands in for it.
-    """
+    """Difference of two rows, and p-value: Student's t of the bootstrap's error where the bootstrap is at its lowest,
+    2 / (B + 1), which Holm's correction over many pairs never finds significant."""
     n = min(one.questions, other.questions)
     test = contrast(one.draws, other.draws, n, noise)
     lowest = 2 / (one.draws.grid.shape[1] + 1)
@@ -171,14 +154,12 @@ def _difference(one: RowScore, other: RowScore, noise: SeedNoise | None) -> tupl
 
 
 def noise_of(scores: Mapping[str, RowScore]) -> SeedNoise | None:
-    """What training seeds do to one judge's values, pooled over the rows."""
     return seed_noise([score.draws for score in scores.values() if score.coverage >= MIN_COVERAGE])
 
 
 def check_conclusion(
     metric: str, judge: str, first: str, scores: Scores, families: Sequence[Sequence[Pair]]
 ) -> Conclusion:
-    """Whether another judge confirms what the first one shows, on the rows of both."""
     before, now = (significant(scores[name], families) for name in (first, judge))
     common = [row for row in scores[first] if row in scores[judge]]
     before = {pair: sign for pair, sign in before.items() if set(pair) <= set(common)}

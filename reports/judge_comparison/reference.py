@@ -1,11 +1,8 @@
 """How accurate is a judge: its agreement with human annotations, else with the truth (pocket), else with other judges.
 
-Human agreement is AlpacaEval's (``analyze.py`` of alpaca_eval 0.6; paper, Appendix B.2): one annotation against the
-mode of all human annotations but one, averaged over the one that is left out. Tied modes count in equal parts
-(AlpacaEval draws one at random); a tie against a decision counts one half. A judge is compared with the same modes, so
-that its number stands beside the humans' own; alpaca_eval compares a judge with the mode of all k annotations, which
-is the same number for k = 4 without ties.
-"""
+Human agreement as alpaca_eval 0.6's ``analyze.py`` (paper, Appendix B.2): an annotation against the mode of all others.
+Tied modes count in equal parts (there one is drawn), a tie against a decision one half. Judges meet the same modes
+(there the mode of all k annotations: the same number for k = 4 without ties)."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ from reports.judge_comparison.agreement import LABELS, label_kappa, won
 from reports.judge_comparison.panel import ITEM, Number, Panel, QuestionBootstrap, Share
 
 HUMANS = "humans"
-"""The line of the humans themselves."""
 HUMAN, TRUTH, OTHERS = "the human majority", "the truth", "the other judges"
 RULES = {
     HUMAN: "one annotation against the mode of the human annotations but one (AlpacaEval's definition); a tie counts "
@@ -31,24 +27,16 @@ RULES = {
     OTHERS: "how close a judge's label (model, tie, baseline) is to each other judge's, averaged over comparisons with "
     "a baseline; a tie against a decision counts one half. Judges that agree may err alike.",
 }
-LEAST_KAPPA = 0.2
-"""Landis & Koch (1977) call agreement up to here slight: hardly more than two judges that guess alike."""
-MOST_FLIPS = 0.3
-"""A judge that sees no difference between any two answers flips in half of the pairs."""
-SHARPNESS = 3.0
-"""Log-odds of a simulated person per unit of true score. The pocket judge has 8: people are less sure than it is."""
+LEAST_KAPPA = 0.2  # Landis & Koch (1977): slight up to here, hardly more than two judges that guess alike
+MOST_FLIPS = 0.3  # a judge that sees no difference between any two answers flips in half of the pairs
+SHARPNESS = 3.0  # log-odds of a simulated person per unit of true score; the pocket judge has 8
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the judges are compared with, and the judge to use. Grades compare nothing and take no part."""
-
-    basis: str
-    """A key of ``RULES``."""
-    recommended: str | None
-    """``None``: no judge can be trusted, or none of those is within the budget."""
+    basis: str  # a key of ``RULES``
+    recommended: str | None  # ``None``: none can be trusted, or none of those is within the budget
     reason: str
-    """One line for people."""
 
 
 def judge_reference(
@@ -59,15 +47,10 @@ def judge_reference(
     flips: Mapping[str, float],
     budget: float | None = None,
 ) -> tuple[Reference | None, list[Number]]:
-    """The best reference at hand (``None`` where there is none); each judge's accuracy, and the kappa with its label.
+    """The best reference at hand; each judge's accuracy, and its kappa with that (or the closest other judge).
 
-    Against other judges, kappa is with the one that a judge agrees with most.
-
-    Args:
-        humans: columns ``ITEM``, ``annotator``, ``verdict`` (0..1), one line per person and item.
-        flips: judge to the share of its pairs that flip with the order (0..1), on its worst benchmark.
-        budget: dollars that the recommended judge may cost for the calls of this comparison.
-    """
+    ``humans``: ``read_humans``'. ``flips``: judge to its share (0..1) of flipped pairs on its worst benchmark.
+    ``budget``: dollars that the recommended judge may cost for these calls."""
     if not any(panel.paired[name] for name in panel.benchmarks):
         return None, []
     basis, labels, scores, witnesses = _measure(panel, humans)
@@ -100,10 +83,7 @@ def judge_reference(
 
 
 def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The basis; the judges' labels; their closeness to the reference (0..1); the labels of its witnesses.
-
-    All [items, judges], the last one [items, witnesses]: against other judges, each of these is one.
-    """
+    """Basis, labels and closeness to the reference (0..1) [items, judges], labels of its witnesses [items, others]."""
     tables = [panel.matrix(name) for name in panel.benchmarks if panel.paired[name]]
     verdicts = pd.concat(tables).apply(lambda column: won(column.to_numpy(float)))
     truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(verdicts.index)
@@ -194,9 +174,7 @@ def closeness(verdict: float, shares: Array) -> float:
 def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """Votes of people who prefer the truly better answer with log-odds ``SHARPNESS`` x its advantage, and a note.
 
-    No judge takes part in a vote, so votes tell judges of different noise apart. Raises UserError where the true
-    scores are not known.
-    """
+    Raises UserError where the true scores are not known."""
     items = judgments.drop_duplicates(ITEM)
     if items["quality"].isna().any():
         raise UserError(

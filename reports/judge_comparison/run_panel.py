@@ -1,7 +1,4 @@
-"""A finished run judged by several judges as a panel: judgments and answers read back as the page reads them.
-
-panel = run_panel({"main": results, "gpt-4.1": other_results}, profiles, benchmarks, store, target)
-"""
+"""A finished run judged by several judges as a panel: judgments and answers read back as the page reads them."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ def run_panel(
     target: Target,
     notes: tuple[str, ...] = (),
 ) -> Panel:
-    """The panel of these judges, each with the rows and seeds of the run scored from its verdicts.
-
-    Raises UserError where answers or judgments are gone from the store.
-    """
+    """Each judge with the run's rows and seeds scored from its verdicts. Raises UserError: gone from the store."""
     scores: dict[str, dict[str, dict[str, RowScore]]] = {}
     for judge, results in passes.items():
         for metric, rows in row_scores(results).items():
@@ -91,7 +85,7 @@ def judged_answers(
 def _by_turn(
     question: Question, answer: Answer, judgments: Sequence[Judgment], paired: bool
 ) -> Iterator[tuple[str, Judgment, Mapping[str, float]]]:
-    """Each judgment with the turn that it is about (empty: all together) and the features of that turn's answer."""
+    """Each judgment with its turn (empty: all together) and the features of that turn's answer."""
     # A comparison's part is "turn:order", a grade's is the turn itself.
     turns = [judgment.part.rpartition(":")[0] if paired else judgment.part for judgment in judgments]
     names = list(dict.fromkeys(turns))
@@ -119,10 +113,7 @@ def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
 
 
 def features(question: Question, answer: Answer, turn: int | None, paired: bool) -> dict[str, float]:
-    """``FEATURES`` of one item: the answer's, minus the baseline's where it is compared with one.
-
-    ``turn``: which turn is judged, from 0; ``None``: all turns together.
-    """
+    """``FEATURES`` of one item, minus the baseline's if ``paired``. ``turn``: from 0; ``None``: all turns together."""
     measured = _measured(question.turns, answer.turns, turn)
     if not paired:
         return {**measured, "same": 0.0}
@@ -140,7 +131,7 @@ def _measured(instructions: tuple[str, ...], turns: tuple[str, ...], turn: int |
 
 
 def true_score(instructions: tuple[str, ...], answers: tuple[str, ...], turn: int | None) -> float:
-    """The pocket world's own score of the answers, 0..1 (mean over turns); NaN where the questions are not its own."""
+    """The pocket world's own score, 0..1 (mean over turns); NaN where the questions are not its own."""
     talk: list[Message] = []
     scores: list[float] = []
     for number, (instruction, answer) in enumerate(zip(instructions, answers, strict=False)):

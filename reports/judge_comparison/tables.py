@@ -32,10 +32,7 @@ _MEANING = {
 
 
 def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
-    """Write ``judges.md``, ``.csv``, ``.json`` and two figures; the paths written.
-
-    A figure of an earlier comparison that this one does not have is removed.
-    """
+    """Write ``judges.md``, ``.csv``, ``.json`` and two figures (removed where there is none now); the paths written."""
     from reports.figures.style import drawn, styled
 
     contents = {
@@ -55,7 +52,7 @@ def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
 
 
 def read_comparison(folder: Path) -> JudgeComparison | None:
-    """The comparison that was written to a folder; ``None`` where there is none. Raises UserError if it is damaged."""
+    """``None`` where the folder has none. Raises UserError if it is damaged."""
     file = folder / "judges.json"
     try:
         return ADAPTER.validate_json(file.read_bytes())
@@ -66,7 +63,6 @@ def read_comparison(folder: Path) -> JudgeComparison | None:
 
 
 def comparison_tables(comparison: JudgeComparison) -> list[Table]:
-    """All tables, the most asked for first."""
     tables = [judges_table(comparison)]
     if HUMANS in comparison.accuracies():
         tables.append(table5(comparison))
@@ -78,7 +74,6 @@ def comparison_tables(comparison: JudgeComparison) -> list[Table]:
 
 
 def judges_table(comparison: JudgeComparison) -> Table:
-    """One line per judge: how accurate, how biased, how expensive."""
     reference, accuracies, rows = comparison.reference, comparison.accuracies(), []
     basis = reference.basis if reference else "nothing to compare with"
     for name, profile in comparison.judges.items():
@@ -106,14 +101,12 @@ def judges_table(comparison: JudgeComparison) -> Table:
 
 
 def bias_names(effects: Sequence[Number]) -> str:
-    """The biases that are flagged, else which effects were measured; "not measured" where none could be."""
     names = dict.fromkeys(effect.measure for effect in effects if flagged(effect))
     measured = dict.fromkeys(effect.measure for effect in effects if identified(effect))
     return ", ".join(names) or (f"none of {', '.join(measured)}" if measured else "not measured")
 
 
 def rank_table(comparison: JudgeComparison, metric: str) -> Table:
-    """Rows by judges: rank, value, interval; below it the rank correlation of every two judges."""
     scores = comparison.select("score", on=metric)
     cells = {(score.row, score.judge): f"{score.rank}. {_number(score)}" for score in scores}
     judges, order = (dict.fromkeys(names) for names in ([s.judge for s in scores], [s.row for s in scores]))
@@ -128,7 +121,6 @@ def rank_table(comparison: JudgeComparison, metric: str) -> Table:
 
 
 def pairs_table(comparison: JudgeComparison) -> Table:
-    """Every two judges, item by item."""
     lines = ["When one verdict dominates, kappa is low and raw agreement inflated."]
     agreements = comparison.select("agreement")
     rows = [
@@ -142,7 +134,6 @@ def pairs_table(comparison: JudgeComparison) -> Table:
 
 
 def benchmark_table(comparison: JudgeComparison, benchmark: str) -> Table:
-    """Noise, flips and biases of every judge on one benchmark."""
     shares = {"repeats differ": "Repeats differ"}
     if comparison.paired[benchmark]:
         shares |= {"flips": "Flips with order", "flips beyond noise": "Flips beyond noise"}
@@ -166,11 +157,7 @@ def benchmark_table(comparison: JudgeComparison, benchmark: str) -> Table:
 
 
 def table5(comparison: JudgeComparison) -> Table:
-    """The paper's Table 5: judges by falling agreement, beside the paper's numbers.
-
-    A judge stands beside a number of the paper only where it is the same model. None of them is comparable: the
-    paper's are agreement with AlpacaEval's annotators on AlpacaEval's answers.
-    """
+    """Beside the same models' published numbers, never comparable: the paper's are of other people and answers."""
     basis = comparison.reference.basis if comparison.reference else "nothing to compare with"
     published = published_table("table5").items()
     paper = {row: number.value for (_, row, metric), number in published if metric == "human_agreement"}
@@ -215,7 +202,6 @@ def _number(number: Number) -> str:
 
 
 def _span(number: Number, scale: float, digits: int) -> str:
-    """``[43.1, 48.6]``; empty without an interval."""
     if number.low is None or number.high is None:
         return ""
     return f"[{scale * number.low:.{digits}f}, {scale * number.high:.{digits}f}]"

@@ -1,9 +1,7 @@
-"""One HTML file from one or several targets of a run: ``write_page(path, parts, store)``.
+"""One HTML file from one or several targets of a run; the same results give the same bytes.
 
-The file needs no server and no network, and its policy (a Content-Security-Policy that names our script and our style
-by their hashes) forbids both, so that nothing in a model's text could run or call home even if escaping failed. The
-same results give the same bytes.
-"""
+Its Content-Security-Policy names our script and style by hash and forbids the network: nothing in a model's text could
+run or call home even if escaping failed."""
 
 from __future__ import annotations
 
@@ -27,14 +25,11 @@ from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 
-SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js")
-"""In the order in which they are joined."""
+SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js")  # in the order of joining
 
 
 @dataclass(frozen=True)
 class PagePart:
-    """One target to show: its table, and the run that it was made from."""
-
     table: Table
     results: Results
     questions: Questions = field(default_factory=dict)
@@ -48,12 +43,9 @@ def write_page(
     further: Sequence[Section] = (),
     names: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of these targets, whole or not at all, and return its path.
+    """Write the page, whole or not at all, and return its path. What is gone or damaged is said in its place.
 
-    ``further`` sections stand between the tables and the questions; ``names``: what judges are called, by the keys of
-    their artifacts. Answers and judgments that are gone or damaged are said in their place. Raises UserError without a
-    part.
-    """
+    ``further``: sections before the questions; ``names``: judges by artifact key. Raises UserError without a part."""
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")
     tables, runs, cards = [], [], []
@@ -68,7 +60,7 @@ def write_page(
 
 
 def table_section(shown: Table) -> Section:
-    """The table and its figures as SVG, drawn in memory: the page shows them sharp at any size."""
+    """The table and its figures as SVG, sharp at any size."""
     with styled():
         figures = [
             figure(f"{shown.label}: {part.title}", drawn(part.draw(), "svg"), f"{shown.title} Figure: {part.title}.")
@@ -78,7 +70,7 @@ def table_section(shown: Table) -> Section:
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """The whole document. Raises UserError where two sections have one title."""
+    """Raises UserError where two sections have one title."""
     ids = [section.id for section in sections]
     repeated = sorted({name for name in ids if ids.count(name) > 1})
     if repeated:
@@ -102,7 +94,6 @@ def page(title: str, sections: Sequence[Section]) -> str:
 
 
 def joined_scripts() -> str:
-    """Our scripts as one, out of the reach of the page's other names."""
     texts = [(FOLDER / "static" / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
 

@@ -1,8 +1,6 @@
 """The question browser's data: an index per benchmark, and blocks of questions with all answers and judgments.
 
-Nothing of it is read until a reader asks: the index is unpacked when its benchmark is chosen, a block when one of its
-questions is. Answers of all models to one question lie side by side, where they compress best.
-"""
+A reader's choice unpacks the one or the other. Answers to one question lie side by side, where they compress best."""
 
 from __future__ import annotations
 
@@ -21,9 +19,8 @@ from results.run.record import BY_RULE
 from results.run.results import JudgedBenchmark, JudgedEntrant, Results
 
 Questions = Mapping[str, Sequence[Question] | str]
-"""By benchmark: the questions of the run, or why they are not available (answers are then shown without them)."""
-Judgments = Mapping[str, Mapping[str, list[Judgment]]]
-"""One entrant's judgments by judge and question."""
+"""By benchmark: the run's questions, or why they are not available (answers are then shown without them)."""
+Judgments = Mapping[str, Mapping[str, list[Judgment]]]  # one entrant's judgments by judge and question
 _BLOCK: Final = 400_000  # characters; some 20 ms to unpack
 _SNIPPET: Final = 300  # characters of a question in the index, for the list and its search
 _UNREADABLE: Final = (UserError, OSError, UnicodeDecodeError)
@@ -38,7 +35,6 @@ PARTS: Final = {
     r"^(strict-match|flexible-extract)$": "Verdicts: 1 is right, 0 is wrong. The answer is read in two ways: "
     "strict-match wants the prescribed form, flexible-extract takes the last number.",
 }
-"""Part of a judgment (a regular expression) to the sentence that explains its verdicts."""
 ORDERS: Final = ((r"^order\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
 FIRST: Final = "model_first"
 SHARE: Final = (
@@ -49,10 +45,7 @@ SHARE: Final = (
 
 @dataclass(frozen=True)
 class RunView:
-    """One target's run: what the page has questions, answers and judgments from."""
-
-    label: str
-    """``Table 3``; set before a row's title where two targets have different rows of one name."""
+    label: str  # before a row's title where two targets have different rows of one name
     results: Results
     benchmarks: tuple[JudgedBenchmark, ...]
     questions: Questions = field(default_factory=dict)
@@ -64,24 +57,17 @@ class RunView:
 
 @dataclass(frozen=True)
 class BenchmarkView:
-    """One benchmark with everything that is known of its questions."""
-
     title: str
     judged: JudgedBenchmark
-    entrants: tuple[JudgedEntrant, ...]
-    """What can be put on either side: each row under each seed, with a title of its own."""
+    entrants: tuple[JudgedEntrant, ...]  # each row under each seed, with a title of its own
     judges: tuple[str, ...]
     questions: tuple[Question, ...]
-    problem: str
-    """Why the questions' texts are not available; empty where they are."""
-    metrics: Mapping[str, str]
-    """Id to title of the metrics with a value per question."""
-    unavailable: tuple[tuple[str, str], ...]
-    """Rows without a score, and why."""
+    problem: str  # why the questions have no texts; empty: they have
+    metrics: Mapping[str, str]  # id to title of the metrics with a value per question
+    unavailable: tuple[tuple[str, str], ...]  # rows without a score, and why
 
 
 def questions_section(runs: Sequence[RunView]) -> Section:
-    """The browser over all runs. What is gone from the store, or damaged there, is stated where it would be shown."""
     views = benchmark_views(runs)
     data: dict[str, str] = {}
     for number, view in enumerate(views):
@@ -169,7 +155,6 @@ def _answers(judged: JudgedBenchmark, ref: Ref) -> tuple[dict[str, Answer], str]
 
 
 def _judgments(judged: JudgedBenchmark, entrant: JudgedEntrant) -> tuple[dict[str, dict[str, list[Judgment]]], str]:
-    """One entrant's judgments by judge and question, and whose judgments are lost."""
     by_judge: dict[str, dict[str, list[Judgment]]] = {}
     lost = [] if entrant.judgments else ["judgments no longer in the store"]
     for judge, ref in ((judgments.judge, judgments.ref) for judgments in entrant.judgments):
@@ -189,7 +174,6 @@ def _lost(judged: JudgedBenchmark, records: str, ref: Ref) -> str:
 
 
 def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
-    """The index as a JSON value, and the blocks of questions, packed."""
     judged, questions = view.judged, view.questions
     answers, lost_answers = zip(*(_answers(judged, side.answers) for side in view.entrants), strict=True)
     judgments, lost_judgments = zip(*(_judgments(judged, side) for side in view.entrants), strict=True)
@@ -218,7 +202,6 @@ def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
 
 
 def verdict_help(judgments: Sequence[Judgment], shares: bool) -> list[str]:
-    """How to read the verdicts. ``shares``: whether questions can be compared by a metric's share too."""
     parts = {judgment.part for judgment in judgments}
     help_lines = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
     help_lines += [
@@ -296,5 +279,4 @@ def _mean(judgments: Sequence[Judgment]) -> float | None:
 
 
 def _short(value: float | None) -> float | None:
-    """Four significant digits: what is shown, and half the size."""
     return None if value is None else float(f"{value:.4g}")

@@ -15,15 +15,13 @@ from results.run.lineage import Marker
 from results.run.record import Run
 from results.store.provenance import plain
 
-Price = Callable[[str, int, int], float | None]
-"""(benchmark, tokens that its judge read, tokens that it wrote) -> dollars; ``None`` when the price is not known."""
-Sortable = tuple[str, float | str | None]
-"""Text of a cell, and what the page sorts it by."""
+Price = Callable[[str, int, int], float | None]  # (benchmark, tokens read, written) to dollars
+Sortable = tuple[str, float | str | None]  # text, and what the page sorts by
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
 def run_card(run: Run, markers: Sequence[Marker], price: Price, label: str = "") -> Markup:
-    """``markers``: of all stages behind the run's scores; ``label``: of its target, where the page has several."""
+    """``markers``: of all stages behind the scores; ``label``: of the target, where the page has several."""
     return render(
         "run_card.html.jinja",
         label=label,
@@ -48,7 +46,6 @@ def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
 
 
 def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> dict[str, object]:
-    """Name, lines of (what, value), and deviations."""
     card = next(card for card in run.cards if card.benchmark == benchmark)
     groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
@@ -64,7 +61,6 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> dict[str, 
 
 
 def readable(value: object) -> str:
-    """A protocol's value as a reader writes it, not as Python does."""
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "none"}[value]
     return ", ".join(map(readable, value)) if isinstance(value, list | tuple) else str(value)
@@ -84,7 +80,7 @@ def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
 
 
 def costs(markers: Sequence[Marker], price: Price) -> Table:
-    """What each kind of stage took, each artifact counted once however many rows share it."""
+    """What each kind of stage took; an artifact counts once however many rows share it."""
     kinds = dict.fromkeys(marker["kind"] for marker in markers)
     rows = [_costs(kind, [marker for marker in markers if marker["kind"] == kind], price) for kind in kinds]
     names = ("Artifacts", "Wall time", "Peak memory", "Model tokens", "Judge calls", "Judge tokens", "Judge cost")

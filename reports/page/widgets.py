@@ -1,10 +1,7 @@
 """What a page is made of: sections, and in them tables that sort, figures, and packed data.
 
-    Section("Judges compared", table(text_table(...)) + figure("Agreement", svg, "Heat map of ..."))
-
-A section's ``html`` is ``Markup``: a plain string is escaped, so that text from a model can never become markup. Data
-is packed by ``pack`` and read by the page's script on demand, with ``load("<section id>-<name>")``.
-"""
+HTML is ``Markup``: a plain string is escaped, so text from a model never becomes markup. The page's script reads packed
+data on demand, with ``load("<section id>-<name>")``."""
 
 from __future__ import annotations
 
@@ -31,16 +28,12 @@ _LEVEL: Final = 6  # of gzip: 9 takes three times as long for one per cent
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page, with an entry in its contents."""
-
     title: str
     html: Markup
-    data: Mapping[str, str] = field(default_factory=dict)
-    """Name to what ``pack`` made of a value."""
+    data: Mapping[str, str] = field(default_factory=dict)  # name to what ``pack`` made of a value
 
     @property
     def id(self) -> str:
-        """Its anchor, from the title: ``judges-compared``."""
         return slug(self.title)
 
 
@@ -50,10 +43,8 @@ def slug(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` with what cannot be seen (control, direction and format characters, lone surrogates) spelled out.
-
-    Line breaks and tabs stay, and so do the two joiners that scripts and emoji need. The script has the same rule.
-    """
+    """Control, direction and format characters and lone surrogates spelled out; but for line breaks, tabs and the two
+    joiners of scripts and emoji. The page's script has the same rule."""
     return "".join(f"\u27e6U+{ord(char):04X}\u27e7" if _hidden(char) else char for char in text)
 
 
@@ -64,22 +55,17 @@ def _hidden(char: str) -> bool:
 
 
 def pack(value: object) -> str:
-    """A JSON value as base64 of gzip: ASCII letters only, the same for the same value.
-
-    Lone surrogates go through as escapes. Raises ValueError for NaN, which JSON does not have.
-    """
+    """A JSON value as base64 of gzip; lone surrogates go through as escapes. Raises ValueError for NaN."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     # mtime=0: the same value gives the same bytes, so an unchanged page does not change
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
 def table(shown: Table) -> Markup:
-    """A table, with everything that it says only with notes; it sorts, and is complete without a script."""
     return render("table.html.jinja", table=shown, spans=_spans(shown.columns))
 
 
 def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
-    """Headings above the columns with the number of columns under each; empty where no column has one."""
     if not any(column.group for column in columns):
         return []
     groups = groupby(enumerate(columns), key=lambda item: item[1].group or item[0])  # columns without one stay apart
@@ -87,15 +73,12 @@ def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
 
 
 def figure(title: str, svg: bytes, alt: str) -> Markup:
-    """An SVG shown as an image (nothing in it can run, and its styles stay inside), on white paper in dark windows too.
-
-    ``alt``: what it shows, for those who do not see it.
-    """
+    """An SVG as an image (nothing in it can run, its styles stay inside), on white paper in dark windows too."""
     return render("figure.html.jinja", title=title, alt=alt, content=base64.b64encode(svg).decode("ascii"))
 
 
 def render(template: str, **values: object) -> Markup:
-    """A template of this folder, filled. Every value that is not ``Markup`` is escaped; an unknown name raises."""
+    """A filled template. Every value that is not ``Markup`` is escaped; an unknown name raises."""
     return Markup(_environment().get_template(template).render(**values))  # noqa: S704  (autoescape made it)
 
 
@@ -112,5 +95,4 @@ def _environment() -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """What an expression of a template prints: strings from outside in their visible form."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,6 +1,5 @@
-"""The lines under a table of scores: ``short_lines`` (printed with the footnotes at most eight where nothing is
-missing), and ``detail_lines`` for ``--notes``, the page and the JSON. The same words in every format.
-"""
+"""The lines under a table of scores, the same in every format: ``short_lines`` (with the footnotes at most eight where
+nothing is missing), and ``detail_lines`` for ``--notes``, the page and the JSON."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The published value beside ours: whether the two can be compared at all, their difference, and a verdict; and the
-hyperparameters that the paper states (its Table 4, section 5.1) beside those that a recipe trains with.
+"""The published value beside ours: comparable or not, difference, verdict; the paper's hyperparameters beside a run's.
 
-The verdict is computed from the 95% interval of the difference. The paper gives no intervals, so that interval is ours
-alone, moved by the published value, which is taken as fixed: with the paper's own error in it, it would be wider.
-"""
+The verdict is from the 95% interval of the difference. The paper gives no intervals: it is ours alone, moved by the
+published value; with the paper's own error it would be wider."""
 
 from __future__ import annotations
 
@@ -30,44 +28,31 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "scaling": ("gemma-2-27b-it", "gemma-2-2b-it"),
 }
 """Family to the paper's teacher and student (Section 5.1, Table 3, Table 6)."""
-TRAINED_ON = "ultrafeedback"
-"""The source of the paper's training prompts (Section 5.1)."""
-PROMPTS = 50_000
-"""The paper trains on about 60,000 prompts, less those that are too long (Section 5.1)."""
-GPU_HOURS = "gpu_hours_a800"
-"""What the paper's Table 2 has where ours has ``cost.time``."""
-SCORER = "v0.1"
-"""Arena-Hard's official scorer when the paper was written (2025-02)."""
+TRAINED_ON = "ultrafeedback"  # source of the paper's training prompts (Section 5.1)
+PROMPTS = 50_000  # about 60,000, less those that are too long (Section 5.1)
+GPU_HOURS = "gpu_hours_a800"  # of the paper's Table 2, where ours has ``cost.time``
+SCORER = "v0.1"  # Arena-Hard's official one when the paper was written (2025-02)
 # The paper writes "GPT-4 Turbo", which stands for any of its dated versions.
 _TURBO = frozenset({"gpt-4-turbo", "gpt-4-1106-preview", "gpt-4-0125-preview", "gpt-4-turbo-2024-04-09"})
 
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """One published value, in the metric's unit, and what it says of ours."""
-
     value: float
     protocol: str
     source: str
     note: str = ""
-    difference: float | None = None
-    """Ours minus the published value; ``None`` where the two cannot be compared."""
+    difference: float | None = None  # ours minus the published value
     low: float | None = None
     high: float | None = None
     verdict: str = NOT_COMPARABLE
-    why: tuple[str, ...] = ()
-    """Reasons why the two cannot be compared."""
-    doubts: tuple[str, ...] = ()
-    """Reasons why the two cannot be said to agree, though they are compared."""
-    shown: str = ""
-    """The published value as a table prints it, where the paper has it in another unit: ``12.32 h (A800)``."""
+    why: tuple[str, ...] = ()  # the two cannot be compared
+    doubts: tuple[str, ...] = ()  # they are compared, but cannot be said to agree
+    shown: str = ""  # as printed, where the paper has another unit: ``12.32 h (A800)``
 
 
 def verdict(low: float, high: float, margin: float | None) -> str:
-    """From the 95% interval of a difference and the metric's margin (``None``: none is stated).
-
-    ``agrees``: the interval lies within -margin..margin. ``differs``: else, and it excludes 0. Else ``inconclusive``.
-    """
+    """Agrees: the 95% interval lies within -margin..margin. Differs: else, and it excludes 0. Else inconclusive."""
     if margin is not None and -margin <= low and high <= margin:
         return AGREES
     return DIFFERS if low > 0 or high < 0 else INCONCLUSIVE
@@ -120,9 +105,8 @@ def compared(
 ) -> PublishedComparison:
     """With the difference to our value and its interval, unless there is a reason against it, or no value.
 
-    An interval from few questions (``n``) is too narrow for a verdict, and a row that was trained otherwise cannot
-    agree: both are inconclusive, and ``doubts`` say why. A score whose ``notes`` call it reconstructed is not compared.
-    """
+    Few questions (``n``) or other training settings are inconclusive, and ``doubts`` say why; a score whose ``notes``
+    call it reconstructed is not compared."""
     if any("reconstructed" in note or "other baseline" in note for note in notes):
         paper = replace(paper, why=(*paper.why, "reconstructed LC"))
     if paper.why or value is None:
@@ -142,7 +126,7 @@ def compared(
 
 
 def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
-    """Why a cell of this run says nothing of the published number; what its score's notes say comes on top."""
+    """What a score's notes say comes on top."""
     ours = (run.family.teacher, run.family.student)
     reasons = [
         f"another {role} ({name}, the paper's is {published})"
@@ -209,14 +193,12 @@ SAMPLED: Final = PAD | {"dpo", "simpo", "pro"}
 
 class PaperSetting(NamedTuple):
     title: str
-    section: str
-    """``train`` or ``sampling``; empty: an option of the row's method."""
+    section: str  # of the recipe; empty: an option of the row's method
     name: str
-    methods: frozenset[str] | None = None
-    """The methods for which the paper states it; ``None``: all."""
+    methods: frozenset[str] | None = None  # those for which the paper states it; ``None``: all
 
     def read(self, recipe: Mapping[str, object], row: str) -> object:
-        """What a row is trained with, its own value before the recipe's; ``None`` where it has none."""
+        """A row's own value before the recipe's; ``None`` where it has none."""
         entry = section(recipe, "methods", row)
         if not self.section:
             return entry.get(self.name)
@@ -233,7 +215,7 @@ SETTINGS: Final[Mapping[str, PaperSetting]] = {
     "n": PaperSetting("responses per prompt", "sampling", "n", SAMPLED),
     "sampling_temperature": PaperSetting("sampling temperature", "sampling", "temperature", SAMPLED),
 }
-"""By row of the paper's table (``results/published/table4.csv``)."""
+"""By row of ``results/published/table4.csv``."""
 
 
 def hyperparameter_table(target: Target, run: Run) -> Table:
@@ -287,15 +269,7 @@ def hyperparameter_table(target: Target, run: Run) -> Table:
 def other_settings(recipe: Mapping[str, object], row: str, name: str, family: str) -> list[str]:
     """What a row was trained with that the paper states otherwise: ``alpha 0 (the paper: 0.8)``.
 
-    Only what the paper states for a method is looked at: a learning rate, alpha and beta for PAD, how the student's
-    responses are sampled for the methods that learn from them; epochs, batch and warm-up for all.
-
-    Args:
-        recipe: resolved.
-        row: its id in the recipe.
-        name: what the published table calls it. ``pad-ppd-2x4`` says how many rounds and responses there are.
-        family: whose learning rate the paper states.
-    """
+    ``name``: in the published table (``pad-ppd-2x4``: rounds, responses). ``family``: of the stated learning rate."""
     if row not in section(recipe, "methods"):
         return []
     entry, others = section(recipe, "methods", row), []

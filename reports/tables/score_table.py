@@ -1,8 +1,7 @@
-"""A table of scores laid out: the strings of its cells, footnotes, the CSV and the JSON.
+"""A table of scores laid out: the strings of its cells, lettered footnotes, the CSV and the JSON.
 
-Notes become lettered footnotes, each text once. A note that all cells of a row (or column) share hangs on the row's
-(or column's) title. Control characters, which could rewrite a terminal, are replaced here, for every format.
-"""
+A note that all cells of a row (or column) share hangs on its title. Control characters, which could rewrite a terminal,
+are replaced here, for every format."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow,
 from reports.text import clean, percent
 from results.run.results import Results
 
-FORMAT = 2
-"""Raised when a key of the JSON changes its meaning."""
+FORMAT = 2  # raised when a key of the JSON changes its meaning
 
 
 def score_table(summary: Summary, results: Results) -> Table:
@@ -28,7 +26,6 @@ def score_table(summary: Summary, results: Results) -> Table:
     letters: dict[str, str] = {}
 
     def marks(texts: Sequence[str]) -> Marks:
-        """The letters of these texts, in the order in which a reader meets them."""
         return tuple(letters.setdefault(text, letter(len(letters))) for text in texts)
 
     columns = [TableColumn(f"Method ({clean(run.family.name)})", numeric=False)]
@@ -103,7 +100,6 @@ def _notes(cell: CellSummary) -> list[str]:
 
 
 def metric_title(metric: Metric) -> str:
-    """``LC %``, ``Score (1~10)``."""
     title, unit = clean(metric.title), clean(metric.unit)
     if not unit or unit in title:
         return title
@@ -111,7 +107,6 @@ def metric_title(metric: Metric) -> str:
 
 
 def coarse_digits(metric: Metric) -> int:
-    """Digits of changes and intervals: on a scale of 100 the second digit says nothing."""
     return max(metric.digits - 1, 0) if metric.unit == "%" else metric.digits
 
 
@@ -158,11 +153,7 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: 
 
 
 def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
-    """The CSV. A refused cell has no value here either.
-
-    ``lowest`` and ``highest``: what the value would be if every missing verdict were the worst, and the best.
-    ``focus_``: the target's focus row minus this one. ``difference``: value minus published.
-    """
+    """``lowest``, ``highest``: were every missing verdict the worst, the best. ``focus_``: focus row minus this one."""
     run = results.run
     records: list[dict[str, object]] = []
     for row in summary.rows:

@@ -1,12 +1,8 @@
-"""From scores to the numbers of a table: seeds combined, intervals, paired changes, tests, ties, the paper's values.
+"""From scores to the numbers of a table: means over seeds, intervals, paired changes, tests, ties, the paper's values.
 
-The value of a cell is the mean over seeds. Its 95% interval is ``stats.contrast``'s (seeds and questions) where the
-column has trained rows of several seeds, and else the score's own over questions.
-
-Three families of tests per column, each with Holm's correction of its own: every trained row against the reference,
-the target's focus row against every other trained row, and every trained row against the best one. All are paired:
-``stats.contrast`` on the same resamples of the same questions.
-"""
+Intervals: ``stats.contrast``'s (seeds and questions) with trained rows of several seeds, else the score's own. Holm's
+families per column, paired by resamples of the questions: every trained row against the reference, the focus row
+against every other trained row, every trained row against the best one."""
 
 from __future__ import annotations
 
@@ -42,10 +38,8 @@ class Comparison:
     delta: float | None
     low: float | None = None
     high: float | None = None
-    p: float | None = None
-    """``None``: not tested (too few questions, or no replicates)."""
-    p_holm: float | None = None
-    """After Holm's correction over the comparisons of its family."""
+    p: float | None = None  # ``None``: not tested (too few questions, or no replicates)
+    p_holm: float | None = None  # after Holm's correction over its family
     error: float = 0.0
     freedom: float = np.inf
 
@@ -59,27 +53,20 @@ NOT_COMPARED = Comparison(None)
 
 @dataclass(eq=False)
 class CellSummary:
-    """Everything a table says of one row and metric, in the metric's unit. What needs the other rows of the column is
-    filled in once all of them are read.
-    """
+    """One row and metric, in the metric's unit. What needs the column's other rows is filled in after all are read."""
 
     row: RowSpec
     metric: Metric
     scores: Mapping[int, Score]
-    missing: Sequence[str]
-    """Reasons, of the seeds without a score."""
+    missing: Sequence[str]  # reasons, of the seeds without a score
     min_coverage: float
-    low: float | None = None
-    """The 95% interval, clipped to the metric's scale."""
+    low: float | None = None  # 95% interval, clipped to the metric's scale
     high: float | None = None
-    pooled: bool = False
-    """Whether the interval has the seeds' variance, pooled over trained rows; then a single seed has it too."""
+    pooled: bool = False  # the interval has the trained rows' pooled variance of seeds
     best: bool = False
-    tied: bool = False
-    """Not significantly different from the best trained row, and not that row itself."""
+    tied: bool = False  # not significantly different from the best trained row, and not that row
     change: Comparison = NOT_COMPARED
-    focus: Comparison = NOT_COMPARED
-    """The target's focus row against this one: positive when the focus row is higher."""
+    focus: Comparison = NOT_COMPARED  # focus row minus this one
     published: PublishedComparison | None = None
 
     def __post_init__(self) -> None:
@@ -102,15 +89,11 @@ class CellSummary:
 
     @cached_property
     def value(self) -> float | None:
-        """The mean over seeds; ``None`` where there is none, or it is refused."""
         return float(np.mean(list(self.values.values()))) if self.values and not self.refused else None
 
     @cached_property
     def draws(self) -> Draws | None:
-        """Values and bootstrap replicates for paired tests; ``None`` where the row must not be compared.
-
-        Raises UserError where seeds have different numbers of replicates.
-        """
+        """``None`` where the row must not be compared. Raises UserError: seeds with different numbers of replicates."""
         # n = 0: measured once per seed (training time), not asked of questions, so there is nothing to resample
         if self.value is None or not self.n or not all(score.replicates for score in self.valued):
             return None
@@ -148,10 +131,7 @@ class CellSummary:
 
     @cached_property
     def bounds(self) -> tuple[float, float] | None:
-        """The value if each missing verdict were the worst, and the best; ``None`` where none is missing.
-
-        A seed without gaps has its value for both; one without any verdict has no value, but bounds.
-        """
+        """The value if each missing verdict were the worst, the best; a seed without any has no value, but bounds."""
         scores = list(self.scores.values())
         # a refused cell gives no bounds either: they would let the refused value be guessed
         if self.value is None or not any("lowest" in score.detail for score in scores):
@@ -186,7 +166,7 @@ class CellSummary:
         }
 
     def numbers(self) -> dict[str, float | int | bool | None]:
-        """The cell's numbers under the names and in the order that they have in the CSV and the JSON."""
+        """Under the names and in the order of the CSV and the JSON."""
         (lowest, highest), paper = self.bounds or (None, None), self.published
         return {
             "value": self.value, "low": self.low, "high": self.high, "n": self.n, "unscored": self.unscored,
@@ -206,12 +186,9 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """What holds for a whole column: sizes of the three families of tests, and what its trained rows share."""
-
     metric: Metric
     detectable: float | None
-    """Minimum detectable effect (80% power, alpha 0.05, before Holm) in the row with the largest error; ``None``: not
-    known, or more than the metric's whole scale."""
+    """Of the largest error (80% power, alpha 0.05, before Holm); ``None``: unknown, or beyond the metric's scale."""
     comparisons: int
     focus_comparisons: int
     best_comparisons: int
@@ -225,21 +202,16 @@ class Summary:
     target: Target
     rows: tuple[RowSpec, ...]
     columns: tuple[ColumnSummary, ...]
-    cells: Mapping[tuple[str, str], CellSummary]
-    """By row id and metric id; complete."""
+    cells: Mapping[tuple[str, str], CellSummary]  # by row id and metric id; complete
     min_coverage: float
-    absent: tuple[str, ...] = ()
-    """Rows and columns of the target that this run does not have."""
-    steps: Mapping[str, int] = field(default_factory=dict)
-    """Trained row to its optimiser steps, the fewest over seeds."""
+    absent: tuple[str, ...] = ()  # rows and columns of the target that this run does not have
+    steps: Mapping[str, int] = field(default_factory=dict)  # by trained row, the fewest over seeds
 
     def title(self, row: str) -> str:
-        """The id itself where the run does not have that row."""
         return next((spec.title for spec in self.rows if spec.id == row), row)
 
     @property
     def benchmarks(self) -> dict[str, list[ColumnSummary]]:
-        """Benchmark to its columns; measured columns (training time) have none."""
         groups: dict[str, list[ColumnSummary]] = {}
         for column in self.columns:
             if not column.metric.measured:
@@ -292,7 +264,6 @@ def _in_order(by_name: Mapping[str, T], order: Sequence[str], more: bool) -> lis
 
 
 def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Target) -> ColumnSummary:
-    """Fill in what a column's cells need of each other, and summarise the column."""
     draws = {name: cell.draws for name, cell in cells.items() if cell.draws is not None}
     # replicate b must mean the same resample of questions in all rows, else differences are not paired
     same_length(metric.id, [one.grid.shape[1] for one in draws.values()])
@@ -385,11 +356,8 @@ def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> t
 def variance_shares(
     noise: SeedNoise | None, draws: Sequence[Draws], scores: Sequence[Score]
 ) -> dict[str, float | None] | None:
-    """Where the variance of the mean over seeds comes from, for the trained rows of a column together.
-
-    Shares that add up to 1: ``seed``, ``question``, ``answer`` (drawn anew under each seed) and ``judge``, which is
-    ``None`` where each answer was judged once: then ``answer`` holds the judge's noise. ``None`` with one seed.
-    """
+    """Shares of the variance of trained rows' means over seeds: ``seed``, ``question``, ``answer`` (anew per seed) and
+    ``judge`` (``None`` where each answer was judged once: ``answer`` has its noise). ``None`` with one seed."""
     several = [row for row in draws if row.trained and row.seeds > 1]
     if noise is None or not several:
         return None

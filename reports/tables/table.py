@@ -1,8 +1,6 @@
 """A table before it has a format: every string that the terminal, Markdown, LaTeX and the page print, decided once.
 
-Each format file prints a ``Table``. The short form is the default; what only a careful reader needs (``other_signs``,
-``detail_lines``) is printed with notes, and on the page.
-"""
+``other_signs`` and ``detail_lines`` are printed with notes, and on the page."""
 
 from __future__ import annotations
 
@@ -14,8 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Marks = tuple[str, ...]
-"""Footnote letters."""
+Marks = tuple[str, ...]  # footnote letters
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,13 @@ class TableCell:
     sign: str = ""
     other_signs: str = ""
     below: tuple[str, ...] = ()
-    sort: float | str | None = None
-    """What the page sorts by; ``None`` comes last in either direction."""
+    sort: float | str | None = None  # for the page; ``None`` comes last in either direction
     best: bool = False
-    tone: str = ""
-    """``good``, ``bad`` or ``faint``. Colour never says anything that the text does not."""
+    tone: str = ""  # ``good``, ``bad`` or ``faint``; the text says it too
     marks: Marks = ()
 
     @property
     def narrow_change(self) -> str:
-        """``↑6.4``, where brackets would not fit."""
         return self.change.strip("()").replace(" ", "")
 
     def signs(self, notes: bool) -> str:
@@ -46,57 +40,44 @@ class TableCell:
 @dataclass(frozen=True)
 class TableColumn:
     title: str
-    group: str = ""
-    """The heading above; neighbours of one group share it."""
-    numeric: bool = True
-    """Whether the page's first click sorts large values to the top."""
+    group: str = ""  # heading above; neighbours of one group share it
+    numeric: bool = True  # the page's first click sorts large values to the top
     marks: Marks = ()
 
 
 @dataclass(frozen=True)
 class TableRow:
-    cells: tuple[TableCell, ...]
-    """The first one names the row."""
-    untrained: bool = False
-    """A baseline: LaTeX rules it off from the trained rows."""
+    cells: tuple[TableCell, ...]  # the first one names the row
+    untrained: bool = False  # a baseline: LaTeX rules it off from the trained rows
 
 
 @dataclass(frozen=True)
 class Drawing:
     """A figure that goes with a table, not yet drawn (drawing loads matplotlib and takes most of a report's time)."""
 
-    suffix: str
-    """What its file name has after the table's name: ``-length``; empty for the main figure."""
+    suffix: str  # of the file's name, after the table's: ``-length``; empty: the main figure
     title: str
     draw: Callable[[], Figure]
 
 
 @dataclass(frozen=True)
 class Table:
-    name: str
-    """For file names and LaTeX labels."""
+    name: str  # for file names and LaTeX labels
     caption: str
-    columns: tuple[TableColumn, ...]
-    """One per cell of a row; the first one is the heading of the rows' names."""
+    columns: tuple[TableColumn, ...]  # one per cell of a row
     rows: tuple[TableRow, ...]
     lines: tuple[str, ...] = ()
     footnotes: tuple[tuple[str, str], ...] = ()
-    label: str = ""
-    """``Table 1``. LaTeX puts its own number there."""
-    detail_rows: tuple[TableRow, ...] = ()
-    """At the bottom of a table on the page, never sorted: totals."""
+    label: str = ""  # ``Table 1``; LaTeX puts its own number there
+    detail_rows: tuple[TableRow, ...] = ()  # totals: at the bottom on the page, never sorted
     detail_lines: tuple[str, ...] = ()
-    data: Mapping[str, object] = field(default_factory=dict)
-    """The JSON file: every number behind the table."""
-    records: Sequence[Mapping[str, object]] = ()
-    """The CSV file: one line per cell, all with the same names in the same order."""
+    data: Mapping[str, object] = field(default_factory=dict)  # the JSON file
+    records: Sequence[Mapping[str, object]] = ()  # the CSV file, all with the same names
     drawings: tuple[Drawing, ...] = ()
-    newest: float = 0.0
-    """When the newest score behind the table was written (seconds since 1970): figures older than it are stale."""
+    newest: float = 0.0  # seconds since 1970 of the newest score: older figures are stale
 
     @property
     def title(self) -> str:
-        """Label and caption, for formats that do not number tables."""
         return f"{self.label}: {self.caption}" if self.label else self.caption
 
     def below(self, notes: bool) -> tuple[str, ...]:

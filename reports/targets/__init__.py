@@ -1,8 +1,6 @@
-"""What can be reproduced: tables and figures, each a ``Target`` (``harness/contracts/target.py``).
+"""What can be reproduced: tables and figures. A new one is a new file and a line in ``TARGETS``.
 
-A new one is a new file and a line in ``TARGETS``. What its cells mean is said by the run, not here; what differs by
-family (another student, fewer seeds) is said by the recipe, in its section ``targets``.
-"""
+What its cells mean is said by the run, what differs by family by the recipe (section ``targets``)."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ from harness.errors import UserError, unknown
 from reports.targets import paper
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
-"""What ``distilbench eval`` makes: the rows are the models that it was given."""
 
 TARGETS = {
     target.name: target
@@ -21,19 +18,18 @@ TARGETS = {
         EVAL,
     )
 }  # fmt: skip
-ALL = "all"
-"""Every table and figure of the paper."""
+ALL = "all"  # every table and figure of the paper
 
 
 def find_target(name: str) -> Target:
-    """The target of this name. Raises UserError that names the choices."""
+    """Raises UserError that names the choices."""
     if name not in TARGETS:
         raise unknown("target", name, [*TARGETS, ALL])
     return TARGETS[name]
 
 
 def find_targets(text: str) -> list[Target]:
-    """The targets of ``all``, of one name, or of several with commas between. Raises UserError for another."""
+    """``all``, one name, or several with commas between. Raises UserError for another."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise UserError(f"no target is named in {text!r}. Choices: {', '.join([*TARGETS, ALL])}.")

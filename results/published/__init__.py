@@ -1,9 +1,7 @@
 """The paper's own numbers: ``published_table("table1")["gemma2", "pad-ppd", "alpaca_eval.lc"].value``.
 
-From "Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272,
-ACL Findings 2025). The files ``published/table*.csv`` hold one number per line with protocol, place and date, and,
-where the paper contradicts itself or its released code, a note. Family ``any`` stands for every family.
-"""
+"Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272, ACL
+Findings 2025). One number per line of ``table*.csv``. Family ``any`` stands for every family."""
 
 from __future__ import annotations
 
@@ -20,22 +18,15 @@ PAPER = "PAD (arXiv 2502.14272)"
 
 
 class Published(NamedTuple):
-    value: float
-    """In the metric's unit: per cent, points of 1 to 10, hours."""
-    source: str
-    """Where in the paper, and when it was published."""
-    protocol: str
-    """How it was measured, as far as the paper says."""
-    note: str = ""
-    """A known conflict or doubt; belongs into a footnote."""
+    value: float  # in the metric's unit: per cent, points of 1 to 10, hours
+    source: str  # where in the paper, and when it was published
+    protocol: str  # how it was measured, as far as the paper says
+    note: str = ""  # a known conflict or doubt; belongs into a footnote
 
 
 @cache
 def published_table(table: str) -> Mapping[tuple[str, str, str], Published]:
-    """All numbers of a table by family, row (a method id, ``pad-ppd-1x4``, a hyperparameter, a judge) and metric.
-
-    Raises UserError for an unknown table.
-    """
+    """By family, row (a method id, ``pad-ppd-1x4``, a setting, a judge) and metric. Raises UserError: unknown table."""
     if table not in TABLES:
         raise unknown("published table", table, TABLES)
     with (Path(__file__).parent / f"{table}.csv").open(encoding="utf-8", newline="") as file:
@@ -48,5 +39,5 @@ def published_table(table: str) -> Mapping[tuple[str, str, str], Published]:
 
 
 def in_paper(table: str, family: str) -> bool:
-    """Whether the paper's table has numbers for this family. Raises UserError for an unknown table."""
+    """Whether the table has numbers for this family. Raises UserError for an unknown table."""
     return any(key[0] == family for key in published_table(table))

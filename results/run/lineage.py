@@ -1,13 +1,6 @@
 """From a number back to what made it: score, judgments, answers, student, training. One walk over the store.
 
-    lineage = Lineage(ArtifactStore(Path("runs/store")))
-    source = lineage.source(cell.score, cell.entrant)
-    source.judgments                               # Ref(kind="judge", key="0671...")
-    lineage.judgments(source.judgments)["q12"]     # the judge's replies to that question
-    lineage.training(source.student).seconds       # {"sample": 8.1, "reward": 21.0, "train": 9.6}
-
-An artifact's marker (``meta.json``) names its inputs; everything here follows them. No benchmark or recipe is known.
-"""
+An artifact's marker (``meta.json``) names its inputs; everything here follows them. No benchmark or recipe is known."""
 
 from __future__ import annotations
 
@@ -24,12 +17,10 @@ from harness.records import read_records
 from harness.types import Answer, Judgment
 from results.run.record import Run
 
-Marker = Mapping[str, Any]
-"""The ``meta.json`` of an artifact."""
+Marker = Mapping[str, Any]  # ``meta.json`` of an artifact
 NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
-"""Kinds of stages behind a student that run no model: their seconds are loading and copying, not training cost."""
-Place = tuple[str, str, int]
-"""Row, metric, seed."""
+"""Kinds of stages behind a student that run no model: loading and copying, not training cost."""
+Place = tuple[str, str, int]  # row, metric, seed
 
 
 @dataclass(frozen=True)
@@ -39,27 +30,20 @@ class ScoreSource:
     benchmark: str
     answers: Ref
     judgments: Ref
-    student: Ref | None
-    """``None``: an untrained model answered."""
-    baseline: Ref | None
-    """Answers that stand in for the questions' own baseline answers."""
+    student: Ref | None  # ``None``: an untrained model answered
+    baseline: Ref | None  # answers that stand in for the questions' own baseline answers
     baseline_row: str
-    questions: str
-    """Hash of the questions and all that a judge may see of them (``questions_hash``, whole)."""
+    questions: str  # ``questions_hash``, whole: of all that a judge may see of them
 
 
 @dataclass(frozen=True)
 class StudentTraining:
     seconds: Mapping[str, float]
-    """Wall time by kind of stage, of every stage behind the student that ran a model, as measured when it ran. A
-    stage that several rows share counts in full for each: what this student alone would have taken."""
-    peak_memory: int
-    """Bytes, of the stage that needed most: the GPU's where it ran on one, else the process's resident memory."""
-    curve: tuple[Mapping[str, object], ...]
-    """One record per optimiser step, all rounds one after the other with steps counted on."""
+    """Wall time by kind of stage that ran a model. A stage that several rows share counts in full for each."""
+    peak_memory: int  # bytes, of the stage that needed most: the GPU's, else resident memory
+    curve: tuple[Mapping[str, object], ...]  # a record per optimiser step, counted on over rounds
     torch: str = ""
-    complete: bool = True
-    """False: a stage is no longer in the store, and ``seconds`` less than it took."""
+    complete: bool = True  # False: a stage is gone, and ``seconds`` less than it took
 
     @property
     def hours(self) -> float:
@@ -74,7 +58,7 @@ class Lineage:
         self.inputs = cache(self._inputs)
 
     def _marker(self, ref: Ref) -> Marker | None:
-        """An artifact's marker; ``None`` where it was cleared away or is damaged."""
+        """``None`` where it was cleared away or is damaged."""
         try:
             marker: Marker = json.loads((self.store.path(*ref) / "meta.json").read_bytes())
         except (KeyError, OSError, ValueError):
@@ -82,7 +66,7 @@ class Lineage:
         return marker
 
     def _inputs(self, ref: Ref) -> dict[str, Ref]:
-        """What an artifact was made from, by role; empty where nothing is known of it."""
+        """By role; empty where nothing is known of it."""
         return {role: Ref.parse(text) for role, text in (self.marker(ref) or {}).get("inputs", {}).items()}
 
     def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
@@ -101,7 +85,7 @@ class Lineage:
             yield from walk(ref)
 
     def source(self, score: str, entrant: str) -> ScoreSource | None:
-        """What an entrant's scores in a ``score`` artifact were made from; ``None`` where that is not known."""
+        """``None`` where that is not known."""
         ref = Ref("score", score)
         marker, inputs = self.marker(ref), self.inputs(ref)
         answers, judgments = inputs.get(f"answers:{entrant}"), inputs.get(f"judgments:{entrant}")
@@ -116,7 +100,7 @@ class Lineage:
         )  # fmt: skip
 
     def sources(self, run: Run) -> dict[Place, ScoreSource]:
-        """Of each score of a run; scores that are gone have no entry."""
+        """Scores that are gone have no entry."""
         return {
             (cell.row, cell.metric, cell.seed): source
             for cell in run.cells
@@ -129,18 +113,18 @@ class Lineage:
         return {place: self.training(student) for place, student in students.items()}
 
     def answers(self, ref: Ref) -> dict[str, Answer]:
-        """Answers by question. Raises UserError where they are gone or damaged."""
+        """By question. Raises UserError where they are gone or damaged."""
         return {answer.question: answer for answer in read_records(self.folder(ref) / "answers.jsonl", Answer)}
 
     def judgments(self, ref: Ref) -> dict[str, list[Judgment]]:
-        """Judgments by question, in the order of asking. Raises as ``answers`` does."""
+        """By question, in the order of asking. Raises as ``answers`` does."""
         by_question: dict[str, list[Judgment]] = {}
         for judgment in read_records(self.folder(ref) / "judgments.jsonl", Judgment):
             by_question.setdefault(judgment.question, []).append(judgment)
         return by_question
 
     def folder(self, ref: Ref) -> Path:
-        """Where an artifact lies. Raises UserError where it was cleared away."""
+        """Raises UserError where it was cleared away."""
         try:
             return self.store.path(*ref)
         except KeyError as error:

@@ -1,8 +1,6 @@
 """What a run was: ``runs/<recipe>/<target>/run.json``, the one place that says which scores make up that table.
 
-``Run`` is the format. The scores themselves stay in the store (kind ``score``, file ``scores.json``: entrant to a
-list of ``harness.types.Score``), so a re-scored run needs no second copy. ``results.run.results.join`` joins the two.
-"""
+The scores stay in the store (kind ``score``, ``scores.json``: entrant to ``Score``s); ``results.join`` adds them."""
 
 from __future__ import annotations
 
@@ -21,15 +19,12 @@ from harness.types import Score
 from results.store.locks import write_atomic
 
 FORMAT = 1
-BY_RULE = "by rule"
-"""The judge of a benchmark that no model judges."""
+BY_RULE = "by rule"  # judge of a benchmark that no model judges
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RunFamily:
-    """A teacher and a student that go together: ``gemma2``, ``gemma-2-9b-it``, ``gemma-2-2b-it``."""
-
     name: str
     teacher: str
     student: str
@@ -37,12 +32,9 @@ class RunFamily:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """A row of the tables: a trained method, or one of the two untrained models."""
-
     id: str
     title: str
-    baseline: bool = False
-    """Not trained here: not compared with the student, never set in bold."""
+    baseline: bool = False  # not trained here: not compared with the student, never bold
 
 
 @dataclass(frozen=True)
@@ -52,12 +44,9 @@ class Cell:
     row: str
     metric: str
     seed: int
-    score: str = ""
-    """Key of the ``score`` stage."""
-    entrant: str = ""
-    """Name of the model inside that artifact's ``scores.json``."""
-    unavailable: str | None = None
-    """Why this cell cannot exist: the footnote of its ``n/a``."""
+    score: str = ""  # key of the stage
+    entrant: str = ""  # in that artifact's ``scores.json``
+    unavailable: str | None = None  # why this cell cannot exist: the footnote of its ``n/a``
 
 
 @dataclass(frozen=True)
@@ -67,24 +56,20 @@ class Run:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
-    recipe: Mapping[str, Any]
-    """The resolved recipe, as plain values."""
+    recipe: Mapping[str, Any]  # resolved, as plain values
     created: str
     finished: bool
     family: RunFamily
     rows: tuple[RowSpec, ...]
     columns: tuple[Metric, ...]
     seeds: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    """A row of one seed (an untrained teacher) simply has cells for that seed only."""
+    cells: tuple[Cell, ...]  # a row of one seed (an untrained teacher) has cells for it only
     cards: tuple[Card, ...] = ()
-    judges: Mapping[str, str] = field(default_factory=dict)
-    """Benchmark to what judged it: ``pocket-judge``, ``by rule``."""
+    judges: Mapping[str, str] = field(default_factory=dict)  # by benchmark: ``pocket-judge``, ``by rule``
     wall_seconds: float = 0.0
     stages_total: int = 0
     stages_cached: int = 0
-    notes: tuple[str, ...] = ()
-    """Printed under every table of this run, one line each."""
+    notes: tuple[str, ...] = ()  # printed under every table, one line each
     stages: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -103,14 +88,12 @@ def section(tree: Mapping[str, object], *path: str) -> Mapping[str, object]:
 
 
 def check_runs(runs: Path) -> None:
-    """Raise UserError when the folder of runs, the store in it, or a folder above it is not a folder."""
     for folder in (runs / "store", runs, *runs.parents):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
 
 
 def described(folder: Path) -> list[str]:
-    """The targets whose runs lie under the folder of a recipe, by name."""
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
 
 
@@ -120,7 +103,7 @@ def write_run(path: Path, run: Run) -> Path:
 
 
 def read_run(path: Path) -> Run:
-    """Read and check ``run.json``. Raises UserError: not there, or not this format."""
+    """Raises UserError: not there, or not this format."""
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -134,7 +117,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_scores(path: Path) -> dict[str, dict[str, Score]]:
-    """``scores.json``: entrant and metric to a score. Raises UserError naming what does not fit, NaN included."""
+    """By entrant and metric. Raises UserError naming what does not fit, NaN included."""
     try:
         raw = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError) as error:

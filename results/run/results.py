@@ -1,10 +1,4 @@
-"""A run with its scores: what every table and figure is made from.
-
-results = distilbench.load("runs/pocket").results()
-results.frame()                                      # one line per row, metric and seed
-results.scores["pad-ppd", "gsm8k.acc", 0].value
-results.sources["pad-ppd", "gsm8k.acc", 0].judgments # the artifact with the judge's replies behind it
-"""
+"""A run with its scores: what every table and figure is made from. Row, metric and seed: ``Place``."""
 
 from __future__ import annotations
 
@@ -34,19 +28,13 @@ class Results:
 
     run: Run
     scores: Mapping[Place, Score]
-    missing: Mapping[Place, str] = field(default_factory=dict)
-    """Why there is no score here."""
-    trained: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)
-    """By row and seed; no entry for an untrained row."""
+    missing: Mapping[Place, str] = field(default_factory=dict)  # why there is no score
+    trained: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)  # by row and seed; not untrained
     sources: Mapping[Place, ScoreSource] = field(default_factory=dict)
-    newest: float = 0.0
-    """When the newest of the scores was written (seconds since 1970): figures older than it are drawn again."""
+    newest: float = 0.0  # seconds since 1970 of the newest score: older figures are drawn again
 
     def frame(self) -> pd.DataFrame:
-        """Tidy: one line per row, metric and seed; ``value`` in the metric's unit, ``coverage`` 0..1, missing as NaN.
-
-        Columns: row title baseline metric seed value low high n unscored coverage note.
-        """
+        """One line per row, metric and seed; values in the metric's unit, ``coverage`` 0..1, missing as NaN."""
         import pandas as pd
 
         lines = []
@@ -68,11 +56,8 @@ def read_results(path: Path, store: Store) -> Results:
 
 
 def join(run: Run, store: Store, path: Path) -> Results:
-    """Join a run with its scores in the store. ``path``: where it is described, for messages.
-
-    In an unfinished run a score that is not in the store is ``missing`` ("not run yet"); in a finished one it is a
-    UserError, as is an entrant or metric that the artifact does not have.
-    """
+    """A score that is not in the store is ``missing`` in an unfinished run, a UserError in a finished one, as is an
+    absent entrant or metric. ``path``: of the run, for messages."""
     # each score artifact holds all entrants of a benchmark: read it once, not once per cell
     artifacts: dict[str, dict[str, dict[str, Score]]] = {}
     newest = 0.0
@@ -109,8 +94,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
     return Results(run, scores, missing, lineage.trainings(sources), sources, newest)
 
 
-HOURS = 2 * 3600.0
-"""From so many seconds on, times are printed in hours."""
+HOURS = 2 * 3600.0  # seconds from which on times are printed in hours
 GIB = float(1 << 30)
 GONE = "not trained, or a stage of it is no longer in the store"
 
@@ -144,11 +128,9 @@ def with_costs(results: Results) -> Results:
 
 @dataclass(frozen=True)
 class JudgmentSet:
-    judge: str
-    """For people, unique among the judges of a benchmark."""
+    judge: str  # unique in a benchmark, for people
     ref: Ref
-    own: bool
-    """Whether the run's scores were made from these, and not by another judge in the same store."""
+    own: bool  # the run's scores are of these, and not of another judge in the store
 
 
 @dataclass(frozen=True)
@@ -167,18 +149,14 @@ class JudgedBenchmark:
     questions: str
     entrants: tuple[JudgedEntrant, ...]
     lineage: Lineage
-    baseline: Ref | None = None
-    """The answers that stand in for the questions' own baseline answers."""
+    baseline: Ref | None = None  # answers in the place of the questions' own baseline
     baseline_row: str = ""
 
 
 def judged_benchmarks(
     results: Results, store: ArtifactStore, names: Mapping[str, str] | None = None
 ) -> tuple[JudgedBenchmark, ...]:
-    """One per benchmark that has a score, in the order of the run's columns.
-
-    ``names``: key of a judge artifact to what somebody called that judge (``compare-judges`` did).
-    """
+    """One per benchmark that has a score, by column. ``names``: judge artifact to ``compare-judges``' name for it."""
     # by column, so that the page lists benchmarks as the table does; rows and seeds as the table has them
     columns = [metric.id for metric in results.run.columns]
     rows = [row.id for row in results.run.rows]
@@ -200,10 +178,7 @@ def judged_benchmarks(
 
 
 def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
-    """Markers of every artifact that led to the run's scores, each once, in the order in which they were made.
-
-    Artifacts that were deleted or damaged by hand since are left out; the scores themselves are whole.
-    """
+    """Markers of all behind the run's scores, in the order of making; deleted or damaged artifacts are left out."""
     scores = dict.fromkeys(source.score for source in results.sources.values())
     markers = [marker for _, marker in Lineage(store).behind(*scores) if marker is not None]
     return tuple(sorted(markers, key=lambda marker: (marker["started"], marker["kind"], marker["key"])))
@@ -241,11 +216,9 @@ def _benchmark(
 
 
 def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
-    """Digest of every other judge of a benchmark to its name, in the order in which they are shown.
+    """Digest of every other judge to its name (given, else its model's), and what differs from ours of the same kind.
 
-    Its own name or else its model, and in brackets what differs from our judge where the two are of one kind.
-    ``groups``: key of our judgments to all judgments on the same answers.
-    """
+    ``groups``: key of our judgments to all judgments on the same answers."""
     titles: dict[str, str] = {}
     for key, markers in groups.items():
         ours = next((_settings(marker) for marker in markers if marker["key"] == key), None)
@@ -269,7 +242,7 @@ def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str
 
 
 def _settings(marker: Marker) -> dict[str, object]:
-    """What decides a judge's verdicts, one level deep. The answers are the same for all that are compared."""
+    """What decides a judge's verdicts, one level deep, but for the answers."""
     params = dict(marker["params"])
     judge, config = params.pop("judge", None), params.pop("config", None)
     inputs = {role: ref for role, ref in marker["inputs"].items() if role != "answers"}

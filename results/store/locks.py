@@ -1,8 +1,6 @@
 """Locks and durable files: what lets two runs share a store and a power cut leave nothing half-written.
 
-A lock is ``flock`` on a file that is never deleted. The kernel lets go of it when its owner dies, by ``kill -9`` too,
-so that a lock can never be stale.
-"""
+A lock is ``flock`` on a file that is never deleted: the kernel frees it when its owner dies, so it is never stale."""
 
 from __future__ import annotations
 
@@ -23,11 +21,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(path: Path, label: str = "", wait: bool = True) -> Iterator[bool]:
-    """Hold the lock at ``path``, waiting for whoever has it; ``label`` names it in the log.
+    """Hold the lock at ``path`` (``label``: for the log); yields whether it is held: False without ``wait`` if taken.
 
-    Yields whether it is held: False without ``wait`` where another has it. Raises UserError where the file system has
-    no locks.
-    """
+    Raises UserError where the file system has no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -58,7 +54,7 @@ def _try(handle: int, path: Path) -> bool:
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Put ``content`` at ``path`` whole or not at all, replacing what was there. Returns ``path``."""
+    """Put ``content`` at ``path`` whole or not at all. Returns ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -81,7 +77,6 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force one file, or the entries of one folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

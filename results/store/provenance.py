@@ -1,6 +1,5 @@
-"""Where and with what an artifact was made: versions, host, git commit, time, memory. Plain JSON values, no imports
-of the packages that are named, no environment variables and no command line (either may hold a key).
-"""
+"""Where and with what an artifact was made, as plain JSON. No package is imported; no environment variable or command
+line is kept (either may hold a key)."""
 
 from __future__ import annotations
 
@@ -62,10 +61,7 @@ def git_state() -> dict[str, object] | None:
 
 
 def plain(value: object) -> Json:
-    """``value`` as JSON can hold it. NaN and infinities become text, and unknown things their ``str``.
-
-    What a stage measured is worth keeping, and losing hours of training over a NaN in it is not an option.
-    """
+    """``value`` as JSON can hold it: NaN and infinities as text (no training is lost over one), else ``str``."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

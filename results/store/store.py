@@ -1,13 +1,6 @@
 """The store of artifacts: ``root/<kind>/<first two of key>/<key>/``, written whole or not at all.
 
-    store = ArtifactStore(Path("runs/store"))
-    folder = store.write(stage, fill)       # fill(folder) -> what it measured; runs once per key, ever
-    store.path(*stage.ref) / "scores.json"
-
-An artifact is made in ``root/tmp`` and renamed into its place, its marker ``meta.json`` (parameters, inputs,
-provenance, measurements) written last. A lock per key lets any number of processes share one store; whatever a killed
-process left in ``tmp`` is swept when the store is next opened.
-"""
+Made in ``root/tmp``, renamed into place; the marker ``meta.json`` last. A lock per key lets processes share a store."""
 
 from __future__ import annotations
 
@@ -52,7 +45,7 @@ class ArtifactStore:
         return folder
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        """The marker: stage, provenance and measurements. Raises KeyError (not there) or UserError (unreadable)."""
+        """The marker. Raises KeyError (not there) or UserError (unreadable)."""
         file = self.path(kind, key) / MARKER
         try:
             meta: dict[str, Any] = json.loads(file.read_bytes())
@@ -63,7 +56,7 @@ class ArtifactStore:
         return meta
 
     def scratch(self, stage: Stage) -> Path:
-        """A folder that survives a killed writer of this stage; removed once the artifact is in its place."""
+        """Survives a killed writer of this stage; removed once the artifact is in its place."""
         folder = self.root / "scratch" / stage.key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -75,9 +68,7 @@ class ArtifactStore:
         return tuple(sorted(ref for ref in refs if ref.kind not in _OUR_FOLDERS))
 
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
-        """As ``Store.write``. When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a
-        UserError that says what is free and what to do.
-        """
+        """When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a UserError that helps."""
         place = self._place(stage.kind, stage.key)
         if self.done(stage):
             return place
