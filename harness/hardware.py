@@ -26,8 +26,6 @@ Doing = Literal["train", "read", "write"]
 
 @dataclass(frozen=True)
 class Device:
-    """From its maker's data sheet."""
-
     tflops: float
     """Dense bfloat16 peak, 10^12 FLOP/s."""
     gib: int
@@ -43,7 +41,6 @@ DEVICES: Final[Mapping[str, Device]] = {
     "RTX4090": Device(165, 24),
     "L4": Device(121, 24),
 }
-"""By the name that ``compute.gpu`` takes."""
 SHARE: Final[Mapping[Doing, float]] = {"train": 0.35, "read": 0.4, "write": 0.1}
 """Of the peak: training, reading a prompt in one pass, generating token by token."""
 _WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -51,8 +48,6 @@ _WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is, as far as that is known."""
-
     parameters: int
     layers: int | None
     hidden: int | None

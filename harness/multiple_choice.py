@@ -1,8 +1,6 @@
 """The multiple-choice question by which a teacher says which of n responses it prefers.
 
-Source: PAD, section 4.2 and Eq. 8 (selection probability); the wording is our own. How the letters are
-shifted, read and averaged into ``log p_sel`` is in ``harness/stages/kinds/reward.py``; this file only builds the text,
-so that a teacher can also be *trained* on it (``harness/pocket``).
+PAD, section 4.2 and Eq. 8; the wording is ours. ``harness/stages/kinds/reward.py`` reads the letters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +17,6 @@ QUESTION = "Which answer is best? Reply with its letter."
 
 
 def request_text(messages: Sequence[Mapping[str, str]]) -> str:
-    """The conversation up to the response, as one text (a single user turn stays as it is)."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
@@ -31,10 +28,7 @@ def block(letter: str, response: str) -> str:
 
 
 def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]) -> list[dict[str, str]]:
-    """One user turn that shows ``responses`` under the letters A, B, ... and asks for the best one.
-
-    Raises UserError for fewer than 2 responses, or more than there are letters.
-    """
+    """Raises UserError for fewer than 2 responses, or more than there are letters."""
     if not 2 <= len(responses) <= len(LETTERS):
         wanted = f"needs 2 to {len(LETTERS)} responses, one for each letter"
         raise UserError(f"a multiple-choice question {wanted}, got {len(responses)}. Show fewer (sampling.n).")

@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 @cache
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """Pydantic's reader of a type, made once: making one takes milliseconds."""
     return TypeAdapter(kind)
 
 
@@ -58,7 +57,6 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
 
 
 def whole_characters(line: str) -> str:
-    """A line of JSON in which no escape stands for half a character: pydantic refuses those."""
     if "\\ud" not in line.lower():
         return line
     try:

@@ -66,7 +66,7 @@ class Draws:
     grid: Array
     """[S, B]; replicate b uses the same resample of questions in every row, and in every other model's ``Draws``."""
     trained: bool = True
-    """Whether the seeds trained it; an untrained model's seeds only draw its answers anew."""
+    """Whether the seeds trained it; otherwise they only draw its answers anew."""
 
     @property
     def centre(self) -> Array:
@@ -116,18 +116,15 @@ def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, or a difference of two, with what is known of its error."""
+    """A mean over seeds, or a difference of two; ``low`` to ``high``: 95%; ``p``: two-sided, of "it is 0"."""
 
     value: float
     low: float
     high: float
-    """95% interval."""
     error: float
-    """Standard error."""
     freedom: float
-    """Degrees of freedom of the standard error; infinite where it is the bootstrap's over questions alone."""
+    """Of the standard error; infinite where it is the bootstrap's over questions alone."""
     p: float
-    """Two-sided, of "it is 0"."""
 
 
 def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None) -> Estimate:

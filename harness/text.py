@@ -12,7 +12,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 question``, ``1,319 questions``, ``2 replies``: ``noun`` is given in the singular."""
+    """``1 question``, ``1,319 questions``, ``2 replies``."""
     if count == 1:
         return f"1 {noun}"
     plural = noun[:-1] + "ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else noun + "s"
@@ -20,12 +20,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """``text`` with U+FFFD, the replacement character, for every lone surrogate."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def replace_in_json(value: Any) -> Any:
-    """``replace_surrogates`` in all texts of a decoded JSON value, keys too."""
     if isinstance(value, str):
         return replace_surrogates(value)
     if isinstance(value, Mapping):

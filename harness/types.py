@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, Union
 
 Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, float, bool, None]  # noqa: UP007, it names itself
-"""A decoded JSON or YAML value of which nothing is known yet."""
+"""A decoded JSON or YAML value."""
 Message = dict[str, str]
-"""``{"role": "user" | "assistant" | "system", "content": text}``, as chat templates take it."""
+"""``{"role": "user" | "assistant" | "system", "content": text}``; ``Messages``: such ones in order."""
 Messages = Sequence[Mapping[str, str]]
-"""A conversation: such messages in order."""
 Meta = Mapping[str, Any]
-"""What only the protocol that wrote it reads."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +17,17 @@ class Prompt:
     id: str
     messages: tuple[Message, ...]
     golden: str | None = None
-    """The dataset's good answer (KD trains on it)."""
     rejected: str | None = None
-    """The dataset's worse answer (DCKD needs it)."""
     source: str = ""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One answer to a training prompt, and what the teacher said of it (``None`` until the reward stage)."""
+    """One answer to a training prompt; the teacher's rewards are ``None`` until the reward stage."""
 
     text: str
     finished: bool
-    """Whether the model ended its turn (``False``: cut at the token limit)."""
+    """``False``: cut at the token limit."""
     tokens: int
     """Length in the sampling model's tokens, end-of-turn included."""
     mean_logp: float | None = None
@@ -46,24 +42,20 @@ class Group:
 
     prompt: Prompt
     samples: tuple[Response, ...] = ()
-    """n responses of the student."""
     teacher: tuple[Response, ...] = ()
-    """Responses of the teacher (SeqKD)."""
     coverage: float | None = None
     """Probability mass that the teacher put on any letter in the multiple-choice question, before renormalising."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One benchmark question: one or two user turns, and what its protocol puts beside the answer."""
+    """One or two user turns; baseline (pairwise) and reference (MT-Bench math, GSM8K gold) hold an answer per turn."""
 
     id: str
     turns: tuple[str, ...]
     category: str = ""
     baseline: tuple[str, ...] = ()
-    """The baseline model's answer per turn (pairwise protocols)."""
     reference: tuple[str, ...] = ()
-    """Reference answer per turn (MT-Bench math, GSM8K gold)."""
     meta: Meta = field(default_factory=dict)
 
 
@@ -72,44 +64,37 @@ class Answer:
     question: str
     turns: tuple[str, ...]
     finished: tuple[bool, ...]
-    """Whether each turn ended by itself; empty where that is not known (answers made elsewhere)."""
+    """Per turn; empty where it is not known (answers made elsewhere), as in ``tokens``."""
     tokens: tuple[int, ...]
-    """Length of each turn; empty where it is not known."""
     meta: Meta = field(default_factory=dict)
-    """What the answering harness reported (lm-eval's filtered responses, for instance)."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a judge. All that decides the reply is in it; the ledger's key is its full content."""
+    """One question to a judge (``part``: ``game1``, ``turn2``). The ledger's key is its content without ``meta``."""
 
     question: str
     part: str
-    """Which of the benchmark's questions about this answer: ``game1``, ``turn2``, ..."""
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float = 0.0
     top_logprobs: int = 0
-    """How many alternatives of the first token to ask for (0: none)."""
     repeat: int = 0
     meta: Meta = field(default_factory=dict)
-    """For the parser (``{"swapped": true}``); not sent to the judge, not part of the key."""
+    """For the parser (``{"swapped": true}``); not sent to the judge."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge answered, complete."""
-
     text: str
     finish_reason: str
     model: str
-    """The model id that the endpoint says it served."""
     prompt_tokens: int
     completion_tokens: int
     first_token: Mapping[str, float] | None = None
     """Token text to log-probability at the first position; ``None`` where the endpoint gives none."""
     request: str = ""
-    """The ledger's key of the request that it answers."""
+    """The ledger's key."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +104,7 @@ class Verdict:
     value: float | None
     reason: str | None = None
     flags: tuple[str, ...] = ()
-    """Weaker readings that the table must footnote (``"no-logprobs"``)."""
+    """That the table must footnote (``"no-logprobs"``)."""
 
 
 @dataclass(frozen=True)
@@ -130,41 +115,33 @@ class Judgment:
     part: str
     verdict: float | None
     reason: str | None = None
-    """Why ``verdict`` is ``None``."""
     repeat: int = 0
     flags: tuple[str, ...] = ()
     reply: str = ""
     judge_model: str = ""
     request: str = ""
-    """The ledger's key of the request (the last one, where the protocol asks twice); empty where rules decided."""
+    """The ledger's key of the last request; empty where rules decided."""
     meta: Meta = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Score:
-    """One cell of a table: a number with its interval, its n, and what it took to make it."""
+    """One cell of a table (``alpaca_eval.lc``) with its 95% interval over questions."""
 
     metric: str
-    """``alpaca_eval.lc`` and so on."""
     value: float | None
     low: float | None
-    """95% interval over questions."""
     high: float | None
     n: int
-    """Questions that count in ``value``."""
     unscored: int
-    """Questions that do not, because a verdict is missing."""
     note: str = ""
-    """Protocol of a weaker or reconstructed number, or why ``value`` is ``None``."""
+    """Of a weaker or reconstructed number, or why ``value`` is ``None``."""
     per_question: Mapping[str, float] = field(default_factory=dict)
-    """Question id to this question's contribution; paired tests and variance splits read it."""
+    """By question id: its contribution."""
     replicates: tuple[float, ...] = ()
-    """The estimate on bootstrap resamples of the questions. Replicate b uses the same resample for every model, so
-    differences of replicates are paired."""
+    """On bootstrap resamples of the questions: replicate b uses the same one for every model, so differences pair."""
     detail: Mapping[str, float | str] = field(default_factory=dict)
-    """Companions: mean answer length, truncation rate, discrete win rate, both GSM8K filters, ..."""
 
     @property
     def covered(self) -> float:
-        """Questions that count, each by the share of its verdicts that is used."""
         return float(self.detail.get("questions_covered", self.n))

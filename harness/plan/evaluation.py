@@ -1,8 +1,4 @@
-"""A plan without training: models (in this process or behind a server) answer the benchmarks, and are judged.
-
-The stages, the store and the ledger are those of every run: what a run answered and judged already is not done again
-here, nor the other way round.
-"""
+"""A plan without training: models (in this process or behind a server) answer the benchmarks, and are judged."""
 
 from __future__ import annotations
 
@@ -19,18 +15,16 @@ from harness.recipe.recipe import Recipe
 from harness.stages.kinds.answer import file_answer_stage, server_answer_stage
 
 PLACEHOLDER = "pocket:student"
-"""What stands in a recipe's family where there is none: an evaluation trains nothing."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     row: str
-    """Its name in tables and stages."""
     checkpoint: str | None = None
     """``pocket:NAME``, a folder, or a hub id; ``None``: it is behind a server."""
     endpoint: ServerOptions | None = None
     answers: Mapping[str, Path] = field(default_factory=dict)
-    """Benchmark to a file of answers made elsewhere (``Answer`` records); then there is no model."""
+    """Files of ``Answer`` records by benchmark; then there is no model."""
 
     @property
     def text(self) -> str:
@@ -54,7 +48,6 @@ class EvaluationPlanner(Planner):
         return self.judged(row, seed, [name for name in self.recipe.benchmarks if not files or name in files])
 
     def answers(self, row: str, benchmark: str, seed: int) -> Stage:
-        """A candidate's answers to one benchmark. Raises UserError where its file is not there."""
         candidate = self.candidates.get(row)
         if candidate is not None and candidate.answers:
             return file_answer_stage(self.graph, benchmark, candidate.answers.get(benchmark), row, seed)

@@ -1,8 +1,4 @@
-"""From a recipe to a graph of stages: pure and fast (no torch), so that everything is known before anything is trained.
-
-``make_plan`` expands rows x seeds x benchmarks into stages whose keys decide what is shared: every method of one seed
-reads the same samples and rewards, a changed judge re-judges and does not re-train.
-"""
+"""From a recipe to a graph of stages: pure and fast (no torch). Keys decide which stages rows share."""
 
 from __future__ import annotations
 
@@ -36,11 +32,9 @@ class PlannedRow:
     row: str
     seed: int
     answers: Mapping[str, Stage] = field(default_factory=dict)
-    """Benchmark to its answer stage."""
     judgments: Mapping[str, Stage] = field(default_factory=dict)
-    """Benchmark to its judge stage."""
     unavailable: str | None = None
-    """Why this row cannot exist in this family: "needs a shared vocabulary"."""
+    """Why: "needs a shared vocabulary"."""
 
     @property
     def name(self) -> str:
@@ -48,8 +42,6 @@ class PlannedRow:
 
 
 class Planner:
-    """Plans rows one by one. What rows share is planned once."""
-
     def __init__(self, recipe: Recipe, registry: Registry) -> None:
         self.graph = StageGraph(recipe, registry)
         self.recipe, self.registry = recipe, registry
@@ -90,10 +82,7 @@ class Planner:
 
     @cached_property
     def tuned_teacher(self) -> Stage:
-        """The family's teacher after preference tuning: one for all rows and seeds.
-
-        Raises UserError where the recipe names no method for it, or pairs that the source lacks.
-        """
+        """One for all rows and seeds. Raises UserError without a method for it, or with pairs that the source lacks."""
         spec, source, teacher = self.recipe.tuned_teacher, self.graph.source, self.graph.model("teacher")
         if spec is None:
             raise UserError("a method needs a tuned teacher: say in tuned_teacher.method which method tunes it.")
@@ -130,7 +119,6 @@ class Planner:
         return self.judged(row, seed, self.recipe.benchmarks)
 
     def judged(self, row: str, seed: int, benchmarks: Iterable[str]) -> PlannedRow:
-        """Answers to these benchmarks and their judgments; the baseline is not compared with itself."""
         answers = {name: self.answers(row, name, seed) for name in benchmarks}
         judgments = {
             name: judge_stage(self.graph, name, stage, self.baseline(name))
@@ -164,7 +152,6 @@ class Plan:
     stages: tuple[Stage, ...]
     """In an order in which every input comes before its reader; score stages are last."""
     scores: tuple[Stage, ...]
-    """The score stages: what the run is for."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Row to what tables call it, where it is neither of the family nor a method."""
 
@@ -177,10 +164,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
-    """Expand a recipe into stages for these rows (``teacher``, ``student``, method ids).
-
-    Raises UserError for a row that is neither a model nor a method of the recipe.
-    """
+    """Raises UserError for a row that is neither a model nor a method of the recipe."""
     known = [*MODELS, *recipe.methods]
     for row in rows:
         if row not in known:
@@ -201,15 +185,11 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] |
 
 
 def train_rounds(row: TrainingRow, start: Model, teachers: Mapping[str, Model]) -> Stage:
-    """The train stage that leaves the row's student (PAD section 4.4; "k/m" in its Table 2: k rounds, m responses).
+    """The row's student (PAD section 4.4; "k/m" in its Table 2: k rounds, m responses); a fresh optimiser per round.
 
-    ``teachers``: ``family`` untouched, ``tuned`` by preferences. Each round has a fresh optimiser and, unless one
-    schedule spans all of them, a whole learning-rate schedule, so that rows share the rounds that they have in common.
-
-    What is true of the decomposition (``tests/methods/test_rounds.py`` has the numbers): rankings of disjoint blocks of
-    responses are independent under Plackett-Luce, so KL(P || Q) over all blocks is exactly the sum of the blocks' KLs.
-    The JSD is not, because the mixture of two products is no product: the sum of the blocks' JSDs, which the rounds
-    minimise, is an upper bound (the paper's Appendix A claims equality). Comparisons between blocks are dropped.
+    Rankings of disjoint blocks of responses are independent under Plackett-Luce, so KL(P || Q) over all blocks is the
+    sum of the blocks' KLs. The JSD is not: the sum, which rounds minimise, is an upper bound (Appendix A claims
+    equality). ``tests/methods/test_rounds.py`` has the numbers.
     """
     student = start
     for number in range(row.rounds):
@@ -236,7 +216,6 @@ def round_data(row: TrainingRow, number: int, student: Model, start: Model) -> d
 def train_round(
     row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage], teachers: Mapping[str, Model]
 ) -> Stage:
-    """The model trained by the row's method on these data, after the stages that compute stored signals for it."""
     needs, teacher, signals = row.method.needs, None, dict[str, Stage]()
     if needs.signal == "token":
         stored = row.method.stored(row.entry.config)

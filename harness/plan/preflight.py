@@ -1,7 +1,4 @@
-"""Can the plan run here? Every need checked before the first expensive stage, all problems at once.
-
-Only work that is still to do is checked: a finished run asks nothing of the judge, the disk or the memory.
-"""
+"""Can the plan run here? All problems of the work that is still to do, before its first stage."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from harness.stages.kind import PlanIssue
 
 GIB = 1 << 30
 DISK_RESERVE = 1 << 25
-"""Bytes for everything that is not counted: answers, judgments, logs."""
+"""Bytes of answers, judgments, logs."""
 UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
 
 
 def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssue]:
-    """All issues of the stages that are still to run. ``folder`` is the one that the store lies in."""
+    """``folder``: the one that the store lies in."""
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
     issues += absent(plan) if pending else []
@@ -57,7 +54,6 @@ def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIss
 
 
 def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
-    """Whether the judge calls that are estimated fit what the recipe allows."""
     ask = plan.recipe.ask
     # Estimates of judge calls build every request: not for nothing.
     if ask.max_cost is None and ask.max_calls is None:

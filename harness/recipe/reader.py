@@ -34,7 +34,6 @@ from harness.training.options import TrainOptions
 
 T = TypeVar("T")
 Keys = tuple[object, ...]
-"""Keys from the top of the recipe."""
 
 PLUGIN = "To use one of your own, add --plugin my_file.py."
 OURS = "set train.backend to 'ours'."
@@ -44,11 +43,10 @@ TARGET_KEYS = tuple(TargetOptions.__dataclass_fields__)
 PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
 ROW_OPTIONS = tuple(field.name for field in dataclasses.fields(RowOptions))
 ROW_KEYS = (*ROW_OPTIONS, "train", "sampling")
-"""Keys of a row that are not options of its method. A method's config must not have them."""
+"""Not options of its method: a method's config must not have them."""
 TUNED = {"method": "dpo", "beta": 0.01}
-"""What tunes the teacher where the recipe does not say: DPO with the beta that SimPO's authors tuned for 2B-8B."""
+"""Where the recipe does not say, with what SimPO's authors tuned for 2B-8B. Other settings: the recipe's ``train``."""
 TUNED_TRAIN: Mapping[str, Any] = {"learning_rate": 5e-7, "epochs": 1}
-"""And its training settings, from the same place; the others are the recipe's ``train``."""
 
 
 class SectionReader:
@@ -59,10 +57,8 @@ class SectionReader:
         self.problems: list[Problem] = []
         self.train, self.sampling, self.compute = TrainOptions(), SamplingOptions(), Compute()
         self.not_for_trl: list[str] = []
-        """Rows that the recipe's own ``train.backend: trl`` cannot train."""
 
     def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
-        """Add a mistake, once: several rows may share it."""
         shown = None if value is None else show(plain(value) if is_options(type(value)) else value)
         problem = Problem(dotted(path), rule, shown, remedy=remedy)
         if problem not in self.problems:
@@ -84,7 +80,6 @@ class SectionReader:
         return None
 
     def by_name(self, tree: object, section: str) -> dict[str, Tree]:
-        """Name to a copy of its options; an entry without any (``dpo:``) has all defaults."""
         if not isinstance(tree, Mapping | None):
             self.add((section,), "must be a mapping from names to options, or a list of names", tree)
         trees: dict[str, Tree] = {}
@@ -112,7 +107,6 @@ class SectionReader:
         return family
 
     def prompts(self, tree: object) -> Prompts | None:
-        """The section's own fields, and beside them the options of the source that it names."""
         values, sources = as_mapping(tree), self.registry.sources
         stated = {key: value for key, value in values.items() if key in PROMPT_KEYS}
         section = self.options(Prompts, stated if isinstance(tree, Mapping | None) else tree, ("prompts",))
@@ -140,10 +134,7 @@ class SectionReader:
         return replace(section, config=config)
 
     def common(self, tree: Mapping[str, Any]) -> dict[str, object]:
-        """The sections that rows are read over: ``train``, ``sampling`` and ``compute``.
-
-        Where one is wrong its defaults are taken, so that mistakes of rows are still reported.
-        """
+        """The sections that rows are read over; defaults where one is wrong, so that mistakes of rows still show."""
         self.train = self.options(TrainOptions, tree.get("train"), ("train",)) or self.train
         self.sampling = self.options(SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
         compute = self.options(Compute, tree.get("compute"), ("compute",))
@@ -164,7 +155,7 @@ class SectionReader:
         return entries
 
     def benchmarks(self, tree: object, judges: object) -> dict[str, BenchmarkEntry]:
-        """What is measured. ``judges`` is the recipe's section of that name, for the names that ``judge:`` may give."""
+        """``judges``: the recipe's section of that name."""
         entries: dict[str, BenchmarkEntry] = {}
         names = [str(name) for name in as_mapping(judges)]
         for name, values in self.by_name(tree, "benchmarks").items():
@@ -176,7 +167,6 @@ class SectionReader:
         return entries
 
     def judge_of(self, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
-        """Who judges a benchmark: as stated, or the only judge there is."""
         path = ("benchmarks", benchmark.name, JUDGE)
         if not benchmark.judged:
             if judge is not None:
@@ -230,10 +220,7 @@ class SectionReader:
         common: TrainOptions,
         sampled: bool = True,
     ) -> MethodEntry | None:
-        """A row whose method exists: its options, and its ``train`` (over ``common``) and ``sampling``.
-
-        ``sampled``: it learns from responses that are drawn for it.
-        """
+        """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
         method, stated = self.registry.methods[name], tree.get("train")
         train = self.section(TrainOptions, plain(common), stated, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
@@ -264,10 +251,7 @@ class SectionReader:
         return None if alone is None else self.options(kind, {**common, **as_mapping(stated)}, path)
 
     def check_train(self, path: Keys, train: TrainOptions, row: RowOptions, stated: Mapping[str, Any]) -> None:
-        """A schedule over all rounds needs rounds and our trainer; and what TRL's trainers would ignore or do wrongly.
-
-        ``stated``: what the row itself says of ``train``.
-        """
+        """What TRL would ignore, and schedules over rounds. ``stated``: what the row itself says of ``train``."""
         spans_rounds = train.schedule_over == "run"
         if "schedule_over" in stated and spans_rounds and row.rounds == 1:
             self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
@@ -288,13 +272,11 @@ class SectionReader:
             self.add(("compute", "launch"), rule, self.compute.launch, f"Leave it at null, or {OURS}")
 
     def add_no_trl(self, section: Keys, names: Sequence[str], more: str = "") -> None:
-        """The mistake of asking TRL for losses that its stable trainers do not have, in the ``section`` that asks."""
         able = ", ".join(other for other, method in self.registry.methods.items() if method.trl) or "none"
         rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
         self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
 
     def add_start(self, name: str, entries: dict[str, MethodEntry], trees: Mapping[str, Tree]) -> None:
-        """Make sure that the row which ``name`` starts from is there, and that starting comes to an end."""
         methods, chain, entry = self.registry.methods, [name], entries[name]
         while (start := entry.row_options.start or methods[entry.method].needs.start) is not None:
             if start in chain:
@@ -337,7 +319,7 @@ class SectionReader:
         return None if entry is None else TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:
-        """The section as it is: names of targets, what they say beside sections, and rows that they have."""
+        """The section as it is, its keys checked."""
         if not isinstance(tree, Mapping | None):
             self.add((SECTION,), "must be a mapping from targets to what differs for them", tree)
         for name, values in as_mapping(tree).items():

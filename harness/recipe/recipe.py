@@ -1,8 +1,6 @@
-"""A recipe: one YAML file that states a whole experiment. Strictly checked, every mistake reported at once.
+"""A recipe: one YAML file that states a whole experiment; all mistakes are reported at once.
 
-``targets.NAME`` holds what differs for a table or figure: any section of the recipe (another family, fewer seeds), and
-two keys of its own (``TargetOptions``). ``for_target`` merges it into the recipe, adds the target's variants of rows,
-and leaves out the benchmarks that no column asks for.
+``targets.NAME`` holds what differs for a table or figure: sections of the recipe and ``TargetOptions``.
 """
 
 from __future__ import annotations
@@ -122,15 +120,9 @@ class NotApplicable(UserError):
 def load_recipe(
     name_or_path: str, overrides: Sequence[Override], registry: Registry, target: Target | None = None
 ) -> Recipe:
-    """Read, extend, override and check a recipe.
+    """Read, extend, override (in order) and check a recipe, as a target needs it where one is given.
 
-    Args:
-        overrides: ``path=value`` with the value in YAML, or (path, value); applied in order.
-        target: read the recipe as this target needs it: with what its section ``targets`` says of it, and its rows.
-
-    Raises:
-        RecipeError: everything that is wrong, as one numbered list.
-        NotApplicable: the target does not fit this recipe.
+    Raises RecipeError with everything that is wrong; NotApplicable where the target does not fit.
     """
     source = resolved = read_source(name_or_path, overrides)
     section = SectionReader(registry)
@@ -147,7 +139,7 @@ def load_recipe(
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
-    """Check a merged tree (``harness.recipe.yaml_source``): the recipe, or ``None`` and all that is wrong with it."""
+    """The recipe of a merged tree, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in ("family", "benchmarks"):
@@ -176,7 +168,6 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
 
 
 def _placed(problem: Problem, source: Source) -> Problem:
-    """``problem`` with the file and line (or ``--set``) of its path, or of the nearest path above it."""
     path = problem.path
     while path and not problem.place:
         if path in source.places:
@@ -200,10 +191,7 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
 
 
 def for_target(source: Source, target: Target, overrides: Sequence[Override] = ()) -> Source:
-    """The recipe as this target needs it. ``overrides`` (``--set``) have the last word over its section.
-
-    Raises NotApplicable where the target does not fit.
-    """
+    """The recipe with the target's section and rows; ``overrides`` have the last word. Raises NotApplicable."""
     check_fit(source.tree, target)
     values = as_mapping(source.tree.get(SECTION)).get(target.name, {})
     over = {key: value for key, value in values.items() if key not in TARGET_KEYS}
@@ -230,7 +218,6 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
 
 
 def _rows(section: Mapping[str, Any], target: Target) -> Tree:
-    """The recipe's rows and the target's variants of them, each with whatever the recipe says of the variant itself."""
     rows = dict(section)
     for row, variant in target.variants.items():
         base = as_mapping(section.get(variant.of))

@@ -1,8 +1,4 @@
-"""The sections of a recipe: their options, with a sentence under each. ``harness.recipe.reader`` reads them.
-
-``train`` is in ``harness.training.options``, ``ask`` in ``harness.contracts.judge``. Defaults that differ from the
-paper say so.
-"""
+"""The sections of a recipe, with a sentence under each option; defaults that differ from the paper say so."""
 
 from __future__ import annotations
 
@@ -21,7 +17,6 @@ from harness.training.launch import launch_configuration
 from harness.training.options import DeviceName, TrainOptions
 
 MODELS = ("teacher", "student")
-"""Rows that are not trained: the family's two checkpoints."""
 
 
 def _model_text(text: str) -> str:
@@ -162,17 +157,15 @@ class Compute:
 @dataclass(frozen=True)
 class BenchmarkEntry:
     judge: str | None
-    """A name in ``judges``; ``None`` for a benchmark that is graded by rule."""
+    """``None``: graded by rule."""
     config: Any
     """Of the type ``Benchmark.config``."""
 
 
 JUDGE = "judge"
-"""Key of a benchmark's section that names its judge; the benchmark's own options stand beside it."""
 
 
 def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """(the judge's name or ``None``, the benchmark's own options) of a section of ``benchmarks``."""
     options = dict(section)
     return options.pop(JUDGE, None), options
 
@@ -180,18 +173,13 @@ def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 @dataclass(frozen=True)
 class JudgeEntry:
     kind: str
-    """A name in the registry's ``judges``."""
     config: Any
     """Of the type ``JudgeKind.config``."""
 
 
 @options
 class RowOptions:
-    """What a row says beside the options of its method.
-
-    A row is named after its method, or says ``method:`` and has a name of its own, so that one method can stand in a
-    table several times: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``.
-    """
+    """What a row says beside its method's options: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``."""
 
     method: str | None = None
     """Which method; default: the one that the row is named after."""
@@ -212,7 +200,6 @@ class MethodEntry:
     """A row of the tables: the method's options, its training settings, and how its student comes to be."""
 
     method: str
-    """A name in the registry's ``methods``."""
     config: Any
     """Of the type ``Method.config``."""
     row_config: dict[str, Any]
@@ -223,14 +210,12 @@ class MethodEntry:
     row_options: RowOptions
 
     def resolved(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
-        """The row as a recipe would write it, over these common sections."""
         sections = {"train": _changed(self.train, train), "sampling": _changed(self.sampling, sampling)}
         changed = {name: section for name, section in sections.items() if section}
         return _changed(self.row_options, RowOptions()) | plain(self.config) | changed
 
 
 def _changed(section: object, common: object) -> dict[str, Any]:
-    """The options of a section that differ from another one's."""
     base = plain(common)
     return {key: value for key, value in plain(section).items() if value != base[key]}
 
@@ -244,11 +229,10 @@ class TunedPairs:
 
 @dataclass(frozen=True)
 class TunedTeacher:
-    """The family's teacher after preference tuning: what DCKD and ADPA learn from. One for all rows and seeds."""
+    """The family's teacher after preference tuning (DCKD, ADPA learn from it). One for all rows and seeds."""
 
     pairs: Literal["auto", "dataset", "samples"]
     training: MethodEntry
-    """The method that tunes it, with its options and training settings."""
 
 
 @options

@@ -15,22 +15,19 @@ from harness.contracts.options import Problem, RecipeError, dotted, show
 from harness.errors import near
 
 Tree = dict[str, Any]
-"""A recipe, or a part of it, as YAML gives it: nothing of it is checked yet."""
 Override = str | tuple[str, object]
-"""``path=value`` with the value in YAML (``--set``), or a pair of path and value (the Python API)."""
+"""``path=value`` in YAML (``--set``), or a pair (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
-"""Sections that may be a plain list of names instead of a mapping from names to options."""
+"""May be a list of names instead of a mapping."""
 LARGEST = 100_000
 """Values in a file. Nested aliases can name more of them than any machine holds ("billion laughs")."""
 CHOOSING = ("kind", "method")
 """Keys that decide which other keys a mapping may have."""
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
-"""The shape of API keys and hub tokens."""
 _PATH_KEY = re.compile(r'"[^"]+"|[^".]+')
 _PATH = re.compile(rf"({_PATH_KEY.pattern})(\.({_PATH_KEY.pattern}))*")
-"""The path of an override. As in TOML, a key that has dots stands in quotes: ``methods."dpo-0.5".beta``."""
+"""As in TOML, a key that has dots stands in quotes: ``methods."dpo-0.5".beta``."""
 _MERGE = "tag:yaml.org,2002:merge"
-"""YAML's merge key ``<<``: the keys of another mapping, where this one does not have them itself."""
 
 
 @dataclass
@@ -68,7 +65,7 @@ _Loader.add_implicit_resolver(
 
 
 def _load(text: str) -> tuple[Any, yaml.Node | None]:
-    """The value of a YAML text, and its nodes, which know their lines (merged keys among them). Raises YAMLError."""
+    """The value of a YAML text, and its nodes, which know their lines. Raises YAMLError."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -93,7 +90,6 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
-    """``value``, or an empty mapping in the place of anything else (which is reported elsewhere)."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -103,10 +99,7 @@ def shipped() -> tuple[str, ...]:
 
 
 def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source:
-    """Read a recipe with everything it extends, then apply ``--set`` overrides.
-
-    Raises RecipeError for a file that is not there, is not YAML, or extends itself. Later mistakes are collected.
-    """
+    """A recipe with all that it extends, then ``--set``. Raises RecipeError for a file that is none, or a circle."""
     source = _read_chain(name_or_path, (), None)
     override_all(source, overrides)
     source.problems += _secrets(source.tree, ())
@@ -114,7 +107,6 @@ def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source
 
 
 def override_all(source: Source, overrides: Sequence[Override]) -> None:
-    """Apply ``--set`` options in order; what is wrong with one joins the source's problems."""
     for override in overrides:
         source.problems += _override(source, override)
 
@@ -148,7 +140,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 
 def named(tree: Tree, problems: list[Problem]) -> Tree:
-    """``tree`` with lists of methods and benchmarks turned into mappings, order kept; repeated names are a problem."""
+    """``tree`` with lists of methods and benchmarks as mappings; repeated names are a problem."""
     result = dict(tree)
     for section in LISTABLE:
         names = result.get(section)
@@ -164,7 +156,7 @@ def named(tree: Tree, problems: list[Problem]) -> Tree:
 
 
 def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) -> Source:
-    """One recipe on top of what it extends. ``above``: the files that led here; ``beside``: the folder of the last."""
+    """``above``: the files that led here; ``beside``: the folder of the last."""
     path, text = _find(name_or_path, beside)
     if path in above:
         chain = " -> ".join((*above, path))
@@ -184,7 +176,7 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
 
 
 def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
-    """(path, text) of a shipped recipe or a file; a relative path is first looked for beside the extending file."""
+    """(path, text); a relative path is first looked for beside the extending file."""
     names = shipped()
     path = Path(name_or_path).expanduser()
     if name_or_path in names:
@@ -217,7 +209,6 @@ def _parse(path: str, text: str) -> Source:
 
 
 def _places(node: yaml.Node | None, path: tuple[object, ...], file: str) -> Iterator[tuple[str, str]]:
-    """The line of every key under ``node``. Of a key and one merged into it, the last counts."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield dotted((*path, key.value)), f"{file}:{key.start_mark.line + 1}"
@@ -228,7 +219,6 @@ def _places(node: yaml.Node | None, path: tuple[object, ...], file: str) -> Iter
 
 
 def _override(source: Source, override: Override) -> list[Problem]:
-    """Apply one override; returns what is wrong with it."""
     path, equals, text = override.partition("=") if isinstance(override, str) else (override[0], "=", "")
     if not equals or not _PATH.fullmatch(path.strip()):
         rule = "must look like path=value, for instance train.learning_rate=1e-6"
@@ -271,7 +261,6 @@ def _no_change(path: str, place: str = "") -> Problem:
 
 
 def _mark(places: dict[str, str], path: str, value: object) -> None:
-    """``--set`` wrote ``path`` and everything in its new ``value``."""
     places[path] = "--set"
     if isinstance(value, Mapping):
         for key, item in value.items():

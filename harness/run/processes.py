@@ -1,8 +1,4 @@
-"""Executor ``processes``: a pool of worker processes on this machine.
-
-The parent imports no torch: it listens, and survives its workers. Each worker keeps a fixed number of threads, ignores
-Ctrl-C (the parent stops it), and leaves when its parent is gone.
-"""
+"""Executor ``processes``: a pool of worker processes on this machine. The parent imports no torch."""
 
 from __future__ import annotations
 
@@ -100,13 +96,11 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 WorkerMessage = tuple[str, int, int, str]
-"""To the parent: label, done, total, info; a total of 0 says that the stage begins."""
+"""Label, done, total, info; a total of 0 says that the stage begins."""
 WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]] | None = None
-"""Set in worker processes."""
 
 
 def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None]) -> None:
-    """Once per worker: fixed threads, no Ctrl-C of its own, gone when the parent is gone."""
     global WORKER  # noqa: PLW0603, the only way by which a pool's initializer can hand something to its tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -1,7 +1,4 @@
-"""Decides which stages must run and when: every stage that is not in the store, as soon as its inputs are.
-
-A stage that fails does not stop the stages that do not need it; the same command again does what is left.
-"""
+"""Runs every missing stage as soon as its inputs are there; a failure stops only the stages that need it."""
 
 from __future__ import annotations
 
@@ -31,15 +28,14 @@ class Outcome:
     total: int
     cached: int
     ran: list[str] = field(default_factory=list)
-    """Keys of the stages computed now."""
+    """Keys, as below."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Key of a failed stage to its error."""
     blocked: list[str] = field(default_factory=list)
-    """Keys of stages that wait for a failed one."""
+    """Those that wait for a failed one."""
     seconds: float = 0.0
 
     def of(self, plan: Plan) -> Outcome:
-        """What came of one plan, where several were run at once. Seconds are those of the whole."""
+        """Of one plan, where several were run at once. Seconds are those of the whole."""
         keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
         ran, blocked = ([key for key in part if key in keys] for part in (self.ran, self.blocked))
         failed = {key: text for key, text in self.failed.items() if key in keys}
@@ -52,7 +48,6 @@ def union(plans: Sequence[Plan]) -> list[Stage]:
 
 
 def needed(plan: Plan, store: Store) -> list[Stage]:
-    """The stages to run, in plan order: missing scores, and what is missing of all that they need."""
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
     # a finished table.
     missing = {stage.key: stage for stage in plan.stages if not store.done(stage)}
@@ -145,10 +140,7 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
 
 
 def stage_runner(setup: Setup, ledger: Path, started: float) -> RunStage:
-    """Runs stages in this process. Partial over its arguments it is a picklable ``MakeRunStage``.
-
-    ``started``: when the run began, seconds since 1970; budgets for judging count from there, in every worker.
-    """
+    """Partial over its arguments a picklable ``MakeRunStage``. ``started``: budgets for judging count from there."""
     registry, store = setup()
 
     def run(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:

@@ -1,4 +1,4 @@
-"""The stages of one recipe, and what the recipe's names stand for: checkpoints, prompts, benchmarks, judges."""
+"""The stages of one recipe, and what its names stand for."""
 
 from __future__ import annotations
 
@@ -32,15 +32,12 @@ class Model:
     """A model of a plan: a checkpoint, or what a train stage makes of it."""
 
     name: str
-    """``teacher``, ``student``, or the row of an evaluation."""
     checkpoint: Checkpoint
-    """The weights, or those that its training started from: size, context and tokenizer are the same."""
+    """The weights, or those that its training started from."""
     trained: Stage | None = None
 
 
 class StageGraph:
-    """Makes stages and remembers them by key: asking twice for the same one gives the same object."""
-
     def __init__(self, recipe: Recipe, registry: Registry) -> None:
         self.recipe = recipe
         self.registry = registry
@@ -55,7 +52,6 @@ class StageGraph:
         self.source: ResolvedSource = resolve_source(sources[prompts.source], prompts.config, fallback)
 
     def add(self, stage: Stage) -> Stage:
-        """The stage, or the one with the same key that is here already."""
         return self.stages.setdefault(stage.key, stage)
 
     def add_with_models(
@@ -69,8 +65,7 @@ class StageGraph:
     ) -> Stage:
         """Add a stage that reads models, by role. ``rest``: the other fields of ``Stage``.
 
-        ``local["tokenizers"]``: roles to checkpoints of which the stage reads the tokenizer alone; what that decides is
-        in ``params`` already.
+        ``local["tokenizers"]``: checkpoints of which it reads the tokenizer alone, which is in ``params`` already.
         """
         compute = self.recipe.compute
         # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
@@ -87,7 +82,6 @@ class StageGraph:
         return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
 
     def backend_params(self) -> dict[str, object]:
-        """What decides the numbers of a model, besides its content."""
         family = self.recipe.family
         return {"dtype": family.dtype, "backend": {"name": family.backend, "options": family.backend_options}}
 
@@ -105,27 +99,23 @@ class StageGraph:
         return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
 
     def judge_of(self, benchmark: str) -> ConfiguredJudge | None:
-        """Who judges a benchmark; ``None``: rules do."""
         name = self.recipe.benchmarks[benchmark].judge
         return None if name is None else self.judges[name]
 
     def compares(self, benchmark: str) -> bool:
-        """Whether a benchmark compares answers with those of the recipe's own baseline."""
         return self.recipe.baseline is not None and self.registry.benchmarks[benchmark].pairwise
 
     @property
     def response_tokens(self) -> int:
-        """Assumed length of a training response: half of what is allowed."""
+        """Assumed: half of what is allowed."""
         return max(1, self.recipe.sampling.max_new_tokens // 2)
 
     @property
     def row_tokens(self) -> int:
-        """Assumed length of a training prompt with a response."""
         return PROMPT_TOKENS + self.response_tokens
 
 
 def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: int = 0) -> Cost:
-    """Of so many tokens that the model in this role reads in one pass, and writes one by one."""
     flops = generation_flops(size(stage.local["models"][role]), read, written)
     return Cost(responses=responses, tokens=read + written, peak_flops=flops)
 
@@ -144,7 +134,6 @@ class TrainingRow:
     seed: int
     prompts: Stage
     after: tuple[Ref, ...]
-    """What sampling and training wait for, beside their inputs."""
 
     @property
     def method(self) -> Method:
@@ -156,7 +145,6 @@ class TrainingRow:
 
     @property
     def row_params(self) -> dict[str, object]:
-        """What decides the training rows of the method, and how a model reads them."""
         train = self.entry.train
         return {
             "method": self.entry.method,

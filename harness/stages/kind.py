@@ -24,17 +24,16 @@ from harness.types import Answer, Group, Judgment, Prompt, Request
 @dataclass(frozen=True)
 class PlanIssue:
     problem: bool
-    """Whether it stops the run; otherwise it is a remark."""
+    """Otherwise it is a remark."""
     text: str
     forceable: bool = True
-    """Whether ``--force`` passes it over. Exact overlap needs ``prompts.allow_overlap``, which is recorded."""
+    """Exact overlap is not: it needs ``prompts.allow_overlap``, which is recorded."""
 
 
 class TextLength(NamedTuple):
-    """How long the texts are that a stage gives to its models, in tokens."""
+    """In tokens: the texts that a stage gives to its models, and the options that decide their length."""
 
     content: str
-    """What the texts are, and which options decide their length."""
     longest: int
     usual: int
     """Length that is certain or usual: a shorter context stops the run, one between the two is a remark."""
@@ -42,12 +41,10 @@ class TextLength(NamedTuple):
 
 
 class DiskUse(NamedTuple):
-    """Bytes that a stage writes."""
+    """Bytes of the artifact, and those to resume from while the stage runs."""
 
     kept: int = 0
-    """Of the artifact."""
     scratch: int = 0
-    """While it runs, to resume from."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,6 @@ class StageKind:
     """Large files only; ``None``: the size of a model is not known."""
     texts: Callable[[Stage, StageGraph], Iterable[TextLength]] = lambda stage, graph: ()
     check: Callable[[Sequence[Stage], StageGraph], Iterable[PlanIssue]] = lambda stages, graph: ()
-    """What stands in the way of these stages, all still to run."""
     needs: Mapping[str, frozenset[Capability]] = field(default_factory=dict)
     """Role of a model to what it must be able to do. A role in training needs the weights themselves."""
     training: bool = False
@@ -76,19 +72,15 @@ FILES: Final[Mapping[type, str]] = {
     Answer: "answers.jsonl",
     Judgment: "judgments.jsonl",
 }
-"""Where an artifact holds its records of a type."""
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a running stage may use."""
-
     registry: Registry
     store: Store
     ledger: Path
     folder: Path
     progress: Callable[[int, int, str], None]
-    """(done, total, noun) within this stage."""
     setup: Setup | None = None
     """For the processes that a training stage starts; needed where ``compute.launch`` is set."""
     started: float | None = None
@@ -109,10 +101,7 @@ class StageContext:
         return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
 
     def model(self, stage: Stage, role: str) -> Any:
-        """Load the model in this role, by the recipe's backend.
-
-        It has the protocols of the capabilities in ``StageKind.needs``: a plan whose backend lacks one does not run.
-        """
+        """Of the recipe's backend, with the capabilities of ``StageKind.needs`` (preflight refuses other backends)."""
         chosen = stage.params["backend"]
         backend = self.registry.backends[chosen["name"]]
         # What decides numbers is in the key (``params``); where and how much at once is not (``local``).
@@ -132,7 +121,6 @@ class StageContext:
         return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))
 
     def asking(self, stage: Stage) -> AskServer:
-        """How this stage reaches a server: through the ledger, the budgets and the judges' client."""
         settings = AskOptions(**stage.local.get("ask", {}))
 
         def ask(
@@ -149,7 +137,7 @@ class StageContext:
         return ask
 
     def checkpoint(self, stage: Stage, role: str) -> Checkpoint:
-        """The model in this role, in a local folder: what a train stage left, or a checkpoint that recipes name."""
+        """In a local folder: what a train stage left, or a checkpoint that recipes name."""
         if role in stage.inputs:
             return from_folder(f"trained:{stage.inputs[role].key[:8]}", self.input(stage, role) / "model")
         return download(stage.local["models"][role], stage.local["trust_remote_code"])

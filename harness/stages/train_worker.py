@@ -44,7 +44,6 @@ def main(place: Path) -> int:
 
 
 def leave_with(parent: int) -> None:
-    """Training must not go on when the run that wants it was killed outright."""
     while True:
         try:
             os.kill(parent, 0)

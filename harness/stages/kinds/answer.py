@@ -1,7 +1,4 @@
-"""Stage ``answer``: a model's answers to a benchmark's questions, all turns.
-
-The model is a checkpoint in this process, one behind a server, or unknown: its answers come in a file.
-"""
+"""Stage ``answer``: a model's answers (of a checkpoint, a server or a file) to a benchmark's questions, all turns."""
 
 from __future__ import annotations
 
@@ -28,7 +25,6 @@ ANSWER_TOKENS = 512
 
 
 def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object]:
-    """What decides the answers beside the model."""
     return {
         "benchmark": benchmark.name,
         "benchmark_version": benchmark.benchmark.version,
@@ -40,7 +36,6 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object
 
 
 def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
-    """Answers to the benchmark ``name`` of a checkpoint, or of what a train stage leaves."""
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), **graph.backend_params()}
     local = {"config": benchmark.options}
@@ -48,7 +43,7 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
 
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
-    """Answers of a model behind a server: keyed by its address."""
+    """Keyed by the server's address."""
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
     local = {"config": benchmark.options, "ask": plain(graph.recipe.ask), "backend": SERVER.name}
@@ -57,13 +52,12 @@ def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row
 
 
 def client_of(server: ServerOptions, graph: StageGraph) -> ConfiguredJudge:
-    """The server as a judge that is asked: one client serves both."""
     kind = graph.registry.judges[server.kind]
     return ConfiguredJudge(kind, options_from(kind.config, server.config))
 
 
 def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str, seed: int) -> Stage:
-    """Answers from a file (``Answer`` records): keyed by its content. Raises UserError where there is none."""
+    """Keyed by the content of the file (``Answer`` records). Raises UserError where there is none."""
     if file is None or not file.is_file():
         raise UserError(f"there are no answers of {row!r} to {name}" + (f": no file {file}" if file else "."))
     benchmark = graph.benchmarks[name]
@@ -75,7 +69,6 @@ def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str,
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """All turns of all questions, at half of the tokens allowed."""
     if "file" in stage.local:
         return Cost()
     questions = graph.benchmarks[stage.params["benchmark"]].questions
@@ -119,7 +112,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
-    """Answers made elsewhere, in the order of the questions. Raises UserError listing where they do not fit."""
+    """In the order of the questions. Raises UserError listing where they do not fit."""
     answers = read_records(file, Answer)
     counts = Counter(answer.question for answer in answers)
     known = {question.id: question for question in questions}

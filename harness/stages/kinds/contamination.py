@@ -28,9 +28,8 @@ class Overlap:
     benchmark: str
     questions: int
     exact: tuple[str, ...]
-    """Ids of questions of which a turn is also a training prompt's user turn."""
+    """Question ids, as in ``ngram``, which has exact ones when they are long enough."""
     ngram: tuple[str, ...]
-    """Ids of questions that share a 13-word sequence with a training prompt (exact ones included when long enough)."""
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -38,7 +37,6 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def ngrams(tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    """All sequences of 13 words; none from a shorter text."""
     return (tuple(tokens[i : i + NGRAM]) for i in range(len(tokens) - NGRAM + 1))
 
 
@@ -59,7 +57,6 @@ def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Quest
 
 
 def contamination_stage(graph: StageGraph, prompts: Stage) -> Stage:
-    """The check of the training prompts against every benchmark of the recipe."""
     params = {
         "benchmarks": {name: benchmark.options for name, benchmark in graph.benchmarks.items()},
         "questions": {name: benchmark.asked_hash for name, benchmark in graph.benchmarks.items()},
@@ -83,7 +80,6 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
 
 
 def issue(row: Overlap, allowed: bool) -> PlanIssue:
-    """One line per benchmark; exact overlap is a problem unless the recipe allows it."""
     text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
     text += f"of {row.questions} questions"
     if row.exact and not allowed:
@@ -93,7 +89,7 @@ def issue(row: Overlap, allowed: bool) -> PlanIssue:
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
-    """Write ``overlap.json``. Raises UserError on exact overlap unless the recipe allows it."""
+    """Raises UserError on exact overlap unless the recipe allows it."""
     prompts = context.records(stage, "prompts", Prompt)
     benchmarks = stage.params["benchmarks"].items()
     rows = [overlap(prompts, name, context.benchmark(name, options).questions) for name, options in benchmarks]

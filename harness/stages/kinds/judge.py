@@ -1,7 +1,7 @@
-"""Stage ``judge``: every answer of one model on one benchmark put to the judge, through the ledger; or graded by rule.
+"""Stage ``judge``: every answer of one model on one benchmark judged, through the ledger; or graded by rule.
 
-A request that the judge refuses (content filter, too long for it) leaves a judgment without verdict and its reason.
-A call that failed in another way leaves the stage undone, unless ``accept_failures`` counts it as not scored.
+A refusal (content filter, too long) leaves a judgment without verdict. Another failure leaves the stage undone, unless
+``accept_failures`` counts it as not scored.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | 
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """One request per part of each question; dollars from the judge's own price list."""
     benchmark = graph.benchmarks[stage.params["benchmark"]]
     judge = graph.judge_of(benchmark.name)
     if judge is None:
@@ -62,7 +61,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 @lru_cache(maxsize=32)
 def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tuple[int, int, int]:
-    """Judge calls for one model's answers, tokens of their prompts, and of the replies (half of what they may be)."""
+    """Judge calls for one model's answers, tokens read, and written (half of what replies may be)."""
     # The known size of the question set counts where the questions or the judge's prompts are not here.
     adapter, config, size = benchmark.benchmark, benchmark.config, benchmark.benchmark.size(benchmark.config)
     requests: list[Request] = []
@@ -116,7 +115,6 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def judged_benchmark(stage: Stage, context: StageContext, options: Mapping[str, Any]) -> ConfiguredBenchmark:
-    """The benchmark, with the answers of the recipe's own baseline where the stage has one."""
     benchmark = context.benchmark(stage.params["benchmark"], options)
     if "baseline" not in stage.inputs:
         return benchmark
@@ -142,7 +140,7 @@ def ask_again(
     requests: Sequence[Request],
     outcomes: Sequence[Outcome],
 ) -> tuple[list[Outcome], int]:
-    """The outcomes with what a second question added, and how many second questions there were."""
+    """The outcomes with second replies joined to the first, and how many there were."""
     protocol, final, further = benchmark.benchmark, list(outcomes), dict[int, Request]()
     for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
         second = protocol.again(request, outcome, benchmark.config) if isinstance(outcome, Reply) else None

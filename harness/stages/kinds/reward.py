@@ -30,12 +30,9 @@ from harness.types import Group, Message, Response
 
 TRUNCATED = " [...]"
 QUESTION_FRAME, LABEL = 80, 14
-"""About how many tokens a multiple-choice question takes besides the request and the responses, and the label around
-each response (``harness/multiple_choice.py``)."""
+"""In tokens, about: the multiple-choice question without its texts, and the label around each response."""
 Order = tuple[int, ...]
-"""Which response stands at each letter of a question."""
 ChoiceReplies = Sequence[tuple[Order, Sequence[float]]]
-"""The questions of a group, with the log-probabilities of their letters."""
 
 
 class ChoiceQuestion(NamedTuple):
@@ -61,7 +58,6 @@ def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """One log-likelihood pass per response, and the multiple-choice questions of the mode."""
     n = int(stage.local["samples"])
     orders = MODES[stage.params["mcq"]].orders(n, random.Random(0))
     shown = sum(map(len, orders))
@@ -117,7 +113,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def shuffle_rewards(group: Group, seed: int) -> Group:
-    """The group with its rewards dealt out to the responses at random: a control that must teach nothing."""
+    """A control that must teach nothing."""
     dealt = list(group.samples)
     random.Random(f"shuffle/{seed}/{group.prompt.id}").shuffle(dealt)
     samples = [
@@ -130,10 +126,7 @@ def shuffle_rewards(group: Group, seed: int) -> Group:
 def select(
     model: ChatModel, groups: Sequence[Group], mode: str, max_tokens: int, seed: int
 ) -> tuple[list[Selection], int]:
-    """log p_sel of every response of every group, and how many responses had to be cut to be shown.
-
-    Raises UserError for more responses than letters, or a question that is longer than the teacher reads.
-    """
+    """log p_sel of every response, and how many were cut. Raises UserError for a question longer than the context."""
     shown = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
     pairs = zip(itertools.chain(*shown), (r for group in groups for r in group.samples), strict=True)
     truncated = sum(text != response.text for text, response in pairs)
@@ -163,7 +156,7 @@ def select(
 
 @contextmanager
 def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
-    """Turns TooLong over texts of these prompts into a UserError that names the prompts and the remedy."""
+    """Turns TooLong into a UserError that names the prompts and the remedy."""
     try:
         yield
     except TooLong as error:
@@ -225,9 +218,7 @@ def logsumexp(values: Sequence[float]) -> float:
 
 class Mode(NamedTuple):
     orders: Callable[[int, random.Random], list[Order]]
-    """(responses, generator) -> the questions of a group."""
     scores: Callable[[int, ChoiceReplies], list[float]]
-    """(responses, replies) -> log p_sel of each response."""
 
 
 MODES: Final[Mapping[str, Mode]] = {

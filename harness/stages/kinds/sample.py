@@ -19,10 +19,7 @@ from harness.types import Group, Prompt
 
 
 def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Literal["samples", "teacher"]) -> Stage:
-    """n responses of a model to each prompt (a pool of several rounds has more than the row's ``sampling.n``).
-
-    ``field``: where a ``Group`` holds them: ``samples`` (the student's) or ``teacher``.
-    """
+    """``n``: of a pool, for several rounds; ``field``: where a ``Group`` holds the responses."""
     spec, graph = row.entry.sampling, row.graph
     params = {
         "field": field,
@@ -43,7 +40,6 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """The prompt is read once for each response."""
     responses = graph.recipe.prompts.n * int(stage.params["n"])
     written = responses * graph.response_tokens
     return model_cost(stage, "model", responses * graph.row_tokens - written, written, responses)
@@ -85,11 +81,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def split_pool_stage(row: TrainingRow, number: int, pool: Stage) -> Stage:
-    """One of k disjoint random blocks of a pool of responses: a round that does not resample.
-
-    The teacher rewards a block after the split, so that its question has the m responses of the block, exactly as when
-    a round samples them afresh.
-    """
+    """One of k disjoint random blocks of a pool: a round that does not resample. It is rewarded after the split."""
     # The seed does not know the round: all blocks of a pool must come from one shuffle.
     params = {"block": number, "blocks": row.rounds, "seed": seed_of("block", row.seed)}
     n = pool.local["samples"] // row.rounds
@@ -106,7 +98,6 @@ def run_split_pool(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def deal(group: Group, block: int, blocks: int, seed: int) -> Group:
-    """The group with the responses of one block, in dealt order."""
     size, shuffled = len(group.samples) // blocks, list(group.samples)
     random.Random(f"block/{seed}/{group.prompt.id}").shuffle(shuffled)
     return replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))

@@ -1,8 +1,7 @@
 """Stage ``score``: all judgments of one benchmark into scores, for every entrant at once (LC shares difficulties).
 
-Beside what the benchmark says of a score, its ``detail`` holds here, for any benchmark: ``lowest`` and ``highest``,
-what it would be if each missing verdict were the worst and the best; ``judge_repeats`` and ``judge_variance``, how far
-repeated verdicts on one answer lie apart.
+``detail`` gets ``lowest`` and ``highest`` (each missing verdict the worst, the best), ``judge_repeats`` and
+``judge_variance`` (how far repeated verdicts on one answer lie apart).
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from harness.types import Answer, Judgment, Score
 
 Entrants = Mapping[str, Entrant]
 Details = dict[tuple[str, str], dict[str, float]]
-"""(entrant, metric) to what is added to the score's detail."""
+"""By entrant and metric."""
 
 
 def score_stage(graph: StageGraph, name: str, judgments: Sequence[Stage]) -> Stage:
-    """Scores of all answers that these judge stages judged, of the benchmark ``name`` and one judge."""
     benchmark = graph.benchmarks[name]
     entrants = [f"{stage.row}/{stage.seed}" for stage in judgments]
     params: dict[str, object] = {
@@ -71,7 +69,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def labelled(score: Score, baseline: str | None) -> Score:
-    """A score that says what it was measured against: no published number can be compared with another baseline's."""
+    """No published number can be compared with another baseline's."""
     if baseline is None:
         return score
     note = f"not official: against the answers of {baseline}"
@@ -79,11 +77,7 @@ def labelled(score: Score, baseline: str | None) -> Score:
 
 
 def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
-    """``lowest`` and ``highest`` of every entrant that lacks a verdict: the missing ones at either end, scored again.
-
-    So a weighted score or a refit (LC) is bounded by its own rule, and a question of which one game is missing by that
-    game alone. A question that nobody judged lacks what would be asked of it. Entrants with all verdicts are left out.
-    """
+    """Of every entrant that lacks a verdict: the missing ones at either end, scored again."""
     whole = add_missing_judgments(benchmark, entrants)
     gaps = [name for name, entrant in whole.items() if any(j.verdict is None for j in entrant.judgments)]
     details: Details = {}
@@ -104,11 +98,7 @@ def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Det
 
 
 def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) -> Entrants:
-    """The entrants with a judgment without verdict for everything that was to be judged and has none at all.
-
-    What is asked of an answer follows from its benchmark (an answer equal to the baseline's needs no verdict); where
-    the answer is not there either, it is what was asked of any other.
-    """
+    """The entrants with a judgment without verdict for everything that was to be judged and has none."""
     protocol, config = benchmark.benchmark, benchmark.config
     expected = protocol.requests if protocol.judged else protocol.grade
     usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}

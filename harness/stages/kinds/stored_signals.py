@@ -1,10 +1,7 @@
-"""Stage ``teacher_distributions``: a teacher's next-token distributions on a method's rows, computed once.
+"""Stage ``teacher_distributions``: a teacher's next-token distributions on a method's rows, computed once: the k most
+probable tokens per response token and the mass of the rest. A second teacher's store has the first one's tokens.
 
-Kept per response token: the k most probable tokens with their log-probabilities, and the mass of all others. A second
-teacher's store (input ``tokens``) holds its log-probabilities of the first one's tokens, so that both can be compared
-token by token. Format and reader: ``harness/training/stored_signals.py``.
-
-Stage ``reference_logps``: log-probabilities of a method's rows under the student that it starts from, summed.
+Stage ``reference_logps``: summed log-probabilities of the rows under the student that a round starts from.
 """
 
 from __future__ import annotations
@@ -22,10 +19,7 @@ from harness.stages.kinds.train import row_texts, row_training, rows_per_prompt
 def distributions_stage(
     row: TrainingRow, data: Mapping[str, Stage], name: str, teacher: Model, stored: Stored, tokens: Stage | None
 ) -> Stage:
-    """``name``: of the teacher among the method's (``family``, ``tuned``).
-
-    ``tokens``: another teacher's store, whose tokens are kept here too.
-    """
+    """``name``: ``family``, ``tuned``; ``tokens``: another teacher's store, whose tokens are kept here too."""
     # Only the tokenizer of the student matters here, so rows of all rounds and starts can share a store.
     student = row.graph.models["student"]
     params = {**row.row_params, "tokenizer": student.tokenizer}
@@ -42,7 +36,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse:
-    """k token ids and log-probabilities of 4 bytes each and the rest's mass, at every response position."""
+    """4 bytes each: k token ids, k log-probabilities, and the rest's mass, at every response position."""
     positions = graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.response_tokens
     return DiskUse(positions * (8 * int(stage.params["top_k"]) + 4))
 
@@ -61,12 +55,11 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping[str, Stage]) -> Stage:
-    """``student``: the model that the round starts from, which is its reference."""
     return row.add("reference_logps", number, row.row_params, data, {"student": student})
 
 
 def reference_cost(stage: Stage, graph: StageGraph) -> Cost:
-    """Two rows per prompt, chosen and rejected, once through the starting student."""
+    """Two rows per prompt, chosen and rejected."""
     return model_cost(stage, "student", 2 * graph.recipe.prompts.n * graph.row_tokens)
 
 

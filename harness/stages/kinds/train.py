@@ -19,19 +19,13 @@ from harness.training.options import Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
 
 DISTRIBUTIONS = "distributions:"
-"""Inputs of this form hold a teacher's stored distributions: ``distributions:family``, ``distributions:tuned``."""
+"""``distributions:family``, ``distributions:tuned``."""
 
 
 def train_stage(
     row: TrainingRow, number: int, student: Model, teacher: Model | None, data: Mapping[str, Stage]
 ) -> Stage:
-    """The student of one round, trained.
-
-    Args:
-        student: what the round starts from.
-        teacher: a live one, beside the student.
-        data: what holds the method's rows, stored distributions and reference log-probabilities, by role.
-    """
+    """``teacher``: a live one. ``data``: rows, stored distributions and reference log-probabilities, by role."""
     entry, compute = row.entry, row.graph.recipe.compute
     # ``schedule_over`` decides something with several rounds alone: the key has what it means for a round, below.
     hidden = {*EXECUTION_ONLY, "schedule_over"}
@@ -93,7 +87,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
-    """The student in float32, and two checkpoints for a moment: weights, and AdamW's two moments of what is trained."""
+    """float32 weights, and checkpoints of them with AdamW's two moments of what is trained."""
     student, train = size(stage.local["models"]["student"]), train_options(stage)
     if student is None:
         return None
@@ -142,7 +136,6 @@ def training(stage: Stage, context: StageContext) -> Training:
 
 
 def row_training(stage: Stage, context: StageContext, config: Mapping[str, object]) -> Training:
-    """A method's rows with the models that read them. ``config``: the method's options."""
     method = context.registry.methods[stage.params["method"]]
     return Training(
         method=method,
@@ -161,7 +154,7 @@ def train_options(stage: Stage) -> TrainOptions:
 
 
 def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[Group]:
-    """One group per prompt, with what the method declared that it needs; other data never reach a method."""
+    """What the method declared that it needs; other data never reach it."""
     prompts = context.records(stage, "prompts", Prompt)
     # From empty groups up, not by removal: a field that is new in ``Group`` then stays hidden by itself.
     groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
@@ -175,7 +168,6 @@ def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[G
 
 
 def hide_undeclared(prompt: Prompt, needs: Needs) -> Prompt:
-    """The prompt without the dataset's answers that the method did not ask for."""
     golden = prompt.golden if "golden" in needs.responses else None
     return replace(prompt, golden=golden, rejected=prompt.rejected if "rejected" in needs.responses else None)
 
