@@ -37,13 +37,14 @@ def prepare(folder: Path) -> None:
     """Prompts, the student's samples with rewards, the teacher's answers, and the reference log-probabilities."""
     from harness.contracts.model import Sampling
     from harness.models.backends import load_model
-    from harness.prompts import load_prompts
+    from harness.prompts import SOURCES, load_prompts, resolve_source
     from harness.records import write_records
     from harness.stages.kinds import reward
     from harness.types import Group
 
     student, teacher = load_model("pocket:student"), load_model("pocket:teacher")
-    prompts = load_prompts("pocket", 1024, SEED, None, None, keep=lambda prompt: True)
+    source = resolve_source(SOURCES["pocket"], SOURCES["pocket"].config())
+    prompts = load_prompts(source.source, source.config, source.pin.identity, SEED, 1024)
     talks = [prompt.messages for prompt in prompts]
     samples = student.generate(talks, Sampling(48, 1.0), SEED, n=4)
     taught = teacher.generate(talks, Sampling(48, 1.0), SEED, n=1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +42,7 @@ from harness.stages.kinds.score import labelled
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench import MTBenchPairwiseConfig
-from tests.command import distilbench
+from tests.command import command, distilbench, environment
 from tests.fakes.server import FakeServer, script
 
 REGISTRY = load_registry()
@@ -247,21 +251,38 @@ def words(server: FakeServer) -> list[str]:
     return ["eval", *asked, "--benchmarks", "alpaca_eval,mt_bench", *SMALL]
 
 
-def test_run_again_it_gives_the_same_table_and_pays_for_nothing(tmp_path: Path) -> None:
+def test_run_again_or_killed_in_the_middle_it_gives_the_same_table_and_pays_for_nothing_twice(tmp_path: Path) -> None:
     with FakeServer(respond) as server:
         whole = evaluate(server, tmp_path / "whole")
         assert whole.returncode == 0, whole.stderr
         assert "mine" in whole.stdout and "chars (baseline" in whole.stdout
-        calls = server.calls.total()
-        assert calls <= 36
+        calls = server.calls.copy()
+        assert calls.total() <= 36
         again = evaluate(server, tmp_path / "whole")
-        assert (again.returncode, again.stdout, server.calls.total()) == (0, whole.stdout, calls)
+        assert (again.returncode, again.stdout, server.calls) == (0, whole.stdout, calls)
         status = distilbench("judge", "status", cwd=tmp_path / "whole")
         assert status.returncode == 0, status.stderr
         assert "of unknown price" in status.stdout and "(100%)" in status.stdout
         assert "6 of 6 with a verdict" in status.stdout
         found = json.loads((tmp_path / "whole/runs/eval-mine/eval/run.json").read_text())
         assert not {"methods", "train", "family", "prompts"} & found["recipe"].keys()
+
+        server.calls.clear()
+        server.answered.clear()
+        server.latency = 0.1
+        (tmp_path / "killed").mkdir()
+        slow = command(*words(server), "--set", "ask.concurrency=1", "--set", "ask.max_concurrency=1")
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
+        process = subprocess.Popen(slow, cwd=tmp_path / "killed", start_new_session=True, **quiet)
+        deadline = time.monotonic() + 120
+        while server.answered.total() < 9 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+        assert 9 <= server.answered.total() < calls.total()
+        server.latency = 0.0
+        assert evaluate(server, tmp_path / "killed").stdout == whole.stdout
+        assert sum(count - 1 for count in server.answered.values()) <= 1  # the call that was under way when it died
 
 
 @pytest.mark.parametrize(
