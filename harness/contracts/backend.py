@@ -1,7 +1,4 @@
-"""The contract of a backend: a way to get at models, in this process or behind a server, an entry of ``BACKENDS``.
-
-It says as data what its models can do, so that a plan knows before anything is loaded which stages they can serve.
-"""
+"""The contract of a backend: a way to get at models, in this process or behind a server, an entry of ``BACKENDS``."""
 
 from __future__ import annotations
 
@@ -30,11 +27,10 @@ class AskServer(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """What a run lends to a backend."""
+    """What a run lends to a backend; ``ask`` is ``None`` outside of a run, where there is no ledger."""
 
     progress: Progress | None = None
     ask: AskServer | None = None
-    """``None`` outside of a run: there is no ledger to ask through."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,13 @@ class Backend(Generic[C]):
     name: str
     summary: str
     capabilities: frozenset[Capability]
-    """What every model of this backend can do: ``load`` returns an object with these ``PROTOCOLS``."""
+    """``load`` returns an object with these ``PROTOCOLS``."""
     config: type[C]
-    """Frozen dataclass of its options, a docstring under each field."""
     load: Callable[[Checkpoint | None, C, Services], GeneratesText]
-    """(checkpoint, options, services) -> model; the checkpoint is ``None`` with ``by_name``.
-
-    Raises UserError when the model is not there or cannot be read right."""
+    """(checkpoint, options, services) -> model; the checkpoint is ``None`` with ``by_name``. Raises UserError when the
+    model is not there or cannot be read right."""
     by_name: bool = False
-    """A server knows its models by name. Nothing that a run trains can be loaded, so it serves ``eval`` alone."""
+    """A server knows its models by name: it serves ``eval`` alone."""
 
     def missing(self, needed: Collection[Capability]) -> list[Capability]:
         return sorted(set(needed) - self.capabilities)

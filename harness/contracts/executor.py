@@ -1,8 +1,4 @@
-"""The contract of an executor: what runs the stages of a plan, one after the other or many at once, here or elsewhere.
-
-The scheduler (``harness.run.scheduler``) decides what is ready. An executor never reads a plan or the store: artifacts
-travel through the store that its workers share.
-"""
+"""The contract of an executor: what runs the stages of a plan. Artifacts travel through the shared store."""
 
 from __future__ import annotations
 
@@ -20,8 +16,7 @@ class StageResult:
     stage: Stage
     seconds: float
     error: str | None = None
-    """A message that says what to fix, or the traceback of a fault of ours; ``None``: its artifact is in the store.
-    Text, because not every exception survives the border of a process."""
+    """What to fix, or a traceback: text, because not every exception survives the border of a process."""
 
 
 class RunListener:
@@ -42,12 +37,10 @@ MakeRunStage = Callable[[], RunStage]
 
 @dataclass(frozen=True)
 class Resources:
-    """What ``compute`` in the recipe grants."""
+    """What ``compute`` in the recipe grants. CPU threads per stage are fixed: sums differ between thread counts."""
 
     workers: int
-    """Stages that may run at once."""
     threads: int
-    """CPU threads per stage. Fixed, because the results of floating-point sums differ between thread counts."""
 
 
 class Executor(ABC):
@@ -55,14 +48,11 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, stage: Stage) -> None:
-        """Accept a stage whose inputs are in the store. An executor that retries does so before it reports a result."""
+        """Accept a stage whose inputs are in the store. Retries come before a result is reported."""
 
     @abstractmethod
     def results(self) -> Sequence[StageResult]:
-        """Wait until a submitted stage has ended; every stage that has, each reported once.
-
-        Raises UserError where the executor itself broke down (a worker was killed).
-        """
+        """Wait for stages that have ended, each reported once. Raises UserError where the executor broke down."""
 
     @abstractmethod
     def shutdown(self, abort: bool) -> None:
@@ -82,7 +72,6 @@ class ExecutorKind(ABC, Generic[C]):
     summary: str
     config: type[C]
     this_machine: bool = True
-    """Whether stages run on this machine, so that its memory is what limits them."""
 
     def concurrency(self, workers: int) -> int:
         """How many stages run at once under ``compute.workers``."""

@@ -23,12 +23,9 @@ ERROR_KINDS: Final = frozenset({
 
 
 class JudgeError(Exception):
-    """A judge call without a reply. Never stored as a verdict.
-
-    ``kind``: one of ``ERROR_KINDS``; ``budget`` was never sent, ``pending`` waits in a batch job, ``batch`` is of a job
-    that the endpoint refused as a whole. ``usage``: (prompt tokens, completion tokens) of a call that is charged for
-    all the same, 0 where the endpoint did not count them; ``None``: no charge is known.
-    """
+    """A judge call without a reply, never stored as a verdict. ``kind``: one of ``ERROR_KINDS`` (``budget``: never
+    sent; ``pending``: in a batch job; ``batch``: the job was refused). ``usage``: (prompt, completion) tokens charged
+    all the same."""
 
     def __init__(
         self, kind: str, message: str, retry_after: float | None = None, usage: tuple[int, int] | None = None
@@ -45,12 +42,8 @@ Outcome = Reply | JudgeError
 def refuse_failures(
     outcomes: Sequence[Outcome], final: Collection[str], noun: str, accept: bool = False, remedy: str = ""
 ) -> None:
-    """Raises UserError for calls that did not get through: the next run asks for them alone.
-
-    Args:
-        final: kinds of failure that asking again would repeat, so that they are no reason to stop.
-        accept: no other kind is one either, except calls in batch jobs that still run.
-    """
+    """Raises UserError for calls that did not get through, except of the kinds ``final``, which asking again would
+    repeat; ``accept``: only calls in batch jobs that still run stop."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, JudgeError) and outcome.kind not in final]
     pending = [failure for failure in failures if failure.kind == "pending"]
     # Nothing is wrong with a batch job that still runs: the message must not ask for a fix.
@@ -72,14 +65,13 @@ class Judge(Protocol):
 
     name: str
     endpoint: str
-    """Part of the ledger's key: a base URL, or ``in-process:...``."""
     model: str
 
     async def complete(self, request: Request) -> Reply:
-        """Answer one request. Raises JudgeError (with its kind) when there is no complete reply."""
+        """Raises JudgeError (with its kind) when there is no complete reply."""
 
     def check(self) -> str | None:
-        """Cheap reachability test before anything is trained: ``None``, or what is wrong and the remedy."""
+        """Cheap reachability test: ``None``, or what is wrong and the remedy."""
 
 
 class JudgeKind(ABC, Generic[C]):
@@ -91,39 +83,37 @@ class JudgeKind(ABC, Generic[C]):
 
     @abstractmethod
     def make(self, config: C) -> Judge:
-        """The judge. Connects to nothing and loads no weights yet."""
+        """Connects to nothing and loads no weights yet."""
 
     @abstractmethod
     def identity(self, config: C) -> Mapping[str, object]:
-        """Plain JSON values that decide verdicts (endpoint, model, biases): they enter the key of the judge stage."""
+        """Plain JSON values that decide verdicts: they enter the key of the judge stage."""
 
     def price(self, config: C, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars; ``None`` when unknown."""
         return None
 
     def notes(self, config: C) -> Sequence[str]:
-        """What a user should know before asking: a model about to be retired, an undated name."""
+        """What a user should know before asking (an undated name)."""
         return ()
 
     def length_words(self, config: C) -> float | None:
-        """For a rule whose biases are stated: the difference in words at which its length bias reaches tanh 1."""
+        """For a rule with stated biases: the difference in words at which its length bias reaches tanh 1."""
         return None
 
     def thinking(self, config: C) -> int:
-        """Tokens that a reply may take for thinking, on top of the protocol's limit. Estimates count half of them."""
+        """Tokens of thinking on top of the protocol's limit. Estimates count half of them."""
         return 0
 
 
 @dataclass(frozen=True)
 class Billing:
-    """What a judge's calls cost, and from when on they count towards a run's budgets."""
+    """What a judge's calls cost, and the begin of budgets (seconds since 1970; ``None``: when the asking begins)."""
 
     price: Callable[[int, int], float | None] = lambda prompt_tokens, completion_tokens: None
     """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
     thinking: int = 0
-    """Tokens that a reply may take for thinking: estimates count half."""
     started: float | None = None
-    """Begin of the budgets, seconds since 1970; ``None``: when the asking begins."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +125,10 @@ class ConfiguredJudge(Generic[C]):
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 
     def plain(self) -> dict[str, object]:
-        """Enough for another process to make it again."""
         return {"kind": self.kind.name, "config": plain(self.config)}
 
     def problem(self) -> str | None:
-        """Why it cannot be asked (it is asked for one token); ``None``: it answers."""
+        """Why it cannot be asked; ``None``: it answers."""
         try:
             return self.kind.make(self.config).check()
         except UserError as error:
@@ -184,7 +173,4 @@ class Ask(Protocol):
         progress: Callable[[int], None] | None = None,
         billing: Billing = Billing(),
     ) -> list[Outcome]:
-        """One outcome per request, in order. Stored replies are not asked again; failures are never replies.
-
-        ``progress`` is called with the number of further requests that have an outcome, not with the total.
-        """
+        """One outcome per request, in order. ``progress``: the number of further outcomes, not the total."""

@@ -1,7 +1,4 @@
-"""The contract of a model: a protocol for each capability, and the values that they exchange.
-
-Stages, benchmarks and judges name the protocol that they use; a backend says which its models offer.
-"""
+"""The contract of a model: a protocol for each capability, and the values that they exchange."""
 
 from __future__ import annotations
 
@@ -22,12 +19,10 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Checkpoint:
     name: str
-    """As recipes write it: ``pocket:teacher``, ``HuggingFaceTB/SmolLM2-135M-Instruct``."""
     location: str
     """What ``from_pretrained`` takes: a folder, or a hub id."""
     revision: str | None
     fingerprint: str
-    """Of weights, configuration and tokenizer."""
     tokenizer: str
     """Fingerprint of the tokenizer and its chat template alone: what decides how long a prompt is."""
     absent: str = ""
@@ -48,7 +43,6 @@ class Sampling:
 
 class TokenResponse(NamedTuple):
     ids: tuple[int, ...]
-    """Without the end-of-turn token."""
     finish_reason: Literal["stop", "length"]
 
 

@@ -1,8 +1,4 @@
-"""Options from YAML to the loss: frozen dataclasses that pydantic checks when they are made.
-
-Sections of a recipe and the options of all entries are made with ``@options``. Rules that types cannot express go into
-``__post_init__``, through ``require``.
-"""
+"""Options from YAML to the loss: frozen dataclasses that pydantic checks when they are made."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from harness.records import adapter
 
 T = TypeVar("T")
 C = TypeVar("C", default=Any)
-"""The options of an entry of a table of contents. The kind of entry alone is one of any options."""
+"""The options of an entry of a table of contents."""
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -40,10 +36,8 @@ _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
 def options(kind: type[T]) -> type[T]:
-    """Make a class a frozen dataclass that refuses unknown names, wrong types, nan and inf.
-
-    No type is converted, but a whole number fills a ``float``, and a list of YAML or JSON fills a tuple.
-    """
+    """Make a class a frozen dataclass that refuses unknown names, wrong types, nan and inf. Nothing is converted, but a
+    whole number fills a ``float`` and a list a tuple."""
     checked: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
     return checked  # type: ignore[no-any-return]
 
@@ -54,7 +48,6 @@ class NoOptions:
 
 
 def is_options(kind: object) -> bool:
-    """Whether this is a class made with ``@options``."""
     return isinstance(kind, type) and is_pydantic_dataclass(kind)
 
 
@@ -71,11 +64,8 @@ def require(holds: bool, problem: str) -> None:
 def read_options(
     kind: type[T], values: Mapping[str, object], path: Sequence[object], other_names: Sequence[str] = ()
 ) -> tuple[T | None, list[Problem]]:
-    """``kind(**values)`` for values from YAML or JSON; or ``None`` and everything that is wrong, under ``path``.
-
-    ``other_names``: keys of the same mapping that the caller reads, for "did you mean". Raises UserError where ``kind``
-    is not made with ``@options`` (a mistake of the plug-in, not of the recipe).
-    """
+    """``kind(**values)``; or ``None`` and everything that is wrong, under ``path``. ``other_names``: keys that the
+    caller reads, for "did you mean". Raises UserError where ``kind`` is not made with ``@options``."""
     if not is_options(kind):
         raise UserError(
             f"the options of {'.'.join(map(str, path)) or '?'} are a {kind!r}, which checks nothing: put @options "
@@ -100,13 +90,12 @@ def options_from(kind: type[T], values: Mapping[str, object]) -> T:
 
 
 def plain(config: object) -> dict[str, Any]:
-    """All options with their values as JSON data; tuples become lists."""
+    """All options as JSON data; tuples become lists."""
     values: dict[str, Any] = adapter(Any).dump_python(config, mode="json")
     return values
 
 
 def field_tree(kind: type) -> Fields:
-    """The options of a class, and those of the classes made with ``@options`` that are nested in it."""
     tree: dict[str, Fields | None] = {}
     for name, hint in get_type_hints(kind).items():
         nested = [part for part in (hint, *get_args(hint)) if is_options(part)]
@@ -145,7 +134,7 @@ TYPES: Final[Mapping[str, str]] = {
     "finite_number": "a finite number",
     "none_required": "null",
 }
-"""Pydantic's error types for a wrong type -> what was expected, in a user's words."""
+"""Pydantic's error types -> what was expected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +144,6 @@ class Problem:
     rule: str
     """What must hold, as a clause: ``must be a number``."""
     value: str | None = None
-    """The value there, printable; ``None`` where there is none."""
     choices: tuple[str, ...] = ()
     near: str = ""
     """The choice that was probably meant."""
@@ -199,21 +187,17 @@ def unknown_name(path: str, noun: str, value: object, choices: Iterable[str], re
 
 
 def dotted(parts: Iterable[object]) -> str:
-    """Path parts as one dotted path: ``a.b`` and ``a[2]``."""
+    """``a.b`` and ``a[2]``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 Report = Mapping[str, Any]
-"""One of pydantic's ``ValidationError.errors()``."""
 Fields: TypeAlias = Mapping[str, "Fields | None"]
 """The options of a class: name -> ``None``, or the options of the class that is nested there."""
 
 
 def from_pydantic(errors: Iterable[Report], base: Sequence[object], fields: Fields) -> list[Problem]:
-    """Pydantic's reports as problems under the path ``base``.
-
-    A value that fits no branch of a union comes as one report per branch; they are merged into one problem.
-    """
+    """Pydantic's reports as problems under the path ``base``; those of the branches of one union are merged."""
     groups: dict[tuple[object, ...], tuple[tuple[str, ...], list[Report]]] = {}
     for error in errors:
         # The path up to the last part that the user wrote: pydantic appends names of validators and union branches.
@@ -230,7 +214,6 @@ def from_pydantic(errors: Iterable[Report], base: Sequence[object], fields: Fiel
 
 
 def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[Report]) -> Problem:
-    """One problem from all reports about one place. ``names``: the options that could stand there."""
     error, place = group[0], dotted(path)
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     types = list(dict.fromkeys(TYPES[report["type"]] for report in group if report["type"] in TYPES))

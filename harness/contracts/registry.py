@@ -1,7 +1,4 @@
-"""What a recipe can name, handed to the plan and the run as one argument. No global, no import side effects.
-
-The dicts live in the packages of their entries; ``distilbench.plugins`` adds entry points and ``--plugin`` files.
-"""
+"""What a recipe can name, handed to the plan and the run as one argument. No global, no import side effects."""
 
 from __future__ import annotations
 
@@ -19,8 +16,6 @@ from harness.contracts.target import Target
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything a recipe may name."""
-
     methods: Mapping[str, Method]
     benchmarks: Mapping[str, AnyBenchmark]
     judges: Mapping[str, JudgeKind]

@@ -16,15 +16,12 @@ class Pin:
     """The content of a source at one moment."""
 
     identity: Mapping[str, object]
-    """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage. Empty
-    where the package or the asset manifest pins it."""
+    """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage."""
     pairs: bool
-    """Whether its prompts come with a chosen (``golden``) and a rejected answer."""
 
 
 class PromptSource(ABC, Generic[C]):
-    """An entry of SOURCES. ``C``: its options, which stand beside ``prompts.source``. Benchmark test questions are
-    never a source."""
+    """An entry of SOURCES; ``C``: its options beside ``prompts.source``. Never a benchmark's test questions."""
 
     name: str
     summary: str
@@ -32,18 +29,14 @@ class PromptSource(ABC, Generic[C]):
     hub: str | None = None
     """Id of the hub data set that it reads; ``None``: it needs no network."""
     assets: tuple[str, ...] = ()
-    """Files of ``harness.assets`` that it reads."""
     pairs: bool = False
-    """``Pin.pairs``, for a plan that is made while the source cannot be reached."""
+    """Whether prompts have a chosen (``golden``) and a rejected answer; here for a plan without the source."""
 
     def pin(self, config: C) -> Pin:
-        """The content as it is now. Raises UserError where it cannot be reached, or holds a mistake."""
+        """Raises UserError where it cannot be reached, or holds a mistake."""
         return Pin({}, self.pairs)
 
     @abstractmethod
     def prompts(self, config: C, identity: Mapping[str, object], seed: int) -> Iterable[Prompt]:
-        """All prompts of the content that ``identity`` pins, in an order drawn with ``seed``, with unique ids.
-
-        The first n that are short enough are trained on: equal arguments must give equal prompts on any machine.
-        Raises UserError where the source cannot be read.
-        """
+        """All prompts of that content, in an order drawn with ``seed``, with unique ids: equal arguments give equal
+        prompts on any machine. Raises UserError where the source cannot be read."""

@@ -1,8 +1,5 @@
-"""A stage is data: a kind, a version, plain parameters, and references to its inputs. Its key is the hash of those.
-
-Same key = same artifact = never computed twice: whatever changes results (seeds, dtype, a checkpoint's content hash)
-must be in ``params``, and nothing else may be.
-"""
+"""A stage is data: a kind, a version, parameters, and references to its inputs. Its key is the hash of those: whatever
+changes results must be in ``params``, and nothing else may be."""
 
 from __future__ import annotations
 
@@ -32,21 +29,17 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What stages will cost, estimated before anything runs, to a factor of about two."""
+    """What stages will cost, to a factor of about two; ``None``: price or size of a model not known. ``tokens``:
+    processed by models; ``peak_flops``: of a GPU at its peak in that time; ``peak_bytes``: that training needs in one
+    process."""
 
     responses: int = 0
-    """Responses to generate."""
     tokens: int = 0
-    """That models process (prompt and generated, training counted once per epoch)."""
     judge_calls: int = 0
     judge_tokens: int = 0
     dollars: float | None = 0.0
-    """``None``: the judge's price is not known."""
     peak_flops: float | None = 0.0
-    """FLOPs of a GPU at its peak in the time that the tokens take (``harness/hardware.py``); ``None``: the size of
-    a model is not known."""
     peak_bytes: float | None = 0.0
-    """Memory that training needs in one process; ``None``: the size of a model is not known."""
 
     @classmethod
     def total(cls, costs: Iterable[Cost]) -> Self:
@@ -64,30 +57,25 @@ class Cost:
 @dataclass(frozen=True)
 class Stage:
     kind: str
-    """A name in ``harness.stages.STAGES``."""
     params: Mapping[str, Any]
     """Plain JSON values: everything that decides the artifact besides its inputs."""
     inputs: Mapping[str, Ref] = field(default_factory=dict)
-    """Role to the artifact that fills it."""
     version: int = 1
-    """Raised when the code of this kind changes what it computes."""
     row: str = ""
-    """A row of the recipe, a model of its family, or the tuned teacher; of a shared stage, the first row that needs it.
-    ``row``, ``round``, ``seed`` and ``variant`` are not in the key."""
+    """Of a shared stage, the first that needs it. ``row``, ``round``, ``seed``, ``variant`` are not in the key."""
     round: int | None = None
     """From 1; ``None`` where the row has one round only."""
     seed: int | None = None
-    """Training seed of the row (``params["seed"]`` is derived from it)."""
+    """Of the row (``params["seed"]`` is derived from it)."""
     variant: str = ""
-    """Tells it apart from a stage of the same row, round and seed: ``n=8``."""
     local: Mapping[str, Any] = field(default_factory=dict)
     """To run it *here*: where a checkpoint lies, device, batch sizes; not in the key."""
     after: tuple[Ref, ...] = ()
-    """Stages to finish first of which nothing is read (a check before expensive work); not in the key."""
+    """Stages to finish first of which nothing is read; not in the key."""
 
     @classmethod
     def of(cls, marker: Mapping[str, Any]) -> Self:
-        """The stage that made an artifact, from the artifact's marker (``meta.json``)."""
+        """From the artifact's marker (``meta.json``)."""
         inputs = {role: Ref.parse(text) for role, text in marker["inputs"].items()}
         named = {name: marker[name] for name in ("row", "round", "seed")}
         return cls(marker["kind"], marker["params"], inputs, marker["version"], **named)
@@ -119,19 +107,14 @@ class Stage:
 
 
 class Store(Protocol):
-    """Where artifacts live."""
-
     def done(self, stage: Stage) -> bool: ...
 
     def path(self, kind: str, key: str) -> Path:
         """Folder of a finished artifact. Raises KeyError when it is not there."""
 
     def scratch(self, stage: Stage) -> Path:
-        """A folder for checkpoints of a stage in the making; removed once its artifact is there."""
+        """For checkpoints of a stage in the making; removed once its artifact is there."""
 
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
-        """Run ``fill(folder)`` in a folder beside the artifact's place and move it in whole, its marker last.
-
-        Its return value (tokens, counts) is stored with the provenance. Of concurrent writers of one key, the second
-        waits and finds the work done.
-        """
+        """Run ``fill(folder)`` and move the folder in whole, its marker (with what ``fill`` returns) last. Of
+        concurrent writers of one key, the second waits and finds the work done."""

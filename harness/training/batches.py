@@ -1,7 +1,4 @@
-"""From groups to padded tensors: the tokens of each row, the prompts that drop out, and the order of prompts.
-
-The ids of a response are those of ``harness.models.chat.encode``.
-"""
+"""From groups to padded tensors: the tokens of each row, the prompts that drop out, and the order of prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from harness.training.options import Training, TrainOptions
 from harness.types import Group
 
 SLAB = 2048
-"""Texts tokenised at once: many times faster than one by one, and few enough to hold in memory."""
+"""Texts tokenised at once: much faster than one by one, and few enough to hold in memory."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,6 @@ class Example:
 
     id: str
     group: int
-    """Index into ``Training.groups``"""
     prompt: Sequence[int]
     rows: tuple[TokenRow, ...] = ()
 
@@ -50,23 +46,18 @@ class Example:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass: R responses in R separate rows, or packed with their prompts; N response tokens."""
+    """One forward pass of R rows, or of their prompts packed; N response tokens. ``fed``: tokens through the model,
+    without padding; ``filler``: repeats a prompt so that every process runs equally often, counts for nothing."""
 
     inputs: Mapping[str, Tensor]
-    """What the model takes: ``input_ids``, ``position_ids``, ``attention_mask`` (with four dimensions: packed)."""
     index: Tensor
-    """[N] positions (in the flattened rows) whose hidden state predicts a response token."""
+    """[N] positions (in the flattened rows) whose hidden state predicts ``labels`` [N]."""
     labels: Tensor
-    """[N] those tokens."""
     batch: Batch
     ids: tuple[str, ...]
-    """Of the prompts."""
     fed: int
-    """Tokens that go through the model, padding left out."""
     teacher_distributions: Mapping[str, TopK] | None = None
-    """Teacher to its stored distributions at the N positions."""
     filler: bool = False
-    """Repeats a prompt so that every process runs equally often; counts for nothing."""
 
 
 def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
@@ -154,7 +145,7 @@ def micro_batch(
     filler: bool = False,
     packed: bool = False,
 ) -> MicroBatch:
-    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``packed_inputs``)."""
+    """The rows of these prompts, padded on the right; ``packed``: one row per prompt."""
     batch = describe(examples, tokens or {}, device)
     ids = tuple(example.id for example in examples)
     labels = torch.tensor([t for example in examples for row in example.rows for t in row.response], device=device)
@@ -180,10 +171,7 @@ def micro_batch(
 
 def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
     """``MicroBatch.inputs`` and ``index`` of one padded row ``prompt | response 1 | ... | response n`` per prompt.
-
-    Position ids start again after the prompt for each response, and a block mask lets a response see the prompt and
-    itself, so each log-probability is that of a row of its own.
-    """
+    Positions start again after the prompt for each response, which sees the prompt and itself alone."""
     rows, places = [], []
     for example in examples:
         start = len(example.prompt)
@@ -238,11 +226,8 @@ class Order(Sampler[int]):
 
 
 class Shuffled(Sampler[list[int]]):
-    """Batch sampler: micro-batches of prompt indices in the order of ``Order``, optimiser step by optimiser step.
-
-    The last step of an epoch may hold fewer than ``batch_size`` prompts. Where the micro-batches of a step do not go
-    round, a process repeats a prompt as a filler, written as ``count + index``.
-    """
+    """Batch sampler: micro-batches of prompt indices, optimiser step by optimiser step (the last of an epoch may be
+    short). Where they do not go round, a process repeats a prompt as a filler, written as ``count + index``."""
 
     def __init__(self, count: int, options: TrainOptions, seed: int, world: int = 1, rank: int = 0) -> None:
         self.order = Order(count, seed)

@@ -1,9 +1,4 @@
-"""Train one student by one method: the call that the train stage makes.
-
-A stage that was killed goes on from its last checkpoint, to the same bytes on a CPU. transformers' Trainer writes
-weights, optimiser, schedule, random states and step count. What it does not know (the training curve and token counts
-so far) is written last, in one move, and marks the checkpoint as whole.
-"""
+"""Train one student by one method. A killed stage goes on from its last checkpoint, to the same bytes on a CPU."""
 
 from __future__ import annotations
 
@@ -33,18 +28,15 @@ from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
 CURVE = "training.jsonl"
 """The training curve in a checkpoint's folder: a ``StepRecord`` per line."""
 MARKER = "distilbench.json"
-"""Written last: a checkpoint without it is not whole."""
+"""What transformers' checkpoint lacks (curve, token counts). Written last: a checkpoint without it is not whole."""
 
 
 def fit(
     training: Training, out_dir: str | Path, progress: Progress | None = None, scratch: Path | None = None
 ) -> TrainReport:
-    """Train, and leave a checkpoint (safetensors, tokenizer, chat template) and its training curve in ``out_dir``.
-
-    ``scratch``: a folder that outlives this process; a run that was killed goes on from the checkpoint in it
-    (``options.checkpoint_minutes``). Runs under ``accelerate launch`` and ``torchrun`` too. Raises UserError where no
-    prompt can be used, vocabularies differ, a loss is not finite, or a checkpoint does not fit.
-    """
+    """Train, and leave a checkpoint and its training curve in ``out_dir``; ``scratch`` outlives this process and holds
+    checkpoints to resume from. Raises UserError where no prompt can be used, vocabularies differ, a loss is not finite,
+    or a checkpoint does not fit."""
     trainer = make_trainer(load_training(training), Path(out_dir), progress, scratch)
     return run(trainer, Path(out_dir), scratch)
 
@@ -98,7 +90,7 @@ def place(args: Any, device: torch.device) -> None:
 
 
 def training_arguments(training: Training, out: Path) -> dict[str, Any]:
-    """Arguments for transformers' and TRL's trainers alike."""
+    """For transformers' and TRL's trainers alike."""
     options = training.options
     return {
         "output_dir": str(out),
@@ -131,7 +123,6 @@ def training_arguments(training: Training, out: Path) -> dict[str, Any]:
 
 
 def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> TrainReport:
-    """Train (from the checkpoint in ``scratch``, if there is one), save, report."""
     loaded = trainer.loaded
     checkpoint = None if scratch is None else newest(scratch)
     if checkpoint is not None:
@@ -175,8 +166,6 @@ def peak_memory() -> int:
 
 
 class Recorder(TrainerCallback):
-    """Per optimiser step: a line of the curve's file, the progress, and a checkpoint in ``scratch`` when it is time."""
-
     def __init__(self, trainer: DistilTrainer, curve: Path, progress: Progress | None, scratch: Path | None) -> None:
         self.trainer, self.curve, self.progress, self.scratch = trainer, curve, progress, scratch
         self.minutes = trainer.training.options.checkpoint_minutes
@@ -217,7 +206,6 @@ class Recorder(TrainerCallback):
         control.should_save = due[0]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Mark the checkpoint that was just written, then remove older ones."""
         self.last_save = time.monotonic()
         trainer = self.trainer
         trainer.accelerator.wait_for_everyone()  # other processes' random states belong to it too
@@ -246,7 +234,7 @@ def summed(values: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoint folders, whole or not, oldest step first."""
+    """Whole or not, oldest step first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
@@ -256,7 +244,6 @@ def newest(folder: Path) -> Path | None:
 
 
 def restore(trainer: DistilTrainer, checkpoint: Path, curve: Path) -> None:
-    """Give the trainer its records back, and rewrite the curve's file up to the checkpoint."""
     saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
     trainer.curve[:] = saved["curve"]
     trainer.tokens.update(saved["tokens"])

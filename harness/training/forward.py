@@ -1,8 +1,7 @@
 """How rows go through a model: loss terms inside its forward call, chunk by chunk, on packed or on separate rows.
 
-Batch x length x vocabulary is never held in float32: each chunk of logits is reduced to a few numbers per position at
-once and recomputed in the backward pass. Packed rows (``batches.packed_inputs``) compute the prompt of n responses
-once; they are exact where attention knows positions through position ids alone and reads a four-dimensional mask.
+Each chunk of logits is reduced to a few numbers per position and recomputed in the backward pass. Packed rows are exact
+where attention knows positions through position ids alone and reads a four-dimensional mask.
 """
 
 from __future__ import annotations
@@ -25,17 +24,13 @@ from harness.training.options import TrainOptions
 CHUNK_NUMBERS = 1 << 24
 """Logits per automatic chunk: 64 MiB in float32."""
 Guide = Tensor | Mapping[str, TopK] | None
-"""What is known of teachers at some positions: a live teacher's hidden states, stored distributions, or nothing."""
+"""A live teacher's hidden states, stored distributions, or nothing."""
 LEAST_GAIN = 1.1
-"""``packing: auto`` packs where the estimated work of separate rows is at least this many times that of packed ones."""
+"""``packing: auto`` packs where separate rows are at least this many times the work."""
 
 
 def host(model: PreTrainedModel) -> PreTrainedModel:
-    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(states [R, T, H])``.
-
-    Loss terms must be computed inside the forward call: that is where wrappers (DDP, FSDP, peft) gather parameters and
-    hook gradients.
-    """
+    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(states [R, T, H])``."""
     original = model.forward
 
     def forward(*args: Any, then: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
@@ -57,12 +52,8 @@ def response_terms(
     config: object,
     vocabulary: int,
 ) -> dict[str, Tensor]:
-    """Name to [N]: ``token_terms`` of every response token, with gradient to the student.
-
-    Args:
-        model: ``student`` (prepared by ``host``) as the trainer wrapped it (DDP, FSDP).
-        teacher: live and frozen; ``None``: the terms see ``micro.teacher_distributions``.
-    """
+    """Name to [N]: ``token_terms`` of every response token. ``model``: the student (prepared by ``host``) as it was
+    wrapped; ``teacher``: live, or ``None`` for ``micro.teacher_distributions``."""
     guide: Guide = micro.teacher_distributions if teacher is None else states_of(teacher, micro)
 
     def chunk_terms(states: Tensor, labels: Tensor, guide: Guide) -> dict[str, Tensor]:
@@ -114,10 +105,7 @@ class Layout:
 def choose(
     options: TrainOptions, examples: Sequence[Example], models: Sequence[PreTrainedModel], vocabulary: int
 ) -> Layout:
-    """Packed or separate rows for a whole run. ``models``: the student, and the live teacher.
-
-    Raises UserError where ``packing: always`` would not be exact.
-    """
+    """Packed or separate rows for a whole run. Raises UserError where ``packing: always`` would not be exact."""
     if options.packing == "never":
         return Layout(False, "separate rows: train.packing = never")
     if max((len(example.rows) for example in examples), default=0) < 2:
@@ -137,10 +125,7 @@ def choose(
 
 @torch.no_grad()
 def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | None:
-    """Why packed rows would not be exact for this model: known limits first, then a trial on a few tokens.
-
-    ``longest``: tokens of the longest prompt with one response.
-    """
+    """Why packed rows would not be exact for this model: known limits first, then a trial on a few tokens."""
     config = model.config.get_text_config()
     name = type(model).__name__
     if getattr(config, "attn_logit_softcapping", None):
@@ -172,10 +157,8 @@ def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | Non
 
 
 def gain(model: PreTrainedModel, examples: Sequence[Example]) -> float:
-    """Estimated work of separate rows over that of packed rows, without the head, which is the same.
-
-    Work = weights x tokens + 2 x hidden size x layers x pairs that attention computes, masked pairs included.
-    """
+    """Work of separate rows over that of packed rows, without the head: weights x tokens + 2 x hidden size x layers x
+    pairs that attention computes, masked pairs included."""
     config: Any = model.config.get_text_config()
     body = sum(value.numel() for name, value in model.named_parameters() if "embed" not in name and "head" not in name)
     per_pair = 2 * config.hidden_size * config.num_hidden_layers

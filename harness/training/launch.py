@@ -1,7 +1,4 @@
-"""A training stage in several processes, started by accelerate: the same code in one process and in many.
-
-``harness/stages/train_worker.py`` is what each of the processes runs.
-"""
+"""A training stage in several processes, started by accelerate; each runs ``harness/stages/train_worker.py``."""
 
 from __future__ import annotations
 
@@ -20,9 +17,8 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 
 PROGRESS = "@step "
-"""Begins a line of the first process's output that holds its progress as JSON."""
 CONFIGURATIONS = {path.stem: path for path in sorted(Path(__file__).with_name("launch_configs").glob("*.yaml"))}
-"""accelerate's configurations that ship with distilbench, by the name that ``compute.launch`` takes."""
+"""The shipped accelerate configurations, by the name that ``compute.launch`` takes."""
 
 
 def launch_configuration(name: str) -> Path:
@@ -34,7 +30,6 @@ def launch_configuration(name: str) -> Path:
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:
-    """The command line that runs ``python -m module arguments`` under ``accelerate launch``."""
     counted = [] if processes is None else ["--num_processes", str(processes)]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_configuration(name))]
     # Port 0: any free one, so that two training stages can run at once.
@@ -43,22 +38,19 @@ def command(name: str, processes: int | None, module: str, *arguments: str) -> l
 
 @dataclass(frozen=True)
 class LaunchTask:
+    """``setup`` makes registry and store (``harness.run.scheduler.Setup``); ``folder``: of the artifact."""
+
     setup: Any
-    """Makes registry and store (``harness.run.scheduler.Setup``)."""
     stage: Stage
     ledger: Path
     folder: Path
-    """Of the artifact in the making."""
 
 
 def launch(
     name: str, processes: int | None, task: LaunchTask, progress: Callable[[int, int, str], None]
 ) -> Mapping[str, Any]:
-    """Run ``harness.stages.train_worker`` in several processes; what its first process measured.
-
-    Raises:
-        UserError: the message of the process that failed first, or the end of what the processes printed.
-    """
+    """What the first process measured. Raises UserError: the message of the process that failed first, or the
+    output."""
     with tempfile.TemporaryDirectory(prefix="distilbench-launch-") as place:
         folder = Path(place)
         (folder / "task").write_bytes(pickle.dumps((os.getpid(), task)))

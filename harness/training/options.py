@@ -96,52 +96,39 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that decides a checkpoint."""
-
     method: Method
     config: object
-    """Of type ``method.config``."""
     groups: Sequence[Group]
     student: str | Path
-    """Checkpoint folder or hub id."""
     options: TrainOptions
     seed: int = 0
-    """Decides the order of prompts and the live responses; the same seed gives the same bytes on a CPU."""
+    """The same seed gives the same bytes on a CPU."""
     teacher: str | Path | None = None
-    """For methods with ``signal="token"``."""
     teacher_distributions: Mapping[str, str | Path] = field(default_factory=dict)
-    """Teacher (``family``, ``tuned``) to the folder of its stored distributions; with these, no teacher is live."""
+    """Teacher to the folder of its stored distributions; with these, no teacher is live."""
     reference: Sequence[Sequence[float]] | None = None
-    """What ``reference_logps`` returned, for methods that need it: per group and row, empty for dropped groups."""
+    """What ``reference_logps`` returned: per group and row, empty for dropped groups."""
     schedule_segment: tuple[int, int] = (0, 1)
-    """(i, k): this training is segment i (from 0) of k equal ones under one schedule (``schedule_over: run``)."""
+    """(i, k): segment i (from 0) of k equal ones under one schedule."""
     max_new_tokens: int = 512
-    """Longest live response (methods with rollouts)."""
     device: str = "auto"
     trust_remote_code: bool = False
-    """Whether code that comes with a checkpoint may run."""
 
 
 @dataclass(frozen=True)
 class TrainReport:
+    """``dropped``: reason to prompts; ``tokens``: through the student in all epochs, no padding; ``seconds``: without
+    loading and saving, since ``resumed_at`` (steps); ``peak_memory``: bytes of the GPU, or of the resident set."""
+
     steps: int
-    """Of the optimiser."""
     prompts: int
     dropped: Mapping[str, int]
-    """Reason to number of prompts that could not be used."""
     tokens: int
-    """That went through the student (prompts and responses, no padding), all epochs."""
     response_tokens: int
     first_loss: float
-    """Before any update."""
     final_loss: float
     packing: str
-    """Whether responses to one prompt shared a row, and why."""
     adapter: str | None
-    """What was adapted, in words; ``None`` for full fine-tuning."""
     seconds: float
-    """Wall time of training, without loading and saving; since a killed run was resumed."""
     resumed_at: int
-    """Steps before a killed run was resumed; 0 for a run in one go."""
     peak_memory: int
-    """Bytes: of the GPU during training, or the resident set of the process so far where there is no GPU."""

@@ -1,9 +1,7 @@
 """Live responses: the student answers the prompts of a whole optimiser step, alone or mixed with the teacher.
 
-A sampling loop of our own (transformers' ``generate`` steps one model), because both models step together: each token
-is drawn from ``mix * teacher + (1 - mix) * student`` (at the sampling temperature). Without a mixture the teacher reads
-the whole responses once, and only if the loss asks. The random numbers of a response depend on the seed, the step and
-the prompt alone, so neither batching nor the number of processes changes what is drawn.
+Each token is drawn from ``mix * teacher + (1 - mix) * student`` (transformers' ``generate`` steps one model only). The
+random numbers depend on the seed, the step and the prompt alone: neither batching nor processes change what is drawn.
 """
 
 from __future__ import annotations
@@ -24,16 +22,13 @@ from harness.training.forward import states_of
 
 NAMES = ("behaviour", "student", "teacher")
 AT_ONCE = 64
-"""Prompts drawn together."""
 
 
 @dataclass(frozen=True)
 class Rollout:
     tokens: list[int]
-    """End-of-turn included where it was drawn."""
     logps: Mapping[str, list[float]]
-    """Of the tokens: ``behaviour`` (the distribution that they were drawn from), ``student`` and ``teacher`` (both at
-    temperature 1; the last where it drew along or ``Speakers.scored``)."""
+    """``behaviour`` (drawn from), ``student`` and ``teacher`` (at temperature 1; the last where it is known)."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,10 @@ class Speakers:
     mix: float
     max_new_tokens: int
     scored: bool = True
-    """Whether the loss needs the teacher's log-probabilities although it did not draw along (``mix`` = 0)."""
+    """Whether the loss needs the teacher's log-probabilities although ``mix`` is 0."""
 
 
 class _Stepper:
-    """One model with its key-value cache, fed left-padded prompts and then one token at a time."""
-
     def __init__(self, model: PreTrainedModel, vocabulary: int) -> None:
         self.model, self.vocabulary, self.cache = model, vocabulary, DynamicCache(config=model.config)
 
@@ -106,7 +99,6 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
 
 
 def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:
-    """The rollouts with the teacher's log-probabilities, from one forward pass over whole responses."""
     rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
     micro = micro_batch(rows, pad_id(speakers.tokenizer), speakers.student.device)
     lengths = [len(rollout.tokens) for rollout in drawn]
@@ -120,11 +112,8 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], 
 
 
 def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:
-    """Draw by inverting the cumulative distribution: tokens [B], and their log-probabilities [3, B] under mixture,
-    student and teacher ([2, B] without ``p``).
-
-    ``q``, ``p``: student's and teacher's logits [B, V]. ``uniform``: [B] in [0, 1).
-    """
+    """Draw by inverting the cumulative distribution: tokens [B], log-probabilities [3, B] under mixture, student,
+    teacher ([2, B] without ``p``). ``q``, ``p``: student's and teacher's logits [B, V]; ``uniform``: [B] in [0, 1)."""
     mixture = (q / temperature).softmax(-1)
     if p is not None:
         mixture = mix * (p / temperature).softmax(-1) + (1 - mix) * mixture

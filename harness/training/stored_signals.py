@@ -1,10 +1,8 @@
 """What frozen models say about a method's rows, computed once by a stage and read while training.
 
-``reference_logps``: log-probabilities under the starting student. ``store_distributions``: teachers' next-token
-distributions on disk. A folder of those holds ``index.json`` (per group the number of stored positions of each of its
-rows; a group that drops out has none), and three arrays over all stored positions, group by group and row by row:
-``ids.npy`` [N, k] int32, ``logps.npy`` [N, k] float32 and ``rest.npy`` [N] float32 (the log of all other tokens' mass).
-They are memory-mapped on both sides: 60 thousand prompts at k = 50 are tens of GB on disk, next to nothing in memory.
+A folder of teachers' distributions holds ``index.json`` (positions of each row of each group) and, over all positions,
+``ids.npy`` [N, k] int32, ``logps.npy`` [N, k] float32 and ``rest.npy`` [N] float32. Memory-mapped: 60 thousand prompts
+at k = 50 are tens of GB.
 """
 
 from __future__ import annotations
@@ -29,9 +27,8 @@ from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms
 from harness.training.options import Progress, Training
 
 REST_FLOOR = 1e-7
-"""Smallest mass that the other tokens can have: what float32 can tell from nothing."""
+"""Smallest mass of the other tokens: what float32 can tell from nothing."""
 ARRAYS = {"ids": torch.int64, "logps": torch.float32, "rest": torch.float32}
-"""File to the type in which it is read."""
 
 
 def rest_of(logps: Tensor) -> Tensor:
@@ -41,17 +38,14 @@ def rest_of(logps: Tensor) -> Tensor:
 
 
 class StoredRows:
-    """Where rows lie in the arrays of a store. ``rows``: per group, the number of stored positions of each row."""
+    """``rows``: per group, the number of stored positions of each row."""
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
         self.rows = rows
         self.starts: list[int] = np.cumsum([0, *map(sum, rows)]).tolist()
 
     def spans(self, examples: Sequence[Example]) -> Iterator[tuple[slice, slice]]:
-        """Row by row: its positions in the arrays, and the same among all response tokens of these examples.
-
-        Raises ValueError where a row has not as many tokens as when it was stored.
-        """
+        """Row by row: its place in the arrays, and among these examples' tokens. Raises ValueError on other lengths."""
         place = 0
         for example in examples:
             start, stored = self.starts[example.group], self.rows[example.group]
@@ -64,8 +58,6 @@ class StoredRows:
 
 
 class StoredDistributions:
-    """The stores of one or more teachers over the same rows, as training reads them."""
-
     def __init__(self, folders: Mapping[str, str | Path]) -> None:
         indices = [json.loads((Path(folder) / "index.json").read_text(encoding="utf-8")) for folder in folders.values()]
         if any(index["rows"] != indices[0]["rows"] for index in indices):
@@ -92,7 +84,7 @@ class StoredDistributions:
 
 
 def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The frozen teacher, on its device. Raises UserError where its vocabulary is not the student's."""
+    """Frozen, on its device. Raises UserError where its vocabulary is not the student's."""
     name, trust = training.method.name, training.trust_remote_code
     if training.teacher is None:
         raise ValueError(f"{name} needs a teacher checkpoint")
@@ -108,12 +100,8 @@ def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreT
 def store_distributions(
     training: Training, stored: Stored, out: Path, like: Path | None = None, progress: Progress | None = None
 ) -> dict[str, int | float]:
-    """Write the distributions of ``training.teacher`` on the method's rows into the folder ``out``.
-
-    ``like``: another teacher's store over the same rows; its tokens are taken, not this teacher's most probable.
-    Returns counts: positions, tokens kept at each, mean mass of all others. Raises UserError where vocabularies differ
-    or no prompt can be used.
-    """
+    """Write the distributions of ``training.teacher`` on the method's rows; ``like``: another teacher's store whose
+    tokens are taken. Returns counts. Raises UserError where vocabularies differ or no prompt can be used."""
     tokenizer = load_tokenizer(training.student, training.trust_remote_code)
     teacher = load_teacher(training, tokenizer)
     examples, _ = prepare(training, tokenizer)
@@ -157,7 +145,6 @@ def passes(
     progress: Progress | None,
     packed: bool = False,
 ) -> Iterator[tuple[list[Example], MicroBatch]]:
-    """Forward passes over all examples."""
     # Prompts of similar length together: they pad little.
     ordered, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
     starts = range(0, len(ordered), size)
@@ -183,10 +170,7 @@ def _top(
 
 
 def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Path) -> Training:
-    """The run with the stores that its method needs, written under ``out``, as the stages of a plan would do it.
-
-    ``teachers``: ``family`` and ``tuned`` to checkpoints.
-    """
+    """The run with the stores that its method needs. ``teachers``: ``family``, ``tuned`` to checkpoints."""
     method = training.method
     stored = method.stored(training.config)
     if stored is None:
@@ -205,11 +189,8 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
 
 @torch.no_grad()
 def reference_logps(training: Training, progress: Progress | None = None) -> list[list[float]]:
-    """Summed log-probability, nats, of each row of each group, in order; an empty list for a group that drops out.
-
-    The same rows, forward pass and precision as in training, so that a loss against the reference starts where it must
-    (DPO: log 2). ``progress`` counts forward passes. Raises UserError where no group can be used.
-    """
+    """Summed log-probability, nats, of each row of each group (none: the group drops out), computed as in training, so
+    that a loss starts where it must (DPO: log 2). Raises UserError where no group can be used."""
     options, trust = training.options, training.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     examples, _ = prepare(training, tokenizer)

@@ -1,9 +1,7 @@
-"""The student in training: its low-rank adapters, and what is saved of it.
+"""The student in training: its low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685), and what is saved of it.
 
-Adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) come from peft. They are injected into the model itself, without
-peft's wrapper, so that everything that works on a full model works on an adapted one; a reference is computed from the
-checkpoint, never by switching adapters off. What is saved is one plain checkpoint, adapters merged in float32: whoever
-answers with it cannot forget them.
+Injected without peft's wrapper, so that what works on a full model works on an adapted one. Saved is one plain
+checkpoint, adapters merged in float32: whoever answers with it cannot forget them.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from harness.models.load import load_weights
 from harness.training.options import Lora
 
 BASE = ".base_layer."
-"""What injection puts into the names of the weights that it wraps."""
 
 
 def save(
@@ -36,10 +33,7 @@ def save(
     lora: Lora | None = None,
     trust: bool = False,
 ) -> None:
-    """Weights (safetensors), adapters merged; the config as it was loaded, tokenizer and chat template; ``adapter/``.
-
-    ``state``: the whole state dict, gathered where the model is sharded. ``trust``: run code that comes with it.
-    """
+    """One checkpoint, adapters merged; ``adapter/``. ``state``: the whole state dict. ``trust``: run its code."""
     attached: Any = model
     # Trained without dropout; saved as it was loaded.
     attached.config = attached.distilbench_config
@@ -54,9 +48,7 @@ def save(
 
 def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
     """Inject adapters; only they are trained. B is zero, so the model starts as it was. Returns a line for the report.
-
-    Raises UserError for a module name that the model does not have, or a module that is no plain linear layer.
-    """
+    Raises UserError for a module that the model lacks, or that is no plain linear layer."""
     targets = options.target_modules
     # Outside, the random state must not depend on whether there are adapters.
     with torch.random.fork_rng(devices=[]):
@@ -101,10 +93,7 @@ def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
 
 
 def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
-    """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model.
-
-    From the state dict and not from peft's own merging: the layers of a sharded model hold parts of their matrices.
-    """
+    """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model."""
     plain = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
@@ -116,7 +105,7 @@ def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[
 
 
 def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: Lora, folder: Path) -> None:
-    """The adapters alone, for ``PeftModel.from_pretrained(the starting student, folder)``."""
+    """For ``PeftModel.from_pretrained(the starting student, folder)``."""
     tensors = {}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
@@ -134,7 +123,7 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
 
 @torch.no_grad()
 def check_merged(saved: PreTrainedModel, adapted: PreTrainedModel, vocabulary: int) -> None:
-    """Raises AssertionError unless the saved checkpoint answers as the model did with its adapters active."""
+    """Raises AssertionError unless the saved checkpoint answers as the adapted model did."""
     ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapted.device)[None]
     models: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
     for model in models:

@@ -1,8 +1,7 @@
-"""The trainer: transformers' ``Trainer`` with the loss of a ``Method`` and counts over the whole optimiser step.
+"""transformers' ``Trainer`` with the loss of a ``Method`` and counts over the whole optimiser step.
 
-What differs from the parent: micro-batches come step by step from a seeded sampler; live responses are drawn for a
-whole step; each term of a loss is divided by its count over all micro-batches and processes, so no split of a batch
-changes loss or gradient; a loss that is not finite stops the run and names the prompts.
+Each term is divided by its count over all micro-batches and processes, so no split of a batch changes loss or gradient;
+a loss that is not finite stops the run and names the prompts.
 """
 
 from __future__ import annotations
@@ -37,12 +36,9 @@ Part = Sequence[tuple[Example, bool]]
 
 
 class StepRecord(TypedDict):
-    """A line of the training curve."""
-
     step: int
     loss: float
     terms: Mapping[str, float]
-    """The loss is their sum."""
     logs: Mapping[str, float]
     learning_rate: float
     grad_norm: float
@@ -50,22 +46,17 @@ class StepRecord(TypedDict):
 
 @dataclass(frozen=True)
 class LoadedTraining:
-    """A training with its rows as tokens and its models in memory."""
+    """Rows as tokens, models in memory; ``student`` is prepared by ``forward.host``, ``teacher`` is frozen."""
 
     training: Training
     examples: Sequence[Example]
     student: PreTrainedModel
-    """Prepared by ``harness.training.forward.host``."""
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
     teacher: PreTrainedModel | None = None
-    """Frozen, for methods with ``signal="token"``."""
     adapter: str | None = None
-    """What ``add_adapters`` did, in words."""
     teacher_distributions: StoredDistributions | None = None
-    """Teachers' stored distributions, instead of a live teacher."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Reason to number of prompts that could not be used."""
 
 
 class DistilTrainer(Trainer):
@@ -136,13 +127,12 @@ class DistilTrainer(Trainer):
         return draw < rollouts.share(training.config)
 
     def read(self, part: Part, device: torch.device) -> MicroBatch:
-        """A micro-batch of stored responses."""
         examples, stores = [example for example, _ in part], self.loaded.teacher_distributions
         micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.loaded.layout.packed)
         return micro if stores is None else replace(micro, teacher_distributions=stores.of(examples, device))
 
     def roll_out(self, parts: Sequence[Part], device: torch.device) -> list[MicroBatch]:
-        """Micro-batches of live responses: drawn for the whole step, weighed once over all processes, then split."""
+        """Live responses: drawn for the whole step, weighed once over all processes, then split."""
         rollouts, training, loaded = self.method.rollouts, self.training, self.loaded
         if rollouts is None or loaded.teacher is None:
             raise ValueError(f"{self.method.name}: rollouts need a method with rollouts and a teacher")
@@ -204,7 +194,7 @@ class DistilTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The step's loss as far as this micro-batch adds to it. ``num_items_in_batch``: what ``count`` returned."""
+        """This micro-batch's part of the step's loss. ``num_items_in_batch``: what ``count`` returned."""
         loaded, training, method = self.loaded, self.training, self.method
         micro: MicroBatch = inputs["micro"]
         counts: Mapping[str, float] = num_items_in_batch

@@ -1,10 +1,7 @@
-"""TRL's stable trainers as a second backend (``backend: trl``) and as a yardstick for ours.
+"""TRL's trainers as a second backend (``backend: trl``) and as a yardstick: the same rows, tokens, batches and order.
 
-The same rows, tokens, batches, order and hyperparameters go to ``trl.SFTTrainer`` or ``trl.DPOTrainer``
-(``Method.trl``). Two differences cannot be removed: TRL's DPO computes the reference log-probabilities itself, from the
-starting checkpoint held in memory; and it averages micro-batches of a step with equal weight, so a last step whose
-micro-batches differ in size weighs its prompts unevenly (ours does not). It trains in one process, on separate rows,
-all weights, and does not resume; a recipe that asks it for more is refused when it is read.
+Two differences remain: TRL's DPO computes the reference itself, from the starting checkpoint in memory; and it averages
+micro-batches with equal weight, so a last step of uneven ones weighs its prompts unevenly. One process, no resuming.
 """
 
 from __future__ import annotations
@@ -36,10 +33,7 @@ from harness.training.student import save
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
-    """Like ``fit``, through TRL: the same checkpoint files, the same curve (without terms).
-
-    Raises UserError where TRL's stable trainers have no loss for this method.
-    """
+    """Like ``fit``, without terms in the curve. Raises UserError where TRL has no loss for this method."""
     method, options, trust = training.method, training.options, training.trust_remote_code
     if method.trl is None:
         raise UserError(
@@ -87,7 +81,6 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
 def make_trainer(
     training: Training, kind: Trl, examples: Sequence[Example], student: PreTrainedModel, out: Path
 ) -> Any:
-    """TRL's trainer on our tokens, in our order."""
     options, trust = training.options, training.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     if tokenizer.pad_token is None:
@@ -120,8 +113,6 @@ def make_trainer(
 
 
 class _OurOrder:
-    """Mixed in: the prompts come in the order in which our own trainer takes them."""
-
     order: Order
 
     def _get_train_sampler(self, *args: object, **kwargs: object) -> Order:
@@ -133,13 +124,11 @@ class _Sft(_OurOrder, SFTTrainer): ...  # type: ignore[misc, unused-ignore]
 
 class _Dpo(_OurOrder, DPOTrainer):  # type: ignore[misc, unused-ignore]
     def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
-        """The rows are tokens already, tokenised exactly as for our own trainer."""
+        """The rows are tokens already."""
         return dataset
 
 
 class _Report(TrainerCallback):
-    """Hands TRL's log of each step on to the progress callback."""
-
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
 
