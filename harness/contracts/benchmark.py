@@ -1,7 +1,6 @@
 """The contract of a benchmark: questions, what to ask a judge about an answer, how to read it, how to score.
 
-A benchmark is one file in ``judges/`` that ends in ``BENCHMARK = ...``. Everything but loading is a pure function,
-so a better parser re-scores stored replies for free. Variants are a few lines that wrap, not flags.
+Everything but loading and answering is a pure function, so a better parser re-scores stored replies for free.
 """
 
 from __future__ import annotations
@@ -25,25 +24,22 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the tables."""
+    """A column of the tables: ``id`` is ``alpaca_eval.lc``, ``group`` the heading above it, ``AlpacaEval 2``."""
 
     id: str
-    """``alpaca_eval.lc``."""
     title: str
     group: str
-    """The heading above the column: ``AlpacaEval 2``."""
     unit: str = "%"
     digits: int = 2
     measured: bool = False
     """A cost, not a score: no interval, no test, and a high one is not the best."""
     margin: float | None = None
-    """Two scores closer than this count as the same (an equivalence margin, in the metric's unit); ``None``: none is
-    stated, and no interval is narrow enough to say that two scores agree."""
+    """Two scores closer than this count as the same, in the metric's unit; ``None``: no two scores can be said to."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """The protocol behind a number, printed with every table."""
+    """The protocol behind a number, printed with every table; ``deviations`` from the official one are sentences."""
 
     benchmark: str
     version: str
@@ -51,31 +47,29 @@ class Card:
     """First 12 hex digits of the sha256 of the judge prompt texts; "none" for rules."""
     parameters: Mapping[str, object] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
-    """Where this differs from the official protocol, one sentence each."""
     official_judge: str = ""
-    """The judge that the protocol's published numbers were made with; empty where rules decide."""
+    """That of the protocol's published numbers; empty where rules decide."""
 
 
 @dataclass(frozen=True)
 class QuestionSetSize:
-    """How large a question set is, for a plan that is made where its files are not here."""
+    """How large a question set is, for a plan that is made where its files are not here.
+
+    ``turns`` and judge ``requests`` are per question, ``characters`` the mean length of a turn, ``request_characters``
+    that of a judge prompt with a blank answer, ``reply_tokens`` the most that a verdict is counted with.
+    """
 
     questions: int
     turns: int
-    """User turns of each question."""
     characters: int
-    """Mean length of a turn."""
     requests: int
-    """Judge calls for each answered question."""
     request_characters: int
-    """Mean length of a judge prompt with a blank answer."""
     reply_tokens: int
-    """Most that a verdict is counted with."""
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """One model's answers to a benchmark and the judgments on them, as a scorer sees it."""
+    """One model's answers to a benchmark and the judgments on them."""
 
     answers: Sequence[Answer]
     judgments: Sequence[Judgment]
@@ -103,7 +97,7 @@ class Benchmark(ABC, Generic[C]):
 
     @abstractmethod
     def questions(self, config: C) -> list[Question]:
-        """Load the questions. Raises UserError with what to pull, from where."""
+        """All questions. Raises UserError with what to pull, from where."""
 
     def size(self, config: C) -> QuestionSetSize | None:
         """Size of the set that ``questions`` would load; ``None``: not known without its files."""
@@ -122,10 +116,7 @@ class Benchmark(ABC, Generic[C]):
         return Verdict(None, f"{self.name} is graded by rule")
 
     def again(self, request: Request, reply: Reply, config: C) -> Request | None:
-        """Pure: the one further request, conversation included, after a reply that gives no verdict.
-
-        ``parse`` then reads both replies, joined by a line break.
-        """
+        """Pure: the one further request after a reply without a verdict; ``parse`` reads both, joined by a newline."""
         return None
 
     def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
@@ -139,16 +130,14 @@ class Benchmark(ABC, Generic[C]):
         """Pure: one Score per metric for every entrant. Joint, because length control may share difficulties."""
 
     @abstractmethod
-    def card(self, config: C) -> Card:
-        """The protocol, for the run card and the footnotes."""
+    def card(self, config: C) -> Card: ...
 
 
-AnyBenchmark: TypeAlias = Benchmark[Any]
-"""A benchmark whose options only its own code knows: what a registry holds."""
+AnyBenchmark: TypeAlias = Benchmark[Any]  # what a registry holds: its options only its own code knows
 
 
 def questions_hash(questions: Sequence[Question], whole: bool) -> str:
-    """Hex digest of the questions: of what is asked (ids and turns), or of everything a judge may see too."""
+    """Hex digest of what is asked (ids and turns), or of everything that a judge may see too."""
     # Two hashes, so that a corrected reference or another baseline is judged again without being answered again.
     content = [
         [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
@@ -160,11 +149,7 @@ def questions_hash(questions: Sequence[Question], whole: bool) -> str:
 def answered(
     questions: Sequence[Question], answers: Sequence[Answer], missing: str = ""
 ) -> list[tuple[Question, Answer]]:
-    """The questions with their answer, for those that have one.
-
-    Args:
-        missing: begin of the error where a question has none (``the baseline has``); empty: it is passed over.
-    """
+    """The questions with their answer. One without is passed over, or, where ``missing`` begins it, a UserError."""
     by_question = {answer.question: answer for answer in answers}
     absent = [question.id for question in questions if question.id not in by_question]
     if absent and missing:
@@ -174,11 +159,7 @@ def answered(
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
-    """The questions with another baseline: a model's own answers in the place of the official baseline's.
-
-    Small students sit on the floor against GPT-4; against each other they can be told apart. Raises UserError listing
-    the questions that have no answer.
-    """
+    """The questions with a model's answers as their baseline. Raises UserError listing those that have no answer."""
     changed = []
     for question, answer in answered(questions, answers, f"the baseline {name!r} has"):
         # The official baseline's token count must not stay beside another answer: style control would use it.
@@ -191,13 +172,15 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
 
 @dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
-    """A benchmark with its options and questions: what answer, judge and score stages are made from."""
+    """A benchmark with its options and questions.
+
+    ``absent``: why the questions' files are not here; ``questions`` are then placeholders to plan with.
+    """
 
     benchmark: AnyBenchmark
     config: object
     questions: Sequence[Question]
     absent: str = ""
-    """Why the files of the questions are not here. ``questions`` are then placeholders to plan with."""
 
     @classmethod
     def load(cls, benchmark: AnyBenchmark, config: object) -> Self:
@@ -224,7 +207,6 @@ class ConfiguredBenchmark:
 
     @cached_property
     def judged_hash(self) -> str:
-        """Of what judges may see: references and the baseline's answers too."""
         return questions_hash(self.questions, whole=True)
 
     @cached_property

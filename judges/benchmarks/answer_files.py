@@ -1,8 +1,4 @@
-"""Answer files: our own and those of the official tools, matched to questions.
-
-Nothing is dropped in silence: a row for another question, a question that has two rows or none, each is one sentence
-in ``problems``.
-"""
+"""Answer files, our own and those of the official tools, matched to questions; nothing is dropped in silence."""
 
 from __future__ import annotations
 
@@ -21,22 +17,20 @@ from harness.types import Answer, Question
 T = TypeVar("T")
 Row = Mapping[str, object]
 
-_SHOWN = 60  # characters of a foreign value that a message repeats
-
-
 ReadAnswer = Callable[[Row, str], tuple[str, Answer] | None]
-"""(row, its place for messages) -> the model, empty where the row does not name it, and its answer, whose ``question``
-is the id or the text of the question; ``None`` for a row of another kind. Raises UserError."""
+"""(row, its place for messages) -> the model, empty where the row names none, and its answer, whose ``question`` is an
+id or a text; ``None`` for a row of another kind. Raises UserError."""
 
 
 class RowMatcher(Generic[T]):
-    """Rows matched to questions. ``problems`` grows as rows are offered."""
+    """The first row offered for each (question id, slot), and a sentence in ``problems`` for all others.
+
+    ``content``: what the rows hold, for messages (``answers``).
+    """
 
     def __init__(self, questions: Sequence[Question], content: str) -> None:
-        """``content``: what the rows hold, for messages (``answers``)."""
         self.questions, self.content = questions, content
         self.rows: dict[tuple[str, str], T] = {}
-        """(question id, slot) to the first row offered for it."""
         self.problems: list[str] = []
         # Some tools write ids, others the instruction itself.
         self.ids = {question.turns[0]: question.id for question in questions if question.turns}
@@ -54,7 +48,6 @@ class RowMatcher(Generic[T]):
             self.rows[question, slot] = row
 
     def in_order(self, slots: Sequence[str] = ("",)) -> list[tuple[Question, str, T]]:
-        """(question, slot, row), in the order of the questions."""
         places = [(question, slot) for question in self.questions for slot in slots]
         return [(q, slot, self.rows[q.id, slot]) for q, slot in places if (q.id, slot) in self.rows]
 
@@ -73,7 +66,6 @@ class RowMatcher(Generic[T]):
 
 
 def with_baseline(questions: Sequence[Question], path: str, benchmark: str, read: ReadAnswer) -> list[Question]:
-    """The questions with the answers in a file as their baseline. Raises UserError where one has none."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"{benchmark}: baseline {path!r} is not a file of answers.")
@@ -100,17 +92,12 @@ def read_answers(
 
 
 def match_answers(
-    rows: Sequence[tuple[str, Row]],
-    read: ReadAnswer,
-    judged_models: Sequence[str],
-    model: str | None,
-    files: Sequence[Path],
-    questions: Sequence[Question],
-) -> tuple[str, RowMatcher[Answer]]:
-    """(the model to read, its answers) of located rows; rows that hold no answer are passed over.
+    rows: Sequence[tuple[str, Row]], read: ReadAnswer, judged_models: Sequence[str], model: str | None,
+    files: Sequence[Path], questions: Sequence[Question],
+) -> tuple[str, RowMatcher[Answer]]:  # fmt: skip
+    """(the model to read, its answers); ``judged_models`` are those that rows with judgments name.
 
-    ``judged_models`` are those that rows with judgments name. A row that names no model belongs to every one. Raises
-    UserError when there are several models and none was named, or not the named one.
+    Raises UserError when there are several models and none was named, or not the named one.
     """
     read_rows = [(where, pair[0], pair[1]) for where, row in rows if (pair := read(row, where)) is not None]
     models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
@@ -122,7 +109,7 @@ def match_answers(
     chosen = model or (models[0] if models else "")
     answers = RowMatcher[Answer](questions, "answers")
     for where, name, answer in read_rows:
-        if name in ("", chosen):
+        if name in ("", chosen):  # a row that names no model belongs to every one
             question = answers.ids.get(answer.question, "")
             answers.offer(answer.question, where, replace(answer, question=question))
     return chosen, answers
@@ -153,7 +140,7 @@ def is_own(path: Path) -> bool:
 def short(value: object) -> str:
     """A foreign value for a message: quoted, on one line, cut."""
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -203,7 +190,7 @@ def need(row: Row, key: str, kind: type[T], where: str) -> T:
 
 
 def dig(value: object, *path: str | int) -> object:
-    """The value at a path of keys and positions in decoded JSON; ``None`` where the path ends early."""
+    """``None`` where the path ends early."""
     for step in path:
         if isinstance(value, Mapping) and isinstance(step, str):
             value = value.get(step)

@@ -1,8 +1,4 @@
-"""What all benchmarks share: common options, question sets, how a model is asked, the protocol card.
-
-A benchmark brings its question sets (``sets``): the pocket world's questions are one, the official ones another, and a
-set knows its prompts, its sampling and how far it departs from the official protocol.
-"""
+"""What all benchmarks share: common options, question sets (pocket, official), how a model is asked, the card."""
 
 from __future__ import annotations
 
@@ -24,7 +20,6 @@ from judges.benchmarks.answer_files import Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
-"""Options that decide the answers of a chat benchmark."""
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
 POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
 # The splits of each question set. The official sets have no development split.
@@ -62,35 +57,26 @@ class QuestionProtocol(Generic[C, Prompt]):
     """One set of questions with the part of the protocol that depends on it."""
 
     load: Callable[[C], Sequence[Question]]
-    """All questions. Raises UserError with what to pull, from where."""
     prompt: Prompt
     """Builds the judge's messages; its arguments are the benchmark's own."""
     sampling: Sampling
-    """How answers are sampled where the options do not say."""
+    """Of the answers, where the options do not say."""
     version: Callable[[C], str]
-    """Name and version of the protocol, for the card."""
     prompt_hash: Callable[[C], str]
-    """First 12 hex digits of the sha256 of the judge prompt."""
     read: Callable[[str], Verdict] | None = None
     """Reads the verdict in a reply, on the answer shown first where two are; ``None``: no judge, or more than text."""
     again: str = ""
     """What a judge whose reply holds no verdict is told next; empty: it is not asked again."""
     size: QuestionSetSize | None = None
-    """To plan with where the files are not here; ``None`` where they always are."""
     deviations: Callable[[C], tuple[str, ...]] = lambda config: ()
-    """Where the set departs from the official protocol, one sentence each."""
     temperatures: Mapping[str, float] = field(default_factory=dict)
-    """Sampling temperature by category of the question, where the protocol has one each."""
+    """By category of the question, where the protocol has one each."""
 
 
 def pocket_set(
-    benchmark: str,
-    title: str,
-    prompt: Prompt,
-    kind: str,
-    deviations: tuple[str, ...],
+    benchmark: str, title: str, prompt: Prompt, kind: str, deviations: tuple[str, ...],
     read: Callable[[str], Verdict] | None = None,
-) -> QuestionProtocol[C, Prompt]:
+) -> QuestionProtocol[C, Prompt]:  # fmt: skip
     """The pocket world's questions of a judged benchmark. ``kind``: key of ``PROMPT_TEXTS``."""
     digest = text_hash(PROMPT_TEXTS[kind])
     return QuestionProtocol(
@@ -101,12 +87,11 @@ def pocket_set(
 
 
 class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
-    """A benchmark over question sets, each with its part of the protocol."""
+    """A benchmark over question ``sets``, by the value of the option ``questions``."""
 
     answer_fields: tuple[str, ...] = ANSWER_FIELDS
     official_judge: str = ""
     sets: Mapping[str, QuestionProtocol[C, Prompt]]
-    """By the value of the option ``questions``."""
 
     @staticmethod
     def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
@@ -114,20 +99,19 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return None
 
     def questions(self, config: C) -> list[Question]:
-        """``limit`` questions, with another baseline's answers where the option ``baseline`` names a file."""
         questions = take(self.sets[config.questions].load(config), self.name, config.limit)
         baseline = getattr(config, "baseline", None)
         return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
 
     def size(self, config: C) -> QuestionSetSize | None:
-        """Size of the set up to the limit; ``None`` where it needs no files, or those of a baseline of the user's."""
+        """``None`` where the set needs no files, or those of a baseline of the user's."""
         size = self.sets[config.questions].size
         if size is None or getattr(config, "baseline", None) is not None:
             return None
         return size if config.limit is None else replace(size, questions=min(config.limit, size.questions))
 
     def sampling(self, config: C, category: str = "") -> Sampling:
-        """How to sample answers: the config's own values, else the protocol's for this category of question."""
+        """The config's own values, else the protocol's for this category of question."""
         questions = self.sets[config.questions]
         default = questions.temperatures.get(category, questions.sampling.temperature)
         return Sampling(
@@ -155,10 +139,8 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
     ) -> dict[str, tuple[Score, ...]]:
         """Every entrant by itself; a benchmark that fits all entrants together overrides this."""
-        return {
-            key: (self.score_entrant(questions, entrant, config, seed, replicates),)
-            for key, entrant in entrants.items()
-        }
+        run = config, seed, replicates
+        return {key: (self.score_entrant(questions, entrant, *run),) for key, entrant in entrants.items()}
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: C, seed: int, replicates: int
@@ -194,12 +176,9 @@ def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> li
     """``limit`` questions in their own order: those whose ids hash lowest, so a larger limit holds a smaller one."""
     if limit is None or limit >= len(questions):
         return list(questions)
-
     # By hash, not by position: official files are grouped by source, so a prefix would be one-sided.
-    def rank(question: Question) -> str:
-        return hashlib.sha256(f"{benchmark}/{question.id}".encode()).hexdigest()
-
-    chosen = {question.id for question in sorted(questions, key=rank)[:limit]}
+    ranks = {question.id: hashlib.sha256(f"{benchmark}/{question.id}".encode()).hexdigest() for question in questions}
+    chosen = set(sorted(ranks, key=ranks.__getitem__)[:limit])
     return [question for question in questions if question.id in chosen]
 
 
@@ -223,28 +202,19 @@ def ask(
                 responses[index].append(reply)
                 conversations[index].append({"role": "assistant", "content": reply.text})
     return [
-        Answer(
-            question.id,
-            tuple(response.text for response in turns),
-            tuple(response.finished for response in turns),
-            tuple(response.tokens for response in turns),
-        )
-        for question, turns in zip(questions, responses, strict=True)
+        Answer(q.id, tuple(r.text for r in turns), tuple(r.finished for r in turns), tuple(r.tokens for r in turns))
+        for q, turns in zip(questions, responses, strict=True)
     ]
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """``template`` with each ``{name}`` replaced by its value. Values are never read as templates.
-
-    An official template holds other braces, and an answer may hold ``{answer_2}``: the template is cut at its own
-    names and joined once, so no value is looked at again.
-    """
+    """``template`` with each ``{name}`` replaced by its value. Values are never read as templates."""
+    # An answer may hold ``{answer_2}``: cut at the template's own names and joined once, no value is looked at again.
     pieces = re.split("(" + "|".join(re.escape("{" + name + "}") for name in values) + ")", template)
     return "".join(values[piece[1:-1]] if index % 2 else piece for index, piece in enumerate(pieces))
 
 
 def repeated(requests: Sequence[Request], repeats: int) -> list[Request]:
-    """Each request ``repeats`` times, keyed apart by its repeat index."""
     return [replace(request, repeat=number) for request in requests for number in range(repeats)]
 
 

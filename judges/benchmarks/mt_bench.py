@@ -1,14 +1,8 @@
 """MT-Bench: two turns per question, each graded from 1 to 10 by the judge, some with reference answers; or compared.
 
-Zheng et al. 2023 (arXiv 2306.05685), FastChat ``llm_judge``, single-answer grading. The judge sees turn 1 alone, then
-both turns with the second as its subject. Questions of math, reasoning and coding come with reference answers. The
-score is the mean over all ratings; a reply without one is no verdict and is counted (FastChat writes -1 and drops it).
-
-Pairwise (FastChat's ``pairwise-baseline``): the model against a baseline's answers, each turn judged in both orders,
-turn 2 with both conversations shown. A turn is won when both orders say so, lost likewise, and a tie otherwise; a turn
-with an unread verdict is dropped, as FastChat drops it. The score is (wins + half the ties) / turns: FastChat's
-``win_rate_adjusted``. FastChat compares with gpt-3.5-turbo, whose answers come in no pinned file: ``baseline`` names an
-answer file.
+Zheng et al. 2023 (arXiv 2306.05685), FastChat ``llm_judge``. Single: the mean over all ratings. Pairwise (FastChat's
+``pairwise-baseline``): each turn against a baseline's in both orders, won or lost when both say so, else a tie; the
+score is (wins + half the ties) / turns, FastChat's ``win_rate_adjusted``. An unread verdict drops its turn.
 """
 
 from __future__ import annotations
@@ -47,7 +41,6 @@ TEMPERATURES = {
     **dict.fromkeys(("extraction", "math", "coding", "reasoning"), 0.0),
     **dict.fromkeys(("stem", "humanities"), 0.1),
 }
-"""The protocol's sampling temperature of the answers, by category."""
 _RATING = re.compile(r"\[\[([0-9]+\.?[0-9]*)\]\]")
 _BACKUP = re.compile(r"\[([0-9]+\.?[0-9]*)\]")
 TURNS = ("turn1", "turn2")
@@ -69,7 +62,6 @@ class MTBenchConfig(BenchmarkConfig):
 
 @lru_cache(maxsize=1)
 def official_prompts() -> dict[str, tuple[str, str]]:
-    """Prompt name to (system text, user template)."""
     return {row["name"]: (row["system_prompt"], row["prompt_template"]) for row in read_jsonl(locate(PROMPT_FILE))}
 
 
@@ -85,8 +77,8 @@ def _official_questions(config: MTBenchConfig) -> list[Question]:
     ]  # fmt: skip
 
 
+# FastChat's prompts without and with reference answers, as they are called for turn 1.
 PROMPTS = {"single": ("single-v1", "single-math-v1"), "pair": ("pair-v2", "pair-math-v1")}
-"""FastChat's prompts without and with reference answers, as they are called for turn 1."""
 
 
 def official_prompt(
@@ -147,12 +139,9 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             ("Pocket questions, references and judge prompt of distilbench's own wording.",), read_rating,
         ),
         "official": QuestionProtocol(
-            _official_questions,
-            _official_grade,
-            Sampling(max_new_tokens=1024, temperature=1.0),
+            _official_questions, _official_grade, Sampling(max_new_tokens=1024, temperature=1.0),
             lambda config: f"MT-Bench, references {config.references}",
-            lambda config: asset(PROMPT_FILE).sha256[:12],
-            read_rating,
+            lambda config: asset(PROMPT_FILE).sha256[:12], read_rating,
             size=QuestionSetSize(
                 questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
             ),
@@ -210,8 +199,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         return notes
 
 
-WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}
-"""Verdict labels in the order in which FastChat looks for them; values are assistant A's."""
+WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}  # in the order in which FastChat looks for them
 
 
 @options
@@ -238,8 +226,7 @@ def read_sign(text: str) -> Verdict:
 
 
 def _official_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
-    answers = {"answer_a": first, "answer_b": second}
-    return official_prompt("pair", question, answers, turn)
+    return official_prompt("pair", question, {"answer_a": first, "answer_b": second}, turn)
 
 
 def _pocket_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:

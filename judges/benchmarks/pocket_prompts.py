@@ -1,11 +1,7 @@
-"""Judge prompts of the pocket question sets, in our own words, and the readers that take them apart again.
+"""Judge prompts of the pocket question sets, in our own words, and the reader that takes them apart again.
 
-The benchmarks build them, a real model can answer them, and the pocket judge reads them back. Texts stand in fences
-that carry their length and a digest, and a reader walks from fence to fence by those lengths: an answer that contains
-fences, labels or orders to the judge stays inside its own. ``read_prompt(pair_token(...)[...])`` is the identity.
-
-    messages = pair_token(("Sort: b a",), ("a b",), ("b a",))
-    read_prompt(messages)                       # Pair(kind="token", turns=("Sort: b a",), first=("a b",), ...)
+Texts stand in fences that carry their length and a digest, and the reader walks from fence to fence by those lengths:
+an answer that contains fences, labels or orders to the judge stays inside its own.
 """
 
 from __future__ import annotations
@@ -49,13 +45,11 @@ PROMPT_TEXTS: Final = {
     "label": (_SYSTEM, _LABEL_INTRO, _LABEL_CLOSE),
     "grade": (_SYSTEM, _GRADE_INTRO, _GRADE_CLOSE),
 }
-"""The fixed texts per kind of prompt; the cards hash them."""
 FENCES: Final = {
     "token": ("question", "m", "M"),
     "label": ("question", "A", "B"),
     "grade": ("question", "reference", "answer"),
 }
-"""Names of the fences, in the order of a turn."""
 
 # The length says where a text ends, whatever it holds; the digest shows that it was not changed.
 _OPEN = re.compile(r"<<(question|reference|answer|m|M|A|B) ([12]) : ([0-9]{1,9}) characters : ([0-9a-f]{12})>>\n")
@@ -63,25 +57,21 @@ _OPEN = re.compile(r"<<(question|reference|answer|m|M|A|B) ([12]) : ([0-9]{1,9})
 
 @dataclass(frozen=True)
 class Pair:
-    """A pairwise prompt, read back. ``first`` is the assistant called m or A, ``second`` is M or B."""
+    """A pairwise prompt (``token`` or ``label``), read back. ``first`` is the assistant called m or A."""
 
     kind: str
-    """``token``: answer with one token, m or M. ``label``: end with ``[[A>B]]`` and the like."""
     turns: tuple[str, ...]
     first: tuple[str, ...]
-    """One answer per turn."""
     second: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A single-answer prompt, read back: grade the last answer, given the conversation before it."""
+    """A single-answer prompt, read back: grade the last answer. ``references``: one per turn, or empty."""
 
     turns: tuple[str, ...]
     answers: tuple[str, ...]
-    """One per turn."""
     references: tuple[str, ...]
-    """One per turn, or empty."""
 
 
 def _fence(name: str, turn: int, text: str) -> str:
@@ -96,16 +86,9 @@ def _messages(kind: str, *columns: Sequence[str]) -> tuple[Message, ...]:
     for name, texts in zip(FENCES[kind], columns, strict=True):
         if (len(texts) != turns and (texts or name != "reference")) or turns not in (1, 2):
             raise ValueError(f"a judge prompt shows 1 or 2 turns with one {name} each; got {turns} and {len(texts)}")
-    fences = [
-        _fence(name, turn + 1, texts[turn])
-        for turn in range(turns)
-        for name, texts in zip(FENCES[kind], columns, strict=True)
-        if texts
-    ]
-    return (
-        {"role": "system", "content": system},
-        {"role": "user", "content": intro + "\n\n" + "".join(fences) + close},
-    )
+    shown = [(name, texts) for name, texts in zip(FENCES[kind], columns, strict=True) if texts]
+    fences = "".join(_fence(name, turn + 1, texts[turn]) for turn in range(turns) for name, texts in shown)
+    return ({"role": "system", "content": system}, {"role": "user", "content": f"{intro}\n\n{fences}{close}"})
 
 
 def pair_token(turns: Sequence[str], first: Sequence[str], second: Sequence[str]) -> tuple[Message, ...]:

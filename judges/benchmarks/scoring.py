@@ -1,15 +1,13 @@
-"""From verdicts to scores: verdicts collected, counted and averaged, questions resampled.
+"""From verdicts to scores: the question is the unit of every interval (Miller 2024, arXiv 2411.00640).
 
-The question is the unit of every interval (Miller 2024, arXiv 2411.00640): a benchmark turns its verdicts into one
-numerator and one denominator per question, and everything here is the ratio of their sums. A question without a
-verdict has denominator 0: it is counted, and neither 0 nor 1.
+A score is the ratio of sums of one numerator and one denominator per question; the latter is 0 without a verdict.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
@@ -40,16 +38,12 @@ HOSTILE: Final = {
         re.IGNORECASE,
     ),
 }
-"""Text that speaks to the judge, by kind: of all judge prompts here, of common chat templates, of plain language.
-
-It cannot break a prompt (``base.fill``), but it may sway a judge (Zheng et al. 2024, arXiv 2410.07137: a null model
-with a crafted answer wins), so every score says how many answers hold it. A match is a hint, no proof of intent.
-"""
+"""Text that may sway a judge, by kind (Zheng et al. 2024, arXiv 2410.07137: a null model with a crafted answer wins).
+It cannot break a prompt (``base.fill``); a match is a hint, no proof of intent."""
 
 
 def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), without overflow."""
-    half: Array = 0.5 * (1.0 + np.tanh(0.5 * z))
+    half: Array = 0.5 * (1.0 + np.tanh(0.5 * z))  # exp would overflow
     return half
 
 
@@ -69,19 +63,14 @@ def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] =
 
 @dataclass(frozen=True)
 class VerdictCount:
-    """The verdicts received for each question, out of those expected.
-
-    A question of which only one game, turn or order could be read counts in a score's ``n``, as in the official
-    scripts, but only by its share in the coverage: a table refuses a score of half-judged questions.
-    """
+    """The verdicts [questions] received out of those expected, of which there are 0 where no judge was needed."""
 
     received: Array
-    """[questions]"""
     expected: Array
-    """[questions]; 0 where no judge was needed."""
 
     @property
     def share(self) -> Array:
+        # A half-judged question counts fully in a score's ``n``, as in the official scripts, but not in the coverage.
         return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
 
     def detail(self, used: Array) -> dict[str, float]:
@@ -109,24 +98,18 @@ def count_verdicts(questions: Sequence[Question], judgments: Sequence[Judgment],
 
 @dataclass(frozen=True)
 class Ratio:
-    """``scale`` times sum(numerator) / sum(denominator) over questions, ready to be resampled."""
+    """``scale`` times sum(numerator) / sum(denominator) over questions; both are 0 where there is no verdict."""
 
     ids: tuple[str, ...]
     numerator: Array
-    """One per question; 0 where there is no verdict."""
     denominator: Array
-    """Weight of the question; 0 where there is no verdict."""
     scale: float = 100.0
 
     @classmethod
     def of_sums(cls, questions: Sequence[Question], values: Sequence[Sequence[float]], scale: float = 100.0) -> Ratio:
         """The mean over all values, some number of them per question."""
-        return cls(
-            tuple(question.id for question in questions),
-            np.array([sum(row) for row in values], dtype=float),
-            np.array([len(row) for row in values], dtype=float),
-            scale,
-        )
+        sums, sizes = (np.array([measure(row) for row in values], dtype=float) for measure in (sum, len))
+        return cls(tuple(question.id for question in questions), sums, sizes, scale)
 
     @property
     def value(self) -> float | None:
@@ -150,33 +133,27 @@ class Ratio:
         return tuple((self.scale * (weights @ self.numerator) / below).tolist())
 
     def contributions(self) -> dict[str, float]:
-        """Per scored question its linearised contribution: their mean is the estimate, their spread its error.
-
-        For equal weights this is the question's own score; else estimate + (num - estimate * den) / mean(den).
-        """
+        """Per scored question estimate + (num - estimate * den) / mean(den): their spread is the estimate's error."""
         value = self.value
         if value is None:
             return {}
         counted = self.denominator > 0
         centre = float(self.denominator[counted].mean())
-        ratio = value / self.scale
         # First-order (delta method): what the estimate moves when one question weighs a little more.
-        linear = value + self.scale * (self.numerator - ratio * self.denominator) / centre
+        linear = value + self.scale * (self.numerator - value / self.scale * self.denominator) / centre
         return {name: float(value) for name, value, counts in zip(self.ids, linear, counted, strict=True) if counts}
 
 
 @lru_cache(maxsize=4)
 def resample_counts(n: int, replicates: int, seed: int) -> Array:
-    """[replicates, n] how often each question is drawn: ``stats.resamples`` as weights, shared by all models."""
+    """[replicates, n] how often each question is drawn, the same for all models."""
     picks = resamples(n, replicates, seed) + n * np.arange(replicates)[:, None]
     counts: Array = np.bincount(picks.ravel(), minlength=n * replicates).reshape(replicates, n).astype(float)
     counts.setflags(write=False)  # the cached array is handed to every model
     return counts
 
 
-def ratio_score(
-    metric: str, ratio: Ratio, replicates: int, seed: int, note: str, detail: Mapping[str, float | str]
-) -> Score:
+def ratio_score(metric: str, ratio: Ratio, replicates: int, seed: int, note: str, detail: Detail) -> Score:
     draws = ratio.replicates(replicates, seed)
     low, high = percentile_interval(draws, ratio.scored) if draws else (None, None)
     notes = [note] if note else []
@@ -186,7 +163,7 @@ def ratio_score(
         notes.append("no interval: so few questions have a verdict that some resamples hold none")
     return Score(
         metric, ratio.value, low, high, ratio.scored, len(ratio.ids) - ratio.scored, "; ".join(notes),
-        ratio.contributions(), draws, dict(detail),
+        ratio.contributions(), draws, detail,
     )  # fmt: skip
 
 
@@ -207,8 +184,8 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
         if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
         detail |= hostile_counts(answers) if judged else {}
-    missing = [judgment for judgment in judgments if judgment.verdict is None]
-    detail |= {"judgments": float(len(judgments)), "judgments_missing": float(len(missing))}
+    missing = sum(judgment.verdict is None for judgment in judgments)
+    detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing)}
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
         detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
     return detail

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.errors import UserError
+from harness.types import Reply, Request
 from judges import BENCHMARKS, PAPER
 
 SIZES = {
@@ -21,6 +24,7 @@ SIZES = {
     "gsm8k_json": (150, 75),
 }
 NAMES = list(SIZES)
+REPLIES = st.text("[]<>=AB0123456789. ²\n{}", max_size=30)
 
 
 def test_the_table_of_contents_is_whole() -> None:
@@ -34,6 +38,16 @@ def test_importing_the_benchmarks_is_light() -> None:
     code = f"import sys, judges; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", [name for name, benchmark in BENCHMARKS.items() if benchmark.judged])
+@given(text=REPLIES | REPLIES.map("[[{}]]".format), model_first=st.booleans())
+def test_any_reply_is_read_without_raising(name: str, text: str, model_first: bool) -> None:
+    benchmark = BENCHMARKS[name]
+    request = Request("q", "part", (), 1, 0.0, meta={"model_first": model_first})
+    verdict = benchmark.parse(request, Reply(text, "stop", "judge", 1, 1), benchmark.config())
+    low, high = benchmark.verdicts
+    assert verdict.reason if verdict.value is None else low <= verdict.value <= high
 
 
 @pytest.fixture(params=NAMES)

@@ -1,9 +1,7 @@
 """AlpacaEval 2: win rate against a baseline's answers, judged by the probability of one token, and its length control.
 
-Dubois et al. 2024 (arXiv 2404.04475), alpaca_eval 0.6.6 (annotator ``weighted_alpaca_eval_gpt4_turbo``). The judge sees
-an instruction and two answers called m and M, in an order drawn from the instruction, and replies with one token; the
-verdict is P(token of the model) / (P(m) + P(M)). ``alpaca_eval.wr`` is the mean, ``alpaca_eval.lc`` its GLM-based
-length-controlled version (``length_control.py``).
+Dubois et al. 2024 (arXiv 2404.04475), alpaca_eval 0.6.6 (annotator ``weighted_alpaca_eval_gpt4_turbo``). The judge
+replies with one token, m or M; the verdict is P(token of the model) / (P(m) + P(M)).
 """
 
 from __future__ import annotations
@@ -102,10 +100,8 @@ def switched(instruction: str) -> bool:
 
 
 def equals_baseline(question: Question, answer: Answer) -> bool:
-    """Whether the answer is the baseline's, word for word: a draw by the official code, and no judge is asked.
-
-    Pocket answers are so short that equal ones are common: there the judge is asked all the same.
-    """
+    """Whether the answer is the baseline's, word for word: a draw by the official code, and no judge is asked."""
+    # Pocket answers, without an index, are so short that equal ones are common: there the judge is asked all the same.
     return "index" in question.meta and answer.turns[0] == question.baseline[0]
 
 
@@ -145,14 +141,13 @@ def read_ranking(reply: Reply) -> Verdict:
 
 @dataclass(frozen=True)
 class Annotator:
-    """An official judge prompt, and how its judge is asked and read."""
+    """An official judge prompt, and how its judge is asked and read; verdicts are on the answer called m or model_1."""
 
     file: str
     judge: str
     max_tokens: int
     top_logprobs: int
     read: Callable[[Reply], Verdict]
-    """The verdict on the answer called m or model_1."""
 
 
 ANNOTATORS = {
@@ -160,13 +155,10 @@ ANNOTATORS = {
         "alpaca_eval/judge_prompts/alpaca_eval_clf.txt", "gpt-4-1106-preview", 1, TOP_LOGPROBS, read_token
     ),
     "ranking": Annotator(
-        "alpaca_eval/judge_prompts/alpaca_eval_llama3_70b_fn.txt",
-        "meta-llama/Llama-3-70b-chat-hf",
-        100,
-        0,
-        read_ranking,
+        "alpaca_eval/judge_prompts/alpaca_eval_llama3_70b_fn.txt", "meta-llama/Llama-3-70b-chat-hf",
+        100, 0, read_ranking,
     ),
-}
+}  # fmt: skip
 
 
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
@@ -196,18 +188,15 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
-            deviations=lambda config: (
-                ()
-                if config.compat_leaderboard
-                else ("Difficulties are looked up by instruction; the leaderboard did by row position.",)
-            ),
+            deviations=lambda config: (not config.compat_leaderboard)
+            * ("Difficulties are looked up by instruction; the leaderboard did by row position.",),
         ),
     }  # fmt: skip
 
     @staticmethod
     def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
-        """A row of ``model_outputs.json``; annotations, which hold two answers, are not one."""
-        if "preference" in row:
+        """A row of ``model_outputs.json``."""
+        if "preference" in row:  # an annotation, which holds two answers
             return None
         turns = (need(row, "output", str, where),)
         return str(row.get("generator", "")), Answer(need(row, "instruction", str, where), turns, (), ())
@@ -236,21 +225,22 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return self.of_model(ANNOTATORS[config.judge_prompt].read(reply), request)
 
     def score(
-        self,
-        questions: Sequence[Question],
-        entrants: Mapping[str, Entrant],
-        config: AlpacaEvalConfig,
-        seed: int,
-        replicates: int,
-    ) -> dict[str, tuple[Score, ...]]:
+        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: AlpacaEvalConfig,
+        seed: int, replicates: int,
+    ) -> dict[str, tuple[Score, ...]]:  # fmt: skip
         """LC and WR of every entrant, on the same resamples. Pure but for reading (and caching) the length files."""
         columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
         data = length_data(questions, columns, config.compat_leaderboard)
         scores: dict[str, tuple[Score, ...]] = {}
         for key, entrant in entrants.items():
-            lc = length_controlled(questions, columns[key], data, seed, replicates)
-            wr = win_rate(questions, entrant, columns[key], seed, replicates)
-            coverage = _coverage(questions, entrant, columns[key])
+            column = columns[key]
+            lc = length_controlled(questions, column, data, seed, replicates)
+            wr = win_rate(questions, entrant, column, seed, replicates)
+            parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
+            count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
+            # A draw by equal answers scores without a judge: nothing was expected there.
+            count = replace(count, expected=np.where(scored & (count.received == 0), 0.0, count.expected))
+            coverage = count.detail(np.where(scored, count.share, 0.0))
             scores[key] = tuple(replace(score, detail={**score.detail, **coverage}) for score in (lc, wr))
         return scores
 
@@ -278,14 +268,6 @@ def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
             delta[index] = len(question.baseline[0]) - len(answer.turns[0])
             identical = identical and answer.turns[0] == question.baseline[0]
     return Column(preference, delta, identical)
-
-
-def _coverage(questions: Sequence[Question], entrant: Entrant, column: Column) -> dict[str, float]:
-    parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
-    count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
-    # A draw by equal answers scores without a judge: nothing was expected there.
-    count = replace(count, expected=np.where(scored & (count.received == 0), 0.0, count.expected))
-    return count.detail(np.where(scored, count.share, 0.0))
 
 
 def raw_metrics(preference: Array) -> dict[str, float]:

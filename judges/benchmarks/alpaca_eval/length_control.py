@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,20 +33,15 @@ from harness.types import Question, Score
 from judges.benchmarks.scoring import Detail, resample_counts, sigmoid
 
 METRIC = "alpaca_eval.lc"
-
 HUB_FILE = "alpaca_eval/df_gamed.csv"
 RECOVERED_GAMED = "alpaca_eval/df_gamed_recovered.csv"
 RECOVERED_DIFFICULTY = "alpaca_eval/instruction_difficulty_recovered.csv"
 OFFICIAL_BASELINE = "gpt4_1106_preview"
-MIN_ENTRANTS = 3
-"""Fewer entrants cannot tell a hard instruction from a bad model: then there is no difficulty term."""
-COST_GRID = np.logspace(-4, 4, 10)
-"""Candidates for C, the inverse strength of the L1 penalty."""
+MIN_ENTRANTS = 3  # fewer cannot tell a hard instruction from a bad model: then there is no difficulty term
+COST_GRID = np.logspace(-4, 4, 10)  # candidates for C, the inverse strength of the L1 penalty
 FOLDS = 5
-GAMED_WEIGHT = 0.1
-"""Weight of a gamed row beside 1 for a row of the model: lambda 0.2 shared by two gamed baselines."""
-MIN_QUESTIONS = 100
-"""Below this the length and the difficulty term cannot be told from chance, and LC is not reported."""
+GAMED_WEIGHT = 0.1  # beside 1 for a row of the model: lambda 0.2 shared by two gamed baselines
+MIN_QUESTIONS = 100  # below, the length and the difficulty term cannot be told from chance, and LC is not reported
 WEAK_COST = 100.0
 """C without gamed rows. Of bias and length alone cross-validation at times chooses the strongest penalty, under which
 every coefficient is 0 and LC is 50 whatever was judged. This one moves LC by at most 100 / (C n) points, 0.01 at 100
@@ -57,11 +54,10 @@ _CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in
 
 
 class GamedRows(NamedTuple):
-    """The annotated rows of the gamed baselines, the same for every model."""
+    """The annotated rows of the gamed baselines, the same for every model; ``length`` is a ``length_feature``."""
 
     preference: Array
     length: Array
-    """tanh of the standardised length difference."""
     difficulty: Array
 
 
@@ -70,12 +66,10 @@ NO_GAMED = GamedRows(np.zeros(0), np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """One model's annotated instructions, and the gamed rows that are fitted with them."""
+    """One model's annotated instructions, and the gamed rows fitted with them; for its fields see ``Column``."""
 
     preference: Array
-    """Probability that the model beats the baseline, 0..1."""
     delta: Array
-    """Baseline length minus model length, characters."""
     difficulty: Array
     gamed: GamedRows = NO_GAMED
 
@@ -97,21 +91,19 @@ class JudgedRows:
 
 @dataclass(frozen=True)
 class LengthFit:
+    """Coefficients of length, difficulty and bias at C ``cost``; ``predictions`` at equal length, percent."""
+
     coef: Array
-    """Length, difficulty, bias."""
     cost: float
-    """The C that cross-validation chose, or ``WEAK_COST``."""
     predictions: Array
-    """Per instruction, percent, at equal length."""
 
     @property
     def value(self) -> float:
-        """LC in percent."""
         return float(self.predictions.mean())
 
     @property
     def official_error(self) -> float:
-        """The published ``lc_standard_error``: the standard error of the mean of the predictions, percent."""
+        """The published ``lc_standard_error``, percent."""
         return float(self.predictions.std(ddof=1) / np.sqrt(self.predictions.size))
 
 
@@ -124,10 +116,9 @@ def length_feature(delta: Array) -> Array:
 def confounded(delta: Array) -> bool:
     """Whether all answers are so much longer (or shorter) than the baseline's that the length feature is near constant.
 
-    It then explains the verdicts as well as the bias does, and their fit says 50 or anything else. Equal lengths and
-    equal differences have the feature 0 and are no such case; neither are fits with gamed rows, which have no bias.
+    It then explains the verdicts as well as the bias does, and their fit says 50 or anything else.
     """
-    feature = length_feature(delta)
+    feature = length_feature(delta)  # 0 of equal lengths or equal differences: no such case
     return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
 
@@ -184,11 +175,7 @@ def fit_exactly(rows: JudgedRows, cost: float = WEAK_COST, start: Array | None =
 
 
 def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
-    """Minimise the quadratic model plus L1 for a batch of 3-vectors; returns the step.
-
-    Where no coefficient is or becomes 0 this is one linear solve; the others go through coordinate descent. A column
-    of zeros keeps its coefficient in both.
-    """
+    """The step [batch, 3] that minimises the quadratic model plus L1; a column of zeros keeps its coefficient."""
     sign = np.sign(coef)
     usable = np.einsum("bjj->bj", hessian) > 1e-12
     # Most replicates keep all three coefficients off zero: one linear solve serves them all at once.
@@ -206,9 +193,8 @@ def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
 
 def _descend(gradient: Array, hessian: Array, coef: Array) -> Array:
     """The same by coordinate descent with soft thresholds."""
-    step = np.zeros_like(coef)
-    curvature = np.einsum("bjj->bj", hessian)
-    usable = curvature > 1e-12  # a column of zeros keeps its coefficient
+    step, curvature = np.zeros_like(coef), np.einsum("bjj->bj", hessian)
+    usable = curvature > 1e-12
     scale = np.where(usable, curvature, 1.0)
     for _ in range(100):
         before = step.copy()
@@ -228,12 +214,8 @@ def solve(
 ) -> Array:  # fmt: skip
     """Coefficients [batch, 3] that minimise cost * sum(weight * log loss) + sum(abs(coef)), by proximal Newton.
 
-    Args:
-        length: [rows] or [batch, rows]; the only feature that changes between replicates.
-        difficulty, bias, preference: [rows].
-        weight: [batch, rows].
-        cost: [batch].
-        start: [3] or [batch, 3]; zeros when left out.
+    ``length`` is [rows] or [batch, rows], other features [rows], ``weight`` [batch, rows], ``cost`` [batch], ``start``
+    [3] or [batch, 3].
     """
     batch = weight.shape[0]
     coef = np.zeros((batch, 3)) if start is None else np.array(np.broadcast_to(start, (batch, 3)))
@@ -283,11 +265,7 @@ def joint_difficulty(preference: Array, length: Array) -> Array:
     """One difficulty per instruction from all models together: logit P = b_m + a_m * length_mi + d_i.
 
     Ridge on d (a normal prior of unit spread, in logits) and a trace of it on a and b, by Newton's method with the
-    diagonal block of d eliminated. Positive d: instructions on which models do better against the baseline.
-
-    Args:
-        preference: [models, instructions], nan where there is no verdict.
-        length: [models, instructions] as ``length_feature`` gives it.
+    diagonal block of d eliminated. Both arrays are [models, instructions]; ``preference`` is nan without a verdict.
     """
     models, n = preference.shape
     seen = ~np.isnan(preference)
@@ -314,11 +292,7 @@ def joint_difficulty(preference: Array, length: Array) -> Array:
 
 
 def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
-    """LC in percent on each resample of the instructions, refitted with C held at ``fit.cost``.
-
-    Args:
-        counts: [replicates, rows] how often each instruction is drawn. Gamed rows are the same in all.
-    """
+    """LC in percent on each resample of the instructions, drawn ``counts`` [replicates, rows] times; C is held."""
     n = counts.sum(axis=1)
     mean = counts @ rows.delta / n
     variance = np.maximum(counts @ rows.delta**2 - n * mean**2, 0.0) / np.maximum(n - 1, 1)
@@ -339,10 +313,9 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
 
 
 def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
-    """Per instruction, percent: LC plus the influence of that instruction on it. Their mean is LC to first order.
+    """Per instruction, percent: LC plus the influence of that instruction on it; their spread is the error of LC.
 
-    The infinitesimal jackknife of the refitted GLM (C and the active coefficients held), so that the spread of these
-    values gives the standard error of LC, where the spread of the predictions does not.
+    The infinitesimal jackknife of the refitted GLM (C and the active coefficients held).
     """
     n = rows.preference.size
     p = sigmoid(rows.x @ fit.coef)
@@ -369,38 +342,34 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
 
 @dataclass(frozen=True)
 class LengthData:
+    """One difficulty per question, in their order, the gamed rows, and a label for every LC made from them.
+
+    ``by_position`` is the leaderboard's row-index bug: difficulties by position among the annotated rows.
+    """
+
     difficulty: Array
-    """One per question, in the order of the questions."""
     gamed: GamedRows
-    """Where there are any, the official liblinear loop makes the point estimate."""
     label: str
-    """Printed with every LC made from it."""
     by_position: bool = False
-    """The leaderboard's row-index bug: difficulties by position among the annotated rows."""
 
 
 @lru_cache(maxsize=4)
 def read_length_files(gamed: str, difficulty: str | None = None) -> tuple[GamedRows, Array]:
     """Gamed rows, and difficulties by instruction index, from CSV files; ``None``: both stand in one, as the hub's."""
-    rows = _csv_rows(gamed)
+    texts = (Path(path).read_text(encoding="utf-8") for path in (gamed, difficulty or gamed))
+    rows, source = (list(csv.DictReader(StringIO(text))) for text in texts)
     preference, length, hardness = (
         np.array([float(row[name]) for row in rows])
         for name in ("preference", "std_delta_len", "instruction_difficulty")
     )
-    source = rows if difficulty is None else _csv_rows(difficulty)
     by_index = {int(row["index"]): float(row["instruction_difficulty"]) for row in source}
     ordered = np.array([by_index[index] for index in range(len(by_index))])
     return GamedRows(preference, np.tanh(length), hardness), ordered
 
 
-def _csv_rows(path: str) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @dataclass(frozen=True)
 class Column:
-    """One entrant's preferences and lengths, in the order of the questions; nan where there is none."""
+    """One entrant's probabilities to beat the baseline and its length differences, by question; nan where unknown."""
 
     preference: Array
     delta: Array
@@ -452,13 +421,13 @@ def length_controlled(
     if isinstance(data, str):
         return unscored(data)
     if n < MIN_QUESTIONS:
-        note = f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
-        return unscored(note)
+        return unscored(
+            f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
+        )
     ids = [question.id for question, counts in zip(questions, scored, strict=True) if counts]
     if column.identical:
         note = f"{data.label}; the baseline's own answers: 50 by construction"
-        shares = dict.fromkeys(ids, 50.0)
-        return Score(METRIC, 50.0, 50.0, 50.0, n, missing, note, shares, (50.0,) * replicates)
+        return Score(METRIC, 50.0, 50.0, 50.0, n, missing, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
     official = data.gamed.preference.size > 0
     if not official and confounded(column.delta[scored]):
         return unscored(

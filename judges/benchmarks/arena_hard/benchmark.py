@@ -1,13 +1,7 @@
 """Arena-Hard: two games per question against a baseline, five verdict labels, two official scorers.
 
-Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto. Game 1 shows the baseline as assistant A, game 2 the model.
-A verdict is stored as the model's margin: 2 much better, 1 better, 0 equal, -1, -2. A strong verdict weighs 3. Labels
-and scores: ``score.py``.
-
-v0.1: 500 questions, baseline gpt-4-0314. v2.0 (2025-04): 500 newer hard prompts against o3-mini-2025-01-31, and 250 of
-creative writing against gemini-2.0-flash-001, each a column of its own as on the official leaderboard. Games, labels
-and weights are those of v0.1; the last label of a reply counts, a judge without one is not asked again, and the scorer
-is that of 2025-06. The judge prompt is that of v0.1, for creative writing without the judge's own answer.
+Li et al. 2024 (arXiv 2406.11939), lmarena/arena-hard-auto, v0.1 and v2.0 (2025-04). Game 1 shows the baseline as
+assistant A, game 2 the model. A verdict is the model's margin: 2 much better, 1 better, 0 equal, -1, -2.
 """
 
 from __future__ import annotations
@@ -63,28 +57,23 @@ Prompt = Callable[[Question, str, str], tuple[Message, ...]]
 
 @dataclass(frozen=True)
 class ArenaHardVersion:
-    """An official version: its questions, its baseline and how its script asks and reads."""
+    """An official version: its questions, its baseline model, its leaderboard's judge, how its script asks and reads.
+
+    ``folder`` of the assets holds ``question.jsonl`` and the baseline's ``model_answer``. ``system`` makes the system
+    prompt from that of v0.1; ``prompt_hash`` is stated where it is another.
+    """
 
     name: str
     folder: str
-    """Of its assets: ``question.jsonl``, and the baseline's ``model_answer``."""
     baseline: str
-    """Model whose answers are the baseline."""
     judge: str
-    """The judge of the official leaderboard."""
     category: str | None = None
-    """Only the questions of this category."""
     read: Callable[[str], Verdict] = read_label
-    """How its script reads a judge's reply."""
     system: Callable[[str], str] = str
-    """Its system prompt, made from that of v0.1."""
     prompt_hash: str = ""
-    """Of the prompt, where it is not that of v0.1."""
     size: QuestionSetSize | None = None
-    """To plan with where its files are not here."""
 
     def load(self, config: ArenaHardConfig) -> list[Question]:
-        """The questions with the baseline's answers. Raises UserError when a file is missing."""
         rows = read_jsonl(locate(f"{self.folder}/question.jsonl"))
         file = f"{self.folder}/model_answer/{self.baseline}.jsonl"
         answers = {row["uid"]: ArenaHard.read_answer(row, file) for row in read_jsonl(locate(file))}
@@ -103,24 +92,17 @@ class ArenaHardVersion:
 
     def as_set(self) -> QuestionProtocol[ArenaHardConfig, Prompt]:
         return QuestionProtocol(
-            self.load,
-            self.prompt,
-            Sampling(max_new_tokens=4096, temperature=0.0),
+            self.load, self.prompt, Sampling(max_new_tokens=4096, temperature=0.0),
             lambda config: f"{self.name}, baseline {self.baseline}",
             lambda config: self.prompt_hash or asset(PROMPT_FILE).sha256[:12],
-            self.read,
-            rules.CONTINUE,
-            self.size,
-        )
+            self.read, rules.CONTINUE, self.size,
+        )  # fmt: skip
 
 
 V01 = ArenaHardVersion(
-    "Arena-Hard v0.1",
-    "arena_hard_v0.1",
-    "gpt-4-0314",
-    "gpt-4-1106-preview",
+    "Arena-Hard v0.1", "arena_hard_v0.1", "gpt-4-0314", "gpt-4-1106-preview",
     size=QuestionSetSize(questions=500, turns=1, characters=406, requests=2, request_characters=4160, reply_tokens=512),
-)
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -172,7 +154,6 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens})
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
-        """Both games; the model is assistant B in the first and A in the second."""
         model, baseline = answer.turns[0], question.baseline[0]
         games = []
         for part, model_first in zip(rules.GAMES, (False, True), strict=True):
@@ -190,20 +171,13 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         continuation = self.sets[config.questions].again
         if not config.ask_again or not continuation or rules.LABEL.search(reply.text):
             return None
-        second: tuple[Message, ...] = (
-            {"role": "assistant", "content": reply.text},
-            {"role": "user", "content": continuation},
-        )
-        return replace(request, messages=request.messages + second)
+        talk: list[Message] = [{"role": "assistant", "content": reply.text}, {"role": "user", "content": continuation}]
+        return replace(request, messages=(*request.messages, *talk))
 
     def score(
-        self,
-        questions: Sequence[Question],
-        entrants: Mapping[str, Entrant],
-        config: ArenaHardConfig,
-        seed: int,
-        replicates: int,
-    ) -> dict[str, tuple[Score, ...]]:
+        self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: ArenaHardConfig,
+        seed: int, replicates: int,
+    ) -> dict[str, tuple[Score, ...]]:  # fmt: skip
         """Win rate of every entrant, plain or style-controlled; questions are resampled with both their games."""
         metric, scorer = self.metrics[0].id, config.scorer
         ratios = {name: rules.weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
@@ -247,7 +221,7 @@ _WRITING_PROMPT = "171489efbca7f19fb520e1b3c23783c76af7c723e770fe897a55f391684aa
 
 
 def writing_prompt(system: str) -> str:
-    """The system prompt for creative writing: that of v0.1 without the judge's own answer. Raises UserError."""
+    """That of v0.1 without the judge's own answer. Raises UserError."""
     paragraphs = [text for text in system.split("\n\n") if not text.startswith("Begin your evaluation by")]
     writing = "\n\n".join(paragraphs).replace("both assistants' answers with your answer.", "both assistants' answers.")
     if hashlib.sha256(writing.encode()).hexdigest() != _WRITING_PROMPT:
@@ -256,23 +230,12 @@ def writing_prompt(system: str) -> str:
 
 
 V2_HARD = ArenaHardVersion(
-    "Arena-Hard v2.0, hard prompts",
-    "arena_hard_v2.0",
-    "o3-mini-2025-01-31",
-    "gpt-4.1",
-    "hard_prompt",
-    read_last_label,
+    "Arena-Hard v2.0, hard prompts", "arena_hard_v2.0", "o3-mini-2025-01-31", "gpt-4.1", "hard_prompt", read_last_label
 )
 V2_WRITING = ArenaHardVersion(
-    "Arena-Hard v2.0, creative writing",
-    "arena_hard_v2.0",
-    "gemini-2.0-flash-001",
-    "gpt-4.1",
-    "creative_writing",
-    read_last_label,
-    writing_prompt,
-    _WRITING_PROMPT[:12],
-)
+    "Arena-Hard v2.0, creative writing", "arena_hard_v2.0", "gemini-2.0-flash-001", "gpt-4.1", "creative_writing",
+    read_last_label, writing_prompt, _WRITING_PROMPT[:12],
+)  # fmt: skip
 
 
 @options

@@ -1,12 +1,8 @@
 """Labels and scores of Arena-Hard: how both official scripts read, weigh and score, and intervals over questions.
 
-``scorer: v0.1`` is the script of the paper's time (lmarena/arena-hard-auto until 2024-12): Bradley-Terry by logistic
-regression on weighted battles, where a game without a verdict is dropped alone. Against one baseline its maximum is
-the weighted share of wins (ties count half), so no optimiser is needed. ``scorer: 2025-06`` is the later script: the
-mean of weighted verdicts, where the whole question is dropped when either game has none.
-
-Both scripts resample verdicts, which ignores that two games share a question: that interval stands in the details as
-``official_low`` and ``official_high``. The score's own interval resamples questions.
+``scorer: v0.1`` (lmarena/arena-hard-auto until 2024-12) is Bradley-Terry on weighted battles, a game without a verdict
+dropped alone: against one baseline its maximum is the weighted share of wins (ties count half), so no optimiser is
+needed. ``scorer: 2025-06`` is the mean of weighted verdicts; a question is dropped when either game has none.
 """
 
 from __future__ import annotations
@@ -28,7 +24,6 @@ from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_det
 
 Scorer = Literal["v0.1", "2025-06"]
 STRONG_WEIGHT: Final = 3.0
-"""A strong verdict counts as three plain ones."""
 GAMES: Final = ("game1", "game2")
 LABELS: Final = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}
 """Margin of assistant A."""
@@ -37,14 +32,10 @@ MIRRORED: Final = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.
 MIRRORED_FLAG: Final = "mirrored-label"
 NO_LABEL: Final = "no verdict label in the reply"
 CONTINUE: Final = "continue your judgment and finish by outputting a final verdict label"
-"""What the script of v0.1 says to a judge that wrote no label."""
 LABEL: Final = re.compile(r"\[\[([AB<>=]+)\]\]")
 _SINGLE = re.compile(r"\[([AB<>=]+)\]")
-
-_OFFICIAL_ROUNDS = 1000
-"""Resamples of the official interval; the scripts take 100, which leaves its ends uncertain by some 0.3 points."""
-_OFFICIAL_ENDS = {"v0.1": (2.5, 97.5), "2025-06": (5.0, 95.0)}
-"""Percentiles of each script: the later one prints a 90% interval."""
+_OFFICIAL_ROUNDS = 1000  # the scripts resample 100 times, which leaves the ends uncertain by some 0.3 points
+_OFFICIAL_ENDS = {"v0.1": (2.5, 97.5), "2025-06": (5.0, 95.0)}  # percentiles: the later one prints a 90% interval
 
 
 def read_label(text: str) -> Verdict:
@@ -78,11 +69,7 @@ class Battle(NamedTuple):
 
 
 def battle(margins: Sequence[float]) -> Battle:
-    """Margins of a question's games as weighted wins: (0.5 * weight for equal); an averaged margin interpolates.
-
-    >>> battle([2.0, -1.0])
-    Battle(wins=3.0, weight=4.0)
-    """
+    """Margins of a question's games as weighted wins, half the weight for equal; an averaged margin interpolates."""
     wins = weight = 0.0
     for margin in margins:
         # Repeats are averaged, so a margin may lie between 1 and 2: its weight then lies between 1 and 3.
@@ -93,14 +80,13 @@ def battle(margins: Sequence[float]) -> Battle:
 
 
 def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
-    """The judgments as the script reads them. That of v0.1 knows five labels only: a mirrored one is no verdict."""
+    # The script of v0.1 knows five labels only: a mirrored one is no verdict.
     if scorer != "v0.1":
         return judgments
     return [replace(judgment, verdict=None) if MIRRORED_FLAG in judgment.flags else judgment for judgment in judgments]
 
 
 def _games(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> list[list[float]]:
-    """Per question the margins that the script counts."""
     margins = verdicts(_known(judgments, scorer))
     games = [[margins[q.id][game] for game in GAMES if game in margins.get(q.id, {})] for q in questions]
     # The later script keeps only complete pairs of games, the earlier one every single game.
@@ -116,10 +102,7 @@ def weighted_wins(questions: Sequence[Question], judgments: Sequence[Judgment], 
 def official_interval(
     questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer, seed: int
 ) -> tuple[float, float] | None:
-    """What the official script prints as interval (percent): verdicts resampled, a strong one as three rows.
-
-    Rows are exchangeable, so drawing how many of them are wins, ties and losses is the same as drawing rows.
-    """
+    """What the official script prints as interval (percent): it resamples verdicts as if no two shared a question."""
     rows = np.zeros(3, dtype=np.int64)  # losses, ties, wins
     for margin in chain.from_iterable(_games(questions, judgments, scorer)):
         # The scripts copy a strong verdict three times before they resample.
@@ -127,6 +110,7 @@ def official_interval(
     total = int(rows.sum())
     if not total:
         return None
+    # Rows are exchangeable: to draw how many of them are wins, ties and losses is to draw rows.
     draws = np.random.default_rng(seed).multinomial(total, rows / total, size=_OFFICIAL_ROUNDS)
     low, high = np.percentile(100 * draws @ np.array([0.0, 0.5, 1.0]) / total, _OFFICIAL_ENDS[scorer])
     return float(low), float(high)

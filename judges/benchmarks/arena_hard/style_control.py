@@ -2,11 +2,7 @@
 
 Bradley-Terry with style terms, as lmarena/arena-hard-auto (v0.1 era) and Chatbot Arena fit it: one strength per model,
 the baseline at 0, and four coefficients that all models share, on (baseline - model) / (baseline + model + 1) of the
-length and of the counts of headers, list items and bold spans, code blocks removed. Length and markdown enter
-together: the script of 2025-06 drops strengths instead of features when only one of the two is asked for.
-
-The official fit centres the features, so its win rates hold at the mean difference of style over all battles, not at
-equal style. Both are computed from one fit: ``official`` and ``equal``.
+length and of the counts of headers, list items and bold spans, code blocks removed.
 """
 
 from __future__ import annotations
@@ -37,10 +33,8 @@ _CHUNK = 64  # replicates solved at once: bounds memory
 
 
 def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
-    """Headers, list items and bold spans by kind, outside code blocks, as the official ``metadata`` holds them.
-
-    The official script removes what stands between the fences wherever it occurs, and leaves the fences.
-    """
+    """Headers, list items and bold spans by kind, outside code blocks, as the official ``metadata`` holds them."""
+    # The official script removes what stands between the fences wherever it occurs, and leaves the fences.
     for inside in _CODE.findall(text):
         text = text.replace(inside, "")
     return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
@@ -58,38 +52,35 @@ def _style(text: str, tokens: object) -> Array:
 
 @dataclass(frozen=True)
 class Battles:
-    """Weighted games of all entrants against the baseline, one line per question and entrant."""
+    """Weighted wins and weights [entrants, questions] against the baseline, and style features [..., 4].
+
+    All are 0 where there is no answer or no game. Lengths are in tokens where all answers came with counts.
+    """
 
     names: tuple[str, ...]
     features: Array
-    """[entrants, questions, 4] (baseline - model) / (baseline + model + 1); 0 where there is no answer."""
     wins: Array
-    """[entrants, questions] weighted wins of the model."""
     weight: Array
-    """[entrants, questions] weight of the games; 0 where none counts."""
     by_tokens: bool
-    """Whether lengths are in tokens (all answers came with counts), else in characters."""
 
 
 @dataclass(frozen=True)
 class StyleFit:
-    """One entrant's style-controlled win rates, percent."""
+    """One entrant's style-controlled win rates, percent, at the mean difference of style and at equal style.
 
-    official: float
-    """At the mean difference of style, as the official script centres its features."""
+    ``replicates`` and ``influence`` (what each question adds, of mean 0) are of ``official``.
+    """
+
+    official: float  # the official script centres its features
     equal: float
-    """At equal style."""
     coefficients: Mapping[str, float]
     """Per standard deviation of each feature, in the baseline's favour; shared by all entrants of the call."""
     replicates: tuple[float, ...]
-    """Of ``official``, refitted on resampled questions."""
     influence: Array
-    """[questions] what each question adds to ``official``, percent; their mean is 0."""
     by_tokens: bool
 
 
 def _gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio]) -> Battles:
-    """The battles of all entrants that have answers."""
     names = tuple(name for name in entrants if entrants[name].answers)
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
@@ -173,17 +164,14 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> li
 
 
 def style_control(
-    questions: Sequence[Question],
-    entrants: Mapping[str, Entrant],
-    ratios: Mapping[str, Ratio],
-    replicates: int,
-    seed: int,
-) -> dict[str, StyleFit]:
+    questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio],
+    replicates: int, seed: int,
+) -> dict[str, StyleFit]:  # fmt: skip
     """Style-controlled win rates of every entrant from one joint fit of the weighted wins in ``ratios``."""
     battles = _gather(questions, entrants, ratios)
     if not battles.names or not battles.weight.any():
         return {}
-    n = battles.wins.shape[1]
+    n = len(questions)
     whole = np.ones((1, n))
     theta, coef = _solve(battles, whole, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
     centre = _centre(battles, whole)[0]
@@ -202,13 +190,9 @@ def style_control(
     official, equal = 100 * sigmoid(theta[0] - centre @ coef[0]), 100 * sigmoid(theta[0])
     return {
         name: StyleFit(
-            float(official[row]),
-            float(equal[row]),
-            dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
-            tuple(drawn[:, row].tolist()),
-            influences[row],
-            battles.by_tokens,
+            float(official[row]), float(equal[row]), dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
+            tuple(drawn[:, row].tolist()), influences[row], battles.by_tokens,
         )
         for row, name in enumerate(battles.names)
         if battles.weight[row].any()
-    }
+    }  # fmt: skip

@@ -1,13 +1,8 @@
 """GSM8K: grade-school word problems, asked and extracted by lm-eval's own task, marked by rule.
 
-Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. lm-eval drives our model (``lm_eval_adapter.py``), so the
-answers are artifacts like any other and carry what each filter extracted: ``strict-match`` wants ``#### N``,
-``flexible-extract`` takes the last number. Marking is a pure function, so answers made elsewhere are marked alike.
-
-``protocol: json`` is the zero-shot protocol of the PAD authors (Lin 2024, ZeroEval): the answer comes in a JSON object.
-The prompt is in our own words, so its numbers are close to ZeroEval's, not equal. As ``gsm8k_json`` it stands in a
-column of its own beside lm-eval's; ``gsm8k: {protocol: json}`` puts it into the column that the paper's numbers stand
-in.
+Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3: ``strict-match`` wants ``#### N``, ``flexible-extract`` takes
+the last number. ``protocol: json`` is the zero-shot protocol of the PAD authors (Lin 2024, ZeroEval) in our own words,
+so its numbers are close to ZeroEval's, not equal.
 """
 
 from __future__ import annotations
@@ -45,8 +40,7 @@ from judges.benchmarks.base import (
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 FILTERS: Final = ("strict-match", "flexible-extract")
-INVALID: Final = "[invalid]"
-"""What the filters give when they find nothing; it is marked wrong, as lm-eval does."""
+INVALID: Final = "[invalid]"  # what lm-eval's filters give when they find nothing; it is marked wrong
 JSON_PART: Final = "json-answer"
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
@@ -60,8 +54,7 @@ JSON_PROMPT = (
     'keys: "reasoning", a string with your steps, and "answer", the final number alone, without a unit.\n\n'
     "Problem:\n{question}"
 )
-Problem = dict[str, str]
-"""``{"question": text, "answer": worked answer}``"""
+Problem = dict[str, str]  # {"question": text, "answer": worked answer}
 
 
 @options
@@ -221,14 +214,12 @@ def mark_json(question: Question, answer: Answer) -> Judgment:
 
 @dataclass(frozen=True)
 class ProblemPrompt:
-    """How a set of problems is put to the model."""
+    """How a set of problems is put to the model; ``shots`` of the ``examples`` are shown in lm-eval's protocol."""
 
     turn: str
     """User turn of lm-eval's protocol, with the problem as ``{question}``."""
     examples: Callable[[GSM8KConfig], list[Problem]]
-    """Problems with worked answers that may be shown."""
     shots: int = 0
-    """How many of them lm-eval's protocol shows."""
     json_tokens: int | None = None
     """Longest reply in the JSON protocol; ``None``: that of the set."""
 
@@ -246,19 +237,12 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
-            lambda config: pocket_questions("gsm8k", config.split),
-            ProblemPrompt("{question}", _pocket_examples),
-            POCKET_SAMPLING,
-            _version,
-            _prompt_hash,
+            lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples),
+            POCKET_SAMPLING, _version, _prompt_hash,
             deviations=lambda config: ("Pocket word problems of distilbench's own wording, asked as they are.",),
         ),
         "official": QuestionProtocol(
-            _official_questions,
-            OFFICIAL,
-            Sampling(max_new_tokens=256, temperature=0.0),
-            _version,
-            _prompt_hash,
+            _official_questions, OFFICIAL, Sampling(max_new_tokens=256, temperature=0.0), _version, _prompt_hash,
             size=QuestionSetSize(
                 questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
             ),
@@ -267,7 +251,6 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     }  # fmt: skip
 
     def sampling(self, config: GSM8KConfig, category: str = "") -> Sampling:
-        """The JSON protocol is longer than lm-eval's on the official problems."""
         sampling = super().sampling(config, category)
         longer = self.sets[config.questions].prompt.json_tokens
         if config.protocol != "json" or config.max_new_tokens is not None or longer is None:

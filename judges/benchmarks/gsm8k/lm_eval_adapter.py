@@ -1,8 +1,7 @@
 """lm-eval drives our models: a subclass of its ``LM`` over any ``GeneratesText``, and the GSM8K task it runs, offline.
 
-Imported inside functions only (lm-eval is heavy). lm-eval hands the chat history to ``apply_chat_template``; the reply
-here is the history itself as JSON, and ``generate_until`` decodes it and asks the model with its own chat template, so
-that training, sampling and evaluation share one way from messages to tokens.
+Imported inside functions only (lm-eval is heavy). ``apply_chat_template`` returns the history as JSON, for
+``generate_until`` to ask the model with its own template: training and evaluation share one way to tokens.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from lm_eval.api.task import ConfigurableTask
 from harness.contracts.model import GeneratesText, Sampling
 from harness.types import Answer, Question, Response
 
-FEWSHOT_SEED = 1234
-"""lm-eval's own default for drawing the shots."""
+FEWSHOT_SEED = 1234  # lm-eval's own default for drawing the shots
 _GENERATES = "distilbench runs generation tasks through lm-eval; log-likelihood tasks need lm-eval's own models"
 STOPS = ("Question:", "</s>", "<|im_end|>")
 
@@ -42,13 +40,10 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     def __init__(self, model: GeneratesText, sampling: Sampling, seed: int) -> None:
         super().__init__()
-        self.model = model
-        self.sampling = sampling
-        self.seed = seed
+        self.model, self.sampling, self.seed = model, sampling, seed
         self.responses: list[Response] = []
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The history as JSON text, to be decoded by ``generate_until``."""
         return json.dumps(chat_history, ensure_ascii=True)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
@@ -120,14 +115,9 @@ def _quiet() -> Iterator[None]:
 
 
 def answer_with_lm_eval(
-    model: GeneratesText,
-    questions: Sequence[Question],
-    examples: Sequence[Mapping[str, str]],
-    turn: str,
-    shots: int,
-    sampling: Sampling,
-    seed: int,
-) -> list[Answer]:
+    model: GeneratesText, questions: Sequence[Question], examples: Sequence[Mapping[str, str]], turn: str,
+    shots: int, sampling: Sampling, seed: int,
+) -> list[Answer]:  # fmt: skip
     """Let lm-eval ask and filter. ``meta`` holds what each filter extracted and the task's version."""
     from lm_eval.evaluator import evaluate
 
