@@ -27,27 +27,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnswerSet:
-    """One model's answers to a benchmark, and the judgments on them."""
+    """One model's answers to a benchmark with these options, and the judgments on them.
+
+    ``baseline``: whom they were compared with (empty: as the questions say); ``baseline_answers`` where it was a row.
+    """
 
     benchmark: str
     options: Mapping[str, object]
-    """The benchmark's own."""
     model: str
     answers: Sequence[Answer]
     judgments: Sequence[Judgment]
     judge: str = ""
     baseline: str = ""
-    """Who the answers were compared with; empty: as the questions say."""
     baseline_answers: Sequence[Answer] = ()
-    """Where a run took the baseline from one of its rows."""
 
 
 @dataclass(frozen=True)
 class ImportReport:
     answers: AnswerSet
     questions: int
-    problems: Sequence[str]
-    """Rows that do not fit the questions, and questions without a row."""
+    problems: Sequence[str]  # rows that do not fit the questions, and questions without a row
     scores: Sequence[Score]
     card: Card
 
@@ -63,15 +62,11 @@ def import_answers(
     set: Mapping[str, object] | Sequence[str] = (),  # noqa: A002, as in the other workflows
     plugins: Sequence[str] = (),
 ) -> ImportReport:
-    """Read answers and judgments made elsewhere, check them against the questions, score the judgments, store both.
+    """Read files of alpaca_eval, arena-hard-auto, FastChat or lm-eval, check them against the questions (official ones
+    unless ``set`` has ``questions=pocket``), score the judgments, and store both in ``out``.
 
-    Args:
-        files: of alpaca_eval, arena-hard-auto, FastChat or lm-eval.
-        out: folder of ``answers.jsonl``, ``judgments.jsonl`` and a note.
-        model: which model, where the files hold several.
-        partial: accept missing, doubled and foreign rows; else they are listed in a UserError.
-        replicates: bootstrap resamples behind each interval.
-        set: options of the benchmark; its questions are the official ones unless ``questions=pocket``.
+    ``model``: which one, where the files hold several. Raises UserError that lists missing, doubled and foreign rows,
+    unless ``partial`` accepts them.
     """
     adapter = find_benchmark(benchmark, load_registry(plugins))
     # The official tools ask the official questions, whatever a benchmark's own default is.
@@ -81,9 +76,8 @@ def import_answers(
     if not imported.answers and not imported.judgments:
         raise UserError("\n".join(["nothing in these files belongs to the questions:", *imported.problems]))
     if imported.problems and not partial:
-        count = counted(len(imported.problems), "problem")
-        listed = "\n".join(imported.problems)
-        raise UserError(f"{count} with these rows; --partial takes the rest all the same:\n{listed}")
+        head = f"{counted(len(imported.problems), 'problem')} with these rows; --partial takes the rest all the same:"
+        raise UserError("\n".join([head, *imported.problems]))
     judgments = imported.judgments
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
@@ -96,14 +90,11 @@ def import_answers(
         write_records(out / "answers.jsonl", imported.answers)
     if judgments:
         write_records(out / "judgments.jsonl", judgments)
+    hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     note: ImportNote = {
-        "benchmark": benchmark,
-        "config": plain(config),
-        "model": name,
-        "baseline": imported.baseline,
-        "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-        "problems": list(imported.problems),
-    }
+        "benchmark": benchmark, "config": plain(config), "model": name, "baseline": imported.baseline,
+        "files": hashes, "problems": list(imported.problems),
+    }  # fmt: skip
     (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
@@ -125,8 +116,7 @@ def answers_of_row(
     run: FinishedRun, row: str | None = None, benchmark: str | None = None, *, seed: int = 0, target: str | None = None
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
-    record, lineage = run.results(target).run, run.lineage
-    sources = run.sources(target)
+    record, lineage, sources = run.results(target).run, run.lineage, run.sources(target)
     chosen = [
         (name, source)
         for name, number, source in sources
@@ -151,10 +141,7 @@ def answers_of_row(
 def export_answers(
     answers: AnswerSet, out: Path, *, model: str | None = None, judge: str | None = None, plugins: Sequence[str] = ()
 ) -> list[Path]:
-    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
-
-    ``model`` and ``judge`` are the names in the files.
-    """
+    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
     adapter = find_benchmark(answers.benchmark, load_registry(plugins))
     questions = adapter.questions(parse_options(adapter.config, (), answers.options))
     # A run whose baseline was a row compared with that row's answers: the files must show these.

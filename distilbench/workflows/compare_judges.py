@@ -1,11 +1,6 @@
 """Compare judges: other judges on the answers of a finished run, or annotations made elsewhere.
 
-    comparison = distilbench.compare_judges("pocket", ["main", "noisy={kind: pocket, noise: 3.0}"])
-    comparison.accuracies()["noisy"].value
-
-A judge pass is a run of its own: the rows, seeds and answers of the finished run, and another judge. It is planned,
-executed and recorded as every run is (``runs/NAME/TARGET/judges/JUDGE/run.json``): nothing in the ledger is asked
-again.
+A judge pass is a run (``runs/NAME/TARGET/judges/JUDGE/run.json``): rows, seeds and answers of another, its own judge.
 """
 
 from __future__ import annotations
@@ -45,43 +40,30 @@ if TYPE_CHECKING:
     from reports.judge_comparison.panel import JudgeProfile, Panel
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
-_SHARED = ("seeds", "baseline", "statistics", "compute")
-"""Sections of a run's recipe that hold for its judge passes too."""
+_SHARED = ("seeds", "baseline", "statistics", "compute")  # sections of a run's recipe that its judge passes share
 
 
 class ComparisonOptions(TypedDict, total=False):
-    """How answers are judged again, and how the verdicts are compared."""
+    """How answers are judged again, and how the verdicts are compared. ``max_cost`` and ``budget`` are dollars."""
 
-    benchmarks: Sequence[str]
-    """Default: all of the run that a judge judges."""
-    repeats: int
-    """Ask every question this often; the default of 2 tells noise from bias."""
+    benchmarks: Sequence[str]  # default: all of the run that a judge judges
+    repeats: int  # ask every question this often; the default of 2 tells noise from bias
     max_cost: float | None
-    """Dollars that judging may cost."""
-    plugins: Sequence[str]
-    """Python files or modules."""
+    plugins: Sequence[str]  # Python files or modules
     runs: str | Path
-    """Folder of runs and of the store that they share; default: ``runs``."""
-    own_rows: Mapping[str, Sequence[str]]
-    """Judge to the rows whose answers are by its own family; default: by the names of the models."""
-    humans: Path | None
-    """Human annotations of the same answers, the reference for accuracy."""
-    simulate_humans: int
-    """So many people simulated from the true scores instead, where these are known (pocket)."""
-    replicates: int
-    """Bootstrap resamples of the questions; default: 1,000."""
-    budget: float | None
-    """Dollars that the recommended judge may cost for the calls of this comparison; default: any."""
-    out: Path | None
-    """Folder of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``."""
+    own_rows: Mapping[str, Sequence[str]]  # of a judge's own family; default: by the names of the models
+    humans: Path | None  # human annotations of the same answers, the reference for accuracy
+    simulate_humans: int  # so many people simulated from the true scores instead (pocket)
+    replicates: int  # bootstrap resamples of the questions; default: 1,000
+    budget: float | None  # of the recommended judge, for the calls of this comparison; default: any
+    out: Path | None  # of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``
 
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """A finished run whose answers are to be judged again."""
+    """The finished run in ``runs/NAME/TARGET``, whose answers are to be judged again."""
 
     folder: Path
-    """``runs/NAME/TARGET``."""
     results: Results
     store: ArtifactStore
     registry: Registry
@@ -109,17 +91,10 @@ def compare_judges(
     listener: RunListener | None = None,
     **options: Unpack[ComparisonOptions],
 ) -> JudgeComparison:
-    """Judge the answers of a finished run with every judge, compare the judges, and write the files.
+    """Judge the answers of a run (``NAME`` or ``NAME/TARGET``) with every judge, compare the judges, write the files.
 
-    Args:
-        run: ``NAME`` or ``NAME/TARGET`` under ``runs``.
-        judges: names of the run's recipe, known models, ``KIND:MODEL``, ``MODEL@URL``, ``{kind: ...}``; ``NAME=...``
-            names one. Conclusions of the first are checked with the others. Default: the run's own judges.
-        force: judge although the checks before it found problems.
-        listener: is told of progress.
-
-    Raises:
-        UserError: before anything is asked, with everything that is wrong; or a judge gave no complete result.
+    ``judges``: see docs/compare-judges.md; conclusions of the first are checked with the others. Default: the run's.
+    Raises UserError before anything is asked, with everything that is wrong; or a judge gave no complete result.
     """
     from reports.judge_comparison.annotations import check_own_rows
     from reports.judge_comparison.run_panel import run_panel
@@ -149,10 +124,7 @@ def compare_judges(
 def compare_annotations(
     files: Sequence[Path], judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> JudgeComparison:
-    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named.
-
-    Of the options, those that only a run has (how it is judged, ``budget``, simulated people) change nothing.
-    """
+    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named."""
     from reports.judge_comparison.annotations import annotation_panel, read_humans
 
     panel, file = annotation_panel(files, judges, options.get("own_rows")), options.get("humans")
@@ -214,18 +186,14 @@ def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) 
     chosen = options.get("benchmarks") or list(judged.sources)
     missing = [name for name in chosen if name not in judged.sources]
     if missing or not chosen:
-        have = ", ".join(judged.sources) or "none"
-        raise UserError(
-            f"run {judged.run.name!r} has no judged benchmark {', '.join(missing) or 'at all'}; it has: {have}."
-        )
+        lack, have = ", ".join(missing) or "at all", ", ".join(judged.sources) or "none"
+        raise UserError(f"run {judged.run.name!r} has no judged benchmark {lack}; it has: {have}.")
     titles, plans = {row.id: row.title for row in judged.run.rows}, {}
     for name, entry in judge_entries(judges, judged.run, judged.registry).items():
-        recipe = _pass_recipe(judged, name, entry, chosen, options)
-        plan = plan_rows(RejudgingPlanner(recipe, judged), list(titles), titles)
-        plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan
+        planner = RejudgingPlanner(_pass_recipe(judged, name, entry, chosen, options), judged)
+        plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan_rows(planner, list(titles), titles)
     work = WorkPlan(plans, Path(options.get("runs", "runs")), tuple(options.get("plugins", ())))
-    max_cost = options.get("max_cost")
-    dollars = work.cost(work.missing).dollars
+    max_cost, dollars = options.get("max_cost"), work.cost(work.missing).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
         raise UserError(f"judging is estimated at ${dollars:,.2f}, --max-cost allows ${max_cost:g}: name fewer judges.")
     return work
@@ -234,21 +202,18 @@ def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) 
 def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
     runs = Path(options.get("runs", "runs"))
     check_runs(runs)
-    finished = load(runs / run)
-    folder, results = finished.folder / finished.choose(), finished.results()
-    return JudgedRun(folder, results, finished.store, load_registry(options.get("plugins", ())))
+    finished, registry = load(runs / run), load_registry(options.get("plugins", ()))
+    return JudgedRun(finished.folder / finished.choose(), finished.results(), finished.store, registry)
 
 
 class RejudgingPlanner(Planner):
-    """Plans judge and score stages on the stored answers of a run. No answer is planned again, so any run will do:
-    trained, evaluated, or made of answers from files."""
+    """Plans judge and score stages on the stored answers of a run."""
 
     def __init__(self, recipe: Recipe, judged: JudgedRun) -> None:
         super().__init__(recipe, judged.registry)
         self.judged_run = judged
 
     def row(self, row: str, seed: int) -> PlannedRow:
-        """The judgments of one row's answers, where the run has such answers."""
         judge, answers, judgments = next(iter(self.recipe.judges)), {}, {}
         for name, sources in self.judged_run.sources.items():
             if name in self.recipe.benchmarks and (row, seed) in sources:

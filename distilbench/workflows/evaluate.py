@@ -26,28 +26,20 @@ from results.run.record import Run, RunFamily, check_runs
 
 SHORTCUTS = {"max_cost": "ask.max_cost", "max_calls": "ask.max_calls", "executor": "compute.executor"}
 WITHOUT_TRAINING = ("name", "title", "benchmarks", "judges", "baseline", "seeds", "statistics", "compute", "ask")
-"""Sections of the recipe that mean something where nothing is trained."""
 NAME_LENGTH = 60  # the name becomes a folder: file systems stop at 255 bytes, of which rows and targets need some
 
 
 class EvaluationOptions(WorkOptions, total=False):
-    """Keyword arguments of ``evaluate`` and ``plan_evaluation``."""
+    """Keyword arguments of ``evaluate`` and ``plan_evaluation``; ``seed`` is that of the answers' sampling."""
 
-    benchmarks: Sequence[str]
-    """Default: the paper's four."""
-    baseline: str | None
-    """Compare with this model's answers instead of the official baseline's."""
-    questions: str | None
-    """``pocket`` or ``official``; default: pocket's for pocket's models."""
-    limit: int | None
-    """Questions of each benchmark, at most."""
-    repeats: int | None
-    """How often the judge is asked about each answer."""
+    benchmarks: Sequence[str]  # default: the paper's four
+    baseline: str | None  # the model whose answers to compare with, instead of the official baseline's
+    questions: str | None  # "pocket" or "official"; default: pocket's for pocket's models
+    limit: int | None  # of the questions of each benchmark
+    repeats: int | None  # how often the judge is asked about each answer
     max_calls: int | None
     seed: int
-    """Of the answers' sampling."""
-    name: str | None
-    """Folder of the results under ``runs``."""
+    name: str | None  # folder of the results under ``runs``
 
 
 def evaluate(
@@ -60,14 +52,8 @@ def evaluate(
     listener: RunListener | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> FinishedRun:
-    """Evaluate models without training, and write the table under ``runs/NAME/report``.
-
-    Args:
-        models: ``[ROW=]MODEL`` each: a folder, a hub id, ``pocket:NAME``, ``NAME@http://HOST/v1`` or ``NAME@openai``
-            for a server, or ``answers:FOLDER`` for answers made elsewhere.
-        judge: ``NAME@URL``, ``NAME@openai``, the id of a known model, a checkpoint, ``pocket``, or ``{kind: ...}``.
-
-    Raises UserError, before anything is asked, with everything that is wrong.
+    """Evaluate models (``specs.candidate``) by a judge (``specs.judge_entry``) without training, and write the table
+    under ``runs/NAME/report``. Raises UserError, before anything is asked, with everything that is wrong.
     """
     work = plan_evaluation(models, judge, **options)
     finished = execute(work, force=force, listener=listener, edit=without_training)
@@ -85,8 +71,7 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
         candidates.append(candidate(text, [model.row for model in candidates]))
     rows = [model.row for model in candidates]
     recipe = evaluation_recipe(candidates, judge, options, registry)
-    baseline = options.get("baseline")
-    if baseline is not None:
+    if (baseline := options.get("baseline")) is not None:
         known = next((model.row for model in candidates if baseline in (model.row, model.text)), None)
         if known is None:  # it answers, and is no row of the table
             candidates.append(candidate(baseline, rows))
@@ -97,7 +82,6 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
 def evaluation_recipe(
     candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
 ) -> Recipe:
-    """The recipe that describes an evaluation. Raises UserError with everything that is wrong."""
     benchmarks = {name: find_benchmark(name, registry) for name in options.get("benchmarks") or PAPER}
     judged = [name for name, benchmark in benchmarks.items() if benchmark.judged]
     if judged and judge is None:

@@ -32,13 +32,9 @@ def execute(
     listener: RunListener | None = None,
     edit: Callable[[Run], Run] = lambda record: record,
 ) -> FinishedRun:
-    """Run the missing stages of a plan, and record each of its runs in its ``run.json``.
+    """Run the missing stages of a plan, and record each of its runs, as ``edit`` changes it, in its ``run.json``.
 
-    Args:
-        edit: has the last word on the content of a record.
-
-    Raises:
-        UserError: before anything runs, when a check found a problem and ``force`` does not pass it over.
+    Raises UserError, before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
     refuse(work.findings, force)
     if work.missing:

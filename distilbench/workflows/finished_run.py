@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from harness.run.scheduler import Outcome
     from reports.tables.table import Table
 
-JUDGES = "judges"
-"""Under ``runs/NAME/TARGET``: the runs and files of a comparison of judges on its answers."""
+JUDGES = "judges"  # under runs/NAME/TARGET: the runs and files of a comparison of judges on its answers
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """One recipe's folder ``runs/NAME``, with one or more targets.
+    """One recipe's folder ``runs/NAME``, with one or more targets; loaded ones have no ``outcome`` and no ``work``.
 
     Methods take the name of a target; without one they mean ``table1``, or the only target that there is.
     """
@@ -38,18 +37,14 @@ class FinishedRun:
     folder: Path
     store: ArtifactStore
     records: Mapping[str, Run]
-    """Target to its record."""
     outcome: Outcome | None = None
-    """What ran and what failed; ``None`` for a run that was loaded."""
     work: WorkPlan | None = None
-    """The plan that was run; ``None`` for a run that was loaded."""
     # A table is printed, written and put on the page: its scores are read and tested once.
     _results: dict[str, Results] = field(default_factory=dict, repr=False)
     _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict, repr=False)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Names of the targets, in the order in which they were asked for."""
         return tuple(self.records)
 
     @property
@@ -74,11 +69,7 @@ class FinishedRun:
         return self.results(target).frame()
 
     def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
-        """The table before it has a format, made once.
-
-        Args:
-            min_coverage: the smallest share of scored questions that a cell may have; default: the recipe's.
-        """
+        """The table before it has a format; ``min_coverage``: smallest share of scored questions in a cell."""
         name = self.choose(target)
         if name not in self.score_tables:
             from reports.judge_comparison.tables import read_comparison, table5
@@ -120,11 +111,10 @@ class FinishedRun:
         return pd.DataFrame(lines, columns=["row", "seed", "benchmark", "question", "turn", "answer"])
 
     def judgments(self, target: str | None = None) -> pd.DataFrame:
-        """One line per verdict of the run's own judges: row seed benchmark question part repeat verdict reason reply
-        request.
+        """One line per verdict of the run's own judges.
 
-        ``part`` says which of the benchmark's questions about an answer it is (``game1``, ``turn2``); ``reason`` says
-        why there is no verdict; ``request`` is the ledger's key of the judge's reply, empty where a rule graded.
+        ``part``: which question about an answer (``game1``, ``turn2``); ``reason``: why there is no verdict;
+        ``request``: the ledger's key of the judge's reply, empty where a rule graded.
         """
         import pandas as pd
 
@@ -157,15 +147,7 @@ class FinishedRun:
 
 
 def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
-    """A run made before.
-
-    Args:
-        folder: ``runs/NAME``, or ``runs/NAME/TARGET`` for one of its targets.
-        targets: names; default: all that the folder holds.
-
-    Raises:
-        UserError: there is no such run.
-    """
+    """A run made before, with these targets or all. Raises UserError where ``folder`` holds none."""
     place = Path(folder)
     # run.json lies in a target's folder: that folder names the run and one target of it
     if (place / "run.json").is_file():

@@ -44,10 +44,7 @@ class MachineFinding:
 def examine(
     recipe: str = "pocket", *, changes: Sequence[str] = (), plugins: Sequence[str] = (), runs: Path = Path("runs")
 ) -> Iterator[MachineFinding]:
-    """Check Python, packages, PyTorch, disk, memory, question files, hub and judges, one after the other.
-
-    A check that cannot be made is a finding, not an error: whoever asks for help has something broken.
-    """
+    """The checks, one after the other. One that cannot be made is a finding: whoever asks has something broken."""
     yield from (folders(), python(), packages(), torch(), disk(runs), memory(), questions())
     try:
         registry = load_registry(plugins)
@@ -60,9 +57,8 @@ def examine(
     yield hub(loaded, registry)
     for name, entry in loaded.judges.items():
         problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
-        remedy = "Start it, or name another under judges." if problem else ""
-        text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
-        yield MachineFinding("fail" if problem else "ok", text, remedy)
+        state, remedy = ("fail", "Start it, or name another under judges.") if problem else ("ok", "")
+        yield MachineFinding(state, f"judge {name} ({entry.kind}): {problem or 'it answers'}", remedy)
 
 
 def folders() -> MachineFinding:

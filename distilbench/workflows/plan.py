@@ -29,43 +29,34 @@ if TYPE_CHECKING:
 ALL = "all"
 """Among ``methods``: every row of the recipe, and every method that is known."""
 SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "compute.executor"}
-"""Option to the value of the recipe that it changes."""
 
 
 class WorkOptions(TypedDict, total=False):
-    """Keyword arguments of every workflow that plans work."""
+    """Keyword arguments of every workflow that plans work. ``runs`` holds the runs, their store, and the ledger."""
 
-    set: Mapping[str, object] | Sequence[str]
-    """Changes of the recipe: ``{"train.learning_rate": 5e-5}``, or ``["train.learning_rate=5e-5"]``."""
-    max_cost: float | None
-    """Dollars that judging may cost."""
+    set: Mapping[str, object] | Sequence[str]  # {"train.learning_rate": 5e-5} or ["train.learning_rate=5e-5"]
+    max_cost: float | None  # dollars that judging may cost
     executor: str | None
-    plugins: Sequence[str]
-    """Python files or modules that define methods, benchmarks, judges and so on."""
+    plugins: Sequence[str]  # Python files or modules
     runs: str | Path
-    """Holds the folders of runs, the store that they share, and the ledger; default: ``runs``."""
 
 
 class RunOptions(WorkOptions, total=False):
-    """Keyword arguments of ``plan``, ``run`` and ``reproduce``."""
+    """Keyword arguments of ``plan``, ``run`` and ``reproduce``; ``baseline``: the row whose answers to compare with."""
 
-    methods: Sequence[str]
-    """Rows to make, or ``["all"]``; default: the target's that the recipe has."""
+    methods: Sequence[str]  # rows to make, or ["all"]; default: the target's that the recipe has
     seeds: Sequence[int]
     baseline: str | None
-    """Compare with this row's answers instead of the official baseline's."""
 
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """Plans over one store, made with the same tables of contents. What they share is done once."""
+    """Plans by target, at least one, over one store; what they share is done once. ``unfit``: why others are out."""
 
     plans: Mapping[str, Plan]
-    """By target, at least one."""
     runs: Path
     plugins: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
-    """Why targets were left out: the recipe does not fit them."""
 
     @property
     def first(self) -> Plan:
@@ -113,11 +104,9 @@ class WorkPlan:
 
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
-    """Plan targets (one, several with commas, or ``all``) of a recipe (a shipped name or a YAML file). PyTorch is not
-    even loaded.
+    """Plan targets (one, several with commas, or ``all``) of a recipe (a shipped name or a YAML file), without PyTorch.
 
-    Raises UserError that lists everything that is wrong with the recipe, its plug-ins or the options; or no target
-    fits.
+    Raises UserError that lists everything that is wrong with recipe, plug-ins and options; or no target fits.
     """
     runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
     check_runs(runs)
@@ -161,8 +150,6 @@ def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
     """The rows to make: those chosen, after the two models, or the target's that the recipe has.
 
     An ``open`` target takes the recipe's other rows too: optional ones when they are chosen, and when ``all`` is.
-
-    Raises UserError for a chosen row that the recipe has no settings for.
     """
     if not chosen or ALL in chosen:
         names = [name for name, row in recipe.methods.items() if chosen or not row.row_options.optional]

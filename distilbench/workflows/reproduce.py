@@ -26,16 +26,11 @@ def reproduce(
     listener: RunListener | None = None,
     **options: Unpack[RunOptions],
 ) -> FinishedRun:
-    """Run what tables and figures of the paper are missing, and write them under ``runs/NAME/report``.
+    """Run what is missing of ``targets`` (``table1``, several with commas, or ``all``), and write their tables and
+    figures under ``runs/NAME/report``; with ``notes`` also other tests, power, variance and protocols.
 
-    Args:
-        targets: ``table1``, several with commas, or ``all``.
-        recipe: a shipped recipe's name, or the path of a YAML file.
-        min_coverage: refuse cells with a smaller share of scored questions; default: the recipe's.
-        notes: write the other tests, power, variance and protocols under the table too.
-        force: run although the checks before it found problems.
-
-    Raises UserError, before anything runs, with everything that is wrong.
+    ``recipe``: a shipped name or a YAML file; ``min_coverage``: cells with a smaller share of scored questions are
+    refused; ``force``: run in spite of problems. Raises UserError, before anything runs, with everything that is wrong.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
     judge_again(finished, options.get("plugins", ()))
@@ -60,12 +55,7 @@ def report(
     notes: bool = False,
     plugins: Sequence[str] = (),
 ) -> FinishedRun:
-    """Make tables again from what is in the store, without running anything.
-
-    Args:
-        targets: ``table1``, several with commas, or ``all`` that the run has.
-        recipe: a shipped recipe's name, a YAML file, or the name of a folder under ``runs``.
-        html: write the page ``report.html`` too.
+    """Make tables (with ``html`` the page too) again from the store. ``recipe`` may be a folder's name under ``runs``.
 
     Raises UserError for a target that was not run, or scores that are gone.
     """
@@ -75,10 +65,8 @@ def report(
     folder = Path(runs) / recipe
     if not described(folder):
         folder = Path(runs) / str(read_source(recipe).tree["name"])
-    if targets == ALL:
-        present = described(folder)
-        # where there is none, the first one's error says what to run
-        names = [name for name in names if name in present] or names[:1]
+    if targets == ALL:  # where there is none, the first one's error says what to run
+        names = [name for name in names if name in described(folder)] or names[:1]
     finished = load(folder, names)
     judge_again(finished, plugins)
     finished.write(min_coverage, notes)
@@ -93,5 +81,4 @@ def judge_again(finished: FinishedRun, plugins: Sequence[str]) -> None:
     """Have the judges asked that the tables of some targets compare. Nothing is asked twice."""
     for name in finished.targets:
         if name not in finished.score_tables:
-            run = f"{finished.folder.name}/{name}"
-            compare_judges(run, repeats=1, runs=finished.folder.parent, plugins=plugins)
+            compare_judges(f"{finished.folder.name}/{name}", repeats=1, runs=finished.folder.parent, plugins=plugins)
