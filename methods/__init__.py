@@ -1,7 +1,4 @@
-"""The methods: one file each, and this table of contents. A new method is a new file and one line here.
-
-Importing this package reads equations, not torch: a loss imports torch when it is called.
-"""
+"""The methods: one file each, and this table of contents. Importing it reads no torch: a loss does when called."""
 
 from harness.contracts.method import Method
 from methods import (
@@ -30,6 +27,6 @@ METHODS: dict[str, Method] = {
         dckd, adpa, adpa_plus, best_of_n, ipo, orpo, gkd, distillm,
     )
 }  # fmt: skip
-"""Name to method: the rows of the paper's Table 1 in its order, then further ones (named, or ``--methods all``)."""
+"""The rows of the paper's Table 1 in its order, then further ones."""
 
 __all__ = ["METHODS"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.contracts.method import TopK
 
 UNIT = (1e-8, 1 - 1e-8)
-"""The bounds of the released code: negative advantages become 0, positive ones saturate at 1."""
+"""Of the released code: negative advantages become 0, positive ones saturate at 1."""
 
 
 @options
@@ -98,7 +98,6 @@ def loss(batch: Batch, terms: Tensors, config: AdpaOptions) -> Loss:
 NEEDS = Needs(
     responses=("golden", "samples"),
     signal="token",
-    shared_vocabulary=True,
     teachers=("tuned", "family"),
     distribution_roles=("own",),
     sampling={"n": 1, "temperature": 0.0},

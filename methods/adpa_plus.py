@@ -1,8 +1,4 @@
-"""ADPA+: ADPA that starts from DCKD's student and learns on that student's answers.
-
-Equation, options and sources: ``methods/adpa.py``. Only the way there differs: the student is first trained by DCKD
-(``methods/dckd.py``), gives its answers, and goes on from there.
-"""
+"""ADPA+: ADPA (``methods/adpa.py``) that starts from DCKD's student and learns on that student's answers."""
 
 import dataclasses
 

@@ -48,10 +48,7 @@ def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
 
 
 def forward_kl(logps: Tensor, top: TopK) -> Tensor:
-    """[c] KL(teacher || student) over the k + 1 outcomes, nats; ``logps``: the student's, [c, V].
-
-    A lower bound of the KL over the whole vocabulary, equal to it where k is the vocabulary.
-    """
+    """[c] KL(teacher || student) over the k + 1 outcomes, nats: a lower bound of the KL over the vocabulary."""
     p, q = bins(top), fold(logps, top)
     return (p.exp() * (p - q)).sum(-1)
 
@@ -79,7 +76,7 @@ METHOD = Method(
     name="dckd",
     title="DCKD",
     paper="Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment, arXiv 2502.17927",
-    needs=Needs(responses=("golden", "rejected"), signal="token", shared_vocabulary=True, teachers=("tuned",)),
+    needs=Needs(responses=("golden", "rejected"), signal="token", teachers=("tuned",)),
     config=DckdOptions,
     rows=rows,
     loss=loss,

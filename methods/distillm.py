@@ -52,7 +52,7 @@ METHOD = Method(
     name="distillm",
     title="DistiLLM",
     paper="Ko et al. 2024, DistiLLM: Towards Streamlined Distillation for Large Language Models, arXiv 2402.03898",
-    needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
+    needs=Needs(responses=("golden", "rollouts"), signal="token"),
     config=DistillmOptions,
     rows=gkd.rows,
     loss=loss,

@@ -80,7 +80,7 @@ METHOD = Method(
     title="GKD",
     paper="Agarwal et al. 2024, On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes, "
     "arXiv 2306.13649",
-    needs=Needs(responses=("golden", "rollouts"), signal="token", shared_vocabulary=True),
+    needs=Needs(responses=("golden", "rollouts"), signal="token"),
     config=GkdOptions,
     rows=rows,
     loss=loss,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.contracts.method import TopK
 
 FLOOR = 1e-7
-"""Smallest mass of the rest, as in the store: below it float32 cannot tell it from nothing, and no gradient flows."""
+"""Smallest mass of the rest, as in the store: below it float32 cannot tell it from nothing."""
 
 
 @options
@@ -41,7 +41,6 @@ class KdOptions:
 
 
 def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
-    """``Method.rows``: the golden answer."""
     if not (group.prompt.golden or "").strip():
         return Dropped("no golden answer")
     return [Row(str(group.prompt.golden))]
@@ -93,7 +92,7 @@ METHOD = Method(
     name="kd",
     title="Standard KD",
     paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
-    needs=Needs(responses=("golden",), signal="token", shared_vocabulary=True),
+    needs=Needs(responses=("golden",), signal="token"),
     config=KdOptions,
     rows=golden,
     loss=loss,

@@ -93,7 +93,7 @@ METHOD = Method(
     name="minillm",
     title="MiniLLM",
     paper="Gu, Dong, Wei and Huang 2024, MiniLLM: Knowledge Distillation of Large Language Models, arXiv 2306.08543",
-    needs=Needs(responses=("rollouts",), signal="token", shared_vocabulary=True),
+    needs=Needs(responses=("rollouts",), signal="token"),
     config=MinillmOptions,
     rows=lambda group, config: (),  # the student answers live
     loss=loss,

@@ -1,13 +1,11 @@
 """Plackett-Luce distributions over rankings: exact for up to 8 items, from drawn rankings beyond.
 
-Scores [B, n] already include beta. A set of items is a bitmask; bit i set: item i is not ranked yet. For a ranking
-tau with remaining sets R_1 = all > R_2 > ... > R_n,
+Scores [B, n] already include beta. A set of items is a bitmask. For a ranking tau with remaining sets
+R_1 = all > R_2 > ... > R_n,
 
     log p(tau) = sum_i s_i - sum_k LSE(R_k),    LSE(R) = log sum_{i in R} exp(s_i)
 
-so a ranking matters only through its chain of sets, and one table of LSE over the 2^n sets serves all n! rankings.
-Each divergence takes teacher and student scores, both [B, n], and gives [B], in nats. Our own derivations; checked
-against brute force in the tests.
+so one table of LSE over the 2^n sets serves all n! rankings. Divergences: [B, n] scores of both -> [B], nats.
 """
 
 import hashlib
@@ -24,7 +22,7 @@ LOG2 = math.log(2.0)
 
 
 def log_probability(scores: Tensor) -> Tensor:
-    """[B, n] -> [B]: log-probability of the ranking 0, 1, ..., n-1 (best first)."""
+    """[B, n] -> [B]: of the ranking 0, 1, ..., n-1 (best first)."""
     return (scores - scores.flip(1).logcumsumexp(1).flip(1)).sum(1)
 
 
@@ -53,7 +51,6 @@ def ag(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def kl(p_scores: Tensor, q_scores: Tensor) -> Tensor:
-    """KL(P || Q) between the distributions of two score vectors."""
     p, q = all_log_probabilities(p_scores), all_log_probabilities(q_scores)
     return (p.exp() * (p - q)).sum(1)
 
@@ -67,16 +64,12 @@ DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def jsd_mc(teacher: Tensor, student: Tensor, noise: Tensor) -> Tensor:
-    """[B]: an unbiased estimate of the JSD, with an unbiased estimate of its gradient by ``student``.
-
-    Rankings are drawn from both distributions by sorting scores plus Gumbel ``noise`` [S, B, n]. The gradient is
-    E_Q[ 1/2 log(Q/M) d log Q ], with the mean weight of the other draws taken off each (leave one out).
-    """
+    """[B]: an unbiased estimate of the JSD, with an unbiased gradient by ``student``: E_Q[ 1/2 log(Q/M) d log Q ], less
+    the mean weight of the other draws. Rankings are drawn by sorting scores plus Gumbel ``noise`` [S, B, n]."""
     draws, batch, n = noise.shape
     p = teacher.detach()
 
     def ranked(scores: Tensor, order: Tensor) -> Tensor:
-        """[S, B] log-probabilities of the drawn rankings ``order`` [S, B, n]."""
         chosen = scores.expand(draws, batch, n).gather(2, order).reshape(-1, n)
         return log_probability(chosen).view(draws, batch)
 
@@ -96,11 +89,7 @@ def jsd_mc(teacher: Tensor, student: Tensor, noise: Tensor) -> Tensor:
 
 
 def gumbel_noise(scores: Tensor, draws: int) -> Tensor:
-    """[draws, B, n] Gumbel noise that depends on each prompt's own ``scores`` [B, n] alone.
-
-    Those are the teacher's, which are data: neither the batch nor the process in which a prompt comes changes what is
-    drawn for it. Over epochs a prompt meets the same noise again.
-    """
+    """[draws, B, n] from each prompt's ``scores`` [B, n] (data) alone: neither batch nor process changes it."""
     noise = []
     for row in scores.detach().float().cpu():
         digest = hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest()

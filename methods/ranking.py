@@ -1,7 +1,7 @@
 """What the preference methods share: the teacher's scores of a prompt's responses, the best-worst pair, the order.
 
-The score is PAD's calibrated reward rhat = (1 - alpha) * mean log-probability + alpha * log p_sel (Eq. 9); with
-alpha = 1 it is the multiple-choice score log p_sel alone (Eq. 8). Ties keep the order of sampling, and are counted.
+The score is PAD's calibrated reward rhat = (1 - alpha) * mean log-probability + alpha * log p_sel (Eq. 9). Ties keep
+the order of sampling.
 """
 
 from __future__ import annotations
@@ -34,21 +34,15 @@ def teacher_scores(group: Group, alpha: float = 1.0) -> list[float] | Dropped:
 
 
 def several(config: object, n: int) -> None:
-    """``Method.check`` of methods that compare responses."""
     require(n >= 2, f"a comparison needs at least 2 responses per prompt, not {n}")
 
 
 def descending(scores: Sequence[float]) -> list[int]:
-    """Indices from the best score to the worst; equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
 def pair(group: Group, config: object = None) -> tuple[Row, Row] | Dropped:
-    """``Method.rows`` of pairs: (chosen, rejected), the responses with the largest and the smallest log p_sel.
-
-    They are the ends of one ranking in which ties keep their order: of several best responses the first is chosen, of
-    several worst the last is rejected.
-    """
+    """(chosen, rejected): largest and smallest log p_sel, of several best the first, of several worst the last."""
     scores = teacher_scores(group)
     if isinstance(scores, Dropped):
         return scores
@@ -84,11 +78,8 @@ def pair_logs(margin: Tensor) -> dict[str, Tensor]:
 
 
 def order_logs(rewards: Tensor, scores: Tensor) -> dict[str, Tensor]:
-    """``Loss.logs`` of the student's rewards and the teacher's scores, [B, n] each.
-
-    ``agreement``: the share of pairs that the student orders as the teacher does, where a pair on which the teacher is
-    indifferent counts half. ``ties``: prompts with at least two equal teacher scores.
-    """
+    """Of rewards and teacher's scores, [B, n] each: ``agreement``, the share of pairs ordered alike (teacher
+    indifferent: half), and ``ties``, prompts with at least two equal teacher scores."""
     import torch
 
     rewards, ordered = rewards.detach(), scores.sort(1).values

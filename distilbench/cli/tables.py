@@ -36,7 +36,7 @@ def row(method: Method) -> tuple[str, ...]:
     needs = method.needs
     answers = " and ".join(ANSWERS[source] for source in needs.responses)
     conditions = {
-        "shared vocabulary": needs.shared_vocabulary,
+        "shared vocabulary": needs.signal == "token",
         "reference": needs.reference,
         f"starts from {needs.start}": needs.start,
         "can have rounds": needs.rounds,

@@ -1,12 +1,6 @@
-"""Files of the official question sets: where they lie, whether they are whole, and how to get them.
+"""Files of the official question sets, pinned by sha256 in ``manifest.json``; some licences forbid to ship them.
 
-They are pinned by sha256 in ``manifest.json`` (public repositories at fixed commits) and never shipped: some are
-licensed for non-commercial use only. They are looked for in the folder that ``DISTILBENCH_ASSETS`` names, then in the
-user's cache. A file that is missing or wrong ends in one message that says what to do.
-
-    path = locate("mt_bench/question.jsonl")        # UserError if it is not there or not the pinned file
-    for result in pull():                            # what is missing, from where it is pinned
-        print(result)
+Looked for in ``DISTILBENCH_ASSETS``, then in the user's cache.
 """
 
 import hashlib
@@ -23,24 +17,22 @@ from typing import Literal
 from harness.errors import UserError, unknown
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with (file, bytes so far, bytes in all or ``None``) while a file comes down."""
+"""(file, bytes so far, bytes in all or ``None``)"""
 
 
 @dataclass(frozen=True)
 class Asset:
+    """``url``: ``None`` for what is computed; ``sha256``: empty where only the revision in ``url`` pins the file."""
+
     file: str
-    """Its name and its path under an assets folder: ``mt_bench/question.jsonl``."""
     kind: Literal["verbatim", "hub", "source", "recovered", "check"]
     url: str | None
-    """Where to pull it from; ``None`` for what is computed."""
     sha256: str
-    """Of the whole file; empty where only the revision in ``url`` pins it (such a file is not checked)."""
     bytes: int | None
     licence: str
     note: str = ""
     commit: str | None = None
     made_from: tuple[str, ...] = ()
-    """Names of the sources that a recovered file is computed from."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,6 @@ class AssetStatus:
     state: Literal["ok", "missing", "wrong"]
     path: Path | None
     message: str = ""
-    """What is wrong and the remedy."""
 
 
 @cache
@@ -60,14 +51,12 @@ def manifest() -> Mapping[str, Asset]:
 
 
 def asset(name: str) -> Asset:
-    """The pin of one file. Raises UserError for a name that the manifest does not hold."""
     if name not in manifest():
         raise unknown("asset", name, manifest(), "`distilbench assets status` lists them.")
     return manifest()[name]
 
 
 def cache_folder() -> Path:
-    """Where ``pull`` puts files: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``distilbench/assets``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "distilbench" / "assets"
 
@@ -113,7 +102,7 @@ def check_asset(name: str) -> AssetStatus:
 
 
 def locate(name: str) -> Path:
-    """The path of a verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
+    """A verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
     known = check_asset(name)
     if known.state != "ok" or known.path is None:
         raise UserError(known.message)
@@ -133,7 +122,6 @@ def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
 
 
 def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
-    """Raises UserError naming what went wrong."""
     if pin.url is None:
         raise UserError(f"asset {pin.file!r} cannot be pulled: {_remedy(pin)}")
     if not pin.url.startswith(("https://", "http://127.0.0.1:")):  # the second for a mirror on this machine
@@ -160,10 +148,7 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
 
 
 def pull(names: Iterable[str] | None = None, progress: Progress | None = None) -> list[AssetStatus]:
-    """Download what is not there yet, over HTTPS, checked by sha256. One failure does not stop the others.
-
-    ``names``: ``None`` for all that can be pulled and that a benchmark may read. One status per file.
-    """
+    """Download what is not there yet, checked by sha256, whatever fails. ``None``: all that a benchmark may read."""
     if names is None:
         names = [name for name, pin in manifest().items() if pin.kind in ("verbatim", "hub")]
     first = folders()[0]

@@ -1,2 +1,1 @@
-"""Contract checks: what ``distilbench check-method``, ``check-benchmark``, ``check-judge``, ``check-source``,
-``check-backend`` and ``check-executor`` run, and the contract suites of the tests. They know no entry by name."""
+"""Contract checks: what the commands ``distilbench check-...`` and the contract suites of the tests run."""

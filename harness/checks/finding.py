@@ -1,8 +1,4 @@
-"""The frame of all checks: how they are run and reported, and the check of options that the six contracts share.
-
-A check is a function (entry, config) -> what it saw, which raises ``Failed`` with what is wrong. Each contract's file
-ends in ``CHECKS``, in the order in which they run.
-"""
+"""The frame of all checks. A check is a function (entry, config) -> what it saw, or raises ``Failed``."""
 
 import dataclasses
 import inspect
@@ -21,8 +17,6 @@ Checks = Mapping[str, Callable[..., str]]
 
 
 class Entry(Protocol):
-    """What the entries of the six tables have in common."""
-
     @property
     def config(self) -> type[object]: ...
 
@@ -35,7 +29,6 @@ class Failed(Exception):
 class Finding:
     name: str
     detail: str = ""
-    """What was seen, where all is well."""
     problem: str | None = None
 
 
@@ -63,14 +56,12 @@ def require(holds: object, problem: str) -> None:
 
 
 def repeatable(call: Callable[[], T], name: str) -> T:
-    """What ``call`` gives; raises ``Failed`` where a second call gives something else."""
     value = call()
     require(value == call(), f"{name} gives something else when it is called again")
     return value
 
 
 def require_json(value: object, subject: str) -> None:
-    """Raise ``Failed`` unless ``value`` is plain JSON that reads back as itself: it enters a key, or a file."""
     try:
         text = json.dumps(_lists(value), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -79,7 +70,6 @@ def require_json(value: object, subject: str) -> None:
 
 
 def _lists(value: object) -> object:
-    """As JSON reads it back: tuples are lists there."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -88,7 +78,7 @@ def _lists(value: object) -> object:
 
 
 def options_check(*reserved: str) -> Callable[..., str]:
-    """The check of an entry's options. ``reserved``: keys that a recipe uses itself where they stand."""
+    """``reserved``: keys that a recipe uses itself where the options stand."""
 
     def check_options(entry: Entry, *_: object) -> str:
         kind = entry.config

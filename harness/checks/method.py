@@ -1,10 +1,6 @@
-"""Checks of a method against its contract, on tiny random models: what ``distilbench check-method`` and the tests run.
+"""Checks of a method against its contract, on tiny random models; they take (method, config, world).
 
-    for finding in check_method(METHOD):
-        print(finding.name, finding.problem or finding.detail)
-
-The checks take (method, config, world) and know no method by name. What they cannot see is whether the equation is
-right: that takes a test with arithmetic by hand.
+They cannot see whether the equation is right: that takes a test with arithmetic by hand.
 """
 
 import gc
@@ -43,8 +39,6 @@ WIDTH: Final = 8
 
 
 class World:
-    """Tiny checkpoints and groups, made once in ``folder`` and used by all checks."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.student = tiny_checkpoint(folder / "student", seed=0)
@@ -100,7 +94,7 @@ WITHOUT: Final[Mapping[str, Callable[[Group], Group]]] = {
     "samples": lambda group: replace(group, samples=()),
     SIGNAL: unscored,
 }
-"""Kind of data to a group without it, as the train stage leaves it where ``Needs`` does not declare it."""
+"""Kind of data to a group without it."""
 
 
 def check_needs(method: Method[C], config: C, world: World) -> str:
@@ -109,7 +103,6 @@ def check_needs(method: Method[C], config: C, world: World) -> str:
     usual = config == method.config()  # other options may make a method need less
     live, by_token = method.rollouts is not None, needs.signal == "token"
     require(live == ("rollouts" in needs.responses), "rollouts and the response source 'rollouts' go together")
-    require(needs.shared_vocabulary == by_token, "signal='token' and shared_vocabulary=True go together")
     declared = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
     for name, without in WITHOUT.items():
         used = reads(method, config, world.groups, without)
@@ -165,7 +158,7 @@ def teaching(method: Method[C], config: C, positions: int, seed: int) -> object:
 
 
 def as_given(method: Method[C], config: C, logits: Tensor) -> object:
-    """Teachers' logits [teachers, c, V] in the shape that ``token_terms`` gets: the live teacher's, or a store's."""
+    """Teachers' logits [teachers, c, V] as ``token_terms`` gets them: the live teacher's, or a store's."""
     stored = method.stored(config)
     if stored is None:
         return logits[0]
@@ -203,7 +196,6 @@ def quiet() -> Iterator[None]:
 
 
 def trained(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], LoadedTraining]:
-    """Train: the losses, the gradients of the first step, and the models as they were left."""
     with quiet():
         trainer = make_trainer(load_training(training), out)
         gradients = _Gradients()
@@ -233,11 +225,9 @@ HINT: Final = (
     "on rounding where these are equal, as all are at the start (student = reference): rank by stored scores, or give "
     "ties a rule"
 )
-"""What usually lies behind a loss that depends on the micro-batch."""
 
 
 def check_micro_batches(method: Method[C], config: C, world: World) -> str:
-    """One step as one micro-batch, as 3 + 3 + 2 prompts and prompt by prompt: the same loss, the same gradient."""
     # Without clipping, which would hide a gradient of the wrong size.
     training = world.training(method, config, replace(OPTIONS, max_grad_norm=0.0))
     reference = training.reference[:8] if training.reference else None
@@ -267,12 +257,10 @@ def check_seed(method: Method[C], config: C, world: World) -> str:
     return "same seed, same bytes"
 
 
-class _Killed(Exception):
-    """Stands in for a process that dies."""
+class _Killed(Exception): ...
 
 
 def check_resume(method: Method[C], config: C, world: World) -> str:
-    """A run that is killed after its first step and goes on from the checkpoint leaves the bytes of an unbroken one."""
     training = world.training(method, config, replace(OPTIONS, checkpoint_minutes=0.0))
     place = Path(tempfile.mkdtemp(dir=world.folder))  # of its own: a run would go on from any checkpoint it finds
 
@@ -312,7 +300,6 @@ CHECKS: Checks = {
 
 
 def check_method(method: Method[C], config: C | None = None, world: World | None = None) -> Iterator[Finding]:
-    """All checks. ``world``: default, one in a temporary folder."""
     config = method.config() if config is None else config
     with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
         yield from run_checks(CHECKS, method, config, world or World(Path(folder)))

@@ -1,8 +1,7 @@
 """The checks of benchmarks, judges, sources, backends and executors against their contracts (``harness/contracts``).
 
-A benchmark is asked with a model that has no weights; whether its numbers are the official tool's takes a test beside
-the tool itself. A judge is asked two questions and need not be reachable: one that cannot be asked must fail in the
-right way. A backend is tried with a tiny checkpoint and a fake server, an executor with stages that compute nothing.
+Whether a benchmark's numbers are the official tool's takes a test beside the tool. A judge that cannot be asked must
+fail in the right way; a backend gets a tiny checkpoint and a fake server, an executor stages that compute nothing.
 """
 
 import asyncio
@@ -38,13 +37,11 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 QUESTIONS: Final = 24
-"""Questions that are answered, judged and scored."""
 REPLICATES: Final = 50
 TEXTS: Final = (
     "", " ", "\x00", "\ud800", "yes", "m", "M", "[[A>B]]", "[[B>>A]] [[A=B]]", "[[A]]", "[[C]]", "Rating: [[5]]",
     "[[11]]", "[[-3]]", "[[1e400]]", "[[nan]]", "{", '{"answer": 1e999}', "[" * 3000, "9" * 5000, "[[" + "9" * 5000,
 )  # fmt: skip
-"""Replies of a judge that is weak, cut off, or hostile."""
 FIRST_TOKENS: Final[Sequence[Mapping[str, float] | None]] = (
     None, {}, {"m": math.nan}, {"m": -math.inf, "M": -math.inf}, {"m": 800.0}, {"\u2603": -0.1},
 )  # fmt: skip
@@ -83,7 +80,6 @@ def entrant(benchmark: AnyBenchmark, config: object, word: str, missing: bool = 
 
 
 def survives(call: Callable[[], T], name: str, text: str) -> T:
-    """What ``call`` gives on a hostile text; raises ``Failed`` where it raises anything."""
     try:
         return call()
     except Exception as error:
@@ -212,7 +208,6 @@ def check_card(benchmark: AnyBenchmark, config: object) -> str:
 
 
 SECONDS: Final = 120.0
-"""How long one question may take."""
 MESSAGES: Final = (
     {"role": "user", "content": "Which is better, A or B? Reply with [[A]] or [[B]].\n\nA: yes\n\nB: no"},
 )
@@ -223,7 +218,6 @@ REQUESTS: Final = (
 
 
 def check_identity(kind: JudgeKind[C], config: C) -> str:
-    """Plain JSON, the same twice: it decides the key of the judgments."""
     identity = repeatable(lambda: dict(kind.identity(config)), "identity()")
     require_json(identity, "identity()")
     require(identity, "identity() is empty: two judges of this kind would share their judgments")
@@ -288,7 +282,6 @@ def outcome(judge: Judge, request: Request) -> object:
 
 
 PROMPTS: Final = 200
-"""Prompts that are looked at."""
 ROLES: Final = ("system", "user", "assistant")
 
 
@@ -297,7 +290,6 @@ def first_prompts(source: PromptSource[C], config: C, seed: int = 0) -> list[Pro
 
 
 def check_pin(source: PromptSource[C], config: C) -> str:
-    """Plain JSON, the same twice: it decides the key of the prompts."""
     identity = dict(repeatable(lambda: source.pin(config), "pin()").identity)
     require_json(identity, "the identity that pin() gives")
     return f"identity {identity}" if identity else "pinned by the package or by its assets"
@@ -325,7 +317,6 @@ def check_seed(source: PromptSource[C], config: C) -> str:
 
 
 def check_pairs(source: PromptSource[C], config: C) -> str:
-    """``pairs`` is what methods that need rejected answers go by."""
     stated, prompts = source.pin(config).pairs, first_prompts(source, config)
     count = sum(bool(prompt.golden and prompt.rejected) for prompt in prompts)
     require(stated == (count > 0), f"pin() says pairs={stated}, but {count} of {len(prompts)} prompts have both")
@@ -345,7 +336,6 @@ def fake_server(
     requests: Sequence[Request],
     progress: Callable[[int], None] | None = None,
 ) -> list[Reply | JudgeError]:
-    """An ``AskServer`` without a server: repeats the last turn."""
     return [Reply(request.messages[-1]["content"], "stop", "fake", 1, 1) for request in requests]
 
 
@@ -421,11 +411,11 @@ def check_tokens(backend: Backend[C], config: C) -> str:
 
 RESOURCES: Final = Resources(workers=2, threads=1)
 SLEEP: Final = 600.0
-"""Seconds that a stage sleeps in the check of an abort: nobody waits for it."""
+"""Seconds: nobody waits for it."""
 
 
 def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
-    """With its first argument bound, a ``RunStage`` that leaves a file for each stage."""
+    """With ``folder`` bound, a ``RunStage`` that leaves a file for each stage."""
     progress(1, 2, "half")
     if stage.params.get("fails"):
         return StageResult(stage, 0.0, "it was asked to fail")
@@ -460,7 +450,6 @@ def started(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator
 
 
 def check_results(kind: ExecutorKind[C], config: C) -> str:
-    """Each stage is run, and reported once; a failure is a result, and the stages after it run all the same."""
     stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
     notes = Notes()
     results: list[StageResult] = []
@@ -484,7 +473,6 @@ def check_results(kind: ExecutorKind[C], config: C) -> str:
 
 
 def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
-    """``concurrency`` is what memory and disk are reckoned with."""
     counts = [kind.concurrency(workers) for workers in (1, 4)]
     require(counts[0] == 1, f"with one worker there is one stage at a time, not {counts[0]}")
     require(1 <= counts[1] <= 4, f"with 4 workers concurrency() is {counts[1]}")

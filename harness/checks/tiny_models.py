@@ -1,9 +1,4 @@
-"""The world in which a method is checked: tiny random checkpoints and made-up groups, ready in a second on any machine.
-
-``tiny_checkpoint(folder, seed)`` writes a two-layer Llama with a word-level tokenizer and a chat template, which
-``from_pretrained`` loads; ``tiny_groups(count, n)`` makes prompts with golden answers, teacher answers and scored
-samples in its words. Ships with the product, for ``distilbench check-method`` and for tests of your own.
-"""
+"""Tiny random checkpoints and made-up groups, for ``distilbench check-method`` and for tests of your own."""
 
 import random
 from pathlib import Path
@@ -43,10 +38,7 @@ def tiny_checkpoint(
     extra_columns: int = 0,
     dropout: float = 0.0,
 ) -> Path:
-    """A random two-layer Llama of 5 + len(words) tokens, saved with its tokenizer. Returns ``folder``.
-
-    ``extra_columns``: how much wider than the tokenizer the embedding is.
-    """
+    """A random two-layer Llama. ``extra_columns``: how much wider than the tokenizer the embedding is."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging

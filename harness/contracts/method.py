@@ -1,14 +1,8 @@
-"""The contract of a method: what data it needs, which rows it trains on, and a pure loss.
+"""The contract of a method: what data it needs, which rows it trains on, and a pure loss in two steps.
 
-The trainer (``harness/training``) has no branch on a name. The loss is split in two, so that ``batch x length x
-vocabulary`` is never held in float32:
-
-1. ``token_terms`` sees a chunk of positions with full next-token logits and reduces each position to a few numbers
-   (a log-probability, a divergence). The trainer recomputes it in the backward pass, chunk by chunk.
-2. ``loss`` sees those numbers, one per response token, with sums over rows and prompts at hand.
-
-A loss returns *totals* and names what each is divided by. The trainer divides by the count over the whole optimiser
-step (all micro-batches, all processes), so no split of a batch changes the loss.
+``token_terms`` reduces each position's logits to a few numbers, chunk by chunk (recomputed in the backward pass), so
+batch x length x vocabulary is never held. ``loss`` sees those numbers; it returns *totals* and what each is divided by,
+counted over the whole optimiser step, so no split of a batch changes the loss.
 """
 
 from __future__ import annotations
@@ -28,7 +22,6 @@ if TYPE_CHECKING:
 C_contra = TypeVar("C_contra", contravariant=True, default=Any)
 """Options that are only read: methods with options of several types can share one value."""
 Tensors = Mapping[str, "Tensor"]
-"""Tensors by name."""
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
 Teacher = Literal["family", "tuned"]
 """The family's teacher, or the same model after the recipe's preference tuning of it (``tuned_teacher``)."""
@@ -39,46 +32,38 @@ class Needs:
     """What must exist before (or while) a method trains. Nothing undeclared reaches the method."""
 
     responses: tuple[Source, ...]
-    """Whose answers: the dataset's, the teacher's, the student's n samples, or live rollouts of the student."""
+    """The dataset's answers, the teacher's, the student's n samples, or live rollouts of the student."""
     signal: Literal["none", "response", "token"] = "none"
-    """Of the teacher: nothing, a reward per response (stored), or a distribution per token."""
+    """Of the teacher: nothing, a reward per response (stored), or a distribution per token (of a shared vocabulary)."""
     reference: bool = False
     """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
-    shared_vocabulary: bool = False
-    """Teacher and student must map every token to the same id."""
     teachers: tuple[Teacher, ...] = ("family",)
-    """Whose distributions ``signal="token"`` means. Several (ADPA) must be stored (``Method.stored``); then the first
-    decides which tokens are kept for all."""
+    """Whose distributions. Several must be stored (``Method.stored``); the first decides which tokens are kept."""
     distribution_roles: tuple[str, ...] = ()
-    """Roles of the rows for which the teachers' distributions are stored; empty: all rows."""
+    """Roles of the rows for which distributions are stored; empty: all rows."""
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Options of ``sampling`` that replace the recipe's (ADPA: one response, greedy), unless a row overrides them."""
     start: str | None = None
-    """The method whose student this one starts from and samples with (ADPA+: ``"dckd"``), unless a row names another
-    row; ``None``: the family's student."""
+    """The method whose student this one starts from and samples with, unless a row names another row."""
     rounds: bool = False
     """May be trained in rounds on samples of the current student (PAD section 4.4)."""
 
 
 class TopK(NamedTuple):
-    """A teacher's stored next-token distributions at N positions; zeros in rows outside ``distribution_roles``."""
+    """A teacher's next-token distributions, zeros outside ``distribution_roles``: ids [N, k] int64, their
+    log-probabilities [N, k] float32, nats, and the log of all other mass [N] float32, at least log 1e-7."""
 
     ids: Tensor
-    """[N, k] int64."""
     logps: Tensor
-    """[N, k] float32, log-probabilities of these tokens, nats."""
     rest: Tensor
-    """[N] float32, log of the probability mass of all other tokens, at least log 1e-7."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How teachers' next-token distributions are stored instead of a live teacher."""
+    """How teachers' distributions are stored: tokens kept at each position, and what divides the logits before."""
 
     top_k: int
-    """Tokens kept at each position; all others count as one."""
     temperature: float = 1.0
-    """Divides the teacher's logits before they are stored."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,7 @@ class Row:
     finished: bool = True
     """Whether the end-of-turn token belongs to the response."""
     signals: Mapping[str, float] = field(default_factory=dict)
-    """Numbers for ``Batch.signals``; every row of a method carries the same names."""
+    """For ``Batch.signals``; every row of a method carries the same names."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +88,9 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss may know of a micro-batch: R rows (responses) of B prompts, N response tokens, in row order.
-
-    Rows of one prompt are neighbours, in the order of ``Method.rows``.
-    """
+    """R rows (responses) of B prompts, N response tokens; rows of one prompt are neighbours, as in ``Method.rows``."""
 
     prompts: int
-    """B"""
     prompt: Tensor
     """[R] int64, which prompt (0..B-1) a row answers."""
     row: Tensor
@@ -117,7 +98,6 @@ class Batch:
     position: Tensor
     """[N] int64, of the token within its response, from 0."""
     roles: tuple[str, ...]
-    """[R]."""
     lengths: Tensor
     """[R] int64, response tokens per row, end-of-turn included."""
     signals: Tensors
@@ -151,17 +131,15 @@ class Term:
     total: Tensor
     """Differentiable scalar: a sum, never a mean."""
     per: str
-    """The unit whose count over the whole step divides it: ``prompt``, ``row``, ``token`` (of all responses) or
-    ``token:ROLE``."""
+    """What divides it, over the whole step: ``prompt``, ``row``, ``token`` (of all responses) or ``token:ROLE``."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss = the sum over terms of total / count. ``logs`` are sums over prompts, shown as means."""
+    """The sum over terms of total / count. ``logs`` are sums over prompts, shown as means; no gradient."""
 
     terms: tuple[Term, ...]
     logs: Tensors = field(default_factory=dict)
-    """Name to a scalar summed over prompts (reward margin, accuracy); no gradient."""
 
 
 TokenTerms = Callable[["Tensor", "Tensor", Any, C], dict[str, "Tensor"]]
@@ -176,11 +154,8 @@ def log_probabilities(logits: Tensor, labels: Tensor, teacher: object, config: o
 
 @dataclass(frozen=True)
 class Rollouts(Generic[C_contra]):
-    """How a method lets the student answer live: one response per prompt, drawn for a whole optimiser step at once.
-
-    Then ``weigh`` sees all tokens of the step, so that whitening is over the global batch. Steps that are not live
-    train on the stored ``rows`` (one per prompt).
-    """
+    """The student answers live: one response per prompt, for a whole optimiser step at once, so that ``weigh`` sees all
+    its tokens. Steps that are not live train on the stored ``rows`` (one per prompt)."""
 
     sampling: Callable[[C_contra], tuple[float, float]]
     """config -> (temperature, teacher mix): each step samples from mix * teacher + (1 - mix) * student."""
@@ -207,9 +182,7 @@ class Method(Generic[C]):
 
     name: str
     title: str
-    """The row label in tables."""
     paper: str
-    """Citation, one line."""
     needs: Needs
     config: type[C]
     """Made with ``@options``, all with defaults, a docstring under each."""
@@ -219,15 +192,12 @@ class Method(Generic[C]):
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms[C] = log_probabilities
     stored: Callable[[C], Stored | None] = lambda config: None
-    """config -> how teachers' distributions are stored, or ``None``: the teacher is live (``signal="token"`` only)."""
+    """config -> how teachers' distributions are stored, or ``None``: the teacher is live."""
     rollouts: Rollouts[C] | None = None
     trl: Trl[C] | None = None
-    """``None``: TRL's stable trainers have no such loss."""
     check: Callable[[C, int], None] = lambda config, n: None
-    """(config, responses per prompt): raises UserError (``require``) where these options cannot take that many. Called
-    for methods that train on samples when the recipe is read, before anything is sampled."""
+    """(config, responses per prompt): raises UserError where these options cannot take that many."""
     row_fields: tuple[str, ...] = ()
-    """Fields of ``config`` that decide ``rows``: reference log-probabilities and stored distributions depend on these
-    alone."""
+    """Fields of ``config`` that decide ``rows``: all that references and stored distributions depend on."""
     version: int = 1
-    """Raised when rows or loss compute something else: students trained before are then not reused."""
+    """Raised when rows or loss compute something else."""

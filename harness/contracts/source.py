@@ -38,5 +38,5 @@ class PromptSource(ABC, Generic[C]):
 
     @abstractmethod
     def prompts(self, config: C, identity: Mapping[str, object], seed: int) -> Iterable[Prompt]:
-        """All prompts of that content, in an order drawn with ``seed``, with unique ids: equal arguments give equal
-        prompts on any machine. Raises UserError where the source cannot be read."""
+        """In an order drawn with ``seed``, with unique ids: equal arguments give equal prompts on any machine. Raises
+        UserError where the source cannot be read."""

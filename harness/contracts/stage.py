@@ -29,9 +29,8 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What stages will cost, to a factor of about two; ``None``: price or size of a model not known. ``tokens``:
-    processed by models; ``peak_flops``: of a GPU at its peak in that time; ``peak_bytes``: that training needs in one
-    process."""
+    """To a factor of about two; ``None``: price or size of a model not known. ``peak_flops``: of a GPU at its peak in
+    the time for ``tokens``; ``peak_bytes``: that training needs in one process."""
 
     responses: int = 0
     tokens: int = 0

@@ -104,7 +104,7 @@ class Planner:
         """Why a row cannot exist with this family and these prompts, or ``None``."""
         entry, source = self.recipe.methods[row], self.graph.source
         needs = self.registry.methods[entry.method].needs
-        if needs.shared_vocabulary and self.vocabulary:
+        if needs.signal == "token" and self.vocabulary:
             return f"needs a shared vocabulary ({self.vocabulary})"
         if "rejected" in needs.responses and not source.pairs:
             return f"needs rejected answers (prompts from {source.name!r} have none)"

@@ -1,8 +1,4 @@
-"""Answers of known quality to pocket instructions: the right one, and plausible worse ones with named flaws.
-
-``golden_answer`` draws one of the many right answers, ``graded_answer`` damages it more the lower ``quality`` is.
-All randomness comes from the ``random.Random`` passed in.
-"""
+"""Answers of known quality to pocket instructions. All randomness comes from the ``random.Random`` passed in."""
 
 import random
 from collections.abc import Sequence
@@ -20,7 +16,6 @@ def equations(steps: Sequence[Step], results: Sequence[int]) -> str:
 
 
 def _phrase(task: Task, words: Sequence[str]) -> str:
-    """Items as the world writes them: ``cat, dog, fox.``; facts joined by ``and``."""
     return (" and " if task.goal == "fact" else ", ").join(words) + "."
 
 
@@ -42,7 +37,7 @@ def _right_core(task: Task, rng: random.Random) -> str:
 
 
 def _dress(task: Task, core: str, rng: random.Random) -> str:
-    """Adds the polite opening or closing that "please" deserves (a sum must end with its number: opening only)."""
+    """Adds the polite words that "please" deserves (a sum must end with its number: opening only)."""
     if task.goal == "refuse" or not task.polite:
         return core
     if task.goal == "math" or rng.random() < 0.6:
@@ -142,7 +137,6 @@ def _off_topic(rng: random.Random) -> str:
 
 
 def _worse_form(task: Task, core: str, rng: random.Random) -> str:
-    """The same content in a worse form: rude, without thanks for the "please", rambling, or said twice."""
     flaw = rng.choice(("rude", "plain", "ramble", "ramble", "twice"))
     if flaw == "rude":
         return f"{rng.choice(lex.RUDE_OPENINGS)} {core}"
@@ -153,11 +147,8 @@ def _worse_form(task: Task, core: str, rng: random.Random) -> str:
 
 
 def graded_answer(messages: Messages, quality: float, rng: random.Random) -> str:
-    """An answer between right (``quality`` 1) and bad (0): up to three independent flaws, each with chance 1 - quality.
-
-    Content flaws, form flaws and off-topic answers; the mean of ``score`` rises with ``quality``. Raises
-    UnknownInstruction.
-    """
+    """Between right (``quality`` 1) and bad (0): up to three independent flaws (content, form, off topic), each with
+    chance 1 - quality. Raises UnknownInstruction."""
     task = recognise(messages)
     content, form, lost = (rng.random() > quality for _ in range(3))
     if lost and rng.random() < 0.3:

@@ -1,8 +1,4 @@
-"""The words of the pocket world: categories, facts, names, phrases. All wording is our own.
-
-Every word is one token of the shared pocket tokenizer (``scripts/pocket/tokenizer.py``), and no item is in two
-categories, so that an answer can be read without doubt. Data only; nothing to run.
-"""
+"""The words of the pocket world, all our own: each is one token, and no item is in two categories."""
 
 from typing import Final
 

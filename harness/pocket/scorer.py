@@ -1,7 +1,6 @@
 """The ground truth of the pocket world: a rule that scores any response to any of its instructions.
 
-``score = correct * (0.6 + 0.2 * polite + 0.2 * brief)``, each factor in [0, 1]. It reads the instruction text only
-(``harness/pocket/tasks.py``), so a judge that sees nothing but the prompt can use it too.
+``score = correct * (0.6 + 0.2 * polite + 0.2 * brief)``, each in [0, 1], from the instruction's text only.
 """
 
 import re
@@ -21,7 +20,6 @@ _MAX_ITEMS = 60  # the order comparison is quadratic: a response of a thousand i
 
 
 def _common(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence."""
     row = [0] * (len(right) + 1)
     for word in left:
         previous = row
@@ -32,7 +30,6 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def _overlap(expected: Sequence[str], items: Sequence[str]) -> float:
-    """F1 of two bags of words; 0.0 if either is empty."""
     hits = (Counter(expected) & Counter(items)).total()
     return 2 * hits / (len(expected) + len(items)) if expected and items else 0.0
 
@@ -133,9 +130,6 @@ def brevity(task: Task, response: str) -> float:
 
 
 def score(messages: Messages, response: str) -> float:
-    """How good ``response`` is as the next turn of ``messages``, in [0, 1]: any response has a score.
-
-    Raises UnknownInstruction where ``messages`` do not end with an instruction of the pocket world.
-    """
+    """In [0, 1]. Raises UnknownInstruction where ``messages`` do not end with a pocket instruction."""
     task = recognise(messages)
     return correctness(task, response) * (0.6 + 0.2 * politeness(task, response) + 0.2 * brevity(task, response))

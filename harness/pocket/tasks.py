@@ -1,8 +1,4 @@
-"""What an instruction of the pocket world asks for: the text is recognised and the right behaviour re-derived from it.
-
-The scorer, the answer generator and any judge share this one reading, which needs nothing but the text of the
-conversation: no hidden label travels with a prompt.
-"""
+"""What an instruction of the pocket world asks for, from the text of the conversation alone: no label travels along."""
 
 import re
 from collections.abc import Sequence
@@ -15,21 +11,16 @@ from harness.types import Messages
 Step = tuple[int, str, int]  # (12, "+", 5)
 
 MAX_CHARS: Final = 4000
-"""A response is read up to here; what follows is rambling anyway."""
 
 
-class UnknownInstruction(ValueError):
-    """The last user turn is not an instruction of the pocket world: its right answer is not known."""
+class UnknownInstruction(ValueError): ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a conversation asks for.
-
-    ``goal`` says how an answer is read: ``items`` (any ``count`` of ``category``), ``sequence`` (exactly ``words``, in
-    order), ``set`` (``words`` in any order), ``extend`` (``words`` and one more of ``category``), ``math`` (``steps``,
-    last result after ``####``), ``fact`` (``words``), ``refuse``.
-    """
+    """``goal`` says how an answer is read: ``items`` (any ``count`` of ``category``), ``sequence`` (exactly ``words``),
+    ``set`` (in any order), ``extend`` (``words`` and one more of ``category``), ``math`` (``steps``), ``fact``,
+    ``refuse``."""
 
     kind: str
     goal: str
@@ -43,29 +34,26 @@ class Task:
 
     @property
     def value(self) -> int:
-        """The number a ``math`` task ends with."""
         return apply(self.steps[-1])
 
 
 def apply(step: Step) -> int:
-    """The result of one arithmetic step: ``apply((12, "+", 5)) == 17``."""
     left, sign, right = step
     return left + right if sign == "+" else left - right if sign == "-" else left * right
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words and whole numbers of ``text`` (numbers without leading zeros)."""
+    """Lower-case words and whole numbers (without leading zeros)."""
     words = re.findall(r"[a-z]+|[0-9]+", text[:MAX_CHARS].lower())
     return [(word.lstrip("0") or "0") if word[0].isdigit() else word for word in words]
 
 
 def listed(text: str) -> list[str]:
-    """The items (category words and numbers) of ``text`` in order."""
     return [word for word in tokens(text) if word in lex.CATEGORY_OF or word[0].isdigit()]
 
 
 def final_number(text: str) -> str | None:
-    """The number after the last ``####``, without leading zeros, or None."""
+    """After the last ``####``, without leading zeros."""
     numbers: list[tuple[str, str]] = re.findall(r"####\s*(-?)([0-9]+)", text[:MAX_CHARS])
     return numbers[-1][0] + (numbers[-1][1].lstrip("0") or "0") if numbers else None
 
@@ -114,7 +102,6 @@ def _strip(text: str) -> tuple[str, bool]:
 
 
 def chain(first: int, signs: Sequence[str], rest: Sequence[int]) -> tuple[Step, ...]:
-    """Left-to-right steps of ``first sign rest[0] sign rest[1] ...``."""
     steps: list[Step] = []
     for sign, number in zip(signs, rest, strict=True):
         steps.append((first, sign, number))
@@ -183,7 +170,7 @@ def _follow_up(bare: str, before: Task, answer: str) -> Task | None:
 
 
 def recognise(messages: Messages) -> Task:
-    """What the last user turn of ``messages`` asks for (system turns are not read). Raises UnknownInstruction."""
+    """What the last user turn asks for (system turns are not read). Raises UnknownInstruction."""
     talk = [message for message in messages if message.get("role") in ("user", "assistant")]
     if not talk or talk[-1]["role"] != "user":
         raise UnknownInstruction("a pocket conversation ends with a user turn; this one does not")

@@ -1,11 +1,6 @@
-"""The pocket world: a tiny controlled world of instructions in which the truth is known.
+"""The pocket world: a tiny controlled world of instructions in which the truth is known (``harness.pocket.scorer``).
 
-It is to preference distillation what CartPole is to reinforcement learning: minutes on a laptop, and a rule
-(``score``) in place of the human. Our own wording; nothing is downloaded; needs the standard library only.
-
-    prompt = next(iter_prompts(seed=0))
-    score(prompt.messages, prompt.golden)      # about 1.0 (harness.pocket.scorer)
-    score(prompt.messages, prompt.rejected)    # clearly less
+It is to preference distillation what CartPole is to reinforcement learning: minutes on a laptop.
 """
 
 import hashlib
@@ -169,7 +164,7 @@ class QuestionSet:
     hard: bool = False
     two_turns: bool = False
     numbered: bool = False
-    """Every question has a number as its answer (word problems): ``meta["number"]``."""
+    """Every question has a number as its answer: ``meta["number"]``."""
 
 
 # The order matters: a set draws its questions after all sets above it, so that no two share a question.
@@ -181,13 +176,10 @@ BENCHMARKS: Final[dict[str, QuestionSet]] = {
 }
 QUESTIONS: Final = Path(__file__).with_name("questions.json")
 MARGIN: Final = 0.3
-"""A rejected answer scores at least this much less than the golden one."""
 BASELINE_QUALITY: Final = 0.77
-"""Gives the baseline a mean score of about 0.7."""
 
 
 def _talk(*texts: str) -> tuple[Message, ...]:
-    """Turns of the user and the assistant in turn."""
     return tuple({"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(texts))
 
 
@@ -200,10 +192,7 @@ def _rejected(messages: tuple[Message, ...], golden: str, rng: random.Random) ->
 
 
 def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
-    """Distinct prompts of one split, kinds in turn, each with a right and a clearly worse answer.
-
-    Raises ValueError where a kind has no fresh instruction left, after some ten thousand prompts.
-    """
+    """Distinct prompts, kinds in turn, right and worse answers. Raises ValueError after some ten thousand."""
     rng = random.Random(f"pocket-prompts-{split}-{seed}")
     used: set[str] = set()
     number = 0
@@ -233,11 +222,7 @@ def _question(name: str, form: QuestionSet, kind: str, first: str, rng: random.R
 
 
 def make_questions(split: Split) -> dict[str, list[Question]]:
-    """The questions of every benchmark, made by the rules of this world.
-
-    The second turn's reference is right after ``reference[0]``, and the baseline's second answer was given after
-    ``baseline[0]``; after any other first answer ask ``score``, which reads the conversation as it went.
-    """
+    """The baseline's second answer follows ``baseline[0]``; after another first answer ask ``score``."""
     used: set[str] = set()
     questions: dict[str, list[Question]] = {}
     for name, form in BENCHMARKS.items():
@@ -252,7 +237,7 @@ def make_questions(split: Split) -> dict[str, list[Question]]:
 
 @cache
 def pocket_questions(benchmark: str, split: Split) -> tuple[Question, ...]:
-    """The questions of one of ``BENCHMARKS``: ``test`` for results, ``dev`` (half as many) to choose options on."""
+    """``test`` for results, ``dev`` (half as many) to choose options on."""
     if split != "test":
         return tuple(make_questions(split)[benchmark])
     # Every plan needs them, and making them costs 80,000 calls.

@@ -22,7 +22,7 @@ class ResolvedSource:
     config: Any
     pin: Pin
     note: str | None = None
-    """What a reader of the table must know: that the fallback was used."""
+    """That the fallback was used."""
     absent: str = ""
     """Why the source cannot be reached. A plan goes on without it; nothing can run."""
 
@@ -36,10 +36,7 @@ class ResolvedSource:
 
 
 def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource | None = None) -> ResolvedSource:
-    """Pin the content of ``source``, or of ``fallback`` (with its default options) where it cannot be reached.
-
-    Raises UserError for a mistake in the user's own file.
-    """
+    """Pin ``source``, or ``fallback`` where it cannot be reached. Raises UserError for a mistake in a user's file."""
     try:
         return ResolvedSource(source, config, source.pin(config))
     except UserError as error:

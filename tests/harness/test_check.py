@@ -109,9 +109,7 @@ FAULTS = {
     "reference for nothing": faulty(
         "needs", "'reference', which the loss never uses", needs=Needs(responses=SEVERAL, reference=True)
     ),
-    "teacher for nothing": faulty(
-        "needs", "'token', which the loss", needs=Needs(responses=SEVERAL, signal="token", shared_vocabulary=True)
-    ),
+    "teacher for nothing": faulty("needs", "'token', which the loss", needs=Needs(responses=SEVERAL, signal="token")),
     "no gradient": faulty("trains", "no gradient to the student", loss=total(lambda logp: (logp * 0).sum())),
     "a mean": faulty("micro-batches", "depends on the micro-batch", loss=total(lambda logp: -logp.mean())),
     "an order of ties": faulty(
