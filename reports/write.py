@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness.contracts.target import Target
-from reports.figures import drawings
+from reports.figures.bars import bars
+from reports.figures.scatter import cost_points, costs, length_columns, lengths
 from reports.figures.style import drawn, styled
+from reports.figures.sweep import sweeps
+from reports.figures.training_curves import logged_rows, training_curves
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
 from reports.tables.published import hyperparameter_table
 from reports.tables.score_table import score_table
-from reports.tables.summary import MIN_COVERAGE, summarise
-from reports.tables.table import Table
+from reports.tables.summary import MIN_COVERAGE, Summary, summarise
+from reports.tables.table import Drawing, Table
 from reports.targets import find_target
 from results.run.results import Results, with_costs
 from results.store.locks import write_atomic
 
 FIGURE_FORMATS = ("png", "pdf")
+
+
+def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
+    run = results.run
+    every = [Drawing("", "values with 95% intervals", partial(bars, summary, run))]
+    if summary.target.points:
+        every = [Drawing("", f"score over {summary.target.axis}", partial(sweeps, summary, run))]
+    if length_columns(summary):
+        every.append(Drawing("-length", "score against mean answer length", partial(lengths, summary, run)))
+    if cost_points(summary, results):
+        every.append(Drawing("-cost", "score against training cost", partial(costs, summary, results)))
+    if logged_rows(summary, results):
+        every.append(Drawing("-training", "training curves", partial(training_curves, summary, results)))
+    return tuple(every)
 
 
 def drawn_table(results: Results, target: Target, min_coverage: float) -> Table:
@@ -39,10 +57,9 @@ BUILDERS: Mapping[str, Callable[[Results, Target, float], Table]] = {
 
 
 def make_table(results: Results, target: str = "table1", min_coverage: float | None = None) -> Table:
-    """A target's table, to be printed or written in any format.
-
-    ``min_coverage``: scored share (0..1) below which a cell is refused, by default the recipe's; below 98% cells show
-    coverage and bounds. Raises UserError for an unknown target and for scores that do not fit together."""
+    """A target's table, to be printed or written in any format. ``min_coverage``: scored share (0..1) below which a
+    cell is refused, by default the recipe's; below 98% cells show coverage and bounds. Raises UserError for an unknown
+    target and for scores that do not fit together."""
     grid = find_target(target)
     if min_coverage is None:
         min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)

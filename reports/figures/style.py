@@ -1,5 +1,4 @@
 """What all figures share: fonts, sizes, title and note, and one look per row. The same drawing gives the same bytes.
-
 Colours: Okabe and Ito's eight (jfly.uni-koeln.de/color), Paul Tol's muted set and steps of lightness. Markers, line
 styles or the row's name tell rows apart in grey print."""
 

@@ -43,10 +43,7 @@ def training_curves(summary: Summary, results: Results) -> Figure:
     panels = [(f"{short(row.title, 20)}: loss", {row.id: frames[row.id]}) for row in shown]
     first = [record for training in results.trained.values() for record in training.curve[:1]]
     logged = dict.fromkeys(name for record in first for name in (*section(record, "logs"), *section(record, "terms")))
-    for name in (
-        *(name for name in NAMES if name in logged),
-        *(n for n in logged if n not in NAMES and n not in _PLAIN),
-    ):
+    for name in [n for n in NAMES if n in logged] + [n for n in logged if n not in NAMES and n not in _PLAIN]:
         lines = {row.id: frame for row in shown if not (frame := _frame(results, row.id, name)).empty}
         # a quantity that is the whole loss of its rows is shown already
         if any(not frame.equals(frames[row]) for row, frame in lines.items()):

@@ -54,10 +54,9 @@ def kappas(tables: Array, weights: Array) -> Array:
 
 
 def consistency(judgments: pd.DataFrame, paired: bool, bootstrap: QuestionBootstrap) -> list[Number]:
-    """One judge's agreement with itself, from its judgments on one benchmark.
-
-    ``repeats differ``: pairs of the same order with different labels; ``flips``: of opposite orders. ``flips beyond
-    noise``: their difference, what the order alone changes (Shi et al. 2024, arXiv 2406.07791)."""
+    """One judge's agreement with itself, from its judgments on one benchmark. ``repeats differ``: pairs of the same
+    order with different labels; ``flips``: of opposite orders. ``flips beyond noise``: their difference, what the order
+    alone changes (Shi et al. 2024, arXiv 2406.07791)."""
     missing = np.asarray(judgments["verdict"].isna(), dtype=np.float64)
     shares = {"unparsed": bootstrap.mean(missing, list(judgments["question"]))}
     # Equal answers make the two orders one request with one ledger entry, whose single reply would count as a flip.

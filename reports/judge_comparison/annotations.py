@@ -29,7 +29,6 @@ def annotation_panel(
     files: Sequence[Path], judges: Sequence[str] = (), own_rows: Mapping[str, Sequence[str]] | None = None
 ) -> Panel:
     """The annotators of these files, or those named, as judges; the same annotation twice becomes a repeat.
-
     ``own_rows``: judge to the rows of its own family. Raises UserError: unreadable, or no such judge or row."""
     stems, own_rows = [path.stem for path in files], own_rows or {}
     if len(set(stems)) < len(stems):
@@ -72,7 +71,6 @@ def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str],
 
 def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[pd.DataFrame, list[str]]:
     """One file as judgments (``judge``: annotator, ``turn``: baseline, ``seed``: NaN if absent), and what was left out.
-
     ``annotator``: if the file names nobody (empty: the order of rows tells). UserError: unreadable, no meaning."""
     table = _read_table(path)
     frame = pd.DataFrame({name: _ids(table, columns) for name, columns in COLUMNS.items()}, dtype=object)
@@ -173,10 +171,9 @@ def _features(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.DataFrame, list[str]]:
-    """One line per person and item (``ITEM``, ``annotator``, ``verdict`` 0..1: the person's mean), and notes.
-
-    An annotation without a baseline (or seed) means the one (the first) of the row. Raises UserError: none fits
-    ``items``, an unclear baseline, or no answer with two people."""
+    """One line per person and item (``ITEM``, ``annotator``, ``verdict`` 0..1: the person's mean), and notes. An
+    annotation without a baseline (or seed) means the one (the first) of the row. Raises UserError: none fits ``items``,
+    an unclear baseline, or no answer with two people."""
     (humans, notes), items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
     humans = _complete(humans.rename(columns={"judge": "annotator"}), items, path)
     fitting = humans.merge(items, on=ITEM)

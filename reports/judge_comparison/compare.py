@@ -67,10 +67,9 @@ def compare_panel(
     seed: int = 0,
     budget: float | None = None,
 ) -> JudgeComparison:
-    """Compare the judges of a panel.
-
-    ``humans``: votes on items of one paired benchmark (``read_humans``, ``simulated_humans``). ``replicates``: of the
-    bootstrap over questions. ``budget``: dollars that the recommended judge may cost for these calls."""
+    """Compare the judges of a panel. ``humans``: votes on items of one paired benchmark (``read_humans``,
+    ``simulated_humans``). ``replicates``: of the bootstrap over questions. ``budget``: dollars that the recommended
+    judge may cost for these calls."""
     bootstraps = {name: QuestionBootstrap(panel.of(name)["question"], replicates, seed) for name in panel.benchmarks}
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
     flips: dict[str, float] = {}

@@ -1,5 +1,4 @@
 """The judgments of several judges on the same answers, as one frame, and the bootstrap that all their numbers share.
-
 Verdicts of comparisons lie in 0..1 (1: the model's answer is better, 0.5: a tie); grades keep their scale. An *item* is
 one answer (or turn) of one row under one training seed. The question is the unit of every interval."""
 

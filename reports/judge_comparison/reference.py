@@ -1,5 +1,4 @@
 """How accurate is a judge: its agreement with human annotations, else with the truth (pocket), else with other judges.
-
 Human agreement as alpaca_eval 0.6's ``analyze.py`` (paper, Appendix B.2): an annotation against the mode of all others.
 Tied modes count in equal parts (there one is drawn), a tie against a decision one half. Judges meet the same modes
 (there the mode of all k annotations: the same number for k = 4 without ties)."""
@@ -48,7 +47,6 @@ def judge_reference(
     budget: float | None = None,
 ) -> tuple[Reference | None, list[Number]]:
     """The best reference at hand; each judge's accuracy, and its kappa with that (or the closest other judge).
-
     ``humans``: ``read_humans``'. ``flips``: judge to its share (0..1) of flipped pairs on its worst benchmark.
     ``budget``: dollars that the recommended judge may cost for these calls."""
     if not any(panel.paired[name] for name in panel.benchmarks):
@@ -173,7 +171,6 @@ def closeness(verdict: float, shares: Array) -> float:
 
 def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """Votes of people who prefer the truly better answer with log-odds ``SHARPNESS`` x its advantage, and a note.
-
     Raises UserError where the true scores are not known."""
     items = judgments.drop_duplicates(ITEM)
     if items["quality"].isna().any():

@@ -80,15 +80,11 @@ def judges_table(comparison: JudgeComparison) -> Table:
         unparsed = comparison.select("unparsed", judge=name)
         calls = sum(share.n for share in unparsed)
         missing = sum((share.value or 0.0) * share.n for share in unparsed)
-        rows.append((
-            clean(name),
-            clean(profile.model) or NONE,
-            _share(accuracies.get(name)),
-            f"{missing / calls:.1%}" if calls else NONE,
-            bias_names(comparison.select(*EFFECTS, judge=name)),
-            NONE if profile.dollars is None else f"{profile.dollars:,.2f}",
-            NONE if profile.tokens is None else f"{profile.tokens:,.0f}",
-        ))  # fmt: skip
+        dollars = NONE if profile.dollars is None else f"{profile.dollars:,.2f}"
+        tokens = NONE if profile.tokens is None else f"{profile.tokens:,.0f}"
+        known = (clean(name), clean(profile.model) or NONE, _share(accuracies.get(name)))
+        biases = bias_names(comparison.select(*EFFECTS, judge=name))
+        rows.append((*known, f"{missing / calls:.1%}" if calls else NONE, biases, dollars, tokens))
     lines = [f"Recommended: {reference.reason}"] if reference else []
     by_text: dict[str, list[str]] = {}
     for conclusion in comparison.conclusions:  # metrics with the same sentence share a line

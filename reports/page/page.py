@@ -1,7 +1,6 @@
-"""One HTML file from one or several targets of a run; the same results give the same bytes.
-
-Its Content-Security-Policy names our script and style by hash and forbids the network: nothing in a model's text could
-run or call home even if escaping failed."""
+"""One HTML file from one or several targets of a run; the same results give the same bytes. Its Content-Security-Policy
+names our script and style by hash and forbids the network: nothing in a model's text could run or call home even if
+escaping failed."""
 
 from __future__ import annotations
 
@@ -44,7 +43,6 @@ def write_page(
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page, whole or not at all, and return its path. What is gone or damaged is said in its place.
-
     ``further``: sections before the questions; ``names``: judges by artifact key. Raises UserError without a part."""
     if not parts:
         raise UserError("a page needs at least one target (table1, for instance)")

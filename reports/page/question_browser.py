@@ -1,6 +1,5 @@
-"""The question browser's data: an index per benchmark, and blocks of questions with all answers and judgments.
-
-A reader's choice unpacks the one or the other. Answers to one question lie side by side, where they compress best."""
+"""The question browser's data: an index per benchmark, and blocks of questions with all answers and judgments. A
+reader's choice unpacks the one or the other. Answers to one question lie side by side, where they compress best."""
 
 from __future__ import annotations
 

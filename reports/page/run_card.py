@@ -137,15 +137,8 @@ def stages(markers: Sequence[Marker]) -> Table:
         seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
         measured = (duration(seconds), seconds), (size(memory), memory), (_time(marker), started)
         rows.append(_row((label, label), (kind, kind), *measured, (key, key)))
-    numeric = {
-        "Stage": False,
-        "Kind": False,
-        "Wall time": True,
-        "Peak memory": True,
-        "Began (UTC)": False,
-        "Key": False,
-    }
-    columns = tuple(TableColumn(name, numeric=large) for name, large in numeric.items())
+    names, numeric = ("Stage", "Kind", "Wall time", "Peak memory", "Began (UTC)", "Key"), ("Wall time", "Peak memory")
+    columns = tuple(TableColumn(name, numeric=name in numeric) for name in names)
     return Table("stages", "All artifacts behind the scores", columns, tuple(rows))
 
 

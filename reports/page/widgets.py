@@ -1,7 +1,6 @@
-"""What a page is made of: sections, and in them tables that sort, figures, and packed data.
-
-HTML is ``Markup``: a plain string is escaped, so text from a model never becomes markup. The page's script reads packed
-data on demand, with ``load("<section id>-<name>")``."""
+"""What a page is made of: sections, and in them tables that sort, figures, and packed data. HTML is ``Markup``: a plain
+string is escaped, so text from a model never becomes markup. The page's script reads packed data on demand, with
+``load("<section id>-<name>")``."""
 
 from __future__ import annotations
 

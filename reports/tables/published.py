@@ -1,5 +1,4 @@
 """The published value beside ours: comparable or not, difference, verdict; the paper's hyperparameters beside a run's.
-
 The verdict is from the 95% interval of the difference. The paper gives no intervals: it is ours alone, moved by the
 published value; with the paper's own error it would be wider."""
 
@@ -103,10 +102,9 @@ def compared(
     n: int = FEW_QUESTIONS,
     notes: Sequence[str] = (),
 ) -> PublishedComparison:
-    """With the difference to our value and its interval, unless there is a reason against it, or no value.
-
-    Few questions (``n``) or other training settings are inconclusive, and ``doubts`` say why; a score whose ``notes``
-    call it reconstructed is not compared."""
+    """With the difference to our value and its interval, unless there is a reason against it, or no value. Few
+    questions (``n``) or other training settings are inconclusive, and ``doubts`` say why; a score whose ``notes`` call
+    it reconstructed is not compared."""
     if any("reconstructed" in note or "other baseline" in note for note in notes):
         paper = replace(paper, why=(*paper.why, "reconstructed LC"))
     if paper.why or value is None:
@@ -267,9 +265,8 @@ def hyperparameter_table(target: Target, run: Run) -> Table:
 
 
 def other_settings(recipe: Mapping[str, object], row: str, name: str, family: str) -> list[str]:
-    """What a row was trained with that the paper states otherwise: ``alpha 0 (the paper: 0.8)``.
-
-    ``name``: in the published table (``pad-ppd-2x4``: rounds, responses). ``family``: of the stated learning rate."""
+    """What a row was trained with that the paper states otherwise: ``alpha 0 (the paper: 0.8)``. ``name``: in the
+    published table (``pad-ppd-2x4``: rounds, responses). ``family``: of the stated learning rate."""
     if row not in section(recipe, "methods"):
         return []
     entry, others = section(recipe, "methods", row), []

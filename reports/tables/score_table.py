@@ -1,7 +1,6 @@
-"""A table of scores laid out: the strings of its cells, lettered footnotes, the CSV and the JSON.
-
-A note that all cells of a row (or column) share hangs on its title. Control characters, which could rewrite a terminal,
-are replaced here, for every format."""
+"""A table of scores laid out: the strings of its cells, lettered footnotes, the CSV and the JSON. A note that all cells
+of a row (or column) share hangs on its title. Control characters, which could rewrite a terminal, are replaced here,
+for every format."""
 
 from __future__ import annotations
 

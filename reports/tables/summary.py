@@ -1,5 +1,4 @@
 """From scores to the numbers of a table: means over seeds, intervals, paired changes, tests, ties, the paper's values.
-
 Intervals: ``stats.contrast``'s (seeds and questions) with trained rows of several seeds, else the score's own. Holm's
 families per column, paired by resamples of the questions: every trained row against the reference, the focus row
 against every other trained row, every trained row against the best one."""
@@ -236,15 +235,11 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
     for metric in metrics:
-        scores: dict[str, dict[int, Score]] = {row.id: {} for row in rows}
-        missing: dict[str, list[str]] = {row.id: [] for row in rows}
-        for (name, of, seed), score in results.scores.items():
-            if of == metric.id:
-                scores[name][seed] = score
-        for (name, of, _), reason in results.missing.items():
-            if of == metric.id:
-                missing[name].append(reason)
-        column = {row.id: CellSummary(row, metric, scores[row.id], missing[row.id], min_coverage) for row in rows}
+        column: dict[str, CellSummary] = {}
+        for row in rows:
+            scores = {place[2]: one for place, one in results.scores.items() if place[:2] == (row.id, metric.id)}
+            missing = [reason for place, reason in results.missing.items() if place[:2] == (row.id, metric.id)]
+            column[row.id] = CellSummary(row, metric, scores, missing, min_coverage)
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
     for place, paper in papers.items():

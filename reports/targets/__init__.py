@@ -1,6 +1,5 @@
-"""What can be reproduced: tables and figures. A new one is a new file and a line in ``TARGETS``.
-
-What its cells mean is said by the run, what differs by family by the recipe (section ``targets``)."""
+"""What can be reproduced: tables and figures. A new one is a new file and a line in ``TARGETS``. What its cells mean is
+said by the run, what differs by family by the recipe (section ``targets``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The paper's own numbers: ``published_table("table1")["gemma2", "pad-ppd", "alpaca_eval.lc"].value``.
-
-"Capturing Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272, ACL
-Findings 2025). One number per line of ``table*.csv``. Family ``any`` stands for every family."""
+"""The paper's own numbers: ``published_table("table1")["gemma2", "pad-ppd", "alpaca_eval.lc"].value``. "Capturing
+Nuanced Preferences: Preference-Aligned Distillation for Small Language Models" (arXiv 2502.14272, ACL Findings 2025).
+One number per line of ``table*.csv``. Family ``any`` stands for every family."""
 
 from __future__ import annotations
 

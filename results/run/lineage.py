@@ -1,6 +1,5 @@
-"""From a number back to what made it: score, judgments, answers, student, training. One walk over the store.
-
-An artifact's marker (``meta.json``) names its inputs; everything here follows them. No benchmark or recipe is known."""
+"""From a number back to what made it: score, judgments, answers, student, training. One walk over the store. An
+artifact's marker (``meta.json``) names its inputs; everything here follows them. No benchmark or recipe is known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""What a run was: ``runs/<recipe>/<target>/run.json``, the one place that says which scores make up that table.
-
-The scores stay in the store (kind ``score``, ``scores.json``: entrant to ``Score``s); ``results.join`` adds them."""
+"""What a run was: ``runs/<recipe>/<target>/run.json``, the one place that says which scores make up that table. The
+scores stay in the store (kind ``score``, ``scores.json``: entrant to ``Score``s); ``results.join`` adds them."""
 
 from __future__ import annotations
 

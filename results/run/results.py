@@ -217,7 +217,6 @@ def _benchmark(
 
 def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
     """Digest of every other judge to its name (given, else its model's), and what differs from ours of the same kind.
-
     ``groups``: key of our judgments to all judgments on the same answers."""
     titles: dict[str, str] = {}
     for key, markers in groups.items():

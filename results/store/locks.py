@@ -1,6 +1,5 @@
-"""Locks and durable files: what lets two runs share a store and a power cut leave nothing half-written.
-
-A lock is ``flock`` on a file that is never deleted: the kernel frees it when its owner dies, so it is never stale."""
+"""Locks and durable files: what lets two runs share a store and a power cut leave nothing half-written. A lock is
+``flock`` on a file that is never deleted: the kernel frees it when its owner dies, so it is never stale."""
 
 from __future__ import annotations
 
@@ -22,7 +21,6 @@ log = logging.getLogger(__name__)
 @contextmanager
 def locked(path: Path, label: str = "", wait: bool = True) -> Iterator[bool]:
     """Hold the lock at ``path`` (``label``: for the log); yields whether it is held: False without ``wait`` if taken.
-
     Raises UserError where the file system has no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

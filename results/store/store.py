@@ -1,6 +1,5 @@
-"""The store of artifacts: ``root/<kind>/<first two of key>/<key>/``, written whole or not at all.
-
-Made in ``root/tmp``, renamed into place; the marker ``meta.json`` last. A lock per key lets processes share a store."""
+"""The store of artifacts: ``root/<kind>/<first two of key>/<key>/``, written whole or not at all. Made in ``root/tmp``,
+renamed into place; the marker ``meta.json`` last. A lock per key lets processes share a store."""
 
 from __future__ import annotations
 

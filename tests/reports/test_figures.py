@@ -7,13 +7,13 @@ from itertools import pairwise
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from reports.figures import drawings
 from reports.figures.bars import bars
 from reports.figures.scatter import front
 from reports.figures.style import LOOKS, drawn, look, styled
 from reports.figures.training_curves import training_curves
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
+from reports.write import drawings
 from results.run.lineage import StudentTraining
 from results.run.results import Results
 from tests.reports import world
