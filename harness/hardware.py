@@ -65,13 +65,6 @@ def training_factor(adapters: bool, checkpointing: bool) -> float:
     return (4.0 if adapters else 6.0) + (2.0 if checkpointing else 0.0)
 
 
-def generation_flops(size: Size | None, read: float, written: float) -> float | None:
-    """Of reading tokens in one pass and writing others one by one; ``None``: the size is not known."""
-    if size is None:
-        return None
-    return flops("read", size.parameters, read) + flops("write", size.parameters, written)
-
-
 def hours(peak_flops: float, device: str) -> float:
     return peak_flops / (DEVICES[device].tflops * 1e12 * 3600)
 

@@ -16,12 +16,6 @@ INSTRUCTION = (
 QUESTION = "Which answer is best? Reply with its letter."
 
 
-def request_text(messages: Sequence[Mapping[str, str]]) -> str:
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
-
-
 def block(letter: str, response: str) -> str:
     """One answer between its label and its label again: a long answer's letter is still near where it ends."""
     return f"Answer {letter}:\n{response}\n(Answer {letter})"
@@ -33,6 +27,8 @@ def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]
         wanted = f"needs 2 to {len(LETTERS)} responses, one for each letter"
         raise UserError(f"a multiple-choice question {wanted}, got {len(responses)}. Show fewer (sampling.n).")
     blocks = [block(letter, response) for letter, response in zip(LETTERS, responses, strict=False)]
-    text = "\n\n".join([INSTRUCTION, "Request:\n" + request_text(messages), *blocks, QUESTION])
+    turns = "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+    request = messages[0]["content"] if len(messages) == 1 else turns
+    text = "\n\n".join([INSTRUCTION, "Request:\n" + request, *blocks, QUESTION])
     # One user turn and no system turn, because Gemma-2's chat template has none.
     return [{"role": "user", "content": text}]

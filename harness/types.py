@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, Union
 
 Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, float, bool, None]  # noqa: UP007, it names itself
-"""A decoded JSON or YAML value."""
 Message = dict[str, str]
 """``{"role": "user" | "assistant" | "system", "content": text}``; ``Messages``: such ones in order."""
 Messages = Sequence[Mapping[str, str]]
@@ -23,8 +22,6 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer to a training prompt; the teacher's rewards are ``None`` until the reward stage."""
-
     text: str
     finished: bool
     """``False``: cut at the token limit."""
@@ -94,23 +91,17 @@ class Reply:
     first_token: Mapping[str, float] | None = None
     """Token text to log-probability at the first position; ``None`` where the endpoint gives none."""
     request: str = ""
-    """The ledger's key."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a parser read in a reply: a value, or ``None`` and why."""
-
     value: float | None
     reason: str | None = None
     flags: tuple[str, ...] = ()
-    """That the table must footnote (``"no-logprobs"``)."""
 
 
 @dataclass(frozen=True)
 class Judgment:
-    """One verdict on one answer, with the reply it was read from."""
-
     question: str
     part: str
     verdict: float | None
@@ -137,7 +128,6 @@ class Score:
     note: str = ""
     """Of a weaker or reconstructed number, or why ``value`` is ``None``."""
     per_question: Mapping[str, float] = field(default_factory=dict)
-    """By question id: its contribution."""
     replicates: tuple[float, ...] = ()
     """On bootstrap resamples of the questions: replicate b uses the same one for every model, so differences pair."""
     detail: Mapping[str, float | str] = field(default_factory=dict)

@@ -51,7 +51,6 @@ class Planner:
 
     @cached_property
     def vocabulary(self) -> str | None:
-        """What differs between the vocabularies of teacher and student; ``None``: nothing."""
         return checkpoint_difference(self.graph.models["student"], self.graph.models["teacher"])
 
     @cached_property
@@ -101,7 +100,6 @@ class Planner:
         return train_round(row, 0, teacher, data, {})
 
     def obstacle(self, row: str) -> str | None:
-        """Why a row cannot exist with this family and these prompts, or ``None``."""
         entry, source = self.recipe.methods[row], self.graph.source
         needs = self.registry.methods[entry.method].needs
         if needs.signal == "token" and self.vocabulary:

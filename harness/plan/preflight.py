@@ -14,7 +14,6 @@ from harness.stages.kind import PlanIssue
 
 GIB = 1 << 30
 DISK_RESERVE = 1 << 25
-"""Bytes of answers, judgments, logs."""
 UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
 
 
@@ -93,7 +92,6 @@ def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> 
 
 
 def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIssue]:
-    """Whether as many of the largest trainings as there are workers fit into this machine's memory."""
     import psutil
 
     sizes = [cost.peak_bytes for cost in plan.costs(pending)]

@@ -12,23 +12,7 @@ from harness.contracts.method import Method
 from harness.contracts.options import Problem, dotted, is_options, plain, read_options, show, unknown_name
 from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.recipe.sections import (
-    FOLDER_NAME,
-    JUDGE,
-    MODELS,
-    BenchmarkEntry,
-    Compute,
-    Family,
-    JudgeEntry,
-    MethodEntry,
-    Prompts,
-    RowOptions,
-    SamplingOptions,
-    TargetOptions,
-    TunedPairs,
-    TunedTeacher,
-    split_judge,
-)
+from harness.recipe import sections
 from harness.recipe.yaml_source import Tree, as_mapping, merge
 from harness.training.options import TrainOptions
 
@@ -39,9 +23,9 @@ PLUGIN = "To use one of your own, add --plugin my_file.py."
 OURS = "set train.backend to 'ours'."
 NO_ROUNDS = "has no effect without rounds of at least 2"
 SECTION = "targets"
-TARGET_KEYS = tuple(TargetOptions.__dataclass_fields__)
-PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(Prompts) if field.name != "config")
-ROW_OPTIONS = tuple(field.name for field in dataclasses.fields(RowOptions))
+TARGET_KEYS = tuple(sections.TargetOptions.__dataclass_fields__)
+PROMPT_KEYS = tuple(field.name for field in dataclasses.fields(sections.Prompts) if field.name != "config")
+ROW_OPTIONS = tuple(field.name for field in dataclasses.fields(sections.RowOptions))
 ROW_KEYS = (*ROW_OPTIONS, "train", "sampling")
 """Not options of its method: a method's config must not have them."""
 TUNED = {"method": "dpo", "beta": 0.01}
@@ -55,7 +39,7 @@ class SectionReader:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.problems: list[Problem] = []
-        self.train, self.sampling, self.compute = TrainOptions(), SamplingOptions(), Compute()
+        self.train, self.sampling, self.compute = TrainOptions(), sections.SamplingOptions(), sections.Compute()
         self.not_for_trl: list[str] = []
 
     def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
@@ -92,10 +76,10 @@ class SectionReader:
                 trees[name] = dict(values or {})
         return trees
 
-    def family(self, tree: object) -> Family | None:
+    def family(self, tree: object) -> sections.Family | None:
         if not tree:
             return None
-        family = self.options(Family, tree, ("family",))
+        family = self.options(sections.Family, tree, ("family",))
         backends = self.registry.backends
         backend = family and self.entry(backends, family.backend, ("family", "backend"), "backend")
         if family and backend and backend.by_name:
@@ -106,11 +90,11 @@ class SectionReader:
             self.options(backend.config, family.backend_options, ("family", "backend_options"))
         return family
 
-    def prompts(self, tree: object) -> Prompts | None:
+    def prompts(self, tree: object) -> sections.Prompts | None:
         values, sources = as_mapping(tree), self.registry.sources
         stated = {key: value for key, value in values.items() if key in PROMPT_KEYS}
-        section = self.options(Prompts, stated if isinstance(tree, Mapping | None) else tree, ("prompts",))
-        name = stated.get("source", Prompts().source)
+        section = self.options(sections.Prompts, stated if isinstance(tree, Mapping | None) else tree, ("prompts",))
+        name = stated.get("source", sections.Prompts().source)
         source = self.entry(sources, name, ("prompts", "source"), "source of prompts")
         if section is None or source is None:
             return None
@@ -136,8 +120,8 @@ class SectionReader:
     def common(self, tree: Mapping[str, Any]) -> dict[str, object]:
         """The sections that rows are read over; defaults where one is wrong, so that mistakes of rows still show."""
         self.train = self.options(TrainOptions, tree.get("train"), ("train",)) or self.train
-        self.sampling = self.options(SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
-        compute = self.options(Compute, tree.get("compute"), ("compute",))
+        self.sampling = self.options(sections.SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
+        compute = self.options(sections.Compute, tree.get("compute"), ("compute",))
         executors = self.registry.executors
         kind = compute and self.entry(executors, compute.executor, ("compute", "executor"), "kind of executor")
         if compute and kind:
@@ -145,29 +129,28 @@ class SectionReader:
             self.compute = replace(compute, executor_options=plain(config)) if config else compute
         return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
 
-    def judges(self, tree: object) -> dict[str, JudgeEntry]:
-        entries: dict[str, JudgeEntry] = {}
+    def judges(self, tree: object) -> dict[str, sections.JudgeEntry]:
+        entries: dict[str, sections.JudgeEntry] = {}
         for name, values in self.by_name(tree, "judges").items():
             kind_name = values.pop("kind", None)
             kind = self.entry(self.registry.judges, kind_name, ("judges", name, "kind"), "kind of judge")
             if kind is not None:
-                entries[name] = JudgeEntry(str(kind_name), self.options(kind.config, values, ("judges", name)))
+                entries[name] = sections.JudgeEntry(str(kind_name), self.options(kind.config, values, ("judges", name)))
         return entries
 
-    def benchmarks(self, tree: object, judges: object) -> dict[str, BenchmarkEntry]:
-        """``judges``: the recipe's section of that name."""
-        entries: dict[str, BenchmarkEntry] = {}
+    def benchmarks(self, tree: object, judges: object) -> dict[str, sections.BenchmarkEntry]:
+        entries: dict[str, sections.BenchmarkEntry] = {}
         names = [str(name) for name in as_mapping(judges)]
         for name, values in self.by_name(tree, "benchmarks").items():
             benchmark = self.entry(self.registry.benchmarks, name, ("benchmarks", name), "benchmark")
             if benchmark is not None:
-                judge, stated = split_judge(values)
+                judge, stated = sections.split_judge(values)
                 config = self.options(benchmark.config, stated, ("benchmarks", name))
-                entries[name] = BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
+                entries[name] = sections.BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
         return entries
 
     def judge_of(self, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
-        path = ("benchmarks", benchmark.name, JUDGE)
+        path = ("benchmarks", benchmark.name, sections.JUDGE)
         if not benchmark.judged:
             if judge is not None:
                 self.add(path, f"{benchmark.name} is graded by rule and takes no judge", judge, "Remove it.")
@@ -177,7 +160,7 @@ class SectionReader:
         remedy = "" if names else "Add a section `judges:` with one."
         return self.entry({name: name for name in names}, judge, path, "judge of this recipe", remedy)
 
-    def rows(self, tree: object) -> dict[str, MethodEntry]:
+    def rows(self, tree: object) -> dict[str, sections.MethodEntry]:
         """All rows, and those that they start from (as optional rows, where the recipe does not list them)."""
         trees = self.by_name(tree, "methods")
         entries = {name: entry for name, values in trees.items() if (entry := self.row(name, values)) is not None}
@@ -188,16 +171,16 @@ class SectionReader:
             self.add_no_trl(("train",), self.not_for_trl, f" {choose}")
         return entries
 
-    def row(self, name: str, tree: Tree) -> MethodEntry | None:
+    def row(self, name: str, tree: Tree) -> sections.MethodEntry | None:
         path = ("methods", name)
         stated = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
-        row = self.options(RowOptions, stated, path)
+        row = self.options(sections.RowOptions, stated, path)
         method_name = stated.get("method") or name
         method = self.method(path, method_name)
         if row is None or method is None:
             return None
-        if FOLDER_NAME.fullmatch(name) is None or name in MODELS:
-            rule = f"must be letters, digits, . _ + - and none of {', '.join(MODELS)}"
+        if sections.FOLDER_NAME.fullmatch(name) is None or name in sections.MODELS:
+            rule = f"must be letters, digits, . _ + - and none of {', '.join(sections.MODELS)}"
             self.add(path, f"cannot name a row: it {rule}")
         if row.rounds > 1 and not method.needs.rounds:
             able = [other for other, entry in self.registry.methods.items() if entry.needs.rounds]
@@ -205,26 +188,20 @@ class SectionReader:
             self.add((*path, "rounds"), rule, row.rounds, f"Methods that can: {', '.join(able)}.")
         if not row.resample and row.rounds == 1:
             self.add((*path, "resample"), NO_ROUNDS)
-        return self.trained(path, method_name, tree, row, self.train, sampled=True)
+        return self.trained(path, method_name, tree, row, self.train)
 
     def method(self, path: Keys, name: object) -> Method | None:
         remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."
         return self.entry(self.registry.methods, name, path, "method", remedy)
 
     def trained(
-        self,
-        path: Keys,
-        name: str,
-        tree: Mapping[str, Any],
-        row: RowOptions,
-        common: TrainOptions,
-        sampled: bool = True,
-    ) -> MethodEntry | None:
+        self, path: Keys, name: str, tree: Tree, row: sections.RowOptions, common: TrainOptions, sampled: bool = True
+    ) -> sections.MethodEntry | None:
         """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
         method, stated = self.registry.methods[name], tree.get("train")
         train = self.section(TrainOptions, plain(common), stated, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
-        sampling = self.section(SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
+        sampling = self.section(sections.SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
         if train is None or sampling is None or config is None:
             return None
@@ -243,14 +220,16 @@ class SectionReader:
                 remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
                 self.add((*path, "sampling", "n"), str(error), remedy=remedy)
         values = plain(config)
-        return MethodEntry(name, config, {field: values[field] for field in method.row_fields}, train, sampling, row)
+        return sections.MethodEntry(
+            name, config, {field: values[field] for field in method.row_fields}, train, sampling, row
+        )
 
     def section(self, kind: type[T], common: Mapping[str, Any], stated: object, path: Keys) -> T | None:
         # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
         alone = self.options(kind, stated, path)
         return None if alone is None else self.options(kind, {**common, **as_mapping(stated)}, path)
 
-    def check_train(self, path: Keys, train: TrainOptions, row: RowOptions, stated: Mapping[str, Any]) -> None:
+    def check_train(self, path: Keys, train: TrainOptions, row: sections.RowOptions, stated: Mapping[str, Any]) -> None:
         """What TRL would ignore, and schedules over rounds. ``stated``: what the row itself says of ``train``."""
         spans_rounds = train.schedule_over == "run"
         if "schedule_over" in stated and spans_rounds and row.rounds == 1:
@@ -276,7 +255,7 @@ class SectionReader:
         rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
         self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
 
-    def add_start(self, name: str, entries: dict[str, MethodEntry], trees: Mapping[str, Tree]) -> None:
+    def add_start(self, name: str, entries: dict[str, sections.MethodEntry], trees: Mapping[str, Tree]) -> None:
         methods, chain, entry = self.registry.methods, [name], entries[name]
         while (start := entry.row_options.start or methods[entry.method].needs.start) is not None:
             if start in chain:
@@ -284,7 +263,7 @@ class SectionReader:
                 self.add(("methods", name, "start"), f"goes round in a circle ({circle})")
                 return
             if start not in entries and start in methods and start not in trees:
-                added = self.trained(("methods", start), start, {}, RowOptions(optional=True), self.train, sampled=True)
+                added = self.trained(("methods", start), start, {}, sections.RowOptions(optional=True), self.train)
                 entries |= {} if added is None else {start: added}
             if start not in entries:
                 if start not in trees:  # a row that is listed has reported its own mistakes
@@ -294,7 +273,7 @@ class SectionReader:
             chain.append(start)
             entry = entries[start]
 
-    def tuned_teacher(self, tree: object) -> TunedTeacher | None:
+    def tuned_teacher(self, tree: object) -> sections.TunedTeacher | None:
         """``None`` where it is wrong, or left out and ``TUNED`` names no method."""
         path = ("tuned_teacher",)
         if not isinstance(tree, Mapping | None):
@@ -311,15 +290,14 @@ class SectionReader:
             self.add((*path, "method"), rule, name)
             method = None
         stated = {key: values.pop(key) for key in ("pairs",) if key in values}
-        pairs = self.options(TunedPairs, stated, path)
+        pairs = self.options(sections.TunedPairs, stated, path)
         if method is None or pairs is None:
             return None
         train, sampled = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
-        entry = self.trained(path, name, values, RowOptions(), train, sampled)
-        return None if entry is None else TunedTeacher(pairs.pairs, entry)
+        entry = self.trained(path, name, values, sections.RowOptions(), train, sampled)
+        return None if entry is None else sections.TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:
-        """The section as it is, its keys checked."""
         if not isinstance(tree, Mapping | None):
             self.add((SECTION,), "must be a mapping from targets to what differs for them", tree)
         for name, values in as_mapping(tree).items():
@@ -329,8 +307,8 @@ class SectionReader:
                 self.add(path, "must be a mapping of what differs for it", values)
             elif target is not None:
                 stated = {key: value for key, value in values.items() if key in TARGET_KEYS}
-                options = self.options(TargetOptions, stated, path)
-                trained = {row: row for row in target.rows if row not in MODELS}
+                options = self.options(sections.TargetOptions, stated, path)
+                trained = {row: row for row in target.rows if row not in sections.MODELS}
                 for row in (options.rows or ()) if options else ():
                     self.entry(trained, row, (*path, "rows"), "row of it", "")
                 for key in {"name", "extends", SECTION} & values.keys():

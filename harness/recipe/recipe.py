@@ -18,22 +18,8 @@ from harness.contracts.options import Problem, RecipeError, Seed, options, plain
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
 from harness.errors import UserError
+from harness.recipe import sections
 from harness.recipe.reader import SECTION, TARGET_KEYS, SectionReader
-from harness.recipe.sections import (
-    JUDGE,
-    MODELS,
-    BenchmarkEntry,
-    Compute,
-    Family,
-    FolderName,
-    JudgeEntry,
-    MethodEntry,
-    Prompts,
-    RewardOptions,
-    SamplingOptions,
-    Statistics,
-    TunedTeacher,
-)
 from harness.recipe.yaml_source import Override, Source, Tree, as_mapping, merge, named, override_all, read_source
 from harness.training.options import TrainOptions
 
@@ -53,7 +39,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 class Heading:
     """The keys of a recipe that are no sections."""
 
-    name: Annotated[FolderName, AfterValidator(_run_name)]
+    name: Annotated[sections.FolderName, AfterValidator(_run_name)]
     """Folder under ``runs/``. Not inherited: a recipe that states none is named like its file."""
     title: str = ""
     """One line for the head of reports."""
@@ -66,20 +52,20 @@ class Heading:
 @options
 class Recipe(Heading):
     _: KW_ONLY
-    family: Family
-    prompts: Prompts
-    sampling: SamplingOptions = SamplingOptions()
-    reward: RewardOptions = RewardOptions()
+    family: sections.Family
+    prompts: sections.Prompts
+    sampling: sections.SamplingOptions = sections.SamplingOptions()
+    reward: sections.RewardOptions = sections.RewardOptions()
     train: TrainOptions = TrainOptions()
-    tuned_teacher: TunedTeacher | None = None
+    tuned_teacher: sections.TunedTeacher | None = None
     """How the teacher is tuned first, for the methods that need that (DCKD, ADPA); default: ``reader.TUNED``."""
-    methods: Mapping[str, MethodEntry] = field(default_factory=dict)
+    methods: Mapping[str, sections.MethodEntry] = field(default_factory=dict)
     """Rows, in order."""
-    benchmarks: Mapping[str, BenchmarkEntry]
-    judges: Mapping[str, JudgeEntry] = field(default_factory=dict)
+    benchmarks: Mapping[str, sections.BenchmarkEntry]
+    judges: Mapping[str, sections.JudgeEntry] = field(default_factory=dict)
     """Judges by a name of your own."""
-    statistics: Statistics = Statistics()
-    compute: Compute = Compute()
+    statistics: sections.Statistics = sections.Statistics()
+    compute: sections.Compute = sections.Compute()
     """Changes no result key."""
     ask: AskOptions = AskOptions()
     """Changes no result key, ``accept_failures`` apart."""
@@ -98,7 +84,7 @@ class Recipe(Heading):
             tree["tuned_teacher"] = {"method": training.method, "pairs": pairs, **row, "train": plain(training.train)}
         tree["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
         tree["benchmarks"] = {
-            name: ({JUDGE: entry.judge} if entry.judge else {}) | plain(entry.config)
+            name: ({sections.JUDGE: entry.judge} if entry.judge else {}) | plain(entry.config)
             for name, entry in self.benchmarks.items()
         }
         tree["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
@@ -149,12 +135,12 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     stated = {key: value for key, value in tree.items() if key in HEADING or key not in known}
     heading = reader.options(Heading, stated, (), sorted(known))
     # The common sections come before the rows, which are read over them.
-    sections: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "family": reader.family(tree.get("family")),
         "prompts": reader.prompts(tree.get("prompts")),
         **reader.common(tree),
-        "reward": reader.options(RewardOptions, tree.get("reward"), ("reward",)),
-        "statistics": reader.options(Statistics, tree.get("statistics"), ("statistics",)),
+        "reward": reader.options(sections.RewardOptions, tree.get("reward"), ("reward",)),
+        "statistics": reader.options(sections.Statistics, tree.get("statistics"), ("statistics",)),
         "ask": reader.options(AskOptions, tree.get("ask"), ("ask",)),
         "judges": reader.judges(tree.get("judges")),
         "benchmarks": reader.benchmarks(tree.get("benchmarks"), tree.get("judges")),
@@ -164,7 +150,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     }
     if reader.problems or heading is None:
         return None, reader.problems
-    return Recipe(**vars(heading), **sections), []
+    return Recipe(**vars(heading), **parts), []
 
 
 def _placed(problem: Problem, source: Source) -> Problem:
@@ -203,7 +189,7 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
     override_all(result, overrides)
     result.problems = problems  # those of the overrides are among them already
     result.tree.pop(SECTION, None)
-    left_out = set(target.rows).difference(MODELS, values["rows"]) if values.get("rows") else set()
+    left_out = set(target.rows).difference(sections.MODELS, values["rows"]) if values.get("rows") else set()
     rows = _rows(as_mapping(result.tree.get("methods")), target)
     result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
     benchmarks = result.tree.get("benchmarks")
@@ -228,7 +214,6 @@ def _rows(section: Mapping[str, Any], target: Target) -> Tree:
 
 
 def check_fit(tree: Mapping[str, Any], target: Target) -> None:
-    """Raises NotApplicable where the recipe skips a target, or does not say which family it is about."""
     section, recipe = as_mapping(tree.get(SECTION)), repr(tree.get("name"))
     if skip := section.get(target.name, {}).get("skip"):
         raise NotApplicable(f"{target.label} does not fit the recipe {recipe}: {skip}")

@@ -18,11 +18,9 @@ Tree = dict[str, Any]
 Override = str | tuple[str, object]
 """``path=value`` in YAML (``--set``), or a pair (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
-"""May be a list of names instead of a mapping."""
 LARGEST = 100_000
 """Values in a file. Nested aliases can name more of them than any machine holds ("billion laughs")."""
 CHOOSING = ("kind", "method")
-"""Keys that decide which other keys a mapping may have."""
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
 _PATH_KEY = re.compile(r'"[^"]+"|[^".]+')
 _PATH = re.compile(rf"({_PATH_KEY.pattern})(\.({_PATH_KEY.pattern}))*")
@@ -32,8 +30,6 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 @dataclass
 class Source:
-    """A recipe as read: the merged tree, where each path was written, and what is already known to be wrong."""
-
     tree: Tree = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     """Dotted path to ``file:line`` or ``--set``."""
@@ -140,7 +136,6 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 
 def named(tree: Tree, problems: list[Problem]) -> Tree:
-    """``tree`` with lists of methods and benchmarks as mappings; repeated names are a problem."""
     result = dict(tree)
     for section in LISTABLE:
         names = result.get(section)

@@ -97,7 +97,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 WorkerMessage = tuple[str, int, int, str]
 """Label, done, total, info; a total of 0 says that the stage begins."""
-WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]] | None = None
+WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]]  # set in worker processes
 
 
 def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None]) -> None:
@@ -119,8 +119,6 @@ def _leave_with(parent: int) -> None:
 
 
 def run_in_worker(stage: Stage) -> StageResult:
-    if WORKER is None:
-        raise RuntimeError("run_in_worker was called in a process that start_worker has not prepared")
     run_stage, queue = WORKER
     queue.put((stage.label, 0, 0, ""))
     return run_stage(stage, lambda done, total, info: queue.put((stage.label, done, total, info)))

@@ -28,10 +28,8 @@ class Outcome:
     total: int
     cached: int
     ran: list[str] = field(default_factory=list)
-    """Keys, as below."""
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # key to error
     blocked: list[str] = field(default_factory=list)
-    """Those that wait for a failed one."""
     seconds: float = 0.0
 
     def of(self, plan: Plan) -> Outcome:
@@ -62,7 +60,6 @@ def needed(plan: Plan, store: Store) -> list[Stage]:
 
 
 def results_of(plan: Plan) -> set[str]:
-    """Keys of the stages that no other stage reads: the scores."""
     keys = {stage.key for stage in plan.stages}
     return keys.difference(*map(prerequisites, plan.stages))
 
@@ -96,7 +93,6 @@ def run_plans(
 
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
-    """The missing score stages, over the entrants that were judged: all of them, unless a row failed."""
     judged = {
         name: [row for row in plan.entrants if name in row.judgments and store.done(row.judgments[name])]
         for name in plan.recipe.benchmarks

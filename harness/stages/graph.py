@@ -15,7 +15,7 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.options import plain
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
-from harness.hardware import generation_flops
+from harness.hardware import flops
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
@@ -29,8 +29,6 @@ PROMPT_TOKENS = 200
 
 @dataclass(frozen=True)
 class Model:
-    """A model of a plan: a checkpoint, or what a train stage makes of it."""
-
     name: str
     checkpoint: Checkpoint
     """The weights, or those that its training started from."""
@@ -116,8 +114,10 @@ class StageGraph:
 
 
 def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: int = 0) -> Cost:
-    flops = generation_flops(size(stage.local["models"][role]), read, written)
-    return Cost(responses=responses, tokens=read + written, peak_flops=flops)
+    known, peak = size(stage.local["models"][role]), None
+    if known is not None:
+        peak = flops("read", known.parameters, read) + flops("write", known.parameters, written)
+    return Cost(responses=responses, tokens=read + written, peak_flops=peak)
 
 
 EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})

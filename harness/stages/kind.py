@@ -10,12 +10,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from harness.contracts.backend import AskServer, Services
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Outcome
-from harness.contracts.model import Capability, Checkpoint, GeneratesText
+from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Stage, Store
 from harness.models.checkpoint import download, from_folder
-from harness.models.server_model import ServerOptions
 from harness.records import read_records, write_records
 from harness.stages.graph import StageGraph
 from harness.types import Answer, Group, Judgment, Prompt, Request
@@ -111,11 +110,6 @@ class StageContext:
         values = {name: value for name, value in shared.items() if name in names} | chosen["options"]
         options = options_from(backend.config, values)
         return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
-
-    def served_model(self, stage: Stage) -> GeneratesText:
-        """The model behind a server that an evaluation names."""
-        backend = self.registry.backends[stage.local["backend"]]
-        return backend.load(None, ServerOptions(**stage.local["endpoint"]), self.services(stage, "answers"))
 
     def services(self, stage: Stage, noun: str) -> Services:
         return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))

@@ -43,7 +43,6 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
 
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
-    """Keyed by the server's address."""
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
     local = {"config": benchmark.options, "ask": plain(graph.recipe.ask), "backend": SERVER.name}
@@ -83,7 +82,6 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
-    """Servers that do not answer."""
     # Every benchmark has its own answer stage of the same server: one request per server is enough.
     servers = [ServerOptions(**stage.local["endpoint"]) for stage in stages if "endpoint" in stage.local]
     for model, server in {server.model: server for server in servers}.items():
@@ -97,8 +95,11 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     if "file" in stage.local:
         answers = read_answers(Path(stage.local["file"]), questions)
     else:
-        served = "endpoint" in stage.local
-        model = context.served_model(stage) if served else context.model(stage, "model")
+        if "endpoint" in stage.local:
+            server, services = ServerOptions(**stage.local["endpoint"]), context.services(stage, "answers")
+            model = context.registry.backends[stage.local["backend"]].load(None, server, services)
+        else:
+            model = context.model(stage, "model")
         answers = benchmark.benchmark.answer(model, questions, benchmark.config, stage.params["seed"])
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")

@@ -41,7 +41,6 @@ def ngrams(tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
 
 
 def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Question]) -> Overlap:
-    """Compare every user turn of the prompts with every first turn of the questions."""
     turns = [message["content"] for prompt in prompts for message in prompt.messages if message["role"] == "user"]
     texts = {words(turn) for turn in turns}
     grams = {gram for tokens in texts for gram in ngrams(tokens)}

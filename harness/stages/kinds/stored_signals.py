@@ -59,7 +59,6 @@ def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping
 
 
 def reference_cost(stage: Stage, graph: StageGraph) -> Cost:
-    """Two rows per prompt, chosen and rejected."""
     return model_cost(stage, "student", 2 * graph.recipe.prompts.n * graph.row_tokens)
 
 
