@@ -10,9 +10,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
     from distilbench.workflows.evaluate import evaluate, plan_evaluation
     from distilbench.workflows.finished_run import FinishedRun, load
-    from distilbench.workflows.page import write_page
     from distilbench.workflows.plan import WorkPlan, plan
-    from distilbench.workflows.reproduce import report, reproduce, run
+    from distilbench.workflows.reproduce import report, reproduce, run, write_page
     from harness.errors import UserError
 
 _MODULES = {
@@ -21,8 +20,7 @@ _MODULES = {
     "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
     "distilbench.workflows.finished_run": ("FinishedRun", "load"),
     "distilbench.workflows.plan": ("WorkPlan", "plan"),
-    "distilbench.workflows.page": ("write_page",),
-    "distilbench.workflows.reproduce": ("report", "reproduce", "run"),
+    "distilbench.workflows.reproduce": ("report", "reproduce", "run", "write_page"),
     "harness.errors": ("UserError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError
 from harness.text import counted
-
-if TYPE_CHECKING:
-    from harness.types import Score
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
@@ -47,21 +44,17 @@ def import_(
     count = f"{counted(len(imported.answers), 'answer')}, {counted(len(imported.judgments), 'judgment')}"
     typer.echo(f"{imported.model}: {count} to {counted(report.questions, 'question')} in {out}")
     for score in report.scores:
-        typer.echo(score_line(score))
-        for key, value in score.detail.items():
-            typer.echo(f"    {key}: {value if isinstance(value, str) else format(value, '.6g')}")
+        value = "not scored" if score.value is None else f"{score.value:.2f}"
+        interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
+        note = f" ({score.note})" if score.note else ""
+        typer.echo(f"{score.metric} = {value}{interval}, n = {score.n}, unscored {score.unscored}{note}")
+        for key, detail in score.detail.items():
+            typer.echo(f"    {key}: {detail if isinstance(detail, str) else format(detail, '.6g')}")
     if report.scores:
         judge = report.card.official_judge or "none"
         typer.echo(f"protocol: {report.card.version}; judge prompt {report.card.prompt_hash}; official judge {judge}")
         for deviation in report.card.deviations:
             typer.echo(f"  differs: {deviation}")
-
-
-def score_line(score: Score) -> str:
-    value = "not scored" if score.value is None else f"{score.value:.2f}"
-    interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
-    note = f" ({score.note})" if score.note else ""
-    return f"{score.metric} = {value}{interval}, n = {score.n}, unscored {score.unscored}{note}"
 
 
 @app.command(epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)")

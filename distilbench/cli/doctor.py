@@ -36,7 +36,7 @@ def doctor(
     from rich.text import Text
 
     from distilbench.cli.screen import console_of
-    from distilbench.workflows.machine import examine
+    from distilbench.workflows.check import examine
 
     console, states = console_of(), set()
     # Printed one by one: the hub and the judges may take seconds to answer.

@@ -101,7 +101,6 @@ def show_replies(ledger: Ledger) -> None:
 
 
 def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
-    """Finished judge stages: how many judgments, and why some have no verdict."""
     rows = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)

@@ -43,7 +43,6 @@ def plan(
 
 
 def show_stages(work: WorkPlan) -> None:
-    """One line per stage: done or to do, key, label, and the stages it reads."""
     labels = {stage.key: stage.label for stage in work.stages}
     missing = {stage.key for stage in work.missing}
     for stage in work.stages:
@@ -85,7 +84,6 @@ def show_plan(work: WorkPlan) -> None:
 
 
 def show_kinds(console: Console, work: WorkPlan) -> None:
-    """A table with a line per kind of stage, in the order of the data."""
     from rich.table import Table
 
     from harness.stages import STAGES

@@ -38,8 +38,6 @@ _JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket
 _BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
 _BASELINE = "Compare with this model's answers instead of the official baseline's."
 _HTML = "Also write report.html: tables, figures, run card, all questions and answers."
-Models = Annotated[list[str], typer.Option("--model", "-m", metavar="[NAME=]MODEL", help=_MODEL)]
-Judge = Annotated[str | None, typer.Option(help=_JUDGE)]
 EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
     "baseline": (Annotated[str | None, typer.Option(metavar="MODEL", help=_BASELINE)], None),
@@ -95,8 +93,8 @@ def reproduce(
 @app.command("eval", epilog="Example: distilbench eval --model pocket:student --judge pocket --limit 50")
 @takes(EVAL_OPTIONS)
 def evaluate(
-    models: Models,
-    judge: Judge = None,
+    models: Annotated[list[str], typer.Option("--model", "-m", metavar="[NAME=]MODEL", help=_MODEL)],
+    judge: Annotated[str | None, typer.Option(help=_JUDGE)] = None,
     min_coverage: MinCoverage = None,
     notes: Notes = False,
     plan_only: Listed = False,

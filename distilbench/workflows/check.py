@@ -1,20 +1,176 @@
-"""Checks: an entry of one of the six tables against its contract, and a judge against its earlier replies."""
+"""Checks: this machine for a recipe, an entry against its contract, and a judge against its earlier replies."""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+import psutil
+from packaging.requirements import Requirement
+
+from distilbench.installation import check_folders
 from distilbench.plugins import OURS, entries_of, load_registry
 from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
+from harness import assets
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.options import RecipeError
+from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
 from harness.recipe.reader import SectionReader
+from harness.recipe.recipe import Recipe, load_recipe
 from judges.client.canary import CanaryRound, ask_round, rounds
+
+GIB = 1 << 30
+HUB_SECONDS = 3.0  # doctor is run when something is broken: it must not hang on a dead proxy
+# Pocket's table with all its seeds takes about 1 GiB; below 0.3 GiB one seed does not fit.
+ENOUGH_DISK, LEAST_DISK = 2 * GIB, 0.3 * GIB
+ENOUGH_MEMORY = 3 * GIB  # a worker that trains a pocket model needs about 1 GiB, and there are two of them
+
+
+@dataclass(frozen=True)
+class MachineFinding:
+    """One line of ``distilbench doctor``."""
+
+    state: Literal["ok", "warn", "fail"]
+    text: str
+    remedy: str = ""
+
+
+def examine(
+    recipe: str = "pocket", *, changes: Sequence[str] = (), plugins: Sequence[str] = (), runs: Path = Path("runs")
+) -> Iterator[MachineFinding]:
+    """The checks, one after the other. One that cannot be made is a finding: whoever asks has something broken."""
+    yield from (folders(), python(), packages(), torch(), disk(runs), memory(), questions())
+    try:
+        registry = load_registry(plugins)
+        loaded = load_recipe(recipe, changes, registry)
+    except (UserError, ImportError) as error:
+        remedy = f"Fix the recipe; see `distilbench recipe check {recipe}`."
+        yield MachineFinding("fail", f"recipe {recipe}: {error}", remedy)
+        return
+    yield MachineFinding("ok", f"recipe {recipe}: fine")
+    yield hub(loaded, registry)
+    for name, entry in loaded.judges.items():
+        problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
+        state, remedy = ("fail", "Start it, or name another under judges.") if problem else ("ok", "")
+        yield MachineFinding(state, f"judge {name} ({entry.kind}): {problem or 'it answers'}", remedy)
+
+
+def folders() -> MachineFinding:
+    try:
+        check_folders()
+    except UserError as error:
+        return MachineFinding("fail", str(error), "A virtual environment of its own has no such conflicts.")
+    return MachineFinding("ok", "packages harness, methods, judges, results, reports, recipes are distilbench's")
+
+
+def python() -> MachineFinding:
+    text = f"Python {platform.python_version()} on {platform.platform(terse=True)}"
+    if sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ:
+        return MachineFinding("ok", text)
+    remedy = "Generic package names are safest in a virtual environment: python -m venv .venv"
+    return MachineFinding("warn", text, remedy)
+
+
+def packages() -> MachineFinding:
+    try:
+        stated = [Requirement(text) for text in requires("distilbench") or []]
+    except PackageNotFoundError:
+        return MachineFinding("warn", "distilbench itself is not installed", "Run `pip install -e .` in the checkout.")
+    required = [one for one in stated if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = []
+    for requirement in required:
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            installed = "missing"
+        if installed == "missing" or not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed}, needed is {requirement.specifier}")
+    if wrong:
+        remedy = "Run `pip install -e . -c constraints.txt` in the checkout."
+        return MachineFinding("fail", "packages: " + "; ".join(wrong), remedy)
+    return MachineFinding("ok", f"packages: all {len(required)} within the stated ranges")
+
+
+def torch() -> MachineFinding:
+    try:
+        import torch as library
+    except Exception as error:  # noqa: BLE001 - a broken installation raises whatever its loader finds first
+        remedy = "Install it again; on a machine without a GPU use the CPU build, see the README."
+        return MachineFinding("fail", f"torch cannot be imported: {type(error).__name__}: {error}", remedy)
+    place = f"the CPU: {library.get_num_threads()} threads, {os.cpu_count() or 1} cores, no CUDA device"
+    if library.cuda.is_available():
+        names = ", ".join(library.cuda.get_device_name(index) for index in range(library.cuda.device_count()))
+        place = f"{names} ({'with' if library.cuda.is_bf16_supported() else 'without'} bfloat16)"
+    return MachineFinding("ok", f"torch {library.__version__} on {place}")
+
+
+def disk(runs: Path) -> MachineFinding:
+    place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        remedy = "Point --runs (or DISTILBENCH_RUNS) to a folder of yours."
+        return MachineFinding("fail", f"disk: {place} cannot be written", remedy)
+    free = shutil.disk_usage(place).free
+    text = f"disk: {free / GIB:.1f} GiB free at {place}"
+    if free > ENOUGH_DISK:
+        return MachineFinding("ok", text)
+    remedy = "Free some space, or point --runs (or DISTILBENCH_RUNS) elsewhere."
+    return MachineFinding("warn" if free > LEAST_DISK else "fail", text, remedy)
+
+
+def memory() -> MachineFinding:
+    usage = psutil.virtual_memory()
+    text = f"memory: {usage.available / GIB:.1f} of {usage.total / GIB:.1f} GiB available"
+    if usage.available >= ENOUGH_MEMORY:
+        return MachineFinding("ok", text)
+    return MachineFinding("warn", text, "Set compute.workers=1 if a worker is killed.")
+
+
+def questions() -> MachineFinding:
+    """The official question files; pocket needs none of them."""
+    files = assets.status()
+    good, wrong = (sum(file.state == "ok" for file in files), [file.file for file in files if file.state == "wrong"])
+    text = f"official questions: {good} of {len(files)} files in {', '.join(map(str, assets.folders()))}"
+    if wrong:
+        text += f"; not the pinned ones: {', '.join(wrong)}"
+        return MachineFinding("fail", text, "See `distilbench assets verify`.")
+    if good == len(files):
+        return MachineFinding("ok", text)
+    return MachineFinding("warn", text, "Only recipes with official questions need them: `distilbench assets pull`.")
+
+
+def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
+    """Whether the model hub answers, where the recipe needs it."""
+    names = [recipe.family.teacher, recipe.family.student]
+    remote = [name for name in names if not name.startswith(("pocket:", "/", ".", "~")) and not Path(name).is_dir()]
+    dataset = registry.sources[recipe.prompts.source].hub
+    needed = ", ".join(dict.fromkeys([*remote, *([dataset] if dataset else [])]))
+    if not needed:
+        return MachineFinding("ok", "model hub: not needed by this recipe")
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        text = f"model hub: HF_HUB_OFFLINE is set; {needed} must be in the cache"
+        return MachineFinding("warn", text, "Unset it to download.")
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS).close()  # noqa: S310 - the user's own setting
+    except HTTPError:
+        pass  # it refuses this request, but it is there
+    except (OSError, ValueError) as error:  # ValueError: no URL
+        remedy = "Use local folders (family.student=./folder) and prompts.fallback, or fix the connection."
+        text = f"model hub: {address} does not answer ({error}); needed for {needed}"
+        return MachineFinding("warn", text, remedy)
+    return MachineFinding("ok", f"model hub: {address} answers (needed for {needed})")
 
 
 def check(

@@ -95,8 +95,8 @@ class FinishedRun:
 
     def sources(self, target: str | None = None) -> list[tuple[str, int, ScoreSource]]:
         """Row, seed, and what its scores on a benchmark were made from, once for each benchmark."""
-        places = {(row, seed, source): None for (row, _, seed), source in self.results(target).sources.items()}
-        return list(places)
+        sources = self.results(target).sources
+        return list(dict.fromkeys((row, seed, source) for (row, _, seed), source in sources.items()))
 
     def answers(self, target: str | None = None) -> pd.DataFrame:
         """One line per row, seed, benchmark, question and turn (from 0), with the text that the model wrote."""

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from distilbench.workflows.compare_judges import compare_judges
+from markupsafe import Markup
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.compare_judges import compare_judges, judge_names
 from distilbench.workflows.execute import execute
-from distilbench.workflows.finished_run import FinishedRun, load
+from distilbench.workflows.finished_run import JUDGES, FinishedRun, load
 from distilbench.workflows.plan import RunOptions, plan
 from harness.contracts.executor import RunListener
+from harness.contracts.options import options_from
+from harness.contracts.registry import Registry
+from harness.errors import UserError
+from harness.recipe.sections import split_judge
 from harness.recipe.yaml_source import read_source
+from harness.types import Question
 from reports.targets import ALL, find_targets
-from results.run.record import check_runs, described
+from results.run.record import Run, check_runs, described
+
+if TYPE_CHECKING:
+    from reports.page.widgets import Section
 
 
 def reproduce(
@@ -71,8 +83,6 @@ def report(
     judge_again(finished, plugins)
     finished.write(min_coverage, notes)
     if html:
-        from distilbench.workflows.page import write_page
-
         write_page(finished, min_coverage, plugins)
     return finished
 
@@ -82,3 +92,64 @@ def judge_again(finished: FinishedRun, plugins: Sequence[str]) -> None:
     for name in finished.targets:
         if name not in finished.score_tables:
             compare_judges(f"{finished.folder.name}/{name}", repeats=1, runs=finished.folder.parent, plugins=plugins)
+
+
+def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
+    """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments."""
+    from reports.page import page
+
+    registry = load_registry(plugins)
+    parts = []
+    for name in finished.score_tables:
+        results = finished.results(name)
+        questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
+        parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
+    compared = [finished.folder / name for name in described(finished.folder)]
+    sections = [section for folder in compared if (section := judges_of(folder))]
+    names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
+    return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
+
+
+def judges_of(folder: Path) -> Section | None:
+    """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
+    from reports.figures.style import drawn, styled
+    from reports.judge_comparison.figures import FIGURES
+    from reports.judge_comparison.tables import comparison_tables, read_comparison
+    from reports.page.widgets import Section, figure, table
+
+    comparison = read_comparison(folder / JUDGES)
+    if comparison is None:
+        return None
+    with styled():
+        drawings = {title: draw(comparison) for title, draw in FIGURES.values()}
+        figures = [
+            figure(title, drawn(drawing, "svg"), f"{title}; the tables below have the numbers.")
+            for title, drawing in drawings.items()
+            if drawing is not None
+        ]
+    parts = [*figures, *map(table, comparison_tables(comparison))]
+    return Section(f"Judges compared, {folder.name}", Markup("\n").join(parts))
+
+
+def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
+    """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
+    result: dict[str, Sequence[Question] | str] = {}
+    # A run from another machine, or with a plug-in, can be shown too: its answers then stand without the questions.
+    for name, spec in run.recipe.get("benchmarks", {}).items():
+        adapter = registry.benchmarks.get(name)
+        if adapter is None:
+            result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
+            continue
+        try:
+            result[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
+        except UserError as error:
+            result[name] = str(error)
+    return result
+
+
+def price_of(run: Run, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
+    """Dollars of so many tokens, by the recipe's judge of a benchmark; ``None`` where the price is not known."""
+    judge, _ = split_judge(run.recipe.get("benchmarks", {}).get(benchmark, {}))
+    options = dict(run.recipe.get("judges", {}).get(judge, {}))
+    kind = registry.judges.get(options.pop("kind", ""))
+    return None if kind is None else kind.price(options_from(kind.config, options), read, written)

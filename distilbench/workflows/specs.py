@@ -21,13 +21,10 @@ from harness.recipe.yaml_source import Override, read_overrides
 from judges.kinds.openai.catalogue import MODELS, find
 
 T = TypeVar("T")
-ANSWERS = "answers:"
-"""Opens the folder of answers that were made elsewhere."""
-IMPORT_NOTE = "import.json"
-"""Describes imported answers, beside ``answers.jsonl`` and ``judgments.jsonl``."""
-JUDGE = "main"
-"""The judge's name in a recipe that is made from options."""
-_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?:(?P<url>https?://\S+)|openai)")
+ANSWERS = "answers:"  # opens the folder of answers that were made elsewhere
+IMPORT_NOTE = "import.json"  # describes imported answers, beside answers.jsonl and judgments.jsonl
+JUDGE = "main"  # the judge's name in a recipe that is made from options
+_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?:(?P<base_url>https?://\S+)|openai)")
 _ROW = re.compile(r"(?:(?P<row>[A-Za-z0-9][\w.+-]*)=)?(?P<model>.+)", re.DOTALL)
 
 
@@ -38,17 +35,14 @@ class ImportNote(TypedDict):
     config: Mapping[str, object]
     model: str
     baseline: str
-    files: Mapping[str, str]
-    """Path to sha256."""
+    files: Mapping[str, str]  # path to sha256
     problems: Sequence[str]
 
 
 def served(text: str) -> dict[str, object] | None:
     """Options of a server from ``NAME@URL`` or ``NAME@openai``; ``None`` for other text."""
     match = _SERVED.fullmatch(text)
-    if match is None:
-        return None
-    return {"model": match["model"]} | ({"base_url": match["url"]} if match["url"] else {})
+    return {key: value for key, value in match.groupdict().items() if value} if match else None
 
 
 def candidate(text: str, rows: Sequence[str] = ()) -> Candidate:
@@ -125,7 +119,6 @@ def judge_entry(text: str, registry: Registry) -> dict[str, object]:
 
 
 def find_benchmark(name: str, registry: Registry) -> AnyBenchmark:
-    """The benchmark of this name. Raises UserError that names the choices."""
     if name not in registry.benchmarks:
         raise unknown("benchmark", name, registry.benchmarks)
     return registry.benchmarks[name]
