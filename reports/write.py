@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from harness.contracts.target import Target
-from reports.figures.bars import bars
+from reports.figures.bars import bars, sweeps
 from reports.figures.scatter import cost_points, costs, length_columns, lengths
 from reports.figures.style import drawn, styled
-from reports.figures.sweep import sweeps
 from reports.figures.training_curves import logged_rows, training_curves
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex

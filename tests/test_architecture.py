@@ -49,7 +49,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("judges.client",),
     ("judges.kinds",),
     ("judges",),
-    ("reports.text",),
     ("reports.tables",),
     ("reports.formats", "reports.figures"),
     ("reports.targets", "reports.judge_comparison"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.text import clean
 from reports.figures.style import CLEAR, DASHED, canvas, dress, headed, key, margins, mark, scatter, short
 from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
-from reports.text import clean
 from results.run.record import Run
 from results.run.results import Results
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.stats import seed_of
+from harness.text import clean
 from reports.tables.summary import Summary
-from reports.text import clean
 from results.run.record import RowSpec, Run
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 
+from harness.text import clean, inert
 from reports.tables.table import Table
-from reports.text import clean, inert
 
 
 def to_csv(table: Table) -> str:

@@ -11,13 +11,13 @@ from typing import Final
 import pandas as pd
 from pydantic import TypeAdapter
 
+from harness.text import clean
 from reports.judge_comparison.agreement import consistency, pair_agreement
 from reports.judge_comparison.bias import bias_effects
 from reports.judge_comparison.panel import JudgeProfile, Number, Panel, QuestionBootstrap, Scores
 from reports.judge_comparison.ranking import Conclusion, check_conclusion, mean_scores, rank_correlation, ranking
 from reports.judge_comparison.reference import Reference, judge_reference
 from reports.tables.published import plain_name
-from reports.text import clean
 from results.run.record import RunFamily
 
 REPLICATES = 1000
@@ -110,11 +110,9 @@ def _mean_scores(panel: Panel, bootstraps: Mapping[str, QuestionBootstrap]) -> d
         turns = table.index.get_level_values("turn")
         baselines = list(dict.fromkeys(turns)) if paired else []
         metric, scale = (f"{name}.wr", 100.0) if paired else (f"{name}.score", 1.0)
-        if len(baselines) < 2:
-            scores[metric] = mean_scores(table, scale, bootstrap)
-            continue
-        for baseline in baselines:
-            scores[clean(f"{metric} against {baseline}")] = mean_scores(table[turns == baseline], scale, bootstrap)
+        parts = {clean(f"{metric} against {baseline}"): table[turns == baseline] for baseline in baselines}
+        parts = parts if len(baselines) > 1 else {metric: table}
+        scores |= {title: mean_scores(part, scale, bootstrap) for title, part in parts.items()}
     return scores
 
 

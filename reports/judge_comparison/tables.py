@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.text import counted
+from harness.text import clean, counted
 from reports.formats.data import to_csv
 from reports.formats.markdown import markdown
 from reports.judge_comparison.bias import EFFECTS, flagged, identified
@@ -19,7 +19,6 @@ from reports.judge_comparison.panel import Number
 from reports.judge_comparison.reference import HUMANS, RULES
 from reports.tables.summary import ALPHA
 from reports.tables.table import Table, text_table
-from reports.text import clean
 from results.published import published_table
 from results.store.locks import write_atomic
 

@@ -98,19 +98,12 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
             }
         entrants = _entrants(members)
         sets = [judgments for entrant in entrants for judgments in entrant.judgments]
+        judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.own))
+        shared = {name: named for name, named in metrics.items() if any(_shares(e, name) for e in entrants)}
+        title = f"{title} ({digest[:6]})" if titles[title] > 1 else title
         questions, problem = _texts(members)
-        views.append(
-            BenchmarkView(
-                title=f"{title} ({digest[:6]})" if titles[title] > 1 else title,
-                judged=members[0][1],
-                entrants=entrants,
-                judges=tuple(dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.own))),
-                questions=questions,
-                problem=problem,
-                metrics={name: title for name, title in metrics.items() if any(_shares(e, name) for e in entrants)},
-                unavailable=tuple(unavailable),
-            )
-        )
+        parts = (entrants, tuple(judges), questions, problem, shared, tuple(unavailable))
+        views.append(BenchmarkView(title, members[0][1], *parts))
     return views
 
 

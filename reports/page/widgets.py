@@ -48,9 +48,8 @@ def visible(text: str) -> str:
 
 
 def _hidden(char: str) -> bool:
-    if char in "\n\t\u200c\u200d":
-        return False
-    return unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in "\u2028\u2029"
+    unseen = unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in "\u2028\u2029"
+    return unseen and char not in "\n\t\u200c\u200d"
 
 
 def pack(value: object) -> str:

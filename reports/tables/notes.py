@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import FEW_QUESTIONS
-from harness.text import counted
+from harness.text import clean, counted
 from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
-from reports.text import clean
 from results.published import PAPER
 from results.run.record import BY_RULE, Run
 

@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 from harness.contracts.benchmark import Card, Metric
 from harness.contracts.target import Target
 from harness.stats import FEW_QUESTIONS
-from harness.text import counted
+from harness.text import clean, counted
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter
-from reports.text import clean
 from results.published import Published, in_paper, published_table
 from results.run.record import RowSpec, Run, section
 

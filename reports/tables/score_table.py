@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from harness.contracts.benchmark import Metric
+from harness.text import clean, percent
 from reports.tables.notes import detail_lines, short_lines
 from reports.tables.published import NOT_COMPARABLE
 from reports.tables.summary import MIN_COVERAGE, CellSummary, Summary
 from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow, letter
-from reports.text import clean, percent
 from results.run.results import Results
 
 FORMAT = 2  # raised when a key of the JSON changes its meaning

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from harness.contracts.target import Target
 from harness.errors import UserError
+from harness.text import clean, inert, percent
 from reports.figures.bars import bars
 from reports.figures.style import drawn, styled
 from reports.formats.data import to_csv, to_json
@@ -28,7 +29,6 @@ from reports.tables.published import hyperparameter_table
 from reports.tables.summary import summarise
 from reports.tables.table import Table, letter, text_table
 from reports.targets import TARGETS
-from reports.text import clean, inert, percent
 from reports.write import make_table, write_table
 from results.run.record import RunFamily
 from results.run.results import Results

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.contracts.target import Point, Target
+from reports.figures.bars import curves, sweeps
 from reports.figures.style import drawn, look, styled
-from reports.figures.sweep import curves, sweeps
 from reports.tables.summary import Summary, summarise
 from results.run.record import RowSpec
 from results.run.results import Results
