@@ -26,8 +26,7 @@ Doing = Literal["train", "read", "write"]
 
 @dataclass(frozen=True)
 class Device:
-    tflops: float
-    """Dense bfloat16 peak, 10^12 FLOP/s."""
+    tflops: float  # dense bfloat16 peak, 10^12 FLOP/s
     gib: int
 
 

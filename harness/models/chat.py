@@ -1,10 +1,8 @@
 """Chat text to token ids, one way for sampling, training, rewarding and answering; and whether two models share them.
 
-Traps this file exists for. Chat templates write the BOS token themselves, so encoding must not add a second one. The
-ids of a response are the suffix of the *joint* tokenisation of prompt and response; where the tokenizer would merge
-text across the border (an answer that begins with a line break after a template that ends in one), they are the ids of
-the response by itself, since a model never takes back the prompt that it was given. And templates that write today's
-date (Llama-3.2) would make a run depend on the day.
+Traps: chat templates write the BOS token themselves, so encoding must not add a second one; the ids of a response are
+the suffix of the *joint* tokenisation, except where text would merge across the border (an answer that begins with a
+line break after a template that ends in one); templates that write today's date (Llama-3.2) depend on the day.
 """
 
 from __future__ import annotations
@@ -20,16 +18,14 @@ from harness.types import Messages
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TODAY = date(2024, 7, 26)
-"""What templates that ask for the date are told: the day that Llama-3's own template falls back to."""
+TODAY = date(2024, 7, 26)  # the day that Llama-3's own template falls back to
 CLOCK = (
     "{%- macro strftime_now(form) -%}{{ form"
     + "".join(
         f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%b", "%B", "%m", "%Y", "%y", "%A", "%a")
     )
     + " }}{%- endmacro -%}"
-)
-"""Stands before a template that asks: takes the place of the clock that transformers gives it."""
+)  # stands before a template that asks: takes the place of the clock that transformers gives it
 
 
 class Encoded(NamedTuple):
@@ -85,11 +81,9 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
 @lru_cache(maxsize=64)
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the template writes right after an assistant turn, up to and with its end-of-turn token."""
-    # A text that no template changes, so that it can be found again in what one writes.
-    probe = "qzx"
-    before = prompt_text(tokenizer, [{"role": "user", "content": "q"}])
+    probe = "qzx"  # no template changes it, so it can be found again in what one writes
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
-    whole = rendered(tokenizer, turns, prompt=False)
+    before, whole = prompt_text(tokenizer, turns[:1]), rendered(tokenizer, turns, prompt=False)
     if not whole.startswith(before + probe):
         # The generation prompt may hold more than an assistant turn has (an opened thinking block).
         whole = before + whole[whole.rindex(probe) :]
@@ -112,8 +106,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """An id for padding. Padding is masked everywhere, so any token will do where the tokenizer names none."""
-    named = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return next(int(token) for token in named if token is not None)
+    return next(int(token) for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
@@ -139,10 +132,7 @@ def continuation(
 
 
 def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]) -> str | None:
-    """What differs between two maps from token to id, for a person; ``None`` where they are equal.
-
-    The width of the embedding matrix does not matter (some families pad it).
-    """
+    """What differs between two maps from token to id, for a person; ``None`` where they are equal."""
     if student == teacher:
         return None
     missing = sorted(student.keys() ^ teacher.keys())
@@ -154,8 +144,7 @@ def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]
 
 def tokenizer_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
     """Like ``vocabulary_difference``; the end of a turn and the special ids must agree too."""
-    difference = vocabulary_difference(student.get_vocab(), teacher.get_vocab())
-    if difference:
+    if difference := vocabulary_difference(student.get_vocab(), teacher.get_vocab()):
         return difference
     if end_of_turn(student) != end_of_turn(teacher):
         return f"chat templates end a turn differently ({end_of_turn(teacher)!r} and {end_of_turn(student)!r})"

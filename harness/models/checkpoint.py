@@ -20,8 +20,7 @@ from harness.errors import UserError
 from harness.types import Json
 
 WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
-CODE: Final = ("*.py",)
-"""Fetched, and run, only under ``family.trust_remote_code``."""
+CODE: Final = ("*.py",)  # fetched, and run, only under ``family.trust_remote_code``
 TOKENIZER: Final = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
 HASH_WHOLE: Final = 1 << 30
 """Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""

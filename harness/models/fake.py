@@ -18,8 +18,7 @@ class FakeModel:
     def __init__(self, name: str = "fake", answer: Callable[[Messages, int], str] | None = None) -> None:
         self.name = name
         self.answer = answer or (lambda messages, seed: f"answer {seed} to {messages[-1]['content']}")
-        self.words: list[str] = []
-        """Token id to word, in the order of their first use."""
+        self.words: list[str] = []  # token id to word, in the order of their first use
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1

@@ -1,7 +1,7 @@
 """The one loader of models and tokenizers, to read them and to train them, and the one reading of a model's head.
 
-Logits are computed here, away from the model's own forward, so that they exist only at the positions that are read.
-What a model does to them beyond its head is repeated here, and one that does something else is refused when loaded.
+Logits are computed away from the model's own forward, so that they exist only at the positions that are read. A model
+that does something unknown to them is refused when loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,13 +55,13 @@ def load_weights(
     trust: bool = False,
     revision: str | None = None,
 ) -> PreTrainedModel:
-    """A causal language model without dropout, on the CPU, checked to have a head that ``logits_of`` reproduces.
+    """A causal language model without dropout, on the CPU. Raises UserError where ``logits_of`` cannot read its head.
 
-    ``model.distilbench_config`` is the configuration as it was loaded, dropout included. Raises UserError where it
-    cannot be loaded or its head is not known.
+    ``model.distilbench_config`` is the configuration as it was loaded, dropout included.
     """
-    bars: Any = transformers_logging
-    bars.disable_progress_bar()  # one bar per weight tensor would drown the bars of the run
+    cast(
+        "Any", transformers_logging
+    ).disable_progress_bar()  # one bar per weight tensor would drown the bars of the run
     start = time.perf_counter()
     hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
     try:
@@ -80,21 +80,15 @@ def load_weights(
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model {str(location)!r} could not be loaded: {error}") from error
-    attach: Any = model
-    attach.distilbench_config = original
+    cast("Any", model).distilbench_config = original
     _check_head(model, tokenizer)
     log.info("loaded %s: %s, %.1f s", location, dtype, time.perf_counter() - start)
     return model
 
 
 def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor:
-    """Hidden states [..., H] -> next-token logits [..., vocabulary] float32.
-
-    Columns that only pad the embedding matrix are left out before any softmax. Scales: Granite divides
-    (``logits_scaling``), Cohere multiplies (``logit_scale``). Final soft-capping: Gemma-2.
-    """
-    untyped: Any = model
-    head = untyped.get_output_embeddings()
+    """Hidden states [..., H] -> next-token logits [..., vocabulary] float32, without columns that only pad the head."""
+    head = cast("Any", model).get_output_embeddings()
     # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
     plain = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
     if plain and head.weight.shape[0] > vocabulary:
@@ -104,6 +98,7 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
         logits = head(states)[..., :vocabulary]
     logits = logits.float()
     config: Any = model.config.get_text_config()
+    # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``), Gemma-2 caps softly.
     logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -112,8 +107,7 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
-    vocabulary = len(tokenizer)
-    untyped: Any = model
+    vocabulary, untyped = len(tokenizer), cast("Any", model)
     head = untyped.get_output_embeddings()
     if head is None or head.weight.shape[0] < vocabulary:
         width = None if head is None else head.weight.shape[0]

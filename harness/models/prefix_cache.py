@@ -1,8 +1,7 @@
 """Forward passes that compute a shared beginning once: rows that start alike share one key-value cache.
 
-The teacher reads n responses to one prompt, and n orders of the same answers after the same request.
-``group_by_prefix`` groups rows by what they begin with, wherever that saves tokens; ``length_batches`` keeps padding
-low; ``Reader`` runs the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
+The teacher reads n responses to one prompt, and n orders of the same answers after the same request. ``Reader`` runs
+the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
 """
 
 from __future__ import annotations
@@ -16,16 +15,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-LEAST_SHARED = 8
-"""A shared beginning of fewer tokens is not worth a pass of its own."""
-DEEPEST = 100
-"""Branchings in a row after which rows are taken one by one (texts that nest without end)."""
-MOST_PADDING = 0.1
-"""A batch is cut where more of it than this would be padding."""
+LEAST_SHARED = 8  # a shared beginning of fewer tokens is not worth a pass of its own
+DEEPEST = 100  # branchings in a row after which rows are taken one by one (texts that nest without end)
+MOST_PADDING = 0.1  # a batch is cut where more of it than this would be padding
 
 
 class ReadRow(NamedTuple):
-    """Token ids, and the first position whose hidden state is wanted (all later ones are too)."""
+    """Token ids, and the first position whose hidden state is read (all later ones are too)."""
 
     ids: Sequence[int]
     need: int
@@ -71,10 +67,7 @@ def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[i
 
 
 def length_batches(lengths: Sequence[int], limit: int, most_padding: float = MOST_PADDING) -> Iterator[list[int]]:
-    """Indices sorted by length, cut where longest x count would exceed ``limit``, or padding its allowed share.
-
-    ``most_padding`` 1 allows any: fewer batches, for work whose cost per batch outweighs that of padding.
-    """
+    """Indices sorted by length, cut where longest x count would exceed ``limit``, or padding ``most_padding``."""
     batch: list[int] = []
     real = 0
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
@@ -93,10 +86,9 @@ def padded(
 ) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, [B, T] each, of rows padded to the longest."""
 
-    def stacked(values: Sequence[Sequence[int]], fill: int) -> Tensor:
-        return pad_sequence([torch.tensor(value) for value in values], True, fill, side).to(device)
-
-    return stacked(rows, pad), stacked([[1] * len(row) for row in rows], 0)
+    ids = pad_sequence([torch.tensor(row) for row in rows], True, pad, side)
+    mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], True, 0, side)
+    return ids.to(device), mask.to(device)
 
 
 class Reader:
@@ -104,12 +96,9 @@ class Reader:
 
     def __init__(self, model: Any, pad: int, batch_tokens: int, sharing: bool = True) -> None:
         self.model, self.pad, self.batch_tokens, self.sharing = model, pad, batch_tokens, sharing
-        self.computed = 0
-        """Token positions that went through the model, padding included."""
-        self.real = 0
-        """Those of them that are no padding."""
-        self.separate = 0
-        """Tokens that separate rows would have had, without any padding."""
+        self.computed = 0  # token positions that went through the model, padding included
+        self.real = 0  # those of them that are no padding
+        self.separate = 0  # tokens that separate rows would have had, without any padding
 
     def hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``need`` on, H]) of every row, in the order of computation."""

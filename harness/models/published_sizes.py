@@ -28,17 +28,12 @@ CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
 class PublishedModel:
     parameters: int
     layers: int
-    hidden: int
-    """Width."""
-    vocabulary: int
-    """Rows of the embedding, padding included."""
-    tokens: str
-    """Name of the tokenizer that models share: the same name, the same token ids."""
-    context: int
-    """Longest input, tokens."""
+    hidden: int  # width
+    vocabulary: int  # rows of the embedding, padding included
+    tokens: str  # name of the tokenizer that models share: the same name, the same token ids
+    context: int  # longest input, tokens
     licence: str
-    gated: bool
-    """Whether its licence must be accepted on the hub before it can be fetched."""
+    gated: bool  # whether its licence must be accepted on the hub before it can be fetched
 
 
 _MODELS: Mapping[str, PublishedModel] = {

@@ -1,7 +1,6 @@
 """Backend ``openai``: a model behind a server that generates text, through the same client and ledger as judges.
 
-So answers that were paid for survive a crash, an interrupted run asks only for the rest, and budgets hold. The seed
-enters the ledger's key as the repeat index: another seed asks anew, the same one never does.
+The seed enters the ledger's key as the repeat index: another seed asks anew, the same one never does.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Messages, Request, Response
 
+# Kinds of failure that are answers without text: the endpoint's filter, or the model's silence.
 NO_TEXT = frozenset({"refused", "empty"})
-"""Kinds of failure that are answers without text: the endpoint's filter, or the model's silence."""
 
 
 @options
@@ -36,8 +35,6 @@ class ServerOptions:
 
 
 class ServerModel:
-    """``GeneratesText`` over a server."""
-
     def __init__(self, config: ServerOptions, ask: AskServer, progress: Progress | None = None) -> None:
         self.config, self.ask, self.progress = config, ask, progress
         self.name = config.model
@@ -46,14 +43,12 @@ class ServerModel:
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
         """n answers to each conversation, in order. Raises UserError when calls failed; the others are kept."""
+        limits = sampling.max_new_tokens, sampling.temperature
         requests = [
-            Request(
-                str(number), "answer", tuple(dict(message) for message in talk), sampling.max_new_tokens,
-                sampling.temperature, repeat=seed + draw,
-            )
+            Request(str(number), "answer", tuple(dict(message) for message in talk), *limits, repeat=seed + draw)
             for number, talk in enumerate(conversations)
             for draw in range(n)
-        ]  # fmt: skip
+        ]
         config = dict(self.config.config)
         # ``Request`` has no field for it, because no judge protocol cuts the distribution.
         if sampling.top_p < 1:

@@ -1,9 +1,8 @@
 """How many judge calls may be under way, and from when: concurrency that grows while the endpoint keeps up.
 
-It starts at ``start`` and grows by one for every answer, which doubles it per window of calls, until the endpoint says
-"too many" (429): then it is halved, once per burst (calls that started before the last cut say nothing new), and from
-there on grows by one per window. It stops growing where a window's calls take twice as long as the fastest window's
-did: such an endpoint queues what it is sent. Server errors do not shrink it: they are not about load that we made.
+It grows by one for every answer (doubles per window of calls) until the endpoint says "too many" (429); then it is
+halved, once per burst, and grows by one per window. It stops growing where a window's calls take ``QUEUEING`` times as
+long as the fastest window's did: such an endpoint queues what it is sent. Server errors are not about our load.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import math
 from typing import Final
 
 QUEUEING: Final = 2.0
-"""Mean seconds per call, relative to the fastest window, from which on the limit no longer grows."""
 
 
 class AdaptiveLimit:
@@ -23,15 +21,12 @@ class AdaptiveLimit:
     def __init__(self, start: int, ceiling: int | None = None) -> None:
         self.start = self.limit = start
         self.ceiling = max(start, ceiling or start)
-        self.resume_at = 0.0
-        """Time of the event loop's clock, seconds."""
+        self.resume_at = 0.0  # time of the event loop's clock, seconds
         self._places = asyncio.Semaphore(start)
-        self._surplus = 0
-        """Places that were cut and are not given back yet."""
+        self._surplus = 0  # places that were cut and are not given back yet
         self._opened = asyncio.Event()
         self._last_cut = -1.0
-        self._fastest = math.inf
-        """Mean seconds per call of the fastest window so far."""
+        self._fastest = math.inf  # mean seconds per call of the fastest window so far
         self._keeps_up = True
         self._begin_window()
 

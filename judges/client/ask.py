@@ -1,10 +1,7 @@
 """Asking a judge many things: through the ledger, concurrently, with retries, and without losing a paid reply.
 
-What users lose money on elsewhere: failed calls cached as verdicts, everything asked again after a crash, hours spent
-on a dead endpoint. Here a reply is in the ledger as soon as it has come (kill -9 loses only what is under way),
-a failure is never stored as a reply, and a judge that is plainly down or misnamed stops the asking.
-
-    outcomes = ask(judge, requests, Path("runs/x/judge.sqlite"), AskOptions(concurrency=16))
+A reply is in the ledger as soon as it has come (kill -9 loses only what is under way), a failure is never stored as a
+reply, and a judge that is plainly down or misnamed stops the asking.
 """
 
 from __future__ import annotations
@@ -29,10 +26,9 @@ from judges.ledger.ledger import Ledger, request_key
 
 log = logging.getLogger(__name__)
 
+# Kinds of failure that may go away. An ``empty`` reply is tried once more only: it is charged for as a rule.
 RETRIED: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
-"""Kinds of failure that may go away. An ``empty`` reply is tried once more only: it is charged for as a rule."""
-FATAL: Final = frozenset({"auth", "model"})
-"""Kinds that every further call would meet too."""
+FATAL: Final = frozenset({"auth", "model"})  # kinds that every further call would meet too
 _LOOK: Final = 0.2  # seconds between two looks for the reply to a request that another process is asking
 _SLACK: Final = 5.0  # seconds beyond a call's timeout until its claim is void
 
@@ -41,22 +37,17 @@ _SLACK: Final = 5.0  # seconds beyond a call's timeout until its claim is void
 class Pace:
     """Waiting times, seconds. Only tests have a reason to change them."""
 
-    first: float = 0.5
-    """Before the first retry of a request; doubled for each further one, times a random factor from 0.5 to 1."""
-    longest: float = 30.0
-    """Bound of that."""
-    patience: float = 30.0
-    """A series of failures without any success ends the asking when it is this long and at least 8 calls."""
-    obey: float = 300.0
-    """A Retry-After above this ends the asking: it is a quota for hours, not a burst."""
+    first: float = 0.5  # before a request's first retry; doubled for each further one, times a random 0.5 to 1
+    longest: float = 30.0  # bound of that
+    patience: float = 30.0  # failures without any success end the asking when they last so long and are at least 8
+    obey: float = 300.0  # a Retry-After above this ends the asking: it is a quota for hours, not a burst
 
 
 @runtime_checkable
 class ChunkJudge(Protocol):
     """A judge in this process that answers many requests at once (a model on a GPU does)."""
 
-    chunk: int
-    """Requests per call, and between two writes to the ledger."""
+    chunk: int  # requests per call, and between two writes to the ledger
 
     def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """One outcome per request, in order. Called in a thread, one call at a time."""
@@ -77,10 +68,9 @@ def ask(
     billing: Billing = Billing(),
     pace: Pace = Pace(),
 ) -> list[Outcome]:
-    """One outcome per request, in order, each reply with its ledger key (``harness.contracts.judge.Ask``).
+    """``harness.contracts.judge.Ask``; each reply has its ledger key, and equal requests are asked once.
 
-    Requests that are equal in all that decides the reply are asked once. Ctrl-C keeps what was judged. Raises UserError
-    where the ledger cannot be read or written; a judge's failures are returned.
+    Ctrl-C keeps what was judged. Raises UserError where the ledger fails; a judge's failures are returned.
     """
 
     async def work() -> list[Outcome]:
@@ -134,25 +124,21 @@ class Asking:
         self.requests, self.pace, self.settled = requests, pace, settled
         self.limit = AdaptiveLimit(options.concurrency, options.max_concurrency or 4 * options.concurrency)
         self.rng = random.Random(next(iter(requests)))  # jitter differs between sets of requests, not between runs
-        self.tries: Counter[str] = Counter()
-        """Calls that failed so far."""
+        self.tries: Counter[str] = Counter()  # calls that failed so far
         self.outcomes: dict[str, Outcome] = {}
-        self.cause: JudgeError | None = None
-        """Why asking on is pointless, once ``stopped`` is set."""
+        self.cause: JudgeError | None = None  # why asking on is pointless, once ``stopped`` is set
         self.stopped = asyncio.Event()
-        self.failures = 0
-        """Calls since the last success that failed in a way that may go away."""
+        self.failures = 0  # calls since the last success that failed in a way that may go away
         self.failing_since = 0.0
         self.unsaved = asyncio.Event()
 
     async def work(self) -> dict[str, Outcome]:
         """Ask them all. Replies are committed to the ledger before this returns or raises."""
-        judge = self.judge
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._save())
-                if isinstance(judge, ChunkJudge):
-                    group.create_task(self._ask_chunks(judge))
+                if isinstance(self.judge, ChunkJudge):
+                    group.create_task(self._ask_chunks(self.judge))
                 else:
                     for key in self.requests:
                         group.create_task(self._ask_one(key))
@@ -179,10 +165,9 @@ class Asking:
                 return _LOOK
             self._finish(key, stored)
         elif self._begin([key]):
-            outcome: Outcome
             try:
                 async with asyncio.timeout(self.options.timeout):
-                    outcome = await self.judge.complete(self.requests[key])
+                    outcome: Outcome = await self.judge.complete(self.requests[key])
             except TimeoutError:
                 outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
             except JudgeError as error:
@@ -215,7 +200,6 @@ class Asking:
         return False
 
     async def _wait(self, seconds: float) -> None:
-        """Until a request's next try, or until asking on is pointless."""
         if seconds:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -231,7 +215,7 @@ class Asking:
             self.outcomes |= self.ledger.flush()
 
     def _settle(self, key: str, outcome: Outcome, started: float) -> float:
-        """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait until then."""
+        """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait, seconds."""
         self.budget.under_way -= 1
         self.budget.record(key, outcome, self.requests[key])
         self.unsaved.set()
@@ -251,7 +235,6 @@ class Asking:
         return delay
 
     def _delay(self, key: str, error: JudgeError) -> float | None:
-        """Seconds until this request is tried again, or ``None``."""
         tries, retries = self.tries[key], self.options.retries
         allowed = 0 if error.kind not in RETRIED else min(1, retries) if error.kind == "empty" else retries
         if tries >= allowed:
@@ -277,16 +260,16 @@ class Asking:
         self.failures += 1
         # A round is what the limit lets through at a time: with 16 under way, 16 failures say as much as one.
         rounds, place = divmod(self.failures, max(8, self.limit.start))
-        lasted = now - self.failing_since
-        if rounds and lasted >= self.pace.patience:
-            text = f"{self.failures} calls in a row failed in {lasted:.0f} s, the last one: {error}"
-            return JudgeError(error.kind, text)
+        if rounds and (lasted := now - self.failing_since) >= self.pace.patience:
+            return JudgeError(
+                error.kind, f"{self.failures} calls in a row failed in {lasted:.0f} s, the last one: {error}"
+            )
         if rounds and not place:  # everyone fails: do not use up the tries of all requests on an outage
             self.limit.pause(min(self.pace.longest, self.pace.first * 2.0 ** (rounds - 1)))
         return None
 
     def _stop(self, error: JudgeError) -> None:
-        """Asking on is pointless: everyone who waits is settled at once, calls under way may still end well."""
+        """Everyone who waits is settled at once; calls under way may still end well."""
         self.cause = error
         self.stopped.set()
         self.limit.open()

@@ -1,8 +1,7 @@
 """Asking through batch jobs: hand a file of requests over, leave, and collect the replies in a later run.
 
-The ledger remembers each job and the keys in it. A job is noted before it is made, with a token that is written into
-it, so that a run killed between the two finds it again instead of paying twice. Keys that lie in an open job are never
-asked anew; what a job ends without (it expired, a line is missing or broken) is.
+A job is in the ledger before it is made, with a token that is written into it, so that a run killed between the two
+finds it again instead of paying twice. Keys in an open job are never asked anew; what a job ends without is.
 """
 
 from __future__ import annotations
@@ -30,42 +29,32 @@ _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not
 class JobState:
     """What an endpoint says of a job."""
 
-    done: bool
-    """Nothing more will come."""
-    text: str
-    """For people: ``in_progress, 120 of 805 done``."""
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    """Key to reply or failure, once it is done; keys may be missing."""
-    refused: bool = False
-    """The endpoint refused the job as a whole: handing it over again would end alike."""
+    done: bool  # nothing more will come
+    text: str  # for people: ``in_progress, 120 of 805 done``
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)  # once it is done; keys may be missing
+    refused: bool = False  # the endpoint refused the job as a whole: handing it over again would end alike
 
 
 class BatchJobs(Protocol):
     """The endpoint's side. All methods raise JudgeError when a call does not get through."""
 
-    most: int
-    """Requests in one job."""
-    wait: float
-    """Seconds to wait for jobs before leaving them to a later run."""
-    poll: float
-    """Seconds between two looks at a job."""
+    most: int  # requests in one job
+    wait: float  # seconds to wait for jobs before leaving them to a later run
+    poll: float  # seconds between two looks at a job
 
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
-        """Make a job of requests under their keys; its id."""
+        """The id of a new job of these requests under their keys."""
 
     async def find(self, token: str) -> str | None:
-        """The id of the job that was made with this token, or ``None`` where there is none."""
+        """The id of the job that was made with this token."""
 
     async def fetch(self, job: str) -> JobState:
-        """The state of a job, with its outcomes when it is done."""
+        """Its outcomes are there when it is done."""
 
 
 @runtime_checkable
 class BatchJobJudge(Protocol):
-    """A judge that can be asked through batch jobs."""
-
-    jobs: BatchJobs | None
-    """``None``: this judge is asked call by call."""
+    jobs: BatchJobs | None  # ``None``: this judge is asked call by call
 
 
 class BatchAsking:
@@ -77,10 +66,8 @@ class BatchAsking:
         self.jobs, self.requests, self.budget, self.settled = jobs, requests, budget, settled
         self.judge, self.ledger = budget.judge, budget.ledger
         self.outcomes: dict[str, Outcome] = {}
-        self.states: dict[str, str] = {}
-        """Key in an open job to what is known of that job."""
-        self.tries: Counter[str] = Counter()
-        """Key to how often this run handed it over."""
+        self.states: dict[str, str] = {}  # key in an open job to what is known of that job
+        self.tries: Counter[str] = Counter()  # key to how often this run handed it over
 
     async def work(self) -> dict[str, Outcome]:
         """An outcome for every request; those in jobs that are not done are failures of kind ``pending``."""
@@ -100,17 +87,15 @@ class BatchAsking:
         return self.outcomes
 
     def _left(self) -> list[str]:
-        """Keys that have no outcome and lie in no open job."""
         return [key for key in self.requests if key not in self.outcomes and key not in self.states]
 
     async def _collect(self) -> None:
         """Take in the outcomes of this judge's open jobs that are done, and note which keys wait in the others."""
         self.states = {}
         for stored in self.ledger.batches():
-            if (stored.endpoint, stored.model) == (self.judge.endpoint, self.judge.model):
-                state = await self._look(stored)
-                if state:
-                    self.states |= {k: state for k in stored.keys if k in self.requests and k not in self.outcomes}
+            ours = (stored.endpoint, stored.model) == (self.judge.endpoint, self.judge.model)
+            if ours and (state := await self._look(stored)):
+                self.states |= {k: state for k in stored.keys if k in self.requests and k not in self.outcomes}
 
     async def _look(self, stored: StoredBatch) -> str | None:
         """What is known of a job that is not done; ``None`` once everything that it brought is taken in."""
@@ -149,7 +134,6 @@ class BatchAsking:
             self.outcomes[key] = outcome
 
     async def _submit(self, keys: Sequence[str]) -> None:
-        """Make jobs of requests that are in none, as far as the budget goes."""
         for first in range(0, len(keys), self.jobs.most):
             part = {key: self.requests[key] for key in keys[first : first + self.jobs.most]}
             refusal = self.budget.refusal(list(part.values()), self.ledger.batches())
@@ -166,7 +150,6 @@ class BatchAsking:
                 await self._hand_over({key: part[key] for key in claimed})
 
     async def _hand_over(self, part: Mapping[str, Request]) -> None:
-        """Make one job. Raises JudgeError."""
         # Noted before it is made, and again with its id: a run killed in between finds the job by its token.
         dollars = sum(self.budget.estimate(request) for request in part.values())
         token = uuid.uuid4().hex

@@ -1,8 +1,7 @@
 """What asking may cost: money, calls and time, over everyone who asks through one ledger since a run began.
 
-Each call that was charged is in the ledger with its cost, so that worker processes that share a ledger share the
-budget, and a run that was killed and started again counts what it spent in its own time. Calls under way are counted
-at the mean cost so far (before the first: at the estimate), which is how far a sum may be overrun.
+Calls and their costs are in the ledger, so processes share a budget and a restarted run counts what it spent before.
+Calls under way count at the mean cost so far (before the first: at the estimate): so far may a sum be overrun.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ class Budget:
                 f"{judge.endpoint} is not known. Give price_in and price_out of this judge, dollars per million tokens "
                 "(0 for a server of your own)."
             )
-        self.under_way = 0
-        """Calls of this process that have begun and not ended."""
+        self.under_way = 0  # calls of this process that have begun and not ended
         self._spent, self._calls, self._priced = 0.0, 0, 0
         self._looked = 0.0
 
@@ -58,15 +56,14 @@ class Budget:
         if options.max_cost is None:
             return None
         # Measured costs replace the estimate as soon as there are some.
-        estimates = (
-            [self.estimate(request) for request in requests] if not self._priced else [self._spent / self._priced]
-        )
-        mean = sum(estimates) / len(estimates)
+        mean = self._spent / self._priced if self._priced else sum(map(self.estimate, requests)) / len(requests)
         used = self._spent + self.under_way * mean + sum(job.dollars or 0.0 for job in jobs)
         if used + len(requests) * mean <= options.max_cost:
             return None
-        more = f"about ${len(requests) * mean:.4f} more does not fit the budget of ${options.max_cost:g}"
-        return f"{more} (${used:.4f} spent or under way)"
+        return (
+            f"about ${len(requests) * mean:.4f} more does not fit the budget of ${options.max_cost:g} "
+            f"(${used:.4f} spent or under way)"
+        )
 
     def record(self, key: str, outcome: Outcome, request: Request | None) -> None:
         """Keep a reply in the ledger, or note a failure, with its cost. ``request``: to estimate uncounted tokens."""
@@ -75,11 +72,10 @@ class Budget:
         if dollars is not None:
             self._priced += 1
             self._spent += dollars
-        endpoint, model = self.judge.endpoint, self.judge.model
         if isinstance(outcome, Reply):
-            self.ledger.put(key, endpoint, model, outcome, dollars)
+            self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
         else:
-            self.ledger.fail(key, endpoint, model, outcome.kind, str(outcome), dollars)
+            self.ledger.fail(key, self.judge.endpoint, self.judge.model, outcome.kind, str(outcome), dollars)
 
     def estimate(self, request: Request) -> float:
         """Dollars that a request may cost: four characters a token, half of the reply and thoughts it may write."""

@@ -1,10 +1,7 @@
 """A canary: a few fixed questions put to a judge again and again, to see whether it is still the judge it was.
 
-Hosted models change under a name, local ones with a quantisation or a library. Each round asks the same requests under
-repeat indices of its own, so the ledger keeps all rounds, and the verdicts of the last are compared with earlier ones.
-The texts are distilbench's own: six pairs of answers, one token with log-probabilities each way round, and four grades.
-
-    distilbench judge canary --judge NAME@URL --runs runs
+Each round asks the same requests under repeat indices of its own, so the ledger keeps all rounds. The texts are ours:
+six pairs of answers, one token with log-probabilities each way round, and four grades.
 """
 
 from __future__ import annotations
@@ -22,8 +19,7 @@ from judges.benchmarks.mt_bench import read_rating
 from judges.client.ask import ask
 from judges.ledger.ledger import Ledger, request_key
 
-FIRST_ROUND: Final = 1_000_000
-"""Repeat index of round 0: benchmarks never ask that often."""
+FIRST_ROUND: Final = 1_000_000  # repeat index of round 0: benchmarks never ask that often
 
 _PAIRS: Final = (
     ("Name three primary colours.", "Red, yellow and blue.", "Colours are nice. Green is one, and so is brown."),
@@ -83,10 +79,8 @@ class CanaryRound:
 
     number: int
     verdicts: tuple[float | None, ...]
-    served: tuple[str, ...]
-    """Model ids that the endpoint says it served."""
-    logprobs: bool
-    """Whether pairs came with log-probabilities."""
+    served: tuple[str, ...]  # model ids that the endpoint says it served
+    logprobs: bool  # whether pairs came with log-probabilities
 
 
 class RoundAgreement(NamedTuple):
@@ -139,9 +133,7 @@ def ask_round(
 
 def _read_round(number: int, requests: Sequence[Request], outcomes: Sequence[Outcome | None]) -> CanaryRound:
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+    served = tuple(sorted({reply.model for reply in replies}))
     return CanaryRound(
-        number,
-        tuple(verdict(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)),
-        tuple(sorted({reply.model for reply in replies})),
-        any(reply.first_token for reply in replies),
+        number, tuple(map(verdict, requests, outcomes)), served, any(reply.first_token for reply in replies)
     )
