@@ -1,10 +1,7 @@
 """Judge kind ``pocket``: a rule with noise and biases of stated size, in the reply formats of real judges.
 
-It reads the prompts of ``judges/benchmarks/pocket_prompts.py``, scores the answers by the pocket world's own rule
-(``harness.pocket.scorer``) and replies as a model would: one token with log-probabilities, ``[[A>B]]`` after a
-sentence, ``[[7]]``. Since its biases are known, whatever measures a judge's biases can be tested on it.
-
-The log-odds that it prefers the first answer (m, A) to the second:
+It scores the answers in prompts of ``judges/benchmarks/pocket_prompts.py`` by the pocket world's own rule
+(``harness.pocket.scorer``). The log-odds that it prefers the first answer (m, A) to the second:
 
     u = sharpness * (score_1 - score_2) + position_bias + length_bias * tanh((words_1 - words_2) / length_scale)
         + self_preference * (mean_logp_1 - mean_logp_2) + signature_bias * (signed_1 - signed_2)
@@ -32,8 +29,7 @@ from harness.types import Json, Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
 from judges.ledger.ledger import request_key
 
-MODEL: Final = "pocket-judge-1"
-"""Raised when the same request gets another reply."""
+MODEL: Final = "pocket-judge-1"  # raised when the same request gets another reply
 NO_VERDICT: Final = "I cannot judge this."
 _SELDOM: Final = math.log(0.01)  # log-probability of a token besides the expected one when there is nothing to judge
 
@@ -71,7 +67,7 @@ class PocketConfig:
     one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
 
     def __post_init__(self) -> None:
-        named = not self.signature_bias or bool(self.signature.strip())
+        named = bool(self.signature.strip()) or not self.signature_bias
         require(named, "signature_bias needs the words that it favours: signature")
         require(self.much >= self.tie, f"much ({self.much}) must be at least tie ({self.tie})")
 
@@ -98,7 +94,7 @@ class PocketJudge:
         return None
 
     def reply(self, request: Request) -> Reply:
-        """The reply to one request; a pure function of it and of the config."""
+        """A pure function of the request and the config."""
         prompt = read_prompt(request.messages)
         # Seeded by the content: the same request gets the same reply in every process and order.
         rng = random.Random(request_key(MODEL, str(self.config.seed), request))
@@ -108,9 +104,10 @@ class PocketJudge:
                 return _reply(request, self._grade(prompt, rng))
             if isinstance(prompt, Pair):
                 log_odds = self.log_odds(prompt) + self.config.noise * rng.gauss(0.0, 1.0)
-                if prompt.kind == "label":
-                    return _reply(request, self._label(log_odds))
-                return _reply(request, *_token(log_odds, request.temperature, rng))
+                label = prompt.kind == "label"
+                return _reply(
+                    request, *(self._label(log_odds) if label else _token(log_odds, request.temperature, rng))
+                )
         # Log-probabilities that favour neither, after what the judge says.
         return _reply(request, NO_VERDICT, {NO_VERDICT.split()[0]: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
 
@@ -122,10 +119,8 @@ class PocketJudge:
         utility = config.sharpness * quality + config.position_bias
         utility += config.length_bias * math.tanh(words / config.length_scale)
         if config.signature_bias:
-            first, second = (
-                any(config.signature.strip().lower() in answer.lower() for answer in answers)
-                for answers in (pair.first, pair.second)
-            )
+            signature = config.signature.strip().lower()
+            first, second = (any(signature in answer.lower() for answer in side) for side in (pair.first, pair.second))
             utility += config.signature_bias * (first - second)
         if config.self_preference:
             utility += config.self_preference * self._own_style(pair)
@@ -143,9 +138,8 @@ class PocketJudge:
     def _label(self, log_odds: float) -> str:
         if abs(log_odds) <= self.config.tie:
             return "Both replies do about equally well. [[A=B]]"
-        sign = ">>" if abs(log_odds) > self.config.much else ">"
+        how, sign = ("far better", ">>") if abs(log_odds) > self.config.much else ("better", ">")
         better, worse = ("A", "B") if log_odds > 0 else ("B", "A")
-        how = "far better" if sign == ">>" else "better"
         return f"The reply of {better} is {how} than the other one. [[{better}{sign}{worse}]]"
 
     def _grade(self, prompt: Grade, rng: random.Random) -> str:
@@ -159,12 +153,9 @@ class PocketJudge:
 def _conversations(turns: Sequence[str], answers: Sequence[str]) -> list[list[Message]]:
     """What stood before each answer: all turns up to its own, with the answers given so far."""
     talk: list[Message] = []
-    before: list[list[Message]] = []
     for turn, answer in zip(turns, answers, strict=True):
-        talk = [*talk, {"role": "user", "content": turn}]
-        before.append(talk)
-        talk = [*talk, {"role": "assistant", "content": answer}]
-    return before
+        talk += [{"role": "user", "content": turn}, {"role": "assistant", "content": answer}]
+    return [talk[:end] for end in range(1, len(talk), 2)]
 
 
 def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
@@ -174,13 +165,9 @@ def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
 
 
 def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:
-    """The token, m or M, and the log-probability of each. Greedy at temperature 0, drawn above it."""
-    logprobs = {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
-    # At temperature 0 the likelier token; the log-probabilities do not depend on the temperature.
-    first = log_odds >= 0
-    if temperature > 0:
-        first = rng.random() < math.exp(-_softplus(-log_odds / temperature))
-    return ("m" if first else "M"), logprobs
+    """The token, m or M, and the log-probability of each, whatever the temperature: drawn above 0, greedy at 0."""
+    first = rng.random() < math.exp(-_softplus(-log_odds / temperature)) if temperature > 0 else log_odds >= 0
+    return ("m" if first else "M"), {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
 
 
 def _softplus(x: float) -> float:
@@ -192,18 +179,11 @@ def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None = N
     """The text as an endpoint would return it: cut at the token limit (a token is a word), usage counted."""
     words = text.split(" ")
     shown = words[: request.max_tokens]
-    first: dict[str, float] | None = None
-    if request.top_logprobs:
-        ranked = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
-        first = dict(ranked[: request.top_logprobs])
-    return Reply(
-        text=" ".join(shown),
-        finish_reason="length" if len(words) > len(shown) else "stop",
-        model=MODEL,
-        prompt_tokens=sum(len(message["content"].split()) for message in request.messages),
-        completion_tokens=len(shown),
-        first_token=first,
-    )
+    finish = "length" if len(words) > len(shown) else "stop"
+    read = sum(len(message["content"].split()) for message in request.messages)
+    ranked = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
+    first = dict(ranked[: request.top_logprobs]) if request.top_logprobs else None
+    return Reply(" ".join(shown), finish, MODEL, read, len(shown), first)
 
 
 class PocketKind(JudgeKind[PocketConfig]):
@@ -218,10 +198,9 @@ class PocketKind(JudgeKind[PocketConfig]):
         """Every option decides verdicts, and so does the content of the favoured model where there is one."""
         values: dict[str, Json] = {"rule": MODEL, **asdict(config)}
         # An option that is not at work must not part judges that give the same verdicts.
+        del values["favours"]
         if config.self_preference:
             values["favours"] = resolve(config.favours).fingerprint
-        else:
-            del values["favours"]
         if not config.signature_bias:
             del values["signature"], values["signature_bias"]
         return values

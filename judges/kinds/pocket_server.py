@@ -1,11 +1,7 @@
 """The pocket judge as a local OpenAI-compatible server: the real client, ledger and parsers without a key.
 
-    distilbench pocket-judge --port 8000
-    curl http://127.0.0.1:8000/v1/models
-
-``POST /v1/chat/completions`` (one reply, log-probabilities of the first token), ``GET /v1/models``.
-Meant for this machine, so it listens on 127.0.0.1 unless another address is given and asks for
-no key. The test kit's server that fails on purpose builds on the same handler.
+``POST /v1/chat/completions`` (one reply, log-probabilities of the first token), ``GET /v1/models``. It asks for no key,
+so it listens on 127.0.0.1 unless another address is given. The test kit's failing server builds on the same handler.
 """
 
 from __future__ import annotations
@@ -69,18 +65,12 @@ def completion_body(reply: Reply) -> dict[str, object]:
         sampled = next((entry for entry in top if reply.text.startswith(str(entry["token"]))), top[0] if top else {})
         logprobs = {"content": [{**sampled, "top_logprobs": top}], "refusal": None}
     message = {"role": "assistant", "content": reply.text, "refusal": None}
+    read, wrote = reply.prompt_tokens, reply.completion_tokens
     return {
-        "id": "chatcmpl-local",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": reply.model,
+        "id": "chatcmpl-local", "object": "chat.completion", "created": int(time.time()), "model": reply.model,
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": logprobs}],
-        "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-        },
-    }
+        "usage": {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote},
+    }  # fmt: skip
 
 
 class Server(ThreadingHTTPServer):
@@ -94,7 +84,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Routes of the protocol with kept-alive connections. Subclasses set ``models`` and ``chat``."""
+    """Kept-alive connections. Subclasses set ``models`` and ``chat``."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else a reply waits 40 ms for the acknowledgement of its headers
@@ -156,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -> Server:
-    """A bound server; port 0 takes any free one (``server.server_address[1]``). Raises UserError if it is taken."""
+    """A bound server; port 0 takes any free one. Raises UserError if the port is taken."""
     lock = threading.Lock()  # a favoured model is loaded and run by one thread at a time
 
     class PocketHandler(Handler):
@@ -172,9 +162,8 @@ def make_server(judge: PocketJudge, host: str = "127.0.0.1", port: int = 8000) -
     try:
         return Server((host, port), PocketHandler)
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"cannot listen on {host}:{port}: {error}. Choose another --port, or stop what listens there."
-        ) from error
+        remedy = "Choose another --port, or stop what listens there."
+        raise UserError(f"cannot listen on {host}:{port}: {error}. {remedy}") from error
 
 
 def serve(judge: PocketJudge, host: str, port: int) -> None:

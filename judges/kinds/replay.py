@@ -1,9 +1,6 @@
 """Judge kind ``replay``: answers only from the ledger of an earlier run; asks nobody and costs nothing.
 
-To re-score a finished experiment on another machine, or to show that a table needs no further call. Endpoint and
-model are those the replies were stored under; ``distilbench judge status`` lists them.
-
-    gpt: {kind: replay, ledger: old/judge.sqlite, endpoint: "https://api.openai.com/v1", model: gpt-4-1106-preview}
+Endpoint and model are those the replies were stored under; ``distilbench judge status`` lists them.
 """
 
 from __future__ import annotations
@@ -51,7 +48,6 @@ class ReplayJudge(ChunkJudge):
             raise JudgeError("missing", str(error)) from None
 
     def check(self) -> str | None:
-        """``None``, or that the ledger is not there or holds nothing of this endpoint and model."""
         try:
             with Ledger(Path(self.config.ledger), create=False) as ledger:
                 judges = {(served.endpoint, served.model) for served in ledger.served()}

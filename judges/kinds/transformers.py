@@ -1,7 +1,5 @@
 """Judge kind ``transformers``: a model in this process as the judge, loaded at the first question.
 
-    judges: {local: {kind: transformers, path: HuggingFaceTB/SmolLM2-1.7B-Instruct}}
-
 Greedy requests are answered in batches; drawn ones (temperature above 0) one at a time under a seed made from the
 request, so that a reply does not depend on which others were asked with it.
 """
@@ -35,7 +33,7 @@ class TransformersConfig(LoadOptions):
 
 
 class TransformersJudge(ChunkJudge):
-    """A causal language model as judge. Raises UserError where the checkpoint cannot be found."""
+    """Raises UserError where the checkpoint cannot be found."""
 
     name = "transformers"
 
@@ -55,7 +53,6 @@ class TransformersJudge(ChunkJudge):
         for index, request in enumerate(requests):
             if (error := too_long(self.loaded, request)) is not None:
                 outcomes[index] = error
-            # A sampled reply needs a seed of its own request, so it cannot share a batch.
             elif request.temperature > 0:
                 seed = int(request_key("", "", request)[:8], 16)
                 (outcomes[index],) = self._answer([request], seed)
@@ -69,7 +66,7 @@ class TransformersJudge(ChunkJudge):
         return None  # the checkpoint was found when this judge was made, or UserError said why not
 
     def _answer(self, requests: Sequence[Request], seed: int) -> list[Outcome]:
-        """Replies to requests that differ in their messages alone."""
+        """For requests that differ in their messages alone."""
         limit, top, temperature = requests[0].max_tokens, requests[0].top_logprobs, requests[0].temperature
         talks = [request.messages for request in requests]
         firsts = self.loaded.first_token(talks, top) if top else [None] * len(requests)

@@ -22,6 +22,7 @@ MOST_REQUESTS: Final = 50_000
 MOST_BYTES: Final = 190_000_000  # of 200 MB
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 _TAG: Final = "distilbench"
+_URL: Final = "/v1/chat/completions"
 _LISTED: Final = 500  # jobs that are looked through for a token; newest first
 
 
@@ -38,42 +39,35 @@ class OpenAIBatchJobs:
         wait: float,
     ) -> None:
         self._client, self._body, self._key = client, body, key
-        self.wait = wait
-        self.poll = POLL_SECONDS
+        self.wait, self.poll = wait, POLL_SECONDS
 
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
         """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
         lines = [
-            json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)})
+            json.dumps({"custom_id": key, "method": "POST", "url": _URL, "body": self._body(request)})
             for key, request in requests.items()
         ]
         data = ("\n".join(lines) + "\n").encode()
         if len(data) > MOST_BYTES:
             raise JudgeError("batch", f"the batch file has {len(data):,} bytes, {MOST_BYTES:,} are taken: set limits")
         with errors_named(self._key):
-            client = self._client()
-            file = await client.with_options(max_retries=4, timeout=300).files.create(
-                file=(f"{token}.jsonl", data), purpose="batch"
-            )
+            files = self._client().with_options(max_retries=4, timeout=300).files
+            file = await files.create(file=(f"{token}.jsonl", data), purpose="batch")
         try:
             with errors_named(self._key):
-                batch = await client.with_options(timeout=60).batches.create(
-                    input_file_id=file.id,
-                    endpoint="/v1/chat/completions",
-                    completion_window="24h",
-                    metadata={_TAG: token},
+                batches = self._client().with_options(timeout=60).batches
+                batch = await batches.create(
+                    input_file_id=file.id, endpoint=_URL, completion_window="24h", metadata={_TAG: token}
                 )
         except JudgeError as error:
             # The call failed, but did the job come into being? Making it again would be paid twice.
             lost = error.kind in ("connection", "timeout", "truncated", "server")
-            job = await self.find(token) if lost else None
-            if job is None:
-                raise
-            return job
+            if lost and (job := await self.find(token)) is not None:
+                return job
+            raise
         return batch.id
 
     async def find(self, token: str) -> str | None:
-        """The id of the job with this token in its metadata."""
         seen = 0
         with errors_named(self._key):
             async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
@@ -84,7 +78,6 @@ class OpenAIBatchJobs:
         return None
 
     async def fetch(self, job: str) -> JobState:
-        """The job's state; when it has ended, all lines of its two files."""
         with errors_named(self._key):
             client = self._client().with_options(max_retries=4, timeout=300)
             batch = await client.batches.retrieve(job)

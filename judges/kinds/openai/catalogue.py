@@ -1,10 +1,7 @@
 """The judge models that are known by name: what they cost, how much they read, what they refuse, until when they serve.
 
-The table is ``catalogue.json``. Prices change and models are retired, so each price says when and where it was read,
-and an unknown one stays unknown. It is used for OpenAI's own endpoint only (a server of your own that calls its model
-"gpt-4" has neither these prices nor these quirks), and any option given in a recipe overrides it.
-
-    distilbench judge list
+The table is ``catalogue.json``. It is used for OpenAI's own endpoint only: a server of your own that calls its model
+"gpt-4" has neither these prices nor these quirks. Any option given in a recipe overrides it.
 """
 
 from __future__ import annotations
@@ -17,10 +14,8 @@ from typing import Final, Literal
 
 from harness.records import adapter
 
-BATCH_DISCOUNT: Final = 0.5
-"""Share of the price that the Batch API charges."""
-WARN_DAYS: Final = 90
-"""A model that is retired within so many days is remarked on before a run."""
+BATCH_DISCOUNT: Final = 0.5  # share of the price that the Batch API charges
+WARN_DAYS: Final = 90  # a model that is retired within so many days is remarked on before a run
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,7 @@ class Price:
 
     prompt: float
     completion: float
-    as_of: str
-    """``YYYY-MM``."""
+    as_of: str  # ``YYYY-MM``
     source: str
 
 
@@ -39,36 +33,28 @@ class Quirks:
     """What a model takes differently from the plain protocol."""
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    temperature: float | None = None
-    """The only temperature that it takes."""
+    temperature: float | None = None  # the only temperature that it takes
     logprobs: bool = True
-    thinking_tokens: int = 0
-    """Room for thinking that comes out of the token limit: added to the limit of the protocol."""
+    thinking_tokens: int = 0  # room for thinking that comes out of the token limit: added to the limit of the protocol
 
 
 @dataclass(frozen=True)
 class JudgeModel:
-    """One dated model."""
-
     id: str
-    context: int
-    """Tokens of prompt and reply together."""
+    context: int  # tokens of prompt and reply together
     price: Price | None = None
     quirks: Quirks = Quirks()
     retired: date | None = None
-    substitute: str | None = None
-    """A known model that reads the same protocol, with log-probabilities where this one has them."""
+    substitute: str | None = None  # reads the same protocol, with log-probabilities where this model has them
     aliases: tuple[str, ...] = ()
     note: str = ""
 
 
 _TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-RETIREMENTS: Final[str] = _TABLE["retirements"]
-"""Where the retirement dates were read, and when."""
+RETIREMENTS: Final[str] = _TABLE["retirements"]  # where the retirement dates were read, and when
 MODELS: Final[dict[str, JudgeModel]] = {
     model.id: model for model in adapter(tuple[JudgeModel, ...]).validate_python(_TABLE["models"])
-}
-"""By dated id."""
+}  # by dated id
 _BY_ALIAS: Final = {alias: model for model in MODELS.values() for alias in model.aliases}
 
 
@@ -77,14 +63,13 @@ def today() -> date:
 
 
 def find(name: str) -> JudgeModel | None:
-    """The model of this id or undated name, or ``None`` where it is not known."""
+    """By id or undated name."""
     return MODELS.get(name) or _BY_ALIAS.get(name)
 
 
 def remarks(name: str, day: date) -> list[str]:
     """What to know before judging with this model on this day: an undated name, a retirement."""
-    model = find(name)
-    if model is None:
+    if (model := find(name)) is None:
         return []
     notes = []
     if name != model.id:

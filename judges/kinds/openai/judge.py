@@ -107,8 +107,7 @@ class OpenAIJudge:
         self.model = config.model
         self.base_url = (config.base_url or OPENAI_URL).rstrip("/")
         self.quirks = config.quirks
-        self.endpoint = self.base_url + _suffix(config)
-        """The address and what else decides replies. Never the key."""
+        self.endpoint = self.base_url + _suffix(config)  # the address and what else decides replies. Never the key.
         self._key = ApiKey(config.api_key_env)
         jobs = OpenAIBatchJobs(self._client, self.body, self._key, config.batch_wait)
         self.jobs: BatchJobs | None = jobs if config.batch else None

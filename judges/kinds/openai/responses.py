@@ -43,8 +43,7 @@ _WORDS: Final = tuple(
         ("auth", r"unauth|auth(enti|ori[sz])|api.?key|permission|credential"),
         ("bad-reply", r"invalid_request|not_found"),
     )
-)
-"""What an error's code and words say of its kind, where its status does not; the first pattern that is found counts."""
+)  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
 _OF_REQUEST: Final = _WORDS[:4]
 """Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model."""
 
@@ -53,8 +52,7 @@ _OF_REQUEST: Final = _WORDS[:4]
 class ApiKey:
     """Read from the environment when it is needed, and in no file, message or log."""
 
-    variable: str
-    """The environment variable that holds it."""
+    variable: str  # the environment variable that holds it
 
     @property
     def value(self) -> str:
