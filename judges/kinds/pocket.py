@@ -104,10 +104,9 @@ class PocketJudge:
                 return _reply(request, self._grade(prompt, rng))
             if isinstance(prompt, Pair):
                 log_odds = self.log_odds(prompt) + self.config.noise * rng.gauss(0.0, 1.0)
-                label = prompt.kind == "label"
-                return _reply(
-                    request, *(self._label(log_odds) if label else _token(log_odds, request.temperature, rng))
-                )
+                if prompt.kind == "label":
+                    return _reply(request, self._label(log_odds))
+                return _reply(request, *_token(log_odds, request.temperature, rng))
         # Log-probabilities that favour neither, after what the judge says.
         return _reply(request, NO_VERDICT, {NO_VERDICT.split()[0]: math.log(0.98), "m": _SELDOM, "M": _SELDOM})
 
