@@ -95,7 +95,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
 
     @staticmethod
     def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
-        """(model, answer) in a row of the official tool's file, see ``answer_files.ReadAnswer``."""
+        """A row of the official tool's file, see ``answer_files.ReadAnswer``."""
         return None
 
     def questions(self, config: C) -> list[Question]:
@@ -166,10 +166,9 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
             deviations.append("The baseline is a given answer file: a head-to-head comparison, not official.")
         if config.limit is not None:
             deviations.append(f"At most {counted(config.limit, 'question')}.")
-        return Card(
-            self.name, questions.version(config), questions.prompt_hash(config),
-            parameters | self.parameters(config), tuple(deviations), self.official_judge,
-        )  # fmt: skip
+        version, digest = questions.version(config), questions.prompt_hash(config)
+        parameters |= self.parameters(config)
+        return Card(self.name, version, digest, parameters, tuple(deviations), self.official_judge)
 
 
 def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:

@@ -1,10 +1,6 @@
 """Import and export: answers and judgments made by the official tools, and ours in their files.
 
-The benchmark decides the format; what stands in a file (answers, judgments) is read off its rows. Our own
-``answers.jsonl`` and ``judgments.jsonl`` are read everywhere.
-
-    imported = import_files([Path("model_outputs.json")], "alpaca_eval", questions)
-    imported.problems                               # every row that does not fit, and every question without one
+The benchmark decides the format; whether a row holds an answer or a judgment is read off it.
 """
 
 from __future__ import annotations
@@ -46,8 +42,7 @@ def import_files(
     """What files of the official tool, or our own JSON lines, hold of one model.
 
     Raises UserError: a file cannot be read, a row is not what its tool writes, or no ``model`` is named where there are
-    several. Rows that merely do not fit the questions are listed in ``problems``, and so are answers that lack a turn,
-    which are left out.
+    several. Rows that do not fit the questions are listed in ``problems``, as are answers that lack a turn.
     """
     if not files:
         raise UserError("name at least one file to import")

@@ -1,7 +1,6 @@
 """Files of alpaca_eval 0.6.6: ``model_outputs.json`` (answers) and ``annotations.json`` (answers with verdicts).
 
-Rows are matched by the text of the instruction: the files carry no ids. ``preference`` is 1 for the baseline, 2 for the
-model and anything between for a weighted judge, so the verdict is preference - 1; null or NaN is no verdict.
+Rows are matched by the instruction: the files carry no ids. ``preference`` lies between 1 (baseline) and 2 (model).
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    """Outputs and annotations of one model. Annotations hold the answers too."""
     rows = located(files)
     annotations = [(where, row) for where, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
@@ -73,13 +71,8 @@ def write(exported: Exported, benchmark: str) -> Files:
     rows = exported.answered
     place = Path(file_name(exported.model))
     outputs: list[Row] = [
-        {
-            "dataset": question.category,
-            "instruction": question.turns[0],
-            "output": answer.turns[0],
-            "generator": exported.model,
-        }
-        for question, answer in rows
+        {"dataset": q.category, "instruction": q.turns[0], "output": answer.turns[0], "generator": exported.model}
+        for q, answer in rows
     ]
     files: dict[Path, Sequence[Row]] = {place / "model_outputs.json": outputs}
     if exported.judgments:
@@ -93,15 +86,11 @@ def write(exported: Exported, benchmark: str) -> Files:
             annotations.append(
                 {
                     "instruction": question.turns[0],
-                    "output_1": question.baseline[0],
-                    "generator_1": exported.baseline,
-                    "dataset": question.category,
-                    "output_2": answer.turns[0],
-                    "generator_2": exported.model,
-                    "annotator": annotator,
+                    "output_1": question.baseline[0], "generator_1": exported.baseline, "dataset": question.category,
+                    "output_2": answer.turns[0], "generator_2": exported.model, "annotator": annotator,
                     "preference": 1.0 + sum(parts.values()) / len(parts) if parts else None,
                     "raw_completion": replies.get(question.id, ""),
                 }
-            )
+            )  # fmt: skip
         files[place / file_name(annotator) / "annotations.json"] = annotations
     return files

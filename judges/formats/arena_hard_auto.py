@@ -1,8 +1,7 @@
 """Files of arena-hard-auto: ``model_answer/MODEL.jsonl`` and ``model_judgment/JUDGE/MODEL.jsonl``.
 
-Both layouts are read: the one of 2025 (``uid``, ``messages``, games with ``score``) and the one of v0.1's time
-(``question_id``, ``choices``, games with ``score``); the one of 2025 is written, with the style metadata that its
-scripts want. Game 1 has the baseline as assistant A, game 2 the model.
+Read in the layouts of 2025 (``uid``, ``messages``) and of v0.1's time (``question_id``, ``choices``), written in that
+of 2025 with the style metadata that its scripts want.
 """
 
 from __future__ import annotations
@@ -94,15 +93,12 @@ def write(exported: Exported, benchmark: str) -> Files:
         judge = exported.judge or "unnamed"
         files[place / "model_judgment" / file_name(judge) / f"{stem}.jsonl"] = [
             {
-                "uid": question.id,
-                "category": category,
-                "judge": judge,
-                "model": exported.model,
-                "baseline": exported.baseline,
+                "uid": question.id, "category": category, "judge": judge,
+                "model": exported.model, "baseline": exported.baseline,
                 "games": [_game(first.get((question.id, part)), bool(number)) for number, part in enumerate(GAMES)],
             }
             for question, _ in rows
-        ]
+        ]  # fmt: skip
     return files
 
 

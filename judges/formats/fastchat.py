@@ -1,7 +1,7 @@
 """Files of FastChat ``llm_judge``: ``model_answer/MODEL.jsonl``, ``model_judgment/JUDGE_single.jsonl`` and ``_pair``.
 
 A single judgment is a rating per turn, -1 for none; a pairwise one names the winner of two games per turn, in the
-first of which ``model_1`` is assistant A. In a pairwise file of many models the baseline is the other model named.
+first of which ``model_1`` is assistant A.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    """Answers and judgments of one model, single or pairwise."""
     rows = located(files)
     for where, row in rows:
         need(row, "question_id", int, where)
@@ -95,14 +94,11 @@ def write(exported: Exported, benchmark: str) -> Files:
     place, stem = Path("data/mt_bench"), file_name(exported.model)
     lines = [
         {
-            "question_id": _number(question),
-            "answer_id": short_id(exported.model, question.id),
-            "model_id": exported.model,
-            "choices": [{"index": 0, "turns": list(answer.turns)}],
-            "tstamp": 0.0,
+            "question_id": _number(question), "answer_id": short_id(exported.model, question.id),
+            "model_id": exported.model, "choices": [{"index": 0, "turns": list(answer.turns)}], "tstamp": 0.0,
         }
         for question, answer in rows
-    ]
+    ]  # fmt: skip
     files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
     if exported.judgments:
         judge = exported.judge or "gpt-4"
@@ -114,7 +110,6 @@ def write(exported: Exported, benchmark: str) -> Files:
 
 
 def _number(question: Question) -> int:
-    """FastChat's ids are numbers; those of other question sets have none."""
     try:
         return int(question.id)
     except ValueError:

@@ -1,7 +1,6 @@
 """lm-eval's ``samples_gsm8k_*.jsonl``: one line per problem and filter, with the response and what the filter took.
 
 Problems are matched by their text. lm-eval's own extraction is kept (``filtered_resps``), and marked again by our rule.
-Files of both protocols are written, those of JSON answers with the filter ``json-answer``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ KNOWN = (*FILTERS, JSON_PART)
 
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    """Responses of one run of lm-eval; the file does not name its model."""
     matched: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
     filters: list[str] = []
     for where, row in located(files):
@@ -81,19 +79,12 @@ def write(exported: Exported, benchmark: str) -> Files:
         doc = {"question": question.turns[0], "answer": gold}
         lines += [
             {
-                "doc_id": place,
-                "doc": doc,
-                "target": gold,
+                "doc_id": place, "doc": doc, "target": gold,
                 "arguments": {"gen_args_0": {"arg_0": question.turns[0], "arg_1": {}}},
-                "resps": [[text]],
-                "filtered_resps": [number],
-                "filter": name,
-                "metrics": ["exact_match"],
-                "doc_hash": _hash(doc),
-                "prompt_hash": _hash(question.turns[0]),
-                "target_hash": _hash(gold),
+                "resps": [[text]], "filtered_resps": [number], "filter": name, "metrics": ["exact_match"],
+                "doc_hash": _hash(doc), "prompt_hash": _hash(question.turns[0]), "target_hash": _hash(gold),
                 "exact_match": mark,
             }
             for name, (number, mark) in EXTRACTIONS[benchmark](question, answer).items()
-        ]
+        ]  # fmt: skip
     return {Path(file_name(exported.model)) / "samples_gsm8k_distilbench.jsonl": lines}

@@ -1,8 +1,5 @@
 """The ledger of judge calls: every complete reply, under the hash of all that decided it, in one SQLite file.
 
-Judge caches of other tools are keyed on names and keep failures as verdicts, so an edited prompt reuses old verdicts
-and a failed call is never asked again. Here the key is the content and only a reply is a reply.
-
 WAL mode: readers and a writer of two processes do not block each other. Commits do not wait for the disk
 (``synchronous=NORMAL``): kill -9 loses nothing that was committed, a power cut may lose the last commits but never
 the file. No request text and no API key is stored.
@@ -28,10 +25,8 @@ from harness.errors import UserError
 from harness.text import replace_surrogates
 from harness.types import Reply, Request
 
-BATCH: Final = 64
-"""Rows that are buffered at most before they are committed."""
-VERSION: Final = 3
-"""Of the tables and of the key; a file of any other version is refused."""
+BATCH: Final = 64  # rows that are buffered at most before they are committed
+VERSION: Final = 3  # of the tables and of the key; a file of any other version is refused
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BUSY_SECONDS: Final = 30.0
 
@@ -64,62 +59,52 @@ INSERT INTO claims (key, owner, until) SELECT :key, :owner, :until
 
 @dataclass(frozen=True)
 class Served:
-    """What the ledger holds of one judge: a line of ``judge status``."""
+    """What the ledger holds of one judge: the ``model`` asked for and the one that the endpoint says it served.
+
+    ``first`` and ``last`` are times of replies, seconds since 1970. ``dollars`` leave out the ``unpriced`` replies; the
+    cost of ``estimated`` ones is estimated from their texts, because the endpoint did not count tokens.
+    """
 
     endpoint: str
     model: str
-    """The model id that was asked for."""
     served: str
-    """The model id that the endpoint says it served."""
     replies: int
     prompt_tokens: int
     completion_tokens: int
     first: float
-    """Time of the first reply, seconds since 1970."""
     last: float
     dollars: float
-    """Sum over the replies whose cost is known."""
     unpriced: int
-    """Replies whose cost is not known."""
     estimated: int
-    """Replies whose cost is estimated from their texts, because the endpoint did not count tokens."""
 
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """A batch job handed to an endpoint: what was asked in it, and where to collect it."""
+    """A batch job handed to an endpoint; ``dollars`` is an estimate.
+
+    Our ``token`` is written into it: a job whose ``id``, the endpoint's, was never noted can be found again.
+    """
 
     token: str
-    """Ours, written into the job, so that a job whose id was never noted can be found again."""
     endpoint: str
     model: str
     id: str | None
-    """The endpoint's; ``None`` while it is not known that the job was made."""
     keys: tuple[str, ...]
     dollars: float | None
-    """Estimate."""
     time: float
 
 
 def request_key(endpoint: str, model: str, request: Request) -> str:
     """sha256 (hex) of the canonical JSON of all that decides the reply. ``question``, ``part`` and ``meta`` do not."""
-    content = {
-        "endpoint": endpoint,
-        "model": model,
-        "messages": request.messages,
-        "max_tokens": request.max_tokens,
-        "temperature": float(request.temperature),
-        "top_logprobs": request.top_logprobs,
-        "repeat": request.repeat,
-    }
+    content = {name: getattr(request, name) for name in ("messages", "max_tokens", "top_logprobs", "repeat")}
+    content |= {"endpoint": endpoint, "model": model, "temperature": float(request.temperature)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 class Ledger:
-    """An open ledger, for one thread; several processes may each open the same file.
+    """An open ledger, for one thread; several processes may each open the same file. Leaving ``with`` flushes.
 
-    Writes are buffered up to ``BATCH`` rows and until ``flush``; leaving the ``with`` block always flushes. Each method
-    raises UserError when the file is not a ledger or SQLite cannot read or write it.
+    Each method raises UserError when the file is not a ledger or SQLite cannot read or write it.
     """
 
     def __init__(self, path: Path, create: bool = True) -> None:
@@ -139,7 +124,7 @@ class Ledger:
             on_error.pop_all()
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The stored replies of these keys; keys that have none are left out."""
+        """The stored replies; keys that have none are left out."""
         query = "SELECT key, reply FROM replies WHERE key IN (SELECT value FROM json_each(?))"
         with self._sqlite_errors():
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
@@ -153,7 +138,7 @@ class Ledger:
         return replies
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
-        """Keep a complete reply and what it cost, if that is known. The first reply under a key counts and stays."""
+        """Keep a complete reply. The first one under a key counts and stays."""
         # ``request`` is the key of the row itself; ``default``: first_token may be any Mapping.
         content = {name: value for name, value in vars(reply).items() if name != "request"}
         text = json.dumps(content, separators=(",", ":"), default=dict)
@@ -181,10 +166,7 @@ class Ledger:
             self._commit()
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Say that we are about to ask this. ``False`` where it has a reply, or another process is asking it.
-
-        A claim ends with our reply or failure under the key, with ``close``, with the process, or after ``seconds``.
-        """
+        """Say that we are about to ask this, for ``seconds``. ``False``: it has a reply, or another process asks it."""
         self._claimed = True
         now = time.time()
         values = {"key": key, "owner": self._owner, "until": now + seconds, "now": now}
@@ -199,7 +181,7 @@ class Ledger:
             return self._db.execute(_CLAIM, values).rowcount > 0
 
     def claim_all(self, keys: Iterable[str], seconds: float) -> list[str]:
-        """Those of the keys that we may ask: each one claimed, in one transaction."""
+        """Those of the keys that we may ask, each one claimed."""
         with self._transaction():
             return [key for key in keys if self.claim(key, seconds)]
 
@@ -210,7 +192,6 @@ class Ledger:
         return raced
 
     def served(self) -> list[Served]:
-        """What is stored, per endpoint, model and served model id."""
         rows = self._run("""
             SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
                 SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
@@ -249,7 +230,7 @@ class Ledger:
         self._run(statement + " VALUES (?, ?, ?, ?, ?, ?, ?)", *row.values())
 
     def close_batch(self, token: str, outcome: str) -> None:
-        """A batch job has nothing more to give: ``collected``, or why not."""
+        """``outcome``: ``collected``, or why not."""
         # what it brought is committed first: a kill in between must not leave its replies behind
         self._run("UPDATE batches SET closed = ? WHERE token = ?", outcome[:500], token)
 
@@ -257,13 +238,10 @@ class Ledger:
         rows = self._run(
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
-        return [
-            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), dollars, noted)
-            for token, endpoint, model, job, keys, dollars, noted in rows
-        ]
+        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
 
     def close(self) -> None:
-        """Flush, give back all claims, and close."""
+        """Flushes, and gives back all claims."""
         try:
             self._commit()
             if self._claimed:
@@ -298,8 +276,7 @@ class Ledger:
             self._raced |= {key: reply for key, reply in counts if reply != Reply(**json.loads(str(written[key][5])))}
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement, what is buffered being committed first; its rows."""
-        self._commit()
+        self._commit()  # what is buffered counts too
         with self._sqlite_errors():
             return self._db.execute(statement, values).fetchall()
 
@@ -319,7 +296,6 @@ class Ledger:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a new file, or see that the file is a ledger of this version. Raises UserError."""
     db.execute("PRAGMA synchronous=NORMAL")
     if not _is_ledger(db, path):
         _enter_wal(db)

@@ -84,9 +84,8 @@ def _official_template(name: str) -> tuple[Message, ...]:
 
 def _official_prompt(name: str, question: Question, first: str, second: str) -> tuple[Message, ...]:
     values = {"instruction": question.turns[0], "output_1": first, "output_2": second}
-    return tuple(
-        {"role": message["role"], "content": fill(message["content"], values)} for message in _official_template(name)
-    )
+    template = _official_template(name)
+    return tuple({"role": message["role"], "content": fill(message["content"], values)} for message in template)
 
 
 def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message, ...]:
@@ -180,8 +179,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             ),
         ),
         "official": QuestionProtocol(
-            _official_questions,
-            {name: partial(_official_prompt, name) for name in ANNOTATORS},
+            _official_questions, {name: partial(_official_prompt, name) for name in ANNOTATORS},
             Sampling(max_new_tokens=2048, temperature=0.7),
             lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
             lambda config: asset(ANNOTATORS[config.judge_prompt].file).sha256[:12],
@@ -276,13 +274,11 @@ def raw_metrics(preference: Array) -> dict[str, float]:
     wins, losses = int((preference > 0.5).sum()), int((preference < 0.5).sum())
     draws = n - wins - losses
     spread = float(preference.std(ddof=1)) / np.sqrt(n) if n > 1 else float("nan")
+    counts = {"n_wins": wins, "n_wins_base": losses, "n_draws": draws, "n_total": n}
     return {
         "win_rate": 100 * float(preference.mean()),
         "standard_error": 100 * float(spread),
-        "n_wins": float(wins),
-        "n_wins_base": float(losses),
-        "n_draws": float(draws),
-        "n_total": float(n),
+        **{name: float(count) for name, count in counts.items()},
         "discrete_win_rate": 100 * (wins + 0.5 * draws) / n,
     }
 

@@ -3,9 +3,7 @@
 Dubois et al. 2024, arXiv 2404.04475. Per instruction i with preference y (probability that the model beats the
 baseline): logit P = a * tanh(delta_i / std(delta)) + w * difficulty_i + b, where delta is baseline length minus model
 length in characters. LC is the mean prediction with the length term set to 0. The official fit adds the rows of two
-"gamed" baselines (no b, weight 0.1 each), an L1 penalty, and takes C by 5-fold cross-validation; liblinear's early
-stopping is part of the published numbers, so the point estimate runs liblinear exactly as the official code does.
-Without gamed rows (any other baseline, pocket) nothing ties the fit to theirs: one weak penalty, no cross-validation.
+"gamed" baselines (no b, weight 0.1 each), an L1 penalty, and takes C by 5-fold cross-validation.
 
 The official ``lc_standard_error`` is the spread of fitted values, not an error of LC (it is about half as large).
 Here instructions are resampled and the GLM is refitted each time, C held, by a batched Newton method in numpy: no
@@ -237,12 +235,8 @@ def solve(
         tilted = spread * length
         crossed, square = tilted @ fixed.T, np.einsum("bn,bn->b", tilted, length)
         dd, db, bb = (spread @ products).T
-        hessian = (
-            np.stack(
-                [square, crossed[:, 0], crossed[:, 1], crossed[:, 0], dd, db, crossed[:, 1], db, bb], axis=1
-            ).reshape(batch, 3, 3)
-            * cost[:, None, None]
-        )
+        entries = [square, crossed[:, 0], crossed[:, 1], crossed[:, 0], dd, db, crossed[:, 1], db, bb]
+        hessian = np.stack(entries, axis=1).reshape(batch, 3, 3) * cost[:, None, None]
         step = _penalised_step(gradient, hessian, coef)
         # Halve the step of those replicates alone whose objective rose.
         size, new = np.ones((batch, 1)), coef + step
@@ -309,7 +303,7 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
         coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(part), fit.cost), fit.coef)
         predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
         values.append(100 * (part * predictions).sum(axis=1) / n[first : first + _CHUNK])
-    return np.concatenate(values) if values else np.zeros(0)
+    return np.concatenate(values)
 
 
 def contributions(rows: JudgedRows, fit: LengthFit) -> Array:

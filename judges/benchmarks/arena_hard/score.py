@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from statistics import fmean
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_det
 Scorer = Literal["v0.1", "2025-06"]
 STRONG_WEIGHT: Final = 3.0
 GAMES: Final = ("game1", "game2")
-LABELS: Final = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}
-"""Margin of assistant A."""
+LABELS: Final = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}  # margins of assistant A
 MIRRORED: Final = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.0}
 """The same verdicts written backwards; the 2025-06 script scores them, v0.1 counted them as no verdict."""
 MIRRORED_FLAG: Final = "mirrored-label"
@@ -63,20 +62,15 @@ def _margin(label: str) -> Verdict:
     return Verdict(None, f"unknown label [[{label[:12]}]]")
 
 
-class Battle(NamedTuple):
-    wins: float
-    weight: float
-
-
-def battle(margins: Sequence[float]) -> Battle:
-    """Margins of a question's games as weighted wins, half the weight for equal; an averaged margin interpolates."""
+def battle(margins: Sequence[float]) -> tuple[float, float]:
+    """(weighted wins, weight) of a question's games: half the weight for equal; an averaged margin interpolates."""
     wins = weight = 0.0
     for margin in margins:
         # Repeats are averaged, so a margin may lie between 1 and 2: its weight then lies between 1 and 3.
         heft = 1.0 + (STRONG_WEIGHT - 1.0) * max(0.0, abs(margin) - 1.0)
         wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
         weight += heft
-    return Battle(wins, weight)
+    return wins, weight
 
 
 def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
@@ -106,7 +100,7 @@ def official_interval(
     rows = np.zeros(3, dtype=np.int64)  # losses, ties, wins
     for margin in chain.from_iterable(_games(questions, judgments, scorer)):
         # The scripts copy a strong verdict three times before they resample.
-        rows[int(np.sign(margin)) + 1] += round(battle([margin]).weight)
+        rows[int(np.sign(margin)) + 1] += round(battle([margin])[1])
     total = int(rows.sum())
     if not total:
         return None

@@ -1,8 +1,7 @@
 """GSM8K: grade-school word problems, asked and extracted by lm-eval's own task, marked by rule.
 
-Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3: ``strict-match`` wants ``#### N``, ``flexible-extract`` takes
-the last number. ``protocol: json`` is the zero-shot protocol of the PAD authors (Lin 2024, ZeroEval) in our own words,
-so its numbers are close to ZeroEval's, not equal.
+Cobbe et al. 2021 (arXiv 2110.14168); lm-eval ``gsm8k`` v3. ``protocol: json`` is the zero-shot protocol of the PAD
+authors (Lin 2024, ZeroEval) in our own words, so its numbers are close to ZeroEval's, not equal.
 """
 
 from __future__ import annotations
@@ -105,9 +104,8 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[Problem]
         try:
             rows = list(datasets.load_dataset(HUB, "main", split=split))
         except Exception as error:  # whatever the hub's client raises when it is offline or refused
-            raise UserError(
-                f"cannot load {HUB} ({split}) from the hub: {error}. source: assets reads files."
-            ) from error
+            problem = f"cannot load {HUB} ({split}) from the hub: {error}. source: assets reads files."
+            raise UserError(problem) from error
     else:
         path = Path(source).expanduser() / f"{split}.jsonl"
         if not path.is_file():
@@ -167,10 +165,8 @@ def filtered(answer: Answer, name: str) -> str:
 
 
 def marked(extracted: str, gold: str) -> float:
-    """1.0 or 0.0: whether an extracted answer equals the gold answer's number, as strings.
-
-    As lm-eval compares them: without commas, dollar signs, what precedes ``#### `` and a final full stop.
-    """
+    """1.0 or 0.0: whether both are the same text without commas, dollar signs, what precedes ``#### ``, a full stop."""
+    # As lm-eval compares them, not as numbers.
     for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
         extracted, gold = re.sub(pattern, "", extracted), re.sub(pattern, "", gold)
     return float(extracted.lower() == gold.lower())
@@ -288,11 +284,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         """Accuracy by the config's filter; that by the other one stands in the details."""
         parts, main = ((JSON_PART,), JSON_PART) if config.protocol == "json" else (FILTERS, config.filter)
         by_question = verdicts(entrant.judgments)
-        marks = {part: [by_question.get(question.id, {}).get(part) for question in questions] for part in parts}
-        accuracy = {
-            part: Ratio.of_sums(questions, [() if mark is None else (mark,) for mark in column])
-            for part, column in marks.items()
-        }
+        known = [by_question.get(question.id, {}) for question in questions]
+        marks = {part: [[row[part]] if part in row else [] for row in known] for part in parts}
+        accuracy = {part: Ratio.of_sums(questions, column) for part, column in marks.items()}
         detail = entrant_detail(questions, entrant, judged=False)
         detail |= {part: ratio.value for part, ratio in accuracy.items() if ratio.value is not None}
         tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
