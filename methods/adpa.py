@@ -6,15 +6,11 @@ same teacher before tuning, q the student and y_w the dataset's chosen answer:
     A(a | s_t) = log pi(a | s_t) - log pi_ref(a | s_t)
     L          = NLL(y_w) - gamma * mean_{t in yhat} sum_a q(a | s_t) A(a | s_t)
 
-The expectation is over the vocabulary, with gradient through all of q; the states are fixed. Since
--E_q[A] = KL(q || pi) - KL(q || pi_ref), the second term pulls the student to the tuned teacher and pushes it off the
-untouched one. It has no lower bound: the cross-entropy and, if wanted, ``clip_advantage`` hold it. Both teachers are
-computed once, at the tuned one's 50 most probable tokens; all others have advantage 0.
-
-Paper: Gao et al. 2025, Advantage-Guided Distillation for Preference Alignment in Small Language Models, arXiv
-2502.17927; gamma = 1.6, k = 50 and the greedy yhat are the first author's code. Departures from that code: both
-teachers are evaluated at the same tokens (there, tokens outside of the reference's own 50 get a made-up value), and the
-advantage is not clamped to [0, 1] unless ``clip_advantage="unit"``.
+Gradient through all of q; the states are fixed. -E_q[A] = KL(q || pi) - KL(q || pi_ref) has no lower bound: the
+cross-entropy and, if wanted, ``clip_advantage`` hold it. Both teachers are computed once, at the tuned one's 50 most
+probable tokens; all others have advantage 0. gamma = 1.6, k = 50 and the greedy yhat are the first author's code (arXiv
+2502.17927). Departures from it: both teachers are evaluated at the same tokens (there, tokens outside of the
+reference's own 50 get a made-up value), and no clamp to [0, 1] unless ``clip_advantage="unit"``.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     L = - mean_t log q(y_t | x, y_<t),    y = argmax of log p_sel among the n samples
 
-Mean over the response tokens of the whole step. The baseline that tells how much of a preference method's gain comes
-from the teacher's favourite alone; also known as rejection-sampling fine-tuning, as a stage of Touvron et al.
-2023 (Llama 2, section 3.2.3), arXiv 2307.09288. Their scorer is a reward model, here it is the teacher's choice.
+Mean over the response tokens of the whole step. Tells how much of a preference method's gain comes from the favourite
+alone (rejection-sampling fine-tuning, Touvron et al. 2023, arXiv 2307.09288; their scorer is a reward model).
 """
 
 from collections.abc import Sequence

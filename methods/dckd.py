@@ -4,11 +4,9 @@ With p the teacher after preference tuning, q the student, (y_w, y_l) the datase
 
     L = NLL(y_w) + w [ w_c mean_t KL(p || q)(y_w) + w_r mean_t KL(p || q)(y_l) ]
 
-Each mean is over the tokens of its own rows, whole optimiser step. p is computed once and kept as its 50 most probable
-tokens with the mass of the others; the student is folded in the same way. Paper: Gao et al. 2025, Advantage-Guided
-Distillation for Preference Alignment in Small Language Models, arXiv 2502.17927 (dual-constrained knowledge
-distillation), and the first author's code for the weights. Departures from that code: log-probabilities in float32
-rather than probabilities in float16, and the end-of-turn token is taught by the teacher too.
+Each mean is over the tokens of its own rows, whole optimiser step. p is stored as its 50 most probable tokens with the
+mass of the others; q is folded alike. Weights: the first author's code (arXiv 2502.17927). Departures from it:
+log-probabilities in float32, not probabilities in float16, and the end-of-turn token is taught by the teacher too.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
     skl:   KL( p || a p + (1 - a) q )          srkl:   KL( q || (1 - a) p + a q )
 
-p: teacher, q: student, a = 0.1; mean over the response tokens of the whole step. The skew bounds the ratio inside
-the logarithm by 1/a. Paper: Ko et al. 2024, DistiLLM, arXiv 2402.03898, section 3.1. Departure: the paper adapts the
-share of the student's own answers to a validation loss and replays old ones from a buffer; here a fixed share of the
-steps trains on fresh answers, as in GKD, so that the two rows differ in the divergence alone.
+p: teacher, q: student, a = 0.1; mean over the response tokens of the whole step (Ko et al. 2024, arXiv 2402.03898,
+section 3.1). Departure: the paper adapts the share of own answers to a validation loss and replays old ones; here a
+fixed share of the steps trains on fresh answers, so that this and GKD differ in the divergence alone.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@
     JSD_beta(p || q) = beta KL(p || m) + (1 - beta) KL(q || m),    m = beta p + (1 - beta) q
 
 p: teacher, q: student. With probability lambda a step trains on answers that the student has just given (no gradient
-through the drawing), otherwise on golden answers (Algorithm 1). Mean over the response tokens of the whole step.
-beta = 0 and 1 mean KL(p || q) and KL(q || p), the limits of JSD_beta / beta and JSD_beta / (1 - beta), as in TRL.
-Paper: Agarwal et al. 2024, On-Policy Distillation of Language Models, arXiv 2306.13649, Eq. 1. MiniLLM with
-``long_term=False`` and ``teacher_mix=0`` is this with beta = 1, lambda = 1.
+through the drawing), otherwise on golden answers (Agarwal et al. 2024, arXiv 2306.13649, Eq. 1, Algorithm 1). Mean over
+the step's response tokens. beta = 0 and 1 mean KL(p || q) and KL(q || p), the limits of JSD_beta / beta and
+JSD_beta / (1 - beta), as in TRL.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
     L = ( h - 1 / (2 beta) )^2,    h = [ l(y+) - l_ref(y+) ] - [ l(y-) - l_ref(y-) ]
 
-Mean over prompts; beta is the paper's tau. Paper: Azar et al. 2023, arXiv 2310.12036, Eq. 17, with l(y) = the summed
-log-probability. The authors' own experiments, by what they told TRL, divide the sum by the number of tokens, as TRL
-does: here the default, because otherwise one margin is asked of answers of every length. ``reduction="sum"`` is the
-equation as printed. Pairs: largest and smallest log p_sel of the n samples, as for DPO.
+Mean over prompts; beta is the paper's tau (Azar et al. 2023, arXiv 2310.12036, Eq. 17, with l(y) = the summed
+log-probability). By default l is divided by the number of tokens, as in the authors' experiments and TRL: otherwise one
+margin is asked of answers of every length. Pairs: largest and smallest log p_sel of the n samples, as for DPO.
 """
 
 from collections.abc import Mapping

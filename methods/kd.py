@@ -3,10 +3,8 @@
     L = (1 - lambda) * CE(y*) + lambda * tau^2 * KL(p^tau || q^tau),    p^tau = softmax(z / tau)
 
 Mean over the response tokens of the whole step. p: teacher (frozen), q: student. The teacher is live, or with ``top_k``
-computed once and kept as its k most probable tokens with the mass of all others; q is then folded in the same way.
-Paper: Hinton, Vinyals and Dean 2015, arXiv 1503.02531; its use as a baseline for language models and lambda = 0.5: Gu
-et al. 2024 (MiniLLM). Departure from PAD's released code, which computes the reverse direction one position late:
-``direction``.
+stored as its k most probable tokens with the mass of all others; q is then folded alike. Hinton et al. 2015, arXiv
+1503.02531; lambda = 0.5: Gu et al. 2024 (MiniLLM). PAD's code: the reverse direction, one position late.
 """
 
 from __future__ import annotations
@@ -47,7 +45,6 @@ def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
 
 
 def bins(top: TopK) -> Tensor:
-    """[c, k + 1] the teacher's log-probabilities of the k tokens and of all others together."""
     import torch
 
     return torch.cat([top.logps, top.rest[:, None]], 1)

@@ -3,10 +3,9 @@
     L = NLL(y+) - lambda * log sigmoid( log odds(y+) - log odds(y-) )
     log odds(y) = r - log(1 - e^r),    r(y) = (1/|y|) sum_t log q(y_t | x, y_<t)
 
-NLL: mean over the chosen responses' tokens of the whole step; the penalty: mean over prompts. Paper: Hong, Lee and
-Thorne 2024, arXiv 2403.07691, Eqs. 4-7. Departure: the authors' code and TRL take the NLL over the prompt too; here, as
-in every other method of this package, a prompt is never trained on. Pairs: largest and smallest log p_sel of the n
-samples.
+NLL: mean over the chosen responses' tokens of the whole step; the penalty: mean over prompts. Hong et al. 2024, arXiv
+2403.07691, Eqs. 4-7. Departure: the authors' code and TRL take the NLL over the prompt too; here a prompt is never
+trained on. Pairs: largest and smallest log p_sel of the n samples.
 """
 
 from __future__ import annotations

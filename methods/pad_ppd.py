@@ -1,13 +1,12 @@
 """PAD-PPD (probabilistic preference distillation): match the teacher's distribution over rankings.
 
-P, Q: Plackett-Luce distributions over all n! rankings with scores beta rhat (teacher) and beta r (student,
+P, Q: Plackett-Luce distributions over all n! rankings with scores beta rhat (teacher, PAD Eq. 9) and beta r (student,
 r(y) = mean log-probability); M = (P + Q) / 2:
 
     L = JSD(P, Q) = ( KL(P || M) + KL(Q || M) ) / 2
 
-Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Distillation, 2025, arXiv 2502.14272,
-Eqs. 11-12; rhat: Eq. 9. The authors' released code minimises ( KL(M || P) + KL(M || Q) ) / 2 instead, which is
-``divergence="ag"``.
+Mean over prompts. PAD, arXiv 2502.14272, Eqs. 11-12. The authors' released code minimises
+( KL(M || P) + KL(M || Q) ) / 2 instead, which is ``divergence="ag"``.
 """
 
 from typing import Annotated, Literal

@@ -115,7 +115,6 @@ def subset_lse(scores: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _chains(n: int) -> Tensor:
-    """[n!, n] remaining set before each pick."""
     full = (1 << n) - 1
     chains = []
     for order in itertools.permutations(range(n)):

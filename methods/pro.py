@@ -5,9 +5,8 @@ With responses sorted by the teacher, s_i = mean log-probability of the i-th, T_
     L_k = -log [ e^(T_kk s_k) / ( e^(T_kk s_k) + sum_{i>k} e^(T_ki s_i) ) ],    T_kk = max_{i>k} T_ki
     L   = sum_{k<n} L_k + w (n-1)^2 NLL(y_1)
 
-Mean over prompts. Paper: Song et al. 2024, arXiv 2306.17492, and its code (NLL summed over tokens, w = 0.05). PAD does
-not say which score or scale it used: here gaps of log p_sel, clipped to [0, 5]. ``gap="none"`` sets all T to 1, which
-with ``sft_weight=0`` is the ranking loss of PAD-VPD.
+Mean over prompts. Song et al. 2024, arXiv 2306.17492, and its code (NLL summed over tokens, w = 0.05). PAD does not say
+which score or scale it used: here gaps of log p_sel, clipped to [0, 5].
 """
 
 from __future__ import annotations

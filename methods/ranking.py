@@ -71,7 +71,6 @@ def scored_rows(group: Group, alpha: float = 1.0, best_first: bool = True) -> li
 
 
 def pair_logs(margin: Tensor) -> dict[str, Tensor]:
-    """``Loss.logs`` of margins [B] between chosen and rejected."""
     margin = margin.detach()
     # A pair without a difference counts half: at the start, where student = reference, all pairs tie.
     return {"margin": margin.sum(), "accuracy": ((margin.sign() + 1) / 2).sum()}

@@ -2,9 +2,8 @@
 
     L = - mean_t log q(y_t | x, y_<t),    y ~ p(. | x)
 
-Mean over the response tokens of the whole step. Paper: Kim and Rush 2016, arXiv 1606.07947 (who take the teacher's
-beam-search output; language-model practice since MiniLLM samples it). Only text crosses over, so the vocabularies
-may differ.
+Mean over the response tokens of the whole step. Kim and Rush 2016, arXiv 1606.07947 (who take the beam-search output;
+language-model practice samples). Only text crosses over, so the vocabularies may differ.
 """
 
 from collections.abc import Sequence

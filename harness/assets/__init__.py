@@ -87,7 +87,7 @@ def _remedy(pin: Asset) -> str:
 
 
 def check_asset(name: str) -> AssetStatus:
-    """Whether a file is there and is the pinned one. The first folder that has it decides."""
+    """Whether it is there and is the pinned one. The first folder that has it decides."""
     pin = asset(name)
     for folder in folders():
         path = folder / pin.file
@@ -110,7 +110,6 @@ def locate(name: str) -> Path:
 
 
 def present(name: str) -> bool:
-    """Whether a file is there; one that is there and wrong raises UserError rather than being passed over."""
     known = check_asset(name)
     if known.state == "wrong":
         raise UserError(known.message)

@@ -33,7 +33,6 @@ class Finding:
 
 
 def run_checks(checks: Checks, entry: Entry, *arguments: object) -> Iterator[Finding]:
-    """All checks, each called with the entry and ``arguments``. A check that raises anything has failed."""
     for name, check in checks.items():
         try:
             yield Finding(name, check(entry, *arguments))

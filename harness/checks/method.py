@@ -94,7 +94,6 @@ WITHOUT: Final[Mapping[str, Callable[[Group], Group]]] = {
     "samples": lambda group: replace(group, samples=()),
     SIGNAL: unscored,
 }
-"""Kind of data to a group without it."""
 
 
 def check_needs(method: Method[C], config: C, world: World) -> str:
@@ -128,7 +127,6 @@ def reads(method: Method[C], config: C, groups: Sequence[Group], without: Callab
 
 
 def reads_reference(method: Method[C], config: C, world: World) -> bool:
-    """Whether the loss asks for reference log-probabilities: here it finds none."""
     try:
         training = Training(method, config, world.groups, world.student, OPTIONS, seed=3)
         examples, _ = prepare(training, load_tokenizer(world.student))

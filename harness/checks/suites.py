@@ -55,7 +55,6 @@ def questions_of(benchmark: AnyBenchmark, config: object) -> list[Question]:
 
 
 def answers_of(benchmark: AnyBenchmark, config: object, word: str = "one") -> list[tuple[Question, Answer]]:
-    """The first questions with the answers of a model that repeats the question after ``word``."""
     model = FakeModel(answer=lambda talk, seed: f"{word} {talk[-1]['content']} #### 4")
     questions = questions_of(benchmark, config)
     answers = repeatable(partial(benchmark.answer, model, questions, config, seed=1), "answer() with the same model")
@@ -272,11 +271,8 @@ def check_replies(kind: JudgeKind[C], config: C) -> str:
 
 
 def outcome(judge: Judge, request: Request) -> object:
-    async def ask() -> object:
-        return await asyncio.wait_for(judge.complete(request), SECONDS)
-
     try:
-        return asyncio.run(ask())
+        return asyncio.run(asyncio.wait_for(judge.complete(request), SECONDS))
     except JudgeError as error:
         return error
 
@@ -341,7 +337,6 @@ def fake_server(
 
 @contextmanager
 def model(backend: Backend[C], config: C) -> Iterator[Any]:
-    """A model of the backend: the tiny checkpoint, where it takes one. What it can do is to be found out: no type."""
     with tempfile.TemporaryDirectory(prefix="distilbench-check-") as folder:
         checkpoint = resolve(str(tiny_checkpoint(Path(folder), seed=0)))
         yield backend.load(checkpoint, config, Services(ask=fake_server))
@@ -411,11 +406,9 @@ def check_tokens(backend: Backend[C], config: C) -> str:
 
 RESOURCES: Final = Resources(workers=2, threads=1)
 SLEEP: Final = 600.0
-"""Seconds: nobody waits for it."""
 
 
 def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
-    """With ``folder`` bound, a ``RunStage`` that leaves a file for each stage."""
     progress(1, 2, "half")
     if stage.params.get("fails"):
         return StageResult(stage, 0.0, "it was asked to fail")

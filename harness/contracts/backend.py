@@ -21,8 +21,7 @@ class AskServer(Protocol):
         options: Mapping[str, object],
         requests: Sequence[Request],
         progress: Callable[[int], None] | None = None,
-    ) -> list[Outcome]:
-        """Like ``Ask``. ``kind`` and ``options``: a judge kind as a recipe configures it."""
+    ) -> list[Outcome]: ...
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,10 @@ class Backend(Generic[C]):
     name: str
     summary: str
     capabilities: frozenset[Capability]
-    """``load`` returns an object with these ``PROTOCOLS``."""
     config: type[C]
     load: Callable[[Checkpoint | None, C, Services], GeneratesText]
-    """(checkpoint, options, services) -> model; the checkpoint is ``None`` with ``by_name``. Raises UserError when the
-    model is not there or cannot be read right."""
+    """(checkpoint, options, services) -> model; ``None`` with ``by_name``. Raises UserError: absent, or not read
+    right."""
     by_name: bool = False
     """A server knows its models by name: it serves ``eval`` alone."""
 

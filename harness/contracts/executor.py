@@ -55,8 +55,7 @@ class Executor(ABC):
         """Wait for stages that have ended, each reported once. Raises UserError where the executor broke down."""
 
     @abstractmethod
-    def shutdown(self, abort: bool) -> None:
-        """``abort``: stop the stages that run; else none does."""
+    def shutdown(self, abort: bool) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +73,6 @@ class ExecutorKind(ABC, Generic[C]):
     this_machine: bool = True
 
     def concurrency(self, workers: int) -> int:
-        """How many stages run at once under ``compute.workers``."""
         return workers
 
     @abstractmethod

@@ -68,10 +68,10 @@ class Judge(Protocol):
     model: str
 
     async def complete(self, request: Request) -> Reply:
-        """Raises JudgeError (with its kind) when there is no complete reply."""
+        """Raises JudgeError."""
 
     def check(self) -> str | None:
-        """Cheap reachability test: ``None``, or what is wrong and the remedy."""
+        """``None``, or what is wrong and the remedy."""
 
 
 class JudgeKind(ABC, Generic[C]):
@@ -94,7 +94,6 @@ class JudgeKind(ABC, Generic[C]):
         return None
 
     def notes(self, config: C) -> Sequence[str]:
-        """What a user should know before asking (an undated name)."""
         return ()
 
     def length_words(self, config: C) -> float | None:
@@ -128,7 +127,6 @@ class ConfiguredJudge(Generic[C]):
         return {"kind": self.kind.name, "config": plain(self.config)}
 
     def problem(self) -> str | None:
-        """Why it cannot be asked; ``None``: it answers."""
         try:
             return self.kind.make(self.config).check()
         except UserError as error:

@@ -32,7 +32,6 @@ class Needs:
     """What must exist before (or while) a method trains. Nothing undeclared reaches the method."""
 
     responses: tuple[Source, ...]
-    """The dataset's answers, the teacher's, the student's n samples, or live rollouts of the student."""
     signal: Literal["none", "response", "token"] = "none"
     """Of the teacher: nothing, a reward per response (stored), or a distribution per token (of a shared vocabulary)."""
     reference: bool = False
@@ -185,7 +184,6 @@ class Method(Generic[C]):
     paper: str
     needs: Needs
     config: type[C]
-    """Made with ``@options``, all with defaults, a docstring under each."""
     rows: Callable[[Group, C], Sequence[Row] | Dropped]
     """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
     loss: Callable[[Batch, Tensors, C], Loss]
@@ -200,4 +198,3 @@ class Method(Generic[C]):
     row_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide ``rows``: all that references and stored distributions depend on."""
     version: int = 1
-    """Raised when rows or loss compute something else."""

@@ -109,7 +109,7 @@ class Store(Protocol):
     def done(self, stage: Stage) -> bool: ...
 
     def path(self, kind: str, key: str) -> Path:
-        """Folder of a finished artifact. Raises KeyError when it is not there."""
+        """Raises KeyError when it is not there."""
 
     def scratch(self, stage: Stage) -> Path:
         """For checkpoints of a stage in the making; removed once its artifact is there."""

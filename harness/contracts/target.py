@@ -18,7 +18,6 @@ class Variant:
 @dataclass(frozen=True)
 class Point:
     series: str
-    """Row id that gives the curve its name and colour."""
     x: float
 
 
@@ -26,16 +25,13 @@ class Point:
 class Target:
     name: str
     label: str
-    """``Table 1``: its name in the paper."""
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     """Metric ids. Only their benchmarks are run, unless the target is ``open``."""
     reference: str = "student"
     focus: str | None = None
-    """The method that the paper is about."""
     published: str | None = None
-    """The paper's table to print beside (``results.published``)."""
     open: bool = False
     """Whether further rows and columns of the recipe are appended."""
     lengths: bool = False
@@ -53,4 +49,3 @@ class Target:
     requires_listing: str = ""
     """Why a recipe must list this target in its section ``targets``; empty: it need not."""
     notes: tuple[str, ...] = ()
-    """What the paper leaves open; printed under the table."""

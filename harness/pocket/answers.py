@@ -11,7 +11,6 @@ _ALL_ITEMS = tuple(lex.CATEGORY_OF)
 
 
 def equations(steps: Sequence[Step], results: Sequence[int]) -> str:
-    """``12 + 5 = 17. 17 - 3 = 14.``"""
     return " ".join(f"{a} {sign} {b} = {c}." for (a, sign, b), c in zip(steps, results, strict=True))
 
 
@@ -46,7 +45,7 @@ def _dress(task: Task, core: str, rng: random.Random) -> str:
 
 
 def golden_answer(messages: Messages, rng: random.Random) -> str:
-    """One of the right answers to the last user turn (score >= 0.95). Raises UnknownInstruction."""
+    """A right answer to the last user turn (score >= 0.95). Raises UnknownInstruction."""
     task = recognise(messages)
     return _dress(task, _right_core(task, rng), rng)
 
@@ -147,8 +146,7 @@ def _worse_form(task: Task, core: str, rng: random.Random) -> str:
 
 
 def graded_answer(messages: Messages, quality: float, rng: random.Random) -> str:
-    """Between right (``quality`` 1) and bad (0): up to three independent flaws (content, form, off topic), each with
-    chance 1 - quality. Raises UnknownInstruction."""
+    """Up to three flaws (content, form, off topic), each with chance 1 - quality. Raises UnknownInstruction."""
     task = recognise(messages)
     content, form, lost = (rng.random() > quality for _ in range(3))
     if lost and rng.random() < 0.3:

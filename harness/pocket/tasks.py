@@ -92,7 +92,6 @@ _AGAIN = re.compile(_any(lex.HARM_AGAIN))
 
 
 def _strip(text: str) -> tuple[str, bool]:
-    """The bare instruction in lower case without its end mark, and whether it was asked politely."""
     bare = " ".join(text.lower().split()).rstrip(".?!").strip()
     polite = False
     for pattern in (r"^please (?:answer: )?", r", please$"):

@@ -24,7 +24,6 @@ _QUESTIONS: Final = frozenset({"pick", "sum", "story", "fact"})
 
 
 def split_of(text: str) -> Split:
-    """The split of a first user turn: sha1 modulo 10 is 0 -> test, 1 -> dev, else train."""
     bucket = int(hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest(), 16) % 10
     return "test" if bucket == 0 else "dev" if bucket == 1 else "train"
 

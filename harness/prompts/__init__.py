@@ -22,7 +22,6 @@ class ResolvedSource:
     config: Any
     pin: Pin
     note: str | None = None
-    """That the fallback was used."""
     absent: str = ""
     """Why the source cannot be reached. A plan goes on without it; nothing can run."""
 
@@ -60,7 +59,7 @@ def load_prompts(
     n: int,
     keep: Callable[[Prompt], bool] = lambda prompt: True,
 ) -> list[Prompt]:
-    """The first n prompts that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
+    """The first n that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
     prompts: list[Prompt] = []
     seen = 0
     for prompt in source.prompts(config, identity, seed):  # may be endless

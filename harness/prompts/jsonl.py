@@ -44,10 +44,7 @@ SOURCE = JsonlPrompts()
 
 
 def read_file(path: str) -> tuple[str, list[Prompt]]:
-    """sha256 of the file, and the prompts in its lines; ``~`` is the home folder, blank lines are skipped.
-
-    Raises UserError with file and line: not a file, not UTF-8, not such an object, an id that an earlier line has.
-    """
+    """sha256, and the prompts in the lines. Raises UserError with file and line."""
     try:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:

@@ -61,10 +61,8 @@ class MicroBatch:
 
 
 def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Example], Counter[str]]:
-    """The prompts that a method can use, as tokens, and how many others cannot be used, by reason.
-
-    Raises UserError where no prompt is left, or prompts differ in their number of rows.
-    """
+    """The usable prompts, as tokens, and how many are not, by reason. Raises UserError where none is left, or rows are
+    uneven."""
     method, groups, options = training.method, training.groups, training.options
     dropped: Counter[str] = Counter()
     # Only the method can tell which rows it trains on, and only tokens can tell whether they fit.
@@ -117,7 +115,7 @@ def tokenise(
 
 
 def describe(examples: Sequence[Example], tokens: Mapping[str, Tensor], device: torch.device) -> Batch:
-    """What a loss may know of these prompts. ``tokens``: name to [N] float32."""
+    """``tokens``: name to [N] float32."""
     rows = [row for example in examples for row in example.rows]
     lengths = torch.tensor([len(row.response) for row in rows], device=device)
     row_of = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
@@ -234,7 +232,6 @@ class Shuffled(Sampler[list[int]]):
         self.batch, self.micro, self.world, self.rank = options.batch_size, options.micro_batch, world, rank
 
     def rounds(self, prompts: int) -> int:
-        """Micro-batches per process for so many prompts of a step."""
         return math.ceil(math.ceil(prompts / self.micro) / self.world)
 
     def set_epoch(self, epoch: int) -> None:

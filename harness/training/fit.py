@@ -34,9 +34,9 @@ MARKER = "distilbench.json"
 def fit(
     training: Training, out_dir: str | Path, progress: Progress | None = None, scratch: Path | None = None
 ) -> TrainReport:
-    """Train, and leave a checkpoint and its training curve in ``out_dir``; ``scratch`` outlives this process and holds
-    checkpoints to resume from. Raises UserError where no prompt can be used, vocabularies differ, a loss is not finite,
-    or a checkpoint does not fit."""
+    """Train, and leave a checkpoint in ``out_dir``; ``scratch`` outlives this process and holds checkpoints to resume
+    from. Raises UserError where no prompt fits, vocabularies differ, a loss is not finite, or a checkpoint does not
+    fit."""
     trainer = make_trainer(load_training(training), Path(out_dir), progress, scratch)
     return run(trainer, Path(out_dir), scratch)
 
@@ -90,7 +90,6 @@ def place(args: Any, device: torch.device) -> None:
 
 
 def training_arguments(training: Training, out: Path) -> dict[str, Any]:
-    """For transformers' and TRL's trainers alike."""
     options = training.options
     return {
         "output_dir": str(out),

@@ -24,9 +24,7 @@ from harness.training.options import TrainOptions
 CHUNK_NUMBERS = 1 << 24
 """Logits per automatic chunk: 64 MiB in float32."""
 Guide = Tensor | Mapping[str, TopK] | None
-"""A live teacher's hidden states, stored distributions, or nothing."""
 LEAST_GAIN = 1.1
-"""``packing: auto`` packs where separate rows are at least this many times the work."""
 
 
 def host(model: PreTrainedModel) -> PreTrainedModel:

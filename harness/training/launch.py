@@ -18,11 +18,10 @@ from harness.errors import UserError
 
 PROGRESS = "@step "
 CONFIGURATIONS = {path.stem: path for path in sorted(Path(__file__).with_name("launch_configs").glob("*.yaml"))}
-"""The shipped accelerate configurations, by the name that ``compute.launch`` takes."""
 
 
 def launch_configuration(name: str) -> Path:
-    """A shipped configuration, or the file at this path (``accelerate config`` writes one). Raises ValueError."""
+    """A shipped configuration, or the file at this path. Raises ValueError."""
     path = CONFIGURATIONS.get(name, Path(name).expanduser())
     if not path.is_file():
         raise ValueError(f"{name!r} is neither a file nor one of {', '.join(CONFIGURATIONS)}")
@@ -49,8 +48,7 @@ class LaunchTask:
 def launch(
     name: str, processes: int | None, task: LaunchTask, progress: Callable[[int, int, str], None]
 ) -> Mapping[str, Any]:
-    """What the first process measured. Raises UserError: the message of the process that failed first, or the
-    output."""
+    """What the first process measured. Raises UserError with the first failure, or the end of the output."""
     with tempfile.TemporaryDirectory(prefix="distilbench-launch-") as place:
         folder = Path(place)
         (folder / "task").write_bytes(pickle.dumps((os.getpid(), task)))

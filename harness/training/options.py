@@ -43,10 +43,7 @@ class Lora:
 
 @options
 class TrainOptions:
-    """The section ``train`` of a recipe: shared by all methods, so that rows of a table differ in the method alone.
-
-    A method may override any of these under ``methods.NAME.train``.
-    """
+    """The section ``train`` of a recipe, shared by all methods; ``methods.NAME.train`` overrides any of these."""
 
     epochs: Count = 1
     """Passes over the training prompts."""

@@ -40,7 +40,6 @@ class Speakers:
     mix: float
     max_new_tokens: int
     scored: bool = True
-    """Whether the loss needs the teacher's log-probabilities although ``mix`` is 0."""
 
 
 class _Stepper:
@@ -48,7 +47,6 @@ class _Stepper:
         self.model, self.vocabulary, self.cache = model, vocabulary, DynamicCache(config=model.config)
 
     def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """[B, vocabulary] of the next token."""
         out = self.model.base_model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
         )

@@ -27,7 +27,6 @@ from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms
 from harness.training.options import Progress, Training
 
 REST_FLOOR = 1e-7
-"""Smallest mass of the other tokens: what float32 can tell from nothing."""
 ARRAYS = {"ids": torch.int64, "logps": torch.float32, "rest": torch.float32}
 
 
@@ -69,7 +68,6 @@ class StoredDistributions:
         }
 
     def of(self, examples: Sequence[Example], device: torch.device) -> dict[str, TopK]:
-        """Teacher to the distributions at all response tokens of these examples, in row order."""
         spans = list(self.rows.spans(examples))
         count = sum(len(row.response) for example in examples for row in example.rows)
         result = {}

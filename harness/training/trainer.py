@@ -111,7 +111,6 @@ class DistilTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Part], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, MicroBatch]], Any]:
-        """All micro-batches of one optimiser step, and the counts that divide its terms."""
         parts = [next(epoch_iterator) for _ in range(num_batches)]
         micros = self.roll_out(parts, device) if self.live() else [self.read(part, device) for part in parts]
         self.terms, self.logs = {}, {}
@@ -119,7 +118,6 @@ class DistilTrainer(Trainer):
         return [{"micro": micro} for micro in micros], self.count(micros)
 
     def live(self) -> bool:
-        """Whether the student answers in this step; every process and every restart draws the same."""
         rollouts, training = self.method.rollouts, self.training
         if rollouts is None:
             return False
@@ -132,7 +130,6 @@ class DistilTrainer(Trainer):
         return micro if stores is None else replace(micro, teacher_distributions=stores.of(examples, device))
 
     def roll_out(self, parts: Sequence[Part], device: torch.device) -> list[MicroBatch]:
-        """Live responses: drawn for the whole step, weighed once over all processes, then split."""
         rollouts, training, loaded = self.method.rollouts, self.training, self.loaded
         if rollouts is None or loaded.teacher is None:
             raise ValueError(f"{self.method.name}: rollouts need a method with rollouts and a teacher")
@@ -194,7 +191,6 @@ class DistilTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """This micro-batch's part of the step's loss. ``num_items_in_batch``: what ``count`` returned."""
         loaded, training, method = self.loaded, self.training, self.method
         micro: MicroBatch = inputs["micro"]
         counts: Mapping[str, float] = num_items_in_batch
@@ -224,11 +220,10 @@ class DistilTrainer(Trainer):
         return scaled
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The parent's norm; one that is not finite stops the run before the optimiser spoils the weights."""
         parent: Any = super()
         norm = parent._get_grad_norm(model, grad_norm)
         self.grad_norm = float(norm)
-        if not math.isfinite(self.grad_norm):
+        if not math.isfinite(self.grad_norm):  # stops before the optimiser spoils the weights
             raise self.not_finite("gradient", self.prompts)
         return norm
 

@@ -33,7 +33,7 @@ from harness.training.student import save
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
-    """Like ``fit``, without terms in the curve. Raises UserError where TRL has no loss for this method."""
+    """Raises UserError where TRL has no loss for this method."""
     method, options, trust = training.method, training.options, training.trust_remote_code
     if method.trl is None:
         raise UserError(
@@ -124,7 +124,6 @@ class _Sft(_OurOrder, SFTTrainer): ...  # type: ignore[misc, unused-ignore]
 
 class _Dpo(_OurOrder, DPOTrainer):  # type: ignore[misc, unused-ignore]
     def _prepare_dataset(self, dataset: Dataset, *args: object, **kwargs: object) -> Dataset:
-        """The rows are tokens already."""
         return dataset
 
 
