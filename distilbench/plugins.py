@@ -134,7 +134,6 @@ def import_plugin(plugin: str) -> ModuleType:
 
 
 def _broken(origin: str, error: Exception) -> UserError:
-    """The error for a foreign module that raised: what, and in which line of a file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     where = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}:{frames[-1].lineno})"
     return UserError(f"{origin} cannot be imported: {type(error).__name__}: {error}{where}.")

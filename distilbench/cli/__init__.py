@@ -12,8 +12,6 @@ from types import FrameType
 
 from harness.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def main() -> None:
     """Entry point. Always leaves through SystemExit."""
@@ -33,7 +31,7 @@ def main() -> None:
     except UserError as error:
         exit_with(str(error))
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" writing {error.filename}" if error.filename else ""
         exit_with(f"no space left{place}. What was finished is kept: free some space and run the same command again.")

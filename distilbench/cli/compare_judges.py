@@ -10,6 +10,7 @@ import typer
 
 from distilbench.cli.options import Force, Listed, MaxCost, Plugins, Runs, words
 from distilbench.cli.plan import show_plan
+from distilbench.cli.screen import Display, console_of
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ def compare_judges(
 
     A run's answers are judged again in both orders, through the ledger, so nothing is asked twice.
     """
-    from distilbench.cli.screen import Display
     from distilbench.workflows import compare_judges as workflow
 
     names = split_judges(judges or "")
@@ -84,7 +84,6 @@ def compare_judges(
 
 
 def show(comparison: JudgeComparison) -> None:
-    from distilbench.cli.screen import console_of
     from reports.formats.terminal import TerminalTable
     from reports.judge_comparison.tables import comparison_tables
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs, completing
+from distilbench.cli.screen import console_of
 from harness import assets
 from harness.errors import UserError
 
@@ -35,7 +36,6 @@ def doctor(
     """
     from rich.text import Text
 
-    from distilbench.cli.screen import console_of
     from distilbench.workflows.check import examine
 
     console, states = console_of(), set()

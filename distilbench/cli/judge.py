@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
+from distilbench.cli.screen import show_rows
 from harness.text import counted
 from results.store.store import ArtifactStore
 
@@ -30,7 +31,6 @@ SHOWN_REASONS = 5
 @judges.command("list")
 def list_models() -> None:
     """List the judge models known by name: price, context, quirks, retirement and substitute."""
-    from distilbench.cli.screen import show_rows
     from judges.kinds.openai.catalogue import BATCH_DISCOUNT, MODELS, RETIREMENTS, today
 
     title = "models at OpenAI (dollars per million prompt / completion tokens)"
@@ -61,7 +61,6 @@ def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
 @judges.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
     """What a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
-    from distilbench.cli.screen import show_rows
     from judges.ledger.ledger import Ledger
 
     with Ledger(ledger or runs / "ledger.sqlite", create=False) as opened:
@@ -81,8 +80,6 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
 
 
 def show_replies(ledger: Ledger) -> None:
-    from distilbench.cli.screen import show_rows
-
     rows, lines = [], ledger.served()
     for line in lines:
         # Another id than the requested one is how a hosted judge changes without a notice.

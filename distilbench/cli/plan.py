@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
+from distilbench.cli.screen import console_of
 from harness.hardware import DEVICES, SHARE, hours
 from harness.models.published_sizes import size
 
@@ -56,8 +57,6 @@ def show_stages(work: WorkPlan) -> None:
 def show_plan(work: WorkPlan) -> None:
     """Print stages by kind, the cost and the findings. Exit code 1 where a problem stands in the way."""
     from rich.text import Text
-
-    from distilbench.cli.screen import console_of
 
     console = console_of()
 

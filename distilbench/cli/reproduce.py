@@ -23,6 +23,7 @@ from distilbench.cli.options import (
     words,
 )
 from distilbench.cli.plan import shared_line, show_plan, show_unfit
+from distilbench.cli.screen import Display, console_of, duration
 
 if TYPE_CHECKING:
     from distilbench.workflows.evaluate import EvaluationOptions
@@ -58,7 +59,6 @@ def run(recipe: RecipeName = "pocket", force: Force = False, **options: Unpack[R
 
     Stop it whenever you like: the same command goes on where it was.
     """
-    from distilbench.cli.screen import Display
     from distilbench.workflows.reproduce import run as run_recipe
 
     with Display() as display:
@@ -80,7 +80,6 @@ def reproduce(
 
     One target, several with commas between them, or all.
     """
-    from distilbench.cli.screen import Display
     from distilbench.workflows.reproduce import reproduce as reproduce_targets
 
     with Display() as display:
@@ -105,7 +104,6 @@ def evaluate(
 
     Stop it whenever you like: the same command goes on where it was, and nothing is asked twice.
     """
-    from distilbench.cli.screen import Display
     from distilbench.workflows import evaluate as workflow
 
     if plan_only:
@@ -142,8 +140,6 @@ def report(
 
 def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
     """Say how many stages ran, show the tables, and end with exit code 1 where a stage failed."""
-    from distilbench.cli.screen import duration
-
     # The summary comes first, so that the tables are the last thing on the screen.
     if finished.work is not None and finished.outcome is not None:
         outcome = finished.outcome
@@ -162,7 +158,6 @@ def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> 
 
 def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
     """Print every table, and one line on stderr with where the files are."""
-    from distilbench.cli.screen import console_of
     from reports.formats.terminal import TerminalTable
 
     console = console_of()

@@ -94,7 +94,6 @@ class Display(RunListener):
             self._line(f"{label} ({duration(seconds)})")
 
     def failed(self, label: str, error: str) -> None:
-        """Print the whole error, because the run goes on without the stage."""
         with self._lock:
             self._failed += 1
             self._close(label)

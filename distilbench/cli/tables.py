@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument
+from distilbench.cli.screen import show_rows
 from harness.contracts.options import explanations, plain
 from harness.recipe.yaml_source import read_source, shipped
 from harness.text import counted
@@ -58,7 +59,6 @@ def signal(method: Method) -> str:
 
 
 def details(method: Method) -> list[tuple[str, str]]:
-    """The paper, the needs, and every option with its default and its sentence."""
     texts = explanations(method.config)
     options = [(f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in plain(method.config()).items()]
     return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
@@ -71,7 +71,6 @@ def list_names(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE)] = False,
 ) -> None:
     """List what a recipe may name, the shipped recipes, and the targets."""
-    from distilbench.cli.screen import show_rows
     from distilbench.plugins import load_registry
 
     registry = load_registry(plugins or ())
@@ -129,8 +128,6 @@ NameOrFile = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help=_ENTRY)]
 
 
 def check_command(entry: str) -> Callable[..., None]:
-    """The command for one of the six tables."""
-
     def check(name_or_file: NameOrFile, plugins: Plugins = None, overrides: Overrides = None) -> None:
         from distilbench.workflows.check import check as run_checks
 

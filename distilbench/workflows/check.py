@@ -40,8 +40,6 @@ ENOUGH_MEMORY = 3 * GIB  # a worker that trains a pocket model needs about 1 GiB
 
 @dataclass(frozen=True)
 class MachineFinding:
-    """One line of ``distilbench doctor``."""
-
     state: Literal["ok", "warn", "fail"]
     text: str
     remedy: str = ""
@@ -63,8 +61,9 @@ def examine(
     yield hub(loaded, registry)
     for name, entry in loaded.judges.items():
         problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
-        state, remedy = ("fail", "Start it, or name another under judges.") if problem else ("ok", "")
-        yield MachineFinding(state, f"judge {name} ({entry.kind}): {problem or 'it answers'}", remedy)
+        remedy = "Start it, or name another under judges." if problem else ""
+        text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
+        yield MachineFinding("fail" if problem else "ok", text, remedy)
 
 
 def folders() -> MachineFinding:
@@ -138,7 +137,6 @@ def memory() -> MachineFinding:
 
 
 def questions() -> MachineFinding:
-    """The official question files; pocket needs none of them."""
     files = assets.status()
     good, wrong = (sum(file.state == "ok" for file in files), [file.file for file in files if file.state == "wrong"])
     text = f"official questions: {good} of {len(files)} files in {', '.join(map(str, assets.folders()))}"
@@ -151,7 +149,6 @@ def questions() -> MachineFinding:
 
 
 def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
-    """Whether the model hub answers, where the recipe needs it."""
     names = [recipe.family.teacher, recipe.family.student]
     remote = [name for name in names if not name.startswith(("pocket:", "/", ".", "~")) and not Path(name).is_dir()]
     dataset = registry.sources[recipe.prompts.source].hub

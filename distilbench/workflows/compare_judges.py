@@ -223,7 +223,6 @@ class RejudgingPlanner(Planner):
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:
-        """The stored answers that the run compared with."""
         source = next(iter(self.judged_run.sources[benchmark].values()))
         return None if source.baseline is None else self.stored(source.baseline, source.baseline_row, None)
 

@@ -12,7 +12,6 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
 from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry
-from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import RunListener
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
@@ -90,13 +89,24 @@ def evaluation_recipe(
             "--judge NAME@openai, a checkpoint, or pocket."
         )
     rows = "-".join(model.row for model in candidates)
+    pocket = all(str(model.checkpoint).startswith("pocket:") for model in candidates)
+    values: dict[str, object] = {
+        "questions": options.get("questions") or ("pocket" if pocket else "official"),
+        "limit": options.get("limit"),
+        "repeats": options.get("repeats"),
+        "order": "both" if options.get("baseline") else None,
+    }
+    sections: dict[str, dict[str, object]] = {}
+    for name, benchmark in benchmarks.items():
+        # GSM8K has no repeats and MT-Bench no order: an option applies to the benchmarks that know it.
+        fields = benchmark.config.__dataclass_fields__
+        sections[name] = {key: value for key, value in values.items() if value is not None and key in fields}
+        sections[name] |= {"judge": JUDGE} if benchmark.judged else {}
     tree: dict[str, object] = {
         "name": options.get("name") or "eval-" + rows[:NAME_LENGTH].strip("-."),
         "title": "Evaluation of " + ", ".join(model.text for model in candidates),
         "family": {"name": "evaluation", "teacher": PLACEHOLDER, "student": PLACEHOLDER},
-        "benchmarks": {
-            name: benchmark_section(benchmark, options, candidates) for name, benchmark in benchmarks.items()
-        },
+        "benchmarks": sections,
         "seeds": [options.get("seed", 0)],
     }
     if judged:
@@ -108,25 +118,7 @@ def evaluation_recipe(
     return recipe
 
 
-def benchmark_section(
-    benchmark: AnyBenchmark, options: EvaluationOptions, candidates: Sequence[Candidate]
-) -> dict[str, object]:
-    """A benchmark in the recipe of an evaluation, with the options that its config has a field for."""
-    pocket = all(str(model.checkpoint).startswith("pocket:") for model in candidates)
-    values: dict[str, object] = {
-        "questions": options.get("questions") or ("pocket" if pocket else "official"),
-        "limit": options.get("limit"),
-        "repeats": options.get("repeats"),
-        "order": "both" if options.get("baseline") else None,
-    }
-    # GSM8K has no repeats and MT-Bench no order: an option applies to the benchmarks that know it.
-    fields = benchmark.config.__dataclass_fields__
-    section = {key: value for key, value in values.items() if value is not None and key in fields}
-    return section | ({"judge": JUDGE} if benchmark.judged else {})
-
-
 def without_training(record: Run) -> Run:
-    """A record as the tables of an evaluation should show it: models instead of a family, nothing about training."""
     recipe = {key: value for key, value in record.recipe.items() if key in WITHOUT_TRAINING}
     models = ", ".join(row.title for row in record.rows)
     return replace(record, recipe=recipe, family=RunFamily("evaluation", "", models))

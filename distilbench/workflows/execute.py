@@ -22,8 +22,6 @@ from harness.run.scheduler import Outcome, run_plans
 from harness.stages.kind import PlanIssue
 from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
 
-TITLES = {"teacher": "Teacher", "student": "Student"}
-
 
 def execute(
     work: WorkPlan,
@@ -64,7 +62,7 @@ def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
 def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
     """The record of a plan. No outcome: the run has only begun."""
     recipe, registry = plan.recipe, plan.graph.registry
-    titles = {**TITLES, **plan.titles}
+    titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
     return Run(
         name=recipe.name,
         recipe=recipe.resolved(),
@@ -132,7 +130,6 @@ def card(plan: Plan, benchmark: str) -> Card:
 
 
 def judge_name(plan: Plan, name: str | None) -> str:
-    """The judge's model, for people; or that a rule grades."""
     if name is None:
         return BY_RULE
     entry = plan.recipe.judges[name]
@@ -153,7 +150,6 @@ def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]
 
 
 def unavailable(entrant: PlannedRow, benchmark: str, errors: Mapping[str, str], scored: bool) -> str | None:
-    """Why an entrant has no score, or ``None``."""
     if entrant.unavailable or scored:
         return entrant.unavailable
     if benchmark not in entrant.judgments:

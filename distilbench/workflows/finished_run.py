@@ -137,13 +137,10 @@ class FinishedRun:
         """The name of the target that is meant. Raises UserError where none of this name is there, or none is named."""
         if target is not None and target not in self.records:
             raise unknown("target", target, self.records, f"Run it first: distilbench reproduce {target}.")
-        if target is not None:
-            return target
-        if "table1" in self.records:  # the main table, which most runs are made for
-            return "table1"
-        if len(self.records) > 1:
+        if target is None and "table1" not in self.records and len(self.records) > 1:
             raise UserError(f"{self.folder} holds several targets ({', '.join(self.records)}): name one.")
-        return self.targets[0]
+        # The main table is what most runs are made for.
+        return target or ("table1" if "table1" in self.records else self.targets[0])
 
 
 def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:

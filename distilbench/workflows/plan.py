@@ -26,8 +26,7 @@ from results.store.store import ArtifactStore
 if TYPE_CHECKING:
     from harness.recipe.yaml_source import Override
 
-ALL = "all"
-"""Among ``methods``: every row of the recipe, and every method that is known."""
+ALL = "all"  # among ``methods``: every row of the recipe, and every method that is known
 SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "compute.executor"}
 
 
@@ -88,7 +87,6 @@ class WorkPlan:
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
-        """The results of the checks before a run, each text once."""
         texts: dict[str, PlanIssue] = {}
         pending = {stage.key for stage in self.missing}
         for plan in self.plans.values():

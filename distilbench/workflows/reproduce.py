@@ -111,7 +111,6 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 
 def judges_of(folder: Path) -> Section | None:
-    """The comparison of judges on the answers of ``runs/NAME/TARGET``; ``None`` where there is none."""
     from reports.figures.style import drawn, styled
     from reports.judge_comparison.figures import FIGURES
     from reports.judge_comparison.tables import comparison_tables, read_comparison

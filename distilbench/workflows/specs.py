@@ -29,8 +29,6 @@ _ROW = re.compile(r"(?:(?P<row>[A-Za-z0-9][\w.+-]*)=)?(?P<model>.+)", re.DOTALL)
 
 
 class ImportNote(TypedDict):
-    """The content of ``import.json``."""
-
     benchmark: str
     config: Mapping[str, object]
     model: str
@@ -125,7 +123,6 @@ def find_benchmark(name: str, registry: Registry) -> AnyBenchmark:
 
 
 def overrides_of(changes: Mapping[str, object] | Sequence[str]) -> list[Override]:
-    """The argument ``set`` of a workflow, in the form that the recipe reader takes."""
     return list(changes.items()) if isinstance(changes, Mapping) else list(changes)
 
 
