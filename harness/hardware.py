@@ -26,7 +26,7 @@ Doing = Literal["train", "read", "write"]
 
 @dataclass(frozen=True)
 class Device:
-    tflops: float  # dense bfloat16 peak, 10^12 FLOP/s
+    tflops: float  # dense bfloat16 peak, 10^12 FLOP/s, from its maker's data sheet
     gib: int
 
 

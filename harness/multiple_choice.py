@@ -1,7 +1,4 @@
-"""The multiple-choice question by which a teacher says which of n responses it prefers.
-
-PAD, section 4.2 and Eq. 8; the wording is ours. ``harness/stages/kinds/reward.py`` reads the letters.
-"""
+"""A teacher's multiple-choice question about n responses (PAD, section 4.2 and Eq. 8; the wording is ours)."""
 
 from collections.abc import Mapping, Sequence
 

@@ -24,7 +24,7 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def write_records(path: Path, records: Iterable[Any]) -> int:
-    """One JSON object per line; returns how many. The file is there whole, or as it was before."""
+    """Returns how many. The file is there whole, or as it was before."""
     count = 0
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

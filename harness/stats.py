@@ -40,10 +40,7 @@ def resamples(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
 
 
 def percentile_interval(replicates: Array | Sequence[float], n: int | None = None) -> Interval:
-    """The central 95% of bootstrap replicates, whose k-th of B counts as the k / (B + 1) quantile.
-
-    ``n``: questions behind each replicate. Raises ValueError where there are no replicates.
-    """
+    """The central 95% of replicates; the k-th of B is the k / (B + 1) quantile. ``n``: questions behind each."""
     values = np.asarray(replicates, dtype=float)
     if values.size == 0:
         raise ValueError("an interval needs replicates")

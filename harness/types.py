@@ -35,8 +35,6 @@ class Response:
 
 @dataclass(frozen=True)
 class Group:
-    """One prompt with its responses: the one training datum that every offline method reads."""
-
     prompt: Prompt
     samples: tuple[Response, ...] = ()
     teacher: tuple[Response, ...] = ()
@@ -126,7 +124,7 @@ class Score:
     n: int
     unscored: int
     note: str = ""
-    """Of a weaker or reconstructed number, or why ``value`` is ``None``."""
+    """Of a weaker number, or why there is none."""
     per_question: Mapping[str, float] = field(default_factory=dict)
     replicates: tuple[float, ...] = ()
     """On bootstrap resamples of the questions: replicate b uses the same one for every model, so differences pair."""

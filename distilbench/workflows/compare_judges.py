@@ -23,8 +23,7 @@ from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
-from harness.plan.evaluation import PLACEHOLDER
-from harness.plan.plan import Plan, PlannedRow, Planner, plan_rows
+from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS

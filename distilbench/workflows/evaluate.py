@@ -16,7 +16,7 @@ from harness.contracts.executor import RunListener
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.plan.evaluation import PLACEHOLDER, Candidate, make_evaluation
+from harness.plan.plan import PLACEHOLDER, Candidate, make_evaluation
 from harness.recipe.recipe import Recipe, check_tree
 from harness.recipe.yaml_source import merge, named, read_overrides
 from judges import PAPER

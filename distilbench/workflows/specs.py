@@ -16,7 +16,7 @@ from harness.contracts.options import RecipeError, read_options
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown
 from harness.models.server_model import ServerOptions
-from harness.plan.evaluation import Candidate
+from harness.plan.plan import Candidate
 from harness.recipe.yaml_source import Override, read_overrides
 from judges.kinds.openai.catalogue import MODELS, find
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.errors import UserError, unknown
+from harness.models.checkpoint import resolve
 from harness.models.published_sizes import checkpoint_difference
+from harness.models.server_model import ServerOptions
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MODELS
 from harness.stages import STAGES
 from harness.stages.graph import Model, StageGraph, TrainingRow
-from harness.stages.kinds.answer import answer_stage
+from harness.stages.kinds.answer import answer_stage, file_answer_stage, server_answer_stage
 from harness.stages.kinds.contamination import contamination_stage
 from harness.stages.kinds.judge import judge_stage
 from harness.stages.kinds.prompts import dataset_pairs_stage, prompts_stage
@@ -25,6 +28,7 @@ from harness.stages.kinds.stored_signals import distributions_stage, reference_s
 from harness.stages.kinds.train import DISTRIBUTIONS, train_stage
 
 TUNED = "tuned teacher"
+PLACEHOLDER = "pocket:student"  # in a recipe's family where there is none: an evaluation trains nothing
 
 
 @dataclass(frozen=True)
@@ -228,3 +232,48 @@ def train_round(
     if needs.reference and row.entry.train.backend != "trl":  # TRL computes it as it trains
         signals["reference"] = reference_stage(row, number, student, data)
     return train_stage(row, number, student, teacher, {**data, **signals})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    row: str
+    checkpoint: str | None = None
+    """``pocket:NAME``, a folder, or a hub id; ``None``: it is behind a server."""
+    endpoint: ServerOptions | None = None
+    answers: Mapping[str, Path] = field(default_factory=dict)
+    """Files of ``Answer`` records by benchmark; then there is no model."""
+
+    @property
+    def text(self) -> str:
+        if self.answers:
+            return f"answers of {self.row}"
+        return self.checkpoint or (self.endpoint.model if self.endpoint else "")
+
+
+class EvaluationPlanner(Planner):
+    """Plans answers of candidates. Raises UserError for a checkpoint that is not there."""
+
+    def __init__(self, recipe: Recipe, registry: Registry, candidates: Sequence[Candidate]) -> None:
+        super().__init__(recipe, registry)
+        self.candidates = {candidate.row: candidate for candidate in candidates}
+        for row, candidate in self.candidates.items():
+            if not candidate.answers and candidate.endpoint is None:
+                self.graph.models[row] = resolve(str(candidate.checkpoint))
+
+    def row(self, row: str, seed: int) -> PlannedRow:
+        files = self.candidates[row].answers
+        return self.judged(row, seed, [name for name in self.recipe.benchmarks if not files or name in files])
+
+    def answers(self, row: str, benchmark: str, seed: int) -> Stage:
+        candidate = self.candidates.get(row)
+        if candidate is not None and candidate.answers:
+            return file_answer_stage(self.graph, benchmark, candidate.answers.get(benchmark), row, seed)
+        if candidate is not None and candidate.endpoint is not None:
+            return server_answer_stage(self.graph, benchmark, candidate.endpoint, row, seed)
+        return super().answers(row, benchmark, seed)
+
+
+def make_evaluation(recipe: Recipe, registry: Registry, candidates: Sequence[Candidate], rows: Sequence[str]) -> Plan:
+    """The plan that evaluates ``rows``; further candidates only answer (a baseline that is no row)."""
+    titles = {candidate.row: candidate.row for candidate in candidates}
+    return plan_rows(EvaluationPlanner(recipe, registry, candidates), rows, titles)

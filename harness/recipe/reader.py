@@ -220,9 +220,8 @@ class SectionReader:
                 remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
                 self.add((*path, "sampling", "n"), str(error), remedy=remedy)
         values = plain(config)
-        return sections.MethodEntry(
-            name, config, {field: values[field] for field in method.row_fields}, train, sampling, row
-        )
+        decisive = {field: values[field] for field in method.row_fields}
+        return sections.MethodEntry(name, config, decisive, train, sampling, row)
 
     def section(self, kind: type[T], common: Mapping[str, Any], stated: object, path: Keys) -> T | None:
         # The row's own keys first, alone: a mistake in the common section is not this row's mistake.

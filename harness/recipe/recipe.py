@@ -1,7 +1,4 @@
-"""A recipe: one YAML file that states a whole experiment; all mistakes are reported at once.
-
-``targets.NAME`` holds what differs for a table or figure: sections of the recipe and ``TargetOptions``.
-"""
+"""A recipe: one YAML file that states a whole experiment; all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -96,9 +93,6 @@ class Recipe(Heading):
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
 
 
-HEADING = frozenset(field.name for field in dataclasses.fields(Heading))
-
-
 class NotApplicable(UserError):
     """This target does not fit this recipe, and the message says why."""
 
@@ -106,10 +100,7 @@ class NotApplicable(UserError):
 def load_recipe(
     name_or_path: str, overrides: Sequence[Override], registry: Registry, target: Target | None = None
 ) -> Recipe:
-    """Read, extend, override (in order) and check a recipe, as a target needs it where one is given.
-
-    Raises RecipeError with everything that is wrong; NotApplicable where the target does not fit.
-    """
+    """Raises RecipeError with everything that is wrong; NotApplicable where the target does not fit."""
     source = resolved = read_source(name_or_path, overrides)
     section = SectionReader(registry)
     section.targets(source.tree.get(SECTION))
@@ -127,12 +118,12 @@ def load_recipe(
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """The recipe of a merged tree, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
-    known = {field.name for field in dataclasses.fields(Recipe)}
+    heads, known = ({field.name for field in dataclasses.fields(kind)} for kind in (Heading, Recipe))
     for key in ("family", "benchmarks"):
         if not tree.get(key):
             reader.add((key,), "is required and missing", remedy=f"Add the line `{key}: ...`.")
     # With the keys that nobody knows, so that these are reported with what was probably meant.
-    stated = {key: value for key, value in tree.items() if key in HEADING or key not in known}
+    stated = {key: value for key, value in tree.items() if key in heads or key not in known}
     heading = reader.options(Heading, stated, (), sorted(known))
     # The common sections come before the rows, which are read over them.
     parts: dict[str, Any] = {

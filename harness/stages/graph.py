@@ -61,10 +61,7 @@ class StageGraph:
         local: Mapping[str, Any],
         **rest: Any,
     ) -> Stage:
-        """Add a stage that reads models, by role. ``rest``: the other fields of ``Stage``.
-
-        ``local["tokenizers"]``: checkpoints of which it reads the tokenizer alone, which is in ``params`` already.
-        """
+        """``rest``: other fields of ``Stage``; ``local["tokenizers"]``: checkpoints read for their tokenizer alone."""
         compute = self.recipe.compute
         # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}

@@ -1,7 +1,4 @@
-"""One of several processes of a training stage: ``accelerate launch ... -m harness.stages.train_worker FOLDER``.
-
-The first process leaves ``report.json`` in FOLDER, a process that a user's mistake stopped leaves ``error-RANK``.
-"""
+"""A process of a training stage. The first leaves ``report.json``, one with a user's mistake ``error-RANK``."""
 
 from __future__ import annotations
 

@@ -32,8 +32,7 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.backends import BACKENDS
 from harness.models.server_model import ServerOptions
-from harness.plan.evaluation import Candidate, make_evaluation
-from harness.plan.plan import Plan, make_plan
+from harness.plan.plan import Candidate, Plan, make_evaluation, make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import write_records
 from harness.stages.kind import StageContext

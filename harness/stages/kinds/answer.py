@@ -20,8 +20,7 @@ from harness.stats import seed_of
 from harness.text import counted
 from harness.types import Answer, Question
 
-ANSWER_TOKENS = 512
-"""Assumed limit of an answer where a benchmark leaves it to its protocol."""
+ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
 
 
 def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """Stage ``contamination``: do training prompts contain test questions? Sampling and training wait for the answer.
 
-Exact matches and shared 13-word sequences, on normalised text: lower case, words, numbers and the operators between
-numbers. 13-grams are the contamination unit of Brown et al. 2020 (GPT-3, appendix C).
+Whole turns and 13-word sequences (Brown et al. 2020, GPT-3, appendix C) are compared, on normalised text.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ class Overlap:
     benchmark: str
     questions: int
     exact: tuple[str, ...]
-    """Question ids, as in ``ngram``, which has exact ones when they are long enough."""
     ngram: tuple[str, ...]
 
 
@@ -47,12 +45,9 @@ def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Quest
     # Later turns are follow-ups ("now sort it"): the same few words in many conversations, so only the whole
     # conversation up to them could leak, and its first turn is compared.
     first = [(question.id, words(question.turns[0])) for question in questions]
-    return Overlap(
-        benchmark=benchmark,
-        questions=len(questions),
-        exact=tuple(name for name, tokens in first if tokens in texts),
-        ngram=tuple(name for name, tokens in first if not grams.isdisjoint(ngrams(tokens))),
-    )
+    exact = tuple(name for name, tokens in first if tokens in texts)
+    ngram = tuple(name for name, tokens in first if not grams.isdisjoint(ngrams(tokens)))
+    return Overlap(benchmark, len(questions), exact, ngram)
 
 
 def contamination_stage(graph: StageGraph, prompts: Stage) -> Stage:
@@ -74,17 +69,16 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
         prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
     except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
         return [PlanIssue(True, f"training prompts: {error}", forceable=False)]
-    rows = [overlap(prompts, name, benchmark.questions) for name, benchmark in graph.benchmarks.items()]
-    return [issue(row, spec.allow_overlap) for row in rows]
-
-
-def issue(row: Overlap, allowed: bool) -> PlanIssue:
-    text = f"overlap of training prompts with {row.benchmark}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
-    text += f"of {row.questions} questions"
-    if row.exact and not allowed:
-        remedy = "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
-        return PlanIssue(True, text + remedy, forceable=False)
-    return PlanIssue(False, text)
+    issues = []
+    for name, benchmark in graph.benchmarks.items():
+        row = overlap(prompts, name, benchmark.questions)
+        text = f"overlap of training prompts with {name}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
+        text += f"of {row.questions} questions"
+        problem = bool(row.exact) and not spec.allow_overlap
+        if problem:
+            text += "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
+        issues.append(PlanIssue(problem, text, forceable=not problem))
+    return issues
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

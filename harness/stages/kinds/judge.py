@@ -1,7 +1,6 @@
 """Stage ``judge``: every answer of one model on one benchmark judged, through the ledger; or graded by rule.
 
-A refusal (content filter, too long) leaves a judgment without verdict. Another failure leaves the stage undone, unless
-``accept_failures`` counts it as not scored.
+A refusal (content filter, too long) is a judgment without verdict; so is any failure with ``accept_failures``.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FINAL = frozenset({"refused", "context"})
 
 
 def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | None, variant: str = "") -> Stage:
-    """The judgments on one model's answers. ``baseline``: answers in the place of the official baseline's."""
+    """``baseline``: answers in the place of the official baseline's."""
     benchmark, judge, ask = graph.benchmarks[name], graph.judge_of(name), graph.recipe.ask
     # Only the options that judges depend on: a change of how answers are drawn shows in the key of the answers.
     params: dict[str, object] = {
@@ -173,15 +172,8 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, c
     if isinstance(outcome, JudgeError):
         return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **place)
     verdict = benchmark.parse(request, outcome, config)
-    return Judgment(
-        verdict=verdict.value,
-        reason=verdict.reason,
-        flags=verdict.flags,
-        reply=outcome.text,
-        judge_model=outcome.model,
-        request=outcome.request,
-        **place,
-    )
+    place |= {"reply": outcome.text, "judge_model": outcome.model, "request": outcome.request}
+    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=verdict.flags, **place)
 
 
 def usage(outcomes: Sequence[Outcome]) -> dict[str, object]:

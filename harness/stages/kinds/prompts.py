@@ -1,7 +1,4 @@
-"""Stage ``prompts``: the training prompts, from the source that the recipe names. One set for all rows and seeds.
-
-Stage ``dataset_pairs``: the chosen and rejected answers that came with them.
-"""
+"""Stages ``prompts`` (one set for all rows and seeds) and ``dataset_pairs`` (their chosen and rejected answers)."""
 
 from __future__ import annotations
 
@@ -49,8 +46,7 @@ def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Call
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
 
 
-FLOOR = 1e-4
-"""Selection probability of a rejected answer: the floor that the reward stage has by default."""
+FLOOR = 1e-4  # selection probability of a rejected answer: the floor that the reward stage has by default
 
 
 def dataset_pairs_stage(graph: StageGraph, prompts: Stage) -> Stage:

@@ -79,12 +79,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     groups = context.records(stage, "samples", Group)
     model: ChatModel = context.model(stage, "teacher")
     params = stage.params
-    pairs = [(group.prompt.messages, response) for group in groups for response in group.samples]
     # A response that was cut before its first token has nothing to read: it keeps no mean log-probability.
-    usable = [(messages, response) for messages, response in pairs if response.finished or response.text]
-    ids = [group.prompt.id for group in groups for response in group.samples if response.finished or response.text]
-    with name_prompts(ids, "prompts with a response"):
-        means = iter(model.mean_logps([m for m, _ in usable], [r for _, r in usable]))
+    usable = [(group.prompt, r) for group in groups for r in group.samples if r.finished or r.text]
+    with name_prompts([prompt.id for prompt, _ in usable], "prompts with a response"):
+        means = iter(model.mean_logps([prompt.messages for prompt, _ in usable], [r for _, r in usable]))
     selections, truncated = select(model, groups, params["mcq"], params["max_response_tokens"], params["seed"])
     floor = math.log(params["floor"])
     rewarded = []

@@ -1,7 +1,4 @@
-"""Stage ``sample``: n responses of a model to each training prompt (PAD section 4.1; SeqKD's teacher answers).
-
-Stage ``split_pool``: those of one round, where all rounds share a pool.
-"""
+"""Stages ``sample`` (n responses to each prompt, PAD section 4.1) and ``split_pool`` (a round's part of a pool)."""
 
 from __future__ import annotations
 
@@ -51,12 +48,9 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 
 def generated_texts(graph: StageGraph, max_new_tokens: int) -> TextLength:
     longest = graph.recipe.prompts.max_prompt_tokens + max_new_tokens
-    return TextLength(
-        "responses to prompts (prompts.max_prompt_tokens + sampling.max_new_tokens)",
-        longest,
-        longest,
-        "lower prompts.max_prompt_tokens (longer prompts are then passed over) or sampling.max_new_tokens",
-    )
+    content = "responses to prompts (prompts.max_prompt_tokens + sampling.max_new_tokens)"
+    remedy = "lower prompts.max_prompt_tokens (longer prompts are then passed over) or sampling.max_new_tokens"
+    return TextLength(content, longest, longest, remedy)
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

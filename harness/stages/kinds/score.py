@@ -120,11 +120,7 @@ def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) ->
 
 
 def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
-    """Where answers were judged R times: R, and the variance of one repeat's verdict about the mean of its question.
-
-    Each repeat is scored by itself; the variances (R - 1 below) of a question's contributions are averaged over the
-    questions that every repeat scored. Square of the metric's unit. Empty with one repeat.
-    """
+    """Repeats R, and the variance of one repeat's verdict (R - 1 below), mean over the questions that all scored."""
     repeats = sorted({judgment.repeat for entrant in entrants.values() for judgment in entrant.judgments})
     if len(repeats) < 2:
         return {}

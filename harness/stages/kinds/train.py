@@ -18,8 +18,7 @@ from harness.training.launch import LaunchTask, launch
 from harness.training.options import Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
 
-DISTRIBUTIONS = "distributions:"
-"""``distributions:family``, ``distributions:tuned``."""
+DISTRIBUTIONS = "distributions:"  # a role: ``distributions:family``, ``distributions:tuned``
 
 
 def train_stage(
