@@ -12,6 +12,7 @@ from harness.types import Answer, Judgment, Question
 from judges.benchmarks import mt_bench
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
+from judges.benchmarks.arena_hard.score import GAMES
 
 QUESTIONS = [Question("a", ("", ""), baseline=("",)), Question("b", ("", ""), baseline=("",))]
 
@@ -71,7 +72,7 @@ def test_a_missing_game_weighs_what_its_verdict_would() -> None:
 
     Lost by much: (3 + 0 + 0.5 + 0.5) / (3 + 3 + 1 + 1) = 50%; won by much: (3 + 3 + 1) / 8 = 87.5%.
     """
-    first, second = arena_hard.GAMES
+    first, second = GAMES
     judgments = rated(("a", first, 2), ("a", second, None), ("b", first, 0), ("b", second, 0))
     details = bounds(configured(arena_hard.BENCHMARK, arena_hard.ArenaHardConfig()), {"x": Entrant((), judgments)}, 0)
     assert details["x", "arena_hard.wr"] == {"lowest": 50.0, "highest": 87.5}
