@@ -30,7 +30,7 @@ class LoadOptions:
 def load_model(
     model: str | Checkpoint | None, config: LoadOptions = LoadOptions(), services: Services = Services()
 ) -> ChatModel:
-    """Load a checkpoint, in evaluation mode. Raises UserError when it is not there or cannot be read."""
+    """In evaluation mode. Raises UserError when the checkpoint is not there or cannot be read."""
     if model is None:
         raise UserError("backend transformers loads a checkpoint: name a folder or a hub id.")
     from harness.models import transformers_model  # imports torch

@@ -22,13 +22,12 @@ from harness.types import Json
 WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
 CODE: Final = ("*.py",)  # fetched, and run, only under ``family.trust_remote_code``
 TOKENIZER: Final = ("tokenizer*", "special_tokens_map.json", "*.jinja", "*.model")
-HASH_WHOLE: Final = 1 << 30
-"""Files above this size are fingerprinted by size and their first and last MiB: hashing 18 GB takes minutes."""
+HASH_WHOLE: Final = 1 << 30  # of larger files, size and the first and last MiB count: hashing 18 GB takes minutes
 POCKET: Final = Path(__file__).parents[1] / "pocket" / "checkpoints"
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
+# PyTorch's own formats: loading one runs whatever code its writer put in, so they are refused.
 PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-"""PyTorch's own formats. Loading one runs whatever code its writer put in, so they are refused."""
 
 
 def from_folder(name: str, folder: Path) -> Checkpoint:
@@ -102,7 +101,6 @@ def hub_commit(hub_id: str, revision: str, kind: Literal["model", "dataset"] = "
 
 
 def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
-    """Hex digest over the names and contents of the files that match."""
     digest = hashlib.sha256()
     # Sorted, because the order of glob depends on the file system.
     for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
@@ -159,8 +157,8 @@ def _check_weights(folder: Path) -> None:
     # Trainer leaves training_args.bin beside good weights.
     pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)} - {"training_args.bin"})
     if pickles:
-        names = ", ".join(pickles)
-        raise UserError(f"no {SINGLE}; {names} is in a format that can run code when it is loaded, save it again")
+        problem = "is in a format that can run code when it is loaded, save it again"
+        raise UserError(f"no {SINGLE}; {', '.join(pickles)} {problem}")
     raise UserError(f"no weights ({SINGLE}, or {INDEX} with its shards)")
 
 

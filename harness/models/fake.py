@@ -24,12 +24,12 @@ class FakeModel:
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
         """n answers per conversation, with seeds ``seed`` to ``seed + n - 1``."""
-        return [[self._respond(messages, seed + draw, sampling) for draw in range(n)] for messages in conversations]
-
-    def _respond(self, messages: Messages, seed: int, sampling: Sampling) -> Response:
-        words = self.answer(messages, seed).split(" ")
-        shown = words[: sampling.max_new_tokens]
-        return Response(" ".join(shown), finished=len(shown) == len(words), tokens=len(shown))
+        limit = sampling.max_new_tokens
+        answers = [[self.answer(talk, seed + draw).split(" ") for draw in range(n)] for talk in conversations]
+        return [
+            [Response(" ".join(words[:limit]), len(words) <= limit, min(len(words), limit)) for words in row]
+            for row in answers
+        ]
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Ids of the words of the last turn."""

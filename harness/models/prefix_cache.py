@@ -35,7 +35,7 @@ class PrefixGroup(NamedTuple):
 
 
 def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
-    """Every row in one group, by the cheapest grouping of one level: shared tokens once, the rest of each row."""
+    """Every row in one group, by the cheapest grouping of one level."""
     # In lexicographic order, rows with a common beginning stand side by side.
     order = sorted(range(len(rows)), key=lambda index: (list(rows[index].ids), index))
     return _split(rows, order, 0)[1]
@@ -149,14 +149,12 @@ def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
     """The key-value cache of left-padded rows [B, T]."""
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     cache = DynamicCache(config=model.config)
-    model.get_decoder()(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    )
+    decoder = model.get_decoder()
+    decoder(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
     return cache
 
 
 def select_rows(cache: Any, rows: Tensor) -> Any:
-    """A cache of the given rows; the one it comes from stays as it is."""
     # Shallow copies are enough: selecting rows replaces the tensors of a layer, it does not write into them.
     fresh = copy.copy(cache)
     fresh.layers = [copy.copy(layer) for layer in cache.layers]

@@ -1,7 +1,6 @@
 """Published sizes of public models (``published_sizes.json``), to plan with before files are here.
 
-Numbers from here are marked "stated" in what ``distilbench plan`` prints; nothing runs on them, because the files
-themselves are checked first.
+``distilbench plan`` marks them "stated"; nothing runs on them, because the files themselves are checked first.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from harness.models.chat import vocabulary_difference
 from harness.models.checkpoint import hub_folder, read_object, resolve, token_ids
 from harness.types import Json
 
-CONTEXT_FIELDS = ("max_position_embeddings", "n_positions")
-"""The context in ``config.json``; the second: GPT-2 and its relatives."""
-
 
 @dataclass(frozen=True)
 class PublishedModel:
     parameters: int
     layers: int
-    hidden: int  # width
+    hidden: int
     vocabulary: int  # rows of the embedding, padding included
     tokens: str  # name of the tokenizer that models share: the same name, the same token ids
     context: int  # longest input, tokens
@@ -66,7 +62,8 @@ def context_length(checkpoint: Checkpoint) -> int | None:
     if not config:
         published = published_model(checkpoint.location)
         return None if published is None else published.context
-    lengths = (config.get(name) for name in CONTEXT_FIELDS)
+    # The second is the name of GPT-2 and its relatives.
+    lengths = (config.get(name) for name in ("max_position_embeddings", "n_positions"))
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
@@ -95,7 +92,11 @@ def size(checkpoint: Checkpoint) -> Size | None:
         count = 0
     if count:
         config = _text_config(checkpoint)
-        return Size(count, _whole(config.get("num_hidden_layers")), _whole(config.get("hidden_size")), stated=False)
+        layers, hidden = (
+            value if isinstance(value := config.get(name), int) else None
+            for name in ("num_hidden_layers", "hidden_size")
+        )
+        return Size(count, layers, hidden, stated=False)
     published = published_model(checkpoint.location)
     return None if published is None else Size(published.parameters, published.layers, published.hidden, True)
 
@@ -108,7 +109,3 @@ def _text_config(checkpoint: Checkpoint) -> Mapping[str, Json]:
         return {}
     nested = config.get("text_config")
     return {**config, **nested} if isinstance(nested, dict) else config
-
-
-def _whole(value: Json) -> int | None:
-    return value if isinstance(value, int) else None

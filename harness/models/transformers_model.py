@@ -1,12 +1,8 @@
 """Models in process: chat generation and log-probabilities through transformers, everything seeded.
 
-Every capability of ``harness/contracts/model.py``. Batches are sorted by length; a prompt is computed once for all its
-responses (``harness/models/prefix_cache.py``); logits only at positions that are read.
-
-``torch.multinomial`` takes its numbers from one generator for the whole batch: with another batch size every response
-would be another one. Here each response has its own seeded stream, and a token is drawn by inverting the cumulative
-distribution at the stream's next number. Where only rounding differs (another batch, another width of padding), the
-same response comes out unless a number falls within the rounding of a boundary.
+``torch.multinomial`` takes its numbers from one generator for the whole batch: another batch size would give other
+responses. Here each response has its own seeded stream, and a token is drawn by inverting the cumulative distribution
+at the stream's next number: where only rounding differs, the same response comes out (but at a boundary).
 """
 
 from __future__ import annotations
@@ -44,13 +40,9 @@ class TransformersModel:
     def __init__(
         self, name: str, model: Any, tokenizer: Any, batch_tokens: int, progress: Progress | None = None
     ) -> None:
-        self.name = name
-        self.model = model
-        self.tokenizer = tokenizer
-        self.batch_tokens = batch_tokens
-        self.progress = progress
-        self.pad = pad_id(tokenizer)
-        self.stops = stop_ids(tokenizer, model)
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.batch_tokens, self.progress = batch_tokens, progress
+        self.pad, self.stops = pad_id(tokenizer), stop_ids(tokenizer, model)
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -90,12 +82,9 @@ class TransformersModel:
         padding = range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0])
         make: Any = GenerationConfig  # its arguments are not typed
         config = make(
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=self.stops,
-            pad_token_id=self.pad,
-            suppress_tokens=list(padding) or None,
-            do_sample=False,  # the sampler leaves one token to choose
-        )
+            max_new_tokens=sampling.max_new_tokens, eos_token_id=self.stops, pad_token_id=self.pad,
+            suppress_tokens=list(padding) or None, do_sample=False,  # the sampler leaves one token to choose
+        )  # fmt: skip
         with torch.inference_mode(), own_generation_config(self.model, config):
             if n > 1:
                 if width > 1 and self.reader.sharing:
@@ -114,7 +103,7 @@ class TransformersModel:
     def _decode(self, response: TokenResponse) -> Response:
         finished = response.finish_reason == "stop"
         text = self.tokenizer.decode(list(response.ids), skip_special_tokens=True)
-        return Response(text=text, finished=finished, tokens=len(response.ids) + finished)
+        return Response(text, finished, len(response.ids) + finished)
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """Raises ValueError for an empty, unfinished response, and TooLong."""
@@ -122,16 +111,15 @@ class TransformersModel:
             encode(self.tokenizer, messages, response.text, response.finished)
             for messages, response in zip(conversations, responses, strict=True)
         ]
-        for row in rows:
-            if not row.response:
-                raise ValueError("an empty, unfinished response has no tokens to average over")
+        if not all(row.response for row in rows):
+            raise ValueError("an empty, unfinished response has no tokens to average over")
         check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
         fed = [ReadRow([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
         out = [math.nan] * len(rows)
         for index, hidden in self._hidden(fed):
             logps = self._log_softmax(hidden)
-            labels = logps.new_tensor(rows[index].response).long()
+            labels = torch.tensor(rows[index].response, device=logps.device)
             out[index] = float(logps.gather(-1, labels[:, None]).mean())
         return out
 
@@ -148,14 +136,11 @@ class TransformersModel:
 
     def usage(self) -> dict[str, float]:
         """What reading took so far: the share of padding, and tokens computed over those of separate rows."""
-        reader = self.reader
-        return {
-            "padding_share": 1 - reader.real / max(1, reader.computed),
-            "computed_over_separate": reader.computed / max(1, reader.separate),
-        }
+        computed, real, separate = self.reader.computed, self.reader.real, self.reader.separate
+        return {"padding_share": 1 - real / max(1, computed), "computed_over_separate": computed / max(1, separate)}
 
     def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [tokens from ``need`` on, hidden]): the logits are computed later, only where they are needed."""
+        """(index, [tokens from ``need`` on, hidden])."""
         for done, item in enumerate(self.reader.hidden(rows), 1):
             yield item
             if self.progress:
@@ -174,8 +159,7 @@ class TransformersModel:
             yield index, self._log_softmax(hidden)[0]
 
     def truncate(self, text: str, max_tokens: int) -> str:
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        places = encoded["offset_mapping"]
+        places = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
@@ -201,7 +185,7 @@ class TransformersModel:
 
 
 def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> list[list[int]]:
-    """Token ids that stand for each choice right after this prompt: as tokenised in context, and with a space before.
+    """Token ids that stand for each choice after this prompt: as tokenised in context, alone, after a space or newline.
 
     Raises UserError unless every choice has at least one single token and no two choices share one.
     """
@@ -249,8 +233,7 @@ def streams(seed: int, prompts: Sequence[int], n: int, length: int) -> list[list
 def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
     """[rows, V] logits of any floating type and [rows] numbers in [0, 1) -> one token id per row, [rows] int64.
 
-    ``temperature``: above 0. ``top_p``: the most probable tokens up to this mass are kept, at least one (nucleus
-    sampling, Holtzman et al. 2020).
+    ``temperature`` above 0; ``top_p``: nucleus sampling (Holtzman et al. 2020), at least one token.
     """
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p < 1.0:

@@ -114,7 +114,7 @@ async def _ask_missing(
 
 
 class Asking:
-    """One run of requests that are not in the ledger, by key: each is asked until it has an outcome."""
+    """Requests that are not in the ledger, by key: each is asked until it has an outcome."""
 
     def __init__(
         self, requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
@@ -176,7 +176,7 @@ class Asking:
         return 0.0
 
     async def _ask_chunks(self, judge: ChunkJudge) -> None:
-        """An in-process model: a chunk at a time, in a thread so that Ctrl-C is heard."""
+        """A chunk at a time, in a thread so that Ctrl-C is heard."""
         while left := [key for key in self.requests if key not in self.outcomes]:
             chunk = left[: judge.chunk]
             if self._begin(chunk):

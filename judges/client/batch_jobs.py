@@ -27,8 +27,6 @@ _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not
 
 @dataclass(frozen=True)
 class JobState:
-    """What an endpoint says of a job."""
-
     done: bool  # nothing more will come
     text: str  # for people: ``in_progress, 120 of 805 done``
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)  # once it is done; keys may be missing
@@ -36,7 +34,7 @@ class JobState:
 
 
 class BatchJobs(Protocol):
-    """The endpoint's side. All methods raise JudgeError when a call does not get through."""
+    """The endpoint's side. All methods raise JudgeError."""
 
     most: int  # requests in one job
     wait: float  # seconds to wait for jobs before leaving them to a later run
@@ -78,11 +76,10 @@ class BatchAsking:
                 await self._submit([key for key in self._left() if self.tries[key] < _TRIES])
             except JudgeError as error:
                 self._record(self._left(), error)
-            if not self.states or time.monotonic() >= deadline:
+            if not self.states or (left := deadline - time.monotonic()) <= 0:
                 break
-            await asyncio.sleep(min(self.jobs.poll, max(0.0, deadline - time.monotonic())))
-        for key, state in self.states.items():
-            self.outcomes[key] = JudgeError("pending", state)
+            await asyncio.sleep(min(self.jobs.poll, left))
+        self.outcomes |= {key: JudgeError("pending", state) for key, state in self.states.items()}
         self._record(self._left(), JudgeError("missing", "no line of the batch jobs answers this request"))
         return self.outcomes
 

@@ -22,8 +22,6 @@ _REPLY_TOKENS: Final = 512  # a verdict is at most assumed to be this long
 
 
 class Budget:
-    """Says whether more calls fit, and notes in the ledger what came of a call and what it cost."""
-
     def __init__(self, judge: Judge, ledger: Ledger, options: AskOptions, billing: Billing = Billing()) -> None:
         self.judge, self.ledger, self.options, self.billing = judge, ledger, options, billing
         self.started = time.time() if billing.started is None else billing.started
@@ -85,7 +83,7 @@ class Budget:
         return (min(request.max_tokens, _REPLY_TOKENS) + self.billing.thinking + 1) // 2
 
     def _cost(self, outcome: Outcome, request: Request | None) -> float | None:
-        """Dollars of a call, ``None`` when not known. Tokens that the endpoint did not count are estimated."""
+        """Dollars. Tokens that the endpoint did not count are estimated."""
         if isinstance(outcome, Reply):
             read, wrote = outcome.prompt_tokens, outcome.completion_tokens
             wrote = wrote or len(outcome.text) // _CHARS_PER_TOKEN + 1 + self.billing.thinking // 2
@@ -98,5 +96,4 @@ class Budget:
 
 
 def _read(request: Request) -> int:
-    """About the tokens of a prompt."""
     return sum(len(message["content"]) for message in request.messages) // _CHARS_PER_TOKEN

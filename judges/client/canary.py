@@ -44,7 +44,7 @@ _GRADE: Final = (
 
 
 def canary(number: int) -> list[Request]:
-    """The requests of one round: both orders of every pair, and a grade of both answers of the first two."""
+    """One round: both orders of every pair, and a grade of both answers of the first two."""
 
     def request(question: str, part: str, text: str, max_tokens: int, top_logprobs: int) -> Request:
         messages = ({"role": "user", "content": text},)
@@ -84,16 +84,15 @@ class CanaryRound:
 
 
 class RoundAgreement(NamedTuple):
-    """Requests with the same side or grade in two rounds, of those with a verdict in either; the mean absolute
-    difference of the verdicts (0..1) over requests that have both."""
+    """Requests with one side or grade in two rounds, of those judged in either; mean absolute difference (0..1)."""
 
     same: int
     judged: int
     shift: float | None
 
     def __str__(self) -> str:
-        moved = "" if self.shift is None else f", mean shift {self.shift:.3f}"
-        return f"{self.same} of {self.judged} verdicts are the same{moved}"
+        shift = "" if self.shift is None else f", mean shift {self.shift:.3f}"
+        return f"{self.same} of {self.judged} verdicts are the same{shift}"
 
 
 def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
@@ -115,18 +114,16 @@ def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:
         while True:
             requests = canary(len(earlier))
             keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
-            replies = opened.get(keys)
-            if not replies:
+            if not (replies := opened.get(keys)):
                 return earlier
-            earlier.append(_read_round(len(earlier), requests, [replies.get(key) for key in keys]))
+            earlier.append(_read_round(len(earlier), requests, list(map(replies.get, keys))))
 
 
 def ask_round(
     judge: Judge, ledger: Path, options: AskOptions, billing: Billing = Billing()
 ) -> tuple[CanaryRound, list[Outcome]]:
     """Ask one more round. A round in which no call came through is not counted: the next one takes its number."""
-    number = len(rounds(judge, ledger))
-    requests = canary(number)
+    requests = canary(number := len(rounds(judge, ledger)))
     outcomes = ask(judge, requests, ledger, options, billing=billing)
     return _read_round(number, requests, outcomes), outcomes
 

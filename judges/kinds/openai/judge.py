@@ -1,13 +1,7 @@
 """Judge kind ``openai``: any endpoint that speaks the OpenAI chat protocol, hosted or local, through the openai SDK.
 
-Retries, concurrency and the ledger are the client's business (``judges/client/ask.py``); this file makes one call and
-names what went wrong. The API key is read from the environment when a call is made and goes nowhere else.
-
-    judges: {gpt: {kind: openai, model: gpt-4.1-2025-04-14}}
-
-Options that are left out come from ``judges/kinds/openai/catalogue.py`` where the model is one of OpenAI's that it
-knows. With ``batch: true`` requests are handed over as whole files at half the price
-(``judges/kinds/openai/batch_api.py``).
+One call, without retries, and the name of what went wrong. The API key is read from the environment when a call is
+made and goes nowhere else. Options that are left out come from ``catalogue.py``, for OpenAI's own models.
 """
 
 from __future__ import annotations
@@ -90,7 +84,7 @@ class OpenAIConfig:
 
     @property
     def quirks(self) -> Quirks:
-        """The quirks in force: the options given, else the catalogue's, else none."""
+        """The options given, else the catalogue's, else none."""
         # Options and quirks have the same names.
         overrides = {quirk.name: getattr(self, quirk.name) for quirk in fields(Quirks)}
         base = self.known.quirks if self.known else Quirks()
@@ -103,10 +97,8 @@ class OpenAIJudge:
     name = "openai"
 
     def __init__(self, config: OpenAIConfig) -> None:
-        self.config = config
-        self.model = config.model
+        self.config, self.model, self.quirks = config, config.model, config.quirks
         self.base_url = (config.base_url or OPENAI_URL).rstrip("/")
-        self.quirks = config.quirks
         self.endpoint = self.base_url + _suffix(config)  # the address and what else decides replies. Never the key.
         self._key = ApiKey(config.api_key_env)
         jobs = OpenAIBatchJobs(self._client, self.body, self._key, config.batch_wait)
@@ -134,11 +126,7 @@ class OpenAIJudge:
         return body | dict(self.config.extra_body)
 
     def check(self) -> str | None:
-        """``None`` if judging can start, or what is wrong and the remedy.
-
-        Asks for the list of models; where that fails or lacks the model, for one token, because many servers answer to
-        names that they do not list.
-        """
+        """By the list of models, or by one token where that does not help: servers answer to unlisted names too."""
         if (key_problem := self._key.problem()) is not None:
             return f"judge model {self.model!r}: {key_problem}"
         if self.config.base_url is None and self._key.value == "none":
@@ -180,7 +168,7 @@ class OpenAIJudge:
         return " ".join([problem, *(f"Note: {note}." for note in JUDGE.notes(self.config))])
 
     def _listed_models(self) -> list[str]:
-        """Ids of the models that the endpoint lists; none where it lists them in a form of its own."""
+        """Ids; none where the endpoint lists its models in a form of its own."""
         body = self._call_once("/models")
         entries = body.get("data") if isinstance(body, Mapping) else None
         return [str(entry["id"]) for entry in entries or () if isinstance(entry, Mapping) and "id" in entry]
@@ -193,10 +181,10 @@ class OpenAIJudge:
         """One call outside of any event loop, which waits as long as a busy small server may need."""
         from openai import OpenAI
 
-        key = self._key
+        key, url = self._key, self.base_url
         with (
             errors_named(key),
-            OpenAI(api_key=key.value, base_url=self.base_url, max_retries=0, timeout=_CHECK_SECONDS) as client,
+            OpenAI(api_key=key.value, base_url=url, max_retries=0, timeout=_CHECK_SECONDS) as client,
         ):
             return client.get(route, cast_to=object) if body is None else client.post(route, cast_to=object, body=body)
 
@@ -207,8 +195,7 @@ class OpenAIJudge:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
+        if (client := self._clients.pop(asyncio.get_running_loop(), None)) is not None:
             await client.close()
 
     def _client(self) -> AsyncOpenAI:
@@ -220,36 +207,28 @@ class OpenAIJudge:
             from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
 
             # The type of the SDK's own limits: which HTTP library it stands on changed, and is its business.
-            limits = type(DEFAULT_CONNECTION_LIMITS)(
-                max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
+            widths = {"max_connections": _CONNECTIONS, "max_keepalive_connections": _CONNECTIONS}
+            # No timeout here: the asking client's own covers the whole call.
+            http = DefaultAsyncHttpxClient(limits=type(DEFAULT_CONNECTION_LIMITS)(**widths), timeout=None)
+            # The address is always given: the SDK would read OPENAI_BASE_URL, and the ledger not know it.
+            client = self._clients[loop] = AsyncOpenAI(
+                api_key=self._key.value, base_url=self.base_url, max_retries=0, timeout=None, http_client=http
             )
-            client = AsyncOpenAI(
-                api_key=self._key.value,
-                base_url=self.base_url,  # always given: the SDK would read OPENAI_BASE_URL, and the ledger not know it
-                max_retries=0,
-                timeout=None,  # the client's own timeout covers the whole call
-                http_client=DefaultAsyncHttpxClient(limits=limits, timeout=None),
-            )
-            self._clients[loop] = client
         return client
 
 
 def _suffix(config: OpenAIConfig) -> str:
     """What decides replies besides address, model and request, as a suffix of the endpoint: empty by default."""
-    parts: list[str] = []
     quirks = config.quirks
-    if quirks.temperature is not None:
-        parts.append(f"temperature={quirks.temperature:g}")
-    if quirks.max_tokens_field != "max_tokens":
-        parts.append(quirks.max_tokens_field)
-    if not quirks.logprobs:
-        parts.append("no-logprobs")
-    if quirks.thinking_tokens:
-        parts.append(f"thinking={quirks.thinking_tokens}")
-    if config.extra_body:
-        body = json.dumps(dict(config.extra_body), sort_keys=True)
-        parts.append("extra=" + hashlib.sha256(body.encode()).hexdigest()[:12])
-    return "#" + ",".join(parts) if parts else ""
+    body = json.dumps(dict(config.extra_body), sort_keys=True).encode()
+    parts = [
+        "" if quirks.temperature is None else f"temperature={quirks.temperature:g}",
+        "" if quirks.max_tokens_field == "max_tokens" else quirks.max_tokens_field,
+        "" if quirks.logprobs else "no-logprobs",
+        f"thinking={quirks.thinking_tokens}" if quirks.thinking_tokens else "",
+        f"extra={hashlib.sha256(body).hexdigest()[:12]}" if config.extra_body else "",
+    ]
+    return "#" + ",".join(filter(None, parts)) if any(parts) else ""
 
 
 class OpenAIKind(JudgeKind[OpenAIConfig]):
@@ -265,7 +244,7 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
         return {"endpoint": judge.endpoint, "model": judge.model}
 
     def price(self, config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Dollars by the options or else the catalogue; ``None`` while the price is unknown."""
+        """By the options or else the catalogue."""
         listed = config.known.price if config.known else None
         per_prompt, per_completion = config.price_in, config.price_out
         if per_prompt is None or per_completion is None:

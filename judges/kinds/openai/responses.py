@@ -1,7 +1,7 @@
 """Reading what an OpenAI-compatible endpoint sent: a complete reply, or the kind of failure it was.
 
-Kinds are those of ``harness.contracts.judge.JudgeError``. Endpoints differ, so the HTTP status decides first and
-the error's code and words only where the status says too little. Messages never hold the API key.
+Endpoints differ, so the HTTP status decides first, and the error's code and words only where the status says too
+little. Messages never hold the API key.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _WORDS: Final = tuple(
         ("bad-reply", r"invalid_request|not_found"),
     )
 )  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
+# Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model.
 _OF_REQUEST: Final = _WORDS[:4]
-"""Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ApiKey:
 
 @contextmanager
 def errors_named(key: ApiKey) -> Iterator[None]:
-    """What the SDK raises in the block leaves it as JudgeError."""
+    """What the SDK raises leaves the block as JudgeError."""
     from openai import OpenAIError
 
     try:
@@ -90,7 +90,6 @@ def errors_named(key: ApiKey) -> Iterator[None]:
 
 
 def _sdk_failure(error: Exception, key: ApiKey) -> JudgeError:
-    """What an exception of the SDK means for the client: kind, message without the key, Retry-After."""
     import openai
 
     cause = error.__cause__
@@ -149,7 +148,9 @@ def read_body(body: object, key: ApiKey) -> Reply:
     """
     content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     counts = content.get("usage")
-    usage = _usage(counts) if isinstance(counts, Mapping) else (0, 0)
+    usage = (0, 0)
+    if isinstance(counts, Mapping):
+        usage = whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
     charged = usage if any(usage) else None
     choices = content.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -174,13 +175,8 @@ def read_body(body: object, key: ApiKey) -> Reply:
         raise JudgeError("bad-reply", text, usage=usage) from None
 
 
-def _usage(counts: Mapping[str, object]) -> tuple[int, int]:
-    """(prompt tokens, completion tokens)."""
-    return whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
-
-
 def whole_number(value: object) -> int:
-    """A number of a foreign body, which may be anything: 0 where it is none, below 0, or beyond reason."""
+    """0 where the value of a foreign body is no number, below 0, or beyond reason."""
     try:
         number = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
