@@ -33,4 +33,3 @@ PAPER = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
 JUDGES: dict[str, JudgeKind] = {
     kind.name: kind for kind in (pocket_judge.JUDGE, openai_judge.JUDGE, transformers_judge.JUDGE, replay.JUDGE)
 }
-"""The ways to reach a judge. ``judges.client.ask.ask`` is how all of them are asked."""

@@ -172,10 +172,7 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
 
 @dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
-    """A benchmark with its options and questions.
-
-    ``absent``: why the questions' files are not here; ``questions`` are then placeholders to plan with.
-    """
+    """A benchmark with its options and questions: placeholders where ``absent`` says why their files are not here."""
 
     benchmark: AnyBenchmark
     config: object

@@ -95,10 +95,7 @@ def match_answers(
     rows: Sequence[tuple[str, Row]], read: ReadAnswer, judged_models: Sequence[str], model: str | None,
     files: Sequence[Path], questions: Sequence[Question],
 ) -> tuple[str, RowMatcher[Answer]]:  # fmt: skip
-    """(the model to read, its answers); ``judged_models`` are those that rows with judgments name.
-
-    Raises UserError when there are several models and none was named, or not the named one.
-    """
+    """(the model to read, its answers). Raises UserError: several models and none was named, or not the named one."""
     read_rows = [(where, pair[0], pair[1]) for where, row in rows if (pair := read(row, where)) is not None]
     models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
     shown = ", ".join(models[:20])
@@ -117,14 +114,13 @@ def match_answers(
 
 def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> tuple[list[Answer], list[str]]:
     """The answers with as many turns as their question, and a problem for each of the others."""
-    whole, problems = [], []
-    for question, answer in answered(questions, answers):
-        if len(answer.turns) == len(question.turns):
-            whole.append(answer)
-        else:
-            turns = f"{counted(len(answer.turns), 'turn')}, not {len(question.turns)}"
-            problems.append(f"the answer to question {question.id} has {turns}: it is left out")
-    return whole, problems
+    rows = answered(questions, answers)
+    problems = [
+        f"the answer to question {q.id} has {counted(len(a.turns), 'turn')}, not {len(q.turns)}: it is left out"
+        for q, a in rows
+        if len(a.turns) != len(q.turns)
+    ]
+    return [answer for question, answer in rows if len(answer.turns) == len(question.turns)], problems
 
 
 def is_own(path: Path) -> bool:

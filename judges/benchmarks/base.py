@@ -19,11 +19,8 @@ from harness.types import Answer, Message, Question, Reply, Request, Response, S
 from judges.benchmarks.answer_files import Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
-ANSWER_FIELDS: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
 POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
-# The splits of each question set. The official sets have no development split.
-SPLITS: dict[str, tuple[str, ...]] = {"pocket": ("test", "dev"), "official": ("test",)}
 
 
 @options
@@ -44,8 +41,8 @@ class BenchmarkConfig:
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        splits = SPLITS[self.questions]
-        require(self.split in splits, f"split: {self.questions} questions have only the split {', '.join(splits)}")
+        fits = self.questions != "official" or self.split == "test"
+        require(fits, "split: official questions have only the split test")
 
 
 C = TypeVar("C", bound=BenchmarkConfig)
@@ -89,7 +86,7 @@ def pocket_set(
 class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     """A benchmark over question ``sets``, by the value of the option ``questions``."""
 
-    answer_fields: tuple[str, ...] = ANSWER_FIELDS
+    answer_fields: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
     official_judge: str = ""
     sets: Mapping[str, QuestionProtocol[C, Prompt]]
 
@@ -138,7 +135,6 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     def score(
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
     ) -> dict[str, tuple[Score, ...]]:
-        """Every entrant by itself; a benchmark that fits all entrants together overrides this."""
         run = config, seed, replicates
         return {key: (self.score_entrant(questions, entrant, *run),) for key, entrant in entrants.items()}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import fmean
 from typing import Literal
 
@@ -79,36 +79,30 @@ def _official_questions(config: MTBenchConfig) -> list[Question]:
 
 # FastChat's prompts without and with reference answers, as they are called for turn 1.
 PROMPTS = {"single": ("single-v1", "single-math-v1"), "pair": ("pair-v2", "pair-math-v1")}
+PLACES = {"single": ("answer",), "pair": ("answer_a", "answer_b")}  # of the answers in them
+Prompt = Callable[[Question, Sequence[Sequence[str]], int], tuple[Message, ...]]
+"""(question, answers to all turns of each model that is shown, turn 1 or 2) -> messages."""
 
 
-def official_prompt(
-    kind: str, question: Question, answers: Mapping[str, Sequence[str]], turn: int
-) -> tuple[Message, ...]:
-    """FastChat's prompt on turn 1, or on both turns. ``answers``: placeholder (``answer_a``) to those of all turns."""
+def official_prompt(kind: str, question: Question, answers: Sequence[Sequence[str]], turn: int) -> tuple[Message, ...]:
+    """FastChat's prompt on turn 1, or on both turns."""
     # A prompt without references would let the judge trust its own arithmetic.
     with_reference = question.category in WITH_REFERENCE
     system, template = official_prompts()[PROMPTS[kind][with_reference] + ("-multi-turn" if turn == 2 else "")]
+    places = dict(zip(PLACES[kind], answers, strict=True))
     # the prompts on one turn name it without a number
-    values = {"question": question.turns[0], **{place: texts[0] for place, texts in answers.items()}}
+    values = {"question": question.turns[0], **{place: texts[0] for place, texts in places.items()}}
     for number in range(turn):
         values[f"question_{number + 1}"] = question.turns[number]
-        values |= {f"{place}_{number + 1}": texts[number] for place, texts in answers.items()}
+        values |= {f"{place}_{number + 1}": texts[number] for place, texts in places.items()}
         if with_reference:
             values[f"ref_answer_{number + 1}"] = question.reference[number]
     return ({"role": "system", "content": system}, {"role": "user", "content": fill(template, values)})
 
 
-Prompt = Callable[..., tuple[Message, ...]]
-"""(question, answers of all turns, of each model that is shown, turn 1 or 2) -> messages."""
-
-
-def _official_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
-    return official_prompt("single", question, {"answer": answers}, turn)
-
-
-def _pocket_grade(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
+def _pocket_grade(question: Question, answers: Sequence[Sequence[str]], turn: int) -> tuple[Message, ...]:
     references = question.reference[:turn] if question.category in POCKET_WITH_REFERENCE else ()
-    return pocket_prompts.single_grade(question.turns[:turn], answers[:turn], references)
+    return pocket_prompts.single_grade(question.turns[:turn], answers[0][:turn], references)
 
 
 def read_rating(text: str) -> Verdict:
@@ -139,7 +133,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             ("Pocket questions, references and judge prompt of distilbench's own wording.",), read_rating,
         ),
         "official": QuestionProtocol(
-            _official_questions, _official_grade, Sampling(max_new_tokens=1024, temperature=1.0),
+            _official_questions, partial(official_prompt, "single"), Sampling(max_new_tokens=1024, temperature=1.0),
             lambda config: f"MT-Bench, references {config.references}",
             lambda config: asset(PROMPT_FILE).sha256[:12], read_rating,
             size=QuestionSetSize(
@@ -151,8 +145,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
 
     @staticmethod
     def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
-        """A row of FastChat's ``model_answer``; judgments are not one."""
-        if "choices" not in row:
+        if "choices" not in row:  # a judgment
             return None
         choices = need(row, "choices", list, where)
         if not isinstance(dig(choices, 0), Mapping):
@@ -164,14 +157,11 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         return str(row.get("model_id", "")), Answer(question, tuple(turns), (), ())
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
-        prompt = self.sets[config.questions].prompt
+        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
         requests = [
-            Request(
-                question.id, part, prompt(question, answer.turns, number),
-                config.judge_max_tokens, config.judge_temperature,
-            )
+            Request(question.id, part, prompt(question, (answer.turns,), number), *limits)
             for number, part in enumerate(TURNS[: len(answer.turns)], 1)
-        ]  # fmt: skip
+        ]
         return repeated(requests, config.repeats)
 
     def score_entrant(
@@ -225,12 +215,8 @@ def read_sign(text: str) -> Verdict:
     return verdict if verdict.value is None else replace(verdict, value=float(np.sign(verdict.value)))
 
 
-def _official_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
-    return official_prompt("pair", question, {"answer_a": first, "answer_b": second}, turn)
-
-
-def _pocket_pair(question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> tuple[Message, ...]:
-    return pocket_prompts.pair_label(question.turns[:turn], first[:turn], second[:turn])
+def _pocket_pair(question: Question, answers: Sequence[Sequence[str]], turn: int) -> tuple[Message, ...]:
+    return pocket_prompts.pair_label(question.turns[:turn], answers[0][:turn], answers[1][:turn])
 
 
 class MTBenchPairwise(MTBench):
@@ -250,7 +236,7 @@ class MTBenchPairwise(MTBench):
         ),
         "official": replace(
             MTBench.sets["official"],
-            prompt=_official_pair,
+            prompt=partial(official_prompt, "pair"),
             read=read_winner,
             version=lambda config: f"MT-Bench pairwise against a given baseline, references {config.references}",
             size=None,  # official questions come without a baseline: they need a file anyway
@@ -265,19 +251,14 @@ class MTBenchPairwise(MTBench):
                 "the official questions. Name a model with --baseline, or answers with --set "
                 "benchmarks.mt_bench_pairwise.baseline=FILE (FastChat's gpt-3.5-turbo.jsonl, say)."
             )
-        prompt = self.sets[config.questions].prompt
-        model, baseline = answer.turns, question.baseline
+        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
         games = []
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             # The model is assistant A in the first game, as FastChat's ``model_1``.
             for game, model_first in zip(GAMES, (True, False), strict=True):
-                first, second = (model, baseline) if model_first else (baseline, model)
-                games.append(
-                    Request(
-                        question.id, f"{turn}:{game}", prompt(question, first, second, number),
-                        config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
-                    )
-                )  # fmt: skip
+                shown = (answer.turns, question.baseline) if model_first else (question.baseline, answer.turns)
+                messages, meta = prompt(question, shown, number), {"model_first": model_first}
+                games.append(Request(question.id, f"{turn}:{game}", messages, *limits, meta=meta))
         return repeated(games, config.repeats)
 
     def score_entrant(

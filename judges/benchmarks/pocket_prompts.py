@@ -21,24 +21,24 @@ _SYSTEM: Final = (
 PROMPT_TEXTS: Final = {
     "token": (
         _SYSTEM,
-        "Below are a user's request and the replies of two assistants, named m and M. "
-        "Decide whose reply serves the user better.",
+        ("Below are a user's request and the replies of two assistants, named m and M. "
+         "Decide whose reply serves the user better."),
         "Answer with one character and nothing else: m if the reply of m is better, M if the reply of M is better.",
     ),
     "label": (
         _SYSTEM,
-        "Below are a user's request and the replies of assistants A and B. Say briefly what is right and wrong in each "
-        "reply, then decide which one serves the user better and by how much.",
-        "End with exactly one of these labels: [[A>>B]] (A is much better), [[A>B]] (A is somewhat better), "
-        "[[A=B]] (about equal), [[B>A]] (B is somewhat better), [[B>>A]] (B is much better).",
+        ("Below are a user's request and the replies of assistants A and B. Say briefly what is right and wrong in "
+         "each reply, then decide which one serves the user better and by how much."),
+        ("End with exactly one of these labels: [[A>>B]] (A is much better), [[A>B]] (A is somewhat better), "
+         "[[A=B]] (about equal), [[B>A]] (B is somewhat better), [[B>>A]] (B is much better)."),
     ),
     "grade": (
         _SYSTEM,
-        "Below is a conversation between a user and an assistant. Judge the assistant's last reply: is it correct, "
-        "complete, to the point and polite? A reference, where there is one, is a correct reply.",
+        ("Below is a conversation between a user and an assistant. Judge the assistant's last reply: is it correct, "
+         "complete, to the point and polite? A reference, where there is one, is a correct reply."),
         "Say briefly why, then end with a grade from 1 (worst) to 10 (best) in double brackets, like this: [[5]]",
     ),
-}
+}  # fmt: skip
 FENCES: Final = {
     "token": ("question", "m", "M"),
     "label": ("question", "A", "B"),

@@ -27,7 +27,6 @@ FORMATS: dict[str, Format] = {
     "mt_bench_pairwise": Format(fastchat.read, fastchat.write),
     **dict.fromkeys(lm_eval.EXTRACTIONS, Format(lm_eval.read, lm_eval.write)),
 }
-"""Benchmark to the files of its official tool."""
 
 
 def _format(benchmark: str) -> Format:
@@ -39,10 +38,9 @@ def _format(benchmark: str) -> Format:
 def import_files(
     files: Sequence[Path], benchmark: str, questions: Sequence[Question], model: str | None = None
 ) -> Imported:
-    """What files of the official tool, or our own JSON lines, hold of one model.
+    """What files of the official tool, or our own JSON lines, hold of one model; ``problems`` list what does not fit.
 
-    Raises UserError: a file cannot be read, a row is not what its tool writes, or no ``model`` is named where there are
-    several. Rows that do not fit the questions are listed in ``problems``, as are answers that lack a turn.
+    Raises UserError: a file cannot be read, a row is not what its tool writes, or there are several models, none named.
     """
     if not files:
         raise UserError("name at least one file to import")

@@ -70,9 +70,7 @@ def write(exported: Exported, benchmark: str) -> Files:
     place, stem = Path("data") / subfolder, file_name(exported.model)
     lines = [
         {
-            "uid": question.id,
-            "ans_id": short_id(exported.model, question.id),
-            "model": exported.model,
+            "uid": question.id, "ans_id": short_id(exported.model, question.id), "model": exported.model,
             "messages": [
                 {"role": "user", "content": question.turns[0]},
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
@@ -85,7 +83,7 @@ def write(exported: Exported, benchmark: str) -> Files:
             },
         }
         for question, answer in rows
-    ]
+    ]  # fmt: skip
     files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
     if exported.judgments:
         # Of repeated judgings the official layout holds one: the first.

@@ -119,7 +119,6 @@ def _number(question: Question) -> int:
 
 
 def _judged_turns(question: Question, exported: Exported, judge: str, pair: bool) -> list[Row]:
-    """One row per turn: the median rating, or the winners of both games."""
     judgments = [judgment for judgment in exported.judgments if judgment.question == question.id]
     values = verdicts(judgments, "median").get(question.id, {})
     replies = {judgment.part: judgment.reply for judgment in reversed(judgments)}

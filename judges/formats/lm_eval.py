@@ -66,8 +66,7 @@ def _json_answer(question: Question, answer: Answer) -> Extracted:
     return {JSON_PART: (number or INVALID, float(mark_json(question, answer).verdict or 0.0))}
 
 
-Extracted = Mapping[str, tuple[str, float]]
-"""Filter to what it took from a response, and its mark."""
+Extracted = Mapping[str, tuple[str, float]]  # filter to what it took from a response, and its mark
 EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extracted]] = {"gsm8k": _filtered, "gsm8k_json": _json_answer}
 
 

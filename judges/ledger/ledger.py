@@ -181,7 +181,6 @@ class Ledger:
             return self._db.execute(_CLAIM, values).rowcount > 0
 
     def claim_all(self, keys: Iterable[str], seconds: float) -> list[str]:
-        """Those of the keys that we may ask, each one claimed."""
         with self._transaction():
             return [key for key in keys if self.claim(key, seconds)]
 

@@ -22,7 +22,7 @@ from judges.benchmarks.arena_hard.benchmark import (
     writing_prompt,
 )
 from judges.benchmarks.arena_hard.score import LABELS, battle, official_interval, read_label, read_last_label
-from judges.benchmarks.arena_hard.style_control import markdown_counts
+from judges.benchmarks.arena_hard.style_control import markdown_breakdown
 
 
 def reply(text: str) -> Reply:
@@ -183,7 +183,7 @@ def test_the_official_intervals_have_their_scripts_levels() -> None:
     ],
 )
 def test_markdown_counts(text: str, counts: tuple[int, int, int]) -> None:
-    assert markdown_counts(text) == counts
+    assert tuple(sum(kinds.values()) for kinds in markdown_breakdown(text).values()) == counts
 
 
 def styled(n: int) -> tuple[list[Question], dict[str, Entrant]]:
@@ -250,8 +250,8 @@ def test_style_control_equals_the_official_script(assets) -> None:
         for row in read_jsonl(folder / f"model_answer/{name}.jsonl"):
             texts[name, row["uid"]] = row["messages"][-1]["content"]["answer"]
             known = counts[row["uid"]]
-            counted = markdown_counts(texts[name, row["uid"]])
-            assert counted == (known["header_count"], known["list_count"], known["bold_count"])
+            counted = [sum(kinds.values()) for kinds in markdown_breakdown(texts[name, row["uid"]]).values()]
+            assert counted == [known["header_count"], known["list_count"], known["bold_count"]]
     questions = [
         replace(question, meta={"baseline_token_len": metadata["gpt-4-0314"][question.id]["token_len"]})
         for question in BENCHMARK.questions(ArenaHardConfig(questions="official"))

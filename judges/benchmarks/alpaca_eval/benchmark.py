@@ -193,7 +193,6 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 
     @staticmethod
     def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
-        """A row of ``model_outputs.json``."""
         if "preference" in row:  # an annotation, which holds two answers
             return None
         turns = (need(row, "output", str, where),)

@@ -112,10 +112,8 @@ def length_feature(delta: Array) -> Array:
 
 
 def confounded(delta: Array) -> bool:
-    """Whether all answers are so much longer (or shorter) than the baseline's that the length feature is near constant.
-
-    It then explains the verdicts as well as the bias does, and their fit says 50 or anything else.
-    """
+    """Whether all answers are so much longer (or shorter) than the baseline's that the feature is near constant."""
+    # It then explains the verdicts as well as the bias does, and their fit says 50 or anything else.
     feature = length_feature(delta)  # 0 of equal lengths or equal differences: no such case
     return bool(feature.any()) and float(feature.std()) < MIN_SPREAD
 
@@ -307,10 +305,7 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
 
 
 def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
-    """Per instruction, percent: LC plus the influence of that instruction on it; their spread is the error of LC.
-
-    The infinitesimal jackknife of the refitted GLM (C and the active coefficients held).
-    """
+    """Per instruction, percent: LC plus its influence on it, by the infinitesimal jackknife of the refit, C held."""
     n = rows.preference.size
     p = sigmoid(rows.x @ fit.coef)
     # a strong penalty holds a coefficient at 0, the weak one does not

@@ -107,7 +107,6 @@ V01 = ArenaHardVersion(
 
 @lru_cache(maxsize=1)
 def _official_prompt() -> tuple[str, str]:
-    """(system text, user template) of the official judge configuration of v0.1."""
     settings = yaml.safe_load(locate(PROMPT_FILE).read_text(encoding="utf-8"))
     return str(settings["system_prompt"]), str(settings["prompt_template"][0])
 
@@ -155,15 +154,11 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         model, baseline = answer.turns[0], question.baseline[0]
+        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
         games = []
         for part, model_first in zip(rules.GAMES, (False, True), strict=True):
-            first, second = (model, baseline) if model_first else (baseline, model)
-            games.append(
-                Request(
-                    question.id, part, self.sets[config.questions].prompt(question, first, second),
-                    config.judge_max_tokens, config.judge_temperature, meta={"model_first": model_first},
-                )
-            )  # fmt: skip
+            messages = prompt(question, *((model, baseline) if model_first else (baseline, model)))
+            games.append(Request(question.id, part, messages, *limits, meta={"model_first": model_first}))
         return repeated(games, config.repeats)
 
     def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:

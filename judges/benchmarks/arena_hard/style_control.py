@@ -40,14 +40,9 @@ def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
     return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
 
 
-def markdown_counts(text: str) -> tuple[int, int, int]:
-    headers, lists, bold = (sum(kinds.values()) for kinds in markdown_breakdown(text).values())
-    return headers, lists, bold
-
-
 def _style(text: str, tokens: object) -> Array:
     length = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else len(text)
-    return np.array([length, *markdown_counts(text)], dtype=float)
+    return np.array([length, *(sum(kinds.values()) for kinds in markdown_breakdown(text).values())], dtype=float)
 
 
 @dataclass(frozen=True)

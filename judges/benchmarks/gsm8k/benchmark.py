@@ -27,15 +27,7 @@ from harness.pocket.tasks import recognise
 from harness.pocket.world import iter_prompts, pocket_questions
 from harness.types import Answer, Judgment, Question, Score
 from judges.benchmarks.answer_files import read_jsonl
-from judges.benchmarks.base import (
-    ANSWER_FIELDS,
-    POCKET_SAMPLING,
-    BenchmarkBase,
-    BenchmarkConfig,
-    QuestionProtocol,
-    ask,
-    text_hash,
-)
+from judges.benchmarks.base import POCKET_SAMPLING, BenchmarkBase, BenchmarkConfig, QuestionProtocol, ask, text_hash
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 FILTERS: Final = ("strict-match", "flexible-extract")
@@ -230,7 +222,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     config = GSM8KConfig
     verdicts = (0.0, 1.0)
     judged = False
-    answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "fewshot", "protocol")
+    answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
             lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples),
@@ -267,7 +259,6 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         return answer_with_lm_eval(model, questions, examples, prompt.turn, config.shots, sampling, seed)
 
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
-        """One mark per filter. A response without a number is wrong, and flagged."""
         if config.protocol == "json":
             return [mark_json(question, answer)]
         judgments = []

@@ -77,26 +77,18 @@ def task_config(
     rows = [{"question": question.turns[0], "answer": question.reference[0]} for question in questions]
     splits = {"test": Dataset.from_list(rows)} | ({"train": Dataset.from_list(list(examples))} if examples else {})
     return {
-        "task": "gsm8k",
-        "custom_dataset": lambda **_: splits,
-        "output_type": "generate_until",
-        "test_split": "test",
-        "training_split": "train" if examples else None,
-        "fewshot_split": "train" if examples else None,
+        "task": "gsm8k", "custom_dataset": lambda **_: splits, "output_type": "generate_until", "test_split": "test",
+        "training_split": "train" if examples else None, "fewshot_split": "train" if examples else None,
         # Functions rather than Jinja templates: lm-eval would compile a template anew for every question.
         "doc_to_text": lambda row: turn.replace("{question}", row["question"]),
         "doc_to_target": lambda row: row["answer"],
-        "metric_list": official["metric_list"],
         "generation_kwargs": {
-            "until": list(STOPS),
-            "do_sample": sampling.temperature > 0,
-            "temperature": sampling.temperature,
+            "until": list(STOPS), "do_sample": sampling.temperature > 0, "temperature": sampling.temperature,
             "max_gen_toks": sampling.max_new_tokens,
         },
         "num_fewshot": shots,
-        "filter_list": official["filter_list"],
-        "metadata": official["metadata"],
-    }
+        **{name: official[name] for name in ("metric_list", "filter_list", "metadata")},
+    }  # fmt: skip
 
 
 @contextmanager
