@@ -237,10 +237,12 @@ class Ledger:
         rows = self._run(
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
-        return [StoredBatch(*row[:4], tuple(json.loads(row[4])), *row[5:]) for row in rows]
+        return [
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), *rest)
+            for token, endpoint, model, job, keys, *rest in rows
+        ]
 
     def close(self) -> None:
-        """Flushes, and gives back all claims."""
         try:
             self._commit()
             if self._claimed:
