@@ -71,8 +71,8 @@ can be made again without a benchmark's or a method's code."""
 
 FOLDERS = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
 LINES, BODY, PARAMETERS, MODULES = 600, 60, 8, 12
-PRODUCT_LINES = 33_700
-"""Lines of Python, JS, CSS and templates. The goal is 28,000: lower this number whenever the code shrinks."""
+PRODUCT_LINES = 28_000
+"""Lines of Python, JS, CSS and templates: new code must earn its place, so this number is raised by hand."""
 
 HEAVY = frozenset(
     [
@@ -255,7 +255,7 @@ def heavy_modules() -> set[str]:
     return heavy
 
 
-LAZY = 156
+LAZY = 117
 """How many imports stand inside functions. A lower number is better: set it to what you reach."""
 
 
