@@ -45,13 +45,13 @@ def plan(
 
 def show_stages(work: WorkPlan) -> None:
     labels = {stage.key: stage.label for stage in work.stages}
-    missing = {stage.key for stage in work.missing}
+    missing_keys = {stage.key for stage in work.missing}
     for stage in work.stages:
-        state = "to do" if stage.key in missing else "done "
+        state = "to do" if stage.key in missing_keys else "done "
         reads = list(dict.fromkeys(labels[ref.key] for ref in stage.inputs.values()))
-        more = len(reads) - SHOWN_INPUTS
-        shown = reads[:SHOWN_INPUTS] + ([f"{more} more"] if more > 0 else [])
-        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(shown)}" if reads else ""))
+        hidden_count = len(reads) - SHOWN_INPUTS
+        inputs = reads[:SHOWN_INPUTS] + ([f"{hidden_count} more"] if hidden_count > 0 else [])
+        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(inputs)}" if reads else ""))
 
 
 def show_plan(work: WorkPlan) -> None:
@@ -65,9 +65,9 @@ def show_plan(work: WorkPlan) -> None:
 
     show("", f"{work.first.recipe.name}: {work.first.recipe.title}", "bold")
     several = len(work.plans) > 1
-    for target, planned in work.plans.items():
-        head = f"{target}: {len(planned.stages)} stages; " if several else ""
-        show(f"{head}rows: {', '.join(planned.rows) or 'none'}; seeds: {', '.join(map(str, planned.recipe.seeds))}")
+    for target, plan in work.plans.items():
+        head = f"{target}: {len(plan.stages)} stages; " if several else ""
+        show(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
         show(shared_line(work))
     show_kinds(console, work)
@@ -87,7 +87,7 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
 
     from harness.stages import STAGES
 
-    missing = {stage.key for stage in work.missing}
+    missing_keys = {stage.key for stage in work.missing}
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         width = READS_WIDTH if column == "reads" else None
@@ -97,7 +97,7 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
         stages = [stage for stage in work.stages if stage.kind == kind]
         if not stages:
             continue
-        pending = [stage for stage in stages if stage.key in missing]
+        pending = [stage for stage in stages if stage.key in missing_keys]
         total = work.cost(pending)
         # Zeros are left blank: most kinds have one of the three costs.
         costs = (total.responses, total.tokens // 1000, total.judge_calls)
@@ -120,23 +120,27 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
     device = work.first.recipe.compute.gpu
     if device is None:
         return []
-    needed = "unknown" if total.peak_flops is None else f"about {hours(total.peak_flops, device):,.0f}"
+    amount = "unknown" if total.peak_flops is None else f"about {hours(total.peak_flops, device):,.0f}"
     verbs = {"train": "training", "read": "reading", "write": "writing"}
     shares = ", ".join(f"{share:.0%} {verbs[name]}" for name, share in SHARE.items())
-    lines = [f"GPU-hours: {needed} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
+    lines = [f"GPU-hours: {amount} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
     if total.peak_bytes != 0:
-        needed = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
-        lines.append(f"memory: {needed} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
-    models = {model.location: model for planned in work.plans.values() for model in planned.graph.models.values()}
+        amount = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
+        lines.append(f"memory: {amount} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
+    models = {model.location: model for plan in work.plans.values() for model in plan.graph.models.values()}
     # A published size is a promise that no file here has confirmed.
-    stated = [name for name, model in models.items() if (known := size(model)) is not None and known.stated]
-    if stated:
-        lines.append(f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(stated))}")
+    published_names = [
+        name for name, model in models.items() if (model_size := size(model)) is not None and model_size.stated
+    ]
+    if published_names:
+        lines.append(
+            f"sizes as in harness/models/published_sizes.json, files not here: {', '.join(sorted(published_names))}"
+        )
     return lines
 
 
 def shared_line(work: WorkPlan) -> str:
-    total, different = sum(len(planned.stages) for planned in work.plans.values()), len(work.stages)
+    total, different = sum(len(plan.stages) for plan in work.plans.values()), len(work.stages)
     return f"{len(work.plans)} targets: {total} stages, {different} different ones: {total - different} shared"
 
 

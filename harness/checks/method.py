@@ -67,18 +67,18 @@ def check_config(method: Method[C], config: C, world: World) -> str:
 
 
 def check_rows(method: Method[C], config: C, world: World) -> str:
-    chosen = repeatable(lambda: [method.rows(group, config) for group in world.groups], "rows()")
-    used = [rows for rows in chosen if not isinstance(rows, Dropped)]
-    if not used:
-        reasons = sorted({rows.reason for rows in chosen if isinstance(rows, Dropped)})
+    outcomes = repeatable(lambda: [method.rows(group, config) for group in world.groups], "rows()")
+    row_lists = [rows for rows in outcomes if not isinstance(rows, Dropped)]
+    if not row_lists:
+        reasons = sorted({rows.reason for rows in outcomes if isinstance(rows, Dropped)})
         raise Failed(f"rows() drops every prompt ({'; '.join(reasons)})")
-    sizes = sorted({len(rows) for rows in used})
+    sizes = sorted({len(rows) for rows in row_lists})
     good = len(sizes) == 1 and (sizes != [0] or method.rollouts is not None)
     require(good, f"prompts must have equally many rows, at least one; they have {sizes}")
-    names = {frozenset(row.signals) for rows in used for row in rows}
+    names = {frozenset(row.signals) for rows in row_lists for row in rows}
     require(len(names) < 2, f"rows carry different signals: {sorted(map(sorted, names))}")
-    require(all(row.text for rows in used for row in rows), "a row has no text")
-    return f"{sizes[0]} per prompt, {len(used)} of {len(chosen)} prompts used"
+    require(all(row.text for rows in row_lists for row in rows), "a row has no text")
+    return f"{sizes[0]} per prompt, {len(row_lists)} of {len(outcomes)} prompts used"
 
 
 def unscored(group: Group) -> Group:
@@ -104,19 +104,19 @@ def check_needs(method: Method[C], config: C, world: World) -> str:
     require(live == ("rollouts" in needs.responses), "rollouts and the response source 'rollouts' go together")
     declared = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
     for name, without in WITHOUT.items():
-        used = reads(method, config, world.groups, without)
-        if used and name not in declared:
+        is_read = reads(method, config, world.groups, without)
+        if is_read and name not in declared:
             raise Failed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
-        if usual and not used and name in declared:
+        if usual and not is_read and name in declared:
             raise Failed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
-    used = reads_reference(method, config, world)
-    if used and not needs.reference:
+    is_read = reads_reference(method, config, world)
+    if is_read and not needs.reference:
         raise Failed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
     if usual:
-        require(used or not needs.reference, "Needs declares 'reference', which the loss never uses")
+        require(is_read or not needs.reference, "Needs declares 'reference', which the loss never uses")
         require(not by_token or teacher_matters(method, config), "Needs declares 'token', which the loss never uses")
-    more = [*(["the teacher's distributions"] if by_token else []), *(["reference"] if needs.reference else [])]
-    return ", ".join([*sorted(declared), *more]) + ": declared and used"
+    extras = [*(["the teacher's distributions"] if by_token else []), *(["reference"] if needs.reference else [])]
+    return ", ".join([*sorted(declared), *extras]) + ": declared and used"
 
 
 def reads(method: Method[C], config: C, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:
@@ -131,8 +131,8 @@ def reads_reference(method: Method[C], config: C, world: World) -> bool:
         training = Training(method, config, world.groups, world.student, OPTIONS, seed=3)
         examples, _ = prepare(training, load_tokenizer(world.student))
         batch = describe(examples, {}, torch.device("cpu"))
-        shown = teaching(method, config, len(batch.row), 1) if method.needs.signal == "token" else None
-        terms = method.token_terms(noise(0, len(batch.row), WIDTH), batch.row % WIDTH, shown, config)
+        teacher = teaching(method, config, len(batch.row), 1) if method.needs.signal == "token" else None
+        terms = method.token_terms(noise(0, len(batch.row), WIDTH), batch.row % WIDTH, teacher, config)
         method.loss(batch, terms, config)
     except KeyError as error:
         return error.args == ("reference",)
@@ -143,8 +143,10 @@ def reads_reference(method: Method[C], config: C, world: World) -> bool:
 
 def teacher_matters(method: Method[C], config: C) -> bool:
     student, labels = noise(0, 5, WIDTH), torch.arange(5)
-    one, other = (method.token_terms(student, labels, teaching(method, config, 5, seed), config) for seed in (1, 2))
-    return any(not torch.equal(one[name], other[name]) for name in one)
+    first_terms, second_terms = (
+        method.token_terms(student, labels, teaching(method, config, 5, seed), config) for seed in (1, 2)
+    )
+    return any(not torch.equal(first_terms[name], second_terms[name]) for name in first_terms)
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -157,11 +159,11 @@ def teaching(method: Method[C], config: C, positions: int, seed: int) -> object:
 
 def as_given(method: Method[C], config: C, logits: Tensor) -> object:
     """Teachers' logits [teachers, c, V] as ``token_terms`` gets them: the live teacher's, or a store's."""
-    stored = method.stored(config)
-    if stored is None:
+    store_spec = method.stored(config)
+    if store_spec is None:
         return logits[0]
     logps = logits.log_softmax(-1)
-    ids = logps[0].topk(min(stored.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
+    ids = logps[0].topk(min(store_spec.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
     tops = [values.gather(-1, ids) for values in logps]
     stores = [TopK(ids, top, torch.log1p(-top.exp().sum(-1))) for top in tops]
     return dict(zip(method.needs.teachers, stores, strict=False))
@@ -177,8 +179,8 @@ class _Gradients(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: object, state: object, control: object, **kwargs: Any) -> None:
         if not self.first:
-            named = kwargs["model"].named_parameters()
-            self.first = {name: value.grad.clone() for name, value in named if value.grad is not None}
+            parameters = kwargs["model"].named_parameters()
+            self.first = {name: value.grad.clone() for name, value in parameters if value.grad is not None}
 
 
 @contextmanager
@@ -193,7 +195,7 @@ def quiet() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def trained(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], LoadedTraining]:
+def train_once(training: Training, out: Path) -> tuple[list[float], dict[str, Tensor], LoadedTraining]:
     with quiet():
         trainer = make_trainer(load_training(training), out)
         gradients = _Gradients()
@@ -206,13 +208,13 @@ def check_trains(method: Method[C], config: C, world: World) -> str:
     """Two steps and more with a finite loss; every step moves the student, and nothing but the student."""
     before = {path: digest(path) for path in (world.student, world.teacher)}
     out = world.folder / "trains" / method.name
-    losses, gradients, loaded = trained(world.training(method, config), out)
+    losses, gradients, training = train_once(world.training(method, config), out)
     finite = len(losses) >= 2 and all(map(math.isfinite, losses))
     require(finite, f"two finite losses are wanted, these are the losses: {losses}")
     after = {path: digest(path) for path in before}
     require(after == before, "training wrote into the checkpoint that it started from")
     require(get_total_norm(gradients.values()) != 0, "the loss has no gradient to the student")
-    teacher = loaded.teacher.parameters() if loaded.teacher is not None else ()
+    teacher = training.teacher.parameters() if training.teacher is not None else ()
     require(all(value.grad is None for value in teacher), "the loss has a gradient to the teacher")
     require(digest(out) != before[world.student], "training left the student as it was")
     return f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; gradient to the student alone"
@@ -234,12 +236,12 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
     # 3 leaves a last micro-batch of another size, where means of means would show.
     for micro in (8, 3, 1):
         part = replace(training, options=replace(training.options, micro_batch=micro))
-        losses, gradient, _ = trained(part, world.folder / "micro" / method.name)
+        losses, gradient, _ = train_once(part, world.folder / "micro" / method.name)
         results.append((losses[0], gradient))
-    (loss, gradient), *others = results
+    (loss, gradient), *split_results = results
     norm = float(get_total_norm(gradient.values()))
-    gap = max(abs(other - loss) for other, _ in others)
-    worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in others for key in gradient)
+    gap = max(abs(split_loss - loss) for split_loss, _ in split_results)
+    worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in split_results for key in gradient)
     for name, error, size in (("loss", gap, loss), ("gradient", worst, norm)):
         fine = error <= TOLERANCE * max(1.0, abs(size))
         require(fine, f"the {name} depends on the micro-batch: it moves by {error:.2g}, its size is {size:.4g}{HINT}")
@@ -249,9 +251,11 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
 def check_seed(method: Method[C], config: C, world: World) -> str:
     outs = [world.folder / "seed" / method.name / name for name in ("one", "two")]
     for out in outs:
-        trained(world.training(method, config), out)
-    same = digest(outs[0]) == digest(outs[1])
-    require(same, "two runs with one seed left different weights: draw from a generator with a seed of your own")
+        train_once(world.training(method, config), out)
+    equal_weights = digest(outs[0]) == digest(outs[1])
+    require(
+        equal_weights, "two runs with one seed left different weights: draw from a generator with a seed of your own"
+    )
     return "same seed, same bytes"
 
 
@@ -262,9 +266,9 @@ def check_resume(method: Method[C], config: C, world: World) -> str:
     training = world.training(method, config, replace(OPTIONS, checkpoint_minutes=0.0))
     place = Path(tempfile.mkdtemp(dir=world.folder))  # of its own: a run would go on from any checkpoint it finds
 
-    def killer(done: int, total: int, logs: object) -> None:
+    def killer(step: int, total: int, logs: object) -> None:
         # A checkpoint is written after its step was reported, so one step later that of step 1 is whole.
-        if done == 2:
+        if step == 2:
             raise _Killed
 
     with quiet():
@@ -276,9 +280,9 @@ def check_resume(method: Method[C], config: C, world: World) -> str:
         else:
             raise Failed("it has a single step, so it cannot be broken off after one")
     require(report.resumed_at == 1, f"it went on from step {report.resumed_at}, not from the checkpoint of step 1")
-    same = digest(place / "resumed") == digest(place / "whole")
+    equal_weights = digest(place / "resumed") == digest(place / "whole")
     hint = "whatever the loss keeps between steps is lost with the process; compute it from the batch and the config"
-    require(same, f"a run that goes on from a checkpoint leaves other weights: {hint} alone")
+    require(equal_weights, f"a run that goes on from a checkpoint leaves other weights: {hint} alone")
     return f"killed after step 1 of {report.steps}, resumed: the same bytes"
 
 

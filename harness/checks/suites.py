@@ -58,13 +58,13 @@ def answers_of(benchmark: AnyBenchmark, config: object, word: str = "one") -> li
     model = FakeModel(answer=lambda talk, seed: f"{word} {talk[-1]['content']} #### 4")
     questions = questions_of(benchmark, config)
     answers = repeatable(partial(benchmark.answer, model, questions, config, seed=1), "answer() with the same model")
-    same = [answer.question for answer in answers] == [question.id for question in questions]
-    require(same, "answers must be those of the questions, in order")
+    in_order = [answer.question for answer in answers] == [question.id for question in questions]
+    require(in_order, "answers must be those of the questions, in order")
     return list(zip(questions, answers, strict=True))
 
 
-def entrant(benchmark: AnyBenchmark, config: object, word: str, missing: bool = False) -> Entrant:
-    """With a judge that likes every answer alike; ``missing``: but has no verdict on the first question."""
+def entrant(benchmark: AnyBenchmark, config: object, word: str, with_gap: bool = False) -> Entrant:
+    """With a judge that likes every answer alike; ``with_gap``: but has no verdict on the first question."""
     middle = sum(benchmark.verdicts) / 2
     answers = answers_of(benchmark, config, word)
     judgments: list[Judgment] = []
@@ -72,7 +72,7 @@ def entrant(benchmark: AnyBenchmark, config: object, word: str, missing: bool = 
         requests = benchmark.requests(question, answer, config)
         judgments += [Judgment(question.id, request.part, middle, repeat=request.repeat) for request in requests]
         judgments += [] if benchmark.judged else benchmark.grade(question, answer, config)
-    if missing:
+    if with_gap:
         gap = answers[0][0].id
         judgments = [replace(j, verdict=None, reason="no reply") if j.question == gap else j for j in judgments]
     return Entrant([answer for _, answer in answers], judgments)
@@ -174,7 +174,7 @@ def check_score(benchmark: AnyBenchmark, config: object) -> str:
     """Pure; every question counts or is counted as unscored; a missing verdict is never a zero."""
     questions = questions_of(benchmark, config)
     entrants = {name: entrant(benchmark, config, name) for name in ("one", "two")}
-    entrants["gap"] = entrant(benchmark, config, "one", missing=True)
+    entrants["gap"] = entrant(benchmark, config, "one", with_gap=True)
     scores = repeatable(partial(benchmark.score, questions, entrants, config, 0, REPLICATES), "score()")
     require(set(scores) == set(entrants), f"scores of {sorted(scores)}, entrants were {sorted(entrants)}")
     metrics = [metric.id for metric in benchmark.metrics]
@@ -224,26 +224,26 @@ def check_identity(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_names(kind: JudgeKind[C], config: C) -> str:
-    one, other = kind.make(config), kind.make(config)
+    judge, twin = kind.make(config), kind.make(config)
     for name in ("name", "endpoint", "model"):
-        value: object = getattr(one, name)
+        value: object = getattr(judge, name)
         require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
-        require(value == getattr(other, name), f"two judges of the same options differ in {name}")
-    return f"{one.model} at {one.endpoint}"
+        require(value == getattr(twin, name), f"two judges of the same options differ in {name}")
+    return f"{judge.model} at {judge.endpoint}"
 
 
 def check_price(kind: JudgeKind[C], config: C) -> str:
-    first, *rest = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
+    first, *prices = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
     thinking: object = kind.thinking(config)
     require(isinstance(thinking, int) and thinking >= 0, f"thinking() is {thinking!r}, not a number of tokens")
     require(all(isinstance(note, str) for note in kind.notes(config)), "notes() must give texts")
     if first is None:
-        require(rest == [None, None], f"price() knows the price of some calls only: {rest}")
+        require(prices == [None, None], f"price() knows the price of some calls only: {prices}")
         return "unknown: budgets in dollars are refused"
-    known = [price for price in rest if price is not None]
-    rises = first == 0 and len(known) == 2 and 0 <= known[0] <= known[1]
-    require(rises, f"0, 1000 and 2000 tokens cost {first}, {rest}")
-    return f"${known[0]:g} for 1000 prompt and 1000 completion tokens"
+    dollar_prices = [price for price in prices if price is not None]
+    rises = first == 0 and len(dollar_prices) == 2 and 0 <= dollar_prices[0] <= dollar_prices[1]
+    require(rises, f"0, 1000 and 2000 tokens cost {first}, {prices}")
+    return f"${dollar_prices[0]:g} for 1000 prompt and 1000 completion tokens"
 
 
 def check_reachable(kind: JudgeKind[C], config: C) -> str:
@@ -256,8 +256,8 @@ def check_replies(kind: JudgeKind[C], config: C) -> str:
     outcomes = [outcome(kind.make(config), request) for request in REQUESTS]
     for result in outcomes:
         if isinstance(result, JudgeError):
-            known = ", ".join(sorted(ERROR_KINDS))
-            require(result.kind in ERROR_KINDS, f"a JudgeError of the kind {result.kind!r}; known are {known}")
+            kinds = ", ".join(sorted(ERROR_KINDS))
+            require(result.kind in ERROR_KINDS, f"a JudgeError of the kind {result.kind!r}; known are {kinds}")
             continue
         if not isinstance(result, Reply):
             raise Failed(f"complete() gives a {type(result).__name__}, not a Reply")
@@ -307,15 +307,15 @@ def check_prompts(source: PromptSource[C], config: C) -> str:
 def check_seed(source: PromptSource[C], config: C) -> str:
     prompts = repeatable(lambda: first_prompts(source, config), "prompts() with the same seed")
     # A handful of prompts may come in the same order by chance.
-    other = len(prompts) < 5 or prompts != first_prompts(source, config, seed=1)
-    require(other, "another seed gives the prompts in the same order")
+    differs = len(prompts) < 5 or prompts != first_prompts(source, config, seed=1)
+    require(differs, "another seed gives the prompts in the same order")
     return "the same seed gives the same prompts, another seed another order"
 
 
 def check_pairs(source: PromptSource[C], config: C) -> str:
-    stated, prompts = source.pin(config).pairs, first_prompts(source, config)
+    has_pairs, prompts = source.pin(config).pairs, first_prompts(source, config)
     count = sum(bool(prompt.golden and prompt.rejected) for prompt in prompts)
-    require(stated == (count > 0), f"pin() says pairs={stated}, but {count} of {len(prompts)} prompts have both")
+    require(has_pairs == (count > 0), f"pin() says pairs={has_pairs}, but {count} of {len(prompts)} prompts have both")
     return f"{count} of {len(prompts)} prompts have a chosen and a rejected answer"
 
 
@@ -347,9 +347,9 @@ def check_capabilities(backend: Backend[C], config: C) -> str:
     require(not unknown, f"capabilities that nothing asks for: {', '.join(unknown)}")
     with model(backend, config) as subject:
         offered = {capability for capability, protocol in PROTOCOLS.items() if isinstance(subject, protocol)}
-    lacking, more = sorted(backend.capabilities - offered), sorted(offered - backend.capabilities)
+    lacking, extras = sorted(backend.capabilities - offered), sorted(offered - backend.capabilities)
     require(not lacking, f"declared, but the model has no methods for: {', '.join(lacking)}")
-    require(not more, f"the model has methods for {', '.join(more)}, which are not declared")
+    require(not extras, f"the model has methods for {', '.join(extras)}, which are not declared")
     return ", ".join(sorted(backend.capabilities))
 
 
@@ -395,8 +395,8 @@ def check_tokens(backend: Backend[C], config: C) -> str:
         rows = subject.generate_tokens(prompts, SAMPLING, seed=3, n=2)
         texts = subject.generate(TALKS, SAMPLING, seed=3, n=2)
         ends = [[tokens.finish_reason == "stop" for tokens in row] for row in rows]
-        same = ends == [[response.finished for response in row] for row in texts]
-        require(same, "generate_tokens() on encode_prompts() draws other responses than generate()")
+        equal_ends = ends == [[response.finished for response in row] for row in texts]
+        require(equal_ends, "generate_tokens() on encode_prompts() draws other responses than generate()")
         text = "ba be bi bo da"
         short = subject.truncate(text, 2)
         require(text.startswith(short) and len(short) < len(text), f"truncate({text!r}, 2) gives {short!r}")
@@ -435,7 +435,7 @@ class Notes(RunListener):
 
 
 @contextmanager
-def started(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
+def running_executor(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
     # What an aborted process still writes may stand in the way of the folder's end.
     with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
         # Picklable, because a worker may be another process: called there, it gives ``run_stage`` with its folder.
@@ -446,13 +446,13 @@ def check_results(kind: ExecutorKind[C], config: C) -> str:
     stages = [Stage("check", {"number": number, "fails": number == 1}, row=str(number)) for number in range(5)]
     notes = Notes()
     results: list[StageResult] = []
-    with started(kind, config, notes) as (executor, folder), executor:
+    with running_executor(kind, config, notes) as (executor, folder), executor:
         for stage in stages:
             executor.submit(stage)
         while len(results) < len(stages):
-            more = executor.results()
-            require(more, "results() came back without a result")
-            results += more
+            batch = executor.results()
+            require(batch, "results() came back without a result")
+            results += batch
         files = {file.name for file in folder.iterdir()}
     require(sorted(result.stage.key for result in results) == sorted(stage.key for stage in stages),
             "each submitted stage must be reported once")  # fmt: skip
@@ -474,7 +474,7 @@ def check_concurrency(kind: ExecutorKind[C], config: C) -> str:
 
 def check_abort(kind: ExecutorKind[C], config: C) -> str:
     begin = time.monotonic()
-    with started(kind, config, Notes()) as (executor, _):
+    with running_executor(kind, config, Notes()) as (executor, _):
         executor.submit(Stage("check", {"sleep": SLEEP}))
         executor.shutdown(abort=True)
     seconds = time.monotonic() - begin

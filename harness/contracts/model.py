@@ -63,7 +63,7 @@ def check_lengths(name: str, lengths: Collection[int], context: int | None) -> N
 
 @runtime_checkable
 class GeneratesText(Protocol):
-    """Capability ``generate``."""
+    """Capability ``generate``: texts in reply to conversations."""
 
     name: str
 
@@ -89,7 +89,7 @@ class GeneratesTokens(Protocol):
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[TokenResponse]]:
-        """Like ``generate``."""
+        """n responses to each prompt (ids), in order, as ids with the reason why each ended."""
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """The first ``max_tokens`` tokens of ``text``, spelled as in it; ``text`` itself where it has no more."""
@@ -97,7 +97,7 @@ class GeneratesTokens(Protocol):
 
 @runtime_checkable
 class ReadsLogps(Protocol):
-    """Capability ``logps``."""
+    """Capability ``logps``: how probable a response is under the model."""
 
     name: str
 

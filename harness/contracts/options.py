@@ -44,7 +44,7 @@ def options(kind: type[T]) -> type[T]:
 
 @options
 class NoOptions:
-    """For an entry that has none."""
+    """The config class of an entry without options: any key is refused."""
 
 
 def is_options(kind: object) -> bool:

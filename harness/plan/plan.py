@@ -33,6 +33,8 @@ PLACEHOLDER = "pocket:student"  # in a recipe's family where there is none: an e
 
 @dataclass(frozen=True)
 class PlannedRow:
+    """A row under one seed: its answer and judge stages by benchmark, or why it is not available."""
+
     row: str
     seed: int
     answers: Mapping[str, Stage] = field(default_factory=dict)
@@ -46,6 +48,8 @@ class PlannedRow:
 
 
 class Planner:
+    """Adds the stages of a recipe's rows to one graph, so that rows share equal stages."""
+
     def __init__(self, recipe: Recipe, registry: Registry) -> None:
         self.graph = StageGraph(recipe, registry)
         self.recipe, self.registry = recipe, registry
@@ -147,6 +151,8 @@ class Planner:
 
 @dataclass(frozen=True)
 class Plan:
+    """What a recipe's table needs: stages in order, and its rows with the stages that they come from."""
+
     recipe: Recipe
     rows: tuple[str, ...]
     entrants: tuple[PlannedRow, ...]

@@ -43,8 +43,8 @@ class SectionReader:
         self.not_for_trl: list[str] = []
 
     def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
-        shown = None if value is None else show(plain(value) if is_options(type(value)) else value)
-        problem = Problem(dotted(path), rule, shown, remedy=remedy)
+        value_text = None if value is None else show(plain(value) if is_options(type(value)) else value)
+        problem = Problem(dotted(path), rule, value_text, remedy=remedy)
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -92,27 +92,29 @@ class SectionReader:
 
     def prompts(self, tree: object) -> sections.Prompts | None:
         values, sources = as_mapping(tree), self.registry.sources
-        stated = {key: value for key, value in values.items() if key in PROMPT_KEYS}
-        section = self.options(sections.Prompts, stated if isinstance(tree, Mapping | None) else tree, ("prompts",))
-        name = stated.get("source", sections.Prompts().source)
+        prompt_values = {key: value for key, value in values.items() if key in PROMPT_KEYS}
+        section = self.options(
+            sections.Prompts, prompt_values if isinstance(tree, Mapping | None) else tree, ("prompts",)
+        )
+        name = prompt_values.get("source", sections.Prompts().source)
         source = self.entry(sources, name, ("prompts", "source"), "source of prompts")
         if section is None or source is None:
             return None
         if section.fallback is not None:
             able = {
-                name: other
-                for name, other in sources.items()
-                if other.hub is None and read_options(other.config, {}, ())[0] is not None
+                name: candidate
+                for name, candidate in sources.items()
+                if candidate.hub is None and read_options(candidate.config, {}, ())[0] is not None
             }
             noun = "source that needs no network and no options"
             self.entry(able, section.fallback, ("prompts", "fallback"), noun, "")
-        others = {option for other in sources.values() for option in other.config.__dataclass_fields__}
-        others -= source.config.__dataclass_fields__.keys()
+        foreign_options = {option for candidate in sources.values() for option in candidate.config.__dataclass_fields__}
+        foreign_options -= source.config.__dataclass_fields__.keys()
         # An option of another source at null undoes one that the recipe inherits.
         options = {
             key: value
             for key, value in values.items()
-            if key not in PROMPT_KEYS and not (value is None and key in others)
+            if key not in PROMPT_KEYS and not (value is None and key in foreign_options)
         }
         config = self.options(source.config, options, ("prompts",), PROMPT_KEYS)
         return replace(section, config=config)
@@ -144,8 +146,8 @@ class SectionReader:
         for name, values in self.by_name(tree, "benchmarks").items():
             benchmark = self.entry(self.registry.benchmarks, name, ("benchmarks", name), "benchmark")
             if benchmark is not None:
-                judge, stated = sections.split_judge(values)
-                config = self.options(benchmark.config, stated, ("benchmarks", name))
+                judge, config_values = sections.split_judge(values)
+                config = self.options(benchmark.config, config_values, ("benchmarks", name))
                 entries[name] = sections.BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
         return entries
 
@@ -173,9 +175,9 @@ class SectionReader:
 
     def row(self, name: str, tree: Tree) -> sections.MethodEntry | None:
         path = ("methods", name)
-        stated = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
-        row = self.options(sections.RowOptions, stated, path)
-        method_name = stated.get("method") or name
+        row_values = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
+        row = self.options(sections.RowOptions, row_values, path)
+        method_name = row_values.get("method") or name
         method = self.method(path, method_name)
         if row is None or method is None:
             return None
@@ -183,23 +185,23 @@ class SectionReader:
             rule = f"must be letters, digits, . _ + - and none of {', '.join(sections.MODELS)}"
             self.add(path, f"cannot name a row: it {rule}")
         if row.rounds > 1 and not method.needs.rounds:
-            able = [other for other, entry in self.registry.methods.items() if entry.needs.rounds]
+            able = [candidate for candidate, entry in self.registry.methods.items() if entry.needs.rounds]
             rule = f"{method_name} does not train on samples of the current student, so it has one round"
             self.add((*path, "rounds"), rule, row.rounds, f"Methods that can: {', '.join(able)}.")
         if not row.resample and row.rounds == 1:
             self.add((*path, "resample"), NO_ROUNDS)
-        return self.trained(path, method_name, tree, row, self.train)
+        return self.method_entry(path, method_name, tree, row, self.train)
 
     def method(self, path: Keys, name: object) -> Method | None:
         remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."
         return self.entry(self.registry.methods, name, path, "method", remedy)
 
-    def trained(
+    def method_entry(
         self, path: Keys, name: str, tree: Tree, row: sections.RowOptions, common: TrainOptions, sampled: bool = True
     ) -> sections.MethodEntry | None:
         """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
-        method, stated = self.registry.methods[name], tree.get("train")
-        train = self.section(TrainOptions, plain(common), stated, (*path, "train"))
+        method, train_tree = self.registry.methods[name], tree.get("train")
+        train = self.section(TrainOptions, plain(common), train_tree, (*path, "train"))
         usual = plain(self.sampling) | dict(method.needs.sampling)
         sampling = self.section(sections.SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
@@ -207,12 +209,12 @@ class SectionReader:
             return None
         if train.backend == "trl" and method.trl is None:
             # One mistake for all rows that the recipe's own ``train`` sends there, one each for those that ask for it.
-            if path[0] == "methods" and "backend" not in as_mapping(stated):
+            if path[0] == "methods" and "backend" not in as_mapping(train_tree):
                 self.not_for_trl.append(str(path[-1]))
             else:
                 self.add_no_trl((*path, "train"), [name])
             return None
-        self.check_train(path, train, row, as_mapping(stated))
+        self.check_train(path, train, row, as_mapping(train_tree))
         if sampled and "samples" in method.needs.responses:
             try:
                 method.check(config, sampling.n)
@@ -223,19 +225,21 @@ class SectionReader:
         decisive = {field: values[field] for field in method.row_fields}
         return sections.MethodEntry(name, config, decisive, train, sampling, row)
 
-    def section(self, kind: type[T], common: Mapping[str, Any], stated: object, path: Keys) -> T | None:
+    def section(self, kind: type[T], common: Mapping[str, Any], tree: object, path: Keys) -> T | None:
         # The row's own keys first, alone: a mistake in the common section is not this row's mistake.
-        alone = self.options(kind, stated, path)
-        return None if alone is None else self.options(kind, {**common, **as_mapping(stated)}, path)
+        alone = self.options(kind, tree, path)
+        return None if alone is None else self.options(kind, {**common, **as_mapping(tree)}, path)
 
-    def check_train(self, path: Keys, train: TrainOptions, row: sections.RowOptions, stated: Mapping[str, Any]) -> None:
-        """What TRL would ignore, and schedules over rounds. ``stated``: what the row itself says of ``train``."""
+    def check_train(
+        self, path: Keys, train: TrainOptions, row: sections.RowOptions, row_train: Mapping[str, Any]
+    ) -> None:
+        """What TRL would ignore, and schedules over rounds. ``row_train``: what the row itself says of ``train``."""
         spans_rounds = train.schedule_over == "run"
-        if "schedule_over" in stated and spans_rounds and row.rounds == 1:
+        if "schedule_over" in row_train and spans_rounds and row.rounds == 1:
             self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
         if train.backend != "trl":
             return
-        resumes = "checkpoint_minutes" in stated and train.checkpoint_minutes is not None
+        resumes = "checkpoint_minutes" in row_train and train.checkpoint_minutes is not None
         for key, wrong, rule, remedy in (
             ("schedule_over", spans_rounds and row.rounds > 1, "is for our own trainer", "Leave it at 'round'"),
             ("packing", train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
@@ -243,16 +247,16 @@ class SectionReader:
             ("checkpoint_minutes", resumes, "a row that TRL trains does not resume", "Set it to null"),
         ):
             if wrong:
-                place = (*path, "train", key) if key in stated else ("train", key)
+                place = (*path, "train", key) if key in row_train else ("train", key)
                 self.add(place, rule, getattr(train, key), f"{remedy}, or {OURS}")
         if self.compute.launch is not None:
             rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
             self.add(("compute", "launch"), rule, self.compute.launch, f"Leave it at null, or {OURS}")
 
-    def add_no_trl(self, section: Keys, names: Sequence[str], more: str = "") -> None:
-        able = ", ".join(other for other, method in self.registry.methods.items() if method.trl) or "none"
+    def add_no_trl(self, section: Keys, names: Sequence[str], hint: str = "") -> None:
+        able = ", ".join(name for name, method in self.registry.methods.items() if method.trl) or "none"
         rule = f"TRL's stable trainers have no loss for {', '.join(names)}"
-        self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{more}")
+        self.add((*section, "backend"), rule, "trl", f"Leave it at 'ours'; methods that TRL can train: {able}.{hint}")
 
     def add_start(self, name: str, entries: dict[str, sections.MethodEntry], trees: Mapping[str, Tree]) -> None:
         methods, chain, entry = self.registry.methods, [name], entries[name]
@@ -262,11 +266,13 @@ class SectionReader:
                 self.add(("methods", name, "start"), f"goes round in a circle ({circle})")
                 return
             if start not in entries and start in methods and start not in trees:
-                added = self.trained(("methods", start), start, {}, sections.RowOptions(optional=True), self.train)
-                entries |= {} if added is None else {start: added}
+                start_entry = self.method_entry(
+                    ("methods", start), start, {}, sections.RowOptions(optional=True), self.train
+                )
+                entries |= {} if start_entry is None else {start: start_entry}
             if start not in entries:
                 if start not in trees:  # a row that is listed has reported its own mistakes
-                    names = [other for other in entries if other != name]
+                    names = [row for row in entries if row != name]
                     self.problems.append(unknown_name(f"methods.{chain[-1]}.start", "row", start, names))
                 return
             chain.append(start)
@@ -288,12 +294,12 @@ class SectionReader:
             rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
             self.add((*path, "method"), rule, name)
             method = None
-        stated = {key: values.pop(key) for key in ("pairs",) if key in values}
-        pairs = self.options(sections.TunedPairs, stated, path)
+        pair_values = {key: values.pop(key) for key in ("pairs",) if key in values}
+        pairs = self.options(sections.TunedPairs, pair_values, path)
         if method is None or pairs is None:
             return None
         train, sampled = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
-        entry = self.trained(path, name, values, sections.RowOptions(), train, sampled)
+        entry = self.method_entry(path, name, values, sections.RowOptions(), train, sampled)
         return None if entry is None else sections.TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:
@@ -305,11 +311,11 @@ class SectionReader:
             if target is not None and not isinstance(values, Mapping):
                 self.add(path, "must be a mapping of what differs for it", values)
             elif target is not None:
-                stated = {key: value for key, value in values.items() if key in TARGET_KEYS}
-                options = self.options(sections.TargetOptions, stated, path)
-                trained = {row: row for row in target.rows if row not in sections.MODELS}
+                option_values = {key: value for key, value in values.items() if key in TARGET_KEYS}
+                options = self.options(sections.TargetOptions, option_values, path)
+                row_names = {row: row for row in target.rows if row not in sections.MODELS}
                 for row in (options.rows or ()) if options else ():
-                    self.entry(trained, row, (*path, "rows"), "row of it", "")
+                    self.entry(row_names, row, (*path, "rows"), "row of it", "")
                 for key in {"name", "extends", SECTION} & values.keys():
                     self.add((*path, key), "cannot differ between the targets of a recipe")
         return as_mapping(tree)

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
+    """What became of a plan's stages: how many there are, and the keys of those that ran, failed or had to wait."""
+
     total: int
     cached: int
     ran: list[str] = field(default_factory=list)
@@ -36,30 +38,33 @@ class Outcome:
         """Of one plan, where several were run at once. Seconds are those of the whole."""
         keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
         ran, blocked = ([key for key in part if key in keys] for part in (self.ran, self.blocked))
-        failed = {key: text for key, text in self.failed.items() if key in keys}
+        errors = {key: text for key, text in self.failed.items() if key in keys}
         total = len(plan.stages)
-        return Outcome(total, max(0, total - len(ran) - len(failed) - len(blocked)), ran, failed, blocked, self.seconds)
+        return Outcome(total, max(0, total - len(ran) - len(errors) - len(blocked)), ran, errors, blocked, self.seconds)
 
 
 def union(plans: Sequence[Plan]) -> list[Stage]:
+    """All stages of the plans in the order of the plans, each once."""
     return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
 
 
 def needed(plan: Plan, store: Store) -> list[Stage]:
+    """The stages that must run for the plan's results: the results not in the store, and what they wait for."""
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
     # a finished table.
-    missing = {stage.key: stage for stage in plan.stages if not store.done(stage)}
+    missing_stages = {stage.key: stage for stage in plan.stages if not store.done(stage)}
     keys: set[str] = set()
     stack = list(results_of(plan))
     while stack:
         key = stack.pop()
-        if key not in keys and key in missing:
+        if key not in keys and key in missing_stages:
             keys.add(key)
-            stack += prerequisites(missing[key])
+            stack += prerequisites(missing_stages[key])
     return [stage for stage in plan.stages if stage.key in keys]
 
 
 def results_of(plan: Plan) -> set[str]:
+    """Keys of the stages that no other stage of the plan waits for."""
     keys = {stage.key for stage in plan.stages}
     return keys.difference(*map(prerequisites, plan.stages))
 
@@ -93,11 +98,11 @@ def run_plans(
 
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
-    judged = {
+    judged_rows = {
         name: [row for row in plan.entrants if name in row.judgments and store.done(row.judgments[name])]
         for name in plan.recipe.benchmarks
     }
-    stages = [plan.planner.scores(name, rows) for name, rows in judged.items() if rows]
+    stages = [plan.planner.scores(name, rows) for name, rows in judged_rows.items() if rows]
     return [stage for stage in stages if not store.done(stage)]
 
 
@@ -135,8 +140,9 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
                 listener.failed(label, result.error)
 
 
-def stage_runner(setup: Setup, ledger: Path, started: float) -> RunStage:
-    """Partial over its arguments a picklable ``MakeRunStage``. ``started``: budgets for judging count from there."""
+def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
+    """A function that runs a stage and stores its artifact; ``partial(stage_runner, ...)`` can be sent to a process.
+    ``start_time`` (Unix seconds): budgets for judging count from there."""
     registry, store = setup()
 
     def run(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
@@ -144,7 +150,7 @@ def stage_runner(setup: Setup, ledger: Path, started: float) -> RunStage:
         log.info("begin %s", name)
 
         def fill(folder: Path) -> Mapping[str, object]:
-            context = StageContext(registry, store, ledger, folder, progress, setup, started)
+            context = StageContext(registry, store, ledger, folder, progress, setup, start_time)
             return STAGES[stage.kind].run(stage, context)
 
         # Any error is a result: one stage must not take the others with it.

@@ -36,6 +36,8 @@ class Model:
 
 
 class StageGraph:
+    """The stages of one recipe by key, each once, and the models, benchmarks and judges that the recipe names."""
+
     def __init__(self, recipe: Recipe, registry: Registry) -> None:
         self.recipe = recipe
         self.registry = registry
@@ -65,7 +67,7 @@ class StageGraph:
         compute = self.recipe.compute
         # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
-        trained = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
+        trained_refs = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
         here = {
             "backend": self.recipe.family.backend,
             "device": compute.device,
@@ -74,7 +76,7 @@ class StageGraph:
             **local,
             "models": {role: model.checkpoint for role, model in models.items()} | dict(local.get("tokenizers", {})),
         }
-        return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained}, local=here, **rest))
+        return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained_refs}, local=here, **rest))
 
     def backend_params(self) -> dict[str, object]:
         family = self.recipe.family
@@ -102,7 +104,7 @@ class StageGraph:
 
     @property
     def response_tokens(self) -> int:
-        """Assumed: half of what is allowed."""
+        """Tokens of one response in estimates of cost: half of ``sampling.max_new_tokens``."""
         return max(1, self.recipe.sampling.max_new_tokens // 2)
 
     @property
@@ -111,9 +113,9 @@ class StageGraph:
 
 
 def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: int = 0) -> Cost:
-    known, peak = size(stage.local["models"][role]), None
-    if known is not None:
-        peak = flops("read", known.parameters, read) + flops("write", known.parameters, written)
+    model_size, peak = size(stage.local["models"][role]), None
+    if model_size is not None:
+        peak = flops("read", model_size.parameters, read) + flops("write", model_size.parameters, written)
     return Cost(responses=responses, tokens=read + written, peak_flops=peak)
 
 

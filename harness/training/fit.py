@@ -199,10 +199,10 @@ class Recorder(TrainerCallback):
         if self.scratch is None or self.minutes is None:
             return
         late = time.monotonic() - self.last_save >= 60 * self.minutes
-        due = [late and state.global_step < state.max_steps]
+        save_flags = [late and state.global_step < state.max_steps]
         # The first process's clock decides for all: this overwrites the list with its own.
-        broadcast_object_list(due)
-        control.should_save = due[0]
+        broadcast_object_list(save_flags)
+        control.should_save = save_flags[0]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         self.last_save = time.monotonic()
@@ -218,9 +218,9 @@ class Recorder(TrainerCallback):
             # The marker must not get its name before its content is on disk.
             os.fsync(file.fileno())
         draft.rename(folder / MARKER)
-        for other in checkpoints(self.scratch):
-            if other != folder:
-                shutil.rmtree(other)
+        for checkpoint in checkpoints(self.scratch):
+            if checkpoint != folder:
+                shutil.rmtree(checkpoint)
 
 
 def summed(values: Mapping[str, Tensor]) -> dict[str, float]:
@@ -233,18 +233,18 @@ def summed(values: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole or not, oldest step first."""
+    """Checkpoint folders, also those without a marker (their writing was cut off), oldest step first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def newest(folder: Path) -> Path | None:
-    whole = [path for path in checkpoints(folder) if (path / MARKER).is_file()]
-    return whole[-1] if whole else None
+    complete = [path for path in checkpoints(folder) if (path / MARKER).is_file()]
+    return complete[-1] if complete else None
 
 
 def restore(trainer: DistilTrainer, checkpoint: Path, curve: Path) -> None:
-    saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-    trainer.curve[:] = saved["curve"]
-    trainer.tokens.update(saved["tokens"])
+    marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    trainer.curve[:] = marker["curve"]
+    trainer.tokens.update(marker["tokens"])
     if trainer.accelerator.is_main_process:
-        curve.write_text("".join(json.dumps(record) + "\n" for record in saved["curve"]), encoding="utf-8")
+        curve.write_text("".join(json.dumps(record) + "\n" for record in marker["curve"]), encoding="utf-8")

@@ -84,11 +84,13 @@ def ask(
         with Ledger(ledger) as opened:
             outcomes: dict[str, Outcome] = dict(opened.get(copies))
             settled(*outcomes)
-            missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
-            if missing:
+            new_requests = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
+            if new_requests:
                 # Before the first call, so that a killed run shows what it still owes.
-                opened.want(missing, judge.endpoint, judge.model)
-                outcomes |= await _ask_missing(judge, missing, Budget(judge, opened, options, billing), pace, settled)
+                opened.want(new_requests, judge.endpoint, judge.model)
+                outcomes |= await _ask_missing(
+                    judge, new_requests, Budget(judge, opened, options, billing), pace, settled
+                )
         return [replace(reply, request=key) if isinstance(reply := outcomes[key], Reply) else reply for key in keys]
 
     try:
@@ -101,7 +103,7 @@ def ask(
 
 
 async def _ask_missing(
-    judge: Judge, missing: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
+    judge: Judge, new_requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
 ) -> dict[str, Outcome]:
     async with AsyncExitStack() as stack:
         # A judge with connections prepares them here, outside of any request's timeout.
@@ -109,8 +111,8 @@ async def _ask_missing(
             await stack.enter_async_context(judge)
         if isinstance(judge, BatchJobJudge) and judge.jobs is not None:
             stack.callback(budget.ledger.flush)
-            return await BatchAsking(judge.jobs, missing, budget, settled).work()
-        return await Asking(missing, budget, pace, settled).work()
+            return await BatchAsking(judge.jobs, new_requests, budget, settled).work()
+        return await Asking(new_requests, budget, pace, settled).work()
 
 
 class Asking:
@@ -148,22 +150,22 @@ class Asking:
 
     async def _ask_one(self, key: str) -> None:
         while key not in self.outcomes:
-            started = await self.limit.enter()
+            start_time = await self.limit.enter()
             try:
                 await asyncio.sleep(0)  # a judge in this process never waits: let saving and Ctrl-C have their turn
-                delay = await self._try(key, started)
+                delay = await self._try(key, start_time)
             finally:
                 self.limit.leave()
             await self._wait(delay)
 
-    async def _try(self, key: str, started: float) -> float:
+    async def _try(self, key: str, start_time: float) -> float:
         """One call, unless another process makes it. Returns the seconds until the next try, where there is one."""
         if not self.stopped.is_set() and not self.ledger.claim(key, self.options.timeout + _SLACK):
             # Another process has asked it since we began: its reply is taken over, or waited for.
-            stored = self.ledger.get([key]).get(key)
-            if stored is None:
+            reply = self.ledger.get([key]).get(key)
+            if reply is None:
                 return _LOOK
-            self._finish(key, stored)
+            self._finish(key, reply)
         elif self._begin([key]):
             try:
                 async with asyncio.timeout(self.options.timeout):
@@ -172,17 +174,17 @@ class Asking:
                 outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
             except JudgeError as error:
                 outcome = error
-            return self._settle(key, outcome, started)
+            return self._settle(key, outcome, start_time)
         return 0.0
 
     async def _ask_chunks(self, judge: ChunkJudge) -> None:
         """A chunk at a time, in a thread so that Ctrl-C is heard."""
-        while left := [key for key in self.requests if key not in self.outcomes]:
-            chunk = left[: judge.chunk]
+        while open_keys := [key for key in self.requests if key not in self.outcomes]:
+            chunk = open_keys[: judge.chunk]
             if self._begin(chunk):
-                started = asyncio.get_running_loop().time()
+                start_time = asyncio.get_running_loop().time()
                 outcomes = await asyncio.to_thread(judge.complete_many, [self.requests[key] for key in chunk])
-                delays = [self._settle(key, outcome, started) for key, outcome in zip(chunk, outcomes, strict=True)]
+                delays = [self._settle(key, outcome, start_time) for key, outcome in zip(chunk, outcomes, strict=True)]
                 await self._wait(max(delays))
 
     def _begin(self, keys: Sequence[str]) -> bool:
@@ -214,19 +216,19 @@ class Asking:
             # Where another process stored a reply first, that one counts here too.
             self.outcomes |= self.ledger.flush()
 
-    def _settle(self, key: str, outcome: Outcome, started: float) -> float:
+    def _settle(self, key: str, outcome: Outcome, start_time: float) -> float:
         """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait, seconds."""
         self.budget.under_way -= 1
         self.budget.record(key, outcome, self.requests[key])
         self.unsaved.set()
         if isinstance(outcome, Reply):
             self.failures = 0
-            self.limit.succeeded(asyncio.get_running_loop().time() - started)
+            self.limit.succeeded(asyncio.get_running_loop().time() - start_time)
             self._finish(key, outcome)
             return 0.0
         delay = self._delay(key, outcome)
         self.tries[key] += 1
-        if self.cause is None and (cause := self._weigh(outcome, started)) is not None:
+        if self.cause is None and (cause := self._weigh(outcome, start_time)) is not None:
             self._stop(cause)
         if self.cause is not None or delay is None:
             self._finish(key, outcome)
@@ -236,19 +238,19 @@ class Asking:
 
     def _delay(self, key: str, error: JudgeError) -> float | None:
         tries, retries = self.tries[key], self.options.retries
-        allowed = 0 if error.kind not in RETRIED else min(1, retries) if error.kind == "empty" else retries
-        if tries >= allowed:
+        max_tries = 0 if error.kind not in RETRIED else min(1, retries) if error.kind == "empty" else retries
+        if tries >= max_tries:
             return None
         # Random, so that requests that failed together do not come back together.
         backoff = min(self.pace.longest, self.pace.first * 2.0**tries) * (0.5 + 0.5 * self.rng.random())
         return max(backoff, error.retry_after or 0.0)
 
-    def _weigh(self, error: JudgeError, started: float) -> JudgeError | None:
+    def _weigh(self, error: JudgeError, start_time: float) -> JudgeError | None:
         """What a failure says about the judge as a whole: slow down, pause, or (a reason is returned) stop."""
         if error.kind not in RETRIED:
             return error if error.kind in FATAL else None
         if error.kind == "rate-limit":
-            self.limit.throttled(started)
+            self.limit.throttled(start_time)
         wait = error.retry_after or 0.0
         if wait > self.pace.obey:
             return JudgeError(error.kind, f"{error} (asked to wait {wait:.0f} s; run again after that)")

@@ -80,8 +80,10 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
     """Benchmarks in the order of the runs; runs that asked the same questions share one."""
     together: dict[tuple[str, str, Ref | None], list[tuple[RunView, JudgedBenchmark]]] = {}
     for run in runs:
-        for judged in run.benchmarks:
-            together.setdefault((judged.benchmark, judged.questions, judged.baseline), []).append((run, judged))
+        for judged_benchmark in run.benchmarks:
+            together.setdefault(
+                (judged_benchmark.benchmark, judged_benchmark.questions, judged_benchmark.baseline), []
+            ).append((run, judged_benchmark))
     # two runs may have asked different questions of one benchmark: then the hash tells the two apart
     titles = Counter(members[0][0].title(benchmark) for (benchmark, _, _), members in together.items())
     views = []
@@ -99,7 +101,9 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         entrants = _entrants(members)
         sets = [judgments for entrant in entrants for judgments in entrant.judgments]
         judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.own))
-        shared = {name: named for name, named in metrics.items() if any(_shares(e, name) for e in entrants)}
+        shared = {
+            name: metric_title for name, metric_title in metrics.items() if any(_shares(e, name) for e in entrants)
+        }
         title = f"{title} ({digest[:6]})" if titles[title] > 1 else title
         questions, problem = _texts(members)
         parts = (entrants, tuple(judges), questions, problem, shared, tuple(unavailable))
@@ -111,8 +115,8 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[Judge
     """Every row and seed once; a second row of one name and seed with other answers is called after its target."""
     views: dict[tuple[Ref, tuple[Ref, ...]], JudgedEntrant] = {}
     titles: set[tuple[str, int]] = set()
-    for run, judged in members:
-        for entrant in judged.entrants:
+    for run, judged_benchmark in members:
+        for entrant in judged_benchmark.entrants:
             # the same answers judged by the same judges: a second target adds nothing to look at
             identity = (entrant.answers, tuple(judgments.ref for judgments in entrant.judgments))
             if identity not in views:
@@ -125,59 +129,68 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[Judge
 def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Question, ...], str]:
     """The questions that were asked, or placeholders that have only their ids, and then why."""
     problem = ""
-    for run, judged in members:
-        available = run.questions.get(judged.benchmark, "they were not given")
+    for run, judged_benchmark in members:
+        available = run.questions.get(judged_benchmark.benchmark, "they were not given")
         if isinstance(available, str):
             problem = available
-        elif questions_hash(available, whole=True) == judged.questions:
+        elif questions_hash(available, whole=True) == judged_benchmark.questions:
             return tuple(available), ""
         else:
             problem = "those at hand are not those that were asked"
     # Any entrant's answers name all questions, but its file may be gone: the first that can be read.
-    ids = (_answers(judged, entrant.answers)[0] for _, judged in members for entrant in judged.entrants)
+    ids = (
+        _answers(judged_benchmark, entrant.answers)[0]
+        for _, judged_benchmark in members
+        for entrant in judged_benchmark.entrants
+    )
     return tuple(Question(name, ()) for name in next((names for names in ids if names), {})), problem
 
 
-def _answers(judged: JudgedBenchmark, ref: Ref) -> tuple[dict[str, Answer], str]:
+def _answers(judged_benchmark: JudgedBenchmark, ref: Ref) -> tuple[dict[str, Answer], str]:
     """Answers by question, or none and why: the scores that were made of them are whole all the same."""
     try:
-        return judged.lineage.answers(ref), ""
+        return judged_benchmark.lineage.answers(ref), ""
     except _UNREADABLE:
-        return {}, _lost(judged, "answers", ref)
+        return {}, _lost(judged_benchmark, "answers", ref)
 
 
-def _judgments(judged: JudgedBenchmark, entrant: JudgedEntrant) -> tuple[dict[str, dict[str, list[Judgment]]], str]:
+def _judgments(
+    judged_benchmark: JudgedBenchmark, entrant: JudgedEntrant
+) -> tuple[dict[str, dict[str, list[Judgment]]], str]:
     by_judge: dict[str, dict[str, list[Judgment]]] = {}
     lost = [] if entrant.judgments else ["judgments no longer in the store"]
     for judge, ref in ((judgments.judge, judgments.ref) for judgments in entrant.judgments):
         try:
-            by_judge[judge] = judged.lineage.judgments(ref)
+            by_judge[judge] = judged_benchmark.lineage.judgments(ref)
         except _UNREADABLE:
-            lost.append(f"{judge}: {_lost(judged, 'judgments', ref)}")
+            lost.append(f"{judge}: {_lost(judged_benchmark, 'judgments', ref)}")
     return by_judge, "; ".join(lost)
 
 
-def _lost(judged: JudgedBenchmark, records: str, ref: Ref) -> str:
+def _lost(judged_benchmark: JudgedBenchmark, records: str, ref: Ref) -> str:
     try:
-        judged.lineage.folder(ref)
+        judged_benchmark.lineage.folder(ref)
     except UserError:
         return f"{records} no longer in the store"
     return f"{records} damaged in the store"
 
 
 def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
-    judged, questions = view.judged, view.questions
-    answers, lost_answers = zip(*(_answers(judged, side.answers) for side in view.entrants), strict=True)
-    judgments, lost_judgments = zip(*(_judgments(judged, side) for side in view.entrants), strict=True)
+    judged_benchmark, questions = view.judged, view.questions
+    answers, lost_answers = zip(*(_answers(judged_benchmark, side.answers) for side in view.entrants), strict=True)
+    judgments, lost_judgments = zip(*(_judgments(judged_benchmark, side) for side in view.entrants), strict=True)
     baselines = {question.id: question.baseline for question in questions}
-    if judged.baseline:  # its answers, or none: never the official ones in their place
-        baselines = {name: answer.turns for name, answer in _answers(judged, judged.baseline)[0].items()}
+    if judged_benchmark.baseline:  # its answers, or none: never the official ones in their place
+        baselines = {
+            name: answer.turns for name, answer in _answers(judged_benchmark, judged_benchmark.baseline)[0].items()
+        }
     starts, blocks = _blocks(view, answers, judgments, baselines)
     every = [j for side in judgments for table in side.values() for several in table.values() for j in several]
     index: dict[str, object] = {
         "problem": view.problem,
         "judges": view.judges,
-        "baseline": judged.baseline_row or ("Baseline" if any(question.baseline for question in questions) else ""),
+        "baseline": judged_benchmark.baseline_row
+        or ("Baseline" if any(question.baseline for question in questions) else ""),
         "sides": [[side.title, side.seed] for side in view.entrants],
         "lost": list(zip(lost_answers, lost_judgments, strict=True)),
         "unavailable": view.unavailable,
@@ -220,18 +233,18 @@ def _blocks(
     for place, question in enumerate(view.questions):
         if not block:
             starts.append(place)
-        answered = [by_question.get(question.id) for by_question in answers]
+        replies = [by_question.get(question.id) for by_question in answers]
         verdicts = [
             [(number, side[judge].get(question.id, [])) for number, judge in enumerate(view.judges) if judge in side]
             for side in judgments
         ]
-        length += sum(len(turn) for answer in answered if answer for turn in answer.turns)
+        length += sum(len(turn) for answer in replies if answer for turn in answer.turns)
         length += sum(len(judgment.reply) for side in verdicts for _, several in side for judgment in several)
         block.append({
             "turns": question.turns,
             "baseline": baselines.get(question.id, ()),
             "reference": question.reference,
-            "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in answered],
+            "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in replies],
             "judgments": [[[judge, list(map(_judgment, several))] for judge, several in side] for side in verdicts],
         })  # fmt: skip
         # closed after the question that goes over: a question is never split over two blocks

@@ -64,22 +64,22 @@ def published_values(
     # a family that the paper lacks has nothing to stand beside, whatever its models are called
     if table is None or not in_paper(table, family):
         return {}
-    numbers = {key[1:]: one for key, one in published_table(table).items() if key[0] == family}
+    numbers = {key[1:]: number for key, number in published_table(table).items() if key[0] == family}
     papers = {}
     for row in run.rows:
         name = paper_row(row.id, run, {row for row, _ in numbers})
-        other = other_settings(run.recipe, row.id, name, family)
-        doubts = (f"trained with other settings: {', '.join(other)}",) if other else ()
+        differences = other_settings(run.recipe, row.id, name, family)
+        doubts = (f"trained with other settings: {', '.join(differences)}",) if differences else ()
         for metric in metrics:
             if metric.id == "cost.time" and (paper := numbers.get((name, GPU_HOURS))) is not None:
                 why = ["another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"]
-                value, shown = paper.value * (1 if metric.unit == "h" else 3600), f"{paper.value:g} h (A800)"
+                value, text = paper.value * (1 if metric.unit == "h" else 3600), f"{paper.value:g} h (A800)"
             elif (paper := numbers.get((name, metric.id))) is not None:
-                why, value, shown = why_not_comparable(run, row, metric, paper), paper.value, ""
+                why, value, text = why_not_comparable(run, row, metric, paper), paper.value, ""
             else:
                 continue
             papers[row.id, metric.id] = PublishedComparison(
-                value, paper.protocol, paper.source, paper.note, why=tuple(why), doubts=doubts, shown=shown
+                value, paper.protocol, paper.source, paper.note, why=tuple(why), doubts=doubts, shown=text
             )
     return papers
 
@@ -122,13 +122,13 @@ def compared(
     return replace(paper, difference=difference, low=low, high=high, verdict=result, doubts=doubts)
 
 
-def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -> list[str]:
+def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: Published) -> list[str]:
     """What a score's notes say comes on top."""
     ours = (run.family.teacher, run.family.student)
     reasons = [
-        f"another {role} ({name}, the paper's is {published})"
-        for role, name, published in zip(("teacher", "student"), ours, MODELS.get(run.family.name, ours), strict=True)
-        if plain_name(name) != plain_name(published)
+        f"another {role} ({name}, the paper's is {paper_name})"
+        for role, name, paper_name in zip(("teacher", "student"), ours, MODELS.get(run.family.name, ours), strict=True)
+        if plain_name(name) != plain_name(paper_name)
     ]
     if not row.baseline:
         prompts = section(run.recipe, "prompts")
@@ -143,19 +143,19 @@ def why_not_comparable(run: Run, row: RowSpec, metric: Metric, one: Published) -
     if card is None or card.parameters.get("questions") != "official":
         reasons.append("other questions")
     if card is not None:
-        reasons += _other_protocol(card, one)
-    theirs, ours_judge = judge_of(one.protocol), run.judges.get(benchmark, "not stated")
+        reasons += _other_protocol(card, paper)
+    theirs, ours_judge = judge_of(paper.protocol), run.judges.get(benchmark, "not stated")
     if theirs is not None and not same_judge(ours_judge, theirs):
         reasons.append(f"another judge ({ours_judge}, the paper's is {theirs})")
     return reasons
 
 
-def _other_protocol(card: Card, one: Published) -> list[str]:
+def _other_protocol(card: Card, paper: Published) -> list[str]:
     options = card.parameters
     reasons: list[str] = []
     # a limit at or above the number of questions that the paper states leaves none out
-    limit, stated = options.get("limit"), re.search(r'([\d,]+)"? questions', one.protocol)
-    if isinstance(limit, int) and (stated is None or limit < int(stated[1].replace(",", ""))):
+    limit, question_count = options.get("limit"), re.search(r'([\d,]+)"? questions', paper.protocol)
+    if isinstance(limit, int) and (question_count is None or limit < int(question_count[1].replace(",", ""))):
         reasons.append(f"only {counted(limit, 'question')}")
     if options.get("style_control"):
         reasons.append("style-controlled, the paper's is the plain win rate")
@@ -168,8 +168,8 @@ def _other_protocol(card: Card, one: Published) -> list[str]:
 
 def judge_of(protocol: str) -> str | None:
     """The judge that a published protocol names; ``None`` where rules decide or nothing is judged."""
-    named = re.search(r"judge ([^(,]+)", protocol)
-    return named[1].strip() if named else None
+    match = re.search(r"judge ([^(,]+)", protocol)
+    return match[1].strip() if match else None
 
 
 def same_judge(ours: str, theirs: str) -> bool:
@@ -219,47 +219,49 @@ def hyperparameter_table(target: Target, run: Run) -> Table:
     lines = [
         "Values that the run trains with, from its resolved recipe; the paper's from its Table 4, sections 4.1 and 5.1."
     ]
-    known = ROW in section(run.recipe, "methods")
-    if not known:
+    has_row = ROW in section(run.recipe, "methods")
+    if not has_row:
         lines.append(f"This recipe has no row {ROW}.")
     paper = published_table("table4")
     place = {"target": target.name, "run": run.name, "family": run.family.name}
     notes: list[tuple[str, str]] = []
     rows, records, data = [], [], []
     for name in dict.fromkeys(row for _, row, _ in paper):
-        stated = {family: number for (family, row, _), number in paper.items() if row == name}
+        by_family = {family: number for (family, row, _), number in paper.items() if row == name}
         # a family of one's own (pocket) is none of the paper's: then every stated value is shown
-        ours = {family: number for family, number in stated.items() if family in (run.family.name, "any")} or stated
-        used = SETTINGS[name].read(run.recipe, ROW) if known else None
-        same = None if used is None else any(used == number.value for number in ours.values())
+        ours = {
+            family: number for family, number in by_family.items() if family in (run.family.name, "any")
+        } or by_family
+        run_value = SETTINGS[name].read(run.recipe, ROW) if has_row else None
+        agreement = None if run_value is None else any(run_value == number.value for number in ours.values())
         marks = []
         for number in ours.values():
             if number.note:
                 marks.append(letter(len(notes)))
                 notes.append((marks[-1], f"paper: {clean(number.note)}"))
-        values = [f"{one.value:g}" + (f" ({family})" if len(ours) > 1 else "") for family, one in ours.items()]
+        values = [f"{number.value:g}" + (f" ({family})" if len(ours) > 1 else "") for family, number in ours.items()]
         searched = next(clean(number.protocol).removeprefix("searched: ") for number in ours.values())
-        texts = (SETTINGS[name].title, "n/a" if used is None else f"{used:g}")
-        words = ({True: "yes", False: "no", None: "-"}[same], searched)
+        texts = (SETTINGS[name].title, "n/a" if run_value is None else f"{run_value:g}")
+        words = ({True: "yes", False: "no", None: "-"}[agreement], searched)
         cells = [*map(TableCell, texts), TableCell(", ".join(values), marks=tuple(marks)), *map(TableCell, words)]
         rows.append(TableRow(tuple(cells)))
         numbers = [
             {"family": family, "value": number.value, "searched": number.protocol, "note": number.note}
             for family, number in ours.items()
         ]
-        data.append({"setting": name, "used": used, "same": same, "published": numbers})
+        data.append({"setting": name, "used": run_value, "same": agreement, "published": numbers})
         records += [
-            {**place, "setting": name, "used": used, "published_family": one["family"], "published": one["value"],
-             "searched": one["searched"], "note": one["note"]}
-            for one in numbers
+            {**place, "setting": name, "used": run_value, "published_family": entry["family"],
+             "published": entry["value"], "searched": entry["searched"], "note": entry["note"]}
+            for entry in numbers
         ]  # fmt: skip
     models = f"{clean(run.family.teacher)} teaches {clean(run.family.student)}"
     caption = f"{target.title}, row {ROW}. Run {clean(run.name)}: {models}."
     titles = (f"Setting ({clean(run.family.name)})", "this run", "paper", "the same", "searched by the paper")
-    whole = {"format": 1, "target": target.name, "title": f"{target.label}: {caption}", "run": {"name": run.name}}
+    header = {"format": 1, "target": target.name, "title": f"{target.label}: {caption}", "run": {"name": run.name}}
     return Table(
         target.name, caption, tuple(TableColumn(title, numeric=False) for title in titles), tuple(rows), tuple(lines),
-        tuple(notes), target.label, data={**whole, "rows": data, "lines": lines}, records=records,
+        tuple(notes), target.label, data={**header, "rows": data, "lines": lines}, records=records,
     )  # fmt: skip
 
 
@@ -268,21 +270,21 @@ def other_settings(recipe: Mapping[str, object], row: str, name: str, family: st
     published table (``pad-ppd-2x4``: rounds, responses). ``family``: of the stated learning rate."""
     if row not in section(recipe, "methods"):
         return []
-    entry, others = section(recipe, "methods", row), []
+    entry, differences = section(recipe, "methods", row), []
     by_name = re.search(r"-\d+x\d+$", name) is not None
-    for (stated_for, key, _), number in published_table("table4").items():
+    for (paper_family, key, _), number in published_table("table4").items():
         setting = SETTINGS[key]
-        stated = setting.methods is None or (entry.get("method") or row) in setting.methods
-        if stated_for not in (family, "any") or not stated or (by_name and key == "n"):
+        applies = setting.methods is None or (entry.get("method") or row) in setting.methods
+        if paper_family not in (family, "any") or not applies or (by_name and key == "n"):
             continue
-        used = setting.read(recipe, row)
+        value = setting.read(recipe, row)
         # a setting that the method does not have cannot differ
-        if isinstance(used, int | float) and not isclose(used, number.value):
-            others.append(f"{setting.title} {used:g} (the paper: {number.value:g})")
+        if isinstance(value, int | float) and not isclose(value, number.value):
+            differences.append(f"{setting.title} {value:g} (the paper: {number.value:g})")
     rounds = entry.get("rounds") or 1
     if not by_name and rounds != 1:
-        others.append(f"rounds {rounds} (the paper: 1)")
+        differences.append(f"rounds {rounds} (the paper: 1)")
     # the paper trains all weights; adapters are no number that could be compared
     if PaperSetting("adapters", "train", "lora").read(recipe, row):
-        others.append("adapters (the paper: all weights)")
-    return others
+        differences.append("adapters (the paper: all weights)")
+    return differences

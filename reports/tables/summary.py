@@ -116,14 +116,14 @@ class CellSummary:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         notes = [*self.missing, *(score.note for score in self.scores.values())]
-        expected = len(self.scores) + len(self.missing)
+        count = len(self.scores) + len(self.missing)
         # the order matters: a row that was never planned has no reason of its own to give
-        if not expected:
+        if not count:
             notes = ["not in this run"]
         elif not self.values and not any(notes):
             notes = ["no score, and the run does not say why"]
-        elif self.values and len(self.values) < expected:
-            notes.append(f"{len(self.values)} of {expected} seeds")
+        elif self.values and len(self.values) < count:
+            notes.append(f"{len(self.values)} of {count} seeds")
         if self.value is not None and len(self.valued) > 1 and self.draws is None and self.n:
             notes.append("no interval: these scores carry no bootstrap replicates")
         return tuple(dict.fromkeys(note for note in notes if note))
@@ -147,10 +147,10 @@ class CellSummary:
         """Of scores against a baseline: mean answer length and the baseline's (characters), share cut short."""
         names = ("mean_length", "baseline_length", "truncated")
         details = [score.detail for score in self.scores.values()]
-        known = [detail for detail in details if all(isinstance(detail.get(name), float) for name in names)]
-        if not known:
+        full_details = [detail for detail in details if all(isinstance(detail.get(name), float) for name in names)]
+        if not full_details:
             return None
-        ours, baseline, cut = (float(np.mean([float(detail[name]) for detail in known])) for name in names)
+        ours, baseline, cut = (float(np.mean([float(detail[name]) for detail in full_details])) for name in names)
         return ours, baseline, cut
 
     @cached_property
@@ -226,7 +226,7 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     if not 0 <= min_coverage <= 1:
         raise UserError(f"min_coverage {min_coverage!r}: a share between 0 and 1 is needed (0.98 is the default)")
     run = results.run
-    rows = _in_order({row.id: row for row in run.rows}, target.rows, more=True)
+    rows = _in_order({row.id: row for row in run.rows}, target.rows, with_unlisted=True)
     metrics = _in_order({metric.id: metric for metric in run.columns}, target.columns, target.open)
     # printed under the table: a table with fewer rows than the paper's must not look whole
     absent = [name for name in target.rows if name not in {row.id for row in rows}]
@@ -237,9 +237,9 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     for metric in metrics:
         column: dict[str, CellSummary] = {}
         for row in rows:
-            scores = {place[2]: one for place, one in results.scores.items() if place[:2] == (row.id, metric.id)}
-            missing = [reason for place, reason in results.missing.items() if place[:2] == (row.id, metric.id)]
-            column[row.id] = CellSummary(row, metric, scores, missing, min_coverage)
+            scores = {place[2]: score for place, score in results.scores.items() if place[:2] == (row.id, metric.id)}
+            reasons = [reason for place, reason in results.missing.items() if place[:2] == (row.id, metric.id)]
+            column[row.id] = CellSummary(row, metric, scores, reasons, min_coverage)
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
     for place, paper in papers.items():
@@ -253,47 +253,49 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), steps)
 
 
-def _in_order(by_name: Mapping[str, T], order: Sequence[str], more: bool) -> list[T]:
+def _in_order(by_name: Mapping[str, T], order: Sequence[str], with_unlisted: bool) -> list[T]:
     first = [by_name[name] for name in order if name in by_name]
-    return first + [item for name, item in by_name.items() if more and name not in order]
+    return first + [item for name, item in by_name.items() if with_unlisted and name not in order]
 
 
 def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Target) -> ColumnSummary:
     draws = {name: cell.draws for name, cell in cells.items() if cell.draws is not None}
     # replicate b must mean the same resample of questions in all rows, else differences are not paired
-    same_length(metric.id, [one.grid.shape[1] for one in draws.values()])
+    same_length(metric.id, [row_draws.grid.shape[1] for row_draws in draws.values()])
     # pooled over all rows before any interval: a row's interval needs the column's noise
     noise = seed_noise(list(draws.values()))
-    trained = {name: cell for name, cell in cells.items() if not cell.row.baseline}
+    trained_rows = {name: cell for name, cell in cells.items() if not cell.row.baseline}
 
-    def against(other: str | None) -> dict[str, Comparison]:
-        """Each trained row minus ``other``, as one family of tests; rows without draws are left out."""
-        if other is None or other not in draws:
+    def against(reference: str | None) -> dict[str, Comparison]:
+        """Each trained row minus ``reference``, as one family of tests; rows without draws are left out."""
+        if reference is None or reference not in draws:
             return {}
         # the bootstrap's variance is that of the smaller sample, so the smaller sample must be large enough
-        fewest = {name: min(cells[name].n, cells[other].n) for name in trained if name in draws and name != other}
-        changes = {name: contrast(draws[name], draws[other], n, noise) for name, n in fewest.items()}
+        fewest = {
+            name: min(cells[name].n, cells[reference].n) for name in trained_rows if name in draws and name != reference
+        }
+        changes = {name: contrast(draws[name], draws[reference], n, noise) for name, n in fewest.items()}
         # untested rows stay out of the family: they would make the correction stricter for the others
         raw = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
         adjusted = holm(raw)
         return {
             name: Comparison(
-                one.value, one.low, one.high, raw.get(name), adjusted.get(name), one.error, one.freedom
+                change.value, change.low, change.high, raw.get(name), adjusted.get(name), change.error, change.freedom
             )
-            for name, one in changes.items()
+            for name, change in changes.items()
         }  # fmt: skip
 
-    values = {name: cell.value for name, cell in trained.items() if cell.value is not None}
+    values = {name: cell.value for name, cell in trained_rows.items() if cell.value is not None}
     # two rows that print the same number are both best: bold must not depend on digits that nobody sees
-    printed = {name: round(value, metric.digits) for name, value in values.items()}
+    rounded_values = {name: round(value, metric.digits) for name, value in values.items()}
     # of one row nothing is best, and a high cost is no merit
-    several = len(printed) > 1 and not metric.measured
-    best = tuple(name for name, value in printed.items() if several and value == max(printed.values()))
+    several = len(rounded_values) > 1 and not metric.measured
+    best = tuple(name for name, value in rounded_values.items() if several and value == max(rounded_values.values()))
     # the test needs one row to compare with: the highest value that has replicates, ties in row order
     top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)
     changes, below_best = against(target.reference), against(top)
     # a focus row that this run does not train has no comparisons, and no signs
-    focus = against(target.focus if target.focus in trained else None)
+    focus = against(target.focus if target.focus in trained_rows else None)
     base = cells[target.reference].value if target.reference in cells else None
     for name, cell in cells.items():
         cell.set_interval(noise)
@@ -310,7 +312,7 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
         if test.delta is not None and test.low is not None and test.high is not None:
             # the test is of this row minus the focus row, so its ends change places
             cell.focus = Comparison(-test.delta, -test.high, -test.low, test.p, test.p_holm)
-    scores = [score for cell in trained.values() for score in cell.scores.values()]
+    scores = [score for cell in trained_rows.values() for score in cell.scores.values()]
     tested = [change for change in changes.values() if change.p is not None]
     return ColumnSummary(
         metric, _detectable(metric, tested), len(tested), _tested(focus), _tested(below_best), best,
@@ -357,22 +359,22 @@ def variance_shares(
     if noise is None or not several:
         return None
     seeds = float(np.mean([row.seeds for row in several]))
-    rest = noise.rest / seeds
+    answer_noise = noise.rest / seeds
     # replicates of the mean over seeds vary by questions and by the answers to them: take the answers' part off
-    question = max(0.0, float(np.mean([row.centre.var(ddof=1) for row in several])) - rest)
-    whole = noise.seed / seeds + question + rest
-    if whole == 0:
+    question = max(0.0, float(np.mean([row.centre.var(ddof=1) for row in several])) - answer_noise)
+    total = noise.seed / seeds + question + answer_noise
+    if total == 0:
         return None
-    judged = []
+    judge_variances = []
     for score in scores:
         repeats, of_one = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
         if isinstance(repeats, float) and isinstance(of_one, float) and score.n:
-            judged.append(of_one / repeats / score.n)
+            judge_variances.append(of_one / repeats / score.n)
     # estimated from other data than the rest, it may come out larger than the whole that it is a part of
-    judge = min(rest, float(np.mean(judged)) / seeds) if judged else 0.0
+    judge = min(answer_noise, float(np.mean(judge_variances)) / seeds) if judge_variances else 0.0
     return {
-        "seed": noise.seed / seeds / whole, "question": question / whole, "answer": (rest - judge) / whole,
-        "judge": judge / whole if judged else None,
+        "seed": noise.seed / seeds / total, "question": question / total, "answer": (answer_noise - judge) / total,
+        "judge": judge / total if judge_variances else None,
     }  # fmt: skip
 
 

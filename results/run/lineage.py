@@ -50,6 +50,8 @@ class StudentTraining:
 
 
 class Lineage:
+    """Walks from a score back to the stages, answers and judgments that it was made from, by the store's markers."""
+
     def __init__(self, store: Store) -> None:
         self.store = store
         # rows share most of their stages: each marker is read, and its inputs are parsed, once

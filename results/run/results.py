@@ -62,11 +62,11 @@ def join(run: Run, store: Store, path: Path) -> Results:
     artifacts: dict[str, dict[str, dict[str, Score]]] = {}
     newest = 0.0
     scores: dict[Place, Score] = {}
-    missing: dict[Place, str] = {}
+    reasons: dict[Place, str] = {}
     for cell in run.cells:
         place = (cell.row, cell.metric, cell.seed)
         if cell.unavailable is not None:
-            missing[place] = cell.unavailable
+            reasons[place] = cell.unavailable
             continue
         if cell.score not in artifacts:
             try:
@@ -77,7 +77,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
                         f"{path} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
                         "is not in the store. Run the recipe again: only what is missing is made."
                     ) from error
-                missing[place] = "not run yet"
+                reasons[place] = "not run yet"
                 continue
             artifacts[cell.score] = read_scores(file)
             newest = max(newest, file.stat().st_mtime)
@@ -91,7 +91,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
         scores[place] = entrants[cell.entrant][cell.metric]
     lineage = Lineage(store)
     sources = lineage.sources(run)
-    return Results(run, scores, missing, lineage.trainings(sources), sources, newest)
+    return Results(run, scores, reasons, lineage.trainings(sources), sources, newest)
 
 
 HOURS = 2 * 3600.0  # seconds from which on times are printed in hours
@@ -102,27 +102,27 @@ GONE = "not trained, or a stage of it is no longer in the store"
 def with_costs(results: Results) -> Results:
     """``results`` with the columns ``cost.time`` (s or h) and ``cost.memory`` (GiB), one score per row and seed."""
     run = results.run
-    known = {place: cost for place, cost in results.trained.items() if cost.complete}
+    costs = {place: cost for place, cost in results.trained.items() if cost.complete}
     # one unit for the whole column: seconds beside hours could not be compared at a glance
-    hours = max((cost.hours * 3600 for cost in known.values()), default=0.0) >= HOURS
+    hours = max((cost.hours * 3600 for cost in costs.values()), default=0.0) >= HOURS
     time = Metric("cost.time", "Time", "Training", "h" if hours else "s", digits=2 if hours else 1, measured=True)
     memory = Metric("cost.memory", "Memory", "Training", "GiB", digits=2, measured=True)
-    scores, missing = dict(results.scores), dict(results.missing)
+    scores, reasons = dict(results.scores), dict(results.missing)
     for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
-        cost = known.get((row, seed))
+        cost = costs.get((row, seed))
         if cost is None:
-            missing |= {(row, metric.id, seed): GONE for metric in (time, memory)}
+            reasons |= {(row, metric.id, seed): GONE for metric in (time, memory)}
             continue
         for metric, value in ((time, cost.hours * (1 if hours else 3600)), (memory, cost.peak_memory / GIB)):
             scores[row, metric.id, seed] = Score(metric.id, value, None, None, 0, 0)
-    kinds = ", ".join(dict.fromkeys(kind for cost in known.values() for kind in cost.seconds))
+    kinds = ", ".join(dict.fromkeys(kind for cost in costs.values() for kind in cost.seconds))
     note = (
         f"Training time: wall-clock time of the stages that the row comes from ({kinds}), measured where they ran; "
         "shared stages count for every row. Memory: the largest peak of one of them."
     )
-    notes = (*run.notes, note) if known else run.notes
+    notes = (*run.notes, note) if costs else run.notes
     return replace(
-        results, run=replace(run, columns=(*run.columns, time, memory), notes=notes), scores=scores, missing=missing
+        results, run=replace(run, columns=(*run.columns, time, memory), notes=notes), scores=scores, missing=reasons
     )
 
 
@@ -200,8 +200,8 @@ def _benchmark(
         markers, key = by_answers[source.answers], source.judgments.key
         sets: list[JudgmentSet] = []
         if any(marker["key"] == key for marker in markers):  # else deleted by hand since
-            others = [(list(titles).index(_digest(one)), one["key"]) for one in markers if one["key"] != key]
-            further = [JudgmentSet(list(titles.values())[at], Ref("judge", of), False) for at, of in sorted(others)]
+            keys = [(list(titles).index(_digest(marker)), marker["key"]) for marker in markers if marker["key"] != key]
+            further = [JudgmentSet(list(titles.values())[at], Ref("judge", of), False) for at, of in sorted(keys)]
             sets = [JudgmentSet(name, source.judgments, True), *further]
         scores = {
             metric: results.scores[row, metric, seed]
@@ -215,7 +215,7 @@ def _benchmark(
     )
 
 
-def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
+def _titles(judge_name: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
     """Digest of every other judge to its name (given, else its model's), and what differs from ours of the same kind.
     ``groups``: key of our judgments to all judgments on the same answers."""
     titles: dict[str, str] = {}
@@ -229,12 +229,12 @@ def _titles(own: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str
                 continue
             title = names.get(marker["key"]) or str(settings.get("model") or settings.get("kind", BY_RULE))
             if settings.get("kind") == ours.get("kind"):
-                changed = [
+                differences = [
                     f"{name}={value}" for name, value in settings.items() if value not in (ours.get(name), title)
                 ]
-                title += f" ({', '.join(changed)})" if changed else ""
+                title += f" ({', '.join(differences)})" if differences else ""
             titles[digest] = title
-    often = Counter([own, *titles.values()])
+    often = Counter([judge_name, *titles.values()])
     # keys of artifacts are hashes, so their order says nothing: sort by title
     ordered = sorted(titles.items(), key=lambda item: (item[1], item[0]))
     return {digest: f"{title} #{digest}" if often[title] > 1 else title for digest, title in ordered}

@@ -51,11 +51,11 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     if judge is None:
         return Cost()
     # The answers do not matter for the estimate: all rows of a benchmark cost the same.
-    calls, read, written = expected_requests(benchmark, "baseline" in stage.inputs)
-    read += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank in the requests that are counted
-    written += calls * judge.kind.thinking(judge.config) // 2
-    dollars = judge.kind.price(judge.config, read, written)
-    return Cost(judge_calls=calls, judge_tokens=read + written, dollars=dollars)
+    calls, input_tokens, output_tokens = expected_requests(benchmark, "baseline" in stage.inputs)
+    input_tokens += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank in the requests that are counted
+    output_tokens += calls * judge.kind.thinking(judge.config) // 2
+    dollars = judge.kind.price(judge.config, input_tokens, output_tokens)
+    return Cost(judge_calls=calls, judge_tokens=input_tokens + output_tokens, dollars=dollars)
 
 
 @lru_cache(maxsize=32)
@@ -99,8 +99,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     if entry.judged:
         requests = [request for pair in pairs for request in entry.requests(*pair, config)]
         ask = partial(ask_judge, stage, context)
-        outcomes, more = ask_again(benchmark, ask, requests, ask(requests))
-        counts = usage(outcomes) | {"calls": len(requests) + more}
+        outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
+        counts = usage(outcomes) | {"calls": len(requests) + extra_calls}
         read = zip(requests, outcomes, strict=True)
         judgments = [read_judgment(entry, request, outcome, config) for request, outcome in read]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
@@ -109,8 +109,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     else:
         judgments = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
     context.write(Judgment, judgments)
-    missing = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
-    return {"judgments": len(judgments), "unscored": dict(missing), **counts}
+    reasons = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
+    return {"judgments": len(judgments), "unscored": dict(reasons), **counts}
 
 
 def judged_benchmark(stage: Stage, context: StageContext, options: Mapping[str, Any]) -> ConfiguredBenchmark:
@@ -122,12 +122,12 @@ def judged_benchmark(stage: Stage, context: StageContext, options: Mapping[str, 
 
 
 def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[Outcome]:
-    done = 0
+    calls_done = 0
 
-    def advance(more: int) -> None:
-        nonlocal done
-        done += more
-        context.progress(done, len(requests), "judge calls")
+    def advance(new_calls: int) -> None:
+        nonlocal calls_done
+        calls_done += new_calls
+        context.progress(calls_done, len(requests), "judge calls")
 
     judge = stage.local["judge"]
     return context.asking(stage)(judge["kind"], judge["config"], requests, advance)

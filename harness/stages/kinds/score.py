@@ -61,8 +61,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     rows: dict[str, list[Score]] = {name: [] for name in scores}
     for name, score in ((name, score) for name, row in scores.items() for score in row):
         place = name, score.metric
-        whole = replace(score, detail={**score.detail, **ends.get(place, {}), **noise.get(place, {})})
-        rows[name].append(labelled(whole, params.get("baseline")))
+        full_score = replace(score, detail={**score.detail, **ends.get(place, {}), **noise.get(place, {})})
+        rows[name].append(labelled(full_score, params.get("baseline")))
     content = {name: [asdict(score) for score in row] for name, row in rows.items()}
     (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return {"entrants": len(entrants), "unscored": sum(score.unscored for row in rows.values() for score in row)}
@@ -78,15 +78,15 @@ def labelled(score: Score, baseline: str | None) -> Score:
 
 def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
     """Of every entrant that lacks a verdict: the missing ones at either end, scored again."""
-    whole = add_missing_judgments(benchmark, entrants)
-    gaps = [name for name, entrant in whole.items() if any(j.verdict is None for j in entrant.judgments)]
+    full_entrants = add_missing_judgments(benchmark, entrants)
+    gaps = [name for name, entrant in full_entrants.items() if any(j.verdict is None for j in entrant.judgments)]
     details: Details = {}
     for end, verdict in zip(("lowest", "highest"), benchmark.benchmark.verdicts, strict=True) if gaps else ():
         full = {
             name: Entrant(
                 entrant.answers, [replace(j, verdict=verdict) if j.verdict is None else j for j in entrant.judgments]
             )
-            for name, entrant in whole.items()
+            for name, entrant in full_entrants.items()
         }
         # Over all entrants, because length control shares terms; without replicates: the ends need no interval.
         scores = benchmark.score(full, seed, 0)
@@ -100,23 +100,25 @@ def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Det
 def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) -> Entrants:
     """The entrants with a judgment without verdict for everything that was to be judged and has none."""
     protocol, config = benchmark.benchmark, benchmark.config
-    expected = protocol.requests if protocol.judged else protocol.grade
+    make_parts = protocol.requests if protocol.judged else protocol.grade
     usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}
-    whole: dict[str, Entrant] = {}
+    full_entrants: dict[str, Entrant] = {}
     for name, entrant in entrants.items():
-        judged: dict[str, set[tuple[str, int]]] = {}
+        parts_by_question: dict[str, set[tuple[str, int]]] = {}
         for j in entrant.judgments:
-            judged.setdefault(j.question, set()).add((j.part, j.repeat))
+            parts_by_question.setdefault(j.question, set()).add((j.part, j.repeat))
         answers = {answer.question: answer for answer in entrant.answers}
-        missing: list[Judgment] = []
+        gaps: list[Judgment] = []
         for question in benchmark.questions:
-            present, answer = judged.get(question.id, set()), answers.get(question.id)
+            present, answer = parts_by_question.get(question.id, set()), answers.get(question.id)
             # Making requests is slow, and a question with as many judgments as any other lacks none.
             if len(present) < max(len(usual), 1):
-                due = {(one.part, one.repeat) for one in expected(question, answer, config)} if answer else usual
-                missing += [Judgment(question.id, part, None, "not judged", n) for part, n in sorted(due - present)]
-        whole[name] = Entrant(entrant.answers, [*entrant.judgments, *missing])
-    return whole
+                all_parts = (
+                    {(item.part, item.repeat) for item in make_parts(question, answer, config)} if answer else usual
+                )
+                gaps += [Judgment(question.id, part, None, "not judged", n) for part, n in sorted(all_parts - present)]
+        full_entrants[name] = Entrant(entrant.answers, [*entrant.judgments, *gaps])
+    return full_entrants
 
 
 def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Details:
@@ -136,8 +138,8 @@ def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -
                 shares.setdefault((name, score.metric), []).append(score.per_question)
     details: Details = {}
     for place, parts in shares.items():
-        if whole := [question for question in parts[0] if all(question in part for part in parts)]:
-            apart = fmean(variance(part[question] for part in parts) for question in whole)
+        if common_questions := [question for question in parts[0] if all(question in part for part in parts)]:
+            apart = fmean(variance(part[question] for part in parts) for question in common_questions)
             details[place] = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
     return details
 
