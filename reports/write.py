@@ -52,7 +52,7 @@ BUILDERS: Mapping[str, Callable[[Results, Target, float], Table]] = {
     # no scores, so no coverage either
     "settings": lambda results, target, _: hyperparameter_table(target, results.run),
 }
-"""``Target.layout`` to the function that makes the table from results, target and smallest coverage (0..1) of a cell."""
+"""``Target.layout`` to what makes the table from results, target and smallest coverage (0..1) of a cell."""
 
 
 def make_table(results: Results, target: str = "table1", min_coverage: float | None = None) -> Table:
