@@ -14,6 +14,7 @@ from rich.text import Text
 from reports.formats.markdown import raised
 from reports.tables.table import Table, TableCell
 
+LINES = 7  # at most, under a table of scores in 80 columns: eight with the line of the files, that a command adds
 _TONES = {"good": "green", "bad": "red", "faint": "dim"}
 
 
@@ -31,11 +32,33 @@ class TerminalTable:
         unlimited = options.update(max_width=10_000)
         # measured on the texts, not on a guess per column: a table of two metrics has room for one line
         fitting = (grid for grid in grids if Measurement.get(console, unlimited, grid).maximum <= options.max_width)
-        yield next(fitting, grids[-1])
-        for line in self.table.below(self.notes):
-            yield Text(line, "dim")
-        if self.table.footnotes:
-            yield Text("  ".join(f"{raised((letter,))} {text}" for letter, text in self.table.footnotes), "dim")
+        grid = next(fitting, grids[-1])
+        yield grid
+        # as wide as the table: a longer line is hard to read, and a narrow table would break the lines too often
+        width = min(options.max_width, max(80, Measurement.get(console, options, grid).maximum))
+        for line in self._below(console, width):
+            line.rstrip()
+            yield line
+
+    def _below(self, console: Console, width: int) -> list[Text]:
+        """The lines and the footnotes. Without notes at most ``LINES``: more run on as one paragraph, and what still is
+        too much is left out. A table without ``detail_lines`` has no notes that could say the rest."""
+        table, lines = self.table, list(self.table.below(self.notes))
+        texts: list[Text] = []
+        of_rows = {mark for row in table.rows for cell in row.cells for mark in cell.marks}
+        # those of columns (versions, warnings) go first: those of rows say why a number is missing
+        footnotes = sorted(table.footnotes, key=lambda footnote: footnote[0] in of_rows)
+        for attempt in range(len(lines) + len(footnotes) + 1):
+            notes = [f"{raised((mark,))} {text}" for mark, text in sorted(footnotes, key=table.footnotes.index)]
+            left_out = [f"({attempt - 1} more with --notes)"] if attempt > 1 else []
+            last = "  ".join([*notes, *left_out])
+            paragraphs = [" ".join([*lines, last])] if attempt else [*lines, last]
+            texts = [line for text in paragraphs if text for line in Text(text, "dim").wrap(console, width)]
+            if self.notes or not table.detail_lines or len(texts) <= LINES:
+                break
+            if attempt:
+                footnotes.pop(0) if footnotes else lines.pop()
+        return texts
 
     def _grid(self, per_row: int, apart: int) -> RichTable:
         # the box puts one space between columns of its own

@@ -1,5 +1,5 @@
-"""The lines under a table of scores, the same in every format: ``short_lines`` (with the footnotes at most eight where
-nothing is missing), and ``detail_lines`` for ``--notes``, the page and the JSON."""
+"""The lines under a table of scores, the same in every format: ``short_lines`` (the terminal shows at most eight lines,
+footnotes included), and ``detail_lines`` for ``--notes``, the page and the JSON."""
 
 from __future__ import annotations
 
@@ -23,22 +23,18 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
         lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
     # first, because everything else assumes that a cell can be read
     lines.append(_reading(summary, run))
-    few = {row.id: summary.steps[row.id] for row in summary.rows if summary.steps.get(row.id, FEW_STEPS) < FEW_STEPS}
-    if few:
-        counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
-        names = ", ".join(clean(summary.title(row)) for row in few)
-        steps = "step" if counts == "1" else "steps"
-        lines.append(f"Only {counts} optimiser {steps} ({names}): too few for the options of a loss to matter.")
     if benchmarks := summary.benchmarks:
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
-    absent = [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
-    if last := " ".join([*_paper(summary, run), *absent]):
+    absent = [f"Not in this run: {counted(len(summary.absent), 'row')}."] if summary.absent else []
+    # one line, because each line of its own may leave most of a terminal's line empty
+    if last := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
         lines.append(last)
     return (*lines, *summary.target.notes, *(clean(note) for note in run.notes))
 
 
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     lines = [*_other_tests(summary), *_precision(summary, run)]
+    lines += [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
@@ -57,6 +53,18 @@ def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _few_steps(summary: Summary) -> list[str]:
+    trained = [row for row in summary.rows if row.id in summary.steps]
+    few = {row.id: summary.steps[row.id] for row in trained if summary.steps[row.id] < FEW_STEPS}
+    if not few:
+        return []
+    counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
+    names = [clean(summary.title(row.id)) for row in trained if row.id in few]
+    of_rows = f" ({', '.join(names)})" if len(few) < len(trained) else ""
+    steps = "step" if counts == "1" else "steps"
+    return [f"Only {counts} optimiser {steps}{of_rows}: the options of a loss hardly matter."]
+
+
 def _reading(summary: Summary, run: Run) -> str:
     reference = clean(summary.title(summary.target.reference))
     changed = any(cell.change.delta is not None for cell in summary.cells.values())
@@ -69,10 +77,7 @@ def _reading(summary: Summary, run: Run) -> str:
     parts += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
     if tests := max((column.comparisons for column in summary.columns), default=0):
         test = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
-        parts += (
-            f" *: significantly different from {reference} ({test}, p < 0.05 after Holm over "
-            f"{counted(tests, 'row')}); no mark: no significant difference."
-        )
+        parts += f" *: significant ({test}, p < 0.05 after Holm over {counted(tests, 'row')})."
     if summary.target.lengths or run.recipe.get("baseline"):
         parts += " chars: mean answer length; cut: share of answers that ended at the token limit."
     if summary.min_coverage < MIN_COVERAGE and any(cell.bounds is not None for cell in summary.cells.values()):
@@ -96,7 +101,8 @@ def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
         if injected := _once(rows, lambda cell: cell.total("injection")):
             gaps.append(f"{counted(injected, 'answer')} with text directed at a judge")
         in_part = f" ({', '.join(gaps)})" if gaps else ""
-        parts.append(f"{clean(columns[0].metric.group)} {n}{in_part}")
+        # the number first: after "AlpacaEval 2" it would read as a part of the name
+        parts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
     return f"Questions: {', '.join(parts)}; {total:,} unscored."
 
 
@@ -116,7 +122,7 @@ def _judges(run: Run, benchmarks: Benchmarks) -> str:
     differ = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
     if differ:
         which = "" if len(differ) == len(groups) else f" in {', '.join(differ)}"
-        line += f" Not the official protocol{which} (--notes says how)."
+        line += f" Not the official protocol{which} (see --notes)."
     return line
 
 

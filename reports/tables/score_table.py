@@ -25,7 +25,8 @@ def score_table(summary: Summary, results: Results) -> Table:
     letters: dict[str, str] = {}
 
     def marks(texts: Sequence[str]) -> Marks:
-        return tuple(letters.setdefault(text, letter(len(letters))) for text in texts)
+        used = {letters.setdefault(text, letter(len(letters))) for text in texts}
+        return tuple(sorted(used, key=lambda mark: (len(mark), mark)))
 
     columns = [TableColumn(f"Method ({clean(run.family.name)})", numeric=False)]
     for column in summary.columns:

@@ -336,9 +336,8 @@ def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> t
     # n = 0: measured, not asked of questions
     fewest = min((cell.n for cell in cells if cell.value is not None and cell.n), default=FEW_QUESTIONS)
     if fewest < FEW_QUESTIONS:
-        warnings.append(
-            f"only {counted(fewest, 'question')}: intervals from so few are too narrow, and changes are not tested"
-        )
+        # without the number, which stands under the table, all columns share one footnote
+        warnings.append(f"fewer than {FEW_QUESTIONS} questions: intervals too narrow, changes not tested")
     replicates = max((cell.draws.grid.shape[1] for cell in cells if cell.draws is not None), default=0)
     by_bootstrap = any(test.freedom == np.inf for test in tested)
     # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)

@@ -342,6 +342,6 @@ def test_imported_answers_head_to_head_and_out_again(tmp_path: Path) -> None:
     )  # fmt: skip
     printed = " ".join(done.stdout.split())  # lines are wrapped
     assert "not official: against the answers of theirs" in printed
-    assert "MT-Bench (pairwise) 3; 0 unscored" in printed, printed
+    assert "3 of MT-Bench (pairwise); 0 unscored" in printed, printed
     found = answers_of_row(load(tmp_path / "runs/both"), "mine")
     assert found.baseline == "theirs" and [answer.turns[0] for answer in found.baseline_answers] == ["theirs 1"] * 3

@@ -31,7 +31,7 @@ from reports.tables.table import Table, letter, text_table
 from reports.targets import TARGETS
 from reports.write import make_table, write_table
 from results.run.record import RunFamily
-from results.run.results import Results
+from results.run.results import Results, StudentTraining
 from tests.reports import world
 from tests.reports.world import table_of
 
@@ -77,7 +77,7 @@ def test_the_table_reads_like_the_papers() -> None:
     ppd = next(line for line in rows if line.startswith("| PAD-PPD"))
     assert ppd.count("**") == 10  # best in each of five columns
     assert ppd.count("\\*") == 5  # and different from the student
-    assert "Questions: AlpacaEval 2 150, Arena-Hard 150, MT-Bench 150, GSM8K 150; 0 unscored." in files["md"]
+    assert "150 of AlpacaEval 2, 150 of Arena-Hard, 150 of MT-Bench, 150 of GSM8K; 0 unscored." in files["md"]
     assert "95% interval over questions and seeds 0, 1, 2" in files["md"]
     assert "Not comparable with the paper's Table 1" in files["md"]
     assert files["md"].count("one seed: the interval is over questions only") == 1
@@ -97,7 +97,7 @@ def test_gaps_are_counted_under_the_table_once_for_all_metrics_of_a_benchmark() 
             results = world.with_score(results, (row, metric, 0), detail=detail)
         results = world.with_score(results, ("simpo", metric, 0), n=148, unscored=2)
     gaps = "2 unscored, 3 of 800 verdicts missing, 3 answers with text directed at a judge"
-    assert f"AlpacaEval 2 148 to 150 ({gaps}), Arena-Hard 150, " in written(results)["md"]
+    assert f"148 to 150 of AlpacaEval 2 ({gaps}), 150 of Arena-Hard, " in written(results)["md"]
 
 
 def test_counts_have_their_thousands_parted_alike() -> None:
@@ -109,7 +109,7 @@ def test_counts_have_their_thousands_parted_alike() -> None:
     baseline = replace(results.run, recipe={**results.run.recipe, "baseline": "student"})
     text = written(replace(results, run=baseline), min_coverage=0.1)["md"]
     assert "2,043 chars (baseline 1,500)" in text
-    assert "1,000 to 1,319 (2,400 unscored)" in text
+    assert "1,000 to 1,319 of AlpacaEval 2 (2,400 unscored)" in text
 
 
 def test_points_of_ten_keep_two_digits_and_percentages_one() -> None:
@@ -130,7 +130,7 @@ def test_the_terminal_table_fits_120_columns() -> None:
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 120
     row = next(line for line in text.splitlines() if line.strip().startswith("PAD-PPD"))
     assert row.count("↑") == 5  # no cell was broken
-    assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 6  # title, heading, two lines per row, notes: no filler
+    assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 7  # title, heading, two lines per row, notes: no filler
     wide = on_terminal(world.make(), width=170).splitlines()
     assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide)  # all on one line
 
@@ -143,12 +143,39 @@ def test_table_1_fills_a_terminal_of_80_by_24() -> None:
     assert len(lines) <= 24 + 8
 
 
-@pytest.mark.parametrize("width", [100, 120])
-def test_at_most_eight_lines_stand_under_the_table(width: int) -> None:
-    """Footnotes included; all else is in the JSON and comes with notes."""
-    lines = on_terminal(world.make(), width).splitlines()
+def small() -> Results:
+    """A first try: one seed, 8 questions, a step of training, a row without answers, and too few bootstraps."""
+    results = world.make(("student", "kd", "seqkd", "dpo"), seeds=(0,), questions=8, replicates=30)
+    results = world.with_missing(results, "seqkd", "the teacher and the student do not share a vocabulary, " * 3)
+    training = StudentTraining({"train": 1.0}, 1, ({"step": 1},))
+    return replace(results, trained={("dpo", 0): training, ("kd", 0): training})
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("results", [world.make(), small(), hostile()], ids=["whole", "small", "hostile"])
+def test_at_most_eight_lines_stand_under_the_table(results: Results, width: int) -> None:
+    """Footnotes included, and the line of the files, which the command adds; all else is in the JSON and in notes."""
+    lines = on_terminal(results, width).splitlines()
     last = max(place for place, line in enumerate(lines) if re.match(r"\s+\[", line))
-    assert 5 <= len(lines) - last - 1 <= 8
+    assert 4 <= len(lines) - last - 1 <= 8 - 1
+    below, table = lines[last + 1 :], lines[2 : last + 1]
+    assert max(map(len, below)) <= max(80, *(len(line.rstrip()) for line in table))  # no wider than the table
+    whole = " ".join(on_terminal(results, width, notes=True).split())
+    assert all(text in whole for _, text in table_of(results).footnotes)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_small_run_says_under_its_table_what_it_is_no_proof_of(width: int) -> None:
+    text = " ".join(on_terminal(small(), width).split())
+    assert "Questions: 8 of AlpacaEval 2, 8 of Arena-Hard, 8 of MT-Bench, 8 of GSM8K;" in text
+    assert "Only 1 optimiser step: the options of a loss hardly matter." in text
+    assert "Not comparable with the paper's Table 1" in text
+    assert all(column.marks == tuple(sorted(column.marks)) for column in table_of(small()).columns)
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_notes_bring_what_is_left_out(width: int) -> None:
+    lines = on_terminal(world.make(), width).splitlines()
     notes = on_terminal(world.make(), width, notes=True)
     for word in ("Detectable", "Variance", "†", "minimum detectable effect", "prompt 0f3a9c77d2e1"):
         assert word in notes and word not in "\n".join(lines)
