@@ -245,11 +245,3 @@ def pocket_questions(benchmark: str, split: Split) -> tuple[Question, ...]:
         Question(name, tuple(turns), kind, tuple(baseline), tuple(reference), {"number": number} if number else {})
         for name, kind, turns, baseline, reference, number in rows
     )
-
-
-def write_test_questions() -> None:
-    texts = []
-    for name, questions in make_questions("test").items():
-        rows = ([q.id, q.category, q.turns, q.baseline, q.reference, q.meta.get("number")] for q in questions)
-        texts.append(f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]")
-    QUESTIONS.write_text("{\n" + ",\n".join(texts) + "\n}\n", encoding="utf-8")

@@ -50,14 +50,17 @@ class WorkerPool(Executor):
 
     def results(self) -> list[StageResult]:
         ended = {future: self.running.pop(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done}
-        try:
-            return [future.result() for future in ended]
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"a worker process died during {next(iter(ended.values())).label!r}, most likely because memory ran "
-                "out. What was finished is kept; run the same command again with compute.workers=1, or a smaller "
-                "train.micro_batch or compute.batch_tokens."
-            ) from error
+        results = []
+        for future, stage in ended.items():
+            try:
+                results.append(future.result())
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"a worker process died during {stage.label!r}, most likely because memory ran out. What was "
+                    "finished is kept; run the same command again with compute.workers=1, or a smaller "
+                    "train.micro_batch or compute.batch_tokens."
+                ) from error
+        return results
 
     def shutdown(self, abort: bool) -> None:
         if not abort:

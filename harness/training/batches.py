@@ -75,6 +75,8 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
             chosen.append((index, rows))
     # A live response is as long as it comes: its prompt must leave room for the longest.
     room = training.max_new_tokens if method.rollouts else 0
+    if method.rollouts and room < 1:
+        raise ValueError(f"max_new_tokens = {room}: {method.name} samples responses and needs at least 1")
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
         if max(example.longest, len(example.prompt) + room) > options.max_length:

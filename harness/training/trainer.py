@@ -89,6 +89,8 @@ class DistilTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The recipe's schedule over all segments that share it (each as long as this one), from where this begins."""
         number, segments = self.training.schedule_segment
+        if not 0 <= number < segments:
+            raise ValueError(f"schedule_segment = ({number}, {segments}): must be (i, k) with 0 <= i < k")
         whole: Any = super().create_scheduler(segments * num_training_steps, optimizer)
         if segments > 1:
             # partial, not a lambda: a lambda would see the last rate of the loop only.

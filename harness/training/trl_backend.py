@@ -7,6 +7,7 @@ micro-batches with equal weight, so a last step of uneven ones weighs its prompt
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -33,12 +34,18 @@ from harness.training.student import save
 
 
 def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None = None) -> TrainReport:
-    """Raises UserError where TRL has no loss for this method."""
+    """Raises UserError where TRL has no loss for this method, or would train otherwise than the options say."""
     method, options, trust = training.method, training.options, training.trust_remote_code
     if method.trl is None:
         raise UserError(
             f"backend trl cannot train {method.name!r}: TRL's stable trainers have supervised fine-tuning and DPO "
             "alone (of the shipped methods: seqkd, best-of-n, dpo, ipo). Use the default backend for this method."
+        )
+    # A recipe that asks for these is refused as it is read; here a call from Python would train in silence otherwise.
+    if options.lora is not None or options.packing == "always" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "backend trl trains all weights, on separate rows, in one process: set train.lora to null, "
+            "train.packing to auto and compute.launch to null, or use the default backend."
         )
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)

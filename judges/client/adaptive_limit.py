@@ -34,10 +34,14 @@ class AdaptiveLimit:
         """Wait for a place. Returns the loop's time at which the call starts."""
         clock = asyncio.get_running_loop().time
         await self._places.acquire()
-        while (wait := self.resume_at - clock()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._opened.wait()
+        try:
+            while (wait := self.resume_at - clock()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._opened.wait()
+        except BaseException:  # cancelled: nobody will leave for this call
+            self.leave()
+            raise
         return clock()
 
     def leave(self) -> None:

@@ -4,6 +4,7 @@ scores stay in the store (kind ``score``, ``scores.json``: entrant to ``Score``s
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,12 +98,14 @@ def described(folder: Path) -> list[str]:
 
 
 def write_run(path: Path, run: Run) -> Path:
+    """Raises UserError where the run contradicts itself."""
+    _check(path, run)
     text = json.dumps(asdict(run), indent=1, ensure_ascii=False, allow_nan=False)
     return write_atomic(path, (text + "\n").encode())
 
 
 def read_run(path: Path) -> Run:
-    """Raises UserError: not there, or not this format."""
+    """Raises UserError: not there, not this format, or contradicting itself."""
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -112,7 +115,32 @@ def read_run(path: Path) -> Run:
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT:
         raise UserError(f"{path} has format {version!r}, this distilbench reads {FORMAT}. Run the recipe again.")
-    return _validated(path, Run, raw)
+    run = _validated(path, Run, raw)
+    _check(path, run)
+    return run
+
+
+def _check(path: Path, run: Run) -> None:
+    """What types cannot say: names are unique, and the cells are those of the rows, columns and seeds."""
+    rows, metrics = [row.id for row in run.rows], [metric.id for metric in run.columns]
+    places = [(cell.row, cell.metric, cell.seed) for cell in run.cells]
+    names = [("row", row) for row in rows] + [("column", metric) for metric in metrics]
+    names += [("seed", seed) for seed in run.seeds] + [("cell", place) for place in places]
+    wrong = [f"{noun} {name!r} is there twice" for (noun, name), count in Counter(names).items() if count > 1]
+    some = {(row, seed) for row, _, seed in places if row in rows and seed in run.seeds}
+    # An untrained row may have cells of one seed only.
+    some |= {(row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in dict(some)}
+    whole = {(row, metric, seed) for row, seed in some for metric in metrics}
+    wrong += [f"cell {place!r} is missing" for place in sorted(whole - set(places))]
+    wrong += [f"cell {place!r} is outside of rows, columns and seeds" for place in places if place not in whole]
+    wrong += [
+        f"cell {place!r} has neither a score nor a reason why it is unavailable"
+        for place, cell in zip(places, run.cells, strict=True)
+        if cell.unavailable is None and not (cell.score and cell.entrant)
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
+        raise UserError(f"{path} contradicts itself: {'; '.join(wrong[:5])}{more}. Run the recipe again.")
 
 
 def read_scores(path: Path) -> dict[str, dict[str, Score]]:

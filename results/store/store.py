@@ -46,12 +46,15 @@ class ArtifactStore:
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable)."""
         file = self.path(kind, key) / MARKER
+        meta, problem = None, "it holds no JSON object"
         try:
-            meta: dict[str, Any] = json.loads(file.read_bytes())
+            meta = json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
+            problem = str(error)
+        if not isinstance(meta, dict):
             raise UserError(
-                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it will be made anew."
-            ) from error
+                f"{file} cannot be read: {problem}. Delete the folder {file.parent} and run again: it is made anew."
+            )
         return meta
 
     def scratch(self, stage: Stage) -> Path:

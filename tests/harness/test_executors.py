@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from distilbench.plugins import load_registry
 from distilbench.workflows.workers import set_up_worker
 from harness.contracts.executor import Resources, RunListener
 from harness.contracts.stage import Stage
+from harness.errors import UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.run import EXECUTORS
+from harness.run.processes import WorkerPool
 from harness.run.scheduler import Outcome, run_plans, stage_runner
 from results.store.store import MARKER, ArtifactStore
 
@@ -52,6 +56,21 @@ def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None
     first, *others = (contents(tmp_path / name / "store") for name in EXECUTORS)
     assert len(first) > 20
     assert all(other == first for other in others)
+
+
+def test_a_dead_worker_is_told_of_the_stage_that_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of one that ended well in the same moment."""
+    good, broken = (Stage("prompts", {"n": n}, row=row) for n, row in enumerate(("good", "broken")))
+    ended: list[Future[Any]] = [Future(), Future()]
+    ended[0].set_result("fine")
+    ended[1].set_exception(BrokenProcessPool())
+    monkeypatch.setattr(WorkerPool, "__init__", lambda pool: None)
+    pool = WorkerPool()  # type: ignore[call-arg]
+    # ``wait`` gives a set: in both orders.
+    for order in (0, 1), (1, 0):
+        pool.running = {ended[i]: (good, broken)[i] for i in order}
+        with pytest.raises(UserError, match=f"died during '{broken.label}'"):
+            pool.results()
 
 
 def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:

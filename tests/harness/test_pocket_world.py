@@ -175,7 +175,7 @@ def test_quality_raises_the_mean_score() -> None:
 
 
 def test_the_stored_test_questions_are_what_the_rules_make() -> None:
-    """Changed rules: run ``harness.pocket.world.write_test_questions()``, and expect other numbers in every table."""
+    """Changed rules: run ``python -m scripts.pocket.questions``, and expect other numbers in every table."""
     assert {name: list(pocket_questions(name, "test")) for name in BENCHMARKS} == make_questions("test")
 
 

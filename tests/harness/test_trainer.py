@@ -344,6 +344,15 @@ def test_one_schedule_goes_on_through_two_parts(
     assert run((0, 1)) == pytest.approx([0.0, 1.0])
 
 
+@pytest.mark.parametrize("change", [{"schedule_segment": (2, 2)}, {"schedule_segment": (-1, 1)}, {"max_new_tokens": 0}])
+def test_a_segment_or_length_that_cannot_be_is_refused(
+    change: dict[str, Any], student: Path, teacher: Path, tmp_path: Path
+) -> None:
+    run = replace(training(METHODS["gkd"], student, teacher), **change)
+    with pytest.raises(ValueError, match=f"^{next(iter(change))} = "):
+        fit(run, tmp_path)
+
+
 def speakers(student: Path, teacher: Path, mix: float, temperature: float = 1.0) -> Speakers:
     tokenizer = load_tokenizer(student)
     models = [host(load_weights(path, tokenizer, torch.float32)) for path in (student, teacher)]

@@ -15,6 +15,7 @@ from harness.contracts.method import Dropped
 from harness.errors import UserError
 from harness.training import TrainOptions
 from harness.training.fit import fit, place
+from harness.training.options import Lora
 from harness.training.trl_backend import fit_trl
 from methods import METHODS
 from tests.tiny import tiny_groups, tiny_training
@@ -54,6 +55,17 @@ def test_four_methods_have_a_trl_trainer_and_others_are_refused(student: Path, t
         fit_trl(run, tmp_path / "out")
     with pytest.raises(ValueError, match="micro_batch = 3 must divide batch_size = 8"):
         TrainOptions(batch_size=8, micro_batch=3, backend="trl")
+
+
+def test_several_processes_packing_and_adapters_are_refused(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process would take a whole batch: eight prompts a step would be sixteen."""
+    for change in {"packing": "always"}, {"lora": Lora()}, {}:
+        if not change:
+            monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(UserError, match="all weights, on separate rows, in one process"):
+            fit_trl(tiny_training(METHODS["dpo"], student, student, **change), tmp_path / "out")
 
 
 def test_one_gpu_is_used_of_several() -> None:

@@ -227,6 +227,18 @@ def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
     assert slow.limit == 8 + 7
 
 
+def test_a_call_that_is_cancelled_in_a_pause_gives_its_place_back():
+    async def play():
+        limit = AdaptiveLimit(1)
+        limit.pause(60)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(limit.enter(), 0.01)
+        limit.resume_at = 0.0
+        await asyncio.wait_for(limit.enter(), 1)
+
+    asyncio.run(play())
+
+
 def test_a_request_that_takes_too_long_is_a_timeout(tmp_path):
     judge = ScriptedJudge(seconds=5)
     outcomes = run(judge, 1, tmp_path, timeout=0.05, retries=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,30 @@ def test_round_trip(tmp_path: Path) -> None:
     write_run(path, replace(RUN, finished=False))
     assert not read_run(path).finished
     assert [file.name for file in path.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": (*RUN.rows, RUN.rows[0])}, "row 'student' is there twice"),
+        ({"columns": RUN.columns * 2}, "column 'gsm8k.acc' is there twice"),
+        ({"seeds": (0, 0)}, "seed 0 is there twice"),
+        ({"cells": (*RUN.cells, RUN.cells[0])}, r"cell \('student', 'gsm8k.acc', 0\) is there twice"),
+        ({"cells": RUN.cells[:1]}, r"cell \('kd', 'gsm8k.acc', 0\) is missing"),
+        ({"cells": RUN.cells[1:]}, r"cell \('student', 'gsm8k.acc', 0\) is missing"),
+        ({"cells": (*RUN.cells, Cell("dpo", "gsm8k.acc", 0, "k", "e"))}, r"cell \('dpo', .*\) is outside"),
+        ({"cells": (*RUN.cells, Cell("kd", "gsm8k.acc", 1, "k", "e"))}, r"cell \('kd', 'gsm8k.acc', 1\) is outside"),
+        ({"cells": (RUN.cells[0], Cell("kd", "gsm8k.acc", 0))}, "neither a score nor a reason"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    run = replace(RUN, **change)
+    (tmp_path / "run.json").write_text(json.dumps(asdict(run)))
+    with pytest.raises(UserError, match=message) as refused:
+        read_run(tmp_path / "run.json")
+    assert "; " not in str(refused.value), "one fault, one mistake"
+    with pytest.raises(UserError, match=message):
+        write_run(tmp_path / "new.json", run)
 
 
 @pytest.mark.parametrize(

@@ -152,10 +152,11 @@ def test_an_artifact_without_its_marker_is_made_anew(tmp_path: Path) -> None:
     assert store.done(STAGE)
 
 
-def test_damage_is_named_with_its_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_damage_is_named_with_its_remedy(tmp_path: Path, text: str) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)
-    (folder / "meta.json").write_text("{")
+    (folder / "meta.json").write_text(text)
     with pytest.raises(UserError, match=r"Delete the folder .* run again"):
         store.meta("sample", STAGE.key)
 
