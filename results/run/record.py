@@ -124,9 +124,9 @@ def _check(path: Path, run: Run) -> None:
     """What types cannot say: names are unique, and the cells are those of the rows, columns and seeds."""
     rows, metrics = [row.id for row in run.rows], [metric.id for metric in run.columns]
     places = [(cell.row, cell.metric, cell.seed) for cell in run.cells]
-    names = [("row", row) for row in rows] + [("column", metric) for metric in metrics]
-    names += [("seed", seed) for seed in run.seeds] + [("cell", place) for place in places]
-    wrong = [f"{noun} {name!r} is there twice" for (noun, name), count in Counter(names).items() if count > 1]
+    nouns: dict[str, list[object]] = {"row": [*rows], "column": [*metrics], "seed": [*run.seeds], "cell": [*places]}
+    names = Counter((noun, name) for noun, listed in nouns.items() for name in listed)
+    wrong = [f"{noun} {name!r} is there twice" for (noun, name), count in names.items() if count > 1]
     some = {(row, seed) for row, _, seed in places if row in rows and seed in run.seeds}
     # An untrained row may have cells of one seed only.
     some |= {(row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in dict(some)}

@@ -46,7 +46,8 @@ class ArtifactStore:
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable)."""
         file = self.path(kind, key) / MARKER
-        meta, problem = None, "it holds no JSON object"
+        meta: object = None
+        problem = "it holds no JSON object"
         try:
             meta = json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
