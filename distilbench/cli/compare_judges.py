@@ -30,7 +30,7 @@ _SIMULATED = "On pocket: N people simulated from the true scores, in place of a 
 _BENCHMARKS = "Only these benchmarks of the run."
 _REPEATS = "Ask every question this often: 2 (default) tells noise from bias, at double the cost."
 _OWN = "Rows whose answers are by a judge's own family; default: by name."
-_BUDGET = "Recommend a judge that costs at most so many dollars for these calls."
+_BUDGET = "Recommend a judge that costs at most so many dollars for one pass, asked as the run asks."
 _OUT = "Folder of the tables; default: runs/NAME/TARGET/judges."
 
 
@@ -76,8 +76,7 @@ def compare_judges(
     options |= {"benchmarks": words(benchmarks or ""), "simulate_humans": simulate_humans or 0}
     if plan_only:
         work = workflow.plan_judge_comparison(run or "pocket", names, **options)
-        typer.echo(f"replies in the ledger: {workflow.stored_calls(work):,} of the judge calls")
-        show_plan(work)
+        show_plan(work, "judges", workflow.stored_calls(work))
         return
     with Display() as display:
         show(workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options))

@@ -54,8 +54,9 @@ def show_stages(work: WorkPlan) -> None:
         typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(inputs)}" if reads else ""))
 
 
-def show_plan(work: WorkPlan) -> None:
-    """Print stages by kind, the cost and the findings. Exit code 1 where a problem stands in the way."""
+def show_plan(work: WorkPlan, noun: str = "targets", stored_calls: int = 0) -> None:
+    """Print stages by kind, the cost and the findings. Exit code 1 where a problem stands in the way.
+    ``stored_calls``: of the judge calls, those with a reply in the ledger."""
     from rich.text import Text
 
     console = console_of()
@@ -69,10 +70,10 @@ def show_plan(work: WorkPlan) -> None:
         head = f"{target}: {len(plan.stages)} stages; " if several else ""
         show(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
-        show(shared_line(work))
+        show(shared_line(work, noun))
     show_kinds(console, work)
     total = work.cost(work.missing)
-    show(f"to do: {cost_line(total)}" if work.missing else "nothing to do: every score is in the store")
+    show(f"to do: {cost_line(total, stored_calls)}" if work.missing else "nothing to do: every score is in the store")
     for line in gpu_lines(work, total) if work.missing else ():
         show(line)
     for finding in work.findings:
@@ -107,11 +108,12 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
     console.print(table)
 
 
-def cost_line(cost: Cost) -> str:
+def cost_line(cost: Cost, stored_calls: int) -> str:
     dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
+    stored = f", of which {stored_calls:,} are answered from the ledger," if stored_calls else ""
     return (
         f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
-        f"{cost.judge_calls:,} judge calls ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+        f"{cost.judge_calls:,} judge calls{stored} ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
     )
 
 
@@ -139,9 +141,9 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
     return lines
 
 
-def shared_line(work: WorkPlan) -> str:
+def shared_line(work: WorkPlan, noun: str = "targets") -> str:
     total, different = sum(len(plan.stages) for plan in work.plans.values()), len(work.stages)
-    return f"{len(work.plans)} targets: {total} stages, {different} different ones: {total - different} shared"
+    return f"{len(work.plans)} {noun}: {total} stages, {different} different ones: {total - different} shared"
 
 
 def show_unfit(work: WorkPlan) -> None:

@@ -6,7 +6,7 @@ A judge pass is a run (``runs/NAME/TARGET/judges/JUDGE/run.json``): rows, seeds 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,7 @@ class ComparisonOptions(TypedDict, total=False):
     humans: Path | None  # human annotations of the same answers, the reference for accuracy
     simulate_humans: int  # so many people simulated from the true scores instead (pocket)
     replicates: int  # bootstrap resamples of the questions; default: 1,000
-    budget: float | None  # of the recommended judge, for the calls of this comparison; default: any
+    budget: float | None  # of the recommended judge, for one pass as the run asks; default: any
     out: Path | None  # of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``
 
 
@@ -80,6 +80,11 @@ class JudgedRun:
             if benchmark is not None and benchmark.judged:
                 result.setdefault(source.benchmark, {})[row, seed] = source
         return result
+
+    def calls(self, benchmarks: Collection[str]) -> int:
+        """Judge calls of one pass over these benchmarks, as the run asked."""
+        refs = {source.judgments for name in benchmarks for source in self.sources[name].values()}
+        return sum(self.store.meta(*ref)["measurements"]["calls"] for ref in refs)
 
 
 def compare_judges(
@@ -117,6 +122,7 @@ def compare_judges(
     profiles = {name: _profile(plan, name, judged, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged.folder.name, EVAL), _changed_options(work.first, judged.run)
     panel = run_panel(passes, profiles, benchmarks, judged.store, target, notes)
+    panel = replace(panel, calls=judged.calls(benchmarks))
     return _compare(panel, humans, options, judged.folder / JUDGES)
 
 
@@ -280,13 +286,21 @@ def _humans(
 
 def _changed_options(plan: Plan, judged: Run) -> tuple[str, ...]:
     """Why the run's own judge has other values here than in the run's tables; nothing where it has not."""
-    changed = []
+    titles = {metric.id.partition(".")[0]: metric.group for metric in judged.columns}
+    benchmarks: dict[str, list[str]] = {}
     for name, benchmark in plan.graph.benchmarks.items():
-        before = judged.recipe["benchmarks"][name]
-        options = [f"{key} {value}, there {before[key]}" for key, value in benchmark.options.items()
-                   if key in before and before[key] != value]  # fmt: skip
-        changed += [f"{name}: {', '.join(options)}"] if options else []
-    return (f"Values differ from the run's own tables, which ask less ({'; '.join(changed)}).",) if changed else ()
+        before, now = judged.recipe["benchmarks"][name], benchmark.options
+        if before.get("repeats", now.get("repeats")) != now.get("repeats"):
+            text = f"{_times(before['repeats'])} per answer, not {_times(now['repeats'])}"
+            benchmarks.setdefault(text, []).append(titles[name])
+        if before.get("order", now.get("order")) != now.get("order"):
+            benchmarks.setdefault("in one order, not in both", []).append(titles[name])
+    changed = " and ".join(f"{text} ({', '.join(names)})" for text, names in benchmarks.items())
+    return (f"Values differ from the run's own tables, which ask the judge {changed}.",) if changed else ()
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:

@@ -9,7 +9,7 @@ Wooldridge 1996) given the true quality, else in shares of verdicts; grades in p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -42,6 +42,12 @@ def identified(effect: Number) -> bool:
 
 def flagged(effect: Number) -> bool:
     return identified(effect) and effect.p is not None and effect.p < ALPHA
+
+
+def bias_names(effects: Sequence[Number]) -> str:
+    names = dict.fromkeys(effect.measure for effect in effects if flagged(effect))
+    measured = dict.fromkeys(effect.measure for effect in effects if identified(effect))
+    return ", ".join(names) or (f"{', '.join(measured)}: no bias shown" if measured else "not measured")
 
 
 def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = True) -> list[Number]:

@@ -69,14 +69,10 @@ def compare_panel(
 ) -> JudgeComparison:
     """Compare the judges of a panel. ``humans``: votes on items of one paired benchmark (``read_humans``,
     ``simulated_humans``). ``replicates``: of the bootstrap over questions. ``budget``: dollars that the recommended
-    judge may cost for these calls."""
+    judge may cost for one pass (``panel.pass_calls``)."""
     bootstraps = {name: QuestionBootstrap(panel.of(name)["question"], replicates, seed) for name in panel.benchmarks}
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
-    flips: dict[str, float] = {}
-    for number in numbers:
-        if number.measure == "flips":
-            flips[number.judge] = max(flips.get(number.judge, 0.0), number.value or 0.0)
-    reference, against = judge_reference(panel, humans, replicates, seed, flips, budget)
+    reference, against = judge_reference(panel, humans, replicates, seed, numbers, budget)
     scores = panel.scores or _mean_scores(panel, bootstraps)
     conclusions: list[Conclusion] = []
     first = next(iter(panel.judges))  # a first judge without verdicts is not replaced by the second

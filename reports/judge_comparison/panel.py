@@ -56,6 +56,14 @@ class Panel:
     teacher: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
+    calls: int | None = None  # that one pass takes, asked as the run asks; ``None``: one repeat of what is here
+
+    @property
+    def pass_calls(self) -> int:
+        if self.calls is not None:
+            return self.calls
+        once = self.judgments[self.judgments["repeat"] == 0]
+        return int(once.groupby(["benchmark", "judge"]).size().groupby("benchmark").max().sum())
 
     @property
     def benchmarks(self) -> list[str]:

@@ -29,6 +29,7 @@ class Conclusion:
     lost: tuple[Pair, ...] = ()  # no longer significant
     reversed: tuple[Pair, ...] = ()  # significant with the opposite sign
     best: Pair | None = None  # row under the first and the other judge; ``None`` where rows tie for it
+    rows: int = 2  # in common
 
     @property
     def verdict(self) -> str:
@@ -37,6 +38,8 @@ class Conclusion:
         return "does not hold" if self.reversed else "holds in part" if self.lost else "holds"
 
     def text(self, titles: Mapping[str, str]) -> str:
+        if self.rows < 2:
+            return f"{counted(self.rows, 'row')} in common with {self.judge}: too few to compare."
         if not self.tested:
             return f"{self.first} and {self.judge} scored no two rows well enough to test a difference."
         if self.verdict == "nothing to check":
@@ -92,7 +95,8 @@ def best_row(scores: Mapping[str, RowScore]) -> str | None:
 
 
 def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number]:
-    """Spearman's over the rows of both judges; empty with fewer than two rows, no value where a judge ties all rows."""
+    """Spearman's over the rows of both judges; empty with fewer than two rows, no value where a judge
+    has fewer than 3 distinct scores."""
     left, right = scores[a], scores[b]
     rows = [row for row in left if row in right]
     if len(rows) < 2:
@@ -101,7 +105,7 @@ def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number
     grids = [np.column_stack([side[row].draws.centre for row in rows]) for side in (left, right)]
     values = [np.round([[side[row].draws.values.mean() for row in rows]], _DIGITS) for side in (left, right)]
     value, share = float(spearmans(*values)[0]), Share(n=len(rows))
-    if not np.isnan(value):
+    if all(len(np.unique(side)) > 2 for side in values):  # of two values, it is 1 or -1 by construction
         questions = min(side[row].questions for side in (left, right) for row in rows)
         share = Share(value, *bounds(spearmans(*grids), questions), len(rows))
     return [Number("rank correlation", metric, a, b, "", *share)]
@@ -170,4 +174,5 @@ def check_conclusion(
             groups[sign * now.get((row, other), 0)].append((row, other) if sign > 0 else (other, row))
     one, two = (best_row({row: scores[name][row] for row in common}) for name in (first, judge))
     best = None if one is None or two is None else (one, two)
-    return Conclusion(metric, judge, first, len(before), tuple(groups[1]), tuple(groups[0]), tuple(groups[-1]), best)
+    confirmed, lost, opposite = (tuple(groups[sign]) for sign in (1, 0, -1))
+    return Conclusion(metric, judge, first, len(before), confirmed, lost, opposite, best, len(common))

@@ -5,7 +5,7 @@ Tied modes count in equal parts (there one is drawn), a tie against a decision o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,11 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.stats import Array
+from harness.text import counted
 from reports.judge_comparison.agreement import LABELS, label_kappa, won
+from reports.judge_comparison.bias import EFFECTS, bias_names
 from reports.judge_comparison.panel import ITEM, Number, Panel, QuestionBootstrap, Share
+from reports.tables.summary import MIN_COVERAGE
 
 HUMANS = "humans"
 HUMAN, TRUTH, OTHERS = "the human majority", "the truth", "the other judges"
@@ -34,8 +37,8 @@ SHARPNESS = 3.0  # log-odds of a simulated person per unit of true score; the po
 @dataclass(frozen=True)
 class Reference:
     basis: str  # a key of ``RULES``
-    recommended: str | None  # ``None``: none can be trusted, or none of those is within the budget
-    reason: str
+    recommended: str | None  # ``None``: all are left out
+    reason: str  # with what was left out
 
 
 def judge_reference(
@@ -43,12 +46,12 @@ def judge_reference(
     humans: pd.DataFrame | None,
     replicates: int,
     seed: int,
-    flips: Mapping[str, float],
+    measured: Sequence[Number],
     budget: float | None = None,
 ) -> tuple[Reference | None, list[Number]]:
     """The best reference at hand; each judge's accuracy, and its kappa with that (or the closest other judge).
-    ``humans``: ``read_humans``'. ``flips``: judge to its share (0..1) of flipped pairs on its worst benchmark.
-    ``budget``: dollars that the recommended judge may cost for these calls."""
+    ``humans``: ``read_humans``'. ``measured``: flips and biases on each benchmark. ``budget``: dollars that the
+    recommended judge may cost for ``panel.pass_calls``."""
     if not any(panel.paired[name] for name in panel.benchmarks):
         return None, []
     basis, labels, scores, witnesses = _measure(panel, humans)
@@ -63,21 +66,55 @@ def judge_reference(
     kappas = {judge: _best_kappa(labels, judge, witnesses, questions, bootstrap) for judge in judges}
     numbers = [Number("accuracy", "", judge, "", "", *share) for judge, share in accuracies.items()]
     numbers += [Number("reference kappa", "", judge, "", "", *share) for judge, share in kappas.items()]
-    # Without an interval (one question, one label) nothing shows that the judge does better than chance.
-    good = {judge for judge, kappa in kappas.items() if kappa.low is not None and kappa.low >= LEAST_KAPPA}
-    trusted = [judge for judge in judges if judge in good and flips.get(judge, 0.0) <= MOST_FLIPS]
-    calls = panel.judgments["judge"].value_counts()
-    prices = {judge: panel.judges[judge].dollars for judge in trusted}
-    costs = {judge: None if price is None else price * int(calls[judge]) / 1000 for judge, price in prices.items()}
-    if budget is not None:
-        costs = {judge: cost for judge, cost in costs.items() if cost is not None and cost <= budget}
-    if costs:
-        return Reference(basis, *_cheapest(scores, accuracies, costs, questions, bootstrap, basis)), numbers
-    limits = f"kappa may be below {LEAST_KAPPA:g}, or more than {MOST_FLIPS:.0%} of pairs flip with order"
-    reason = f"none of these judges can be trusted ({limits})."
-    if trusted:
-        reason = f"no judge that can be trusted is known to cost at most ${budget:g} for these calls."
-    return Reference(basis, None, reason), numbers
+    flips = {n.judge for n in measured if n.measure == "flips" and (n.value or 0.0) > MOST_FLIPS}
+    coverage = _coverage(panel, scores.index, basis)
+    costs, left_out = _candidates(panel, {judge: (coverage[judge], kappas[judge]) for judge in judges}, flips, budget)
+    limit = "" if budget is None else f" for {counted(panel.pass_calls, 'call')} within ${budget:g}"
+    chosen, reason = None, f"none{limit}."
+    # The judges are compared on the same items, those that all candidates judged.
+    common = scores.where(scores[list(costs)].notna().all(axis=1))
+    if costs and not common.notna().to_numpy().any():
+        reason = f"none: {' and '.join(costs)} gave no verdict on the same items."
+    elif costs:
+        chosen, reason = _cheapest(common, costs, questions, bootstrap, basis)
+        effects = [number for number in measured if number.measure in EFFECTS and number.judge == chosen]
+        reason += f" for {counted(panel.pass_calls, 'call')}. Biases: {bias_names(effects)}."
+    return Reference(basis, chosen, f"{reason} Left out: {'; '.join(left_out)}." if left_out else reason), numbers
+
+
+def _candidates(
+    panel: Panel, known: Mapping[str, tuple[float, Share]], flips: Collection[str], budget: float | None
+) -> tuple[dict[str, float | None], list[str]]:
+    """Judge to its cost in dollars, of those that may be recommended; why each other one may not.
+    ``known``: judge to coverage and kappa."""
+    costs: dict[str, float | None] = {}
+    left_out = [f"{judge}: no verdict that can be compared" for judge in panel.judges if judge not in known]
+    for judge, (coverage, kappa) in known.items():
+        price = panel.judges[judge].dollars
+        cost = None if price is None else price * panel.pass_calls / 1000
+        if coverage < MIN_COVERAGE:
+            reason = f"{coverage:.1%} of the verdicts are there, {MIN_COVERAGE:.0%} are needed"
+        # Without an interval (one question, one label) nothing shows that the judge does better than chance.
+        elif kappa.low is None or kappa.low < LEAST_KAPPA:
+            reason = f"kappa may be below {LEAST_KAPPA:g}"
+        elif judge in flips:
+            reason = f"more than {MOST_FLIPS:.0%} of pairs flip with order"
+        elif budget is not None and (cost is None or cost > budget):
+            reason = "price unknown" if cost is None else f"${cost:,.2f}"
+        else:
+            costs[judge] = cost
+            continue
+        left_out.append(f"{judge}: {reason}")
+    return costs, left_out
+
+
+def _coverage(panel: Panel, items: pd.Index, basis: str) -> pd.Series[float]:
+    """Judge to the share of its verdicts that are there, the mean over the items; 0 for an item it was not asked about.
+    Only an item that two judges were asked about compares one with the other."""
+    lines = panel.judgments
+    asked = lines["verdict"].notna().groupby([lines[name] for name in [*ITEM, "judge"]]).mean().unstack("judge")
+    asked = asked.reindex(items)
+    return (asked[asked.notna().sum(axis=1) > 1] if basis == OTHERS else asked).fillna(0.0).mean()
 
 
 def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -117,15 +154,15 @@ def _best_kappa(
 
 
 def _cheapest(
-    scores: pd.DataFrame, accuracies: Mapping[str, Share], costs: Mapping[str, float | None],
+    scores: pd.DataFrame, costs: Mapping[str, float | None],
     questions: Sequence[str], bootstrap: QuestionBootstrap, basis: str,
 ) -> tuple[str, str]:  # fmt: skip
     """The cheapest of these judges that is not significantly less accurate than the best of them, and why."""
-    values = {judge: accuracies[judge].value or 0.0 for judge in costs}
+    values = {judge: float(scores[judge].mean()) for judge in costs}
     best = max(costs, key=lambda judge: values[judge])
 
     def as_good(judge: str) -> bool:
-        # paired, on the items of both: two judges' own intervals overlap long after their difference is significant
+        # paired: two judges' own intervals overlap long after their difference is significant
         change = bootstrap.mean((scores[judge] - scores[best]).to_numpy(float), questions)
         return change.high is None or change.high >= 0
 
@@ -135,11 +172,12 @@ def _cheapest(
         return float("inf") if cost is None else cost, -values[judge]
 
     chosen = min(filter(as_good, costs), key=price)
-    reason = f"{chosen}: agrees with {basis} on {values[chosen]:.1%}"
+    items = counted(int(scores[chosen].count()), "item")
+    reason = f"{chosen}: agrees with {basis} on {values[chosen]:.1%} of {items}"
     if chosen != best:
         reason += f", not significantly less than {best} ({values[best]:.1%})"
     cost = costs[chosen]
-    return chosen, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'} for these calls."
+    return chosen, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'}"
 
 
 def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.text import clean, counted
 from reports.formats.data import to_csv
+from reports.formats.latex import latex
 from reports.formats.markdown import markdown
-from reports.judge_comparison.bias import EFFECTS, flagged, identified
+from reports.judge_comparison.bias import EFFECTS, bias_names, flagged, identified
 from reports.judge_comparison.compare import ADAPTER, JudgeComparison
 from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.panel import Number
-from reports.judge_comparison.reference import HUMANS, RULES
+from reports.judge_comparison.reference import HUMAN, HUMANS, RULES
 from reports.tables.summary import ALPHA
 from reports.tables.table import Table, text_table
 from results.published import published_table
@@ -31,11 +33,14 @@ _MEANING = {
 
 
 def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
-    """Write ``judges.md``, ``.csv``, ``.json`` and two figures (removed where there is none now); the paths written."""
+    """Write ``judges.md``, ``.tex``, ``.csv``, ``.json`` and two figures (removed where there is none
+    now); the paths written."""
     from reports.figures.style import drawn, styled
 
+    tables = comparison_tables(comparison)
     contents = {
-        "judges.md": markdown(*comparison_tables(comparison)).encode(),
+        "judges.md": markdown(*tables).encode(),
+        "judges.tex": "\n".join(map(latex, tables)).encode(),
         "judges.csv": to_csv(Table("judges", "", (), (), records=list(map(asdict, comparison.numbers)))).encode(),
         "judges.json": ADAPTER.dump_json(comparison, indent=1) + b"\n",
     }
@@ -74,7 +79,7 @@ def comparison_tables(comparison: JudgeComparison) -> list[Table]:
 
 def judges_table(comparison: JudgeComparison) -> Table:
     reference, accuracies, rows = comparison.reference, comparison.accuracies(), []
-    basis = reference.basis if reference else "nothing to compare with"
+    agreement = f"Agrees with {reference.basis}" if reference else "Agreement with reference: none available"
     for name, profile in comparison.judges.items():
         unparsed = comparison.select("unparsed", judge=name)
         calls = sum(share.n for share in unparsed)
@@ -89,16 +94,10 @@ def judges_table(comparison: JudgeComparison) -> Table:
     for conclusion in comparison.conclusions:  # metrics with the same sentence share a line
         by_text.setdefault(conclusion.text(comparison.titles), []).append(comparison.title(conclusion.metric))
     lines += [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
-    lines += [f"Agrees with {basis}: {RULES[basis]}"] if reference else []
-    header = ("Judge", "Model", f"Agrees with {basis}", "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
+    lines += [f"{agreement}: {RULES[reference.basis]}"] if reference else []
+    header = ("Judge", "Model", agreement, "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
     lines += comparison.notes
     return text_table("judges", f"Judges compared: {clean(comparison.source)}", header, rows, [*map(clean, lines)])
-
-
-def bias_names(effects: Sequence[Number]) -> str:
-    names = dict.fromkeys(effect.measure for effect in effects if flagged(effect))
-    measured = dict.fromkeys(effect.measure for effect in effects if identified(effect))
-    return ", ".join(names) or (f"none of {', '.join(measured)}" if measured else "not measured")
 
 
 def rank_table(comparison: JudgeComparison, metric: str) -> Table:
@@ -107,12 +106,25 @@ def rank_table(comparison: JudgeComparison, metric: str) -> Table:
     judges, order = (dict.fromkeys(names) for names in ([s.judge for s in scores], [s.row for s in scores]))
     rows = [(comparison.title(row), *(cells.get((row, judge), NONE) for judge in judges)) for row in order]
     lines = [
-        f"Spearman's rank correlation of {clean(pair.judge)} and {clean(pair.other)} over {counted(pair.n, 'row')}: "
-        + _number(pair)
+        f"Spearman's rank correlation of {clean(pair.judge)} and {clean(pair.other)} over {counted(pair.n, 'row')}"
+        + (f" ({ties})" if (ties := _ties(scores, pair)) else "")
+        + f": {'n/a, fewer than 3 distinct values' if pair.value is None else _number(pair)}"
         for pair in comparison.select("rank correlation", on=metric)
     ]
     header = ("Rank. value [95%]", *map(clean, judges))
     return text_table(f"ranks-{metric}", f"{comparison.title(metric)} by judge", header, rows, lines)
+
+
+def _ties(scores: Sequence[Number], pair: Number) -> str:
+    """How many of the rows of both judges tie with another one, under which judge."""
+    ranks = [{score.row: score.rank for score in scores if score.judge == judge} for judge in (pair.judge, pair.other)]
+    counts = [Counter(rank for row, rank in one.items() if row in two) for one, two in (ranks, ranks[::-1])]
+    tied = [sum(count for count in counter.values() if count > 1) for counter in counts]
+    return ", ".join(
+        f"{number} tied under {clean(judge)}"
+        for number, judge in zip(tied, (pair.judge, pair.other), strict=True)
+        if number
+    )
 
 
 def pairs_table(comparison: JudgeComparison) -> Table:
@@ -153,7 +165,6 @@ def benchmark_table(comparison: JudgeComparison, benchmark: str) -> Table:
 
 def table5(comparison: JudgeComparison) -> Table:
     """Beside the same models' published numbers, never comparable: the paper's are of other people and answers."""
-    basis = comparison.reference.basis if comparison.reference else "nothing to compare with"
     published = published_table("table5").items()
     paper = {row: number.value for (_, row, metric), number in published if metric == "human_agreement"}
     rows: list[tuple[str, ...]] = []
@@ -169,14 +180,14 @@ def table5(comparison: JudgeComparison) -> Table:
         records.append({"judge": name, **numbers, "paper": None if match is None else paper[match]})
     rows += [(f"{row} (paper)", NONE, f"{value:.2f}", NONE) for row, value in paper.items() if row not in matched]
     lines = [
-        f"Agreement with {basis}: {RULES.get(basis, '')}",
+        f"Agreement with {HUMAN}: {RULES[HUMAN]}",
         "Not comparable with the paper: its numbers are of other people and other answers (AlpacaEval's leaderboard).",
         *comparison.notes,
     ]
-    caption = f"Table 5: Judges and their agreement with {basis}, {clean(comparison.source)}"
-    header = ("Judge", f"Agrees with {basis}", "Paper: human agreement (%)", "Items")
+    caption = f"Table 5: Judges and their agreement with {HUMAN}, {clean(comparison.source)}"
+    header = ("Judge", f"Agrees with {HUMAN}", "Paper: human agreement (%)", "Items")
     table = text_table("table5", caption, header, rows, [*map(clean, lines)])
-    return replace(table, records=records, data={"reference": basis, "judges": records, "paper": paper})
+    return replace(table, records=records, data={"reference": HUMAN, "judges": records, "paper": paper})
 
 
 def _model(name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 import distilbench
 from distilbench.cli.compare_judges import own_rows, split_judges
+from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
 from distilbench.workflows.compare_judges import judge_entries, judge_names, stored_calls
 from distilbench.workflows.reproduce import judges_of
@@ -50,13 +51,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path) -> None:
+def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge; fewer where an answer is the baseline's."""
     judges = ["main", "biased={kind: pocket, position_bias: 2.0}"]
     work = distilbench.plan_judge_comparison("given", judges, runs=runs)
     assert len(work.missing) == 6
     # The run asked its judge once, in one order; where both answers are equal, the two orders are one request.
     assert 20 <= stored_calls(work) < 30
+    show_plan(work, "judges", 25)
+    text = capsys.readouterr().out
+    assert "2 judges: " in text and " targets: " not in text
+    assert "160 judge calls, of which 25 are answered from the ledger, (" in text
     found = distilbench.compare_judges("given", judges, replicates=100, runs=runs)
     assert distilbench.plan_judge_comparison("given", judges, runs=runs).missing == []
     (agreement,) = found.select("agreement", on="alpaca_eval")
@@ -70,7 +75,12 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path) -> None:
     assert found.reference is not None
     assert found.reference.basis == "the truth"
     assert found.titles["alpaca_eval.wr"] == "AlpacaEval 2 WR (%)"
-    assert any("order both, there seeded, repeats 2, there 1" in note for note in found.notes)
+    assert found.notes[0] == (
+        "Values differ from the run's own tables, which ask the judge once per answer, not twice (AlpacaEval 2) and in "
+        "one order, not in both (AlpacaEval 2)."
+    )
+    # One pass is one order, once: 20 calls, not the 80 of the comparison.
+    assert "for 20 calls" in found.reference.reason
     place = runs / "given/eval"
     # The page reads the stored comparison, and knows the judges of the passes by their names.
     assert judges_of(place) is not None

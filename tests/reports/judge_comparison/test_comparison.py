@@ -25,6 +25,7 @@ from reports.judge_comparison.figures import cost_points
 from reports.judge_comparison.panel import (
     ITEM,
     JudgeProfile,
+    Number,
     Panel,
     QuestionBootstrap,
     RowScore,
@@ -50,7 +51,14 @@ from reports.judge_comparison.reference import (
     leave_one_out,
     simulated_humans,
 )
-from reports.judge_comparison.tables import comparison_tables, read_comparison, table5, write_comparison
+from reports.judge_comparison.tables import (
+    comparison_tables,
+    judges_table,
+    rank_table,
+    read_comparison,
+    table5,
+    write_comparison,
+)
 
 Call = tuple[str, str, object, str, float]
 
@@ -225,6 +233,24 @@ def test_rank_correlation_by_hand():
     assert rank_correlation("m", "x", "y", {**scores, "x": {"a": scores["x"]["a"]}}) == []
     flat = row_scores({"a": 2, "b": 2}, spread=0.0)
     assert rank_correlation("m", "x", "y", {**scores, "x": flat})[0].value is None  # no warning either
+    two = row_scores({"a": 2, "b": 1, "c": 1}, spread=0.0)  # two distinct values correlate fully with themselves
+    assert rank_correlation("m", "x", "y", {"x": two, "y": two})[0].value is None
+
+
+def test_tied_rows_are_counted_below_a_rank_correlation(comparison):
+    def line(**ranks):
+        scores = [
+            Number("score", "m", judge, "", row, float(-rank), rank=rank)
+            for judge, places in ranks.items()
+            for row, rank in zip("abcd", places, strict=False)
+        ]
+        pair = Number("rank correlation", "m", "x", "y", value=None if "z" in ranks else 0.95, n=3)
+        return rank_table(replace(comparison, numbers=(*scores, pair)), "m").below(False)[-1]
+
+    start = "Spearman's rank correlation of x and y over 3 rows"
+    # The fourth row is x's alone, so its tie with the third is not among the rows compared.
+    assert line(x=(1, 2, 3, 3), y=(1, 2, 2)) == f"{start} (2 tied under y): 0.95"
+    assert line(x=(1, 2, 3), y=(1, 2, 3), z=(1,)) == f"{start}: n/a, fewer than 3 distinct values"
 
 
 def test_ties_share_their_rank():
@@ -301,7 +327,11 @@ def test_without_a_difference_there_is_no_conclusion():
     assert found.verdict == "nothing to check"
     assert "shows no significant difference" in found.text({})
     apart = {"x": row_scores({"a": 20}), "y": row_scores({"b": 20})}
-    assert "scored no two rows" in check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({})
+    assert check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({}).startswith("0 rows in common with y")
+    one = {"x": row_scores({"a": 20}), "y": row_scores({"a": 20})}
+    assert check_conclusion("m", "y", "x", one, []).text({}) == "1 row in common with y: too few to compare."
+    few = {judge: row_scores({"a": 20, "b": 10}, questions=3) for judge in "xy"}
+    assert "scored no two rows" in check_conclusion("m", "y", "x", few, [[("a", "b")]]).text({})
 
 
 def annotated(baselines, judges=("x", "y"), questions=40):
@@ -349,9 +379,9 @@ def people(votes):
     )  # fmt: skip
 
 
-def referred(made, humans=None, flips=None, budget=None):
+def referred(made, humans=None, measured=(), budget=None):
     """The reference; (judge, measure) to number."""
-    reference, numbers = judge_reference(made, humans, 400, 0, flips or {}, budget)
+    reference, numbers = judge_reference(made, humans, 400, 0, measured, budget)
     return reference, {(each.judge, each.measure): each for each in numbers}
 
 
@@ -413,12 +443,12 @@ def test_grades_have_no_reference():
     assert referred(panel([("x", "m", 0, "", 7.0)], paired=False)) == (None, {})
 
 
-def recommended(wrong, prices, budget=None, flips=None):
+def recommended(wrong, prices, budget=None, measured=()):
     """Judges that are wrong on the first so many of 200 questions; the truth is model, baseline, model, ..."""
     calls = [(j, "m", q, "", float((q % 2 == 0) == (q >= count))) for j, count in wrong.items() for q in range(200)]
     made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
     made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
-    reference, numbers = referred(made, None, flips, budget)
+    reference, numbers = referred(made, None, measured, budget)
     return reference, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
 
 
@@ -429,11 +459,14 @@ def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
     assert kappas["best"] == pytest.approx(0.9)  # 95% agree, half by chance
     assert found.recommended == "near"
     assert found.reason == (
-        "near: agrees with the truth on 94.5%, not significantly less than best (95.0%); $2.00 for these calls."
+        "near: agrees with the truth on 94.5% of 200 items, not significantly less than best (95.0%); $2.00 for 200 "
+        "calls. Biases: not measured."
     )
     # 200 calls: best costs $20, near $2, poor $0.20
     assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].recommended == "poor"
-    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].recommended is None
+    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].reason == (
+        "none for 200 calls within $1. Left out: best: $20.00; near: $2.00."
+    )
     assert recommended({"best": 10, "poor": 40}, {"poor": 1.0})[0].recommended == "best"  # dearer, but better
 
 
@@ -441,9 +474,54 @@ def test_an_untrustworthy_judge_is_never_recommended():
     """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
     found, kappas = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
     assert (found.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
-    none, _ = recommended({"coin": 90, "good": 0}, {}, flips={"good": 0.31})
-    assert none.recommended is None
-    assert none.reason.startswith("none of these judges can be trusted")
+    none, _ = recommended({"coin": 90, "good": 0}, {}, measured=[Number("flips", "b", "good", value=0.31)])
+    assert (none.recommended, none.reason) == (
+        None,
+        "none. Left out: coin: kappa may be below 0.2; good: more than 30% of pairs flip with order.",
+    )
+
+
+def sparse(truth):
+    """200 questions: ``good`` is wrong on 21 of them; ``rarely`` is right on 19 and silent on the rest."""
+    right = [float(q % 2 == 0) for q in range(200)]
+    calls = [("good", "m", q, "", abs(right[q] - (q < 21))) for q in range(200)]
+    calls += [("rarely", "m", q, "", right[q] if q >= 181 else np.nan) for q in range(200)]
+    return panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)} if truth else {})
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_a_judge_without_most_verdicts_is_left_out(truth):
+    """Without a truth, the two agree on all 19 questions that both judged; 19 of 200 are still 9.5%."""
+    found, _ = referred(sparse(truth))
+    share = "89.5% of 200 items" if truth else "100.0% of 19 items"
+    assert found.reason == (
+        f"good: agrees with {found.basis} on {share}; price unknown for 200 calls. Biases: not measured. "
+        "Left out: rarely: 9.5% of the verdicts are there, 98% are needed."
+    )
+
+
+def test_judges_are_compared_on_the_same_items():
+    """196 of 200 (98%) are enough; x is wrong on just those 4 that y lacks, so they are equal on the others."""
+    right = [float(q % 2 == 0) for q in range(200)]
+    calls = [("x", "m", q, "", abs(right[q] - (q < 4 or q == 10))) for q in range(200)]
+    calls += [("y", "m", q, "", np.nan if q < 4 else abs(right[q] - (q in (20, 30)))) for q in range(200)]
+    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    bias = Number("length", "b", "x", given=TRUTH, p=0.01)
+    found, numbers = referred(made, measured=[bias])
+    assert accuracies(numbers)["x"] == (0.975, 200)
+    assert found.reason == (  # 195 of 196, while y has 194
+        "x: agrees with the truth on 99.5% of 196 items; price unknown for 200 calls. Biases: length."
+    )
+
+
+def test_the_budget_is_for_one_pass_as_the_run_asks():
+    """400 calls were made here, in both repeats; the run makes 100 of them: at $50 per 1,000 these are $5."""
+    calls = [("x", "m", q, "", float(q % 2 == 0)) for q in range(200)] * 2
+    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    made = replace(made, judges={"x": JudgeProfile("x", dollars=50.0)})
+    assert (made.pass_calls, replace(made, calls=100).pass_calls) == (200, 100)
+    assert referred(made, budget=5.0)[0].recommended is None
+    assert "$5.00 for 100 calls" in referred(replace(made, calls=100), budget=5.0)[0].reason
 
 
 def test_without_a_truth_kappa_is_with_the_judge_that_agrees_most():
@@ -481,7 +559,7 @@ def comparison():
 
 def test_a_comparison_is_written_and_read_back(comparison, tmp_path):
     paths = write_comparison(comparison, tmp_path)
-    names = {"judges.md", "judges.csv", "judges.json"}
+    names = {"judges.md", "judges.tex", "judges.csv", "judges.json"}
     figures = {f"judge-{name}.{kind}" for name in ("agreement", "cost") for kind in ("png", "pdf")}
     assert {path.name for path in paths} == names | figures == {path.name for path in tmp_path.iterdir()}
     assert read_comparison(tmp_path) == comparison
@@ -491,7 +569,8 @@ def test_a_comparison_is_written_and_read_back(comparison, tmp_path):
     agreement = next(line for line in lines if line["measure"] == "agreement")
     assert (agreement["judge"], agreement["other"], float(agreement["value"]), agreement["n"]) == ("x", "y", 0.9, "40")
     text = (tmp_path / "judges.md").read_text()
-    assert "Recommended: none of these judges can be trusted" in text  # four people who say the same: kappa 0
+    # Four people who always say the same: kappa 0.
+    assert "Recommended: none. Left out: x: kappa may be below 0.2; y: kappa" in text
     assert "o\\|dd" in text  # a judge's name cannot break a table
     assert "the run's teacher itself: it may prefer" in text
 
@@ -501,7 +580,11 @@ def test_a_figure_of_an_earlier_comparison_is_removed(comparison, tmp_path):
     (tmp_path / "mine.md").write_text("notes")
     alone = compare_panel(panel([("x", "m", q, "", float(q % 2)) for q in range(6)]), replicates=100)
     write_comparison(alone, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.md", "judges.md", "judges.csv", "judges.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mine.md", "judges.md", "judges.tex", "judges.csv", "judges.json",
+    }  # fmt: skip
+    heads = [column.title for column in judges_table(alone).columns]
+    assert heads[2] == "Agreement with reference: none available"
     assert read_comparison(tmp_path / "none") is None
     (tmp_path / "judges.json").write_text("{}")
     with pytest.raises(UserError, match=r"judges\.json cannot be read"):
