@@ -84,7 +84,7 @@ class JudgedRun:
     def calls(self, benchmarks: Collection[str]) -> int:
         """Judge calls of one pass over these benchmarks, as the run asked."""
         refs = {source.judgments for name in benchmarks for source in self.sources[name].values()}
-        return sum(self.store.meta(*ref)["measurements"]["calls"] for ref in refs)
+        return sum(int(self.store.meta(*ref)["measurements"]["calls"]) for ref in refs)
 
 
 def compare_judges(

@@ -67,10 +67,13 @@ def judge_reference(
     numbers = [Number("accuracy", "", judge, "", "", *share) for judge, share in accuracies.items()]
     numbers += [Number("reference kappa", "", judge, "", "", *share) for judge, share in kappas.items()]
     flips = {n.judge for n in measured if n.measure == "flips" and (n.value or 0.0) > MOST_FLIPS}
-    coverage = _coverage(panel, scores.index, basis)
-    costs, left_out = _candidates(panel, {judge: (coverage[judge], kappas[judge]) for judge in judges}, flips, budget)
+    coverage = _coverage(panel, scores, basis)
+    costs, left_out = _candidates(
+        panel, {judge: (float(coverage[judge]), kappas[judge]) for judge in judges}, flips, budget
+    )
     limit = "" if budget is None else f" for {counted(panel.pass_calls, 'call')} within ${budget:g}"
-    chosen, reason = None, f"none{limit}."
+    chosen: str | None = None
+    reason = f"none{limit}."
     # The judges are compared on the same items, those that all candidates judged.
     common = scores.where(scores[list(costs)].notna().all(axis=1))
     if costs and not common.notna().to_numpy().any():
@@ -108,12 +111,12 @@ def _candidates(
     return costs, left_out
 
 
-def _coverage(panel: Panel, items: pd.Index, basis: str) -> pd.Series[float]:
+def _coverage(panel: Panel, scores: pd.DataFrame, basis: str) -> pd.Series[float]:
     """Judge to the share of its verdicts that are there, the mean over the items; 0 for an item it was not asked about.
     Only an item that two judges were asked about compares one with the other."""
     lines = panel.judgments
     asked = lines["verdict"].notna().groupby([lines[name] for name in [*ITEM, "judge"]]).mean().unstack("judge")
-    asked = asked.reindex(items)
+    asked = asked.reindex(scores.index)
     return (asked[asked.notna().sum(axis=1) > 1] if basis == OTHERS else asked).fillna(0.0).mean()
 
 
