@@ -299,8 +299,8 @@ def _changed_options(plan: Plan, judged: Run) -> tuple[str, ...]:
     return (f"Values differ from the run's own tables, which ask the judge {changed}.",) if changed else ()
 
 
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+def _times(number: object) -> str:
+    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
 
 
 def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
