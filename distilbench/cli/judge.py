@@ -38,8 +38,8 @@ def list_models() -> None:
     typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
         typer.echo(f"price read at {source}")
-    others = "--judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
-    typer.echo(f"any other model or server: {others}")
+    remedy = "--judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
+    typer.echo(f"any other model or server: {remedy}")
 
 
 def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
@@ -67,8 +67,8 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
         show_replies(opened)
         coverage = [
             # Rounded down: an incomplete coverage is never shown as 100%.
-            (model, endpoint, f"{stored:,} of {requested:,} requests have a reply ({100 * stored // requested}%)")
-            for (endpoint, model), (stored, requested) in opened.coverage().items()
+            (model, endpoint, f"{replies:,} of {requests:,} requests have a reply ({100 * replies // requests}%)")
+            for (endpoint, model), (replies, requests) in opened.coverage().items()
         ]
         show_rows("coverage", coverage or [("nothing asked yet",)])
         failures = [(kind, counted(count, "request")) for kind, count in opened.failures().items()]
@@ -101,10 +101,11 @@ def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
     rows = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
-        measured = meta.get("measurements", {})
-        missing, count = measured.get("unscored", {}), int(measured.get("judgments", 0))
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(missing.items())[:SHOWN_REASONS])
-        rows.append((str(meta["label"]), f"{count - sum(missing.values()):,} of {count:,} with a verdict", reasons))
+        measurements = meta.get("measurements", {})
+        reason_counts, count = measurements.get("unscored", {}), int(measurements.get("judgments", 0))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reason_counts.items())[:SHOWN_REASONS])
+        verdicts = count - sum(reason_counts.values())
+        rows.append((str(meta["label"]), f"{verdicts:,} of {count:,} with a verdict", reasons))
     return sorted(rows)
 
 
@@ -125,14 +126,16 @@ def canary(
 
     client, rounds, errors = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
     *before, now = rounds
-    answered = sum(value is not None for value in now.verdicts)
-    verdicts = f"{answered} of {len(now.verdicts)} verdicts, {'with' if now.logprobs else 'without'} log-probabilities"
+    verdict_count = sum(value is not None for value in now.verdicts)
+    verdicts = (
+        f"{verdict_count} of {len(now.verdicts)} verdicts, {'with' if now.logprobs else 'without'} log-probabilities"
+    )
     served = ", ".join(now.served) or "no model"
     typer.echo(f"round {now.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {served}")
     for name, old in {"the first round": before[:1], "the round before": before[1:][-1:]}.items():
         for earlier in old:
-            changed = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
-            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{changed}")
+            model_note = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
+            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{model_note}")
     if errors:
         typer.echo(f"{counted(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
         raise typer.Exit(1)

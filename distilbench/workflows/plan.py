@@ -82,8 +82,8 @@ class WorkPlan:
     @cached_property
     def missing(self) -> list[Stage]:
         """The stages to run: not in the store, and needed by a score that is not there."""
-        missing = {stage.key: stage for plan in self.plans.values() for stage in needed(plan, self.store)}
-        return list(missing.values())
+        stages = {stage.key: stage for plan in self.plans.values() for stage in needed(plan, self.store)}
+        return list(stages.values())
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
@@ -111,8 +111,8 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     registry = load_registry(plugins)
     methods = options.get("methods", ())
     # A method that the recipe does not list (a plug-in's) becomes a row with its default options.
-    chosen = [name for name in (registry.methods if ALL in methods else methods) if name in registry.methods]
-    changes: list[Override] = [*((f'methods."{name}"', {}) for name in chosen), *changes_of(options)]
+    method_names = [name for name in (registry.methods if ALL in methods else methods) if name in registry.methods]
+    changes: list[Override] = [*((f'methods."{name}"', {}) for name in method_names), *changes_of(options)]
     if seeds := options.get("seeds"):
         changes.append(("seeds", list(seeds)))
     plans: dict[str, Plan] = {}
@@ -120,18 +120,18 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     unfit: list[str] = []
     for target in find_targets(targets):
         try:
-            loaded = load_recipe(recipe, changes, registry, target)
-            if loaded.baseline is not None:
+            resolved_recipe = load_recipe(recipe, changes, registry, target)
+            if resolved_recipe.baseline is not None:
                 # Head-to-head is judged in both orders unless ``set`` says otherwise: the judges' position bias would
                 # decide between two models that are this close. Only a checked recipe knows which of its benchmarks
                 # have the option, so it is read twice.
-                ordered = [name for name, spec in loaded.benchmarks.items() if hasattr(spec.config, "order")]
-                both = [(f'benchmarks."{name}".order', "both") for name in ordered]
-                loaded = load_recipe(recipe, [*both, *changes], registry, target)
+                ordered = [name for name, spec in resolved_recipe.benchmarks.items() if hasattr(spec.config, "order")]
+                both_orders = [(f'benchmarks."{name}".order', "both") for name in ordered]
+                resolved_recipe = load_recipe(recipe, [*both_orders, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))
         else:
-            plans[target.name] = make_plan(loaded, registry, rows_of(target, loaded, methods))
+            plans[target.name] = make_plan(resolved_recipe, registry, rows_of(target, resolved_recipe, methods))
     if not plans:
         raise UserError("\n".join(unfit))
     return WorkPlan(plans, runs, plugins, tuple(unfit))
@@ -139,27 +139,27 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
 
 def changes_of(options: WorkOptions, shortcuts: Mapping[str, str] = SHORTCUTS) -> list[Override]:
     """The changes of the recipe that the options stand for: ``set``, then one for each of ``shortcuts``."""
-    given: Mapping[str, object] = options
-    values = {path: given.get(name) for name, path in shortcuts.items()}
+    values_by_name: Mapping[str, object] = options
+    values = {path: values_by_name.get(name) for name, path in shortcuts.items()}
     return [*overrides_of(options.get("set", ())), *((p, value) for p, value in values.items() if value is not None)]
 
 
-def rows_of(target: Target, recipe: Recipe, chosen: Sequence[str]) -> list[str]:
+def rows_of(target: Target, recipe: Recipe, selection: Sequence[str]) -> list[str]:
     """The rows to make: those chosen, after the two models, or the target's that the recipe has.
 
     An ``open`` target takes the recipe's other rows too: optional ones when they are chosen, and when ``all`` is.
     """
-    if not chosen or ALL in chosen:
-        names = [name for name, row in recipe.methods.items() if chosen or not row.row_options.optional]
+    if not selection or ALL in selection:
+        names = [name for name, row in recipe.methods.items() if selection or not row.row_options.optional]
         if not target.open:
             names = [name for name in recipe.methods if name in target.rows]
         rows = [row for row in target.rows if row in MODELS or row in names]
         return rows + [name for name in names if name not in rows]
     choices = [*MODELS, *recipe.methods]
-    unknown = [name for name in chosen if name not in choices]
+    unknown = [name for name in selection if name not in choices]
     if unknown:
         guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, choices))]
         choice = f"{''.join(guesses)}It has: {', '.join(choices)}."
         raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. {choice}")
     models = [name for name in MODELS if target.open or name in target.rows]
-    return [*(name for name in models if name not in chosen), *chosen]
+    return [*(name for name in models if name not in selection), *selection]

@@ -62,8 +62,8 @@ def cache_folder() -> Path:
 
 
 def folders() -> list[Path]:
-    named = os.environ.get("DISTILBENCH_ASSETS")
-    return [*([Path(named).expanduser()] if named else []), cache_folder()]
+    folder = os.environ.get("DISTILBENCH_ASSETS")
+    return [*([Path(folder).expanduser()] if folder else []), cache_folder()]
 
 
 def digest_of(path: Path) -> str:
@@ -75,8 +75,8 @@ def _remedy(pin: Asset) -> str:
     hashed = f"sha256 {pin.sha256}" if pin.sha256 else "its sha256 is not known: it is taken as it is"
     place = f"or place it by hand at {folders()[0] / pin.file} ({hashed})"
     if pin.kind == "recovered":
-        first, more = pin.made_from[0], len(pin.made_from) - 1
-        origin = f"computed from {first} and {more} more pinned sources"
+        first, count = pin.made_from[0], len(pin.made_from) - 1
+        origin = f"computed from {first} and {count} more pinned sources"
         return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({origin}), {place}."
     if pin.url is None:
         return f"it has no public source; {place[3:]}."
@@ -103,17 +103,17 @@ def check_asset(name: str) -> AssetStatus:
 
 def locate(name: str) -> Path:
     """A verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
-    known = check_asset(name)
-    if known.state != "ok" or known.path is None:
-        raise UserError(known.message)
-    return known.path
+    asset = check_asset(name)
+    if asset.state != "ok" or asset.path is None:
+        raise UserError(asset.message)
+    return asset.path
 
 
 def present(name: str) -> bool:
-    known = check_asset(name)
-    if known.state == "wrong":
-        raise UserError(known.message)
-    return known.state == "ok"
+    asset = check_asset(name)
+    if asset.state == "wrong":
+        raise UserError(asset.message)
+    return asset.state == "ok"
 
 
 def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
@@ -128,15 +128,15 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside its place and moved there whole: a download that was broken off never counts as the file.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    digest, done = hashlib.sha256(), 0
+    digest, byte_count = hashlib.sha256(), 0
     try:
         with urllib.request.urlopen(pin.url, timeout=60) as source, part.open("wb") as sink:  # noqa: S310 - HTTPS only
             while block := source.read(1 << 18):
                 sink.write(block)
                 digest.update(block)
-                done += len(block)
+                byte_count += len(block)
                 if progress is not None:
-                    progress(pin.file, done, pin.bytes)
+                    progress(pin.file, byte_count, pin.bytes)
         if pin.sha256 and digest.hexdigest() != pin.sha256:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
         part.replace(path)

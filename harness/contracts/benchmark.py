@@ -153,21 +153,21 @@ def answered(
     by_question = {answer.question: answer for answer in answers}
     absent = [question.id for question in questions if question.id not in by_question]
     if absent and missing:
-        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise UserError(f"{missing} no answer to {len(absent)} of {counted(len(questions), 'question')} ({shown}).")
+        names = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        raise UserError(f"{missing} no answer to {len(absent)} of {counted(len(questions), 'question')} ({names}).")
     return [(question, by_question[question.id]) for question in questions if question.id in by_question]
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
     """The questions with a model's answers as their baseline. Raises UserError listing those that have no answer."""
-    changed = []
+    new_questions = []
     for question, answer in answered(questions, answers, f"the baseline {name!r} has"):
         # The official baseline's token count must not stay beside another answer: style control would use it.
         meta = {key: value for key, value in question.meta.items() if key != "baseline_token_len"} | {"baseline": name}
         if "token_len" in answer.meta:
             meta["baseline_token_len"] = answer.meta["token_len"]
-        changed.append(replace(question, baseline=answer.turns, meta=meta))
-    return changed
+        new_questions.append(replace(question, baseline=answer.turns, meta=meta))
+    return new_questions
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,8 +38,8 @@ class Encoded(NamedTuple):
 @lru_cache(maxsize=64)
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Every token that is not text: named ones, and added ones marked special (Llama-3's headers), longest first."""
-    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return tuple(sorted(added | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
+    added_tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted(added_tokens | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
@@ -73,8 +73,8 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
         # Gemma-2's template refuses a system turn: it goes into the first user turn.
         if turns and turns[0]["role"] == "system" and len(turns) > 1:
-            merged = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
-            return prompt_text(tokenizer, [merged, *turns[2:]])
+            user_turn = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
+            return prompt_text(tokenizer, [user_turn, *turns[2:]])
         raise UserError(f"the chat template of {tokenizer.name_or_path!r} refused the conversation: {error}") from error
 
 
@@ -83,11 +83,11 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the template writes right after an assistant turn, up to and with its end-of-turn token."""
     probe = "qzx"  # no template changes it, so it can be found again in what one writes
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
-    before, whole = prompt_text(tokenizer, turns[:1]), rendered(tokenizer, turns, prompt=False)
-    if not whole.startswith(before + probe):
+    before, rendering = prompt_text(tokenizer, turns[:1]), rendered(tokenizer, turns, prompt=False)
+    if not rendering.startswith(before + probe):
         # The generation prompt may hold more than an assistant turn has (an opened thinking block).
-        whole = before + whole[whole.rindex(probe) :]
-    tail = whole[len(before + probe) :]
+        rendering = before + rendering[rendering.rindex(probe) :]
+    tail = rendering[len(before + probe) :]
     specials = [token for token in special_tokens(tokenizer) if token in tail]
     if not specials:
         return str(tokenizer.eos_token)
@@ -135,10 +135,10 @@ def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]
     """What differs between two maps from token to id, for a person; ``None`` where they are equal."""
     if student == teacher:
         return None
-    missing = sorted(student.keys() ^ teacher.keys())
+    difference = sorted(student.keys() ^ teacher.keys())
     moved = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
-    examples = ", ".join(repr(token) for token in (missing or moved)[:3])
-    kind = f"{len(missing)} tokens exist in one only" if missing else f"{len(moved)} tokens have other ids"
+    examples = ", ".join(repr(token) for token in (difference or moved)[:3])
+    kind = f"{len(difference)} tokens exist in one only" if difference else f"{len(moved)} tokens have other ids"
     return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {kind}, {examples}"
 
 

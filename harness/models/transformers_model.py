@@ -47,8 +47,8 @@ class TransformersModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        drawn = self.generate_tokens(self.encode_prompts(conversations), sampling, seed, n)
-        return [[self._decode(response) for response in responses] for responses in drawn]
+        token_responses = self.generate_tokens(self.encode_prompts(conversations), sampling, seed, n)
+        return [[self._decode(response) for response in responses] for responses in token_responses]
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         return [encode_prompt(self.tokenizer, messages) for messages in conversations]
@@ -58,16 +58,16 @@ class TransformersModel:
     ) -> list[list[TokenResponse]]:
         lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
         out: list[list[TokenResponse]] = [[] for _ in prompts]
-        done = 0
+        count = 0
         # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
         for batch in length_batches(lengths, self.batch_tokens, most_padding=1.0):
             numbers = streams(seed, batch, n, sampling.max_new_tokens) if sampling.temperature > 0 else None
             rows = self._generate_batch([list(prompts[i]) for i in batch], sampling, n, numbers)
             for place, index in enumerate(batch):
                 out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
-            done += len(batch)
+            count += len(batch)
             if self.progress:
-                self.progress(done, len(prompts))
+                self.progress(count, len(prompts))
         return out
 
     def _generate_batch(
@@ -75,9 +75,9 @@ class TransformersModel:
     ) -> list[list[int]]:
         ids, mask = padded(prompts, self.pad, "left", self.model.device)
         width = ids.shape[1]
-        more: dict[str, Any] = {}
+        extra_arguments: dict[str, Any] = {}
         if numbers is not None:
-            more["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+            extra_arguments["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         # Columns that only pad the embedding are no tokens.
         padding = range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0])
         make: Any = GenerationConfig  # its arguments are not typed
@@ -91,9 +91,9 @@ class TransformersModel:
                     # The prompt is computed once; its last token goes through again with each response.
                     cache = prefill(self.model, ids[:, :-1], mask[:, :-1])
                     cache.batch_repeat_interleave(n)
-                    more["past_key_values"] = cache
+                    extra_arguments["past_key_values"] = cache
                 ids, mask = ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
-            rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
+            rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra_arguments)
         return [row[width:].tolist() for row in rows.cpu()]
 
     def _cut_at_stop(self, ids: list[int]) -> TokenResponse:
@@ -101,9 +101,9 @@ class TransformersModel:
         return TokenResponse(tuple(ids), "length") if end is None else TokenResponse(tuple(ids[:end]), "stop")
 
     def _decode(self, response: TokenResponse) -> Response:
-        finished = response.finish_reason == "stop"
+        is_complete = response.finish_reason == "stop"
         text = self.tokenizer.decode(list(response.ids), skip_special_tokens=True)
-        return Response(text, finished, len(response.ids) + finished)
+        return Response(text, is_complete, len(response.ids) + is_complete)
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """Raises ValueError for an empty, unfinished response, and TooLong."""
@@ -141,10 +141,10 @@ class TransformersModel:
 
     def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``need`` on, hidden])."""
-        for done, item in enumerate(self.reader.hidden(rows), 1):
+        for count, item in enumerate(self.reader.hidden(rows), 1):
             yield item
             if self.progress:
-                self.progress(done, len(rows))
+                self.progress(count, len(rows))
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:
         """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
@@ -213,11 +213,11 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
 @contextmanager
 def own_generation_config(model: Any, config: Any) -> Iterator[None]:
     """Let ``config`` alone decide: ``generate`` fills what it leaves unset from the checkpoint's own defaults."""
-    saved, model.generation_config = model.generation_config, config
+    previous_config, model.generation_config = model.generation_config, config
     try:
         yield
     finally:
-        model.generation_config = saved
+        model.generation_config = previous_config
 
 
 def streams(seed: int, prompts: Sequence[int], n: int, length: int) -> list[list[float]]:
@@ -263,5 +263,5 @@ class RowSampler:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self.width
         numbers = torch.tensor([row[step] for row in self.numbers], device=scores.device)
-        chosen = draw(scores, numbers, self.temperature, self.top_p)
-        return torch.full_like(scores, float("-inf")).scatter(-1, chosen[:, None], 0.0)
+        tokens = draw(scores, numbers, self.temperature, self.top_p)
+        return torch.full_like(scores, float("-inf")).scatter(-1, tokens[:, None], 0.0)

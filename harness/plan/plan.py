@@ -173,12 +173,12 @@ class Plan:
 
 def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
     """Raises UserError for a row that is neither a model nor a method of the recipe."""
-    known = [*MODELS, *recipe.methods]
+    choices = [*MODELS, *recipe.methods]
     for row in rows:
-        if row not in known:
-            raise unknown("row", row, known, f"Rows are the methods of recipe {recipe.name!r}.")
-    if recipe.baseline not in (None, *known):
-        raise unknown("baseline", str(recipe.baseline), known, "A baseline is a row of the recipe.")
+        if row not in choices:
+            raise unknown("row", row, choices, f"Rows are the methods of recipe {recipe.name!r}.")
+    if recipe.baseline not in (None, *choices):
+        raise unknown("baseline", str(recipe.baseline), choices, "A baseline is a row of the recipe.")
     return plan_rows(Planner(recipe, registry), rows)
 
 
@@ -186,8 +186,8 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] |
     recipe = planner.recipe
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
     # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
-    judged = {name: [entrant for entrant in entrants if name in entrant.judgments] for name in recipe.benchmarks}
-    scores = tuple(planner.scores(name, present) for name, present in judged.items() if present)
+    judged_rows = {name: [entrant for entrant in entrants if name in entrant.judgments] for name in recipe.benchmarks}
+    scores = tuple(planner.scores(name, present) for name, present in judged_rows.items() if present)
     stages = tuple(planner.graph.stages.values())
     return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, scores, titles or {})
 
@@ -201,9 +201,9 @@ def train_rounds(row: TrainingRow, start: Model, teachers: Mapping[str, Model]) 
     """
     student = start
     for number in range(row.rounds):
-        trained = train_round(row, number, student, round_data(row, number, student, start), teachers)
-        student = replace(start, trained=trained)
-    return trained
+        stage = train_round(row, number, student, round_data(row, number, student, start), teachers)
+        student = replace(start, trained=stage)
+    return stage
 
 
 def round_data(row: TrainingRow, number: int, student: Model, start: Model) -> dict[str, Stage]:

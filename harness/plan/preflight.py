@@ -45,9 +45,9 @@ def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIss
     backends, texts = plan.graph.registry.backends, dict[str, None]()
     for stage in pending:
         name = stage.local.get("backend")
-        for role, needed in STAGES[stage.kind].needs.items():
-            if name and (missing := ", ".join(backends[name].missing(needed))):
-                text = f"stage {stage.kind} needs {missing} of its {role}, and the backend {name} does not offer that"
+        for role, capability in STAGES[stage.kind].needs.items():
+            if name and (lack := ", ".join(backends[name].missing(capability))):
+                text = f"stage {stage.kind} needs {lack} of its {role}, and the backend {name} does not offer that"
                 texts[text] = None
     return [PlanIssue(True, text, forceable=False) for text in texts]
 
@@ -72,18 +72,18 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
 
 def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> list[PlanIssue]:
     uses = [STAGES[stage.kind].disk(stage, plan.graph) for stage in pending]
-    known = [use for use in uses if use is not None]
+    known_uses = [use for use in uses if use is not None]
     # A sum with an unknown part would say that there is room where there may be none.
-    if len(known) < len(uses):
+    if len(known_uses) < len(uses):
         return [PlanIssue(False, f"disk: {UNKNOWN}")]
-    kept = sum(use.kept for use in known)
-    scratch = sum(sorted(use.scratch for use in known)[-workers:])
+    kept_bytes = sum(use.kept for use in known_uses)
+    scratch = sum(sorted(use.scratch for use in known_uses)[-workers:])
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if not kept + scratch or free >= kept + scratch + DISK_RESERVE:
+    if not kept_bytes + scratch or free >= kept_bytes + scratch + DISK_RESERVE:
         return []
-    text = f"disk: {(kept + DISK_RESERVE) / GIB:.1f} GiB needed for trained models and teachers' distributions"
+    text = f"disk: {(kept_bytes + DISK_RESERVE) / GIB:.1f} GiB needed for trained models and teachers' distributions"
     remedy = "free space, train fewer rows or seeds, or point --runs elsewhere"
     if scratch:
         text += f", {scratch / GIB:.1f} GiB for checkpoints to resume from"
@@ -95,15 +95,15 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
     import psutil
 
     sizes = [cost.peak_bytes for cost in plan.costs(pending)]
-    known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes):
+    known_sizes = [size for size in sizes if size is not None]
+    if len(known_sizes) < len(sizes):
         return [PlanIssue(False, f"memory: {UNKNOWN}")]
     device = plan.recipe.compute.device
-    needed = workers * max(known, default=0.0)
+    amount = workers * max(known_sizes, default=0.0)
     total = psutil.virtual_memory().total
-    if device not in ("auto", "cpu") or needed <= total:
+    if device not in ("auto", "cpu") or amount <= total:
         return []
-    text = f"memory: about {needed / GIB:.1f} GiB for {workers} workers, this machine has {total / GIB:.1f} GiB"
+    text = f"memory: about {amount / GIB:.1f} GiB for {workers} workers, this machine has {total / GIB:.1f} GiB"
     # With ``auto`` it may be a GPU that trains.
     return [PlanIssue(device == "cpu", text + "; set compute.workers=1, a smaller model, or use a GPU")]
 

@@ -50,8 +50,8 @@ def _reverse(rng: random.Random, hard: bool) -> str:
 def _pick(rng: random.Random, hard: bool) -> str:
     category = rng.choice(list(lex.CATEGORIES))
     right = rng.sample(lex.CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
-    others = [item for item, name in lex.CATEGORY_OF.items() if name != category]
-    items = right + rng.sample(others, 3 if hard else 2)
+    distractors = [item for item, name in lex.CATEGORY_OF.items() if name != category]
+    items = right + rng.sample(distractors, 3 if hard else 2)
     rng.shuffle(items)
     return f"which of these are {category}: {' '.join(items)}?"
 
@@ -60,15 +60,15 @@ def _numbers(signs: str, rng: random.Random) -> list[int]:
     """Operands whose every result stays between 1 and ``lex.MAX_NUMBER``."""
     while True:
         first = rng.randint(2, 5) if signs[0] == "*" else rng.randint(2, 12) + (6 if signs[0] == "-" else 0)
-        rest = [rng.randint(2, 5 if sign == "*" else 9) for sign in signs]
-        if all(1 <= apply(step) <= lex.MAX_NUMBER for step in chain(first, signs, rest)):
-            return [first, *rest]
+        operands = [rng.randint(2, 5 if sign == "*" else 9) for sign in signs]
+        if all(1 <= apply(step) <= lex.MAX_NUMBER for step in chain(first, signs, operands)):
+            return [first, *operands]
 
 
 def _sum(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-", "*+") if hard else ("+", "+", "-", "*", "++"))
-    first, *rest = _numbers(signs, rng)
-    tail = " ".join(f"{sign} {number}" for sign, number in zip(signs, rest, strict=True))
+    first, *operands = _numbers(signs, rng)
+    tail = " ".join(f"{sign} {number}" for sign, number in zip(signs, operands, strict=True))
     verb = rng.choice(lex.SUM_VERBS)
     return f"{verb} {first} {tail}{'?' if verb.endswith('is') else '.'}"
 
@@ -77,13 +77,13 @@ def _story(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-") if hard else ("+", "-", "*", "+-", "*-"))
     numbers = _numbers(signs, rng)
     who, thing = rng.choice(lex.NAMES), rng.choice(lex.THINGS)
-    a, b, *more = numbers
+    a, b, *c = numbers
     return {
         "+": f"{who} has {a} {thing} and buys {b} more. how many {thing} does {who} have?",
         "-": f"{who} has {a} {thing} and gives away {b}. how many {thing} are left?",
         "*": f"{who} has {a} bags with {b} {thing} each. how many {thing} are there?",
-        "+-": f"{who} has {a} {thing}, buys {b} more and loses {more and more[0]}. how many {thing} are left?",
-        "*-": f"{who} has {a} bags with {b} {thing} each and gives away {more and more[0]}. how many {thing} are left?",
+        "+-": f"{who} has {a} {thing}, buys {b} more and loses {c and c[0]}. how many {thing} are left?",
+        "*-": f"{who} has {a} bags with {b} {thing} each and gives away {c and c[0]}. how many {thing} are left?",
     }[signs]
 
 
@@ -193,11 +193,11 @@ def _rejected(messages: tuple[Message, ...], golden: str, rng: random.Random) ->
 def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
     """Distinct prompts, kinds in turn, right and worse answers. Raises ValueError after some ten thousand."""
     rng = random.Random(f"pocket-prompts-{split}-{seed}")
-    used: set[str] = set()
+    used_texts: set[str] = set()
     number = 0
     while True:
         kind = TRAIN_KINDS[number % len(TRAIN_KINDS)]
-        first = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, used)
+        first = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, used_texts)
         messages = _talk(first)
         if kind == "followup":
             # 7 in 10 first answers are right; the others have flaws, which the follow-up's right answer takes up.
@@ -222,12 +222,14 @@ def _question(name: str, form: QuestionSet, kind: str, first: str, rng: random.R
 
 def make_questions(split: Split) -> dict[str, list[Question]]:
     """The baseline's second answer follows ``baseline[0]``; after another first answer ask ``score``."""
-    used: set[str] = set()
+    used_texts: set[str] = set()
     questions: dict[str, list[Question]] = {}
     for name, form in BENCHMARKS.items():
         rng = random.Random(f"pocket-{name}-{split}")
         questions[name] = [
-            _question(f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, used, hard=form.hard), rng)
+            _question(
+                f"{name}-{split}-{number}", form, kind, fresh_turn(kind, split, rng, used_texts, hard=form.hard), rng
+            )
             for number in range(form.test if split == "test" else form.dev)
             for kind in [form.kinds[number % len(form.kinds)]]
         ]

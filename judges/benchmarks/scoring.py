@@ -137,11 +137,11 @@ class Ratio:
         value = self.value
         if value is None:
             return {}
-        counted = self.denominator > 0
-        centre = float(self.denominator[counted].mean())
+        has_weight = self.denominator > 0
+        centre = float(self.denominator[has_weight].mean())
         # First-order (delta method): what the estimate moves when one question weighs a little more.
         linear = value + self.scale * (self.numerator - value / self.scale * self.denominator) / centre
-        return {name: float(value) for name, value, counts in zip(self.ids, linear, counted, strict=True) if counts}
+        return {name: float(value) for name, value, counts in zip(self.ids, linear, has_weight, strict=True) if counts}
 
 
 @lru_cache(maxsize=4)
@@ -184,8 +184,8 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
         if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
         detail |= hostile_counts(answers) if judged else {}
-    missing = sum(judgment.verdict is None for judgment in judgments)
-    detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing)}
+    missing_count = sum(judgment.verdict is None for judgment in judgments)
+    detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing_count)}
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
         detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
     return detail

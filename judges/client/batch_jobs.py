@@ -76,9 +76,9 @@ class BatchAsking:
                 await self._submit([key for key in self._left() if self.tries[key] < _TRIES])
             except JudgeError as error:
                 self._record(self._left(), error)
-            if not self.states or (left := deadline - time.monotonic()) <= 0:
+            if not self.states or (seconds_left := deadline - time.monotonic()) <= 0:
                 break
-            await asyncio.sleep(min(self.jobs.poll, left))
+            await asyncio.sleep(min(self.jobs.poll, seconds_left))
         self.outcomes |= {key: JudgeError("pending", state) for key, state in self.states.items()}
         self._record(self._left(), JudgeError("missing", "no line of the batch jobs answers this request"))
         return self.outcomes
@@ -89,33 +89,33 @@ class BatchAsking:
     async def _collect(self) -> None:
         """Take in the outcomes of this judge's open jobs that are done, and note which keys wait in the others."""
         self.states = {}
-        for stored in self.ledger.batches():
-            ours = (stored.endpoint, stored.model) == (self.judge.endpoint, self.judge.model)
-            if ours and (state := await self._look(stored)):
-                self.states |= {k: state for k in stored.keys if k in self.requests and k not in self.outcomes}
+        for batch in self.ledger.batches():
+            ours = (batch.endpoint, batch.model) == (self.judge.endpoint, self.judge.model)
+            if ours and (state := await self._look(batch)):
+                self.states |= {k: state for k in batch.keys if k in self.requests and k not in self.outcomes}
 
-    async def _look(self, stored: StoredBatch) -> str | None:
+    async def _look(self, batch: StoredBatch) -> str | None:
         """What is known of a job that is not done; ``None`` once everything that it brought is taken in."""
-        if stored.id is None:
+        if batch.id is None:
             # A note without an id: its maker may still be at work, or was killed in between.
-            if not self.ledger.claim(stored.token, _CLAIM_SECONDS):
+            if not self.ledger.claim(batch.token, _CLAIM_SECONDS):
                 return _CLAIMED_ELSEWHERE
-            stored = replace(stored, id=await self.jobs.find(stored.token))
-            if stored.id is None:
-                self.ledger.close_batch(stored.token, "never made")
+            batch = replace(batch, id=await self.jobs.find(batch.token))
+            if batch.id is None:
+                self.ledger.close_batch(batch.token, "never made")
                 return None
-            self.ledger.open_batch(stored)
-        state = await self.jobs.fetch(str(stored.id))
-        text = f"batch job {stored.id}: {state.text}"
+            self.ledger.open_batch(batch)
+        state = await self.jobs.fetch(str(batch.id))
+        text = f"batch job {batch.id}: {state.text}"
         if not state.done:
             return text
         # Also keys that nobody waits for now: they are paid.
-        for key in stored.keys:
+        for key in batch.keys:
             if key in state.outcomes:
                 self._record([key], state.outcomes[key])
             elif state.refused:
                 self._record([key], JudgeError("batch", text))
-        self.ledger.close_batch(stored.token, f"{state.text}, {len(state.outcomes)} lines")
+        self.ledger.close_batch(batch.token, f"{state.text}, {len(state.outcomes)} lines")
         return None
 
     def _record(self, keys: Iterable[str], outcome: Outcome) -> None:
@@ -150,11 +150,11 @@ class BatchAsking:
         # Noted before it is made, and again with its id: a run killed in between finds the job by its token.
         dollars = sum(self.budget.estimate(request) for request in part.values())
         token = uuid.uuid4().hex
-        stored = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
+        batch = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
         self.ledger.claim(token, _CLAIM_SECONDS)  # so that nobody who sees the note takes us for dead
-        self.ledger.open_batch(stored)
-        stored = replace(stored, id=await self.jobs.submit(part, token))
-        self.ledger.open_batch(stored)
+        self.ledger.open_batch(batch)
+        batch = replace(batch, id=await self.jobs.submit(part, token))
+        self.ledger.open_batch(batch)
         # Counted per run: a job that keeps losing lines must not become a loop that pays each time.
         self.tries.update(part.keys())
-        self.states |= dict.fromkeys(part, f"batch job {stored.id}: handed over now, {len(part)} requests")
+        self.states |= dict.fromkeys(part, f"batch job {batch.id}: handed over now, {len(part)} requests")

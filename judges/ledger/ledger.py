@@ -157,7 +157,7 @@ class Ledger:
         rows = self._run("""
             SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
             GROUP BY endpoint, model ORDER BY endpoint, model""")
-        return {(endpoint, model): (int(stored), int(total)) for endpoint, model, stored, total in rows}
+        return {(endpoint, model): (int(reply_count), int(total)) for endpoint, model, reply_count, total in rows}
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
         """Note a failed call and what it cost, for ``status`` and budgets only: ``get`` never returns it."""
@@ -238,8 +238,8 @@ class Ledger:
             "SELECT token, endpoint, model, id, keys, dollars, time FROM batches WHERE closed IS NULL ORDER BY time"
         )
         return [
-            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), *rest)
-            for token, endpoint, model, job, keys, *rest in rows
+            StoredBatch(token, endpoint, model, job, tuple(json.loads(keys)), *columns)
+            for token, endpoint, model, job, keys, *columns in rows
         ]
 
     def close(self) -> None:
@@ -265,16 +265,16 @@ class Ledger:
             return
         # Replies, failures and their claims in one transaction: no reader sees one without the other.
         with self._transaction():
-            stored = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
+            stored_count = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
             self._db.executemany(_FAIL, self._failures)
             if self._claimed:
-                ended = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
-                self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", ended)
-        written, self._replies, self._failures = self._replies, {}, []
+                claims = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
+                self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", claims)
+        replies, self._replies, self._failures = self._replies, {}, []
         # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
-        if stored < len(written):
-            counts = self.get(written).items()
-            self._raced |= {key: reply for key, reply in counts if reply != Reply(**json.loads(str(written[key][5])))}
+        if stored_count < len(replies):
+            counts = self.get(replies).items()
+            self._raced |= {key: reply for key, reply in counts if reply != Reply(**json.loads(str(replies[key][5])))}
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         self._commit()  # what is buffered counts too

@@ -54,9 +54,9 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> dict[str, 
     lines += [(name.replace("_", " "), readable(value)) for name, value in card.parameters.items()]
     # by the run's own keys: other scores of this benchmark may lie in the store
     keys = {cell.score for cell in run.cells if cell.metric.partition(".")[0] == benchmark}
-    scored = [marker for marker in markers if marker["key"] in keys]
-    lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in scored]
-    lines += [("Score (key)", str(marker["key"])) for marker in scored]
+    score_markers = [marker for marker in markers if marker["key"] in keys]
+    lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in score_markers]
+    lines += [("Score (key)", str(marker["key"])) for marker in score_markers]
     return {"name": groups[0] if groups else benchmark, "lines": lines, "deviations": card.deviations}
 
 
@@ -112,31 +112,31 @@ def _row(*cells: Sortable) -> TableRow:
 
 
 def _counts(marker: Marker) -> dict[str, int]:
-    measured = marker.get("measurements")  # a plug-in's stage may have measured nothing
-    return {name: int(measured.get(name) or 0) for name in COUNTS} if isinstance(measured, Mapping) else {}
+    measurements = marker.get("measurements")  # a plug-in's stage may have measured nothing
+    return {name: int(measurements.get(name) or 0) for name in COUNTS} if isinstance(measurements, Mapping) else {}
 
 
 def _dollars(markers: Sequence[Marker], price: Price) -> Sortable:
-    asked = [(marker, counts) for marker in markers if (counts := _counts(marker)).get("calls")]
+    judge_markers = [(marker, counts) for marker in markers if (counts := _counts(marker)).get("calls")]
     amounts = [
         price(str(marker["params"]["benchmark"]), counts["prompt_tokens"], counts["completion_tokens"])
-        for marker, counts in asked
+        for marker, counts in judge_markers
     ]
     if not amounts:
         return "-", None
-    known = sum(amount for amount in amounts if amount is not None)
+    total = sum(amount for amount in amounts if amount is not None)
     if None in amounts:
-        return f"${known:,.2f} + unknown" if known else "unknown", known or None
-    return f"${known:,.2f}", known
+        return f"${total:,.2f} + unknown" if total else "unknown", total or None
+    return f"${total:,.2f}", total
 
 
 def stages(markers: Sequence[Marker]) -> Table:
     rows = []
     for marker in markers:
-        label, kind, key, started = (str(marker[name]) for name in ("label", "kind", "key", "started"))
+        label, kind, key, start_time = (str(marker[name]) for name in ("label", "kind", "key", "started"))
         seconds, memory = float(marker["wall_seconds"]), int(marker["peak_memory_bytes"])
-        measured = (duration(seconds), seconds), (size(memory), memory), (_time(marker), started)
-        rows.append(_row((label, label), (kind, kind), *measured, (key, key)))
+        measurements = (duration(seconds), seconds), (size(memory), memory), (_time(marker), start_time)
+        rows.append(_row((label, label), (kind, kind), *measurements, (key, key)))
     names, numeric = ("Stage", "Kind", "Wall time", "Peak memory", "Began (UTC)", "Key"), ("Wall time", "Peak memory")
     columns = tuple(TableColumn(name, numeric=name in numeric) for name in names)
     return Table("stages", "All artifacts behind the scores", columns, tuple(rows))
@@ -150,9 +150,9 @@ def duration(seconds: float) -> str:
     """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+        return f"{minutes} min {remainder:02d} s" if minutes else f"{remainder} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
