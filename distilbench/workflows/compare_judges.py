@@ -30,6 +30,7 @@ from reports.targets import EVAL, TARGETS
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, check_runs, read_run
 from results.run.results import Results, read_results
+from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -149,7 +150,12 @@ def _compare(
         raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
     panel = replace(panel, notes=(*panel.notes, *notes))
     comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
-    write_comparison(comparison, options.get("out") or out)
+    folder = options.get("out") or out
+    write_comparison(comparison, folder)
+    if votes is None:
+        (folder / "human-votes.csv").unlink(missing_ok=True)
+    else:
+        write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode())
     return comparison
 
 

@@ -97,6 +97,9 @@ def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
     found = distilbench.compare_judges("given", ["main"], humans=file, out=tmp_path, replicates=100, runs=runs)
     assert (found.accuracies()["humans"].n, found.accuracies()["humans"].value) == (1, 1.0)
     assert any("1 answer with only one person" in note for note in found.notes)
+    lines = (tmp_path / "human-votes.csv").read_text().splitlines()
+    assert lines[0] == "benchmark,row,seed,question,turn,annotator,verdict"
+    assert len(lines) == 1 + 3  # the vote on no question of the run is left out
     simulated = distilbench.compare_judges(
         "given", ["main"], simulate_humans=4, out=tmp_path, replicates=100, runs=runs
     )
