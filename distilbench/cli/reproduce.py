@@ -24,6 +24,7 @@ from distilbench.cli.options import (
 )
 from distilbench.cli.plan import shared_line, show_plan, show_unfit
 from distilbench.cli.screen import Display, console_of, duration
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from distilbench.workflows.evaluate import EvaluationOptions
@@ -148,20 +149,26 @@ def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> 
         show_unfit(finished.work)
         counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
         typer.echo(f"{counts} ({duration(outcome.seconds)})", err=True)
-    show()
-    if finished.outcome is not None and (failed := finished.outcome.failed):
-        blocked = len(finished.outcome.blocked)
-        waiting = f", {blocked} more wait for them" if blocked else ""
-        typer.echo(f"{len(failed)} failed{waiting}: see above; the same command tries them again.", err=True)
+    try:
+        show()
+    finally:  # a table that cannot be made is another error than the stages that failed
+        if finished.outcome is not None and (failed := finished.outcome.failed):
+            blocked = len(finished.outcome.blocked)
+            waiting = f", {blocked} more wait for them" if blocked else ""
+            typer.echo(f"{len(failed)} failed{waiting}: see above; the same command tries them again.", err=True)
+    if finished.outcome is not None and finished.outcome.failed:
         raise typer.Exit(1)
 
 
 def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
-    """Print every table, and one line on stderr with where the files are."""
+    """Print every table, and one line on stderr with where the files are. Raises UserError for tables without one."""
     from reports.formats.terminal import TerminalTable
 
     console = console_of()
-    for name in finished.targets:
+    names = [name for name in finished.targets if name not in finished.problems]
+    for name in names:
         console.print(TerminalTable(finished.table(name, min_coverage), notes))
-    files = ", ".join(f"{name}.*" for name in finished.targets) + (", report.html" if page else "")
+    files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
     typer.echo(f"files: {finished.folder / 'report'}/ ({files})", err=True)
+    if finished.problems:
+        raise UserError("\n".join(finished.problems.values()))

@@ -27,7 +27,7 @@ from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
-from results.run.lineage import Lineage, ScoreSource
+from results.run.lineage import Lineage, Marker, ScoreSource
 from results.run.record import Run, check_runs, read_run
 from results.run.results import Results, read_results
 from results.store.locks import write_atomic
@@ -84,8 +84,16 @@ class JudgedRun:
 
     def calls(self, benchmarks: Collection[str]) -> int:
         """Judge calls of one pass over these benchmarks, as the run asked."""
-        refs = {source.judgments for name in benchmarks for source in self.sources[name].values()}
-        return sum(int(self.store.meta(*ref)["measurements"]["calls"]) for ref in refs)
+        sources = {source.judgments: source for name in benchmarks for source in self.sources[name].values()}
+        return sum(int(self.marker(ref, source)["measurements"]["calls"]) for ref, source in sources.items())
+
+    def marker(self, ref: Ref, source: ScoreSource) -> Marker:
+        """Of answers or judgments behind a score. Raises UserError where they are gone."""
+        try:
+            return self.store.meta(*ref)
+        except KeyError as error:  # a stored score keeps a run from making its answers again
+            remedy = f"Delete the folder {self.store.path(*source.score)} and run the recipe again."
+            raise UserError(f"{error.args[0]}, though a score was made from it. {remedy}") from error
 
 
 def compare_judges(
@@ -220,6 +228,8 @@ def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
 class RejudgingPlanner(Planner):
     """Plans judge and score stages on the stored answers of a run."""
 
+    read_later = frozenset({"judge"})  # the judges are compared verdict by verdict
+
     def __init__(self, recipe: Recipe, judged: JudgedRun) -> None:
         super().__init__(recipe, judged.registry)
         self.judged_run = judged
@@ -228,18 +238,18 @@ class RejudgingPlanner(Planner):
         judge, answers, judgments = next(iter(self.recipe.judges)), {}, {}
         for name, sources in self.judged_run.sources.items():
             if name in self.recipe.benchmarks and (row, seed) in sources:
-                answers[name] = self.stored(sources[row, seed].answers, row, seed)
+                answers[name] = self.stored(sources[row, seed].answers, sources[row, seed], row, seed)
                 baseline = self.baseline(name)
                 judgments[name] = judge_stage(self.graph, name, answers[name], baseline, f"by {judge}")
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:
         source = next(iter(self.judged_run.sources[benchmark].values()))
-        return None if source.baseline is None else self.stored(source.baseline, source.baseline_row, None)
+        return None if source.baseline is None else self.stored(source.baseline, source, source.baseline_row, None)
 
-    def stored(self, answers: Ref, row: str, seed: int | None) -> Stage:
+    def stored(self, answers: Ref, source: ScoreSource, row: str, seed: int | None) -> Stage:
         """The stage that made an artifact; another run may have made it for a row of another name."""
-        return replace(Stage.of(self.judged_run.store.meta(*answers)), row=row, seed=seed)
+        return replace(Stage.of(self.judged_run.marker(answers, source)), row=row, seed=seed)
 
 
 def _pass_recipe(

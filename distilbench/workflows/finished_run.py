@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -32,6 +32,7 @@ class FinishedRun:
     """One recipe's folder ``runs/NAME``, with one or more targets; loaded ones have no ``outcome`` and no ``work``.
 
     Methods take the name of a target; without one they mean ``table1``, or the only target that there is.
+    ``problems``: target to why ``write`` could not make its table.
     """
 
     folder: Path
@@ -39,9 +40,14 @@ class FinishedRun:
     records: Mapping[str, Run]
     outcome: Outcome | None = None
     work: WorkPlan | None = None
+    problems: dict[str, str] = field(default_factory=dict)
     # A table is printed, written and put on the page: its scores are read and tested once.
-    _results: dict[str, Results] = field(default_factory=dict, repr=False)
-    _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict, repr=False)
+    _results: dict[str, Results] = field(default_factory=dict)
+    _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        finished = all(record.finished for record in self.records.values())
+        return f"FinishedRun({self.folder.name!r}, targets={self.targets}, finished={finished})"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -76,7 +82,10 @@ class FinishedRun:
 
             comparison = read_comparison(self.folder / name / JUDGES)
             if comparison is None:
-                raise UserError(f"no judges were compared for {name}: distilbench report {name}.")
+                raise UserError(
+                    f"no judges were compared for {name} of {self.folder}: run distilbench reproduce {name} "
+                    "(with the --recipe of this run, if it has another than pocket)."
+                )
             return table5(comparison)
         if (name, min_coverage) not in self._tables:
             self._tables[name, min_coverage] = make_table(self.results(name), name, min_coverage)
@@ -128,10 +137,27 @@ class FinishedRun:
         names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply", "request"]
         return pd.DataFrame(lines, columns=names)
 
-    def write(self, min_coverage: float | None = None, notes: bool = False) -> list[Path]:
-        """Write every target's table and figures under ``folder/report``; their paths."""
-        tables = [self.table(name, min_coverage) for name in self.targets]
-        return [path for table in tables for path in write_table(table, self.folder / "report", notes)]
+    def write(
+        self,
+        min_coverage: float | None = None,
+        notes: bool = False,
+        compare: Callable[[str], object] = lambda target: None,
+    ) -> list[Path]:
+        """Write every target's table and figures under ``folder/report``; their paths. ``compare`` is called with each
+        target that compares judges. Raises UserError where no table could be made; else see ``problems``."""
+        paths: list[Path] = []
+        # Tables of scores first: they are there while judges are asked, and if a judge fails.
+        for name in sorted(self.targets, key=lambda name: name not in self.score_tables):
+            try:
+                if name not in self.score_tables:
+                    compare(name)
+                paths += write_table(self.table(name, min_coverage), self.folder / "report", notes)
+                self.problems.pop(name, None)
+            except UserError as error:
+                self.problems[name] = str(error)
+        if len(self.problems) == len(self.targets):
+            raise UserError("\n".join(self.problems.values()))
+        return paths
 
     def choose(self, target: str | None = None) -> str:
         """The name of the target that is meant. Raises UserError where none of this name is there, or none is named."""
@@ -150,9 +176,9 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
     if (place / "run.json").is_file():
         place, targets = place.parent, (place.name,)
     names = targets or described(place)
-    if not names:
+    if not described(place):
         known = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
-        others = f" The runs beside it: {', '.join(known)}." if known else ""
+        others = f" The runs beside it: {', '.join(known)} (report: --recipe NAME)." if known else ""
         raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{others}")
     records = {name: read_run(place / name / "run.json") for name in names}
     return FinishedRun(place, ArtifactStore(place.parent / "store"), records)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from markupsafe import Markup
 
 from distilbench.plugins import load_registry
-from distilbench.workflows.compare_judges import compare_judges, judge_names
+from distilbench.workflows.compare_judges import ComparisonOptions, compare_judges, judge_names
 from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import JUDGES, FinishedRun, load
 from distilbench.workflows.plan import RunOptions, plan
@@ -42,11 +42,12 @@ def reproduce(
     figures under ``runs/NAME/report``; with ``notes`` also other tests, power, variance and protocols.
 
     ``recipe``: a shipped name or a YAML file; ``min_coverage``: cells with a smaller share of scored questions are
-    refused; ``force``: run in spite of problems. Raises UserError, before anything runs, with everything that is wrong.
+    refused; ``force``: run in spite of problems. Raises UserError, before anything runs, with everything that is wrong;
+    or as ``FinishedRun.write`` does.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
-    judge_again(finished, options.get("plugins", ()))
-    finished.write(min_coverage, notes)
+    compare = partial(run_judge_comparison, finished, options.get("plugins", ()), force=force, listener=listener)
+    finished.write(min_coverage, notes, compare)
     return finished
 
 
@@ -69,7 +70,7 @@ def report(
 ) -> FinishedRun:
     """Make tables (with ``html`` the page too) again from the store. ``recipe`` may be a folder's name under ``runs``.
 
-    Raises UserError for a target that was not run, or scores that are gone.
+    Nothing is run. Raises UserError for a target that was not run, and as ``FinishedRun.write`` does.
     """
     check_runs(Path(runs))
     names = [target.name for target in find_targets(targets)]
@@ -80,18 +81,19 @@ def report(
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in described(folder)] or names[:1]
     finished = load(folder, names)
-    judge_again(finished, plugins)
     finished.write(min_coverage, notes)
     if html:
         write_page(finished, min_coverage, plugins)
     return finished
 
 
-def judge_again(finished: FinishedRun, plugins: Sequence[str]) -> None:
-    """Have the judges asked that the tables of some targets compare. Nothing is asked twice."""
-    for name in finished.targets:
-        if name not in finished.score_tables:
-            compare_judges(f"{finished.folder.name}/{name}", repeats=1, runs=finished.folder.parent, plugins=plugins)
+def run_judge_comparison(
+    finished: FinishedRun, plugins: Sequence[str], target: str, *, force: bool, listener: RunListener | None
+) -> None:
+    """Have the judges asked that a target's table compares. Nothing is asked twice."""
+    options: ComparisonOptions = {"repeats": 1, "runs": finished.folder.parent, "plugins": plugins}
+    options["max_cost"] = finished.records[target].recipe.get("ask", {}).get("max_cost")
+    compare_judges(f"{finished.folder.name}/{target}", force=force, listener=listener, **options)
 
 
 def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
@@ -100,7 +102,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
     registry = load_registry(plugins)
     parts = []
-    for name in finished.score_tables:
+    for name in (name for name in finished.score_tables if name not in finished.problems):
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))

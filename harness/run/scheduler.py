@@ -54,7 +54,7 @@ def needed(plan: Plan, store: Store) -> list[Stage]:
     # a finished table.
     missing_stages = {stage.key: stage for stage in plan.stages if not store.done(stage)}
     keys: set[str] = set()
-    stack = list(results_of(plan))
+    stack = [*results_of(plan), *(stage.key for stage in plan.stages if stage.kind in plan.planner.read_later)]
     while stack:
         key = stack.pop()
         if key not in keys and key in missing_stages:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.contracts.executor import Executor, Resources, RunListener, StageResult
 from harness.contracts.stage import Stage
+from harness.plan.plan import Planner
 from harness.run import scheduler
 from harness.run.processes import WorkerPool
 from harness.run.scheduler import Outcome, needed, run_ready
@@ -77,8 +78,8 @@ def labels(stages: list[Stage]) -> list[str]:
     return [one.label for one in stages]
 
 
-def plan() -> Any:
-    return SimpleNamespace(stages=ALL)
+def plan(*read_later: str) -> Any:
+    return SimpleNamespace(stages=ALL, planner=SimpleNamespace(read_later=read_later))
 
 
 def test_an_empty_store_needs_everything() -> None:
@@ -94,6 +95,11 @@ def test_a_finished_table_needs_nothing_even_without_its_checkpoints() -> None:
 def test_a_lost_judgment_needs_its_judge_and_the_score_only() -> None:
     done = {one.key for one in ALL} - {JUDGED["kd"].key, SCORE.key}
     assert labels(needed(plan(), Done(done))) == ["judge kd", "score"]  # type: ignore[arg-type]
+
+
+def test_a_lost_judgment_that_is_read_later_is_made_again_though_its_score_is_there() -> None:
+    done = {one.key for one in ALL} - {JUDGED["kd"].key, TRAIN["dpo"].key}
+    assert labels(needed(plan("judge"), Done(done))) == ["judge kd"]  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> None:
@@ -139,10 +145,11 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     more = stage("judge", "judge pro", third)
     other = stage("score", "score other", *JUDGED.values(), more)
     one = SimpleNamespace(compute=None)
-    first = SimpleNamespace(recipe=one, stages=ALL, graph=SimpleNamespace(stages={one.key: one for one in ALL}))
+    graph = SimpleNamespace(stages={one.key: one for one in ALL})
+    first = SimpleNamespace(recipe=one, stages=ALL, graph=graph, planner=Planner)
     second_stages = (*ALL[:-1], third, more, other)
     graph = SimpleNamespace(stages={one.key: one for one in second_stages})
-    second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph)
+    second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph, planner=Planner)
     plans: Any = [first, second]
     assert labels(scheduler.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     executor = Fake(broken={"train pro"})

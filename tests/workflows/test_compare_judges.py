@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import distilbench
+from distilbench.cli import main
 from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
@@ -85,6 +87,62 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
     # The page reads the stored comparison, and knows the judges of the passes by their names.
     assert judges_of(place) is not None
     assert set(judge_names(place, ArtifactStore(runs / "store")).values()) == {"main", "biased"}
+
+
+def test_lost_judgments_of_a_pass_are_made_again_and_lost_answers_have_a_remedy(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    options: dict[str, Any] = {"replicates": 100, "runs": tmp_path / "runs"}
+    before = distilbench.compare_judges("given", ["main"], **options)
+    work = distilbench.plan_judge_comparison("given", ["main"], runs=tmp_path / "runs")
+    (weak, _) = (entrant.judgments["alpaca_eval"] for entrant in work.first.entrants)
+    shutil.rmtree(work.store.path(*weak.ref))
+    assert distilbench.compare_judges("given", ["main"], **options) == before
+    assert work.store.done(weak)
+    source = distilbench.load(tmp_path / "runs/given").sources()[0][2]
+    shutil.rmtree(work.store.path(*source.judgments))
+    with pytest.raises(UserError, match=r"no finished judge artifact.*Delete the folder .*/store/score/.* and run"):
+        distilbench.compare_judges("given", ["main"], **options)
+    shutil.rmtree(work.store.path(*weak.inputs["answers"]))
+    with pytest.raises(UserError, match=r"no finished answer artifact.*Delete the folder .*/store/score/.* and run"):
+        distilbench.compare_judges("given", ["main"], **options)
+
+
+@pytest.fixture
+def tables(runs: Path, tmp_path: Path) -> Path:
+    """The run as a table of scores and as one that compares judges, whose judge cannot be reached."""
+    shutil.copytree(runs, tmp_path / "runs")
+    record = json.loads((runs / "given/eval/run.json").read_text())
+    down = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    for target in ("table1", "table5"):
+        (tmp_path / "runs/given" / target).mkdir()
+        (tmp_path / "runs/given" / target / "run.json").write_text(json.dumps(record))
+        record["recipe"]["judges"] = {"down": down}
+    return tmp_path / "runs"
+
+
+def test_a_report_asks_no_judge(tables: Path) -> None:
+    with pytest.raises(UserError, match=r"no judges were compared for table5 of .*given: run distilbench reproduce"):
+        distilbench.report("table5", "given", runs=tables)
+    run = distilbench.report("table5,table1", "given", runs=tables, min_coverage=0.0, html=True)
+    assert list(run.problems) == ["table5"]
+    assert (run.folder / "report/table1.md").is_file() and (run.folder / "report/report.html").is_file()
+    assert repr(run) == "FinishedRun('given', targets=('table5', 'table1'), finished=True)"
+    with pytest.raises(UserError, match=r"The runs beside it: given \(report: --recipe NAME\)"):
+        distilbench.report("table1", runs=tables)
+
+
+def test_a_judge_that_fails_costs_no_other_table(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = distilbench.load(tables / "given", ["table5", "table1"])
+    monkeypatch.setattr("distilbench.workflows.reproduce.execute", lambda *_, **options: finished)
+    monkeypatch.setattr(sys, "argv", ["distilbench", "reproduce", "table5,table1", "--min-coverage", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    shown = capsys.readouterr()
+    assert "Table 1" in shown.out and "(table1.*)" in shown.err
+    assert "http://127.0.0.1:9/v1 cannot be reached" in shown.err
+    assert (tables / "given/report/table1.md").is_file()
 
 
 def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
