@@ -111,7 +111,7 @@ def test_the_installed_command_looks_around(installed: Path, tmp_path: Path) -> 
 
 def test_the_installed_command_runs(installed: Path, tmp_path: Path) -> None:
     """Models, questions, judge and published numbers are read from what was installed."""
-    words = ["prompts.n=8", "train.batch_size=8", "train.micro_batch=8", "seeds=[0]", "statistics.replicates=100"]
+    words = ["prompts.n=8", "train.batch_size=4", "train.micro_batch=4", "seeds=[0]", "statistics.replicates=100"]
     words += [f"benchmarks.{name}.limit=2" for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")]
     overrides = [word for value in words for word in ("--set", value)]
     shown = run(installed, tmp_path, "reproduce", "table1", "--methods", "dpo", *overrides)

@@ -20,13 +20,11 @@ from harness.hardware import peak
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Shuffled, prepare
 from harness.training.forward import choose, host
-from harness.training.options import Progress, Training, TrainReport
+from harness.training.options import CURVE, Progress, Training, TrainReport
 from harness.training.stored_signals import StoredDistributions, load_teacher
 from harness.training.student import add_adapters, save
 from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
 
-CURVE = "training.jsonl"
-"""The training curve in a checkpoint's folder: a ``StepRecord`` per line."""
 MARKER = "distilbench.json"
 """What transformers' checkpoint lacks (curve, token counts). Written last: a checkpoint without it is not whole."""
 

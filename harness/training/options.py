@@ -14,6 +14,8 @@ from harness.contracts.method import Method
 from harness.contracts.options import Count, NotNegative, Positive, ShareBelowOne, options, require
 from harness.types import Group
 
+CURVE = "training.jsonl"
+"""The training curve in a checkpoint's folder: a ``StepRecord`` per line."""
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """(steps done, steps in total, {"loss": ...}); called after each optimiser step."""
 

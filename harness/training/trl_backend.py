@@ -28,8 +28,8 @@ from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Example, Order, prepare
-from harness.training.fit import CURVE, peak_memory, place, training_arguments
-from harness.training.options import Progress, Training, TrainReport
+from harness.training.fit import peak_memory, place, training_arguments
+from harness.training.options import CURVE, Progress, Training, TrainReport
 from harness.training.student import save
 
 

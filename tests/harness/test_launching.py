@@ -103,6 +103,16 @@ def test_training_knows_the_device_of_the_recipe(tmp_path: Path) -> None:
     assert train.training(replace(stage, local={**stage.local, "device": "cuda:1"}), work).device == "cuda:1"
 
 
+def test_a_warm_up_that_takes_every_step_is_a_failure(tmp_path: Path) -> None:
+    """One step, whose rate is 0: the table would show the untrained student as the method's."""
+    stage, work = make_stage(tmp_path, "best-of-n", batch_size=16, epochs=1)
+    with pytest.raises(UserError, match=r"^row mine: the learning rate was 0 in all 1 steps, .*warmup_ratio=0$"):
+        train.run(replace(stage, row="mine"), work)
+    train.run(replace(stage, params={**stage.params, "schedule_segment": (0, 2)}), work)
+    stage, work = make_stage(tmp_path / "flat", "best-of-n", batch_size=16, epochs=1, warmup_ratio=0.0)
+    assert train.run(stage, work)["steps"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "options"),

@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from harness.contracts.method import Needs
 from harness.contracts.options import options_from, plain
 from harness.contracts.stage import Cost, Stage
+from harness.errors import UserError
 from harness.hardware import flops, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
 from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
 from harness.stages.kind import DiskUse, StageContext, StageKind, TextLength
 from harness.stages.kinds.sample import generated_texts
 from harness.training.launch import LaunchTask, launch
-from harness.training.options import Training, TrainOptions, TrainReport
+from harness.training.options import CURVE, Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
 
 DISTRIBUTIONS = "distributions:"  # a role: ``distributions:family``, ``distributions:tuned``
@@ -98,11 +99,21 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
-    """Write ``model/`` (a checkpoint) with its ``training.jsonl`` (the training curve)."""
+    """Write ``model/`` (a checkpoint) with its training curve. Raises UserError where no step could change a weight."""
+    report: Mapping[str, object]
     if stage.local.get("launch") is None:
-        return asdict(train_here(stage, context))
-    task = LaunchTask(context.setup, stage, context.ledger, context.folder)
-    return launch(stage.local["launch"], stage.local["processes"], task, context.progress)
+        report = asdict(train_here(stage, context))
+    else:
+        task = LaunchTask(context.setup, stage, context.ledger, context.folder)
+        report = launch(stage.local["launch"], stage.local["processes"], task, context.progress)
+    steps = [json.loads(line) for line in (context.folder / "model" / CURVE).read_text(encoding="utf-8").splitlines()]
+    # The first step of a warm-up has rate 0. Where rounds share one schedule, the later ones learn.
+    if "schedule_segment" not in stage.params and not any(step["learning_rate"] for step in steps):
+        raise UserError(
+            f"row {stage.row}: the learning rate was 0 in all {len(steps)} steps, so the student did not change; train "
+            "more prompts or set train.warmup_ratio=0"
+        )
+    return report
 
 
 def train_here(stage: Stage, context: StageContext) -> TrainReport:
