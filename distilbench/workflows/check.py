@@ -52,14 +52,14 @@ def examine(
     yield from (folders(), python(), packages(), torch(), disk(runs), memory(), questions())
     try:
         registry = load_registry(plugins)
-        loaded = load_recipe(recipe, changes, registry)
+        checked_recipe = load_recipe(recipe, changes, registry)
     except (UserError, ImportError) as error:
         remedy = f"Fix the recipe; see `distilbench recipe check {recipe}`."
         yield MachineFinding("fail", f"recipe {recipe}: {error}", remedy)
         return
     yield MachineFinding("ok", f"recipe {recipe}: fine")
-    yield hub(loaded, registry)
-    for name, entry in loaded.judges.items():
+    yield hub(checked_recipe, registry)
+    for name, entry in checked_recipe.judges.items():
         problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
         remedy = "Start it, or name another under judges." if problem else ""
         text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
@@ -84,10 +84,10 @@ def python() -> MachineFinding:
 
 def packages() -> MachineFinding:
     try:
-        stated = [Requirement(text) for text in requires("distilbench") or []]
+        requirements = [Requirement(text) for text in requires("distilbench") or []]
     except PackageNotFoundError:
         return MachineFinding("warn", "distilbench itself is not installed", "Run `pip install -e .` in the checkout.")
-    required = [one for one in stated if one.marker is None or one.marker.evaluate({"extra": ""})]
+    required = [need for need in requirements if need.marker is None or need.marker.evaluate({"extra": ""})]
     wrong = []
     for requirement in required:
         try:
@@ -152,11 +152,11 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
     names = [recipe.family.teacher, recipe.family.student]
     remote = [name for name in names if not name.startswith(("pocket:", "/", ".", "~")) and not Path(name).is_dir()]
     dataset = registry.sources[recipe.prompts.source].hub
-    needed = ", ".join(dict.fromkeys([*remote, *([dataset] if dataset else [])]))
-    if not needed:
+    repositories = ", ".join(dict.fromkeys([*remote, *([dataset] if dataset else [])]))
+    if not repositories:
         return MachineFinding("ok", "model hub: not needed by this recipe")
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        text = f"model hub: HF_HUB_OFFLINE is set; {needed} must be in the cache"
+        text = f"model hub: HF_HUB_OFFLINE is set; {repositories} must be in the cache"
         return MachineFinding("warn", text, "Unset it to download.")
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
@@ -165,9 +165,9 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
         pass  # it refuses this request, but it is there
     except (OSError, ValueError) as error:  # ValueError: no URL
         remedy = "Use local folders (family.student=./folder) and prompts.fallback, or fix the connection."
-        text = f"model hub: {address} does not answer ({error}); needed for {needed}"
+        text = f"model hub: {address} does not answer ({error}); needed for {repositories}"
         return MachineFinding("warn", text, remedy)
-    return MachineFinding("ok", f"model hub: {address} answers (needed for {needed})")
+    return MachineFinding("ok", f"model hub: {address} answers (needed for {repositories})")
 
 
 def check(

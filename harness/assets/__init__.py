@@ -103,17 +103,17 @@ def check_asset(name: str) -> AssetStatus:
 
 def locate(name: str) -> Path:
     """A verified file. Raises UserError, with the remedy, when it is missing or not the pinned one."""
-    asset = check_asset(name)
-    if asset.state != "ok" or asset.path is None:
-        raise UserError(asset.message)
-    return asset.path
+    check = check_asset(name)
+    if check.state != "ok" or check.path is None:
+        raise UserError(check.message)
+    return check.path
 
 
 def present(name: str) -> bool:
-    asset = check_asset(name)
-    if asset.state == "wrong":
-        raise UserError(asset.message)
-    return asset.state == "ok"
+    check = check_asset(name)
+    if check.state == "wrong":
+        raise UserError(check.message)
+    return check.state == "ok"
 
 
 def status(names: Iterable[str] | None = None) -> list[AssetStatus]:

@@ -24,21 +24,21 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
     for word in left:
         previous = row
         row = [0]
-        for column, other in enumerate(right):
-            row.append(previous[column] + 1 if word == other else max(row[-1], previous[column + 1]))
+        for column, item in enumerate(right):
+            row.append(previous[column] + 1 if word == item else max(row[-1], previous[column + 1]))
     return row[-1]
 
 
-def _overlap(expected: Sequence[str], items: Sequence[str]) -> float:
-    hits = (Counter(expected) & Counter(items)).total()
-    return 2 * hits / (len(expected) + len(items)) if expected and items else 0.0
+def _overlap(targets: Sequence[str], items: Sequence[str]) -> float:
+    hits = (Counter(targets) & Counter(items)).total()
+    return 2 * hits / (len(targets) + len(items)) if targets and items else 0.0
 
 
-def _sequence(expected: Sequence[str], items: Sequence[str]) -> float:
+def _sequence(targets: Sequence[str], items: Sequence[str]) -> float:
     """1.0 if equal, else 0.8 * F1 * (share in right order)^2: copying the unsorted input must not pay."""
-    if list(expected) == list(items):
+    if list(targets) == list(items):
         return 1.0
-    return 0.8 * _overlap(expected, items) * (_common(expected, items) / max(len(expected), 1)) ** 2
+    return 0.8 * _overlap(targets, items) * (_common(targets, items) / max(len(targets), 1)) ** 2
 
 
 def _items(task: Task, items: Sequence[str]) -> float:
@@ -122,9 +122,9 @@ def brevity(task: Task, response: str) -> float:
     words = tokens(response)
     core = {"math": 4 * len(task.steps) + 1, "items": task.count, "extend": len(task.words) + 1}
     over = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
-    known = lex.FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
-    known |= lex.CATEGORY_OF.keys() | lex.FACT_ANSWERS
-    clutter = sum(word not in known and not word[0].isdigit() for word in words)
+    harmless_words = lex.FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
+    harmless_words |= lex.CATEGORY_OF.keys() | lex.FACT_ANSWERS
+    clutter = sum(word not in harmless_words and not word[0].isdigit() for word in words)
     unread = 1.0 if len(response) > MAX_CHARS else 0.0
     return max(0.0, 1.0 - 0.15 * max(0, over) - 0.25 * clutter - unread)
 

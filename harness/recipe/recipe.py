@@ -118,13 +118,13 @@ def load_recipe(
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
     """The recipe of a merged tree, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
-    heads, known = ({field.name for field in dataclasses.fields(kind)} for kind in (Heading, Recipe))
+    heads, fields = ({field.name for field in dataclasses.fields(kind)} for kind in (Heading, Recipe))
     for key in ("family", "benchmarks"):
         if not tree.get(key):
             reader.add((key,), "is required and missing", remedy=f"Add the line `{key}: ...`.")
     # With the keys that nobody knows, so that these are reported with what was probably meant.
-    stated = {key: value for key, value in tree.items() if key in heads or key not in known}
-    heading = reader.options(Heading, stated, (), sorted(known))
+    heading_values = {key: value for key, value in tree.items() if key in heads or key not in fields}
+    heading = reader.options(Heading, heading_values, (), sorted(fields))
     # The common sections come before the rows, which are read over them.
     parts: dict[str, Any] = {
         "family": reader.family(tree.get("family")),
@@ -161,9 +161,9 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
             tree = for_target(source, registry.targets[name]).tree
         except NotApplicable:  # reported when it is made; a recipe may inherit a section that it cannot use
             continue
-        inside = [replace(one, path=f"{SECTION}.{name}.{one.path}") for one in check_tree(tree, registry)[1]]
+        inside = [replace(fault, path=f"{SECTION}.{name}.{fault.path}") for fault in check_tree(tree, registry)[1]]
         # Only what the section itself states. An item of a list has no place of its own where ``--set`` wrote the list.
-        problems += [one for one in inside if {one.path, one.path.partition("[")[0]} & source.places.keys()]
+        problems += [fault for fault in inside if {fault.path, fault.path.partition("[")[0]} & source.places.keys()]
     return problems
 
 
@@ -185,11 +185,11 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
     result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
     benchmarks = result.tree.get("benchmarks")
     if target.columns and not target.open and isinstance(benchmarks, Mapping):
-        needed = {column.split(".")[0] for column in target.columns}
+        benchmark_names = {column.split(".")[0] for column in target.columns}
         # Whatever no column asks for is not run.
-        result.tree["benchmarks"] = {name: options for name, options in benchmarks.items() if name in needed}
+        result.tree["benchmarks"] = {name: options for name, options in benchmarks.items() if name in benchmark_names}
         if not result.tree["benchmarks"]:
-            names, recipe = ", ".join(sorted(needed - {"cost"})), repr(result.tree.get("name"))
+            names, recipe = ", ".join(sorted(benchmark_names - {"cost"})), repr(result.tree.get("name"))
             raise NotApplicable(f"{target.label} needs the benchmark {names}, which the recipe {recipe} does not have.")
     return result
 
@@ -199,8 +199,8 @@ def _rows(section: Mapping[str, Any], target: Target) -> Tree:
     for row, variant in target.variants.items():
         base = as_mapping(section.get(variant.of))
         options = {key: value for key, value in base.items() if key not in ("optional", "title")}
-        changed = merge(merge(options, variant.changes), as_mapping(section.get(row)))
-        rows[row] = {**changed, "method": base.get("method", variant.of)}
+        variant_options = merge(merge(options, variant.changes), as_mapping(section.get(row)))
+        rows[row] = {**variant_options, "method": base.get("method", variant.of)}
     return rows
 
 

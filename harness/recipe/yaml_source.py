@@ -41,16 +41,16 @@ class _Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[Hashable] = set()
+        keys: set[Hashable] = set()
         # Here, because the parent class later merges ``<<`` into the same list, and such a key may stand twice.
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 continue  # the parent class says that it cannot be a key
             key = key_node.value if key_node.tag == _MERGE else self.construct_object(key_node)
-            if key in seen:
+            if key in keys:
                 problem = f"the key {key!r} stands twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
+            keys.add(key)
         return node
 
 
@@ -119,20 +119,20 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     A mapping whose ``kind`` or ``method`` changes replaces the whole mapping. A list of methods or benchmarks selects
     and orders them, and those that ``base`` has options for keep them.
     """
-    merged = dict(base)
+    tree = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
+        old = tree.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             # Options of another kind of judge would be unknown keys, those of another method may mean something else.
-            changed = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
-            merged[key] = dict(value) if changed else merge(old, value)
+            replaces = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
+            tree[key] = dict(value) if replaces else merge(old, value)
         elif key in LISTABLE and isinstance(old, Mapping) and isinstance(value, list):
             # What is no name, or stands twice, stays for ``named`` to report.
             clean = all(isinstance(name, str) and value.count(name) == 1 for name in value)
-            merged[key] = {name: old.get(name) for name in value} if clean else value
+            tree[key] = {name: old.get(name) for name in value} if clean else value
         else:
-            merged[key] = value
-    return merged
+            tree[key] = value
+    return tree
 
 
 def named(tree: Tree, problems: list[Problem]) -> Tree:

@@ -47,11 +47,11 @@ class StoredRows:
         """Row by row: its place in the arrays, and among these examples' tokens. Raises ValueError on other lengths."""
         place = 0
         for example in examples:
-            start, stored = self.starts[example.group], self.rows[example.group]
+            start, sizes = self.starts[example.group], self.rows[example.group]
             lengths = [len(row.response) for row in example.rows]
-            for size, length in zip(stored, lengths, strict=True):
+            for size, length in zip(sizes, lengths, strict=True):
                 if size not in (0, length):
-                    raise ValueError(f"prompt {example.id!r}: rows of {lengths} tokens, but stored are {stored}")
+                    raise ValueError(f"prompt {example.id!r}: rows of {lengths} tokens, but stored are {sizes}")
                 yield slice(start, start + size), slice(place, place + size)
                 start, place = start + size, place + length
 
@@ -116,19 +116,19 @@ def store_distributions(
     create = np.lib.format.open_memmap
     ids = create(out / "ids.npy", mode="w+", dtype=np.int32, shape=(count, k))
     logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(count, k))
-    rest = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
+    rest_logps = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
     tokens = None if like is None else StoredDistributions({"like": like})
-    outside, used = 0.0, [example for example in examples if any(lengths[example.group])]
-    for part, micro in passes(training, used, pad_id(tokenizer), teacher.device, progress):
+    outside, sources = 0.0, [example for example in examples if any(lengths[example.group])]
+    for part, micro in passes(training, sources, pad_id(tokenizer), teacher.device, progress):
         fixed = None if tokens is None else tokens.of(part, teacher.device)["like"].ids
         top_ids, top_logps = _top(teacher, micro, len(tokenizer), stored.temperature, k, fixed)
         top_rest = rest_of(top_logps)
         for target, source in rows.spans(part):
             ids[target] = top_ids[source].cpu().numpy()
             logps[target] = top_logps[source].float().cpu().numpy()
-            rest[target] = top_rest[source].float().cpu().numpy()
+            rest_logps[target] = top_rest[source].float().cpu().numpy()
             outside += float(top_rest[source].double().exp().sum())
-    for array in (ids, logps, rest):
+    for array in (ids, logps, rest_logps):
         array.flush()
     if not math.isfinite(outside):
         raise ValueError("the teacher gave log-probabilities that are not numbers")
@@ -146,11 +146,11 @@ def passes(
     # Prompts of similar length together: they pad little.
     ordered, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
     starts = range(0, len(ordered), size)
-    for done, start in enumerate(starts, 1):
+    for count, start in enumerate(starts, 1):
         part = ordered[start : start + size]
         yield part, micro_batch(part, pad, device, packed=packed)
         if progress is not None:
-            progress(done, len(starts), {})
+            progress(count, len(starts), {})
 
 
 def _top(
@@ -170,15 +170,15 @@ def _top(
 def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Path) -> Training:
     """The run with the stores that its method needs. ``teachers``: ``family``, ``tuned`` to checkpoints."""
     method = training.method
-    stored = method.stored(training.config)
-    if stored is None:
+    store_spec = method.stored(training.config)
+    if store_spec is None:
         return training
     folders: dict[str, str | Path] = {}
     like = None
     for name in method.needs.teachers:
         folder = out / name
         folder.mkdir(parents=True)
-        store_distributions(replace(training, teacher=teachers[name]), stored, folder, like)
+        store_distributions(replace(training, teacher=teachers[name]), store_spec, folder, like)
         folders[name] = folder
         # The first teacher decides which tokens are kept for all.
         like = like or folder

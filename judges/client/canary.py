@@ -99,10 +99,10 @@ def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
     """How far a judge agrees with its earlier self. A verdict in one round only is a disagreement."""
     names = [request.question for request in canary(0)]
     rows = list(zip(names, before.verdicts, after.verdicts, strict=True))
-    both = [(name, a, b) for name, a, b in rows if a is not None and b is not None]
-    same = sum(a == b if name.startswith("grade") else (a > 0.5) == (b > 0.5) for name, a, b in both)
-    known = sum(a is not None or b is not None for _, a, b in rows)
-    return RoundAgreement(same, known, fmean(abs(a - b) for _, a, b in both) if both else None)
+    pairs = [(name, a, b) for name, a, b in rows if a is not None and b is not None]
+    agreements = sum(a == b if name.startswith("grade") else (a > 0.5) == (b > 0.5) for name, a, b in pairs)
+    verdict_count = sum(a is not None or b is not None for _, a, b in rows)
+    return RoundAgreement(agreements, verdict_count, fmean(abs(a - b) for _, a, b in pairs) if pairs else None)
 
 
 def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:

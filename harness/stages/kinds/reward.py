@@ -60,19 +60,19 @@ def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     n = int(stage.local["samples"])
     orders = MODES[stage.params["mcq"]].orders(n, random.Random(0))
-    shown = sum(map(len, orders))
-    per_prompt = n * graph.row_tokens + len(orders) * PROMPT_TOKENS + shown * graph.response_tokens
+    response_count = sum(map(len, orders))
+    per_prompt = n * graph.row_tokens + len(orders) * PROMPT_TOKENS + response_count * graph.response_tokens
     return model_cost(stage, "teacher", graph.recipe.prompts.n * per_prompt)
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     count = int(stage.local["samples"]) if stage.params["mcq"] == "cyclic" else 2
     response = min(stage.params["max_response_tokens"], graph.recipe.sampling.max_new_tokens)
-    shown, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
+    question_tokens, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
     remedy = "lower reward.max_response_tokens, prompts.max_prompt_tokens or sampling.n (reward.mcq=pairwise_both "
     remedy += "shows two responses at a time). A prompt that does not fit stops the reward stage"
-    usual = shown + min(prompt, PROMPT_TOKENS)
-    return [TextLength(f"multiple-choice questions with {count} responses", shown + prompt, usual, remedy)]
+    usual = question_tokens + min(prompt, PROMPT_TOKENS)
+    return [TextLength(f"multiple-choice questions with {count} responses", question_tokens + prompt, usual, remedy)]
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
@@ -115,8 +115,8 @@ def shuffle_rewards(group: Group, seed: int) -> Group:
     dealt = list(group.samples)
     random.Random(f"shuffle/{seed}/{group.prompt.id}").shuffle(dealt)
     samples = [
-        replace(response, mean_logp=other.mean_logp, log_psel=other.log_psel)
-        for response, other in zip(group.samples, dealt, strict=True)
+        replace(response, mean_logp=donor.mean_logp, log_psel=donor.log_psel)
+        for response, donor in zip(group.samples, dealt, strict=True)
     ]
     return replace(group, samples=tuple(samples))
 
@@ -125,13 +125,13 @@ def select(
     model: ChatModel, groups: Sequence[Group], mode: str, max_tokens: int, seed: int
 ) -> tuple[list[Selection], int]:
     """log p_sel of every response, and how many were cut. Raises UserError for a question longer than the context."""
-    shown = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
-    pairs = zip(itertools.chain(*shown), (r for group in groups for r in group.samples), strict=True)
+    texts_by_group = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
+    pairs = zip(itertools.chain(*texts_by_group), (r for group in groups for r in group.samples), strict=True)
     truncated = sum(text != response.text for text, response in pairs)
     orders, scores = MODES[mode]
     questions = [
         ChoiceQuestion(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
-        for index, texts in enumerate(shown)
+        for index, texts in enumerate(texts_by_group)
         if len(texts) > 1
         for order in orders(len(texts), random.Random(f"{seed}/{groups[index].prompt.id}"))
     ]
@@ -144,11 +144,11 @@ def select(
         for question, row in zip(alike, rows, strict=True):
             replies[question.group].append((question.order, row))
     # Where there is nothing to choose from: probability 1, and all of it on the letters.
-    selections = [Selection((0.0,) * len(texts), 1.0) for texts in shown]
+    selections = [Selection((0.0,) * len(texts), 1.0) for texts in texts_by_group]
     for index, answers in enumerate(replies):
         if answers:
             mass = [math.exp(logsumexp(row)) for _, row in answers]
-            selections[index] = Selection(tuple(scores(len(shown[index]), answers)), sum(mass) / len(mass))
+            selections[index] = Selection(tuple(scores(len(texts_by_group[index]), answers)), sum(mass) / len(mass))
     return selections, truncated
 
 
@@ -159,9 +159,9 @@ def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
         yield
     except TooLong as error:
         prompts = list(dict.fromkeys(ids[place] for place in error.places))
-        named = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
+        names = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
         raise UserError(
-            f"reward, {texts}: {error}. Of prompts {named}. Lower reward.max_response_tokens, sampling.max_new_tokens "
+            f"reward, {texts}: {error}. Of prompts {names}. Lower reward.max_response_tokens, sampling.max_new_tokens "
             "or prompts.max_prompt_tokens, or take a teacher with a longer context."
         ) from error
 

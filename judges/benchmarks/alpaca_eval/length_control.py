@@ -181,9 +181,9 @@ def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
     ridge = 1e-12 * np.einsum("bjj->b", hessian)[:, None, None] * np.eye(3) + ~usable[:, :, None] * np.eye(3)
     pull = np.where(usable, -(gradient + sign), 0.0)
     step[smooth] = np.linalg.solve((hessian + ridge)[smooth], pull[smooth, :, None])[:, :, 0]
-    rest = ~smooth | (np.sign(coef + step) != sign).any(axis=1)
-    if rest.any():
-        step[rest] = _descend(gradient[rest], hessian[rest], coef[rest])
+    leftover = ~smooth | (np.sign(coef + step) != sign).any(axis=1)
+    if leftover.any():
+        step[leftover] = _descend(gradient[leftover], hessian[leftover], coef[leftover])
     return step
 
 
@@ -260,12 +260,12 @@ def joint_difficulty(preference: Array, length: Array) -> Array:
     diagonal block of d eliminated. Both arrays are [models, instructions]; ``preference`` is nan without a verdict.
     """
     models, n = preference.shape
-    seen = ~np.isnan(preference)
-    y = np.where(seen, preference, 0.5)
+    has_verdict = ~np.isnan(preference)
+    y = np.where(has_verdict, preference, 0.5)
     effects, d = np.zeros((2, models)), np.zeros(n)
     for _ in range(100):
         p = sigmoid(effects[0][:, None] + effects[1][:, None] * length + d)
-        residual, spread = np.where(seen, y - p, 0.0), np.where(seen, p * (1 - p), 0.0)
+        residual, spread = np.where(has_verdict, y - p, 0.0), np.where(has_verdict, p * (1 - p), 0.0)
         tilted = spread * length
         down_d = residual.sum(axis=0) - d
         curve_d = spread.sum(axis=0) + 1.0
@@ -391,8 +391,8 @@ def length_data(
         return LengthData(np.zeros(len(questions)), NO_GAMED, label)
     length = np.zeros((len(full), len(questions)))
     for row, column in zip(length, full, strict=True):
-        judged = ~np.isnan(column.preference)
-        row[judged] = length_feature(column.delta[judged])
+        has_verdict = ~np.isnan(column.preference)
+        row[has_verdict] = length_feature(column.delta[has_verdict])
     preference = np.stack([column.preference for column in full])
     return LengthData(joint_difficulty(preference, length), NO_GAMED, label)
 
@@ -401,11 +401,11 @@ def length_controlled(
     questions: Sequence[Question], column: Column, data: LengthData | str, seed: int, replicates: int
 ) -> Score:
     """LC of one entrant with its interval, or ``None`` with the reason: that in ``data``, or one of its own."""
-    scored = ~np.isnan(column.preference)
-    n, missing = int(scored.sum()), int((~scored).sum())
+    has_verdict = ~np.isnan(column.preference)
+    n, gap_count = int(has_verdict.sum()), int((~has_verdict).sum())
 
     def unscored(note: str) -> Score:
-        return Score(METRIC, None, None, None, n, missing, note)
+        return Score(METRIC, None, None, None, n, gap_count, note)
 
     if isinstance(data, str):
         return unscored(data)
@@ -413,19 +413,19 @@ def length_controlled(
         return unscored(
             f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
         )
-    ids = [question.id for question, counts in zip(questions, scored, strict=True) if counts]
+    ids = [question.id for question, counts in zip(questions, has_verdict, strict=True) if counts]
     if column.identical:
         note = f"{data.label}; the baseline's own answers: 50 by construction"
-        return Score(METRIC, 50.0, 50.0, 50.0, n, missing, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
+        return Score(METRIC, 50.0, 50.0, 50.0, n, gap_count, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
     official = data.gamed.preference.size > 0
-    if not official and confounded(column.delta[scored]):
+    if not official and confounded(column.delta[has_verdict]):
         return unscored(
             "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
             "from ability"
         )
     # The leaderboard numbered rows after dropping unannotated ones, and so shifted the difficulties.
-    difficulty = data.difficulty[:n] if data.by_position else data.difficulty[scored]
-    rows = JudgedRows(column.preference[scored], column.delta[scored], difficulty, data.gamed)
+    difficulty = data.difficulty[:n] if data.by_position else data.difficulty[has_verdict]
+    rows = JudgedRows(column.preference[has_verdict], column.delta[has_verdict], difficulty, data.gamed)
     fit = fit_official(rows) if official else fit_exactly(rows)
     exact = fit_exactly(rows, fit.cost, fit.coef) if official else fit
     detail: Detail = {
@@ -436,13 +436,13 @@ def length_controlled(
     if official and not (fit.coef.any() and exact.coef.any()):
         note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
         note += ", which gives 50 whatever the verdicts"
-        return Score(METRIC, fit.value, None, None, n, missing, note, detail=detail)
+        return Score(METRIC, fit.value, None, None, n, gap_count, note, detail=detail)
     # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
     early_stop = fit.value - exact.value
     shares = dict(zip(ids, (contributions(rows, exact) + early_stop).tolist(), strict=True))
     if not replicates:
-        return Score(METRIC, fit.value, None, None, n, missing, data.label, shares, detail=detail)
-    counts = resample_counts(len(questions), replicates, seed)[:, scored]
+        return Score(METRIC, fit.value, None, None, n, gap_count, data.label, shares, detail=detail)
+    counts = resample_counts(len(questions), replicates, seed)[:, has_verdict]
     draws = bootstrap(rows, exact, counts) + early_stop
     low, high = percentile_interval(draws, n)
-    return Score(METRIC, fit.value, low, high, n, missing, data.label, shares, tuple(draws.tolist()), detail)
+    return Score(METRIC, fit.value, low, high, n, gap_count, data.label, shares, tuple(draws.tolist()), detail)
