@@ -293,7 +293,7 @@ def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path:
         (["reproduce", "--recipe", "gone.yaml"], "gone.yaml"),
         (["reproduce", "--methods", "dop"], "--methods: the recipe has no dop"),
         (["reproduce", "--seeds", "one"], "seeds"),
-        (["reproduce", "--set", "methods.dpo.beta=-1"], "methods.dpo.beta: -1 - must be greater than 0. [--set]"),
+        (["reproduce", "--set", "methods.dpo.beta=-1"], "methods.dpo.beta = -1: must be greater than 0. [--set]"),
         (["reproduce", "--set", "family.student=./gone"], "./gone"),
         (["reproduce", "--set", "family.student=pocket:pupil"], "pupil"),
         (["reproduce", "--set", "prompts={source: jsonl, path: gone.jsonl}"], "gone.jsonl"),

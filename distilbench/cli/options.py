@@ -51,7 +51,7 @@ _COST = "Dollars that judging may cost; checked before it starts and while askin
 _BASELINE = "Compare with this row's answers (student, say): head-to-head, not official."
 _EXECUTOR = "What runs the stages (`distilbench list executors`)."
 _RUNS = "Folder of runs and of the store they share."
-_NOTES = "Print all that the table's JSON has to say too: other tests, power, variance, protocols."
+_NOTES = "Also print what the JSON contains: other tests, power, variance, protocols, deviations."
 _SET = "Change one value of the recipe: train.learning_rate=1e-6."
 
 Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=completing(lambda: (*TARGETS, ALL)))]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.contracts.stage import Cost
 
 app = typer.Typer()
-COLUMNS = ("stage", "reads", "in all", "done", "to do", "responses", "k tokens", "judge calls")
+COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
 

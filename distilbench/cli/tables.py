@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, RecipeArgument
+from distilbench.cli.options import Overrides, Plugins, RecipeArgument, completing
 from distilbench.cli.screen import show_rows
 from harness.contracts.options import explanations, plain
+from harness.errors import unknown
 from harness.recipe.yaml_source import read_source, shipped
 from harness.text import counted
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 recipes = typer.Typer(no_args_is_help=True, help="Show a recipe with every default written out, or check it.")
 app.add_typer(recipes, name="recipe")
-HEADS = ("method", "title", "learns from", "the teacher gives", "needs besides")
+HEADS = ("method", "title", "learns from", "the teacher gives", "needs besides", "rounds")
 ANSWERS = {
-    "golden": "golden answers", "rejected": "rejected answers", "teacher": "the teacher's answers",
-    "samples": "own samples", "rollouts": "own live answers",
+    "golden": "reference answers", "rejected": "rejected answers", "teacher": "the teacher's answers",
+    "samples": "own samples", "rollouts": "answers it samples while training",
 }  # fmt: skip
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
-Listing = StrEnum("Listing", "methods benchmarks judges sources backends executors recipes targets")
+LISTS = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
+_LIST = f"Which of them: {', '.join(LISTS)}; default: all."
 _VERBOSE = "Of methods: the paper, and every option with its default."
 
 
@@ -40,11 +41,17 @@ def row(method: Method) -> tuple[str, ...]:
         "shared vocabulary": needs.signal == "token",
         "reference": needs.reference,
         f"starts from {needs.start}": needs.start,
-        "can have rounds": needs.rounds,
     }
     others = [text for text, holds in conditions.items() if holds]
     others += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
-    return method.name, method.title, answers, signal(method), ", ".join(others) or "nothing"
+    return (
+        method.name,
+        method.title,
+        answers,
+        signal(method),
+        ", ".join(others) or "nothing",
+        "yes" if needs.rounds else "no",
+    )
 
 
 def signal(method: Method) -> str:
@@ -66,13 +73,15 @@ def details(method: Method) -> list[tuple[str, str]]:
 
 @app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")
 def list_names(
-    table: Annotated[Listing | None, typer.Argument(help="Which of them; default: all.")] = None,
+    table: Annotated[str | None, typer.Argument(help=_LIST, autocompletion=completing(lambda: LISTS))] = None,
     plugins: Plugins = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE)] = False,
 ) -> None:
     """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.plugins import load_registry
 
+    if table is not None and table not in LISTS:
+        raise unknown("list", table, LISTS)
     registry = load_registry(plugins or ())
     if table == "methods" and verbose:
         for method in registry.methods.values():
@@ -90,7 +99,7 @@ def list_names(
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]
     tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
-    for noun in [table] if table else Listing:
+    for noun in [table] if table else LISTS:
         show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
 
 

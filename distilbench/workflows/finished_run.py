@@ -75,7 +75,7 @@ class FinishedRun:
         return self.results(target).frame()
 
     def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
-        """The table before it has a format; ``min_coverage``: smallest share of scored questions in a cell."""
+        """The table as data; ``min_coverage``: smallest share of scored questions in a cell."""
         name = self.choose(target)
         if name not in self.score_tables:
             from reports.judge_comparison.tables import read_comparison, table5

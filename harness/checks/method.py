@@ -242,9 +242,13 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
     norm = float(get_total_norm(gradient.values()))
     gap = max(abs(split_loss - loss) for split_loss, _ in split_results)
     worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in split_results for key in gradient)
+    gap, worst = gap / max(1.0, abs(loss)), worst / max(1.0, norm)
     for name, error, size in (("loss", gap, loss), ("gradient", worst, norm)):
-        fine = error <= TOLERANCE * max(1.0, abs(size))
-        require(fine, f"the {name} depends on the micro-batch: it moves by {error:.2g}, its size is {size:.4g}{HINT}")
+        fine = error <= TOLERANCE
+        require(
+            fine,
+            f"the {name} depends on the micro-batch: it moves by {error:.2g} (relative), its size is {size:.4g}{HINT}",
+        )
     return f"1 x 8 = 3 + 3 + 2 = 8 x 1: loss within {gap:.1g}, gradient within {worst:.1g}"
 
 

@@ -152,9 +152,12 @@ class Problem:
     """File and line, or ``--set``."""
 
     def __str__(self) -> str:
-        parts = [f"{self.path}: " if self.path else ""]
-        parts.append(f"{self.value} - " if self.value is not None else "")
-        parts.append(f"{self.rule}.")
+        if self.value is not None:
+            subject = " = ".join(part for part in (self.path, self.value) if part) + ": "
+        else:  # a sentence where the rule is a verb; a class's own check may say anything
+            verb = self.rule.split(" ")[0] in ("is", "must", "has", "goes", "cannot")
+            subject = self.path and self.path + (" " if verb else ": ")
+        parts = [f"{subject}{self.rule}."]
         parts.append(f" Did you mean {self.near!r}?" if self.near else "")
         parts.append(f" Choices: {', '.join(self.choices)}." if self.choices else "")
         parts.append(f" {self.remedy}" if self.remedy else "")
@@ -168,7 +171,10 @@ class RecipeError(UserError):
     def __init__(self, problems: Sequence[Problem], recipe: str = "") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        head = f"the recipe {recipe!r} has {count} mistake{'s' if count != 1 else ''}:"
+        subject = recipe if recipe.startswith("--") else f"the recipe {recipe!r}"
+        if any(problem.place == "--set" for problem in self.problems):
+            subject += " with your --set"
+        head = f"{subject} has {count} mistake{'s' if count != 1 else ''}:"
         lines = [f"{number:3d}. {problem}" for number, problem in enumerate(self.problems, 1)]
         super().__init__("\n".join([head, *lines]))
 

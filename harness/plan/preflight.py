@@ -11,6 +11,7 @@ from harness.models.published_sizes import context_length
 from harness.plan.plan import Plan
 from harness.stages import STAGES
 from harness.stages.kind import PlanIssue
+from harness.text import counted
 
 GIB = 1 << 30
 DISK_RESERVE = 1 << 25
@@ -103,9 +104,12 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
     total = psutil.virtual_memory().total
     if device not in ("auto", "cpu") or amount <= total:
         return []
-    text = f"memory: about {amount / GIB:.1f} GiB for {workers} workers, this machine has {total / GIB:.1f} GiB"
+    text = (
+        f"memory: about {amount / GIB:.1f} GiB for {counted(workers, 'worker')}, this machine has {total / GIB:.1f} GiB"
+    )
     # With ``auto`` it may be a GPU that trains.
-    return [PlanIssue(device == "cpu", text + "; set compute.workers=1, a smaller model, or use a GPU")]
+    fewer = "set compute.workers=1, " if workers > 1 else ""
+    return [PlanIssue(device == "cpu", f"{text}; {fewer}take a smaller model, or use a GPU")]
 
 
 def context_issues(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

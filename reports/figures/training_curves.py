@@ -26,6 +26,7 @@ NAMES: Mapping[str, str] = {
     "kl": "KL from the teacher, nats",
 }
 """What is logged beside the loss, in the order of its panels; third parties' own logs follow under their own names."""
+_FEW = 8  # points of a curve, each of which gets a marker
 _TINY = 1e-6  # share of its size by which a curve must move to be drawn as more than a level line
 _PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
 """Logged too, and left out: a part of the loss that is shown, or a count."""
@@ -87,11 +88,13 @@ def _value(record: Mapping[str, object], name: str) -> float | None:
 
 def _draw(axis: Axes, row: str, frame: pd.DataFrame) -> None:
     steps = frame.index.to_numpy()
-    axis.plot(steps, frame.to_numpy(), color=look(row).colour, linewidth=0.6, alpha=0.55, zorder=1)
+    marker = "o" if len(steps) <= _FEW else None  # a line of one point has no length: nothing would be seen
+    thin: dict[str, Any] = {"color": look(row).colour, "linewidth": 0.6, "alpha": 0.55, "markersize": 2}
+    axis.plot(steps, frame.to_numpy(), zorder=1, marker=marker, **thin)
     # a window that grows with the run: short curves keep their shape, long ones lose their noise
     window = 2 * (len(steps) // 24) + 1
     thick = frame.mean(axis=1).rolling(window, center=True, min_periods=1).mean()
-    axis.plot(steps, thick.to_numpy(), zorder=3, **_pen(row))
+    axis.plot(steps, thick.to_numpy(), zorder=3, marker=marker, markersize=4, **_pen(row))
 
 
 def _pen(row: str) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def score_table(summary: Summary, results: Results) -> Table:
         used = {letters.setdefault(text, letter(len(letters))) for text in texts}
         return tuple(sorted(used, key=lambda mark: (len(mark), mark)))
 
-    columns = [TableColumn(f"Method ({clean(run.family.name)})", numeric=False)]
+    teacher, student = clean(run.family.teacher), clean(run.family.student)
+    # models as they are have no teacher, and nothing was trained
+    columns = [TableColumn(f"Method ({clean(run.family.name)})" if teacher else "Model", numeric=False)]
     for column in summary.columns:
         group, notes = clean(column.metric.group), of_column[column.metric.id]
         columns.append(TableColumn(metric_title(column.metric), group, marks=marks(notes)))
@@ -42,8 +44,9 @@ def score_table(summary: Summary, results: Results) -> Table:
             notes = of_cell[row.id, column.metric.id]
             cells.append(_cell(cell, column.metric, summary.min_coverage, with_lengths, marks(notes)))
         rows.append(TableRow(tuple(cells), row.baseline))
-    teacher, student = clean(run.family.teacher), clean(run.family.student)
-    caption = f"{target.title}. Run {clean(run.name)}: {f'{teacher} teaches {student}' if teacher else student}."
+    caption = f"{target.title}. Run {clean(run.name)}: {teacher} teaches {student}."
+    if not teacher:
+        caption = f"{student} (run {clean(run.name)}), no training."
     lines, details = short_lines(summary, run), detail_lines(summary, run)
     footnotes = tuple((mark, text) for text, mark in letters.items())
     # the JSON holds the printed words too, so that a page made later says the same

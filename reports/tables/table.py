@@ -1,4 +1,4 @@
-"""A table before it has a format: every string that the terminal, Markdown, LaTeX and the page print, decided once.
+"""A table as data: every string that the terminal, Markdown, LaTeX and the page print, decided once.
 ``other_signs`` and ``detail_lines`` are printed with notes, and on the page."""
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_a_bad_recipe_ends_in_one_message_and_exit_code_2(tmp_path: Path, run: R
         (["report", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file"),
         (["plan", "--set", "family.student={tmp}"], "no config.json; no weights"),
         (["plan", "--seeds", "one"], "must be whole numbers, separated by commas"),
-        (["list", "methos"], "methods"),
+        (["list", "methos"], "unknown list 'methos'. Did you mean 'methods'"),
         (["pocket-judge", "--set", "nois=1"], "Did you mean 'noise'"),
     ],
 )

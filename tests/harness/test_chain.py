@@ -219,7 +219,7 @@ def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
 
 
 def test_a_schedule_over_rounds_needs_rounds_and_our_trainer(family: list[str]) -> None:
-    with pytest.raises(UserError, match=r"methods\.dpo\.train\.schedule_over: 'run' - has no effect without rounds"):
+    with pytest.raises(UserError, match=r"methods\.dpo\.train\.schedule_over = 'run': has no effect without rounds"):
         plan(*family, "methods.dpo.train.schedule_over=run")
-    with pytest.raises(UserError, match=r"schedule_over: 'run' - is for our own trainer"):
+    with pytest.raises(UserError, match=r"schedule_over = 'run': is for our own trainer"):
         plan(*family, "methods.x={method: dpo, rounds: 2, train: {schedule_over: run, backend: trl}}")

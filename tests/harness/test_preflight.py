@@ -113,7 +113,8 @@ def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with_memory(monkeypatch, 2 * MIB)
     assert preflight.memory(work, work.stages, 1) == []
     with_memory(monkeypatch, 2 * MIB - 1)
-    assert len(preflight.memory(work, work.stages, 1)) == 1
+    (finding,) = preflight.memory(work, work.stages, 1)
+    assert "1 worker," in finding.text and "compute.workers" not in finding.text
 
 
 def test_a_file_that_cannot_be_read_has_no_known_size(work: Plan, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_ten_and_more_mistakes_are_all_reported_with_what_is_needed_to_mend_them
     ]
     assert len(errors) == len(expected), "\n".join(errors)
     for path, *parts in expected:
-        match = [line for line in errors if line.startswith(f"{path}: ")]
+        match = [line for line in errors if line.startswith((f"{path} ", f"{path}: "))]
         assert len(match) == 1, f"{path} in {errors}"
         assert all(part in match[0] for part in parts), match[0]
 
@@ -211,7 +211,7 @@ def test_set_reaches_a_row_whose_name_has_dots_in_quotes(tmp_path: Path) -> None
     assert (methods["dpo-0.5"].config.beta, methods["dpo-0.5"].train.epochs) == (0.6, 2)
     assert list(methods) == ["dpo", "kd", "dpo-0.5", "adpa+", "kd-1.0.1"]
     (mistake,) = mistakes(tmp_path, rows, 'methods."dpo-0.5".bta=1')
-    assert mistake.startswith("methods.dpo-0.5.bta: is an unknown key") and mistake.endswith("[--set]")
+    assert mistake.startswith("methods.dpo-0.5.bta is an unknown key") and mistake.endswith("[--set]")
 
 
 def test_another_kind_or_method_drops_the_options_of_the_first(tmp_path: Path) -> None:
@@ -231,18 +231,18 @@ def test_another_kind_or_method_drops_the_options_of_the_first(tmp_path: Path) -
         ("train.learning_rte=3", ("train.learning_rte", "'learning_rate'", "--set")),
         ("train.epochs=many", ("train.epochs", "'many'", "a whole number", "[--set]")),
         ("seeds.0=3", ("seeds.0", "Set seeds whole")),
-        ("seeds=[1, 1]", ("seeds: must be at least one, and differ",)),
-        ("seeds=[]", ("seeds: must be at least one",)),
-        ("benchmarks=", ("benchmarks: is required and missing",)),
-        ("family=", ("family: is required and missing",)),
+        ("seeds=[1, 1]", ("seeds must be at least one, and differ",)),
+        ("seeds=[]", ("seeds must be at least one",)),
+        ("benchmarks=", ("benchmarks is required and missing",)),
+        ("family=", ("family is required and missing",)),
         ("train.epochs=[", ("train.epochs", "not valid YAML")),
         (
             "methods.dpo.train={backend: trl, micro_batch: 5}",
             ("methods.dpo.train", "micro_batch = 5 must divide batch_size ="),
         ),
-        ("prompts.source=jsonl", ("prompts.path: is required and missing",)),
+        ("prompts.source=jsonl", ("prompts.path is required and missing",)),
         ("prompts.source=jsonnl", ("prompts.source", "Did you mean 'jsonl'", "gsm8k-train")),
-        ("prompts.revision=v2", ("prompts.revision: is an unknown key",)),
+        ("prompts.revision=v2", ("prompts.revision is an unknown key",)),
         ("prompts={source: ultrafeedback, revison: v2}", ("prompts.revison", "Did you mean 'revision'")),
         ("compute.executor=process", ("compute.executor", "Did you mean 'processes'", "inline")),
         ("compute.executor_options={gpus: 3}", ("compute.executor_options.gpus", "is an unknown key")),
@@ -360,4 +360,4 @@ def test_a_wrong_row_names_its_path_and_rule(tmp_path: Path, override: str, part
 
 def test_rows_that_start_from_each_other_are_refused_once_each(tmp_path: Path) -> None:
     errors = mistakes(tmp_path, GOOD, "methods.dpo.start=kd", "methods.kd.start=dpo")
-    assert [line.partition(":")[0] for line in errors] == ["methods.dpo.start", "methods.kd.start"]
+    assert [line.split(" ")[0] for line in errors] == ["methods.dpo.start", "methods.kd.start"]

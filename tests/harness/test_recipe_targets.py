@@ -78,16 +78,16 @@ def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{tabel3: {}}", "targets.tabel3: 'tabel3' - is not the name of a target. Did you mean 'table3'?"),
-        ("{table3: 1}", "targets.table3: 1 - must be a mapping"),
-        ("{figure5: {rows: [pad-ppd-n2]}}", "targets.figure5.rows: 'pad-ppd-n2' - is not the name of a row of it"),
-        ("{figure5: {rows: []}}", "targets.figure5.rows: [] - must have at least 1 item"),
-        ("{figure5: {skip: true}}", "targets.figure5.skip: True - must be text"),
-        ("{figure5: {name: other}}", "targets.figure5.name: cannot differ between the targets"),
-        ("{figure5: {sede: [1]}}", "targets.figure5.sede: is an unknown key"),
-        ("{figure5: {train: {epochs: 0}}}", "targets.figure5.train.epochs: 0 - must be greater than or equal to 1"),
+        ("{tabel3: {}}", "targets.tabel3 = 'tabel3': is not the name of a target. Did you mean 'table3'?"),
+        ("{table3: 1}", "targets.table3 = 1: must be a mapping"),
+        ("{figure5: {rows: [pad-ppd-n2]}}", "targets.figure5.rows = 'pad-ppd-n2': is not the name of a row of it"),
+        ("{figure5: {rows: []}}", "targets.figure5.rows = []: must have at least 1 item"),
+        ("{figure5: {skip: true}}", "targets.figure5.skip = True: must be text"),
+        ("{figure5: {name: other}}", "targets.figure5.name cannot differ between the targets"),
+        ("{figure5: {sede: [1]}}", "targets.figure5.sede is an unknown key"),
+        ("{figure5: {train: {epochs: 0}}}", "targets.figure5.train.epochs = 0: must be greater than or equal to 1"),
         ("{figure5: {methods: {pad-ppd: {alpha: 3}}}}", "targets.figure5.methods.pad-ppd"),
-        ("[figure5]", "targets: ['figure5'] - must be a mapping from targets"),
+        ("[figure5]", "targets = ['figure5']: must be a mapping from targets"),
     ],
 )
 def test_a_mistake_is_found_when_the_recipe_is_read(tmp_path: Path, section: str, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports.figures.bars import bars
@@ -72,6 +73,17 @@ def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
     assert all(tick == int(tick) for tick in axis.get_xticks())
     assert axis.yaxis.get_offset_text().get_text() == ""
     assert [round(end, 4) for end in axis.get_ylim()] == [0.225, 0.275]
+
+
+@pytest.mark.parametrize(("steps", "marker"), [(1, "o"), (8, "o"), (9, "None")])
+def test_few_points_of_a_curve_have_markers(steps: int, marker: str) -> None:
+    """One step makes a line without length: only its marker is seen."""
+    results = full()
+    curve = tuple({"step": step, "loss": 0.5, "terms": {}, "logs": {}} for step in range(1, steps + 1))
+    trained = {("dpo", 0): StudentTraining({"train": 1.0}, 1, curve, "2.13")}
+    results = Results(results.run, results.scores, trained=trained)
+    (axis, *_) = training_curves(summarise(results, TARGETS["table1"]), results).axes
+    assert {line.get_marker() for line in axis.get_lines()} == {marker}
 
 
 def test_no_percentage_beyond_a_hundred() -> None:

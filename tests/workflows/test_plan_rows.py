@@ -38,7 +38,7 @@ def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=re.escape(wrong)):
         job(tmp_path, "pda-ppd,dpo,simop")
-    with pytest.raises(UserError, match=r"methods\.dpo\.start: 'simop' - .*Did you mean 'simpo'\?"):
+    with pytest.raises(UserError, match=r"methods\.dpo\.start = 'simop': .*Did you mean 'simpo'\?"):
         job(tmp_path, "dpo", "methods.dpo.start=simop")
 
 

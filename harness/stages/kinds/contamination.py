@@ -73,7 +73,7 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     for name, benchmark in graph.benchmarks.items():
         row = overlap(prompts, name, benchmark.questions)
         text = f"overlap of training prompts with {name}: {len(row.exact)} exact and {len(row.ngram)} by 13-grams "
-        text += f"of {row.questions} questions"
+        text += f"of {row.questions} questions (only exact overlap stops a run)"
         problem = bool(row.exact) and not spec.allow_overlap
         if problem:
             text += "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
