@@ -56,7 +56,8 @@ def refuse_failures(
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(f.kind for f in failures).items())
         raise UserError(
             f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}; the first: {failures[0]}). "
-            f"{len(outcomes) - len(failures)} are kept; run the same command again to ask only for the rest{remedy}."
+            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest"
+            f"{remedy}."
         )
 
 

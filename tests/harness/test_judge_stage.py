@@ -27,7 +27,7 @@ REPLY = Reply("[[7]]", "stop", "j", 1, 1)
 
 @pytest.mark.parametrize("kind", ["empty", "bad-reply", "server", "timeout", "rate-limit", "truncated"])
 def test_what_may_pass_leaves_the_stage_undone_unless_it_is_accepted(kind: str) -> None:
-    with pytest.raises(UserError, match=f"1 of 3 judge calls failed .1 {kind}; .* 2 are kept;.* accept them"):
+    with pytest.raises(UserError, match=f"1 of 3 judge calls failed .1 {kind}; .* 2 replies are kept;.* accept them"):
         refuse_failures(
             [REPLY, JudgeError("refused", "no"), JudgeError(kind, "no")], FINAL, "judge calls", False, " accept them"
         )
