@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.contracts.target import Target
 from reports.figures.bars import bars, sweeps
 from reports.figures.scatter import cost_points, costs, length_columns, lengths
-from reports.figures.style import drawn, styled
+from reports.figures.style import figure_bytes, figure_style
 from reports.figures.training_curves import logged_rows, training_curves
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex
@@ -40,15 +40,15 @@ def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
     return tuple(every)
 
 
-def drawn_table(results: Results, target: Target, min_coverage: float) -> Table:
+def table_with_figures(results: Results, target: Target, min_coverage: float) -> Table:
     summary = summarise(results, target, min_coverage)
     return replace(score_table(summary, results), drawings=drawings(summary, results))
 
 
 BUILDERS: Mapping[str, Callable[[Results, Target, float], Table]] = {
-    "table": drawn_table,
-    "costs": lambda results, target, min_coverage: drawn_table(with_costs(results), target, min_coverage),
-    "curves": drawn_table,
+    "table": table_with_figures,
+    "costs": lambda results, target, min_coverage: table_with_figures(with_costs(results), target, min_coverage),
+    "curves": table_with_figures,
     # no scores, so no coverage either
     "settings": lambda results, target, _: hyperparameter_table(target, results.run),
 }
@@ -74,14 +74,14 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
     unchanged = place.is_file() and place.read_bytes() == json
     texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
     paths = [write_atomic(folder / f"{table.name}.{kind}", text.encode()) for kind, text in texts.items()]
-    figures = [folder / f"{table.name}{one.suffix}.{kind}" for one in table.drawings for kind in FIGURE_FORMATS]
+    figures = [folder / f"{table.name}{drawing.suffix}.{kind}" for drawing in table.drawings for kind in FIGURE_FORMATS]
     # as make does it; newest covers training time, which is measured and not in the JSON
     if figures and not (unchanged and all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures)):
         # drawn and written one after the other: only one figure is in memory
-        with styled():
+        with figure_style():
             for drawing in table.drawings:
                 figure = drawing.draw()
                 for kind in FIGURE_FORMATS:
-                    write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", drawn(figure, kind))
+                    write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", figure_bytes(figure, kind))
     # last: a JSON whose figures were never finished must not pass for an unchanged one
     return [*paths, write_atomic(place, json), *figures]

@@ -113,7 +113,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 
 def judges_of(folder: Path) -> Section | None:
-    from reports.figures.style import drawn, styled
+    from reports.figures.style import figure_bytes, figure_style
     from reports.judge_comparison.figures import FIGURES
     from reports.judge_comparison.tables import comparison_tables, read_comparison
     from reports.page.widgets import Section, figure, table
@@ -121,10 +121,10 @@ def judges_of(folder: Path) -> Section | None:
     comparison = read_comparison(folder / JUDGES)
     if comparison is None:
         return None
-    with styled():
+    with figure_style():
         drawings = {title: draw(comparison) for title, draw in FIGURES.values()}
         figures = [
-            figure(title, drawn(drawing, "svg"), f"{title}; the tables below have the numbers.")
+            figure(title, figure_bytes(drawing, "svg"), f"{title}; the tables below have the numbers.")
             for title, drawing in drawings.items()
             if drawing is not None
         ]

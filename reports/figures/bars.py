@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from harness.text import clean
-from reports.figures.style import CLEAR, DASHED, canvas, dress, headed, look, margins, mark, short
+from reports.figures.style import (
+    DASHED,
+    TEXT_BOX,
+    add_headings,
+    canvas,
+    label_axes,
+    look,
+    point_style,
+    set_margins,
+    shorten,
+)
 from reports.tables.score_table import metric_title
 from reports.tables.summary import CellSummary, ColumnSummary, Summary
 from results.run.record import Run
@@ -20,7 +30,7 @@ _SHIFT: Final = 0.012  # share of the x range by which lines are moved apart, to
 
 def bars(summary: Summary, run: Run) -> Figure:
     """Dashed: the reference row. Diamond: the paper's value, if comparable. Without a value: ``n/a`` or ``refused``."""
-    names = [short(row.title) for row in summary.rows]
+    names = [shorten(row.title) for row in summary.rows]
     figure, axes = canvas(
         2.0 + 2.15 * len(summary.columns), 1.35 + 0.27 * len(names), len(summary.columns), sharey=True
     )
@@ -29,13 +39,13 @@ def bars(summary: Summary, run: Run) -> Figure:
     if axes:
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.4, -0.6)  # the first row on top, as in the table
-    reference = short(summary.title(summary.target.reference))
+    reference = shorten(summary.title(summary.target.reference))
     note = f"Lines: 95% intervals. Dashed: {reference}. *: significantly different from it (Holm-adjusted p < 0.05)."
     if any(_papers(summary, column) for column in summary.columns):
         note += " Diamonds: the paper. Numbers: ours."
-    headed(figure, summary, run, summary.target.title, note)
+    add_headings(figure, summary, run, summary.target.title, note)
     # close to the width of 9-point text
-    margins(figure, 0.25 + 0.075 * max(map(len, names), default=0), 0.04, 0.72, 0.48, wspace=0.08)
+    set_margins(figure, 0.25 + 0.075 * max(map(len, names), default=0), 0.04, 0.72, 0.48, wspace=0.08)
     return figure
 
 
@@ -65,15 +75,15 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
         colour = look(cell.row.id).colour
         axis.barh(place, cell.value, height=0.72, color=colour, edgecolor="#333333", linewidth=0.5, zorder=2)
         if cell.low is not None and cell.high is not None:
-            ends = ([cell.low, cell.high], [place, place])
-            axis.plot(*ends, color="white", linewidth=2.6, zorder=3)  # keeps the line readable on dark bars
-            axis.plot(*ends, "|-", color="black", linewidth=1.1, markersize=5, zorder=4)
+            line = ([cell.low, cell.high], [place, place])
+            axis.plot(*line, color="white", linewidth=2.6, zorder=3)  # keeps the line readable on dark bars
+            axis.plot(*line, "|-", color="black", linewidth=1.1, markersize=5, zorder=4)
         # clear of the diamonds, whose values the numbers are not
         x = reach * 1.33 if papers else max(cell.value, cell.high or 0.0) + reach * 0.03
         axis.text(
             x, place, f"{cell.value:.{column.metric.digits}f}{'*' if cell.change.significant else ''}",
             ha="right" if papers else "left", va="center", fontsize=8, weight="bold" if cell.best else "normal",
-            bbox=CLEAR, zorder=5,
+            bbox=TEXT_BOX, zorder=5,
         )  # fmt: skip
     axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)
     axis.set_title(f"{clean(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
@@ -101,11 +111,11 @@ def curves(summary: Summary, run: Run, column: ColumnSummary) -> list[SweepCurve
         places = [(points[row.id].x, row.id) for row in summary.rows if row.id in points]
         rows = sorted(place for place in places if points[place[1]].series == series)
         cells = [(x, summary.cells[row, column.metric.id]) for x, row in rows]
-        valued = tuple((x, cell) for x, cell in cells if cell.value is not None)
-        if valued:
+        line = tuple((x, cell) for x, cell in cells if cell.value is not None)
+        if line:
             # the titles of a line's points share all before the comma
             title = titles.get(series) or titles[rows[0][1]].partition(",")[0]
-            lines.append(SweepCurve(series, clean(title), valued))
+            lines.append(SweepCurve(series, clean(title), line))
     return lines
 
 
@@ -115,16 +125,16 @@ def sweeps(summary: Summary, run: Run) -> Figure:
     for axis, column in zip(axes, summary.columns, strict=False):
         _curves_panel(axis, summary, column, curves(summary, run, column))
     seeds = ", ".join(map(str, run.seeds))
-    over = "questions" if len(run.seeds) == 1 else "seeds and questions"
+    units = "questions" if len(run.seeds) == 1 else "seeds and questions"
     apart = "; lines set apart sideways" if len({point.series for point in summary.target.points.values()}) > 1 else ""
-    note = f"Bars and band: 95% intervals over {over} (seeds: {seeds}){apart}."
-    headed(figure, summary, run, summary.target.title, note)
-    margins(figure, 0.65, 0.15, 0.82, 0.8)
+    note = f"Bars and band: 95% intervals over {units} (seeds: {seeds}){apart}."
+    add_headings(figure, summary, run, summary.target.title, note)
+    set_margins(figure, 0.65, 0.15, 0.82, 0.8)
     return figure
 
 
 def _curves_panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: list[SweepCurve]) -> None:
-    dress(axis, f"{clean(column.metric.group)} {metric_title(column.metric)}", summary.target.axis)
+    label_axes(axis, f"{clean(column.metric.group)} {metric_title(column.metric)}", summary.target.axis)
     places = sorted({x for line in lines for x, _ in line.points})
     if not places:
         axis.text(0.5, 0.5, "no score", ha="center", va="center", transform=axis.transAxes, color="#777777")
@@ -140,13 +150,13 @@ def _curves_panel(axis: Axes, summary: Summary, column: ColumnSummary, lines: li
         # lines at the same x would hide each other's intervals
         shift = (number - (len(lines) - 1) / 2) * _SHIFT * width
         x, y = [place + shift for place, _ in line.points], [cell.value or 0.0 for _, cell in line.points]
-        seen = look(line.series)
-        pen = mark(line.series) | {"markersize": 6, "linestyle": seen.line}
-        axis.plot(x, y, color=seen.colour, label=line.title, zorder=3, **pen)
+        row_look = look(line.series)
+        pen = point_style(line.series) | {"markersize": 6, "linestyle": row_look.line}
+        axis.plot(x, y, color=row_look.colour, label=line.title, zorder=3, **pen)
         for place, (_, cell) in zip(x, line.points, strict=True):
             if cell.low is not None and cell.high is not None:
-                ends = [cell.low, cell.high]
-                axis.plot([place, place], ends, "_-", color=seen.colour, linewidth=1.0, markersize=6, zorder=2)
+                interval = [cell.low, cell.high]
+                axis.plot([place, place], interval, "_-", color=row_look.colour, linewidth=1.0, markersize=6, zorder=2)
     axis.set_xticks(places, [f"{place:g}" for place in places])
     if len(lines) > 1 or reference is not None:
         axis.legend(fontsize=7.5, loc="best", handlelength=3.5, edgecolor="none", framealpha=0.8)

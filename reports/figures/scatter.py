@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.text import clean
-from reports.figures.style import CLEAR, DASHED, canvas, dress, headed, key, margins, mark, scatter, short
+from reports.figures.style import (
+    DASHED,
+    TEXT_BOX,
+    add_headings,
+    add_legend,
+    canvas,
+    label_axes,
+    point_style,
+    scatter,
+    set_margins,
+    shorten,
+)
 from reports.tables.score_table import metric_title
 from reports.tables.summary import ColumnSummary, Summary
 from results.run.record import Run
@@ -39,12 +50,12 @@ def lengths(summary: Summary, run: Run) -> Figure:
                 baseline = cell.lengths[1]
                 rows.add(cell.row.id)
         axis.axvline(baseline, color="#555555", linewidth=0.9, linestyle=DASHED, zorder=1)
-        dress(axis, _title(column), "Mean answer length, characters")
+        label_axes(axis, _title(column), "Mean answer length, characters")
         axis.margins(x=0.12)
-    key(figure, [row for row in summary.rows if row.id in rows], mark)
+    add_legend(figure, [row for row in summary.rows if row.id in rows], point_style)
     note = "Lines: 95% intervals. Dashed: length of the baseline's answers."
-    headed(figure, summary, run, "score and answer length", note)
-    margins(figure, 0.65, _KEY, 0.82, 0.8, wspace=0.28)
+    add_headings(figure, summary, run, "score and answer length", note)
+    set_margins(figure, 0.65, _KEY, 0.82, 0.8, wspace=0.28)
     return figure
 
 
@@ -56,8 +67,8 @@ def costs(summary: Summary, results: Results) -> Figure:
     """Score of the first column against measured training cost; the Pareto front is joined."""
     column, points = summary.columns[0], cost_points(summary, results)
     figure, (axis,) = canvas(6.2 + _KEY, 4.0)
-    most = max(x for x, _ in points.values())
-    unit, factor = next((name, size) for name, size, limit in _UNITS if most < limit)
+    highest_cost = max(x for x, _ in points.values())
+    unit, factor = next((name, size) for name, size, limit in _UNITS if highest_cost < limit)
     for cell in summary.column(column.metric.id):
         if cell.row.id in points:
             x, y = points[cell.row.id]
@@ -66,26 +77,26 @@ def costs(summary: Summary, results: Results) -> Figure:
             axis.axhline(cell.value, color="#777777", linewidth=0.9, linestyle=DASHED, zorder=1)
             # left of the points, where the Pareto line does not reach
             axis.text(
-                0.005, cell.value, short(cell.row.title), transform=axis.get_yaxis_transform(), fontsize=8, ha="left",
-                va="bottom", bbox=CLEAR, zorder=2.2,
+                0.005, cell.value, shorten(cell.row.title), transform=axis.get_yaxis_transform(), fontsize=8, ha="left",
+                va="bottom", bbox=TEXT_BOX, zorder=2.2,
             )  # fmt: skip
-    axis.set_xlim(0, most * factor * 1.1)
+    axis.set_xlim(0, highest_cost * factor * 1.1)
     best = [points[row] for row in front(points)]
     xs, ys = [x * factor for x, _ in best], [y for _, y in best]
     axis.step([*xs, axis.get_xlim()[1]], [*ys, ys[-1]], where="post", color="black", linewidth=1, zorder=1.5)
     axis.plot(xs, ys, linestyle="none", marker="o", markersize=13, color="none", markeredgecolor="black", zorder=2.5)
-    dress(axis, _title(column), f"Measured wall time per student, {unit}")
+    label_axes(axis, _title(column), f"Measured wall time per student, {unit}")
     axis.margins(x=0.12)
-    key(figure, [row for row in summary.rows if row.id in points], mark)
-    kinds = sorted({kind for one in results.trained.values() for kind in one.seconds})
-    builds = ", ".join(sorted({one.torch for one in results.trained.values() if one.torch}))
+    add_legend(figure, [row for row in summary.rows if row.id in points], point_style)
+    kinds = sorted({kind for training in results.trained.values() for kind in training.seconds})
+    builds = ", ".join(sorted({training.torch for training in results.trained.values() if training.torch}))
     note = (
         f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
         f"behind one student, mean over seeds; a stage that several rows share counts in full for each;\n"
         f"other work on the machine counts too. torch {builds}."
     )
-    headed(figure, summary, results.run, "score and training cost", note)
-    margins(figure, 0.65, _KEY, 0.62, 1.1)
+    add_headings(figure, summary, results.run, "score and training cost", note)
+    set_margins(figure, 0.65, _KEY, 0.62, 1.1)
     return figure
 
 
@@ -93,7 +104,9 @@ def cost_points(summary: Summary, results: Results) -> dict[str, tuple[float, fl
     """Row to hours (mean over seeds) and score in the first column; empty without costs."""
     points: dict[str, tuple[float, float]] = {}
     for cell in summary.column(summary.columns[0].metric.id) if summary.columns else ():
-        hours = [one.hours for (row, _), one in results.trained.items() if row == cell.row.id and one.complete]
+        hours = [
+            training.hours for (row, _), training in results.trained.items() if row == cell.row.id and training.complete
+        ]
         if hours and cell.value is not None:
             points[cell.row.id] = (sum(hours) / len(hours), cell.value)
     return points
@@ -101,8 +114,8 @@ def cost_points(summary: Summary, results: Results) -> dict[str, tuple[float, fl
 
 def front(points: dict[str, tuple[float, float]]) -> list[str]:
     """Rows that no other row beats in both: none costs at most as much and scores higher. By rising cost."""
-    undominated: list[str] = []
+    front_rows: list[str] = []
     for row in sorted(points, key=lambda row: (points[row][0], -points[row][1])):
-        if not undominated or points[row][1] > points[undominated[-1]][1]:
-            undominated.append(row)
-    return undominated
+        if not front_rows or points[row][1] > points[front_rows[-1]][1]:
+            front_rows.append(row)
+    return front_rows

@@ -36,13 +36,13 @@ METADATA: Final[Mapping[str, dict[str, None]]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-CLEAR: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+TEXT_BOX: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 """A box behind a text that stands on lines."""
 DASHED: Final = (0, (4, 3))
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE), warnings.catch_warnings():
@@ -50,74 +50,76 @@ def styled() -> Iterator[None]:
         yield
 
 
-def drawn(figure: Figure, kind: str) -> bytes:
+def figure_bytes(figure: Figure, kind: str) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=160, metadata=METADATA.get(kind, {}))
     return out.getvalue()
 
 
 def canvas(
-    wide: float, tall: float, across: int = 1, down: int = 1, sharey: bool = False
+    width: float, height: float, columns: int = 1, rows: int = 1, sharey: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
     """An empty figure of this size in inches, and its panels row by row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(wide, tall))
-    return figure, [*figure.subplots(down, across, squeeze=False, sharey=sharey).ravel()] if across else []
+    figure = Figure(figsize=(width, height))
+    return figure, [*figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()] if columns else []
 
 
-def short(title: str, most: int = 28) -> str:
+def shorten(title: str, limit: int = 28) -> str:
     title = clean(title)
-    return title if len(title) <= most else title[: most - 1] + "…"
+    return title if len(title) <= limit else title[: limit - 1] + "…"
 
 
-def headed(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
-    models = f"{short(run.family.teacher, 60)} teaches {short(run.family.student, 60)}"
-    unfinished = "" if run.finished else " (UNFINISHED)"
+def add_headings(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
+    models = f"{shorten(run.family.teacher, 60)} teaches {shorten(run.family.student, 60)}"
+    suffix = "" if run.finished else " (UNFINISHED)"
     # a narrow figure has no room for the models beside its title
     apart = ", " if figure.get_figwidth() > 7 else "\n"
-    text = f"{summary.target.label}: {title}{unfinished}{apart}{models}"
+    text = f"{summary.target.label}: {title}{suffix}{apart}{models}"
     figure.suptitle(text, x=0.01, ha="left", fontsize=10, weight="bold")
     figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=8, color="#444444", ha="left", va="bottom")
 
 
-def margins(figure: Figure, left: float, right: float, top: float, bottom: float, **gaps: float) -> None:
-    wide, tall = figure.get_figwidth(), figure.get_figheight()
-    figure.subplots_adjust(left=left / wide, right=1 - right / wide, top=1 - top / tall, bottom=bottom / tall, **gaps)
+def set_margins(figure: Figure, left: float, right: float, top: float, bottom: float, **gaps: float) -> None:
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height, **gaps
+    )
 
 
-def dress(axis: Axes, title: str, below: str = "") -> None:
+def label_axes(axis: Axes, title: str, x_label: str = "") -> None:
     axis.set_title(title, fontsize=9, loc="left")
-    axis.set_xlabel(below)
+    axis.set_xlabel(x_label)
     axis.grid(color="#dddddd", linewidth=0.6)
 
 
-def key(figure: Figure, rows: Sequence[RowSpec], pen: Callable[[str], dict[str, Any]]) -> None:
+def add_legend(figure: Figure, rows: Sequence[RowSpec], pen: Callable[[str], dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=short(row.title, 22), **pen(row.id)) for row in rows]
+    handles = [Line2D([], [], label=shorten(row.title, 22), **pen(row.id)) for row in rows]
     figure.legend(handles=handles, loc="center right", frameon=False, fontsize=8, borderaxespad=0.4, handlelength=2.8)
 
 
-def mark(row: str) -> dict[str, Any]:
+def point_style(row: str) -> dict[str, Any]:
     """A row's point without a line: filled, with a dark edge that shows on white and in grey."""
-    seen = look(row)
-    thin = seen.marker in ("1", "2", "3")  # strokes without a face
+    row_look = look(row)
+    thin = row_look.marker in ("1", "2", "3")  # strokes without a face
     return {
-        "marker": seen.marker, "markersize": 9 if seen.marker == "*" else 7, "markerfacecolor": seen.colour,
-        "markeredgecolor": seen.colour if thin else "#222222", "markeredgewidth": 1.8 if thin else 0.7,
+        "marker": row_look.marker, "markersize": 9 if row_look.marker == "*" else 7, "markerfacecolor": row_look.colour,
+        "markeredgecolor": row_look.colour if thin else "#222222", "markeredgewidth": 1.8 if thin else 0.7,
         "linestyle": "none",
     }  # fmt: skip
 
 
-def scatter(axis: Axes, row: str, x: float, y: float, ends: tuple[float | None, float | None]) -> None:
-    low, high = ends
+def scatter(axis: Axes, row: str, x: float, y: float, interval: tuple[float | None, float | None]) -> None:
+    low, high = interval
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color="#888888", linewidth=1.0, zorder=2)
-    axis.plot([x], [y], zorder=3, **mark(row))
+    axis.plot([x], [y], zorder=3, **point_style(row))
 
 
-Marker = str | tuple[int, int, int] | tuple[tuple[float, float], ...]
+MarkerShape = str | tuple[int, int, int] | tuple[tuple[float, float], ...]
 """One of matplotlib's, a star (points, 1, turned by), or a closed outline."""
 Dashes = tuple[int, tuple[float, ...]]
 """Offset and lengths on, off, ... in points, as matplotlib takes them; empty: a solid line."""
@@ -125,7 +127,7 @@ Dashes = tuple[int, tuple[float, ...]]
 
 class Look(NamedTuple):
     colour: str
-    marker: Marker
+    marker: MarkerShape
     line: Dashes
 
 
@@ -133,13 +135,13 @@ _SOLID: Final[Dashes] = (0, ())
 _DASHED: Final[Dashes] = (0, (5, 2))
 _DOTTED: Final[Dashes] = (0, (1, 1.2))
 _MIXED: Final[Dashes] = (0, (5, 1.5, 1, 1.5))
-_LONG: Final[Dashes] = (0, (9, 2))
+_LONG_DASHES: Final[Dashes] = (0, (9, 2))
 _DASH_DOTS: Final[Dashes] = (0, (6, 1.5, 1, 1.5, 1, 1.5))
 _PAIRS: Final[Dashes] = (0, (3, 1, 3, 3))
-_SHORT: Final[Dashes] = (0, (2.5, 1))
-_STAR: Final[Marker] = (4, 1, 0)
-_HOURGLASS: Final[Marker] = ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
-_TEE: Final[Marker] = (
+_SHORT_DASHES: Final[Dashes] = (0, (2.5, 1))
+_STAR: Final[MarkerShape] = (4, 1, 0)
+_HOURGLASS: Final[MarkerShape] = ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
+_TEE: Final[MarkerShape] = (
     (-1, 1), (1, 1), (1, 0.35), (0.35, 0.35), (0.35, -1), (-0.35, -1), (-0.35, 0.35), (-1, 0.35), (-1, 1),
 )  # fmt: skip
 LOOKS: Final[Mapping[str, Look]] = {
@@ -147,9 +149,9 @@ LOOKS: Final[Mapping[str, Look]] = {
     "kd": Look("#f0e442", "s", _SOLID), "seqkd": Look("#e69f00", "D", _DASHED), "minillm": Look("#b2df8a", "v", _MIXED),
     "dpo": Look("#56b4e9", "^", _SOLID), "simpo": Look("#009e73", "<", _DASHED), "pro": Look("#cc79a7", ">", _DOTTED),
     "pad-vpd": Look("#d55e00", "P", _MIXED), "pad-ppd": Look("#0072b2", "X", _SOLID),
-    "dckd": Look("#aa4499", "p", _LONG), "adpa": Look("#882255", _STAR, _PAIRS),
+    "dckd": Look("#aa4499", "p", _LONG_DASHES), "adpa": Look("#882255", _STAR, _PAIRS),
     "adpa+": Look("#661100", _TEE, _DASH_DOTS), "gkd": Look("#999933", "d", _DOTTED),
-    "distillm": Look("#117733", _HOURGLASS, _SHORT),
+    "distillm": Look("#117733", _HOURGLASS, _SHORT_DASHES),
     "orpo": Look("#88ccee", "1", _DASHED), "ipo": Look("#332288", "2", _DOTTED),
     "best-of-n": Look("#ddcc77", "3", _MIXED),
 }  # fmt: skip
@@ -165,7 +167,7 @@ def look(row: str) -> Look:
     """The look of a row id. One that is not listed, a third party's, has one that follows from its name alone."""
     if row in LOOKS:
         return LOOKS[row]
-    colour, marker, line = (seed_of(part, row) for part in ("colour", "marker", "line"))
+    colour, marker, line = (seed_of(aspect, row) for aspect in ("colour", "marker", "line"))
     return Look(
         _SPARE[colour % len(_SPARE)], _SPARE_MARKERS[marker % len(_SPARE_MARKERS)],
         _SPARE_LINES[line % len(_SPARE_LINES)],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from reports.figures.style import canvas, dress, headed, key, look, margins, short
+from reports.figures.style import add_headings, add_legend, canvas, label_axes, look, set_margins, shorten
 from reports.tables.summary import Summary
 from results.run.record import RowSpec, section
 from results.run.results import Results
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ACROSS, _WIDE, _TALL = 4, 2.7, 1.75  # panels in a line, inches of each
+_COLUMNS, _PANEL_WIDTH, _PANEL_HEIGHT = 4, 2.7, 1.75  # panels in a line, inches of a panel
 _KEY = 1.9  # inches for the rows' names, beside all panels
 NAMES: Mapping[str, str] = {
     "margin": "Reward margin, chosen - rejected",
@@ -26,45 +26,50 @@ NAMES: Mapping[str, str] = {
     "kl": "KL from the teacher, nats",
 }
 """What is logged beside the loss, in the order of its panels; third parties' own logs follow under their own names."""
-_FEW = 8  # points of a curve, each of which gets a marker
+_FEW_POINTS = 8  # points of a curve, each of which gets a marker
 _TINY = 1e-6  # share of its size by which a curve must move to be drawn as more than a level line
-_PLAIN = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
+_NO_PANEL = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking", "sft"})
 """Logged too, and left out: a part of the loss that is shown, or a count."""
 
 
 def logged_rows(summary: Summary, results: Results) -> list[RowSpec]:
-    logged = {row for (row, _), training in results.trained.items() if training.curve}
-    return [row for row in summary.rows if row.id in logged]
+    row_ids = {row for (row, _), training in results.trained.items() if training.curve}
+    return [row for row in summary.rows if row.id in row_ids]
 
 
 def training_curves(summary: Summary, results: Results) -> Figure:
     rows = logged_rows(summary, results)
     frames = {row.id: frame for row in rows if not (frame := _frame(results, row.id, "loss")).empty}
-    shown = [row for row in rows if row.id in frames]
-    panels = [(f"{short(row.title, 20)}: loss", {row.id: frames[row.id]}) for row in shown]
-    first = [record for training in results.trained.values() for record in training.curve[:1]]
-    logged = dict.fromkeys(name for record in first for name in (*section(record, "logs"), *section(record, "terms")))
-    for name in [n for n in NAMES if n in logged] + [n for n in logged if n not in NAMES and n not in _PLAIN]:
-        lines = {row.id: frame for row in shown if not (frame := _frame(results, row.id, name)).empty}
+    curve_rows = [row for row in rows if row.id in frames]
+    panels = [(f"{shorten(row.title, 20)}: loss", {row.id: frames[row.id]}) for row in curve_rows]
+    first_records = [record for training in results.trained.values() for record in training.curve[:1]]
+    quantities = dict.fromkeys(
+        name for record in first_records for name in (*section(record, "logs"), *section(record, "terms"))
+    )
+    others = [name for name in quantities if name not in NAMES and name not in _NO_PANEL]
+    for name in [*(name for name in NAMES if name in quantities), *others]:
+        lines = {row.id: frame for row in curve_rows if not (frame := _frame(results, row.id, name)).empty}
         # a quantity that is the whole loss of its rows is shown already
         if any(not frame.equals(frames[row]) for row, frame in lines.items()):
-            panels.append((NAMES.get(name, short(name)), lines))
-    across, down = min(_ACROSS, len(panels)), ceil(len(panels) / _ACROSS)
-    right = _KEY if len(panels) > len(shown) else 0.15
-    figure, axes = canvas(0.45 + _WIDE * across + right, 1.35 + (_TALL + 0.45) * down, across, down)
+            panels.append((NAMES.get(name, shorten(name)), lines))
+    columns, panel_rows = min(_COLUMNS, len(panels)), ceil(len(panels) / _COLUMNS)
+    right = _KEY if len(panels) > len(curve_rows) else 0.15
+    figure, axes = canvas(
+        0.45 + _PANEL_WIDTH * columns + right, 1.35 + (_PANEL_HEIGHT + 0.45) * panel_rows, columns, panel_rows
+    )
     for axis, (title, lines) in zip(axes, panels, strict=False):
         for row, frame in lines.items():
             _draw(axis, row, frame)
         _scale(axis, title)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    for axis in axes[max(0, len(panels) - _ACROSS) : len(panels)]:
+    for axis in axes[max(0, len(panels) - _COLUMNS) : len(panels)]:
         axis.set_xlabel("optimiser step", fontsize=8)
     note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
-    headed(figure, summary, results.run, "training curves", note)
-    if len(panels) > len(shown):  # beside the panels: names inside of one would hide its lines
-        key(figure, shown, _pen)
-    margins(figure, 0.55, right, 0.85, 0.72, hspace=0.5, wspace=0.3)
+    add_headings(figure, summary, results.run, "training curves", note)
+    if len(panels) > len(curve_rows):  # beside the panels: names inside of one would hide its lines
+        add_legend(figure, curve_rows, _pen)
+    set_margins(figure, 0.55, right, 0.85, 0.72, hspace=0.5, wspace=0.3)
     return figure
 
 
@@ -74,8 +79,8 @@ def _frame(results: Results, row: str, name: str) -> pd.DataFrame:
 
     curves = {
         seed: {int(str(record["step"])): _value(record, name) for record in training.curve}
-        for (trained, seed), training in sorted(results.trained.items())
-        if trained == row and training.curve
+        for (trained_row, seed), training in sorted(results.trained.items())
+        if trained_row == row and training.curve
     }
     # seeds that stopped early would bend the mean where they drop out
     return pd.DataFrame(curves, dtype=float).dropna().sort_index()
@@ -88,7 +93,7 @@ def _value(record: Mapping[str, object], name: str) -> float | None:
 
 def _draw(axis: Axes, row: str, frame: pd.DataFrame) -> None:
     steps = frame.index.to_numpy()
-    marker = "o" if len(steps) <= _FEW else None  # a line of one point has no length: nothing would be seen
+    marker = "o" if len(steps) <= _FEW_POINTS else None  # a line of one point has no length: nothing would be seen
     thin: dict[str, Any] = {"color": look(row).colour, "linewidth": 0.6, "alpha": 0.55, "markersize": 2}
     axis.plot(steps, frame.to_numpy(), zorder=1, marker=marker, **thin)
     # a window that grows with the run: short curves keep their shape, long ones lose their noise
@@ -108,12 +113,12 @@ def _pen(row: str) -> dict[str, Any]:
 def _scale(axis: Axes, title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    dress(axis, title)
+    label_axes(axis, title)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axis.ticklabel_format(axis="y", useOffset=False)  # no text of matplotlib's own where the title stands
     low, high = axis.get_ylim()
     middle = (low + high) / 2
     if high - low < _TINY * max(1.0, abs(middle)):  # rounding alone: what is drawn is a constant
-        half = max(0.1 * abs(middle), 0.01)
-        axis.set_ylim(middle - half, middle + half)
+        half_range = max(0.1 * abs(middle), 0.01)
+        axis.set_ylim(middle - half_range, middle + half_range)
     axis.tick_params(labelsize=7)

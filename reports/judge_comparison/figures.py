@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from reports.figures.scatter import front
-from reports.figures.style import short
+from reports.figures.style import shorten
 from reports.judge_comparison.compare import JudgeComparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDE = 20  # ratio of the highest to the lowest cost above which the axis is logarithmic
+_LOG_AXIS_RATIO = 20  # ratio of the highest to the lowest cost above which the axis is logarithmic
 
 
 def agreement_figure(comparison: JudgeComparison) -> Figure | None:
@@ -25,15 +25,15 @@ def agreement_figure(comparison: JudgeComparison) -> Figure | None:
         return None
     from matplotlib.figure import Figure
 
-    names = [short(name, 26) for name in comparison.judges]
-    side = 0.85 * max(len(names), 2) + 0.075 * max(map(len, names))
-    figure = Figure(figsize=(len(benchmarks) * (side + 0.4) + 0.6, side + 0.9), layout="constrained")
+    names = [shorten(name, 26) for name in comparison.judges]
+    panel_size = 0.85 * max(len(names), 2) + 0.075 * max(map(len, names))
+    figure = Figure(figsize=(len(benchmarks) * (panel_size + 0.4) + 0.6, panel_size + 0.9), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks, strict=True):
         _heat_map(axis, comparison, name)
         axis.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(names)), names)
-        weighted = "" if comparison.paired[name] else "weighted "
-        axis.set_title(f"{comparison.title(name)}: {weighted}kappa\nand share of equal verdicts", fontsize=9)
+        adjective = "" if comparison.paired[name] else "weighted "
+        axis.set_title(f"{comparison.title(name)}: {adjective}kappa\nand share of equal verdicts", fontsize=9)
     return figure
 
 
@@ -70,13 +70,13 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
     for name, (x, y) in points.items():
         share = comparison.accuracies()[name]
         if share.low is not None and share.high is not None:
-            ends = [100 * share.low, 100 * share.high]
-            axis.plot([x, x], ends, "_-", color="#333333", linewidth=1, markersize=6, zorder=2)
+            interval = [100 * share.low, 100 * share.high]
+            axis.plot([x, x], interval, "_-", color="#333333", linewidth=1, markersize=6, zorder=2)
         fill = "#0072b2" if name in best else "white"
         axis.plot(x, y, "o", color=fill, markeredgecolor="#0072b2", zorder=3)
-        axis.annotate(short(name, 26), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        axis.annotate(shorten(name, 26), (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8)
     costs = [x for x, _ in points.values()]
-    if min(costs) > 0 and max(costs) / min(costs) > _WIDE:
+    if min(costs) > 0 and max(costs) / min(costs) > _LOG_AXIS_RATIO:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # plain numbers: texts here are not mathematics
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -91,13 +91,13 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
 def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float, float]]] | None:
     """(label of the cost axis, judge to (cost, accuracy in per cent)); ``None`` where no cost differs."""
     accuracies, judges = comparison.accuracies(), comparison.judges.items()
-    for label, known in (
+    for label, cost_by_judge in (
         ("dollars per 1,000 calls", {name: profile.dollars for name, profile in judges}),
         ("tokens per call", {name: profile.tokens for name, profile in judges}),
     ):
         points = {
             name: (cost, 100 * (accuracies[name].value or 0.0))
-            for name, cost in known.items()
+            for name, cost in cost_by_judge.items()
             if cost is not None and name in accuracies
         }
         costs = [cost for cost, _ in points.values()]

@@ -35,7 +35,7 @@ _MEANING = {
 def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
     """Write ``judges.md``, ``.tex``, ``.csv``, ``.json`` and two figures (removed where there is none
     now); the paths written."""
-    from reports.figures.style import drawn, styled
+    from reports.figures.style import figure_bytes, figure_style
 
     tables = comparison_tables(comparison)
     contents = {
@@ -44,14 +44,14 @@ def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
         "judges.csv": to_csv(Table("judges", "", (), (), records=list(map(asdict, comparison.numbers)))).encode(),
         "judges.json": ADAPTER.dump_json(comparison, indent=1) + b"\n",
     }
-    with styled():
+    with figure_style():
         for name, (_, draw) in FIGURES.items():
             figure = draw(comparison)
             for kind in ("png", "pdf"):
                 if figure is None:
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
                 else:
-                    contents[f"{name}.{kind}"] = drawn(figure, kind)
+                    contents[f"{name}.{kind}"] = figure_bytes(figure, kind)
     return [write_atomic(folder / name, content) for name, content in contents.items()]
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.figures.style import drawn, styled
+from reports.figures.style import figure_bytes, figure_style
 from reports.page.question_browser import Questions, RunView, questions_section
 from reports.page.run_card import Price, run_card
 from reports.page.widgets import FOLDER, Section, figure, render, slug, table
@@ -59,9 +59,11 @@ def write_page(
 
 def table_section(shown: Table) -> Section:
     """The table and its figures as SVG, sharp at any size."""
-    with styled():
+    with figure_style():
         figures = [
-            figure(f"{shown.label}: {part.title}", drawn(part.draw(), "svg"), f"{shown.title} Figure: {part.title}.")
+            figure(
+                f"{shown.label}: {part.title}", figure_bytes(part.draw(), "svg"), f"{shown.title} Figure: {part.title}."
+            )
             for part in shown.drawings
         ]
     return Section(shown.label, Markup("").join([table(shown), *figures]))

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports.figures.bars import bars
 from reports.figures.scatter import front
-from reports.figures.style import LOOKS, drawn, look, styled
+from reports.figures.style import LOOKS, figure_bytes, figure_style, look
 from reports.figures.training_curves import training_curves
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
@@ -48,9 +48,9 @@ def curve(start: float, log: str) -> tuple[dict[str, object], ...]:
 
 
 def figures(results: Results, kind: str) -> dict[str, bytes]:
-    with styled():
+    with figure_style():
         charts = drawings(summarise(results, TARGETS["table1"]), results)
-        return {drawing.suffix: drawn(drawing.draw(), kind) for drawing in charts}
+        return {drawing.suffix: figure_bytes(drawing.draw(), kind) for drawing in charts}
 
 
 def test_every_figure_is_drawn_where_its_data_are() -> None:

@@ -20,7 +20,7 @@ from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.text import clean, inert, percent
 from reports.figures.bars import bars
-from reports.figures.style import drawn, styled
+from reports.figures.style import figure_bytes, figure_style
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import escape_latex, latex
 from reports.formats.markdown import escape_markdown, markdown, raised
@@ -55,8 +55,8 @@ def on_terminal(results: Results, width: int = 120, notes: bool = False) -> str:
 
 
 def bar_chart(results: Results, kind: str, target: Target = TARGETS["table1"]) -> bytes:
-    with styled():
-        return drawn(bars(summarise(results, target), results.run), kind)
+    with figure_style():
+        return figure_bytes(bars(summarise(results, target), results.run), kind)
 
 
 def hostile() -> Results:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.contracts.target import Point, Target
 from reports.figures.bars import curves, sweeps
-from reports.figures.style import drawn, look, styled
+from reports.figures.style import figure_bytes, figure_style, look
 from reports.tables.summary import Summary, summarise
 from results.run.record import RowSpec
 from results.run.results import Results
@@ -29,8 +29,8 @@ def results(**truth: float) -> Results:
 
 
 def chart(whole: Summary, data: Results, kind: str) -> bytes:
-    with styled():
-        return drawn(sweeps(whole, data.run), kind)
+    with figure_style():
+        return figure_bytes(sweeps(whole, data.run), kind)
 
 
 def summary(data: Results) -> Summary:
