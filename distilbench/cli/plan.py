@@ -45,9 +45,9 @@ def plan(
 
 def show_stages(work: WorkPlan) -> None:
     labels = {stage.key: stage.label for stage in work.stages}
-    missing_keys = {stage.key for stage in work.missing}
+    pending_keys = {stage.key for stage in work.pending_stages}
     for stage in work.stages:
-        state = "to do" if stage.key in missing_keys else "done "
+        state = "to do" if stage.key in pending_keys else "done "
         reads = list(dict.fromkeys(labels[ref.key] for ref in stage.inputs.values()))
         hidden_count = len(reads) - SHOWN_INPUTS
         inputs = reads[:SHOWN_INPUTS] + ([f"{hidden_count} more"] if hidden_count > 0 else [])
@@ -72,9 +72,13 @@ def show_plan(work: WorkPlan, noun: str = "targets", stored_calls: int = 0) -> N
     if several:
         show(shared_line(work, noun))
     show_kinds(console, work)
-    total = work.cost(work.missing)
-    show(f"to do: {cost_line(total, stored_calls)}" if work.missing else "nothing to do: every score is in the store")
-    for line in gpu_lines(work, total) if work.missing else ():
+    total = work.cost(work.pending_stages)
+    show(
+        f"to do: {cost_line(total, stored_calls)}"
+        if work.pending_stages
+        else "nothing to do: every score is in the store"
+    )
+    for line in gpu_lines(work, total) if work.pending_stages else ():
         show(line)
     for finding in work.findings:
         show(finding.text, *(("problem: ", "bold red") if finding.problem else ("note: ", "bold")))
@@ -88,7 +92,7 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
 
     from harness.stages import STAGES
 
-    missing_keys = {stage.key for stage in work.missing}
+    pending_keys = {stage.key for stage in work.pending_stages}
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         width = READS_WIDTH if column == "reads" else None
@@ -98,7 +102,7 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
         stages = [stage for stage in work.stages if stage.kind == kind]
         if not stages:
             continue
-        pending = [stage for stage in stages if stage.key in missing_keys]
+        pending = [stage for stage in stages if stage.key in pending_keys]
         total = work.cost(pending)
         # Zeros are left blank: most kinds have one of the three costs.
         costs = (total.responses, total.tokens // 1000, total.judge_calls)

@@ -147,16 +147,16 @@ def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> 
         if len(finished.work.plans) > 1:
             typer.echo(shared_line(finished.work), err=True)
         show_unfit(finished.work)
-        counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.ran)} ran now"
+        counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
         typer.echo(f"{counts} ({duration(outcome.seconds)})", err=True)
     try:
         show()
     finally:  # a table that cannot be made is another error than the stages that failed
-        if finished.outcome is not None and (failed := finished.outcome.failed):
-            blocked = len(finished.outcome.blocked)
-            waiting = f", {blocked} more wait for them" if blocked else ""
-            typer.echo(f"{len(failed)} failed{waiting}: see above; the same command tries them again.", err=True)
-    if finished.outcome is not None and finished.outcome.failed:
+        if finished.outcome is not None and (errors := finished.outcome.errors):
+            blocked_count = len(finished.outcome.blocked_keys)
+            waiting = f", {blocked_count} more wait for them" if blocked_count else ""
+            typer.echo(f"{len(errors)} failed{waiting}: see above; the same command tries them again.", err=True)
+    if finished.outcome is not None and finished.outcome.errors:
         raise typer.Exit(1)
 
 

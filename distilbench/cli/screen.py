@@ -71,29 +71,29 @@ class Display(RunListener):
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def plan(self, total: int, cached: int) -> None:
+    def on_plan(self, total: int, cached: int) -> None:
         with self._lock:
             self._total, self._done = total, cached
             if total > cached:
                 self._line(f"{total} stages, {cached} of them done already", always=True)
                 self._tasks[STAGES] = self._progress.add_task(STAGES, total=total, completed=cached, info="")
 
-    def started(self, label: str) -> None:
+    def on_start(self, label: str) -> None:
         with self._lock:
             if label not in self._tasks:
                 self._tasks[label] = self._progress.add_task(escape(label), total=None, info="")
 
-    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+    def on_progress(self, label: str, done: int, total: int, info: str) -> None:
         with self._lock:
-            self.started(label)
+            self.on_start(label)
             self._progress.update(self._tasks[label], completed=done, total=total, info=escape(info))
 
-    def finished(self, label: str, seconds: float) -> None:
+    def on_finish(self, label: str, seconds: float) -> None:
         with self._lock:
             self._close(label)
             self._line(f"{label} ({duration(seconds)})")
 
-    def failed(self, label: str, error: str) -> None:
+    def on_failure(self, label: str, error: str) -> None:
         with self._lock:
             self._failed += 1
             self._close(label)

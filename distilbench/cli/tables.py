@@ -94,7 +94,7 @@ def list_names(
     # Methods have more columns: their needs decide which of them suit a family and a budget.
     tables["methods"] = [row(method) for method in registry.methods.values()]
     tables["benchmarks"] = [
-        (name, "needs a judge" if entry.judged else "graded by rule", ", ".join(one.id for one in entry.metrics))
+        (name, "needs a judge" if entry.needs_judge else "graded by rule", ", ".join(one.id for one in entry.metrics))
         for name, entry in registry.benchmarks.items()
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]

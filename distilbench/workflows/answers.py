@@ -148,7 +148,7 @@ def export_answers(
     if answers.baseline_answers:
         questions = against(questions, answers.baseline_answers, answers.baseline)
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
-    judgments = answers.judgments if adapter.judged else ()
+    judgments = answers.judgments if adapter.needs_judge else ()
     names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
     exported = Exported(model or answers.model, questions, answers.answers, judgments, **names)
     return export_files(out, exported, answers.benchmark)

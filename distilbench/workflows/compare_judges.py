@@ -78,7 +78,7 @@ class JudgedRun:
         result: dict[str, dict[tuple[str, int], ScoreSource]] = {}
         for (row, _, seed), source in self.results.sources.items():
             benchmark = self.registry.benchmarks.get(source.benchmark)
-            if benchmark is not None and benchmark.judged:
+            if benchmark is not None and benchmark.needs_judge:
                 result.setdefault(source.benchmark, {})[row, seed] = source
         return result
 
@@ -123,9 +123,9 @@ def compare_judges(
     finished = execute(
         work, force=force, listener=listener, edit=lambda record: replace(record, rows=rows, family=family, notes=())
     )
-    failed = finished.outcome.failed if finished.outcome else {}
-    if failed:
-        reason = next(iter(failed.values())).strip().splitlines()[-1]
+    errors = finished.outcome.errors if finished.outcome else {}
+    if errors:
+        reason = next(iter(errors.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
     passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in plans}
     profiles = {name: _profile(plan, name, judged, own_rows.get(name)) for name, plan in plans.items()}
@@ -179,7 +179,7 @@ def stored_calls(work: WorkPlan) -> int:
     from judges.ledger.ledger import Ledger, request_key
 
     # A stage is missing as a whole: the run asked some of its requests in one order, or a killed pass asked part of it.
-    file, missing, total = work.runs / "ledger.sqlite", {stage.key for stage in work.missing}, 0
+    file, missing, total = work.runs / "ledger.sqlite", {stage.key for stage in work.pending_stages}, 0
     if not file.is_file():
         return 0
     with Ledger(file, create=False) as ledger:
@@ -212,7 +212,7 @@ def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) 
         planner = RejudgingPlanner(_pass_recipe(judged, name, entry, chosen, options), judged)
         plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan_rows(planner, list(titles), titles)
     work = WorkPlan(plans, Path(options.get("runs", "runs")), tuple(options.get("plugins", ())))
-    max_cost, dollars = options.get("max_cost"), work.cost(work.missing).dollars
+    max_cost, dollars = options.get("max_cost"), work.cost(work.pending_stages).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
         raise UserError(f"judging is estimated at ${dollars:,.2f}, --max-cost allows ${max_cost:g}: name fewer judges.")
     return work

@@ -82,7 +82,7 @@ def evaluation_recipe(
     candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
 ) -> Recipe:
     benchmarks = {name: find_benchmark(name, registry) for name in options.get("benchmarks") or PAPER}
-    judged = [name for name, benchmark in benchmarks.items() if benchmark.judged]
+    judged = [name for name, benchmark in benchmarks.items() if benchmark.needs_judge]
     if judged and judge is None:
         raise UserError(
             f"{', '.join(judged)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
@@ -101,7 +101,7 @@ def evaluation_recipe(
         # GSM8K has no repeats and MT-Bench no order: an option applies to the benchmarks that know it.
         fields = benchmark.config.__dataclass_fields__
         sections[name] = {key: value for key, value in values.items() if value is not None and key in fields}
-        sections[name] |= {"judge": JUDGE} if benchmark.judged else {}
+        sections[name] |= {"judge": JUDGE} if benchmark.needs_judge else {}
     tree: dict[str, object] = {
         "name": options.get("name") or "eval-" + rows[:NAME_LENGTH].strip("-."),
         "title": "Evaluation of " + ", ".join(model.text for model in candidates),

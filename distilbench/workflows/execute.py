@@ -18,7 +18,7 @@ from harness.contracts.stage import Store
 from harness.errors import UserError
 from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
-from harness.run.scheduler import Outcome, run_plans
+from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kind import PlanIssue
 from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
 
@@ -35,7 +35,7 @@ def execute(
     Raises UserError, before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
     refuse(work.findings, force)
-    if work.missing:
+    if work.pending_stages:
         # A run that is killed can be reported too: its record names the scores that it was to have.
         for target, plan in work.plans.items():
             write_run(work.record(target), edit(describe(plan, work.store)))
@@ -59,7 +59,7 @@ def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
         raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")
 
 
-def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
+def describe(plan: Plan, store: Store, outcome: RunOutcome | None = None) -> Run:
     """The record of a plan. No outcome: the run has only begun."""
     recipe, registry = plan.recipe, plan.graph.registry
     titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
@@ -67,7 +67,7 @@ def describe(plan: Plan, store: Store, outcome: Outcome | None = None) -> Run:
         name=recipe.name,
         recipe=recipe.resolved(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        finished=outcome is not None and not outcome.failed,
+        finished=outcome is not None and not outcome.errors,
         family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
         rows=tuple(
             RowSpec(row, titles.get(row) or title_of(row, recipe, registry), row in titles) for row in plan.rows
@@ -98,9 +98,9 @@ def notes(plan: Plan) -> list[str]:
     return texts
 
 
-def failures(plan: Plan, outcome: Outcome) -> dict[str, str]:
+def failures(plan: Plan, outcome: RunOutcome) -> dict[str, str]:
     """Key of every stage that failed, or waits for one that did, to the last line of the error."""
-    errors = {key: text.strip().splitlines()[-1] for key, text in outcome.failed.items()}
+    errors = {key: text.strip().splitlines()[-1] for key, text in outcome.errors.items()}
     for stage in plan.stages:  # inputs come before readers, so one pass carries an error all the way down
         cause = next((errors[ref.key] for ref in stage.waits_for if ref.key in errors), None)
         if cause:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from distilbench.workflows.plan import WorkPlan
-    from harness.run.scheduler import Outcome
+    from harness.run.scheduler import RunOutcome
     from reports.tables.table import Table
 
 JUDGES = "judges"  # under runs/NAME/TARGET: the runs and files of a comparison of judges on its answers
@@ -38,7 +38,7 @@ class FinishedRun:
     folder: Path
     store: ArtifactStore
     records: Mapping[str, Run]
-    outcome: Outcome | None = None
+    outcome: RunOutcome | None = None
     work: WorkPlan | None = None
     problems: dict[str, str] = field(default_factory=dict)
     # A table is printed, written and put on the page: its scores are read and tested once.

@@ -17,7 +17,7 @@ from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
 from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from harness.recipe.sections import MODELS
-from harness.run.scheduler import needed, union
+from harness.run.scheduler import all_stages, pending_stages
 from harness.stages.kind import PlanIssue
 from reports.targets import find_targets
 from results.run.record import check_runs
@@ -77,18 +77,18 @@ class WorkPlan:
     @cached_property
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before their readers."""
-        return union(list(self.plans.values()))
+        return all_stages(list(self.plans.values()))
 
     @cached_property
-    def missing(self) -> list[Stage]:
+    def pending_stages(self) -> list[Stage]:
         """The stages to run: not in the store, and needed by a score that is not there."""
-        stages = {stage.key: stage for plan in self.plans.values() for stage in needed(plan, self.store)}
+        stages = {stage.key: stage for plan in self.plans.values() for stage in pending_stages(plan, self.store)}
         return list(stages.values())
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
         texts: dict[str, PlanIssue] = {}
-        pending = {stage.key for stage in self.missing}
+        pending = {stage.key for stage in self.pending_stages}
         for plan in self.plans.values():
             # Work that two plans share is checked with the first, so that disk and cost are not counted twice.
             unchecked = [stage for stage in plan.stages if stage.key in pending]

@@ -71,7 +71,7 @@ def entrant(benchmark: AnyBenchmark, config: object, word: str, with_gap: bool =
     for question, answer in answers:
         requests = benchmark.requests(question, answer, config)
         judgments += [Judgment(question.id, request.part, middle, repeat=request.repeat) for request in requests]
-        judgments += [] if benchmark.judged else benchmark.grade(question, answer, config)
+        judgments += [] if benchmark.needs_judge else benchmark.grade(question, answer, config)
     if with_gap:
         gap = answers[0][0].id
         judgments = [replace(j, verdict=None, reason="no reply") if j.question == gap else j for j in judgments]
@@ -124,19 +124,22 @@ def check_requests(benchmark: AnyBenchmark, config: object) -> str:
     count = 0
     for question, answer in answers_of(benchmark, config):
         requests = repeatable(partial(benchmark.requests, question, answer, config), "requests()")
-        require(bool(requests) == benchmark.judged, f"judged = {benchmark.judged}, but {len(requests)} requests")
+        require(
+            bool(requests) == benchmark.needs_judge,
+            f"needs_judge = {benchmark.needs_judge}, but {len(requests)} requests",
+        )
         places = {(request.part, request.repeat) for request in requests}
         require(len(places) == len(requests), f"two requests about {question.id!r} have the same part and repeat")
         for request in requests:
             require(request.question == question.id, f"a request about {question.id!r} names another")
             require_json(request, f"a request about {question.id!r}")
         count += len(requests)
-    return f"{count} to the judge" if benchmark.judged else "none: a rule decides"
+    return f"{count} to the judge" if benchmark.needs_judge else "none: a rule decides"
 
 
 def check_parse(benchmark: AnyBenchmark, config: object) -> str:
     """Any reply at all gives a verdict within the range, or none and the reason."""
-    if not benchmark.judged:
+    if not benchmark.needs_judge:
         return check_grade(benchmark, config)
     worst, best = benchmark.verdicts
     replies = [Reply(text, "stop", "judge", 1, 1, token) for text in TEXTS for token in FIRST_TOKENS]
@@ -201,7 +204,7 @@ def check_card(benchmark: AnyBenchmark, config: object) -> str:
     require(card.version, "the card names no version of the protocol")
     good = card.prompt_hash == "none" or re.fullmatch(r"[0-9a-f]{12}", card.prompt_hash)
     require(good, f"prompt_hash is {card.prompt_hash!r}: 12 hex digits, or none where rules decide")
-    require(card.prompt_hash != "none" or not benchmark.judged, "a judged benchmark must have a prompt_hash")
+    require(card.prompt_hash != "none" or not benchmark.needs_judge, "a judged benchmark must have a prompt_hash")
     require_json(dict(card.parameters), "the card's parameters")
     return f"{card.benchmark}, {card.version}; {counted(len(card.deviations), 'deviation')}"
 
@@ -427,10 +430,10 @@ class Notes(RunListener):
         self.began: list[str] = []
         self.halves: list[str] = []
 
-    def started(self, label: str) -> None:
+    def on_start(self, label: str) -> None:
         self.began.append(label)
 
-    def advanced(self, label: str, done: int, total: int, info: str) -> None:
+    def on_progress(self, label: str, done: int, total: int, info: str) -> None:
         self.halves.append(label)
 
 

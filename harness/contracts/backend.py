@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol
 
-from harness.contracts.judge import Outcome
+from harness.contracts.judge import CallOutcome
 from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progress
 from harness.contracts.options import C
 from harness.types import Request
@@ -21,7 +21,7 @@ class AskServer(Protocol):
         options: Mapping[str, object],
         requests: Sequence[Request],
         progress: Callable[[int], None] | None = None,
-    ) -> list[Outcome]: ...
+    ) -> list[CallOutcome]: ...
 
 
 @dataclass(frozen=True)

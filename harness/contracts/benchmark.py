@@ -84,7 +84,7 @@ class Benchmark(ABC, Generic[C]):
     verdicts: tuple[float, float]
     """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
     answers are compared with a baseline's, a tie lies half way."""
-    judged: bool = True
+    needs_judge: bool = True
     """Whether a judge model is needed; otherwise ``grade`` is the rule (GSM8K)."""
     pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
@@ -115,12 +115,12 @@ class Benchmark(ABC, Generic[C]):
         """Pure: read a verdict, or ``None`` with the reason. Never raises on any reply."""
         return Verdict(None, f"{self.name} is graded by rule")
 
-    def again(self, request: Request, reply: Reply, config: C) -> Request | None:
+    def second_request(self, request: Request, reply: Reply, config: C) -> Request | None:
         """Pure: the one further request after a reply without a verdict; ``parse`` reads both, joined by a newline."""
         return None
 
     def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
-        """Pure: judgments by rule (``judged`` is false)."""
+        """Pure: judgments by rule (``needs_judge`` is false)."""
         return []
 
     @abstractmethod
@@ -146,22 +146,22 @@ def questions_hash(questions: Sequence[Question], whole: bool) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def answered(
-    questions: Sequence[Question], answers: Sequence[Answer], missing: str = ""
+def pair_answers(
+    questions: Sequence[Question], answers: Sequence[Answer], owner: str = ""
 ) -> list[tuple[Question, Answer]]:
-    """The questions with their answer. One without is passed over, or, where ``missing`` begins it, a UserError."""
+    """The questions with their answer. One without is passed over, or a UserError that begins with ``owner``."""
     by_question = {answer.question: answer for answer in answers}
-    absent = [question.id for question in questions if question.id not in by_question]
-    if absent and missing:
-        names = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise UserError(f"{missing} no answer to {len(absent)} of {counted(len(questions), 'question')} ({names}).")
+    unpaired = [question.id for question in questions if question.id not in by_question]
+    if unpaired and owner:
+        names = ", ".join(unpaired[:5]) + (", ..." if len(unpaired) > 5 else "")
+        raise UserError(f"{owner} no answer to {len(unpaired)} of {counted(len(questions), 'question')} ({names}).")
     return [(question, by_question[question.id]) for question in questions if question.id in by_question]
 
 
 def against(questions: Sequence[Question], answers: Sequence[Answer], name: str) -> list[Question]:
     """The questions with a model's answers as their baseline. Raises UserError listing those that have no answer."""
     new_questions = []
-    for question, answer in answered(questions, answers, f"the baseline {name!r} has"):
+    for question, answer in pair_answers(questions, answers, f"the baseline {name!r} has"):
         # The official baseline's token count must not stay beside another answer: style control would use it.
         meta = {key: value for key, value in question.meta.items() if key != "baseline_token_len"} | {"baseline": name}
         if "token_len" in answer.meta:

@@ -36,11 +36,11 @@ class JudgeError(Exception):
         self.usage = usage
 
 
-Outcome = Reply | JudgeError
+CallOutcome = Reply | JudgeError
 
 
 def refuse_failures(
-    outcomes: Sequence[Outcome], final: Collection[str], noun: str, accept: bool = False, remedy: str = ""
+    outcomes: Sequence[CallOutcome], final: Collection[str], noun: str, accept: bool = False, remedy: str = ""
 ) -> None:
     """Raises UserError for calls that did not get through, except of the kinds ``final``, which asking again would
     repeat; ``accept``: only calls in batch jobs that still run stop."""
@@ -171,5 +171,5 @@ class Ask(Protocol):
         options: AskOptions,
         progress: Callable[[int], None] | None = None,
         billing: Billing = Billing(),
-    ) -> list[Outcome]:
+    ) -> list[CallOutcome]:
         """One outcome per request, in order. ``progress``: the number of further outcomes, not the total."""

@@ -124,9 +124,9 @@ class Planner:
         obstacle = None if row in MODELS else self.obstacle(row)
         if obstacle:
             return PlannedRow(row, seed, unavailable=obstacle)
-        return self.judged(row, seed, self.recipe.benchmarks)
+        return self.plan_row(row, seed, self.recipe.benchmarks)
 
-    def judged(self, row: str, seed: int, benchmarks: Iterable[str]) -> PlannedRow:
+    def plan_row(self, row: str, seed: int, benchmarks: Iterable[str]) -> PlannedRow:
         answers = {name: self.answers(row, name, seed) for name in benchmarks}
         judgments = {
             name: judge_stage(self.graph, name, stage, self.baseline(name))
@@ -270,7 +270,7 @@ class EvaluationPlanner(Planner):
 
     def row(self, row: str, seed: int) -> PlannedRow:
         files = self.candidates[row].answers
-        return self.judged(row, seed, [name for name in self.recipe.benchmarks if not files or name in files])
+        return self.plan_row(row, seed, [name for name in self.recipe.benchmarks if not files or name in files])
 
     def answers(self, row: str, benchmark: str, seed: int) -> Stage:
         candidate = self.candidates.get(row)

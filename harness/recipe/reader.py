@@ -153,7 +153,7 @@ class SectionReader:
 
     def judge_of(self, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
         path = ("benchmarks", benchmark.name, sections.JUDGE)
-        if not benchmark.judged:
+        if not benchmark.needs_judge:
             if judge is not None:
                 self.add(path, f"{benchmark.name} is graded by rule and takes no judge", judge, "Remove it.")
             return None

@@ -28,8 +28,10 @@ class InlineExecutor(Executor):
 
     def results(self) -> list[StageResult]:
         stage = self.waiting.popleft()
-        self.listener.started(stage.label)
-        return [self.run_stage(stage, lambda done, total, info: self.listener.advanced(stage.label, done, total, info))]
+        self.listener.on_start(stage.label)
+        return [
+            self.run_stage(stage, lambda done, total, info: self.listener.on_progress(stage.label, done, total, info))
+        ]
 
     def shutdown(self, abort: bool) -> None:
         import torch

@@ -81,9 +81,9 @@ class WorkerPool(Executor):
         while (message := self.queue.get()) is not None and not self.aborted:
             label, done, total, info = message
             if total:
-                self.listener.advanced(label, done, total, info)
+                self.listener.on_progress(label, done, total, info)
             else:
-                self.listener.started(label)
+                self.listener.on_start(label)
 
 
 @contextmanager

@@ -24,31 +24,34 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What became of a plan's stages: how many there are, and the keys of those that ran, failed or had to wait."""
 
     total: int
     cached: int
-    ran: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # key to error
-    blocked: list[str] = field(default_factory=list)
+    completed_keys: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    """Key of a stage that failed to its error."""
+    blocked_keys: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def of(self, plan: Plan) -> Outcome:
+    def of(self, plan: Plan) -> RunOutcome:
         """Of one plan, where several were run at once. Seconds are those of the whole."""
-        keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
-        ran, blocked = ([key for key in part if key in keys] for part in (self.ran, self.blocked))
-        errors = {key: text for key, text in self.failed.items() if key in keys}
+        plan_keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
+        completed = [key for key in self.completed_keys if key in plan_keys]
+        blocked = [key for key in self.blocked_keys if key in plan_keys]
+        errors = {key: text for key, text in self.errors.items() if key in plan_keys}
         total = len(plan.stages)
-        return Outcome(total, max(0, total - len(ran) - len(errors) - len(blocked)), ran, errors, blocked, self.seconds)
+        cached = max(0, total - len(completed) - len(errors) - len(blocked))
+        return RunOutcome(total, cached, completed, errors, blocked, self.seconds)
 
 
-def union(plans: Sequence[Plan]) -> list[Stage]:
+def all_stages(plans: Sequence[Plan]) -> list[Stage]:
     """All stages of the plans in the order of the plans, each once."""
     return list({stage.key: stage for plan in plans for stage in plan.stages}.values())
 
 
-def needed(plan: Plan, store: Store) -> list[Stage]:
+def pending_stages(plan: Plan, store: Store) -> list[Stage]:
     """The stages that must run for the plan's results: the results not in the store, and what they wait for."""
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
     # a finished table.
@@ -75,19 +78,19 @@ def prerequisites(stage: Stage) -> set[str]:
 
 def run_plans(
     plans: Sequence[Plan], registry: Registry, store: Store, ledger: Path, setup: Setup, listener: RunListener
-) -> Outcome:
+) -> RunOutcome:
     """Several plans at once, by one executor (of the first plan's ``compute``); a shared stage is done once."""
-    stages = union(plans)
-    todo = {stage.key: stage for plan in plans for stage in needed(plan, store)}
+    stages = all_stages(plans)
+    todo = {stage.key: stage for plan in plans for stage in pending_stages(plan, store)}
     for stage in stages:
         if stage.key not in todo:
             log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
-    outcome = Outcome(total=len(stages), cached=len(stages) - len(todo))
+    outcome = RunOutcome(total=len(stages), cached=len(stages) - len(todo))
     # A score reads all rows at once, so its stage depends on which of them did not fail: it is made when they are done.
     scores = set().union(*map(results_of, plans))
     first = [stage for stage in todo.values() if stage.key not in scores]
     begin = time.monotonic()
-    listener.plan(outcome.total, outcome.cached)
+    listener.on_plan(outcome.total, outcome.cached)
     if todo:
         with start_executor(plans[0].recipe.compute, registry, ledger, setup, listener) as executor:
             run_ready(first, executor, listener, outcome)
@@ -113,11 +116,11 @@ def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Se
     return kind.start(options_from(kind.config, compute.executor_options), resources, make_run_stage, listener)
 
 
-def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: Outcome) -> None:
+def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: RunOutcome) -> None:
     """Run stages as their inputs become ready. An input that is not among them is in the store already."""
     waiting = {stage.key: stage for stage in stages}
     # A stage that failed among the first blocks its readers among the last.
-    unfinished = {*waiting, *outcome.failed}
+    unfinished = {*waiting, *outcome.errors}
     running = 0
     while waiting or running:
         # A copy, because stages leave ``waiting`` as they are submitted.
@@ -126,18 +129,18 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
                 executor.submit(waiting.pop(stage.key))
                 running += 1
         if not running:
-            outcome.blocked += list(waiting)
+            outcome.blocked_keys += list(waiting)
             return
         for result in executor.results():
             running -= 1
             key, label = result.stage.key, result.stage.label
             if result.error is None:
                 unfinished.discard(key)
-                outcome.ran.append(key)
-                listener.finished(label, result.seconds)
+                outcome.completed_keys.append(key)
+                listener.on_finish(label, result.seconds)
             else:
-                outcome.failed[key] = result.error
-                listener.failed(label, result.error)
+                outcome.errors[key] = result.error
+                listener.on_failure(label, result.error)
 
 
 def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from harness.contracts.backend import AskServer, Services
 from harness.contracts.benchmark import ConfiguredBenchmark
-from harness.contracts.judge import AskOptions, ConfiguredJudge, Outcome
+from harness.contracts.judge import AskOptions, CallOutcome, ConfiguredJudge
 from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
@@ -122,7 +122,7 @@ class StageContext:
             options: Mapping[str, object],
             requests: Sequence[Request],
             progress: Callable[[int], None] | None = None,
-        ) -> list[Outcome]:
+        ) -> list[CallOutcome]:
             entry = self.registry.judges[kind]
             judge = ConfiguredJudge(entry, options_from(entry.config, options))
             client = entry.make(judge.config)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.contracts.benchmark import against, answered
+from harness.contracts.benchmark import against, pair_answers
 from harness.errors import UserError
 from harness.records import read_records
 from harness.text import counted, replace_in_json
@@ -114,7 +114,7 @@ def match_answers(
 
 def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> tuple[list[Answer], list[str]]:
     """The answers with as many turns as their question, and a problem for each of the others."""
-    rows = answered(questions, answers)
+    rows = pair_answers(questions, answers)
     problems = [
         f"the answer to question {q.id} has {counted(len(a.turns), 'turn')}, not {len(q.turns)}: it is left out"
         for q, a in rows

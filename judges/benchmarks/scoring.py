@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from harness.contracts.benchmark import Entrant, answered
+from harness.contracts.benchmark import Entrant, pair_answers
 from harness.stats import Array, percentile_interval, resamples
 from harness.types import Answer, Judgment, Question, Score
 
@@ -177,7 +177,7 @@ def hostile_counts(answers: Sequence[Answer]) -> Detail:
 
 def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
     """Counts of answers and judgments, mean lengths over all turns, cut answers, weakly read verdicts by flag."""
-    answers, judgments = [answer for _, answer in answered(questions, entrant.answers)], entrant.judgments
+    answers, judgments = [answer for _, answer in pair_answers(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
     if answers:
         detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from harness.contracts.judge import AskOptions, Billing, Judge, JudgeError, Outcome
+from harness.contracts.judge import AskOptions, Billing, CallOutcome, Judge, JudgeError
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import AdaptiveLimit
 from judges.client.batch_jobs import BatchAsking, BatchJobJudge
@@ -49,7 +49,7 @@ class ChunkJudge(Protocol):
 
     chunk: int  # requests per call, and between two writes to the ledger
 
-    def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
+    def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
         """One outcome per request, in order. Called in a thread, one call at a time."""
 
     async def complete(self, request: Request) -> Reply:
@@ -67,13 +67,13 @@ def ask(
     progress: Callable[[int], None] | None = None,
     billing: Billing = Billing(),
     pace: Pace = Pace(),
-) -> list[Outcome]:
+) -> list[CallOutcome]:
     """``harness.contracts.judge.Ask``; each reply has its ledger key, and equal requests are asked once.
 
     Ctrl-C keeps what was judged. Raises UserError where the ledger fails; a judge's failures are returned.
     """
 
-    async def work() -> list[Outcome]:
+    async def work() -> list[CallOutcome]:
         keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
         copies = Counter(keys)
 
@@ -82,7 +82,7 @@ def ask(
                 progress(sum(copies[key] for key in settled_keys))
 
         with Ledger(ledger) as opened:
-            outcomes: dict[str, Outcome] = dict(opened.get(copies))
+            outcomes: dict[str, CallOutcome] = dict(opened.get(copies))
             settled(*outcomes)
             new_requests = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
             if new_requests:
@@ -104,7 +104,7 @@ def ask(
 
 async def _ask_missing(
     judge: Judge, new_requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
-) -> dict[str, Outcome]:
+) -> dict[str, CallOutcome]:
     async with AsyncExitStack() as stack:
         # A judge with connections prepares them here, outside of any request's timeout.
         if isinstance(judge, AbstractAsyncContextManager):
@@ -127,14 +127,14 @@ class Asking:
         self.limit = AdaptiveLimit(options.concurrency, options.max_concurrency or 4 * options.concurrency)
         self.rng = random.Random(next(iter(requests)))  # jitter differs between sets of requests, not between runs
         self.tries: Counter[str] = Counter()  # calls that failed so far
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, CallOutcome] = {}
         self.cause: JudgeError | None = None  # why asking on is pointless, once ``stopped`` is set
         self.stopped = asyncio.Event()
         self.failures = 0  # calls since the last success that failed in a way that may go away
         self.failing_since = 0.0
         self.unsaved = asyncio.Event()
 
-    async def work(self) -> dict[str, Outcome]:
+    async def work(self) -> dict[str, CallOutcome]:
         """Ask them all. Replies are committed to the ledger before this returns or raises."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -169,7 +169,7 @@ class Asking:
         elif self._begin([key]):
             try:
                 async with asyncio.timeout(self.options.timeout):
-                    outcome: Outcome = await self.judge.complete(self.requests[key])
+                    outcome: CallOutcome = await self.judge.complete(self.requests[key])
             except TimeoutError:
                 outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
             except JudgeError as error:
@@ -216,7 +216,7 @@ class Asking:
             # Where another process stored a reply first, that one counts here too.
             self.outcomes |= self.ledger.flush()
 
-    def _settle(self, key: str, outcome: Outcome, start_time: float) -> float:
+    def _settle(self, key: str, outcome: CallOutcome, start_time: float) -> float:
         """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait, seconds."""
         self.budget.under_way -= 1
         self.budget.record(key, outcome, self.requests[key])
@@ -276,7 +276,7 @@ class Asking:
         self.stopped.set()
         self.limit.open()
 
-    def _finish(self, key: str, outcome: Outcome) -> None:
+    def _finish(self, key: str, outcome: CallOutcome) -> None:
         self.outcomes[key] = outcome
         self.settled(key)
         self.unsaved.set()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
-from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.judge import CallOutcome, JudgeError
 from harness.types import Reply, Request
 from judges.client.budget import Budget
 from judges.ledger.ledger import StoredBatch
@@ -29,7 +29,7 @@ _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not
 class JobState:
     done: bool  # nothing more will come
     text: str  # for people: ``in_progress, 120 of 805 done``
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)  # once it is done; keys may be missing
+    outcomes: Mapping[str, CallOutcome] = field(default_factory=dict)  # once it is done; keys may be missing
     refused: bool = False  # the endpoint refused the job as a whole: handing it over again would end alike
 
 
@@ -63,11 +63,11 @@ class BatchAsking:
     ) -> None:
         self.jobs, self.requests, self.budget, self.settled = jobs, requests, budget, settled
         self.judge, self.ledger = budget.judge, budget.ledger
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, CallOutcome] = {}
         self.states: dict[str, str] = {}  # key in an open job to what is known of that job
         self.tries: Counter[str] = Counter()  # key to how often this run handed it over
 
-    async def work(self) -> dict[str, Outcome]:
+    async def work(self) -> dict[str, CallOutcome]:
         """An outcome for every request; those in jobs that are not done are failures of kind ``pending``."""
         deadline = time.monotonic() + self.jobs.wait
         while True:
@@ -118,12 +118,12 @@ class BatchAsking:
         self.ledger.close_batch(batch.token, f"{state.text}, {len(state.outcomes)} lines")
         return None
 
-    def _record(self, keys: Iterable[str], outcome: Outcome) -> None:
+    def _record(self, keys: Iterable[str], outcome: CallOutcome) -> None:
         for key in keys:
             self.budget.record(key, outcome, self.requests.get(key))
             self._finish(key, outcome)
 
-    def _finish(self, key: str, outcome: Outcome) -> None:
+    def _finish(self, key: str, outcome: CallOutcome) -> None:
         """The outcome of a request that somebody waits for; a reply replaces a failure."""
         if key in self.requests and not isinstance(self.outcomes.get(key), Reply):
             if key not in self.outcomes:

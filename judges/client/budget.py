@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from harness.contracts.judge import AskOptions, Billing, Judge, Outcome
+from harness.contracts.judge import AskOptions, Billing, CallOutcome, Judge
 from harness.errors import UserError
 from harness.text import counted
 from harness.types import Reply, Request
@@ -63,7 +63,7 @@ class Budget:
             f"(${used:.4f} spent or under way)"
         )
 
-    def record(self, key: str, outcome: Outcome, request: Request | None) -> None:
+    def record(self, key: str, outcome: CallOutcome, request: Request | None) -> None:
         """Keep a reply in the ledger, or note a failure, with its cost. ``request``: to estimate uncounted tokens."""
         dollars = self._cost(outcome, request)
         self._calls += 1
@@ -82,7 +82,7 @@ class Budget:
     def _written(self, request: Request) -> int:
         return (min(request.max_tokens, _REPLY_TOKENS) + self.billing.thinking + 1) // 2
 
-    def _cost(self, outcome: Outcome, request: Request | None) -> float | None:
+    def _cost(self, outcome: CallOutcome, request: Request | None) -> float | None:
         """Dollars. Tokens that the endpoint did not count are estimated."""
         if isinstance(outcome, Reply):
             read, wrote = outcome.prompt_tokens, outcome.completion_tokens

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from harness.contracts.judge import AskOptions, Billing, Judge, Outcome
+from harness.contracts.judge import AskOptions, Billing, CallOutcome, Judge
 from harness.types import Reply, Request
 from judges.benchmarks.alpaca_eval.benchmark import read_token
 from judges.benchmarks.mt_bench import read_rating
@@ -63,7 +63,7 @@ def canary(number: int) -> list[Request]:
     return pairs + grades
 
 
-def verdict(request: Request, reply: Outcome | None) -> float | None:
+def verdict(request: Request, reply: CallOutcome | None) -> float | None:
     """Probability of m (pairs, 0..1) or the grade as a share of 10; ``None`` where there is none."""
     if not isinstance(reply, Reply):
         return None
@@ -121,14 +121,14 @@ def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:
 
 def ask_round(
     judge: Judge, ledger: Path, options: AskOptions, billing: Billing = Billing()
-) -> tuple[CanaryRound, list[Outcome]]:
+) -> tuple[CanaryRound, list[CallOutcome]]:
     """Ask one more round. A round in which no call came through is not counted: the next one takes its number."""
     requests = canary(number := len(rounds(judge, ledger)))
     outcomes = ask(judge, requests, ledger, options, billing=billing)
     return _read_round(number, requests, outcomes), outcomes
 
 
-def _read_round(number: int, requests: Sequence[Request], outcomes: Sequence[Outcome | None]) -> CanaryRound:
+def _read_round(number: int, requests: Sequence[Request], outcomes: Sequence[CallOutcome | None]) -> CanaryRound:
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     served = tuple(sorted({reply.model for reply in replies}))
     return CanaryRound(

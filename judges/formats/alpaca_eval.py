@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.contracts.benchmark import answered
+from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
@@ -42,7 +42,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
             raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
         answers[question.id] = answer
         judgments.append(_judgment(row, question, where))
-    in_order = tuple(answer for _, answer in answered(questions, list(answers.values())))
+    in_order = tuple(answer for _, answer in pair_answers(questions, list(answers.values())))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
     return Imported(chosen, in_order, tuple(judgments), tuple(problems), only(baselines))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.contracts.benchmark import answered
+from harness.contracts.benchmark import pair_answers
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import Row
 
@@ -39,7 +39,7 @@ class Exported:
     @property
     def answered(self) -> list[tuple[Question, Answer]]:
         """Raises UserError when a question has no answer: official tools want whole files."""
-        return answered(self.questions, self.answers, "there is")
+        return pair_answers(self.questions, self.answers, "there is")
 
 
 Files = Mapping[Path, Sequence[Row]]

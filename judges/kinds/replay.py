@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.contracts.judge import JudgeError, JudgeKind, Outcome
+from harness.contracts.judge import CallOutcome, JudgeError, JudgeKind
 from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Reply, Request
@@ -34,7 +34,7 @@ class ReplayJudge(ChunkJudge):
         # Endpoint and model of the original, so that ledger keys are the same.
         self.config, self.endpoint, self.model = config, config.endpoint, config.model
 
-    def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
+    def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
         keys = [request_key(self.endpoint, self.model, request) for request in requests]
         with Ledger(Path(self.config.ledger), create=False) as ledger:
             stored = ledger.get(keys)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from harness.contracts.judge import JudgeError, JudgeKind, Outcome
+from harness.contracts.judge import CallOutcome, JudgeError, JudgeKind
 from harness.contracts.model import ChatModel, Sampling
 from harness.contracts.options import Count, options, require
 from harness.models.backends import LoadOptions, load_model
@@ -46,8 +46,8 @@ class TransformersJudge(ChunkJudge):
     def loaded(self) -> ChatModel:
         return load_model(self.config.path, self.config)
 
-    def complete_many(self, requests: Sequence[Request]) -> list[Outcome]:
-        outcomes: dict[int, Outcome] = {}
+    def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
+        outcomes: dict[int, CallOutcome] = {}
         # Greedy requests share a batch only where one call of the model can serve them all.
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
@@ -65,7 +65,7 @@ class TransformersJudge(ChunkJudge):
     def check(self) -> str | None:
         return None  # the checkpoint was found when this judge was made, or UserError said why not
 
-    def _answer(self, requests: Sequence[Request], seed: int) -> list[Outcome]:
+    def _answer(self, requests: Sequence[Request], seed: int) -> list[CallOutcome]:
         """For requests that differ in their messages alone."""
         limit, top, temperature = requests[0].max_tokens, requests[0].top_logprobs, requests[0].temperature
         talks = [request.messages for request in requests]

@@ -25,12 +25,12 @@ def shown(terminal: bool) -> tuple[Display, io.StringIO, Clock]:
 def test_without_a_terminal_there_is_at_most_one_line_every_ten_seconds() -> None:
     display, stream, clock = shown(terminal=False)
     with display:
-        display.plan(total=102, cached=1)
+        display.on_plan(total=102, cached=1)
         for stage in range(100):
             clock.now += 1
-            display.started(f"train dpo seed {stage}")
-            display.advanced(f"train dpo seed {stage}", 1, 2, "loss 0.5")
-            display.finished(f"train dpo seed {stage}", 1.0)
+            display.on_start(f"train dpo seed {stage}")
+            display.on_progress(f"train dpo seed {stage}", 1, 2, "loss 0.5")
+            display.on_finish(f"train dpo seed {stage}", 1.0)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "[1/102] 102 stages, 1 of them done already"
     assert 9 <= len(lines) - 1 <= 100 / QUIET
@@ -41,25 +41,25 @@ def test_without_a_terminal_there_is_at_most_one_line_every_ten_seconds() -> Non
 def test_the_last_stage_and_every_failure_are_always_told() -> None:
     display, stream, _ = shown(terminal=False)
     with display:
-        display.plan(total=2, cached=0)
-        display.failed("train kd", "it [broke]")
-        display.finished("train dpo", 61.0)
+        display.on_plan(total=2, cached=0)
+        display.on_failure("train kd", "it [broke]")
+        display.on_finish("train dpo", 61.0)
     assert stream.getvalue().splitlines()[1:] == ["failed: train kd: it [broke]", "[2/2] train dpo (1 min 1 s)"]
 
 
 def test_a_finished_run_says_nothing() -> None:
     display, stream, _ = shown(terminal=False)
     with display:
-        display.plan(total=5, cached=5)
+        display.on_plan(total=5, cached=5)
     assert stream.getvalue() == ""
 
 
 def test_on_a_terminal_stages_have_bars_with_items_and_info() -> None:
     display, stream, _ = shown(terminal=True)
     with display:
-        display.plan(total=3, cached=1)
-        display.started("answer [gsm8k]")
-        display.advanced("answer [gsm8k]", 5, 10, "tokens 12")
+        display.on_plan(total=3, cached=1)
+        display.on_start("answer [gsm8k]")
+        display.on_progress("answer [gsm8k]", 5, 10, "tokens 12")
         display._progress.refresh()
     text = stream.getvalue()
     assert "stages" in text and "1/3" in text

@@ -72,8 +72,8 @@ REGISTRY = Registry(
         ),
     },
     benchmarks={
-        "alpaca_eval": fake(name="alpaca_eval", config=Questions, judged=True),
-        "gsm8k": fake(name="gsm8k", config=Questions, judged=False),
+        "alpaca_eval": fake(name="alpaca_eval", config=Questions, needs_judge=True),
+        "gsm8k": fake(name="gsm8k", config=Questions, needs_judge=False),
     },
     judges={"pocket": fake(config=PocketJudge), "openai": fake(config=Endpoint)},
     sources=SOURCES,

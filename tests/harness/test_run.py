@@ -17,7 +17,7 @@ from harness.contracts.stage import Stage
 from harness.plan.plan import Planner
 from harness.run import scheduler
 from harness.run.processes import WorkerPool
-from harness.run.scheduler import Outcome, needed, run_ready
+from harness.run.scheduler import RunOutcome, pending_stages, run_ready
 
 
 def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
@@ -60,7 +60,7 @@ class Counts(RunListener):
 
     counts: tuple[int, int] = (0, 0)
 
-    def plan(self, total: int, cached: int) -> None:
+    def on_plan(self, total: int, cached: int) -> None:
         self.counts = total, cached
 
 
@@ -83,33 +83,33 @@ def plan(*read_later: str) -> Any:
 
 
 def test_an_empty_store_needs_everything() -> None:
-    assert needed(plan(), Done()) == list(ALL)  # type: ignore[arg-type]
+    assert pending_stages(plan(), Done()) == list(ALL)  # type: ignore[arg-type]
 
 
 def test_a_finished_table_needs_nothing_even_without_its_checkpoints() -> None:
     """Checkpoints are large; whoever deletes them to make room does not want them back for a finished table."""
     done = {one.key for one in ALL if one.kind != "train"}
-    assert needed(plan(), Done(done)) == []  # type: ignore[arg-type]
+    assert pending_stages(plan(), Done(done)) == []  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_needs_its_judge_and_the_score_only() -> None:
     done = {one.key for one in ALL} - {JUDGED["kd"].key, SCORE.key}
-    assert labels(needed(plan(), Done(done))) == ["judge kd", "score"]  # type: ignore[arg-type]
+    assert labels(pending_stages(plan(), Done(done))) == ["judge kd", "score"]  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_that_is_read_later_is_made_again_though_its_score_is_there() -> None:
     done = {one.key for one in ALL} - {JUDGED["kd"].key, TRAIN["dpo"].key}
-    assert labels(needed(plan("judge"), Done(done))) == ["judge kd"]  # type: ignore[arg-type]
+    assert labels(pending_stages(plan("judge"), Done(done))) == ["judge kd"]  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> None:
     gone = {JUDGED["kd"].key, ANSWERS["kd"].key, TRAIN["kd"].key, SCORE.key}
     done = {one.key for one in ALL} - gone
-    assert labels(needed(plan(), Done(done))) == ["train kd", "answer kd", "judge kd", "score"]  # type: ignore[arg-type]
+    assert labels(pending_stages(plan(), Done(done))) == ["train kd", "answer kd", "judge kd", "score"]  # type: ignore[arg-type]
 
 
 def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
-    executor, outcome = Fake(), Outcome(0, 0)
+    executor, outcome = Fake(), RunOutcome(0, 0)
     run_ready(list(reversed(ALL)), executor, RunListener(), outcome)
     place = {label: number for number, label in enumerate(executor.ran)}
     assert len(executor.ran) == len(ALL)
@@ -121,22 +121,22 @@ def test_every_stage_runs_after_what_it_reads_and_waits_for() -> None:
         < place["answer dpo"]
         < place["score"]
     )
-    assert not outcome.failed and not outcome.blocked
+    assert not outcome.errors and not outcome.blocked_keys
 
 
 def test_a_failure_stops_what_needs_it_and_nothing_else() -> None:
-    executor, outcome = Fake(broken={"train kd"}), Outcome(0, 0)
+    executor, outcome = Fake(broken={"train kd"}), RunOutcome(0, 0)
     run_ready(list(ALL), executor, RunListener(), outcome)
     assert "judge dpo" in executor.ran and "answer kd" not in executor.ran
-    assert outcome.failed == {TRAIN["kd"].key: "boom"}
-    assert set(outcome.blocked) == {ANSWERS["kd"].key, JUDGED["kd"].key, SCORE.key}
+    assert outcome.errors == {TRAIN["kd"].key: "boom"}
+    assert set(outcome.blocked_keys) == {ANSWERS["kd"].key, JUDGED["kd"].key, SCORE.key}
 
 
 def test_a_failed_gate_stops_sampling_though_nothing_of_it_is_read() -> None:
-    executor, outcome = Fake(broken={"contamination"}), Outcome(0, 0)
+    executor, outcome = Fake(broken={"contamination"}), RunOutcome(0, 0)
     run_ready(list(ALL), executor, RunListener(), outcome)
     assert executor.ran == ["prompts", "contamination"]
-    assert len(outcome.blocked) == len(ALL) - 2
+    assert len(outcome.blocked_keys) == len(ALL) - 2
 
 
 def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     graph = SimpleNamespace(stages={one.key: one for one in second_stages})
     second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph, planner=Planner)
     plans: Any = [first, second]
-    assert labels(scheduler.union(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
+    assert labels(scheduler.all_stages(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     executor = Fake(broken={"train pro"})
     monkeypatch.setattr(scheduler, "start_executor", lambda *_: executor)
     missing = {id(first): [SCORE], id(second): []}
@@ -161,8 +161,8 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     assert listener.counts == (len(ALL) + 3, 0)
     assert sorted(executor.ran) == sorted(set(executor.ran)), "a shared stage runs once"
     ours, theirs = outcome.of(plans[0]), outcome.of(plans[1])
-    assert not ours.failed and not ours.blocked and len(ours.ran) == len(ALL)
-    assert list(theirs.failed) == [third.key] and theirs.blocked == [more.key]
+    assert not ours.errors and not ours.blocked_keys and len(ours.completed_keys) == len(ALL)
+    assert list(theirs.errors) == [third.key] and theirs.blocked_keys == [more.key]
 
 
 def test_a_worker_stopped_while_it_sends_does_not_hold_up_the_end() -> None:

@@ -277,7 +277,7 @@ def arena_request(text: str, **options: object) -> tuple[Request, Request | None
     """A request, and what follows the reply ``text``."""
     request = Request("q", "game1", ({"role": "user", "content": "which?"},), 10, repeat=1, meta={"model_first": True})
     config = ArenaHardConfig(questions="official", **options)  # type: ignore[arg-type]
-    return request, BENCHMARK.again(request, reply(text), config)  # type: ignore[attr-defined]
+    return request, BENCHMARK.second_request(request, reply(text), config)  # type: ignore[attr-defined]
 
 
 def test_a_judge_without_a_label_is_asked_once_more_in_its_own_conversation() -> None:

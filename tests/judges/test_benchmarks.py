@@ -40,7 +40,7 @@ def test_importing_the_benchmarks_is_light() -> None:
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", [name for name, benchmark in BENCHMARKS.items() if benchmark.judged])
+@pytest.mark.parametrize("name", [name for name, benchmark in BENCHMARKS.items() if benchmark.needs_judge])
 @given(text=REPLIES | REPLIES.map("[[{}]]".format), model_first=st.booleans())
 def test_any_reply_is_read_without_raising(name: str, text: str, model_first: bool) -> None:
     benchmark = BENCHMARKS[name]
@@ -70,8 +70,8 @@ def test_options_are_sorted_by_what_they_decide_and_stand_on_the_card(benchmark_
     card = benchmark_.card(benchmark_.config(limit=3))
     assert card.benchmark == benchmark_.name and "At most 3 questions." in card.deviations
     assert set(fields) <= set(card.parameters)
-    assert (len(card.prompt_hash) == 12) == (benchmark_.judged or benchmark_.name == "gsm8k_json")
-    assert bool(card.official_judge) == benchmark_.judged
+    assert (len(card.prompt_hash) == 12) == (benchmark_.needs_judge or benchmark_.name == "gsm8k_json")
+    assert bool(card.official_judge) == benchmark_.needs_judge
     json.dumps(dataclasses.asdict(card), allow_nan=False)
 
 

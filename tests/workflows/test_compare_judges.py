@@ -57,7 +57,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
     """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge; fewer where an answer is the baseline's."""
     judges = ["main", "biased={kind: pocket, position_bias: 2.0}"]
     work = distilbench.plan_judge_comparison("given", judges, runs=runs)
-    assert len(work.missing) == 6
+    assert len(work.pending_stages) == 6
     # The run asked its judge once, in one order; where both answers are equal, the two orders are one request.
     assert 20 <= stored_calls(work) < 30
     show_plan(work, "judges", 25)
@@ -65,7 +65,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
     assert "2 judges: " in text and " targets: " not in text
     assert "160 judge calls, of which 25 are answered from the ledger, (" in text
     found = distilbench.compare_judges("given", judges, replicates=100, runs=runs)
-    assert distilbench.plan_judge_comparison("given", judges, runs=runs).missing == []
+    assert distilbench.plan_judge_comparison("given", judges, runs=runs).pending_stages == []
     (agreement,) = found.select("agreement", on="alpaca_eval")
     assert (agreement.judge, agreement.other, agreement.n) == ("main", "biased", 20)
     assert [share.n for share in found.select("unparsed")] == [80, 80]

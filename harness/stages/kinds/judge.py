@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import JudgeError, Outcome, refuse_failures
+from harness.contracts.judge import CallOutcome, JudgeError, refuse_failures
 from harness.contracts.options import plain
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -96,7 +96,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     entry, config, counts = benchmark.benchmark, benchmark.config, dict[str, object]()
     answers = {answer.question: answer for answer in context.records(stage, "answers", Answer)}
     pairs = [(question, answers[question.id]) for question in benchmark.questions]
-    if entry.judged:
+    if entry.needs_judge:
         requests = [request for pair in pairs for request in entry.requests(*pair, config)]
         ask = partial(ask_judge, stage, context)
         outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
@@ -121,7 +121,7 @@ def judged_benchmark(stage: Stage, context: StageContext, options: Mapping[str, 
     return replace(benchmark, questions=against(benchmark.questions, answers, stage.params["baseline"]))
 
 
-def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[Outcome]:
+def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) -> list[CallOutcome]:
     calls_done = 0
 
     def advance(new_calls: int) -> None:
@@ -135,14 +135,14 @@ def ask_judge(stage: Stage, context: StageContext, requests: Sequence[Request]) 
 
 def ask_again(
     benchmark: ConfiguredBenchmark,
-    ask: Callable[[Sequence[Request]], list[Outcome]],
+    ask: Callable[[Sequence[Request]], list[CallOutcome]],
     requests: Sequence[Request],
-    outcomes: Sequence[Outcome],
-) -> tuple[list[Outcome], int]:
+    outcomes: Sequence[CallOutcome],
+) -> tuple[list[CallOutcome], int]:
     """The outcomes with second replies joined to the first, and how many there were."""
     protocol, final, further = benchmark.benchmark, list(outcomes), dict[int, Request]()
     for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
-        second = protocol.again(request, outcome, benchmark.config) if isinstance(outcome, Reply) else None
+        second = protocol.second_request(request, outcome, benchmark.config) if isinstance(outcome, Reply) else None
         if second is not None:
             further[number] = second
     # A second question follows from the first reply, so they are a second round over all requests.
@@ -152,7 +152,7 @@ def ask_again(
     return final, len(further)
 
 
-def join_replies(first: Outcome, second: Outcome) -> Outcome:
+def join_replies(first: CallOutcome, second: CallOutcome) -> CallOutcome:
     """Two replies as one. A second call that came back with nothing adds nothing; one that failed is a failure."""
     if isinstance(first, JudgeError) or (isinstance(second, JudgeError) and second.kind in FINAL):
         return first
@@ -166,7 +166,7 @@ def join_replies(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, config: object) -> Judgment:
+def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: CallOutcome, config: object) -> Judgment:
     place: dict[str, Any] = {"question": request.question, "part": request.part}
     place |= {"repeat": request.repeat, "meta": dict(request.meta)}
     if isinstance(outcome, JudgeError):
@@ -176,7 +176,7 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: Outcome, c
     return Judgment(verdict=verdict.value, reason=verdict.reason, flags=verdict.flags, **place)
 
 
-def usage(outcomes: Sequence[Outcome]) -> dict[str, object]:
+def usage(outcomes: Sequence[CallOutcome]) -> dict[str, object]:
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     return {
         "calls": len(outcomes),

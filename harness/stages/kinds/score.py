@@ -100,7 +100,7 @@ def bounds(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -> Det
 def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) -> Entrants:
     """The entrants with a judgment without verdict for everything that was to be judged and has none."""
     protocol, config = benchmark.benchmark, benchmark.config
-    make_parts = protocol.requests if protocol.judged else protocol.grade
+    make_parts = protocol.requests if protocol.needs_judge else protocol.grade
     usual = {(j.part, j.repeat) for entrant in entrants.values() for j in entrant.judgments}
     full_entrants: dict[str, Entrant] = {}
     for name, entrant in entrants.items():

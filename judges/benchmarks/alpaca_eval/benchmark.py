@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from harness.assets import asset, locate
-from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, answered
+from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, pair_answers
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.stats import Array
@@ -253,7 +253,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
     by_question = verdicts(entrant.judgments)
-    answers = {question.id: answer for question, answer in answered(questions, entrant.answers)}
+    answers = {question.id: answer for question, answer in pair_answers(questions, entrant.answers)}
     preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
     identical = True
     for index, question in enumerate(questions):
@@ -290,7 +290,7 @@ def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, se
     note = ""
     if "flag:no-logprobs" in detail:
         note = f"{detail['flag:no-logprobs']:.0f} of {detail['judgments']:.0f} verdicts from text: no-logprobs"
-    detail["identical"] = float(sum(equals_baseline(*pair) for pair in answered(questions, entrant.answers)))
+    detail["identical"] = float(sum(equals_baseline(*pair) for pair in pair_answers(questions, entrant.answers)))
     if scored.any():
         detail.update(raw_metrics(column.preference[scored]))
     detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)

@@ -161,7 +161,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             games.append(Request(question.id, part, messages, *limits, meta={"model_first": model_first}))
         return repeated(games, config.repeats)
 
-    def again(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
+    def second_request(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
         continuation = self.sets[config.questions].again
         if not config.ask_again or not continuation or rules.LABEL.search(reply.text):

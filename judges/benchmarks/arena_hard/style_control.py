@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts.benchmark import Entrant, answered
+from harness.contracts.benchmark import Entrant, pair_answers
 from harness.stats import Array
 from harness.types import Question
 from judges.benchmarks.scoring import Ratio, resample_counts, sigmoid
@@ -80,7 +80,7 @@ def _gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], rati
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
     places = {question.id: place for place, question in enumerate(questions)}
-    with_answers = {name: answered(questions, entrants[name].answers) for name in names}
+    with_answers = {name: pair_answers(questions, entrants[name].answers) for name in names}
     by_tokens = bool(names) and all(
         isinstance(answer.meta.get("token_len"), int) and isinstance(question.meta.get("baseline_token_len"), int)
         for name in names

@@ -221,7 +221,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     metrics: tuple[Metric, ...] = (Metric("gsm8k.acc", "Acc. (%)", "GSM8K", margin=2.0),)
     config = GSM8KConfig
     verdicts = (0.0, 1.0)
-    judged = False
+    needs_judge = False
     answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(

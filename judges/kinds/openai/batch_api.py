@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from harness.contracts.judge import JudgeError, Outcome
+from harness.contracts.judge import CallOutcome, JudgeError
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
 from judges.kinds.openai.responses import ApiKey, errors_named, read_body, status_failure, whole_number
@@ -91,10 +91,10 @@ class OpenAIBatchJobs:
         state += f" ({self._key.scrub(reasons)})" if reasons else ""
         return JobState(True, state, self._outcomes(texts), refused=batch.status == "failed")
 
-    def _outcomes(self, texts: Iterable[str]) -> dict[str, Outcome]:
+    def _outcomes(self, texts: Iterable[str]) -> dict[str, CallOutcome]:
         """Key to the outcome in the lines that can be read: the first reply, or else the first failure."""
-        failures: dict[str, Outcome] = {}
-        replies: dict[str, Outcome] = {}
+        failures: dict[str, CallOutcome] = {}
+        replies: dict[str, CallOutcome] = {}
         for key, outcome in (self._read(line) for text in texts for line in text.split("\n")):
             if isinstance(outcome, Reply):
                 replies.setdefault(key, outcome)
@@ -102,7 +102,7 @@ class OpenAIBatchJobs:
                 failures.setdefault(key, outcome)
         return failures | replies  # a line may come back in both files: then the reply counts
 
-    def _read(self, line: str) -> tuple[str, Outcome | None]:
+    def _read(self, line: str) -> tuple[str, CallOutcome | None]:
         """(key, outcome) of one line; no outcome for a line that is broken or was not asked: it is asked again."""
         try:
             row = json.loads(line)
