@@ -27,7 +27,7 @@ from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
-from results.run.lineage import Lineage, Marker, ScoreSource
+from results.run.lineage import ArtifactMarker, Lineage, ScoreSource
 from results.run.record import Run, check_runs, read_run
 from results.run.results import Results, read_results
 from results.store.locks import write_atomic
@@ -87,7 +87,7 @@ class JudgedRun:
         sources = {source.judgments: source for name in benchmarks for source in self.sources[name].values()}
         return sum(int(self.marker(ref, source)["measurements"]["calls"]) for ref, source in sources.items())
 
-    def marker(self, ref: Ref, source: ScoreSource) -> Marker:
+    def marker(self, ref: Ref, source: ScoreSource) -> ArtifactMarker:
         """Of answers or judgments behind a score. Raises UserError where they are gone."""
         try:
             return self.store.meta(*ref)

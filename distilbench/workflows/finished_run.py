@@ -13,7 +13,7 @@ from harness.errors import UserError, unknown
 from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
-from results.run.record import Run, described, read_run
+from results.run.record import Run, read_run, recorded_targets
 from results.run.results import Results, join
 from results.store.store import ArtifactStore
 
@@ -175,8 +175,8 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
     # run.json lies in a target's folder: that folder names the run and one target of it
     if (place / "run.json").is_file():
         place, targets = place.parent, (place.name,)
-    names = targets or described(place)
-    if not described(place):
+    names = targets or recorded_targets(place)
+    if not recorded_targets(place):
         known = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
         others = f" The runs beside it: {', '.join(known)} (report: --recipe NAME)." if known else ""
         raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{others}")

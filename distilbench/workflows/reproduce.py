@@ -22,7 +22,7 @@ from harness.recipe.sections import split_judge
 from harness.recipe.yaml_source import read_source
 from harness.types import Question
 from reports.targets import ALL, find_targets
-from results.run.record import Run, check_runs, described
+from results.run.record import Run, check_runs, recorded_targets
 
 if TYPE_CHECKING:
     from reports.page.widgets import Section
@@ -76,10 +76,10 @@ def report(
     names = [target.name for target in find_targets(targets)]
     # A run can be reported when its recipe is gone: the name of a folder comes first.
     folder = Path(runs) / recipe
-    if not described(folder):
+    if not recorded_targets(folder):
         folder = Path(runs) / str(read_source(recipe).tree["name"])
     if targets == ALL:  # where there is none, the first one's error says what to run
-        names = [name for name in names if name in described(folder)] or names[:1]
+        names = [name for name in names if name in recorded_targets(folder)] or names[:1]
     finished = load(folder, names)
     finished.write(min_coverage, notes)
     if html:
@@ -106,7 +106,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
-    compared = [finished.folder / name for name in described(finished.folder)]
+    compared = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in compared if (section := judges_of(folder))]
     names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
     return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)

@@ -88,8 +88,8 @@ def costs(summary: Summary, results: Results) -> Figure:
     label_axes(axis, _title(column), f"Measured wall time per student, {unit}")
     axis.margins(x=0.12)
     add_legend(figure, [row for row in summary.rows if row.id in points], point_style)
-    kinds = sorted({kind for training in results.trained.values() for kind in training.seconds})
-    builds = ", ".join(sorted({training.torch for training in results.trained.values() if training.torch}))
+    kinds = sorted({kind for training in results.trainings.values() for kind in training.seconds})
+    builds = ", ".join(sorted({training.torch for training in results.trainings.values() if training.torch}))
     note = (
         f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
         f"behind one student, mean over seeds; a stage that several rows share counts in full for each;\n"
@@ -105,7 +105,9 @@ def cost_points(summary: Summary, results: Results) -> dict[str, tuple[float, fl
     points: dict[str, tuple[float, float]] = {}
     for cell in summary.column(summary.columns[0].metric.id) if summary.columns else ():
         hours = [
-            training.hours for (row, _), training in results.trained.items() if row == cell.row.id and training.complete
+            training.hours
+            for (row, _), training in results.trainings.items()
+            if row == cell.row.id and training.complete
         ]
         if hours and cell.value is not None:
             points[cell.row.id] = (sum(hours) / len(hours), cell.value)

@@ -33,7 +33,7 @@ _NO_PANEL = frozenset({"chosen", "ties", "ce", "policy", "preference", "ranking"
 
 
 def logged_rows(summary: Summary, results: Results) -> list[RowSpec]:
-    row_ids = {row for (row, _), training in results.trained.items() if training.curve}
+    row_ids = {row for (row, _), training in results.trainings.items() if training.curve}
     return [row for row in summary.rows if row.id in row_ids]
 
 
@@ -42,7 +42,7 @@ def training_curves(summary: Summary, results: Results) -> Figure:
     frames = {row.id: frame for row in rows if not (frame := _frame(results, row.id, "loss")).empty}
     curve_rows = [row for row in rows if row.id in frames]
     panels = [(f"{shorten(row.title, 20)}: loss", {row.id: frames[row.id]}) for row in curve_rows]
-    first_records = [record for training in results.trained.values() for record in training.curve[:1]]
+    first_records = [record for training in results.trainings.values() for record in training.curve[:1]]
     quantities = dict.fromkeys(
         name for record in first_records for name in (*section(record, "logs"), *section(record, "terms"))
     )
@@ -79,7 +79,7 @@ def _frame(results: Results, row: str, name: str) -> pd.DataFrame:
 
     curves = {
         seed: {int(str(record["step"])): _value(record, name) for record in training.curve}
-        for (trained_row, seed), training in sorted(results.trained.items())
+        for (trained_row, seed), training in sorted(results.trainings.items())
         if trained_row == row and training.curve
     }
     # seeds that stopped early would bend the mean where they drop out

@@ -94,13 +94,13 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         for results in (run.results for run, _ in members):
             metrics |= {metric.id: metric.title for metric in results.run.columns}
             unavailable |= {
-                (results.run.row(row).title, why): None
-                for (row, metric, _), why in results.missing.items()
+                (results.run.row(row).title, reason): None
+                for (row, metric, _), reason in results.missing_scores.items()
                 if metric.partition(".")[0] == benchmark
             }
         entrants = _entrants(members)
         sets = [judgments for entrant in entrants for judgments in entrant.judgments]
-        judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.own))
+        judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.used_in_scores))
         shared = {
             name: metric_title for name, metric_title in metrics.items() if any(_shares(e, name) for e in entrants)
         }

@@ -11,23 +11,23 @@ from markupsafe import Markup
 
 from reports.page.widgets import render, table
 from reports.tables.table import Table, TableCell, TableColumn, TableRow
-from results.run.lineage import Marker
+from results.run.lineage import ArtifactMarker
 from results.run.record import Run
-from results.store.provenance import plain
+from results.store.provenance import json_value
 
 Price = Callable[[str, int, int], float | None]  # (benchmark, tokens read, written) to dollars
 Sortable = tuple[str, float | str | None]  # text, and what the page sorts by
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
-def run_card(run: Run, markers: Sequence[Marker], price: Price, label: str = "") -> Markup:
+def run_card(run: Run, markers: Sequence[ArtifactMarker], price: Price, label: str = "") -> Markup:
     """``markers``: of all stages behind the scores; ``label``: of the target, where the page has several."""
     return render(
         "run_card.html.jinja",
         label=label,
         facts=_facts(run, markers),
         protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
-        recipe=yaml.safe_dump(plain(run.recipe), sort_keys=False, allow_unicode=True, width=100),
+        recipe=yaml.safe_dump(json_value(run.recipe), sort_keys=False, allow_unicode=True, width=100),
         costs=table(costs(markers, price)),
         stages=table(stages(markers)),
         count=len(markers),
@@ -35,7 +35,7 @@ def run_card(run: Run, markers: Sequence[Marker], price: Price, label: str = "")
     )
 
 
-def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
+def _facts(run: Run, markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]:
     models = f"{run.family.teacher} teaches {run.family.student}" if run.family.teacher else run.family.student
     facts = [("Run", run.name), ("Family", run.family.name), ("Models", models)]
     facts += [("Seeds", ", ".join(map(str, run.seeds))), ("Finished", "yes" if run.finished else "NO")]
@@ -45,7 +45,7 @@ def _facts(run: Run, markers: Sequence[Marker]) -> list[tuple[str, str]]:
     return facts + [("Note", note) for note in run.notes]
 
 
-def _protocol(run: Run, benchmark: str, markers: Sequence[Marker]) -> dict[str, object]:
+def _protocol(run: Run, benchmark: str, markers: Sequence[ArtifactMarker]) -> dict[str, object]:
     card = next(card for card in run.cards if card.benchmark == benchmark)
     groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
@@ -66,7 +66,7 @@ def readable(value: object) -> str:
     return ", ".join(map(readable, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
+def _versions(markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]:
     """Package (or ``python``, ``git``, ``platform``) to the versions that made the artifacts; usually one each."""
     versions: dict[str, dict[str, None]] = {}
     for marker in markers:
@@ -79,7 +79,7 @@ def _versions(markers: Sequence[Marker]) -> list[tuple[str, str]]:
     return [(name, ", ".join(several)) for name, several in versions.items()]
 
 
-def costs(markers: Sequence[Marker], price: Price) -> Table:
+def costs(markers: Sequence[ArtifactMarker], price: Price) -> Table:
     """What each kind of stage took; an artifact counts once however many rows share it."""
     kinds = dict.fromkeys(marker["kind"] for marker in markers)
     rows = [_costs(kind, [marker for marker in markers if marker["kind"] == kind], price) for kind in kinds]
@@ -94,7 +94,7 @@ def costs(markers: Sequence[Marker], price: Price) -> Table:
     return Table("costs", "What the run took", columns, tuple(rows), notes, detail_rows=(total,))
 
 
-def _costs(name: str, markers: Sequence[Marker], price: Price) -> TableRow:
+def _costs(name: str, markers: Sequence[ArtifactMarker], price: Price) -> TableRow:
     seconds = sum(float(marker["wall_seconds"]) for marker in markers)
     memory = max((int(marker["peak_memory_bytes"]) for marker in markers), default=0)
     total: Counter[str] = Counter()
@@ -111,12 +111,12 @@ def _row(*cells: Sortable) -> TableRow:
     return TableRow(tuple(TableCell(text, sort=sort) for text, sort in cells))
 
 
-def _counts(marker: Marker) -> dict[str, int]:
+def _counts(marker: ArtifactMarker) -> dict[str, int]:
     measurements = marker.get("measurements")  # a plug-in's stage may have measured nothing
     return {name: int(measurements.get(name) or 0) for name in COUNTS} if isinstance(measurements, Mapping) else {}
 
 
-def _dollars(markers: Sequence[Marker], price: Price) -> Sortable:
+def _dollars(markers: Sequence[ArtifactMarker], price: Price) -> Sortable:
     judge_markers = [(marker, counts) for marker in markers if (counts := _counts(marker)).get("calls")]
     amounts = [
         price(str(marker["params"]["benchmark"]), counts["prompt_tokens"], counts["completion_tokens"])
@@ -130,7 +130,7 @@ def _dollars(markers: Sequence[Marker], price: Price) -> Sortable:
     return f"${total:,.2f}", total
 
 
-def stages(markers: Sequence[Marker]) -> Table:
+def stages(markers: Sequence[ArtifactMarker]) -> Table:
     rows = []
     for marker in markers:
         label, kind, key, start_time = (str(marker[name]) for name in ("label", "kind", "key", "started"))
@@ -142,7 +142,7 @@ def stages(markers: Sequence[Marker]) -> Table:
     return Table("stages", "All artifacts behind the scores", columns, tuple(rows))
 
 
-def _time(marker: Marker) -> str:
+def _time(marker: ArtifactMarker) -> str:
     return datetime.fromisoformat(marker["started"]).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -57,7 +57,7 @@ class CellSummary:
     row: RowSpec
     metric: Metric
     scores: Mapping[int, Score]
-    missing: Sequence[str]  # reasons, of the seeds without a score
+    missing_scores: Sequence[str]  # reasons, of the seeds without a score
     min_coverage: float
     low: float | None = None  # 95% interval, clipped to the metric's scale
     high: float | None = None
@@ -69,11 +69,11 @@ class CellSummary:
     published: PublishedComparison | None = None
 
     def __post_init__(self) -> None:
-        self.valued = [score for score in self.scores.values() if score.value is not None]
+        self.valued_scores = [score for score in self.scores.values() if score.value is not None]
         # by seed, whatever the coverage
         self.values = {seed: score.value for seed, score in self.scores.items() if score.value is not None}
         # the seed with fewest questions bounds how precise the mean can be
-        self.n = min((score.n for score in self.valued), default=0)
+        self.n = min((score.n for score in self.valued_scores), default=0)
         self.unscored = sum(score.unscored for score in self.scores.values())
 
     @cached_property
@@ -94,10 +94,10 @@ class CellSummary:
     def draws(self) -> Draws | None:
         """``None`` where the row must not be compared. Raises UserError: seeds with different numbers of replicates."""
         # n = 0: measured once per seed (training time), not asked of questions, so there is nothing to resample
-        if self.value is None or not self.n or not all(score.replicates for score in self.valued):
+        if self.value is None or not self.n or not all(score.replicates for score in self.valued_scores):
             return None
-        same_length(f"{self.row.id}, {self.metric.id}", [len(score.replicates) for score in self.valued])
-        grid = np.array([score.replicates for score in self.valued])
+        same_length(f"{self.row.id}, {self.metric.id}", [len(score.replicates) for score in self.valued_scores])
+        grid = np.array([score.replicates for score in self.valued_scores])
         return Draws(np.array(list(self.values.values()), dtype=float), grid, not self.row.baseline)
 
     def set_interval(self, noise: SeedNoise | None) -> None:
@@ -106,8 +106,8 @@ class CellSummary:
         if self.draws is not None and (self.draws.seeds > 1 or self.pooled):
             estimate = contrast(self.draws, None, self.n, noise)
             self.low, self.high = estimate.low, estimate.high
-        elif self.value is not None and len(self.valued) == 1:
-            self.low, self.high = self.valued[0].low, self.valued[0].high
+        elif self.value is not None and len(self.valued_scores) == 1:
+            self.low, self.high = self.valued_scores[0].low, self.valued_scores[0].high
         ends = scale(self.metric)
         if ends is not None and self.low is not None and self.high is not None:
             # with two seeds Student's t reaches far beyond the scale
@@ -115,8 +115,8 @@ class CellSummary:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        notes = [*self.missing, *(score.note for score in self.scores.values())]
-        count = len(self.scores) + len(self.missing)
+        notes = [*self.missing_scores, *(score.note for score in self.scores.values())]
+        count = len(self.scores) + len(self.missing_scores)
         # the order matters: a row that was never planned has no reason of its own to give
         if not count:
             notes = ["not in this run"]
@@ -124,7 +124,7 @@ class CellSummary:
             notes = ["no score, and the run does not say why"]
         elif self.values and len(self.values) < count:
             notes.append(f"{len(self.values)} of {count} seeds")
-        if self.value is not None and len(self.valued) > 1 and self.draws is None and self.n:
+        if self.value is not None and len(self.valued_scores) > 1 and self.draws is None and self.n:
             notes.append("no interval: these scores carry no bootstrap replicates")
         return tuple(dict.fromkeys(note for note in notes if note))
 
@@ -156,7 +156,7 @@ class CellSummary:
     @cached_property
     def categories(self) -> dict[str, float]:
         """Mean over seeds by category of question, where the benchmark has them; empty for a refused cell."""
-        details = [score.detail for score in self.valued] if self.value is not None else []
+        details = [score.detail for score in self.valued_scores] if self.value is not None else []
         # the first seed's categories, in the benchmark's order; a category that a seed lacks has no mean
         return {
             name.removeprefix(CATEGORY): float(np.mean([float(detail[name]) for detail in details]))
@@ -237,17 +237,17 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     for metric in metrics:
         column: dict[str, CellSummary] = {}
         for row in rows:
-            scores = {place[2]: score for place, score in results.scores.items() if place[:2] == (row.id, metric.id)}
-            reasons = [reason for place, reason in results.missing.items() if place[:2] == (row.id, metric.id)]
+            scores = {key[2]: score for key, score in results.scores.items() if key[:2] == (row.id, metric.id)}
+            reasons = [reason for key, reason in results.missing_scores.items() if key[:2] == (row.id, metric.id)]
             column[row.id] = CellSummary(row, metric, scores, reasons, min_coverage)
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
-    for place, paper in papers.items():
-        cell = cells[place]
+    for key, paper in papers.items():
+        cell = cells[key]
         # only now: the verdict needs the interval, and that needs the column's noise
         cell.published = compared(paper, cell.value, (cell.low, cell.high), cell.metric, cell.n, cell.notes)
     steps: dict[str, int] = {}
-    for (name, _), training in results.trained.items():
+    for (name, _), training in results.trainings.items():
         if training.curve:
             steps[name] = min(len(training.curve), steps.get(name, len(training.curve)))
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), steps)

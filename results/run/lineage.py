@@ -16,10 +16,10 @@ from harness.records import read_records
 from harness.types import Answer, Judgment
 from results.run.record import Run
 
-Marker = Mapping[str, Any]  # ``meta.json`` of an artifact
+ArtifactMarker = Mapping[str, Any]  # ``meta.json`` of an artifact
 NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
 """Kinds of stages behind a student that run no model: loading and copying, not training cost."""
-Place = tuple[str, str, int]  # row, metric, seed
+CellKey = tuple[str, str, int]  # row, metric, seed
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Lineage:
         self.marker = cache(self._marker)
         self.inputs = cache(self._inputs)
 
-    def _marker(self, ref: Ref) -> Marker | None:
+    def _marker(self, ref: Ref) -> ArtifactMarker | None:
         """``None`` where it was cleared away or is damaged."""
         try:
-            marker: Marker = json.loads((self.store.path(*ref) / "meta.json").read_bytes())
+            marker: ArtifactMarker = json.loads((self.store.path(*ref) / "meta.json").read_bytes())
         except (KeyError, OSError, ValueError):
             return None
         return marker
@@ -70,16 +70,16 @@ class Lineage:
         """By role; empty where nothing is known of it."""
         return {role: Ref.parse(text) for role, text in (self.marker(ref) or {}).get("inputs", {}).items()}
 
-    def behind(self, *refs: Ref) -> Iterator[tuple[Ref, Marker | None]]:
-        """These artifacts and all that they were made from, each once, inputs first."""
+    def artifacts_behind(self, *refs: Ref) -> Iterator[tuple[Ref, ArtifactMarker | None]]:
+        """These artifacts and all that they were made from, without repeats, inputs first."""
         # stages share inputs: without this a prompt pool would be walked once per row and round
-        seen: set[Ref] = set()
+        visited: set[Ref] = set()
 
-        def walk(ref: Ref) -> Iterator[tuple[Ref, Marker | None]]:
-            if ref not in seen:
-                seen.add(ref)
-                for made_from in self.inputs(ref).values():
-                    yield from walk(made_from)
+        def walk(ref: Ref) -> Iterator[tuple[Ref, ArtifactMarker | None]]:
+            if ref not in visited:
+                visited.add(ref)
+                for input_ref in self.inputs(ref).values():
+                    yield from walk(input_ref)
                 yield ref, self.marker(ref)
 
         for ref in refs:
@@ -100,7 +100,7 @@ class Lineage:
             inputs.get("baseline"), str(params.get("baseline", "")), str(params.get("questions", "")),
         )  # fmt: skip
 
-    def sources(self, run: Run) -> dict[Place, ScoreSource]:
+    def sources(self, run: Run) -> dict[CellKey, ScoreSource]:
         """Scores that are gone have no entry."""
         return {
             (cell.row, cell.metric, cell.seed): source
@@ -108,10 +108,10 @@ class Lineage:
             if cell.unavailable is None and (source := self.source(cell.score, cell.entrant)) is not None
         }
 
-    def trainings(self, sources: Mapping[Place, ScoreSource]) -> dict[tuple[str, int], StudentTraining]:
+    def trainings(self, sources: Mapping[CellKey, ScoreSource]) -> dict[tuple[str, int], StudentTraining]:
         # the metrics of a row and seed are of one student
         students = {(row, seed): source.student for (row, _, seed), source in sources.items() if source.student}
-        return {place: self.training(student) for place, student in students.items()}
+        return {key: self.training(student) for key, student in students.items()}
 
     def answers(self, ref: Ref) -> dict[str, Answer]:
         """By question. Raises UserError where they are gone or damaged."""
@@ -136,7 +136,7 @@ class Lineage:
     def training(self, student: Ref) -> StudentTraining:
         seconds: dict[str, float] = {}
         peak, torch, complete = 0, "", True
-        for ref, marker in self.behind(student):
+        for ref, marker in self.artifacts_behind(student):
             if ref.kind in NO_MODEL:
                 continue
             if marker is None:
@@ -144,20 +144,20 @@ class Lineage:
                 continue
             seconds[ref.kind] = seconds.get(ref.kind, 0.0) + float(marker["wall_seconds"])
             # a stage on a GPU measures its own peak; else the process's memory is all that is known
-            measured = marker.get("measurements") or {}
-            peak = max(peak, int(measured.get("peak_memory") or marker["peak_memory_bytes"]))
+            measurements = marker.get("measurements") or {}
+            peak = max(peak, int(measurements.get("peak_memory") or marker["peak_memory_bytes"]))
             torch = str(marker.get("packages", {}).get("torch", ""))
         return StudentTraining(seconds, peak, tuple(self._curve(student)), torch, complete)
 
     def _curve(self, student: Ref) -> list[dict[str, object]]:
         if self.marker(student) is None:
             return []
-        before = self.inputs(student).get("student")
-        curve = self._curve(before) if before else []
+        previous = self.inputs(student).get("student")
+        curve = self._curve(previous) if previous else []
         path = self.store.path(*student) / "model" / "training.jsonl"
         if path.is_file():  # else trained elsewhere, by a backend that keeps no curve
             # rounds count their steps from 1; a curve of several rounds must not run back
-            done = int(str(curve[-1]["step"])) if curve else 0
+            earlier_steps = int(str(curve[-1]["step"])) if curve else 0
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            curve += [{**line, "step": done + int(line["step"])} for line in lines]
+            curve += [{**line, "step": earlier_steps + int(line["step"])} for line in lines]
         return curve

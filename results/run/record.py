@@ -93,7 +93,7 @@ def check_runs(runs: Path) -> None:
             raise UserError(f"--runs {str(runs)!r}: {str(folder)!r} is a file. Name a folder.")
 
 
-def described(folder: Path) -> list[str]:
+def recorded_targets(folder: Path) -> list[str]:
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
 
 
@@ -123,24 +123,26 @@ def read_run(path: Path) -> Run:
 def _check(path: Path, run: Run) -> None:
     """What types cannot say: names are unique, and the cells are those of the rows, columns and seeds."""
     rows, metrics = [row.id for row in run.rows], [metric.id for metric in run.columns]
-    places = [(cell.row, cell.metric, cell.seed) for cell in run.cells]
-    nouns: dict[str, list[object]] = {"row": [*rows], "column": [*metrics], "seed": [*run.seeds], "cell": [*places]}
-    names = Counter((noun, name) for noun, listed in nouns.items() for name in listed)
-    wrong = [f"{noun} {name!r} is there twice" for (noun, name), count in names.items() if count > 1]
-    some = {(row, seed) for row, _, seed in places if row in rows and seed in run.seeds}
+    keys = [(cell.row, cell.metric, cell.seed) for cell in run.cells]
+    nouns: dict[str, list[object]] = {"row": [*rows], "column": [*metrics], "seed": [*run.seeds], "cell": [*keys]}
+    names = Counter((noun, name) for noun, noun_names in nouns.items() for name in noun_names)
+    problems = [f"{noun} {name!r} is there twice" for (noun, name), count in names.items() if count > 1]
+    row_seeds = {(row, seed) for row, _, seed in keys if row in rows and seed in run.seeds}
     # An untrained row may have cells of one seed only.
-    some |= {(row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in dict(some)}
-    whole = {(row, metric, seed) for row, seed in some for metric in metrics}
-    wrong += [f"cell {place!r} is missing" for place in sorted(whole - set(places))]
-    wrong += [f"cell {place!r} is outside of rows, columns and seeds" for place in places if place not in whole]
-    wrong += [
-        f"cell {place!r} has neither a score nor a reason why it is unavailable"
-        for place, cell in zip(places, run.cells, strict=True)
+    row_seeds |= {
+        (row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in dict(row_seeds)
+    }
+    grid = {(row, metric, seed) for row, seed in row_seeds for metric in metrics}
+    problems += [f"cell {key!r} is missing" for key in sorted(grid - set(keys))]
+    problems += [f"cell {key!r} is outside of rows, columns and seeds" for key in keys if key not in grid]
+    problems += [
+        f"cell {key!r} has neither a score nor a reason why it is unavailable"
+        for key, cell in zip(keys, run.cells, strict=True)
         if cell.unavailable is None and not (cell.score and cell.entrant)
     ]
-    if wrong:
-        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
-        raise UserError(f"{path} contradicts itself: {'; '.join(wrong[:5])}{more}. Run the recipe again.")
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise UserError(f"{path} contradicts itself: {'; '.join(problems[:5])}{more}. Run the recipe again.")
 
 
 def read_scores(path: Path) -> dict[str, dict[str, Score]]:
@@ -162,6 +164,7 @@ def _validated(path: Path, kind: type[T], raw: object) -> T:
         shape: object = kind
         record: T = adapter(shape).validate_python(raw)
     except ValidationError as error:
-        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
-        raise UserError(f"{path} does not fit: {'; '.join(wrong)}") from error
+        details = error.errors()[:5]
+        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]
+        raise UserError(f"{path} does not fit: {'; '.join(problems)}") from error
     return record

@@ -1,4 +1,4 @@
-"""A run with its scores: what every table and figure is made from. Row, metric and seed: ``Place``."""
+"""A run with its scores: what every table and figure is made from. Row, metric and seed: ``CellKey``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Ref, Store
 from harness.errors import UserError
 from harness.types import Score
-from results.run.lineage import Lineage, Marker, Place, ScoreSource, StudentTraining
+from results.run.lineage import ArtifactMarker, CellKey, Lineage, ScoreSource, StudentTraining
 from results.run.record import BY_RULE, Run, read_run, read_scores
 from results.store.store import ArtifactStore
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """``scores`` and ``missing`` together cover the run's cells: a place is in exactly one of them."""
+    """``scores`` and ``missing_scores`` together cover the run's cells: each cell is in exactly one of them."""
 
     run: Run
-    scores: Mapping[Place, Score]
-    missing: Mapping[Place, str] = field(default_factory=dict)  # why there is no score
-    trained: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)  # by row and seed; not untrained
-    sources: Mapping[Place, ScoreSource] = field(default_factory=dict)
+    scores: Mapping[CellKey, Score]
+    missing_scores: Mapping[CellKey, str] = field(default_factory=dict)  # why there is no score
+    trainings: Mapping[tuple[str, int], StudentTraining] = field(default_factory=dict)  # by row and seed; not untrained
+    sources: Mapping[CellKey, ScoreSource] = field(default_factory=dict)
     newest: float = 0.0  # seconds since 1970 of the newest score: older figures are drawn again
 
     def frame(self) -> pd.DataFrame:
@@ -39,8 +39,8 @@ class Results:
 
         lines = []
         for cell in self.run.cells:
-            spec, place = self.run.row(cell.row), (cell.row, cell.metric, cell.seed)
-            score = self.scores.get(place) or Score(cell.metric, None, None, None, 0, 0, self.missing.get(place, ""))
+            spec, key = self.run.row(cell.row), (cell.row, cell.metric, cell.seed)
+            score = self.scores.get(key) or Score(cell.metric, None, None, None, 0, 0, self.missing_scores.get(key, ""))
             total = score.n + score.unscored
             lines.append(
                 (cell.row, spec.title, spec.baseline, cell.metric, cell.seed, score.value, score.low, score.high,
@@ -56,17 +56,17 @@ def read_results(path: Path, store: Store) -> Results:
 
 
 def join(run: Run, store: Store, path: Path) -> Results:
-    """A score that is not in the store is ``missing`` in an unfinished run, a UserError in a finished one, as is an
-    absent entrant or metric. ``path``: of the run, for messages."""
+    """A score that is not in the store is among ``missing_scores`` of an unfinished run; in a finished one it is a
+    UserError, as is an absent entrant or metric. ``path``: of the run, for messages."""
     # each score artifact holds all entrants of a benchmark: read it once, not once per cell
     artifacts: dict[str, dict[str, dict[str, Score]]] = {}
     newest = 0.0
-    scores: dict[Place, Score] = {}
-    reasons: dict[Place, str] = {}
+    scores: dict[CellKey, Score] = {}
+    reasons: dict[CellKey, str] = {}
     for cell in run.cells:
-        place = (cell.row, cell.metric, cell.seed)
+        key = (cell.row, cell.metric, cell.seed)
         if cell.unavailable is not None:
-            reasons[place] = cell.unavailable
+            reasons[key] = cell.unavailable
             continue
         if cell.score not in artifacts:
             try:
@@ -77,7 +77,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
                         f"{path} names score {cell.score} ({cell.row}, {cell.metric}, seed {cell.seed}), which "
                         "is not in the store. Run the recipe again: only what is missing is made."
                     ) from error
-                reasons[place] = "not run yet"
+                reasons[key] = "not run yet"
                 continue
             artifacts[cell.score] = read_scores(file)
             newest = max(newest, file.stat().st_mtime)
@@ -88,7 +88,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
         if cell.metric not in entrants[cell.entrant]:
             names = ", ".join(sorted(entrants[cell.entrant]))
             raise UserError(f"score {cell.score} of {cell.entrant!r} has no {cell.metric!r}; it has: {names}")
-        scores[place] = entrants[cell.entrant][cell.metric]
+        scores[key] = entrants[cell.entrant][cell.metric]
     lineage = Lineage(store)
     sources = lineage.sources(run)
     return Results(run, scores, reasons, lineage.trainings(sources), sources, newest)
@@ -102,12 +102,12 @@ GONE = "not trained, or a stage of it is no longer in the store"
 def with_costs(results: Results) -> Results:
     """``results`` with the columns ``cost.time`` (s or h) and ``cost.memory`` (GiB), one score per row and seed."""
     run = results.run
-    costs = {place: cost for place, cost in results.trained.items() if cost.complete}
+    costs = {key: cost for key, cost in results.trainings.items() if cost.complete}
     # one unit for the whole column: seconds beside hours could not be compared at a glance
     hours = max((cost.hours * 3600 for cost in costs.values()), default=0.0) >= HOURS
     time = Metric("cost.time", "Time", "Training", "h" if hours else "s", digits=2 if hours else 1, measured=True)
     memory = Metric("cost.memory", "Memory", "Training", "GiB", digits=2, measured=True)
-    scores, reasons = dict(results.scores), dict(results.missing)
+    scores, reasons = dict(results.scores), dict(results.missing_scores)
     for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
         cost = costs.get((row, seed))
         if cost is None:
@@ -121,16 +121,15 @@ def with_costs(results: Results) -> Results:
         "shared stages count for every row. Memory: the largest peak of one of them."
     )
     notes = (*run.notes, note) if costs else run.notes
-    return replace(
-        results, run=replace(run, columns=(*run.columns, time, memory), notes=notes), scores=scores, missing=reasons
-    )
+    run = replace(run, columns=(*run.columns, time, memory), notes=notes)
+    return replace(results, run=run, scores=scores, missing_scores=reasons)
 
 
 @dataclass(frozen=True)
 class JudgmentSet:
     judge: str  # unique in a benchmark, for people
     ref: Ref
-    own: bool  # the run's scores are of these, and not of another judge in the store
+    used_in_scores: bool  # or are another judge's, that is in the store too
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,14 @@ def judged_benchmarks(
     # by column, so that the page lists benchmarks as the table does; rows and seeds as the table has them
     columns = [metric.id for metric in results.run.columns]
     rows = [row.id for row in results.run.rows]
-    places = sorted(results.sources, key=lambda place: (columns.index(place[1]), rows.index(place[0]), place[2]))
+    cells = sorted(results.sources, key=lambda cell: (columns.index(cell[1]), rows.index(cell[0]), cell[2]))
     by_score: dict[Ref, dict[tuple[str, int], ScoreSource]] = {}
-    for row, metric, seed in places:
+    for row, metric, seed in cells:
         source = results.sources[row, metric, seed]
         by_score.setdefault(source.score, {})[row, seed] = source
     lineage = Lineage(store)
     # one pass over the store for all benchmarks: it may hold thousands of judge artifacts
-    by_answers: dict[Ref, list[Marker]] = {source.answers: [] for source in results.sources.values()}
+    by_answers: dict[Ref, list[ArtifactMarker]] = {source.answers: [] for source in results.sources.values()}
     for artifact in store.list("judge"):
         try:
             marker = store.meta("judge", artifact.key)
@@ -177,10 +176,10 @@ def judged_benchmarks(
     return tuple(_benchmark(results, lineage, sources, by_answers, names or {}) for sources in by_score.values())
 
 
-def stages_behind(results: Results, store: ArtifactStore) -> tuple[Marker, ...]:
+def stages_behind(results: Results, store: ArtifactStore) -> tuple[ArtifactMarker, ...]:
     """Markers of all behind the run's scores, in the order of making; deleted or damaged artifacts are left out."""
     scores = dict.fromkeys(source.score for source in results.sources.values())
-    markers = [marker for _, marker in Lineage(store).behind(*scores) if marker is not None]
+    markers = [marker for _, marker in Lineage(store).artifacts_behind(*scores) if marker is not None]
     return tuple(sorted(markers, key=lambda marker: (marker["started"], marker["kind"], marker["key"])))
 
 
@@ -188,7 +187,7 @@ def _benchmark(
     results: Results,
     lineage: Lineage,
     sources: Mapping[tuple[str, int], ScoreSource],
-    by_answers: Mapping[Ref, Sequence[Marker]],
+    by_answers: Mapping[Ref, Sequence[ArtifactMarker]],
     names: Mapping[str, str],
 ) -> JudgedBenchmark:
     first = next(iter(sources.values()))
@@ -201,8 +200,11 @@ def _benchmark(
         sets: list[JudgmentSet] = []
         if any(marker["key"] == key for marker in markers):  # else deleted by hand since
             keys = [(list(titles).index(_digest(marker)), marker["key"]) for marker in markers if marker["key"] != key]
-            further = [JudgmentSet(list(titles.values())[at], Ref("judge", of), False) for at, of in sorted(keys)]
-            sets = [JudgmentSet(name, source.judgments, True), *further]
+            other_sets = [
+                JudgmentSet(list(titles.values())[place], Ref("judge", other_key), False)
+                for place, other_key in sorted(keys)
+            ]
+            sets = [JudgmentSet(name, source.judgments, True), *other_sets]
         scores = {
             metric: results.scores[row, metric, seed]
             for metric in (column.id for column in results.run.columns)
@@ -215,32 +217,36 @@ def _benchmark(
     )
 
 
-def _titles(judge_name: str, groups: Mapping[str, Sequence[Marker]], names: Mapping[str, str]) -> dict[str, str]:
+def _titles(
+    judge_name: str, groups: Mapping[str, Sequence[ArtifactMarker]], names: Mapping[str, str]
+) -> dict[str, str]:
     """Digest of every other judge to its name (given, else its model's), and what differs from ours of the same kind.
     ``groups``: key of our judgments to all judgments on the same answers."""
     titles: dict[str, str] = {}
     for key, markers in groups.items():
-        ours = next((_settings(marker) for marker in markers if marker["key"] == key), None)
-        if ours is None:
+        our_settings = next((_settings(marker) for marker in markers if marker["key"] == key), None)
+        if our_settings is None:
             continue
         for marker in markers:
             digest, settings = _digest(marker), _settings(marker)
             if marker["key"] == key or (digest in titles and marker["key"] not in names):
                 continue
             title = names.get(marker["key"]) or str(settings.get("model") or settings.get("kind", BY_RULE))
-            if settings.get("kind") == ours.get("kind"):
+            if settings.get("kind") == our_settings.get("kind"):
                 differences = [
-                    f"{name}={value}" for name, value in settings.items() if value not in (ours.get(name), title)
+                    f"{name}={value}"
+                    for name, value in settings.items()
+                    if value not in (our_settings.get(name), title)
                 ]
                 title += f" ({', '.join(differences)})" if differences else ""
             titles[digest] = title
-    often = Counter([judge_name, *titles.values()])
+    counts = Counter([judge_name, *titles.values()])
     # keys of artifacts are hashes, so their order says nothing: sort by title
-    ordered = sorted(titles.items(), key=lambda item: (item[1], item[0]))
-    return {digest: f"{title} #{digest}" if often[title] > 1 else title for digest, title in ordered}
+    sorted_titles = sorted(titles.items(), key=lambda item: (item[1], item[0]))
+    return {digest: f"{title} #{digest}" if counts[title] > 1 else title for digest, title in sorted_titles}
 
 
-def _settings(marker: Marker) -> dict[str, object]:
+def _settings(marker: ArtifactMarker) -> dict[str, object]:
     """What decides a judge's verdicts, one level deep, but for the answers."""
     params = dict(marker["params"])
     judge, config = params.pop("judge", None), params.pop("config", None)
@@ -248,5 +254,5 @@ def _settings(marker: Marker) -> dict[str, object]:
     return {**params, **(judge or {}), **(config or {}), **inputs}
 
 
-def _digest(marker: Marker) -> str:
+def _digest(marker: ArtifactMarker) -> str:
     return hashlib.sha256(json.dumps(_settings(marker), sort_keys=True).encode()).hexdigest()[:6]

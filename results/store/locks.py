@@ -19,24 +19,24 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(path: Path, label: str = "", wait: bool = True) -> Iterator[bool]:
+def file_lock(path: Path, label: str = "", wait: bool = True) -> Iterator[bool]:
     """Hold the lock at ``path`` (``label``: for the log); yields whether it is held: False without ``wait`` if taken.
     Raises UserError where the file system has no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        free = _try(handle, path)
+        free = _try_lock(handle, path)
         if not free and wait:
-            began = time.monotonic()
+            start = time.monotonic()
             log.info("waiting: %s is being made by another process or thread", label)
             fcntl.flock(handle, fcntl.LOCK_EX)
-            log.info("waited %.0f s for %s", time.monotonic() - began, label)
+            log.info("waited %.0f s for %s", time.monotonic() - start, label)
         yield free or wait
     finally:
         os.close(handle)  # lets go of the lock
 
 
-def _try(handle: int, path: Path) -> bool:
+def _try_lock(handle: int, path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -54,14 +54,14 @@ def _try(handle: int, path: Path) -> bool:
 def write_atomic(path: Path, content: bytes) -> Path:
     """Put ``content`` at ``path`` whole or not at all. Returns ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        beside.write_bytes(content)
+        temporary.write_bytes(content)
         # before the rename: after a power cut the name must not stand for an empty file
-        sync(beside)
-        beside.replace(path)
+        sync(temporary)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 

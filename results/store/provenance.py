@@ -53,19 +53,19 @@ def git_state() -> dict[str, object] | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     folder = Path(__file__).resolve().parent
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
-    commit, _, dirty = done.stdout.strip().partition("-")
+    commit, _, dirty = process.stdout.strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}
 
 
-def plain(value: object) -> Json:
+def json_value(value: object) -> Json:
     """``value`` as JSON can hold it: NaN and infinities as text (no training is lost over one), else ``str``."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if callable(item := getattr(value, "item", None)):  # numpy and torch scalars
         with suppress(TypeError, ValueError, RuntimeError):  # more than one element
             value = item()

@@ -17,13 +17,13 @@ from typing import Any
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.hardware import peak, reset_peak
-from results.store.locks import locked, sync, sync_tree
-from results.store.provenance import plain, provenance
+from results.store.locks import file_lock, sync, sync_tree
+from results.store.provenance import json_value, provenance
 
 MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
 _OUR_FOLDERS = ("tmp", "locks", "scratch")
-_NOTHING = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
+_NO_SPACE = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
 
 
 class ArtifactStore:
@@ -34,11 +34,11 @@ class ArtifactStore:
         self._sweep()
 
     def done(self, stage: Stage) -> bool:
-        return (self._place(stage.kind, stage.key) / MARKER).is_file()
+        return (self._folder(stage.kind, stage.key) / MARKER).is_file()
 
     def path(self, kind: str, key: str) -> Path:
         """Raises KeyError where there is no finished artifact."""
-        folder = self._place(kind, key)
+        folder = self._folder(kind, key)
         if not (folder / MARKER).is_file():
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}")
         return folder
@@ -72,30 +72,30 @@ class ArtifactStore:
 
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a UserError that helps."""
-        place = self._place(stage.kind, stage.key)
+        folder = self._folder(stage.kind, stage.key)
         if self.done(stage):
-            return place
+            return folder
         work = self.root / "tmp" / f"{stage.key}.{uuid.uuid4().hex}"
         try:
-            with locked(self._lock(stage.key), stage.label):
+            with file_lock(self._lock(stage.key), stage.label):
                 if not self.done(stage):  # or it was made while we waited
                     work.mkdir(parents=True)
                     self._make(stage, fill, work)
-                    self._move_in(work, place)
+                    self._move_in(work, folder)
                     shutil.rmtree(self.root / "scratch" / stage.key, ignore_errors=True)
         except Exception as error:
-            if _is_full(error) or (isinstance(error, OSError | RuntimeError) and self._free() < _NOTHING):
-                raise self._full(stage, work) from error
+            if _is_full(error) or (isinstance(error, OSError | RuntimeError) and self._free_bytes() < _NO_SPACE):
+                raise self._full_disk_error(stage, work) from error
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return place
+        return folder
 
     def _make(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]], work: Path) -> None:
         origin = provenance()
         reset_peak()
-        began = time.monotonic()
-        measured = fill(work)
+        start = time.monotonic()
+        measurements = fill(work)
         meta = {
             "kind": stage.kind,
             "key": stage.key,
@@ -104,45 +104,45 @@ class ArtifactStore:
             "round": stage.round,
             "seed": stage.seed,
             "version": stage.version,
-            "params": plain(stage.params),
+            "params": json_value(stage.params),
             "inputs": {role: str(ref) for role, ref in stage.inputs.items()},
             **origin,
-            "wall_seconds": round(time.monotonic() - began, 3),
+            "wall_seconds": round(time.monotonic() - start, 3),
             "peak_memory_bytes": peak(),
-            "measurements": plain(measured),
+            "measurements": json_value(measurements),
         }
         text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
         (work / MARKER).write_text(text + "\n", encoding="utf-8")
         sync_tree(work)
 
-    def _move_in(self, work: Path, place: Path) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():  # no marker in it: somebody deleted parts of the artifact by hand
-            shutil.rmtree(place)
-        work.rename(place)
-        sync(place.parent)
+    def _move_in(self, work: Path, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():  # no marker in it: somebody deleted parts of the artifact by hand
+            shutil.rmtree(folder)
+        work.rename(folder)
+        sync(folder.parent)
 
-    def _full(self, stage: Stage, work: Path) -> UserError:
+    def _full_disk_error(self, stage: Stage, work: Path) -> UserError:
         written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
         return UserError(
-            f"no space left in {self.root} while making {stage.label!r}: {_size(self._free())} free, and "
+            f"no space left in {self.root} while making {stage.label!r}: {_size(self._free_bytes())} free, and "
             f"{_size(written)} of this artifact were written (and are removed now). Everything finished before is "
             "kept. Free some space, or name a store on a larger disk, and give the same command again: it goes on "
             "from here."
         )
 
-    def _free(self) -> int:
+    def _free_bytes(self) -> int:
         return shutil.disk_usage(next(folder for folder in (self.root, *self.root.parents) if folder.exists())).free
 
     def _sweep(self) -> None:
         """Remove temp folders whose writer is gone: exactly those whose key's lock is free."""
         try:
-            left = list(os.scandir(self.root / "tmp"))
+            entries = list(os.scandir(self.root / "tmp"))
         except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in left:
+        for entry in entries:
             try:
-                with locked(self._lock(entry.name.split(".")[0]), wait=False) as free:
+                with file_lock(self._lock(entry.name.split(".")[0]), wait=False) as free:
                     if free:
                         shutil.rmtree(entry.path, ignore_errors=True)
             except PermissionError:  # a store that we may only read is not ours to sweep
@@ -151,10 +151,10 @@ class ArtifactStore:
     def _lock(self, key: str) -> Path:
         return self.root / "locks" / key
 
-    def _place(self, kind: str, key: str) -> Path:
-        for part in (kind, key):
-            if not _NAME.fullmatch(part) or ".." in part or part in _OUR_FOLDERS:
-                raise ValueError(f"{part!r} cannot name a folder of the store (letters, digits, '_', '-', '.')")
+    def _folder(self, kind: str, key: str) -> Path:
+        for name in (kind, key):
+            if not _NAME.fullmatch(name) or ".." in name or name in _OUR_FOLDERS:
+                raise ValueError(f"{name!r} cannot name a folder of the store (letters, digits, '_', '-', '.')")
         return self.root / kind / key[:2] / key
 
 

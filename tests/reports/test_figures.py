@@ -33,12 +33,12 @@ def full() -> Results:
         if place[1] in details:
             results = world.with_score(results, place, detail=details[place[1]])
     rows = tuple(replace(row, title=HOSTILE) if row.id == "dpo" else row for row in results.run.rows)
-    trained = {
+    trainings = {
         (row, seed): StudentTraining({"sample": 60.0, "train": 30.0 * (seed + 1)}, 1, curve(0.1 * seed, log), "2.13")
         for row, log in (("dpo", "margin"), ("pad-ppd", "agreement"))
         for seed in (0, 1)
     }
-    return Results(replace(results.run, rows=rows), results.scores, trained=trained)
+    return Results(replace(results.run, rows=rows), results.scores, trainings=trainings)
 
 
 def curve(start: float, log: str) -> tuple[dict[str, object], ...]:
@@ -65,8 +65,8 @@ def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
     """Two steps: no tick at 1.5. A loss that moves by 1e-9 has no offset text, and an axis of 0.25 +- 0.025."""
     results = full()
     flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
-    trained = {("dpo", 0): StudentTraining({"train": 1.0}, 1, flat, "2.13")}
-    results = Results(results.run, results.scores, trained=trained)
+    trainings = {("dpo", 0): StudentTraining({"train": 1.0}, 1, flat, "2.13")}
+    results = Results(results.run, results.scores, trainings=trainings)
     figure = training_curves(summarise(results, TARGETS["table1"]), results)
     figure.canvas.draw()
     (axis,) = [axis for axis in figure.axes if axis.get_visible()]
@@ -80,8 +80,8 @@ def test_few_points_of_a_curve_have_markers(steps: int, marker: str) -> None:
     """One step makes a line without length: only its marker is seen."""
     results = full()
     curve = tuple({"step": step, "loss": 0.5, "terms": {}, "logs": {}} for step in range(1, steps + 1))
-    trained = {("dpo", 0): StudentTraining({"train": 1.0}, 1, curve, "2.13")}
-    results = Results(results.run, results.scores, trained=trained)
+    trainings = {("dpo", 0): StudentTraining({"train": 1.0}, 1, curve, "2.13")}
+    results = Results(results.run, results.scores, trainings=trainings)
     (axis, *_) = training_curves(summarise(results, TARGETS["table1"]), results).axes
     assert {line.get_marker() for line in axis.get_lines()} == {marker}
 
@@ -107,11 +107,11 @@ def test_the_mean_over_seeds_is_smoothed() -> None:
     (0 + 3) / 2 and (84 + 87) / 2. The second seed's last step stands alone and is left out.
     """
     curves = [[2.0 * step for step in range(30)], [4.0 * step for step in range(31)]]
-    trained = {
+    trainings = {
         ("dpo", seed): StudentTraining({}, 1, tuple({"step": step, "loss": loss} for step, loss in enumerate(losses)))
         for seed, losses in enumerate(curves)
     }
-    results = Results(world.make(("dpo",), (0, 1), replicates=9).run, {}, trained=trained)
+    results = Results(world.make(("dpo",), (0, 1), replicates=9).run, {}, trainings=trainings)
     axis = training_curves(summarise(results, TARGETS["table1"]), results).axes[0]
     thick = [float(y) for y in axis.get_lines()[-1].get_ydata()]
     assert thick == [1.5, *(3.0 * step for step in range(1, 29)), 85.5]
@@ -130,8 +130,8 @@ def test_every_row_has_one_look_everywhere() -> None:
 def test_the_rows_have_one_key_beside_their_panels() -> None:
     names = tuple(LOOKS)[2:9]
     results = world.make(names, (0,), replicates=50)
-    trained = {(row, 0): StudentTraining({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
-    results = Results(results.run, results.scores, trained=trained)
+    trainings = {(row, 0): StudentTraining({"train": 1.0}, 1, curve(0.0, "margin"), "2.13") for row in names}
+    results = Results(results.run, results.scores, trainings=trainings)
     figure = training_curves(summarise(results, TARGETS["table1"]), results)
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == [world.TRUTH[row][1] for row in names]

@@ -148,7 +148,7 @@ def small() -> Results:
     results = world.make(("student", "kd", "seqkd", "dpo"), seeds=(0,), questions=8, replicates=30)
     results = world.with_missing(results, "seqkd", "the teacher and the student do not share a vocabulary, " * 3)
     training = StudentTraining({"train": 1.0}, 1, ({"step": 1},))
-    return replace(results, trained={("dpo", 0): training, ("kd", 0): training})
+    return replace(results, trainings={("dpo", 0): training, ("kd", 0): training})
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

@@ -233,8 +233,8 @@ def test_few_optimiser_steps_are_said_below_the_table() -> None:
     results = world.make(("student", "dpo", "kd"), (0, 1), replicates=50)
     made = {("dpo", 0): 2, ("dpo", 1): 3, ("kd", 0): 5, ("kd", 1): 5}
     curves = {place: tuple({"step": step} for step in range(count)) for place, count in made.items()}
-    trained = {place: StudentTraining({"train": 1.0}, 1, curve) for place, curve in curves.items()}
-    summary = summarise(Results(results.run, results.scores, trained=trained), TARGETS["table1"])
+    trainings = {place: StudentTraining({"train": 1.0}, 1, curve) for place, curve in curves.items()}
+    summary = summarise(Results(results.run, results.scores, trainings=trainings), TARGETS["table1"])
     assert summary.steps == {"dpo": 2, "kd": 5}
     (line,) = [line for line in score_table(summary, results).lines if "optimiser step" in line]
     assert line.startswith("Only 2 optimiser steps (DPO): the options of a loss hardly matter. Not comparable")

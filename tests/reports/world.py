@@ -91,7 +91,7 @@ def with_missing(results: Results, row: str, reason: str) -> Results:
     scores = {place: one for place, one in results.scores.items() if place[0] != row}
     missing = {(c.row, c.metric, c.seed): reason for c in cells if c.row == row}
     sources = {place: source for place, source in results.sources.items() if place[0] != row}
-    return Results(replace(results.run, cells=cells), scores, {**results.missing, **missing}, sources=sources)
+    return Results(replace(results.run, cells=cells), scores, {**results.missing_scores, **missing}, sources=sources)
 
 
 def with_score(results: Results, place: tuple[str, str, int], **changes: object) -> Results:

@@ -61,14 +61,14 @@ def run_in_store(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     scores = {(row, metric.id, 0): Score(metric.id, 50.0, 40.0, 60.0, 100, 0) for row in ("two", "student")}
     lineage = Lineage(store)
     sources = lineage.sources(run)
-    return store, Results(run, scores, trained=lineage.trainings(sources), sources=sources)
+    return store, Results(run, scores, trainings=lineage.trainings(sources), sources=sources)
 
 
 def test_every_round_counts_and_what_follows_does_not(run_in_store: tuple[ArtifactStore, Results]) -> None:
     """2 x (1 + 20 + 300) = 642 s; prompts, answers and scores are left out."""
     _, results = run_in_store
-    assert list(results.trained) == [("two", 0)]
-    cost = results.trained["two", 0]
+    assert list(results.trainings) == [("two", 0)]
+    cost = results.trainings["two", 0]
     assert cost.seconds == {"train": 600.0, "reward": 40.0, "sample": 2.0}
     assert cost.hours * 3600 == pytest.approx(642.0)
     assert cost.peak_memory == 3 * GIB, "the train stage's own measurement"
@@ -97,8 +97,8 @@ def test_from_two_hours_on_times_are_in_hours(
 ) -> None:
     """44,352 s are 12.32 h, as the paper prints its times."""
     _, results = run_in_store
-    cost = replace(results.trained["two", 0], seconds={"train": seconds})
-    result = with_costs(replace(results, trained={("two", 0): cost}))
+    cost = replace(results.trainings["two", 0], seconds={"train": seconds})
+    result = with_costs(replace(results, trainings={("two", 0): cost}))
     metric = result.run.columns[1]
     assert (metric.unit, metric.digits) == (unit, digits)
     assert result.scores["two", "cost.time", 0].value == pytest.approx(value)
@@ -107,9 +107,9 @@ def test_from_two_hours_on_times_are_in_hours(
 def test_a_deleted_stage_leaves_no_half_sum(run_in_store: tuple[ArtifactStore, Results]) -> None:
     store, results = run_in_store
     (store.path(*store.list("reward")[0]) / "meta.json").unlink()
-    result = replace(results, trained=Lineage(store).trainings(results.sources))
-    assert not result.trained["two", 0].complete
-    assert ("two", "cost.time", 0) in with_costs(result).missing
+    result = replace(results, trainings=Lineage(store).trainings(results.sources))
+    assert not result.trainings["two", 0].complete
+    assert ("two", "cost.time", 0) in with_costs(result).missing_scores
 
 
 def test_the_peak_can_be_counted_anew() -> None:

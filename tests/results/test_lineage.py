@@ -89,6 +89,6 @@ def test_a_number_is_two_hops_from_the_judges_reply(store: ArtifactStore) -> Non
     assert source is not None
     assert (source.benchmark, source.answers, source.judgments) == ("m", ANSWERS.ref, JUDGED.ref)
     assert source.student == SECOND.ref
-    walked = [ref for ref, _ in lineage.behind(source.judgments)]
+    walked = [ref for ref, _ in lineage.artifacts_behind(source.judgments)]
     assert walked == [stage.ref for stage in (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, JUDGED)]
     assert lineage.source(SCORE.key, "somebody/0") is None

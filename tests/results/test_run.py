@@ -105,7 +105,7 @@ def test_results_join_the_run_with_the_store(tmp_path: Path) -> None:
     write_run(tmp_path / "run.json", RUN)
     results = read_results(tmp_path / "run.json", store)
     assert results.scores == {("student", "gsm8k.acc", 0): SCORE}
-    assert results.missing == {("kd", "gsm8k.acc", 0): "needs a shared vocabulary"}
+    assert results.missing_scores == {("kd", "gsm8k.acc", 0): "needs a shared vocabulary"}
     frame = results.frame().set_index("row")
     assert frame.loc["student", "value"] == 62.5
     assert frame.loc["student", "coverage"] == 1.0
@@ -116,7 +116,7 @@ def test_results_join_the_run_with_the_store(tmp_path: Path) -> None:
 def test_a_missing_score_is_not_run_yet_or_an_error(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "store")
     write_run(tmp_path / "run.json", replace(RUN, finished=False))
-    assert read_results(tmp_path / "run.json", store).missing["student", "gsm8k.acc", 0] == "not run yet"
+    assert read_results(tmp_path / "run.json", store).missing_scores["student", "gsm8k.acc", 0] == "not run yet"
     write_run(tmp_path / "run.json", RUN)
     with pytest.raises(UserError, match=r"not in the store\. Run the recipe again"):
         read_results(tmp_path / "run.json", store)

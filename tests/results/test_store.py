@@ -14,7 +14,7 @@ import pytest
 
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
-from results.store.locks import locked
+from results.store.locks import file_lock
 from results.store.store import ArtifactStore
 
 STAGE = Stage("sample", {"n": 4, "seed": 0}, {"prompts": Ref("prompts", "ab" * 16)})
@@ -171,11 +171,11 @@ def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None
     ArtifactStore(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     code = (
-        "import sys; from pathlib import Path; from results.store.locks import locked\n"
-        "with locked(Path(sys.argv[1]), wait=False) as free: print(free)"
+        "import sys; from pathlib import Path; from results.store.locks import file_lock\n"
+        "with file_lock(Path(sys.argv[1]), wait=False) as free: print(free)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]
-    with locked(tmp_path / "lock", "a test"):
+    with file_lock(tmp_path / "lock", "a test"):
         busy = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     free = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (busy.stdout.strip(), free.stdout.strip()) == ("False", "True")
