@@ -32,7 +32,7 @@ from harness.pocket.answers import graded_answer
 from harness.types import Answer, Question
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from judges.kinds.pocket import JUDGE, PocketConfig, PocketJudge
-from reports.judge_comparison.bias import SHARES, bias_effects, flagged, log_odds
+from reports.judge_comparison.bias import SHARES, bias_effects, is_flagged, log_odds
 from reports.judge_comparison.panel import JudgeProfile, Number, Panel, judgment_frame
 from reports.judge_comparison.run_panel import features
 
@@ -168,12 +168,12 @@ def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[st
             "stated": round(sum(stated) / len(stated), 4),
             "unit": measured[0].unit,
             "held": sum(e.low <= value <= e.high for e, value in zip(measured, stated, strict=True)),
-            "flagged": sum(map(flagged, measured)),
+            "flagged": sum(map(is_flagged, measured)),
             "mean": round(sum(each.value for each in measured) / len(measured), 4),
             "mean_width": round(sum(each.high - each.low for each in measured) / len(measured), 4),
         }
     found["fair"] = {
-        "flagged": sum(any(map(flagged, each.values())) for each in fair),
+        "flagged": sum(any(map(is_flagged, each.values())) for each in fair),
         "held": {name: sum(e[name].low <= 0 <= e[name].high for e in fair) for name in found},
     }
     return found

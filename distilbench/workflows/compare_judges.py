@@ -286,7 +286,7 @@ def _humans(
     """Votes on the run's answers to the first benchmark that compares answers, and notes."""
     from reports.judge_comparison.annotations import read_humans
     from reports.judge_comparison.reference import simulated_humans
-    from reports.judge_comparison.run_panel import judged_answers
+    from reports.judge_comparison.run_panel import run_judgments
 
     file, people = options.get("humans"), options.get("simulate_humans")
     if file is None and not people:
@@ -296,7 +296,7 @@ def _humans(
     name = next((name for name, benchmark in benchmarks.items() if benchmark.benchmark.pairwise), None)
     if name is None:
         raise UserError("--humans: no benchmark here compares answers with a baseline.")
-    items = judged_answers(judged.results, judged.store, {name: benchmarks[name]})
+    items = run_judgments(judged.results, judged.store, {name: benchmarks[name]})
     return read_humans(file, items, name) if file is not None else simulated_humans(items, people or 0)
 
 

@@ -21,8 +21,8 @@ COLUMNS = {
     "judge": ("annotator",),
 }  # column of a judgment to the names that files have for it
 ANSWER = ["row", "seed", "question"]
-_EMPTY = ("", "na", "nan", "null", "none")  # what spreadsheet programs write for a missing number
-_SHOWN = 10
+_MISSING_WORDS = ("", "na", "nan", "null", "none")  # what spreadsheet programs write for a missing number
+_MAX_CHOICES = 10
 
 
 def annotation_panel(
@@ -33,28 +33,29 @@ def annotation_panel(
     stems, own_rows = [path.stem for path in files], own_rows or {}
     if len(set(stems)) < len(stems):
         raise UserError(f"annotations {', '.join(map(str, files))}: two files of one name; names tell judges apart.")
-    parts = [read_annotations(path, "annotations", path.stem if len(files) > 1 else "") for path in files]
-    judgments = pd.concat([frame for frame, _ in parts], ignore_index=True)
+    contents = [read_annotations(path, "annotations", path.stem if len(files) > 1 else "") for path in files]
+    judgments = pd.concat([frame for frame, _ in contents], ignore_index=True)
     judgments["seed"] = judgments["seed"].fillna(0).astype(int)
     judgments["repeat"] = judgments.groupby(["judge", *ITEM]).cumcount()
     # Lines of one item may know its length or not, or differ: all judges are measured with the smallest.
     judgments[FEATURES] = judgments.groupby(ITEM)[FEATURES].transform("min")
     annotators = list(dict.fromkeys(judgments["judge"]))
-    missing = [name for name in judges if name not in annotators]
-    if missing:
-        raise UserError(f"--judges {', '.join(missing)}: not among the annotators: {', '.join(annotators[:_SHOWN])}.")
-    chosen = list(judges) or annotators
-    judgments = judgments[judgments["judge"].isin(chosen)]
+    unknown_judges = [name for name in judges if name not in annotators]
+    if unknown_judges:
+        choices = ", ".join(annotators[:_MAX_CHOICES])
+        raise UserError(f"--judges {', '.join(unknown_judges)}: not among the annotators: {choices}.")
+    compared_judges = list(judges) or annotators
+    judgments = judgments[judgments["judge"].isin(compared_judges)]
     rows = list(dict.fromkeys(judgments["row"]))
-    check_own_rows(own_rows, chosen, rows)
-    notes = [note for _, notes in parts for note in notes]
+    check_own_rows(own_rows, compared_judges, rows)
+    notes = [note for _, notes in contents for note in notes]
     notes.append("Verdicts from annotation files: order of the answers and price are unknown.")
     if judgments["turn"].nunique() > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
     return Panel(
         judgments,
         {"annotations": True},
-        {name: JudgeProfile(name, tuple(own_rows.get(name, ()))) for name in chosen},
+        {name: JudgeProfile(name, tuple(own_rows.get(name, ()))) for name in compared_judges},
         titles={row: row for row in rows},
         source=", ".join(path.name for path in files),
         notes=tuple(notes),
@@ -62,11 +63,11 @@ def annotation_panel(
 
 
 def check_own_rows(own_rows: Mapping[str, Sequence[str]], judges: Sequence[str], rows: Sequence[str]) -> None:
-    for judge, names in own_rows.items():
-        for kind, given, known in (("judge", [judge], judges), ("row", names, rows)):
-            if unknown := [name for name in given if name not in known]:
-                choices = ", ".join(known[:_SHOWN])
-                raise UserError(f"--own {judge}: no {kind} {unknown[0]!r} is compared; there are: {choices}.")
+    for judge, judge_rows in own_rows.items():
+        for kind, names, choices in (("judge", [judge], judges), ("row", judge_rows, rows)):
+            if unknown := [name for name in names if name not in choices]:
+                choice_list = ", ".join(choices[:_MAX_CHOICES])
+                raise UserError(f"--own {judge}: no {kind} {unknown[0]!r} is compared; there are: {choice_list}.")
 
 
 def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[pd.DataFrame, list[str]]:
@@ -77,27 +78,27 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
     for name, meaning in (("question", "the question"), ("row", "whose answer it is")):
         if not set(COLUMNS[name]) & set(table.columns):
             raise UserError(f"annotations {path}: no column says {meaning} ({', '.join(COLUMNS[name])}).")
-    whole = frame["question"].notna() & frame["row"].notna()
-    if not whole.any():
+    complete = frame["question"].notna() & frame["row"].notna()
+    if not complete.any():
         raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
-    left_out = counted(int((~whole).sum()), "row")
-    notes = [] if whole.all() else [f"{path.name}: {left_out} left out, without a question or a model."]
+    left_out = counted(int((~complete).sum()), "row")
+    notes = [] if complete.all() else [f"{path.name}: {left_out} left out, without a question or a model."]
     seeds = _numbers(table, "seed", path)
-    if seeds.notna().any() and (seeds[whole] % 1 != 0).any():  # NaN differs from 0 too
+    if seeds.notna().any() and (seeds[complete] % 1 != 0).any():  # NaN differs from 0 too
         raise UserError(f"annotations {path}: seed must be a whole number in every row, or no column at all.")
     frame["benchmark"], frame["part"], frame["repeat"], frame["seed"] = benchmark, "preference", 0, seeds
     frame["turn"] = frame["turn"].fillna("")  # two baselines are two comparisons, never one
     frame["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
     frame["verdict"] = _verdicts(table, path)
     frame[FEATURES] = _features(table, path)
-    frame = frame[whole].reset_index(drop=True)
-    unnamed = frame["judge"].isna()
-    if unnamed.any() and not unnamed.all():
+    frame = frame[complete].reset_index(drop=True)
+    lacks_annotator = frame["judge"].isna()
+    if lacks_annotator.any() and not lacks_annotator.all():
         raise UserError(f"annotations {path}: some rows have no annotator: fill it in, or remove the column.")
-    if unnamed.all():
+    if lacks_annotator.all():
         number = frame.groupby([*ANSWER, "turn"], dropna=False).cumcount() + 1
-        several = not annotator or number.max() > 1
-        frame["judge"] = [f"{annotator or 'annotator'} {place}" for place in number] if several else annotator
+        add_number = not annotator or number.max() > 1
+        frame["judge"] = [f"{annotator or 'annotator'} {place}" for place in number] if add_number else annotator
     return frame[JUDGMENT], notes
 
 
@@ -116,7 +117,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"annotations {path} cannot be read as JSON, JSON lines, CSV or Parquet: {error}") from error
     if table.empty or "preference" not in table.columns:
-        columns = ", ".join(map(str, table.columns[:_SHOWN])) or "nothing"
+        columns = ", ".join(map(str, table.columns[:_MAX_CHOICES])) or "nothing"
         raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {columns}.")
     return table.map(_text).astype(object)
 
@@ -131,8 +132,8 @@ def _ids(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series[str]:
     if column is None:
         return pd.Series(None, index=table.index, dtype=object)
     texts = table[column].where(table[column].str.strip() != "", None)
-    known = texts.dropna()
-    return texts.str.removesuffix(".0") if len(known) and known.str.fullmatch(r"\d+\.0").all() else texts
+    valid_texts = texts.dropna()
+    return texts.str.removesuffix(".0") if len(valid_texts) and valid_texts.str.fullmatch(r"\d+\.0").all() else texts
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
@@ -140,21 +141,21 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
     if column not in table.columns:
         return pd.Series(float("nan"), index=table.index)
     texts = table[column].fillna("")
-    empty = texts.str.strip().str.lower().isin(_EMPTY)
-    numbers = pd.to_numeric(texts.where(~empty, None), errors="coerce")
-    wrong = texts[numbers.isna() & ~empty]
-    if len(wrong):
-        raise UserError(f"annotations {path}: {column} {wrong.iloc[0][:40]!r} is not a number.")
+    is_empty = texts.str.strip().str.lower().isin(_MISSING_WORDS)
+    numbers = pd.to_numeric(texts.where(~is_empty, None), errors="coerce")
+    wrong_texts = texts[numbers.isna() & ~is_empty]
+    if len(wrong_texts):
+        raise UserError(f"annotations {path}: {column} {wrong_texts.iloc[0][:40]!r} is not a number.")
     return numbers.astype(float)
 
 
 def _verdicts(table: pd.DataFrame, path: Path) -> pd.Series[float]:
     """0..1 from alpaca_eval's 1..2 (0: its other code for a tie). Raises UserError for a value outside."""
     numbers = _numbers(table, "preference", path)
-    outside = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
-    if len(outside):
+    out_of_range = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
+    if len(out_of_range):
         raise UserError(
-            f"annotations {path}: preference {outside.iloc[0]} is not 1 (baseline) to 2 (model), nor 0 (tie)."
+            f"annotations {path}: preference {out_of_range.iloc[0]} is not 1 (baseline) to 2 (model), nor 0 (tie)."
         )
     return numbers.where(numbers != 0, 1.5) - 1.0
 
@@ -176,14 +177,16 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
     an unclear baseline, or no answer with two people."""
     (humans, notes), items = read_annotations(path, benchmark), items[ITEM].drop_duplicates()
     humans = _complete(humans.rename(columns={"judge": "annotator"}), items, path)
-    fitting = humans.merge(items, on=ITEM)
-    if fitting.empty:
-        has, known = (
+    annotations = humans.merge(items, on=ITEM)
+    if annotations.empty:
+        file_items, known_items = (
             "; ".join(f"question {q!r} of {r!r}" for q, r in frame[["question", "row"]].head(3).to_numpy())
             for frame in (humans, items)
         )
-        raise UserError(f"--humans {path}: it annotates no answer that is compared here. It has {has}; known: {known}.")
-    votes = fitting.dropna(subset=["verdict"])
+        raise UserError(
+            f"--humans {path}: it annotates no answer that is compared here. It has {file_items}; known: {known_items}."
+        )
+    votes = annotations.dropna(subset=["verdict"])
     people = votes.groupby([*ITEM, "annotator"], sort=False)["verdict"].mean().reset_index()
     counts = people.groupby(ITEM).size()
     if not (counts >= 2).any():
@@ -191,14 +194,14 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
             f"--humans {path}: no answer has preferences of two people. Agreement leaves one person out and compares "
             "with the others; AlpacaEval has four for each answer."
         )
-    left_out = (
-        (len(humans) - len(fitting), "annotation", "of no answer that is compared here"),
-        (len(fitting) - len(votes), "annotation", "without a preference"),
+    omissions = (
+        (len(humans) - len(annotations), "annotation", "of no answer that is compared here"),
+        (len(annotations) - len(votes), "annotation", "without a preference"),
         (int((counts < 2).sum()), "answer", "with only one person"),
     )
-    missing = "; ".join(f"{counted(count, noun)} {why}" for count, noun, why in left_out if count)
-    used = f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."
-    return people, [used, *notes, *([f"Humans, left out: {missing}."] if missing else [])]
+    omission_text = "; ".join(f"{counted(count, noun)} {reason}" for count, noun, reason in omissions if count)
+    summary = f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."
+    return people, [summary, *notes, *([f"Humans, left out: {omission_text}."] if omission_text else [])]
 
 
 def _complete(humans: pd.DataFrame, items: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -206,14 +209,14 @@ def _complete(humans: pd.DataFrame, items: pd.DataFrame, path: Path) -> pd.DataF
     humans["seed"] = humans["seed"].fillna(0 if 0 in seeds else min(seeds)).astype(int)
     if set(items["turn"]) == {""}:
         return humans.assign(turn="")
-    unnamed = humans["turn"] == ""
+    lacks_baseline = humans["turn"] == ""
     turns = items.groupby(ANSWER)["turn"].agg(["first", "nunique"]).reindex(pd.MultiIndex.from_frame(humans[ANSWER]))
-    unclear = unnamed.to_numpy() & (turns["nunique"] > 1).to_numpy()
-    if unclear.any():
-        row, _, question = humans[unclear][ANSWER].iloc[0]
+    is_unclear = lacks_baseline.to_numpy() & (turns["nunique"] > 1).to_numpy()
+    if is_unclear.any():
+        row, _, question = humans[is_unclear][ANSWER].iloc[0]
         raise UserError(
             f"--humans {path}: question {question!r} of {row!r} is compared several times (baselines or turns); name "
             "the baseline that the annotations mean (column 'baseline' or 'generator_1')."
         )
-    humans["turn"] = humans["turn"].where(~unnamed, turns["first"].to_numpy())
+    humans["turn"] = humans["turn"].where(~lacks_baseline, turns["first"].to_numpy())
     return humans

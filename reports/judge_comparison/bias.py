@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Interval, holm, t_quantile, t_test
-from reports.judge_comparison.agreement import won
+from reports.judge_comparison.agreement import verdict_labels
 from reports.judge_comparison.panel import ITEM, Number, Panel
 from reports.tables.summary import ALPHA
 
 TRUTH: Final = "the truth"
-OTHERS: Final = "the other judges"
-ONE: Final = "one other judge"
+OTHER_JUDGES: Final = "the other judges"
+ONE_JUDGE: Final = "one other judge"
 NOTHING: Final = "nothing"
 LOG_ODDS: Final = "log-odds"
 VERDICTS: Final = "log-odds of verdicts"
@@ -30,50 +30,50 @@ SHARES: Final = "share of verdicts"
 POINTS: Final = "points"
 EFFECTS: Final = ("position", "length", "own")
 _CLIP: Final = 1e-6
-_MOST: Final = 0.5
+_MIN_SHARE: Final = 0.5
 """A regressor that fewer lines have is not used; where more have it, the lines without it are dropped."""
 _DIVERGED: Final = 15.0  # log-odds of an effect beyond which a logit has no finite solution
 
 
-def identified(effect: Number) -> bool:
+def is_identified(effect: Number) -> bool:
     """Whether it can be called a bias: position is randomised; without quality, longer answers may simply be better."""
-    return effect.given in (TRUTH, OTHERS) or effect.measure == "position"
+    return effect.given in (TRUTH, OTHER_JUDGES) or effect.measure == "position"
 
 
-def flagged(effect: Number) -> bool:
-    return identified(effect) and effect.p is not None and effect.p < ALPHA
+def is_flagged(effect: Number) -> bool:
+    return is_identified(effect) and effect.p is not None and effect.p < ALPHA
 
 
 def bias_names(effects: Sequence[Number]) -> str:
-    names = dict.fromkeys(effect.measure for effect in effects if flagged(effect))
-    measured = dict.fromkeys(effect.measure for effect in effects if identified(effect))
-    return ", ".join(names) or (f"{', '.join(measured)}: no bias shown" if measured else "not measured")
+    names = dict.fromkeys(effect.measure for effect in effects if is_flagged(effect))
+    identified_names = dict.fromkeys(effect.measure for effect in effects if is_identified(effect))
+    return ", ".join(names) or (f"{', '.join(identified_names)}: no bias shown" if identified_names else "not measured")
 
 
 def bias_effects(panel: Panel, benchmark: str, judge: str, use_truth: bool = True) -> list[Number]:
     """All effects of one judge that the data can show; empty without verdicts."""
-    lines = panel.of(benchmark, judge).dropna(subset=["verdict"])
+    lines = panel.judgments_of(benchmark, judge).dropna(subset=["verdict"])
     if lines.empty:
         return []
-    y, unit, given = _response(panel, benchmark, judge, lines, use_truth)
+    y, unit, quality_source = _response(panel, benchmark, judge, lines, use_truth)
     regressors, per = _regressors(panel, judge, lines)
-    controls = {"quality": lines["quality"].to_numpy(float)} if given == TRUTH else {}
-    whole = np.flatnonzero(~np.isnan(np.column_stack([y, *regressors.values(), *controls.values()])).any(axis=1))
-    effects = {name: values[whole] for name, values in regressors.items() if np.ptp(values[whole]) > 0}
+    controls = {"quality": lines["quality"].to_numpy(float)} if quality_source == TRUTH else {}
+    complete = np.flatnonzero(~np.isnan(np.column_stack([y, *regressors.values(), *controls.values()])).any(axis=1))
+    effects = {name: values[complete] for name, values in regressors.items() if np.ptp(values[complete]) > 0}
     if not effects:
         return []
-    x = effects | {name: values[whole] for name, values in controls.items()}
-    y, questions = y[whole], lines["question"].iloc[whole]
+    x = effects | {name: values[complete] for name, values in controls.items()}
+    y, questions = y[complete], lines["question"].iloc[complete]
     fit = _fit(x, y, questions, logit=unit == VERDICTS)
     if fit is None and unit == VERDICTS:  # always the longer answer, say: infinite log-odds, but a finite share
         unit, fit = SHARES, _fit(x, y, questions, logit=False)
     if fit is None:
         return []
-    adjusted = holm({name: fit[name][2] for name in effects})
+    adjusted_p = holm({name: fit[name][2] for name in effects})
     return [
         Number(
-            name, benchmark, judge, "", "", fit[name][0], *fit[name][1], n=len(y), unit=unit, given=given,
-            per=per if name == "length" else "", p=adjusted[name],
+            name, benchmark, judge, "", "", fit[name][0], *fit[name][1], n=len(y), unit=unit, given=quality_source,
+            per=per if name == "length" else "", p=adjusted_p[name],
         )
         for name in effects
     ]  # fmt: skip
@@ -84,17 +84,17 @@ def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use
     verdicts, paired = lines["verdict"].to_numpy(float), panel.paired[benchmark]
     soft = paired and gives_probabilities(verdicts)
     truth = lines["quality"].to_numpy(float)
-    if use_truth and np.mean(~np.isnan(truth)) > _MOST:
+    if use_truth and np.mean(~np.isnan(truth)) > _MIN_SHARE:
         if not paired:
             return verdicts, POINTS, TRUTH
-        return (log_odds(verdicts), LOG_ODDS, TRUTH) if soft else (won(verdicts), VERDICTS, TRUTH)
-    others = panel.of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
-    by_judge = [group for _, group in others.groupby("judge", sort=False)]
+        return (log_odds(verdicts), LOG_ODDS, TRUTH) if soft else (verdict_labels(verdicts), VERDICTS, TRUTH)
+    other_lines = panel.judgments_of(benchmark).query("judge != @judge").dropna(subset=["verdict"])
+    by_judge = [group for _, group in other_lines.groupby("judge", sort=False)]
     # One judge that gives no probabilities has no other scale than its verdicts, so then all are on that scale.
     odds = soft and all(gives_probabilities(group["verdict"].to_numpy(float)) for group in by_judge)
 
     def opinion(values: Array) -> Array:
-        return values if not paired else log_odds(values) if odds else won(values) if not soft else values
+        return values if not paired else log_odds(values) if odds else verdict_labels(values) if not soft else values
 
     unit = POINTS if not paired else LOG_ODDS if odds else SHARES
     keys = pd.MultiIndex.from_frame(lines[ITEM])
@@ -104,9 +104,9 @@ def _response(panel: Panel, benchmark: str, judge: str, lines: pd.DataFrame, use
         for group in by_judge
     ]
     y = opinion(verdicts)
-    if not opinions or np.mean([column.notna().mean() for column in opinions]) <= _MOST:
+    if not opinions or np.mean([column.notna().mean() for column in opinions]) <= _MIN_SHARE:
         return y, unit, NOTHING
-    return y - np.mean(opinions, axis=0), unit, OTHERS if len(opinions) > 1 else ONE
+    return y - np.mean(opinions, axis=0), unit, OTHER_JUDGES if len(opinions) > 1 else ONE_JUDGE
 
 
 def _regressors(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str, Array], str]:
@@ -114,16 +114,16 @@ def _regressors(panel: Panel, judge: str, lines: pd.DataFrame) -> tuple[dict[str
     regressors: dict[str, Array] = {}
     paired, profile = panel.paired[lines["benchmark"].iloc[0]], panel.judges[judge]
     order = lines["model_first"].to_numpy(float)
-    if paired and np.mean(~np.isnan(order)) > _MOST:
+    if paired and np.mean(~np.isnan(order)) > _MIN_SHARE:
         regressors["position"] = 2 * order - 1
     # A judge with a stated bias (pocket) states it in words; else AlpacaEval's scale, the SD of the difference.
-    stated = profile.length_words
-    size = lines["words" if stated else "length"].to_numpy(float)
-    per = f"tanh(words / {stated:g})" if stated else "tanh(characters / SD)"
-    if np.mean(~np.isnan(size)) > _MOST and np.nanstd(size) > 0:
+    stated_words = profile.length_words
+    size = lines["words" if stated_words else "length"].to_numpy(float)
+    per = f"tanh(words / {stated_words:g})" if stated_words else "tanh(characters / SD)"
+    if np.mean(~np.isnan(size)) > _MIN_SHARE and np.nanstd(size) > 0:
         # A comparison's difference has a zero, equal lengths; a grade's own length has none but its mean.
         centre = 0.0 if paired else float(np.nanmean(size))
-        regressors["length"] = np.tanh((size - centre) / (stated or float(np.nanstd(size))))
+        regressors["length"] = np.tanh((size - centre) / (stated_words or float(np.nanstd(size))))
     regressors["own"] = np.asarray(lines["row"].isin(profile.own_rows), dtype=np.float64)
     return regressors, per
 
@@ -145,8 +145,8 @@ def _fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerfectSeparationWarning)  # recognised below by its coefficients
         warnings.simplefilter("ignore", RuntimeWarning)  # probabilities of exactly 0 and 1, from the same cause
-        fitted = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
-    estimates = list(zip(x, map(float, fitted.params[1:]), map(float, fitted.bse[1:]), strict=True))
+        fit = model.fit(cov_type="cluster", cov_kwds={"groups": clusters})
+    estimates = list(zip(x, map(float, fit.params[1:]), map(float, fit.bse[1:]), strict=True))
     if logit and max(abs(value) for name, value, _ in estimates if name in EFFECTS) > _DIVERGED:
         return None
     # with few clusters sandwich errors are too small for a normal distribution
@@ -161,11 +161,11 @@ def _fit(
 
 def gives_probabilities(verdicts: Array) -> bool:
     """Whether a judge gives probabilities rather than won / tied / lost (or the five steps of a mean of two)."""
-    known = verdicts[~np.isnan(verdicts)]
-    return bool(len(known)) and float(np.isin(known, [0.0, 0.25, 0.5, 0.75, 1.0]).mean()) < 0.5
+    valid_verdicts = verdicts[~np.isnan(verdicts)]
+    return bool(len(valid_verdicts)) and float(np.isin(valid_verdicts, [0.0, 0.25, 0.5, 0.75, 1.0]).mean()) < 0.5
 
 
 def log_odds(p: Array) -> Array:
     """Log-odds of probabilities, clipped to 1e-6 from 0 and 1 so that a certain judge stays finite."""
-    clipped = np.clip(p, _CLIP, 1 - _CLIP)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+    probabilities = np.clip(p, _CLIP, 1 - _CLIP)
+    return np.asarray(np.log(probabilities) - np.log1p(-probabilities))

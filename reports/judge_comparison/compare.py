@@ -70,21 +70,22 @@ def compare_panel(
     """Compare the judges of a panel. ``humans``: votes on items of one paired benchmark (``read_humans``,
     ``simulated_humans``). ``replicates``: of the bootstrap over questions. ``budget``: dollars that the recommended
     judge may cost for one pass (``panel.pass_calls``)."""
-    bootstraps = {name: QuestionBootstrap(panel.of(name)["question"], replicates, seed) for name in panel.benchmarks}
+    questions = {name: panel.judgments_of(name)["question"] for name in panel.benchmarks}
+    bootstraps = {name: QuestionBootstrap(questions[name], replicates, seed) for name in panel.benchmarks}
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
-    reference, against = judge_reference(panel, humans, replicates, seed, numbers, budget)
+    reference, reference_numbers = judge_reference(panel, humans, replicates, seed, numbers, budget)
     scores = panel.scores or _mean_scores(panel, bootstraps)
     conclusions: list[Conclusion] = []
-    first = next(iter(panel.judges))  # a first judge without verdicts is not replaced by the second
+    first_judge = next(iter(panel.judges))  # a first judge without verdicts is not replaced by the second
     for metric, by_judge in scores.items():
         judges = [judge for judge in panel.judges if by_judge.get(judge)]
         numbers += [number for judge in judges for number in ranking(metric, judge, by_judge[judge])]
         numbers += [n for a, b in combinations(judges, 2) for n in rank_correlation(metric, a, b, by_judge)]
-        families = panel.comparisons or [list(combinations(by_judge.get(first, ()), 2))]
-        others = [judge for judge in judges if judge != first] if first in judges else []
-        conclusions += [check_conclusion(metric, other, first, by_judge, families) for other in others]
+        families = panel.comparisons or [list(combinations(by_judge.get(first_judge, ()), 2))]
+        other_judges = [judge for judge in judges if judge != first_judge] if first_judge in judges else []
+        conclusions += [check_conclusion(metric, other, first_judge, by_judge, families) for other in other_judges]
     return JudgeComparison(
-        panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *against), tuple(conclusions),
+        panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *reference_numbers), tuple(conclusions),
         reference, (*panel.notes, *_warnings(panel, scores)),
     )  # fmt: skip
 
@@ -93,8 +94,8 @@ def _on_benchmark(panel: Panel, name: str, bootstrap: QuestionBootstrap) -> Iter
     table, paired = panel.matrix(name), panel.paired[name]
     for a, b in combinations(table.columns, 2):
         yield from pair_agreement(table[[a, b]], name, paired, bootstrap)
-    for judge in dict.fromkeys(panel.of(name)["judge"]):
-        yield from consistency(panel.of(name, judge), paired, bootstrap)
+    for judge in dict.fromkeys(panel.judgments_of(name)["judge"]):
+        yield from consistency(panel.judgments_of(name, judge), paired, bootstrap)
         yield from bias_effects(panel, name, judge)
 
 
@@ -106,19 +107,21 @@ def _mean_scores(panel: Panel, bootstraps: Mapping[str, QuestionBootstrap]) -> d
         turns = table.index.get_level_values("turn")
         baselines = list(dict.fromkeys(turns)) if paired else []
         metric, scale = (f"{name}.wr", 100.0) if paired else (f"{name}.score", 1.0)
-        parts = {clean(f"{metric} against {baseline}"): table[turns == baseline] for baseline in baselines}
-        parts = parts if len(baselines) > 1 else {metric: table}
-        scores |= {title: mean_scores(part, scale, bootstrap) for title, part in parts.items()}
+        tables = {clean(f"{metric} against {baseline}"): table[turns == baseline] for baseline in baselines}
+        tables = tables if len(baselines) > 1 else {metric: table}
+        scores |= {title: mean_scores(metric_table, scale, bootstrap) for title, metric_table in tables.items()}
     return scores
 
 
 def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
     warnings = [leakage_warning(name, profile.model, panel.teacher) for name, profile in panel.judges.items()]
-    first = next(iter(panel.judges))
-    absent = [clean(panel.titles.get(metric, metric)) for metric, judges in scores.items() if not judges.get(first)]
+    first_judge = next(iter(panel.judges))
+    absent = [
+        clean(panel.titles.get(metric, metric)) for metric, judges in scores.items() if not judges.get(first_judge)
+    ]
     if absent and len(panel.judges) > 1:
         warnings.append(
-            f"{first} gave no verdict on {', '.join(absent)}: none of its conclusions can be checked there."
+            f"{first_judge} gave no verdict on {', '.join(absent)}: none of its conclusions can be checked there."
         )
     if any(0 < len(rows) < FEW_ROWS for judges in scores.values() for rows in judges.values()):
         warnings.append(f"Rank correlations over fewer than {FEW_ROWS} rows say little, whatever their value.")
@@ -130,19 +133,19 @@ def family_of(model: str) -> str:
     owner, _, name = model.rpartition("/")
     for text in (name, owner):  # the owner counts only when the name itself tells nothing
         for word in re.findall(r"[a-z]+\d?", _OTHER_GPT.sub(r"gpt\1", text.lower())):
-            for known in (word, word.rstrip("0123456789")):
-                if known in FAMILIES:
-                    return FAMILIES[known]
+            for prefix in (word, word.rstrip("0123456789")):
+                if prefix in FAMILIES:
+                    return FAMILIES[prefix]
     return ""
 
 
-def own_family_rows(model: str, family: RunFamily, trained: Sequence[str]) -> tuple[str, ...]:
+def own_family_rows(model: str, family: RunFamily, trained_rows: Sequence[str]) -> tuple[str, ...]:
     """Rows that a judge may take for its own family's; empty: none or all of them. Trained rows count, as a judge may
     prefer what its family taught (preference leakage, Li et al. 2025, arXiv 2502.01534)."""
     judge, teacher, student = (family_of(name) for name in (model, family.teacher, family.student))
     if not judge or judge not in (teacher, student) or teacher == student:
         return ()
-    return ("teacher" if judge == teacher else "student", *trained)
+    return ("teacher" if judge == teacher else "student", *trained_rows)
 
 
 def leakage_warning(judge: str, model: str, teacher: str) -> str | None:

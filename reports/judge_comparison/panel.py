@@ -62,20 +62,20 @@ class Panel:
     def pass_calls(self) -> int:
         if self.calls is not None:
             return self.calls
-        once = self.judgments[self.judgments["repeat"] == 0]
-        return int(once.groupby(["benchmark", "judge"]).size().groupby("benchmark").max().sum())
+        one_repeat = self.judgments[self.judgments["repeat"] == 0]
+        return int(one_repeat.groupby(["benchmark", "judge"]).size().groupby("benchmark").max().sum())
 
     @property
     def benchmarks(self) -> list[str]:
         return list(dict.fromkeys(self.judgments["benchmark"]))
 
-    def of(self, benchmark: str, judge: str | None = None) -> pd.DataFrame:
-        chosen = self.judgments["benchmark"] == benchmark
-        return self.judgments[chosen if judge is None else chosen & (self.judgments["judge"] == judge)]
+    def judgments_of(self, benchmark: str, judge: str | None = None) -> pd.DataFrame:
+        mask = self.judgments["benchmark"] == benchmark
+        return self.judgments[mask if judge is None else mask & (self.judgments["judge"] == judge)]
 
     def matrix(self, benchmark: str) -> pd.DataFrame:
         """[items, judges] mean verdicts, NaN for none; without rows compared with themselves (ties by construction)."""
-        table = self.of(benchmark).groupby([*ITEM, "judge"])["verdict"].mean().unstack("judge")
+        table = self.judgments_of(benchmark).groupby([*ITEM, "judge"])["verdict"].mean().unstack("judge")
         table = table[table.index.get_level_values("row") != table.index.get_level_values("turn")]
         return table[[judge for judge in self.judges if judge in table.columns]]
 
@@ -127,23 +127,26 @@ class QuestionBootstrap:
         np.add.at(grid, [self.places[name] for name in questions], values)
         return np.asarray(self.weights @ grid)
 
-    def ratio(self, above: Array, below: Array, questions: Sequence[str]) -> tuple[Share, Array]:
+    def ratio(self, numerators: Array, denominators: Array, questions: Sequence[str]) -> tuple[Share, Array]:
         """The ratio of two sums over lines, and its replicates [B] (NaN in a resample without any line)."""
-        total = float(below.sum())
+        total = float(denominators.sum())
         if total == 0:
             return Share(), np.full(len(self.weights), np.nan)
-        top, bottom = self.sums(np.column_stack([above, below]).astype(float), questions).T
+        top, bottom = self.sums(np.column_stack([numerators, denominators]).astype(float), questions).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = top / bottom
-        several = len({name for name, weight in zip(questions, below, strict=True) if weight})
-        return Share(float(above.sum()) / total, *bounds(drawn, several), int(total)), drawn
+            replicates = top / bottom
+        used_questions = len({name for name, weight in zip(questions, denominators, strict=True) if weight})
+        interval = interval_bounds(replicates, used_questions)
+        return Share(float(numerators.sum()) / total, *interval, int(total)), replicates
 
     def mean(self, values: Array, questions: Sequence[str]) -> Share:
-        known = ~np.isnan(values)
-        return self.ratio(np.where(known, values, 0.0), known.astype(float), questions)[0]
+        is_valid = ~np.isnan(values)
+        return self.ratio(np.where(is_valid, values, 0.0), is_valid.astype(float), questions)[0]
 
 
-def bounds(drawn: Array, questions: int) -> tuple[float | None, float | None]:
+def interval_bounds(replicates: Array, questions: int) -> tuple[float | None, float | None]:
     """The interval of replicates, NaN left out; none from one question, which says nothing about others."""
-    known = drawn[~np.isnan(drawn)]
-    return percentile_interval(known, questions) if questions > 1 and len(known) > len(drawn) / 2 else (None, None)
+    values = replicates[~np.isnan(replicates)]
+    return (
+        percentile_interval(values, questions) if questions > 1 and 2 * len(values) > len(replicates) else (None, None)
+    )

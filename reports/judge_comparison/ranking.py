@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.stats import FEW_QUESTIONS, Array, Draws, SeedNoise, contrast, holm, seed_noise, t_test
 from harness.text import counted
-from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, bounds
+from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, interval_bounds
 from reports.tables.summary import ALPHA, MIN_COVERAGE
 
 _DIGITS = 9  # scores that differ by less differ by rounding errors alone
@@ -45,17 +45,18 @@ class Conclusion:
         if self.verdict == "nothing to check":
             return f"{self.first} shows no significant difference, so there is no conclusion to check."
 
-        def listed(pairs: Sequence[Pair]) -> str:
+        def pair_list(pairs: Sequence[Pair]) -> str:
             return "; ".join(" > ".join(titles.get(row, row) for row in pair) for pair in pairs)
 
         total = len(self.confirmed) + len(self.lost) + len(self.reversed)
-        parts = [f"{len(self.confirmed)} of {counted(total, 'significant difference')} confirmed"]
-        parts += [f"not significant: {listed(self.lost)}"] if self.lost else []
-        parts += [f"reversed: {listed(self.reversed)}"] if self.reversed else []
+        clauses = [f"{len(self.confirmed)} of {counted(total, 'significant difference')} confirmed"]
+        clauses += [f"not significant: {pair_list(self.lost)}"] if self.lost else []
+        clauses += [f"reversed: {pair_list(self.reversed)}"] if self.reversed else []
         if self.best:
-            first, other = (titles.get(row, row) for row in self.best)
-            parts.append(f"best row the same ({first})" if first == other else f"best row {other}, not {first}")
-        return f"under {self.judge} the conclusion {self.verdict}: {', '.join(parts)}."
+            first_best, best = (titles.get(row, row) for row in self.best)
+            same = first_best == best
+            clauses.append(f"best row the same ({best})" if same else f"best row {best}, not {first_best}")
+        return f"under {self.judge} the conclusion {self.verdict}: {', '.join(clauses)}."
 
 
 def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap) -> Scores:
@@ -63,12 +64,13 @@ def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap)
     scores: dict[str, dict[str, RowScore]] = {}
     for judge in table.columns:
         for row, verdicts in table[judge].groupby("row", sort=False):
-            scored = verdicts.dropna()
-            if len(scored):
-                questions = list(scored.index.get_level_values("question"))
-                share, drawn = bootstrap.ratio(scale * scored.to_numpy(float), np.ones(len(scored)), questions)
-                draws = Draws(np.array([share.value]), drawn[None, :], trained=False)
-                score = RowScore(draws, len(set(questions)), len(scored) / len(verdicts))
+            valid_verdicts = verdicts.dropna()
+            if len(valid_verdicts):
+                questions = list(valid_verdicts.index.get_level_values("question"))
+                values = scale * valid_verdicts.to_numpy(float)
+                share, replicates = bootstrap.ratio(values, np.ones(len(values)), questions)
+                draws = Draws(np.array([share.value]), replicates[None, :], trained=False)
+                score = RowScore(draws, len(set(questions)), len(valid_verdicts) / len(verdicts))
                 scores.setdefault(str(judge), {})[str(row)] = score
     return scores
 
@@ -76,38 +78,38 @@ def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap)
 def ranking(metric: str, judge: str, scores: Mapping[str, RowScore]) -> list[Number]:
     """The rows, best first; intervals over questions, and over training seeds where there are several."""
     noise, values = noise_of(scores), {row: float(score.draws.values.mean()) for row, score in scores.items()}
-    rounded = {row: round(value, _DIGITS) for row, value in values.items()}
-    ranked = []
-    for row in sorted(scores, key=lambda row: -rounded[row]):
+    rounded_values = {row: round(value, _DIGITS) for row, value in values.items()}
+    numbers = []
+    for row in sorted(scores, key=lambda row: -rounded_values[row]):
         score, low, high = scores[row], None, None
         if score.questions > 1 and not np.isnan(score.draws.grid).any():  # NaN: a resample without a scored question
             estimate = contrast(score.draws, None, score.questions, noise)
             low, high = estimate.low, estimate.high
-        rank = 1 + sum(value > rounded[row] for value in rounded.values())
-        ranked.append(Number("score", metric, judge, "", row, values[row], low, high, score.questions, rank=rank))
-    return ranked
+        rank = 1 + sum(value > rounded_values[row] for value in rounded_values.values())
+        numbers.append(Number("score", metric, judge, "", row, values[row], low, high, score.questions, rank=rank))
+    return numbers
 
 
 def best_row(scores: Mapping[str, RowScore]) -> str | None:
     """``None`` where several rows tie, or there is no other row."""
-    ranked = ranking("", "", scores)
-    return ranked[0].row if len(ranked) > 1 and ranked[1].rank > 1 else None
+    numbers = ranking("", "", scores)
+    return numbers[0].row if len(numbers) > 1 and numbers[1].rank > 1 else None
 
 
 def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number]:
     """Spearman's over the rows of both judges; empty with fewer than two rows, no value where a judge
     has fewer than 3 distinct scores."""
-    left, right = scores[a], scores[b]
-    rows = [row for row in left if row in right]
+    rows = [row for row in scores[a] if row in scores[b]]
     if len(rows) < 2:
         return []
     # Replicate b has the same questions in all rows of both judges, so its correlation is one of a possible world.
-    grids = [np.column_stack([side[row].draws.centre for row in rows]) for side in (left, right)]
-    values = [np.round([[side[row].draws.values.mean() for row in rows]], _DIGITS) for side in (left, right)]
+    judges = (scores[a], scores[b])
+    grids = [np.column_stack([by_row[row].draws.centre for row in rows]) for by_row in judges]
+    values = [np.round([[by_row[row].draws.values.mean() for row in rows]], _DIGITS) for by_row in judges]
     value, share = float(spearmans(*values)[0]), Share(n=len(rows))
-    if all(len(np.unique(side)) > 2 for side in values):  # of two values, it is 1 or -1 by construction
-        questions = min(side[row].questions for side in (left, right) for row in rows)
-        share = Share(value, *bounds(spearmans(*grids), questions), len(rows))
+    if all(len(np.unique(row_values)) > 2 for row_values in values):  # of two values, it is 1 or -1 by construction
+        questions = min(by_row[row].questions for by_row in judges for row in rows)
+        share = Share(value, *interval_bounds(spearmans(*grids), questions), len(rows))
     return [Number("rank correlation", metric, a, b, "", *share)]
 
 
@@ -125,33 +127,33 @@ def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence
     ones. Without a reference row: all pairs."""
     if reference not in rows:
         return [list(combinations(rows, 2))]
-    trained = [row for row in rows if row != reference and row not in baselines]
-    families = [[(row, reference) for row in trained]]
-    return families + ([[(focus, row) for row in trained if row != focus]] if focus in trained else [])
+    trained_rows = [row for row in rows if row != reference and row not in baselines]
+    families = [[(row, reference) for row in trained_rows]]
+    return families + ([[(focus, row) for row in trained_rows if row != focus]] if focus in trained_rows else [])
 
 
-def significant(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, int]:
+def significance_signs(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, int]:
     """Each comparison to +1, -1 or 0 (not significant at 5%). Rows with few or unscored questions are not tested."""
     noise = noise_of(scores)
-    enough = {
+    testable_rows = {
         row for row, score in scores.items() if score.questions >= FEW_QUESTIONS and score.coverage >= MIN_COVERAGE
     }
     signs: dict[Pair, int] = {}
     for family in families:
-        pairs = [pair for pair in family if set(pair) <= enough]
-        tests = [_difference(scores[row], scores[other], noise) for row, other in pairs]
-        adjusted = holm({str(place): p for place, (_, p) in enumerate(tests)})
+        pairs = [pair for pair in family if set(pair) <= testable_rows]
+        tests = [_difference(scores[row], scores[other_row], noise) for row, other_row in pairs]
+        adjusted_p = holm({str(place): p for place, (_, p) in enumerate(tests)})
         for place, (pair, (value, _)) in enumerate(zip(pairs, tests, strict=True)):
-            signs[pair] = int(np.sign(round(value, _DIGITS))) if adjusted[str(place)] < ALPHA else 0
+            signs[pair] = int(np.sign(round(value, _DIGITS))) if adjusted_p[str(place)] < ALPHA else 0
     return signs
 
 
-def _difference(one: RowScore, other: RowScore, noise: SeedNoise | None) -> tuple[float, float]:
+def _difference(score: RowScore, other_score: RowScore, noise: SeedNoise | None) -> tuple[float, float]:
     """Difference of two rows, and p-value: Student's t of the bootstrap's error where the bootstrap is at its lowest,
     2 / (B + 1), which Holm's correction over many pairs never finds significant."""
-    n = min(one.questions, other.questions)
-    test = contrast(one.draws, other.draws, n, noise)
-    lowest = 2 / (one.draws.grid.shape[1] + 1)
+    n = min(score.questions, other_score.questions)
+    test = contrast(score.draws, other_score.draws, n, noise)
+    lowest = 2 / (score.draws.grid.shape[1] + 1)
     if np.isinf(test.freedom) and test.p <= lowest and test.error > 0:
         return test.value, min(test.p, t_test(test.value / test.error, n - 1))
     return test.value, test.p
@@ -162,17 +164,18 @@ def noise_of(scores: Mapping[str, RowScore]) -> SeedNoise | None:
 
 
 def check_conclusion(
-    metric: str, judge: str, first: str, scores: Scores, families: Sequence[Sequence[Pair]]
+    metric: str, judge: str, first_judge: str, scores: Scores, families: Sequence[Sequence[Pair]]
 ) -> Conclusion:
-    before, now = (significant(scores[name], families) for name in (first, judge))
-    common = [row for row in scores[first] if row in scores[judge]]
-    before = {pair: sign for pair, sign in before.items() if set(pair) <= set(common)}
+    first_signs, other_signs = (significance_signs(scores[name], families) for name in (first_judge, judge))
+    common = [row for row in scores[first_judge] if row in scores[judge]]
+    first_signs = {pair: sign for pair, sign in first_signs.items() if set(pair) <= set(common)}
     # By the product of the two signs: confirmed, no longer significant (or not tested any more), reversed.
     groups: dict[int, list[Pair]] = {1: [], 0: [], -1: []}
-    for (row, other), sign in before.items():
+    for (row, other_row), sign in first_signs.items():
         if sign:
-            groups[sign * now.get((row, other), 0)].append((row, other) if sign > 0 else (other, row))
-    one, two = (best_row({row: scores[name][row] for row in common}) for name in (first, judge))
-    best = None if one is None or two is None else (one, two)
+            pair = (row, other_row) if sign > 0 else (other_row, row)
+            groups[sign * other_signs.get((row, other_row), 0)].append(pair)
+    first_best, other_best = (best_row({row: scores[name][row] for row in common}) for name in (first_judge, judge))
+    best = None if first_best is None or other_best is None else (first_best, other_best)
     confirmed, lost, opposite = (tuple(groups[sign]) for sign in (1, 0, -1))
-    return Conclusion(metric, judge, first, len(before), confirmed, lost, opposite, best, len(common))
+    return Conclusion(metric, judge, first_judge, len(first_signs), confirmed, lost, opposite, best, len(common))

@@ -14,20 +14,20 @@ import pandas as pd
 from harness.errors import UserError
 from harness.stats import Array
 from harness.text import counted
-from reports.judge_comparison.agreement import LABELS, label_kappa, won
-from reports.judge_comparison.bias import EFFECTS, bias_names
+from reports.judge_comparison.agreement import LABELS, label_kappa, verdict_labels
+from reports.judge_comparison.bias import EFFECTS, OTHER_JUDGES, TRUTH, bias_names
 from reports.judge_comparison.panel import ITEM, Number, Panel, QuestionBootstrap, Share
 from reports.tables.summary import MIN_COVERAGE
 
 HUMANS = "humans"
-HUMAN, TRUTH, OTHERS = "the human majority", "the truth", "the other judges"
+HUMAN_MAJORITY = "the human majority"
 RULES = {
-    HUMAN: "one annotation against the mode of the human annotations but one (AlpacaEval's definition); a tie counts "
-    "one half.",
+    HUMAN_MAJORITY: "one annotation against the mode of the human annotations but one (AlpacaEval's definition); a tie "
+    "counts one half.",
     TRUTH: "how often a judge picks the truly better answer, over all comparisons with a baseline in which the truth "
     "is not a tie; a judge's tie counts one half.",
-    OTHERS: "how close a judge's label (model, tie, baseline) is to each other judge's, averaged over comparisons with "
-    "a baseline; a tie against a decision counts one half. Judges that agree may err alike.",
+    OTHER_JUDGES: "how close a judge's label (model, tie, baseline) is to each other judge's, averaged over "
+    "comparisons with a baseline; a tie against a decision counts one half. Judges that agree may err alike.",
 }
 LEAST_KAPPA = 0.2  # Landis & Koch (1977): slight up to here, hardly more than two judges that guess alike
 MOST_FLIPS = 0.3  # a judge that sees no difference between any two answers flips in half of the pairs
@@ -46,11 +46,11 @@ def judge_reference(
     humans: pd.DataFrame | None,
     replicates: int,
     seed: int,
-    measured: Sequence[Number],
+    judge_numbers: Sequence[Number],
     budget: float | None = None,
 ) -> tuple[Reference | None, list[Number]]:
     """The best reference at hand; each judge's accuracy, and its kappa with that (or the closest other judge).
-    ``humans``: ``read_humans``'. ``measured``: flips and biases on each benchmark. ``budget``: dollars that the
+    ``humans``: ``read_humans``'. ``judge_numbers``: flips and biases on each benchmark. ``budget``: dollars that the
     recommended judge may cost for ``panel.pass_calls``."""
     if not any(panel.paired[name] for name in panel.benchmarks):
         return None, []
@@ -66,33 +66,33 @@ def judge_reference(
     kappas = {judge: _best_kappa(labels, judge, witnesses, questions, bootstrap) for judge in judges}
     numbers = [Number("accuracy", "", judge, "", "", *share) for judge, share in accuracies.items()]
     numbers += [Number("reference kappa", "", judge, "", "", *share) for judge, share in kappas.items()]
-    flips = {n.judge for n in measured if n.measure == "flips" and (n.value or 0.0) > MOST_FLIPS}
+    flips = {n.judge for n in judge_numbers if n.measure == "flips" and (n.value or 0.0) > MOST_FLIPS}
     coverage = _coverage(panel, scores, basis)
     costs, left_out = _candidates(
         panel, {judge: (float(coverage[judge]), kappas[judge]) for judge in judges}, flips, budget
     )
     limit = "" if budget is None else f" for {counted(panel.pass_calls, 'call')} within ${budget:g}"
-    chosen: str | None = None
+    recommended: str | None = None
     reason = f"none{limit}."
     # The judges are compared on the same items, those that all candidates judged.
     common = scores.where(scores[list(costs)].notna().all(axis=1))
     if costs and not common.notna().to_numpy().any():
         reason = f"none: {' and '.join(costs)} gave no verdict on the same items."
     elif costs:
-        chosen, reason = _cheapest(common, costs, questions, bootstrap, basis)
-        effects = [number for number in measured if number.measure in EFFECTS and number.judge == chosen]
+        recommended, reason = _cheapest(common, costs, questions, bootstrap, basis)
+        effects = [number for number in judge_numbers if number.measure in EFFECTS and number.judge == recommended]
         reason += f" for {counted(panel.pass_calls, 'call')}. Biases: {bias_names(effects)}."
-    return Reference(basis, chosen, f"{reason} Left out: {'; '.join(left_out)}." if left_out else reason), numbers
+    return Reference(basis, recommended, f"{reason} Left out: {'; '.join(left_out)}." if left_out else reason), numbers
 
 
 def _candidates(
-    panel: Panel, known: Mapping[str, tuple[float, Share]], flips: Collection[str], budget: float | None
+    panel: Panel, quality: Mapping[str, tuple[float, Share]], flips: Collection[str], budget: float | None
 ) -> tuple[dict[str, float | None], list[str]]:
     """Judge to its cost in dollars, of those that may be recommended; why each other one may not.
-    ``known``: judge to coverage and kappa."""
+    ``quality``: judge to coverage and kappa."""
     costs: dict[str, float | None] = {}
-    left_out = [f"{judge}: no verdict that can be compared" for judge in panel.judges if judge not in known]
-    for judge, (coverage, kappa) in known.items():
+    left_out = [f"{judge}: no verdict that can be compared" for judge in panel.judges if judge not in quality]
+    for judge, (coverage, kappa) in quality.items():
         price = panel.judges[judge].dollars
         cost = None if price is None else price * panel.pass_calls / 1000
         if coverage < MIN_COVERAGE:
@@ -115,31 +115,31 @@ def _coverage(panel: Panel, scores: pd.DataFrame, basis: str) -> pd.Series[float
     """Judge to the share of its verdicts that are there, the mean over the items; 0 for an item it was not asked about.
     Only an item that two judges were asked about compares one with the other."""
     lines = panel.judgments
-    asked = lines["verdict"].notna().groupby([lines[name] for name in [*ITEM, "judge"]]).mean().unstack("judge")
-    asked = asked.reindex(scores.index)
-    return (asked[asked.notna().sum(axis=1) > 1] if basis == OTHERS else asked).fillna(0.0).mean()
+    shares = lines["verdict"].notna().groupby([lines[name] for name in [*ITEM, "judge"]]).mean().unstack("judge")
+    shares = shares.reindex(scores.index)
+    return (shares[shares.notna().sum(axis=1) > 1] if basis == OTHER_JUDGES else shares).fillna(0.0).mean()
 
 
 def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Basis, labels and closeness to the reference (0..1) [items, judges], labels of its witnesses [items, others]."""
     tables = [panel.matrix(name) for name in panel.benchmarks if panel.paired[name]]
-    verdicts = pd.concat(tables).apply(lambda column: won(column.to_numpy(float)))
+    verdicts = pd.concat(tables).apply(lambda column: verdict_labels(column.to_numpy(float)))
     truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(verdicts.index)
     if humans is not None:
-        basis, scores = HUMAN, _against_humans(verdicts, humans)
+        basis, scores = HUMAN_MAJORITY, _against_humans(verdicts, humans)
         votes = humans.groupby(ITEM)["verdict"].mean().reindex(scores.index)
-        witnesses = pd.DataFrame({basis: won(votes.to_numpy(float))}, index=scores.index)
+        witnesses = pd.DataFrame({basis: verdict_labels(votes.to_numpy(float))}, index=scores.index)
     elif truth.notna().all():
         better = (truth[truth != 0] > 0).to_numpy(float)
         basis, scores = TRUTH, verdicts[truth != 0].apply(lambda column: 1 - np.abs(column - better))
         witnesses = pd.DataFrame({basis: better}, index=scores.index)
     else:
         # A label's distance to another's is 0, 0.5 (a tie and a decision) or 1; missing verdicts count for nothing.
-        others = {
+        distances = {
             judge: 1 - verdicts.drop(columns=judge).sub(verdicts[judge], axis=0).abs().mean(axis=1)
             for judge in verdicts
         }
-        basis, scores, witnesses = OTHERS, pd.DataFrame(others), verdicts
+        basis, scores, witnesses = OTHER_JUDGES, pd.DataFrame(distances), verdicts
     return basis, verdicts.reindex(scores.index), scores, witnesses
 
 
@@ -150,9 +150,9 @@ def _best_kappa(
     shares = []
     for witness in witnesses.columns.drop(judge, errors="ignore"):
         pair = np.column_stack([labels[judge], witnesses[witness]]).astype(np.float64)
-        known = np.flatnonzero(~np.isnan(pair).any(axis=1))
-        places = [questions[int(place)] for place in known]
-        shares.append(label_kappa(pair[known, 0], pair[known, 1], LABELS, places, bootstrap))
+        complete = np.flatnonzero(~np.isnan(pair).any(axis=1))
+        pair_questions = [questions[int(place)] for place in complete]
+        shares.append(label_kappa(pair[complete, 0], pair[complete, 1], LABELS, pair_questions, bootstrap))
     return max(shares, key=lambda share: -1.0 if share.low is None else share.low, default=Share())
 
 
@@ -174,20 +174,20 @@ def _cheapest(
         cost = costs[judge]
         return float("inf") if cost is None else cost, -values[judge]
 
-    chosen = min(filter(as_good, costs), key=price)
-    items = counted(int(scores[chosen].count()), "item")
-    reason = f"{chosen}: agrees with {basis} on {values[chosen]:.1%} of {items}"
-    if chosen != best:
+    cheapest = min(filter(as_good, costs), key=price)
+    items = counted(int(scores[cheapest].count()), "item")
+    reason = f"{cheapest}: agrees with {basis} on {values[cheapest]:.1%} of {items}"
+    if cheapest != best:
         reason += f", not significantly less than {best} ({values[best]:.1%})"
-    cost = costs[chosen]
-    return chosen, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'}"
+    cost = costs[cheapest]
+    return cheapest, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'}"
 
 
 def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFrame:
     """[items, judges and humans] closeness to the mode of all human annotations but one, 0..1."""
     lines = {}
     for item, group in humans.dropna(subset=["verdict"]).groupby(ITEM):
-        votes = won(group["verdict"].to_numpy(float))
+        votes = verdict_labels(group["verdict"].to_numpy(float))
         if len(votes) > 1 and item in verdicts.index:  # one vote leaves nothing to compare with
             modes = leave_one_out(votes)
             values = verdicts.to_numpy(float)[verdicts.index.get_loc(item)]
@@ -199,8 +199,8 @@ def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFram
 
 def leave_one_out(votes: Array) -> Array:
     """[k, 3] for votes [k] of 0, 0.5 or 1: the distribution of the mode of the votes without the i-th."""
-    cast = votes[:, None] == LABELS[None, :]
-    counts = cast.sum(axis=0) - cast
+    is_vote = votes[:, None] == LABELS[None, :]
+    counts = is_vote.sum(axis=0) - is_vote
     modes = (counts == counts.max(axis=1, keepdims=True)).astype(float)
     return np.asarray(modes / modes.sum(axis=1, keepdims=True))
 
@@ -220,10 +220,10 @@ def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tup
             "people with --humans FILE."
         )
     chances = 1 / (1 + np.exp(-SHARPNESS * items["quality"].to_numpy(float)))
-    drawn = np.random.default_rng(seed).random((people, len(items))) < chances
+    votes_for_model = np.random.default_rng(seed).random((people, len(items))) < chances
     votes = [
-        items[ITEM].assign(annotator=f"simulated {number}", verdict=cast.astype(float))
-        for number, cast in enumerate(drawn, 1)
+        items[ITEM].assign(annotator=f"simulated {number}", verdict=choices.astype(float))
+        for number, choices in enumerate(votes_for_model, 1)
     ]
     note = f"Humans: {people} simulated from the true scores (log-odds {SHARPNESS:g} per unit), no people."
     return pd.concat(votes), [note]

@@ -41,7 +41,7 @@ def run_panel(
     titles |= {metric.id.partition(".")[0]: metric.group for metric in run.columns}
     titles |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
     return Panel(
-        pd.concat([judged_answers(results, store, benchmarks, judge) for judge, results in passes.items()]),
+        pd.concat([run_judgments(results, store, benchmarks, judge) for judge, results in passes.items()]),
         {name: benchmark.benchmark.pairwise for name, benchmark in benchmarks.items()},
         profiles,
         scores,
@@ -53,7 +53,7 @@ def run_panel(
     )
 
 
-def judged_answers(
+def run_judgments(
     results: Results, store: ArtifactStore, benchmarks: Mapping[str, ConfiguredBenchmark], judge: str = ""
 ) -> pd.DataFrame:
     """One line per judgment of a run on these benchmarks, columns ``JUDGMENT``, comparisons rescaled to 0..1."""
@@ -68,14 +68,14 @@ def judged_answers(
         answers, judgments = lineage.answers(source.answers), lineage.judgments(source.judgments)
         paired, (low, high) = benchmark.pairwise, benchmark.verdicts
         for question in questions:
-            shared = {"judge": judge, "benchmark": name, "row": row, "seed": seed, "question": question.id}
-            for turn, judgment, measured in _by_turn(
+            columns = {"judge": judge, "benchmark": name, "row": row, "seed": seed, "question": question.id}
+            for turn, judgment, answer_features in _by_turn(
                 question, answers[question.id], judgments.get(question.id, ()), paired
             ):
                 verdict = float("nan") if judgment.verdict is None else judgment.verdict
                 order = judgment.meta.get("model_first")
                 lines.append({
-                    **shared, **measured, "turn": turn, "part": judgment.part, "repeat": judgment.repeat,
+                    **columns, **answer_features, "turn": turn, "part": judgment.part, "repeat": judgment.repeat,
                     "model_first": float("nan") if order is None else float(order),
                     "verdict": (verdict - low) / (high - low) if paired else verdict,
                 })  # fmt: skip
@@ -89,9 +89,9 @@ def _by_turn(
     # A comparison's part is "turn:order", a grade's is the turn itself.
     turns = [judgment.part.rpartition(":")[0] if paired else judgment.part for judgment in judgments]
     names = list(dict.fromkeys(turns))
-    apart = len(names) == len(answer.turns) and names != [""]
-    measured = {turn: features(question, answer, place if apart else None, paired) for place, turn in enumerate(names)}
-    return ((turn, judgment, measured[turn]) for turn, judgment in zip(turns, judgments, strict=True))
+    by_turn = len(names) == len(answer.turns) and names != [""]
+    values = {turn: features(question, answer, place if by_turn else None, paired) for place, turn in enumerate(names)}
+    return ((turn, judgment, values[turn]) for turn, judgment in zip(turns, judgments, strict=True))
 
 
 def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
@@ -99,32 +99,32 @@ def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
     by_row: dict[tuple[str, str], list[Score]] = {}
     for (row, metric, _), score_of_seed in results.scores.items():
         by_row.setdefault((metric, row), []).append(score_of_seed)
-    untrained = {row.id for row in results.run.rows if row.baseline}
+    untrained_rows = {row.id for row in results.run.rows if row.baseline}
     by_metric: dict[str, dict[str, RowScore]] = {}
     for (metric, row), scores in by_row.items():
-        scored = [s for s in scores if s.value is not None and s.replicates]
-        if scored:
-            values = np.array([s.value for s in scored], dtype=float)
-            draws = Draws(values, np.array([s.replicates for s in scored]), trained=row not in untrained)
+        valued_scores = [s for s in scores if s.value is not None and s.replicates]
+        if valued_scores:
+            values = np.array([s.value for s in valued_scores], dtype=float)
+            draws = Draws(values, np.array([s.replicates for s in valued_scores]), trained=row not in untrained_rows)
             total = sum(s.n + s.unscored for s in scores)
             coverage = sum(s.covered for s in scores) / total if total else 0.0
-            by_metric.setdefault(metric, {})[row] = RowScore(draws, min(s.n for s in scored), coverage)
+            by_metric.setdefault(metric, {})[row] = RowScore(draws, min(s.n for s in valued_scores), coverage)
     return by_metric
 
 
 def features(question: Question, answer: Answer, turn: int | None, paired: bool) -> dict[str, float]:
     """``FEATURES`` of one item, minus the baseline's if ``paired``. ``turn``: from 0; ``None``: all turns together."""
-    measured = _measured(question.turns, answer.turns, turn)
+    answer_features = _text_features(question.turns, answer.turns, turn)
     if not paired:
-        return {**measured, "same": 0.0}
-    baseline = _measured(question.turns, question.baseline, turn)
-    chosen = slice(None) if turn is None else slice(turn, turn + 1)
-    same = answer.turns[chosen] == question.baseline[chosen]
-    return {**{name: measured[name] - baseline[name] for name in measured}, "same": float(same)}
+        return {**answer_features, "same": 0.0}
+    baseline = _text_features(question.turns, question.baseline, turn)
+    turns = slice(None) if turn is None else slice(turn, turn + 1)
+    same = answer.turns[turns] == question.baseline[turns]
+    return {**{name: answer_features[name] - baseline[name] for name in answer_features}, "same": float(same)}
 
 
 @lru_cache(maxsize=4096)  # every judge, order and seed reads the same baseline
-def _measured(instructions: tuple[str, ...], turns: tuple[str, ...], turn: int | None) -> dict[str, float]:
+def _text_features(instructions: tuple[str, ...], turns: tuple[str, ...], turn: int | None) -> dict[str, float]:
     texts = turns if turn is None else turns[turn : turn + 1]
     length, words = float(sum(map(len, texts))), float(sum(len(text.split()) for text in texts))
     return {"length": length, "words": words, "quality": true_score(instructions, turns, turn)}
@@ -132,14 +132,14 @@ def _measured(instructions: tuple[str, ...], turns: tuple[str, ...], turn: int |
 
 def true_score(instructions: tuple[str, ...], answers: tuple[str, ...], turn: int | None) -> float:
     """The pocket world's own score, 0..1 (mean over turns); NaN where the questions are not its own."""
-    talk: list[Message] = []
+    conversation: list[Message] = []
     scores: list[float] = []
     for number, (instruction, answer) in enumerate(zip(instructions, answers, strict=False)):
-        talk = [*talk, {"role": "user", "content": instruction}]
+        conversation = [*conversation, {"role": "user", "content": instruction}]
         if turn is None or number == turn:
             try:
-                scores.append(score(talk, answer))
+                scores.append(score(conversation, answer))
             except UnknownInstruction:
                 return float("nan")
-        talk = [*talk, {"role": "assistant", "content": answer}]
+        conversation = [*conversation, {"role": "assistant", "content": answer}]
     return sum(scores) / len(scores) if scores else float("nan")

@@ -14,11 +14,11 @@ from harness.text import clean, counted
 from reports.formats.data import to_csv
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
-from reports.judge_comparison.bias import EFFECTS, bias_names, flagged, identified
+from reports.judge_comparison.bias import EFFECTS, bias_names, is_flagged, is_identified
 from reports.judge_comparison.compare import ADAPTER, JudgeComparison
 from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.panel import Number
-from reports.judge_comparison.reference import HUMAN, HUMANS, RULES
+from reports.judge_comparison.reference import HUMAN_MAJORITY, HUMANS, RULES
 from reports.tables.summary import ALPHA
 from reports.tables.table import Table, text_table
 from results.published import published_table
@@ -81,14 +81,14 @@ def judges_table(comparison: JudgeComparison) -> Table:
     reference, accuracies, rows = comparison.reference, comparison.accuracies(), []
     agreement = f"Agrees with {reference.basis}" if reference else "Agreement with reference: none available"
     for name, profile in comparison.judges.items():
-        unparsed = comparison.select("unparsed", judge=name)
-        calls = sum(share.n for share in unparsed)
-        missing = sum((share.value or 0.0) * share.n for share in unparsed)
+        unparsed_shares = comparison.select("unparsed", judge=name)
+        calls = sum(share.n for share in unparsed_shares)
+        unparsed_calls = sum((share.value or 0.0) * share.n for share in unparsed_shares)
         dollars = NONE if profile.dollars is None else f"{profile.dollars:,.2f}"
         tokens = NONE if profile.tokens is None else f"{profile.tokens:,.0f}"
-        known = (clean(name), clean(profile.model) or NONE, _share(accuracies.get(name)))
+        first_cells = (clean(name), clean(profile.model) or NONE, _share(accuracies.get(name)))
         biases = bias_names(comparison.select(*EFFECTS, judge=name))
-        rows.append((*known, f"{missing / calls:.1%}" if calls else NONE, biases, dollars, tokens))
+        rows.append((*first_cells, f"{unparsed_calls / calls:.1%}" if calls else NONE, biases, dollars, tokens))
     lines = [f"Recommended: {reference.reason}"] if reference else []
     by_text: dict[str, list[str]] = {}
     for conclusion in comparison.conclusions:  # metrics with the same sentence share a line
@@ -118,11 +118,12 @@ def rank_table(comparison: JudgeComparison, metric: str) -> Table:
 def _ties(scores: Sequence[Number], pair: Number) -> str:
     """How many of the rows of both judges tie with another one, under which judge."""
     ranks = [{score.row: score.rank for score in scores if score.judge == judge} for judge in (pair.judge, pair.other)]
-    counts = [Counter(rank for row, rank in one.items() if row in two) for one, two in (ranks, ranks[::-1])]
-    tied = [sum(count for count in counter.values() if count > 1) for counter in counts]
+    common = ranks[0].keys() & ranks[1].keys()
+    counts = [Counter(judge_ranks[row] for row in common) for judge_ranks in ranks]
+    tie_counts = [sum(count for count in counter.values() if count > 1) for counter in counts]
     return ", ".join(
         f"{number} tied under {clean(judge)}"
-        for number, judge in zip(tied, (pair.judge, pair.other), strict=True)
+        for number, judge in zip(tie_counts, (pair.judge, pair.other), strict=True)
         if number
     )
 
@@ -134,8 +135,8 @@ def pairs_table(comparison: JudgeComparison) -> Table:
         (comparison.title(pair.on), clean(pair.judge), clean(pair.other), f"{pair.n:,}", _share(pair), _number(kappa))
         for pair, kappa in zip(agreements, comparison.select("kappa"), strict=True)
     ]
-    graded = dict.fromkeys(comparison.title(pair.on) for pair in agreements if not comparison.paired[pair.on])
-    lines += [f"{name}: agreement is the same rounded grade; kappa has quadratic weights." for name in graded]
+    graded_titles = dict.fromkeys(comparison.title(pair.on) for pair in agreements if not comparison.paired[pair.on])
+    lines += [f"{name}: agreement is the same rounded grade; kappa has quadratic weights." for name in graded_titles]
     header = ("Benchmark", "Judge", "Judge", "Items", "Agreement [95%]", "Cohen's kappa [95%]")
     return text_table("agreement", "Agreement of every two judges", header, rows, lines)
 
@@ -153,11 +154,12 @@ def benchmark_table(comparison: JudgeComparison, benchmark: str) -> Table:
         scale = ", ".join(dict.fromkeys(numbers[name].unit for name in names if name in numbers)) or NONE
         rows.append((clean(judge), *(_share(numbers[name]) for name in shares), *biases, scale))
     lines = ["Flips beyond noise: flips when the order changes, minus what plain repeats differ."] * (len(shares) > 1)
-    given = ", ".join(dict.fromkeys(effect.given for effect in effects))
-    lines += [f"Biases at equal quality, given {given}; *: p < {ALPHA:g} after Holm's correction."] if effects else []
+    quality_sources = ", ".join(dict.fromkeys(effect.given for effect in effects))
+    if effects:
+        lines.append(f"Biases at equal quality, given {quality_sources}; *: p < {ALPHA:g} after Holm's correction.")
     per = " or ".join(dict.fromkeys(effect.per for effect in effects if effect.per))
     lines += [_MEANING[name].format(per=per) for name in names]
-    if not all(map(identified, effects)):
+    if not all(map(is_identified, effects)):
         lines.append("Without the truth or two other judges, length and own may be quality, not bias: never marked.")
     title = f"{comparison.title(benchmark)}: noise and biases [95%]"
     return text_table(f"biases-{benchmark}", title, ("Judge", *shares.values(), *names, "Scale"), rows, lines)
@@ -165,29 +167,29 @@ def benchmark_table(comparison: JudgeComparison, benchmark: str) -> Table:
 
 def table5(comparison: JudgeComparison) -> Table:
     """Beside the same models' published numbers, never comparable: the paper's are of other people and answers."""
-    published = published_table("table5").items()
-    paper = {row: number.value for (_, row, metric), number in published if metric == "human_agreement"}
+    numbers_in_paper = published_table("table5").items()
+    paper = {row: number.value for (_, row, metric), number in numbers_in_paper if metric == "human_agreement"}
     rows: list[tuple[str, ...]] = []
     records: list[Mapping[str, object]] = []
-    matched = set()
+    matched_rows = set()
     for name, share in sorted(comparison.accuracies().items(), key=lambda entry: -(entry[1].value or 0.0)):
         models = {_model(name), _model(comparison.judges[name].model if name in comparison.judges else name)}
         match = next((row for row in paper if _model(row) in models), None)
-        matched.add(match)
-        beside = NONE if match is None else f"{paper[match]:.2f}, not comparable"
-        rows.append((clean(name), _share(share), beside, f"{share.n:,}"))
+        matched_rows.add(match)
+        paper_text = NONE if match is None else f"{paper[match]:.2f}, not comparable"
+        rows.append((clean(name), _share(share), paper_text, f"{share.n:,}"))
         numbers = {"agreement": share.value, "low": share.low, "high": share.high, "items": share.n}
         records.append({"judge": name, **numbers, "paper": None if match is None else paper[match]})
-    rows += [(f"{row} (paper)", NONE, f"{value:.2f}", NONE) for row, value in paper.items() if row not in matched]
+    rows += [(f"{row} (paper)", NONE, f"{value:.2f}", NONE) for row, value in paper.items() if row not in matched_rows]
     lines = [
-        f"Agreement with {HUMAN}: {RULES[HUMAN]}",
+        f"Agreement with {HUMAN_MAJORITY}: {RULES[HUMAN_MAJORITY]}",
         "Not comparable with the paper: its numbers are of other people and other answers (AlpacaEval's leaderboard).",
         *comparison.notes,
     ]
-    caption = f"Table 5: Judges and their agreement with {HUMAN}, {clean(comparison.source)}"
-    header = ("Judge", f"Agrees with {HUMAN}", "Paper: human agreement (%)", "Items")
+    caption = f"Table 5: Judges and their agreement with {HUMAN_MAJORITY}, {clean(comparison.source)}"
+    header = ("Judge", f"Agrees with {HUMAN_MAJORITY}", "Paper: human agreement (%)", "Items")
     table = text_table("table5", caption, header, rows, [*map(clean, lines)])
-    return replace(table, records=records, data={"reference": HUMAN, "judges": records, "paper": paper})
+    return replace(table, records=records, data={"reference": HUMAN_MAJORITY, "judges": records, "paper": paper})
 
 
 def _model(name: str) -> str:
@@ -196,7 +198,7 @@ def _model(name: str) -> str:
 
 
 def _effect(effect: Number) -> str:
-    return f"{effect.value:+.2f}{'*' if flagged(effect) else ''} {_span(effect, 1, 2)}"
+    return f"{effect.value:+.2f}{'*' if is_flagged(effect) else ''} {_span(effect, 1, 2)}"
 
 
 def _share(number: Number | None) -> str:

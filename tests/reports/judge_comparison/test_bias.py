@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.judge_comparison.bias import NOTHING, ONE, OTHERS, TRUTH, bias_effects, flagged, gives_probabilities
+from reports.judge_comparison.bias import (
+    NOTHING,
+    ONE_JUDGE,
+    OTHER_JUDGES,
+    TRUTH,
+    bias_effects,
+    gives_probabilities,
+    is_flagged,
+)
 from reports.judge_comparison.compare import family_of, leakage_warning, own_family_rows
 from reports.judge_comparison.panel import JudgeProfile, Panel, judgment_frame
 from results.run.record import RunFamily
@@ -39,26 +47,26 @@ def test_stated_biases_are_measured(study, simulated, name, use_truth):
     found = study.measure(simulated, name, use_truth)[name]
     assert found.low <= study.STATED[name] <= found.high
     assert found.high - found.low < 0.6
-    assert flagged(found)
-    assert (found.unit, found.given) == ("log-odds", TRUTH if use_truth else OTHERS)
+    assert is_flagged(found)
+    assert (found.unit, found.given) == ("log-odds", TRUTH if use_truth else OTHER_JUDGES)
 
 
 def test_an_unbiased_judge_is_not_flagged(study, simulated):
     """On this seed; 2 of 20 are flagged for something, as often as a 5% test errs (studies/judge_biases.json)."""
-    assert not any(map(flagged, study.measure(simulated, "fair", use_truth=True).values()))
+    assert not any(map(is_flagged, study.measure(simulated, "fair", use_truth=True).values()))
 
 
 def test_without_truth_and_other_judges_only_position_is_flagged(study, simulated):
     """Longer answers may be better ones: with nothing to hold quality fixed, no other effect is called a bias. With
     one other judge its taste and this one's cannot be told apart."""
-    for others, given in (((), NOTHING), (("other-1",), ONE)):
+    for others, given in (((), NOTHING), (("other-1",), ONE_JUDGE)):
         for judge in ("length", "position"):
             seen = simulated.judgments[simulated.judgments["judge"].isin([judge, *others])]
             effects = bias_effects(replace(simulated, judgments=seen), "alpaca_eval", judge, use_truth=False)
             found = {effect.measure: effect for effect in effects}
             assert found["length"].given == given
-            assert not flagged(found["length"])
-            assert flagged(found["position"]) == (judge == "position")
+            assert not is_flagged(found["length"])
+            assert is_flagged(found["position"]) == (judge == "position")
 
 
 def test_verdicts_without_probabilities_are_measured_on_their_own_scale(study, simulated):
@@ -66,10 +74,10 @@ def test_verdicts_without_probabilities_are_measured_on_their_own_scale(study, s
     hard = replace(simulated, judgments=simulated.judgments.assign(verdict=won))
     found = study.measure(hard, "position", use_truth=True)["position"]
     assert (found.unit, found.given) == ("log-odds of verdicts", TRUTH)
-    assert flagged(found)
+    assert is_flagged(found)
     assert found.value > 0
     relative = study.measure(hard, "position", use_truth=False)["position"]
-    assert (relative.unit, relative.given) == ("share of verdicts", OTHERS)
+    assert (relative.unit, relative.given) == ("share of verdicts", OTHER_JUDGES)
     assert not gives_probabilities(hard.judgments["verdict"].to_numpy())
     assert gives_probabilities(simulated.judgments["verdict"].to_numpy())
 
@@ -111,8 +119,8 @@ EXTREME = {
 def test_the_most_biased_judges_are_flagged(name, truth):
     """A regressor that separates the verdicts has infinite log-odds, but a finite share; no other bias is flagged."""
     found = by_name(judged({name: EXTREME[name], "o1": hard, "o2": hard}, truth), name)
-    assert [each for each, effect in found.items() if flagged(effect)] == [name]
-    assert (found[name].unit, found[name].given) == ("share of verdicts", TRUTH if truth else OTHERS)
+    assert [each for each, effect in found.items() if is_flagged(effect)] == [name]
+    assert (found[name].unit, found[name].given) == ("share of verdicts", TRUTH if truth else OTHER_JUDGES)
     assert found[name].value > 0.4  # 0.5 per +-1 of position; per tanh of length more
 
 

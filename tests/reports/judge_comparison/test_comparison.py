@@ -20,6 +20,7 @@ from harness.errors import UserError
 from harness.stats import Draws, contrast, seed_noise
 from reports.judge_comparison.agreement import consistency, pair_agreement
 from reports.judge_comparison.annotations import annotation_panel
+from reports.judge_comparison.bias import OTHER_JUDGES, TRUTH
 from reports.judge_comparison.compare import compare_panel
 from reports.judge_comparison.figures import cost_points
 from reports.judge_comparison.panel import (
@@ -39,14 +40,12 @@ from reports.judge_comparison.ranking import (
     planned_comparisons,
     rank_correlation,
     ranking,
-    significant,
+    significance_signs,
     spearmans,
 )
 from reports.judge_comparison.reference import (
-    HUMAN,
+    HUMAN_MAJORITY,
     HUMANS,
-    OTHERS,
-    TRUTH,
     judge_reference,
     leave_one_out,
     simulated_humans,
@@ -281,7 +280,7 @@ def test_seeds_count_as_in_the_tables():
         return RowScore(Draws(seeds, seeds[:, None] + 1.2 * rng.normal(size=(3, 1000)), trained), 805)
 
     scores = {"dpo": score([41, 46, 54], True), "student": score([41.5, 42.0, 42.5], False)}
-    assert significant(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
+    assert significance_signs(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
     assert noise_of(scores) == seed_noise([each.draws for each in scores.values()])
     expected = contrast(scores["dpo"].draws, None, 805, noise_of(scores))
     found = next(each for each in ranking("m", "j", scores) if each.row == "dpo")
@@ -291,15 +290,15 @@ def test_seeds_count_as_in_the_tables():
 def test_what_the_tables_refuse_is_not_tested():
     """From fewer than 30 questions, or below 98% of them scored, nothing is tested."""
     values, family = {"a": 50.0, "s": 10.0}, [[("a", "s")]]
-    assert significant(row_scores(values, questions=30), family) == {("a", "s"): 1}
-    assert significant(row_scores(values, questions=29), family) == {}
-    assert significant(row_scores(values, coverage=0.97), family) == {}
+    assert significance_signs(row_scores(values, questions=30), family) == {("a", "s"): 1}
+    assert significance_signs(row_scores(values, questions=29), family) == {}
+    assert significance_signs(row_scores(values, coverage=0.97), family) == {}
 
 
 def test_many_pairs_can_be_significant():
     """400 replicates bound a bootstrap's p at 0.005; Holm over 45 pairs needs 0.0011 of the first."""
     scores = row_scores({str(n): 10.0 * n for n in range(10)})
-    signs = significant(scores, planned_comparisons(list(scores), "", (), ""))
+    signs = significance_signs(scores, planned_comparisons(list(scores), "", (), ""))
     assert len(signs) == 45
     assert set(signs.values()) == {-1}
 
@@ -379,9 +378,9 @@ def people(votes):
     )  # fmt: skip
 
 
-def referred(made, humans=None, measured=(), budget=None):
+def referred(made, humans=None, judge_numbers=(), budget=None):
     """The reference; (judge, measure) to number."""
-    reference, numbers = judge_reference(made, humans, 400, 0, measured, budget)
+    reference, numbers = judge_reference(made, humans, 400, 0, judge_numbers, budget)
     return reference, {(each.judge, each.measure): each for each in numbers}
 
 
@@ -392,7 +391,7 @@ def accuracies(numbers):
 def against_humans(votes, verdicts):
     made = panel([("j", "m", question, "", verdict) for question, verdict in verdicts])
     reference, numbers = referred(made, people(votes))
-    assert reference.basis == HUMAN
+    assert reference.basis == HUMAN_MAJORITY
     return accuracies(numbers)
 
 
@@ -435,7 +434,7 @@ def test_the_other_judges_count_alike():
     """x says model, y model, z baseline: x is near y (1) and far from z (0), mean 0.5; z is far from both."""
     calls = [("x", "m", 0, "", 1.0), ("y", "m", 0, "", 1.0), ("z", "m", 0, "", 0.0)]
     found, numbers = referred(panel(calls))
-    assert found.basis == OTHERS
+    assert found.basis == OTHER_JUDGES
     assert accuracies(numbers) == {"x": (0.5, 1), "y": (0.5, 1), "z": (0.0, 1)}
 
 
@@ -443,12 +442,12 @@ def test_grades_have_no_reference():
     assert referred(panel([("x", "m", 0, "", 7.0)], paired=False)) == (None, {})
 
 
-def recommended(wrong, prices, budget=None, measured=()):
+def recommended(wrong, prices, budget=None, judge_numbers=()):
     """Judges that are wrong on the first so many of 200 questions; the truth is model, baseline, model, ..."""
     calls = [(j, "m", q, "", float((q % 2 == 0) == (q >= count))) for j, count in wrong.items() for q in range(200)]
     made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
     made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
-    reference, numbers = referred(made, None, measured, budget)
+    reference, numbers = referred(made, None, judge_numbers, budget)
     return reference, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
 
 
@@ -474,7 +473,7 @@ def test_an_untrustworthy_judge_is_never_recommended():
     """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
     found, kappas = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
     assert (found.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
-    none, _ = recommended({"coin": 90, "good": 0}, {}, measured=[Number("flips", "b", "good", value=0.31)])
+    none, _ = recommended({"coin": 90, "good": 0}, {}, judge_numbers=[Number("flips", "b", "good", value=0.31)])
     assert (none.recommended, none.reason) == (
         None,
         "none. Left out: coin: kappa may be below 0.2; good: more than 30% of pairs flip with order.",
@@ -507,7 +506,7 @@ def test_judges_are_compared_on_the_same_items():
     calls += [("y", "m", q, "", np.nan if q < 4 else abs(right[q] - (q in (20, 30)))) for q in range(200)]
     made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
     bias = Number("length", "b", "x", given=TRUTH, p=0.01)
-    found, numbers = referred(made, measured=[bias])
+    found, numbers = referred(made, judge_numbers=[bias])
     assert accuracies(numbers)["x"] == (0.975, 200)
     assert found.reason == (  # 195 of 196, while y has 194
         "x: agrees with the truth on 99.5% of 196 items; price unknown for 200 calls. Biases: length."
