@@ -10,8 +10,10 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
     from distilbench.workflows.evaluate import evaluate, plan_evaluation
     from distilbench.workflows.finished_run import FinishedRun, load
+    from distilbench.workflows.page import write_page
     from distilbench.workflows.plan import WorkPlan, plan
-    from distilbench.workflows.reproduce import report, reproduce, run, write_page
+    from distilbench.workflows.report import report
+    from distilbench.workflows.reproduce import reproduce, run
     from harness.errors import UserError
 
 _MODULES = {
@@ -19,8 +21,10 @@ _MODULES = {
     "distilbench.workflows.compare_judges": ("compare_annotations", "compare_judges", "plan_judge_comparison"),
     "distilbench.workflows.evaluate": ("evaluate", "plan_evaluation"),
     "distilbench.workflows.finished_run": ("FinishedRun", "load"),
+    "distilbench.workflows.page": ("write_page",),
     "distilbench.workflows.plan": ("WorkPlan", "plan"),
-    "distilbench.workflows.reproduce": ("report", "reproduce", "run", "write_page"),
+    "distilbench.workflows.report": ("report",),
+    "distilbench.workflows.reproduce": ("reproduce", "run"),
     "harness.errors": ("UserError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -50,8 +50,18 @@ def percentile_interval(replicates: Array | Sequence[float], n: int | None = Non
         # levels are moved out to Phi(-t s), by just that (Hesterberg 2015, The American Statistician 69, "expanded
         # percentile"): 2.26% at 80 questions, 2.49% at 1,319.
         tail = 0.5 * math.erfc(t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) / math.sqrt(2))
-    low, high = np.percentile(values, [100 * tail, 100 - 100 * tail], method="weibull")
-    return Interval(float(low), float(high))
+    ordered = np.sort(values)
+    return Interval(_percentile(ordered, 100 * tail), _percentile(ordered, 100 - 100 * tail))
+
+
+def _percentile(ordered: Array, percent: float) -> float:
+    """``np.percentile(method="weibull")`` of sorted values, to the last digit: numpy's takes ten times as long for an
+    array as short as ours, which was a tenth of the time of reading a finished run."""
+    place = min(max(ordered.size * (percent / 100) + percent / 100 - 1, 0.0), ordered.size - 1.0)
+    before = min(int(place), ordered.size - 2) if ordered.size > 1 else 0
+    low, high = float(ordered[before]), float(ordered[min(before + 1, ordered.size - 1)])
+    share = place - before
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 @dataclass(frozen=True)
@@ -163,15 +173,30 @@ def t_quantile(level: float, freedom: float) -> float:
     """Quantile of Student's t above its median; of the normal distribution with infinite ``freedom``."""
     if math.isinf(freedom):
         return NormalDist().inv_cdf(level)
-    # 1 - cdf falls and is convex above the median, so bisection on [0, high] is safe; 200 halvings exhaust a float.
+    log_height = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(math.pi * freedom)
+    close = 0.0
+    # 1 - cdf falls and is convex above the median, so Newton's steps come from the left and never jump over the root.
+    for _ in range(200):
+        density = math.exp(log_height - (freedom + 1) / 2 * math.log1p(close * close / freedom))
+        step = (t_tail(close, freedom) - 1 + level) / density
+        close += step
+        if abs(step) <= 1e-12 * close:
+            break
+
+    def is_below(value: float) -> bool:
+        """Whether the quantile is larger. Only near it does the tail have to be computed, which is slow."""
+        far = abs(value - close) > 1e-9 * close
+        return value < close if far else t_tail(value, freedom) > 1 - level
+
+    # Newton's last digit depends on its path; the one of bisection does not. 200 halvings exhaust a float.
     low, high = 0.0, 1.0
-    while t_tail(high, freedom) > 1 - level:
+    while is_below(high):
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if t_tail(middle, freedom) > 1 - level else (low, middle)
+        low, high = (middle, high) if is_below(middle) else (low, middle)
     return (low + high) / 2
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, Union
+from typing import Any, ClassVar, TypeAlias, Union
 
 Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, float, bool, None]  # noqa: UP007, it names itself
 Message = dict[str, str]
@@ -116,6 +116,8 @@ class Judgment:
 @dataclass(frozen=True)
 class Score:
     """One cell of a table (``alpaca_eval.lc``) with its 95% interval over questions."""
+
+    __pydantic_config__: ClassVar = {"allow_inf_nan": False}  # a missing score is None
 
     metric: str
     value: float | None

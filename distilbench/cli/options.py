@@ -10,8 +10,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from harness.errors import UserError
-from harness.recipe.yaml_source import shipped
-from methods import METHODS
 from reports.targets import TARGETS
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -23,8 +21,16 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
+def recipe_names() -> Iterable[str]:
+    from harness.recipe.yaml_source import shipped
+
+    return shipped()
+
+
 def complete_rows(incomplete: str) -> list[str]:
     """Method ids in a comma-separated list: the last one is completed."""
+    from methods import METHODS
+
     head, comma, last = incomplete.rpartition(",")
     return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(last)]
 
@@ -55,8 +61,8 @@ _NOTES = "Also print what the JSON contains: other tests, power, variance, proto
 _SET = "Change one value of the recipe: train.learning_rate=1e-6."
 
 Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=completing(lambda: (*TARGETS, ALL)))]
-RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=completing(shipped))]
-RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=completing(shipped))]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=completing(recipe_names))]
+RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=completing(recipe_names))]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET)]
 Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=_PLUGIN)]
 Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]

@@ -9,7 +9,6 @@ import typer
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
 from distilbench.cli.screen import console_of
 from harness.hardware import DEVICES, SHARE, hours
-from harness.models.published_sizes import size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,6 +122,8 @@ def cost_line(cost: Cost, stored_calls: int) -> str:
 
 def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
     """GPU-hours and training memory on the device that the recipe names, with the assumptions behind them."""
+    from harness.models.published_sizes import size
+
     device = work.first.recipe.compute.gpu
     if device is None:
         return []

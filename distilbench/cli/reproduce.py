@@ -131,7 +131,7 @@ def report(
 
     The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
     """
-    from distilbench.workflows.reproduce import report as make_report
+    from distilbench.workflows.report import report as make_report
 
     finished = make_report(
         target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or ()

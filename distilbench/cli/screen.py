@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts.executor import RunListener
+from harness.contracts.stage import RunListener
 
 STAGES = "[bold]stages"  # the bar over all stages
 QUIET = 10.0  # seconds between two lines of progress where there is no terminal

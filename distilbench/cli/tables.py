@@ -10,9 +10,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument, completing
 from distilbench.cli.screen import show_rows
-from harness.contracts.options import explanations, plain
 from harness.errors import unknown
-from harness.recipe.yaml_source import read_source, shipped
 from harness.text import counted
 
 if TYPE_CHECKING:
@@ -66,6 +64,8 @@ def signal(method: Method) -> str:
 
 
 def details(method: Method) -> list[tuple[str, str]]:
+    from harness.contracts.options import explanations, plain
+
     texts = explanations(method.config)
     options = [(f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in plain(method.config()).items()]
     return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
@@ -79,6 +79,7 @@ def list_names(
 ) -> None:
     """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.plugins import load_registry
+    from harness.recipe.yaml_source import read_source, shipped
 
     if table is not None and table not in LISTS:
         raise unknown("list", table, LISTS)

@@ -18,10 +18,9 @@ from distilbench.workflows.finished_run import JUDGES, load
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import ConfiguredBenchmark, against
-from harness.contracts.executor import RunListener
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Ref, Stage
+from harness.contracts.stage import Ref, RunListener, Stage
 from harness.errors import UserError
 from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree

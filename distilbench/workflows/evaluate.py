@@ -12,9 +12,9 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkOptions, WorkPlan, changes_of
 from distilbench.workflows.specs import JUDGE, candidate, find_benchmark, judge_entry
-from harness.contracts.executor import RunListener
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
+from harness.contracts.stage import RunListener
 from harness.errors import UserError
 from harness.plan.plan import PLACEHOLDER, Candidate, make_evaluation
 from harness.recipe.recipe import Recipe, check_tree

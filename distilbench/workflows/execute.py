@@ -12,9 +12,8 @@ from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.workers import set_up_worker
 from harness.contracts.benchmark import Card
-from harness.contracts.executor import RunListener
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Store
+from harness.contracts.stage import RunListener, Store
 from harness.errors import UserError
 from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe

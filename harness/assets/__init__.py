@@ -6,8 +6,6 @@ Looked for in ``DISTILBENCH_ASSETS``, then in the user's cache.
 import hashlib
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -121,6 +119,8 @@ def status(names: Iterable[str] | None = None) -> list[AssetStatus]:
 
 
 def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
+    import urllib.request
+
     if pin.url is None:
         raise UserError(f"asset {pin.file!r} cannot be pulled: {_remedy(pin)}")
     if not pin.url.startswith(("https://", "http://127.0.0.1:")):  # the second for a mirror on this machine
@@ -140,7 +140,7 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
         if pin.sha256 and digest.hexdigest() != pin.sha256:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
         part.replace(path)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # urllib's own error is an OSError
         raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}") from error
     finally:
         part.unlink(missing_ok=True)

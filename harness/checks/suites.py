@@ -21,12 +21,12 @@ from harness.checks.finding import Checks, Failed, options_check, repeatable, re
 from harness.checks.tiny_models import WORDS, tiny_checkpoint
 from harness.contracts.backend import Backend, Services
 from harness.contracts.benchmark import AnyBenchmark, Entrant
-from harness.contracts.executor import Executor, ExecutorKind, Resources, RunListener, StageResult
+from harness.contracts.executor import Executor, ExecutorKind, Resources, StageResult
 from harness.contracts.judge import ERROR_KINDS, Judge, JudgeError, JudgeKind
 from harness.contracts.model import PROTOCOLS, Sampling
 from harness.contracts.options import field_tree
 from harness.contracts.source import PromptSource
-from harness.contracts.stage import Stage
+from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.fake import FakeModel

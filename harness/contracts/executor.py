@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Self
 
 from harness.contracts.options import C
-from harness.contracts.stage import Stage
+from harness.contracts.stage import RunListener, Stage
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,6 @@ class StageResult:
     seconds: float
     error: str | None = None
     """What to fix, or a traceback: text, because not every exception survives the border of a process."""
-
-
-class RunListener:
-    """Hears of stages, by label, in the process that started the run; this one shows nothing."""
-
-    def on_plan(self, total: int, cached: int) -> None: ...
-    def on_start(self, label: str) -> None: ...
-    def on_progress(self, label: str, done: int, total: int, info: str) -> None: ...
-    def on_finish(self, label: str, seconds: float) -> None: ...
-    def on_failure(self, label: str, error: str) -> None: ...
 
 
 RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]

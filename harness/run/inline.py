@@ -6,9 +6,9 @@ from collections import deque
 
 from threadpoolctl import threadpool_limits
 
-from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, RunListener, StageResult
+from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, StageResult
 from harness.contracts.options import NoOptions
-from harness.contracts.stage import Stage
+from harness.contracts.stage import RunListener, Stage
 
 
 class InlineExecutor(Executor):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from harness.contracts.executor import Executor, Resources, RunListener, RunStage, StageResult
+from harness.contracts.executor import Executor, Resources, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Stage, Store
+from harness.contracts.stage import RunListener, Stage, Store
 from harness.errors import UserError
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
@@ -20,7 +20,6 @@ from results.store.locks import write_atomic
 
 FORMAT = 1
 BY_RULE = "by rule"  # judge of a benchmark that no model judges
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,10 @@ def read_run(path: Path) -> Run:
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT:
         raise UserError(f"{path} has format {version!r}, this distilbench reads {FORMAT}. Run the recipe again.")
-    run = _validated(path, Run, raw)
+    try:
+        run: Run = adapter(Run).validate_python(raw)
+    except ValidationError as error:
+        raise UserError(f"{path} does not fit: {_mistakes(error)}. Run the recipe again.") from error
     _check(path, run)
     return run
 
@@ -148,23 +150,15 @@ def _check(path: Path, run: Run) -> None:
 def read_scores(path: Path) -> dict[str, dict[str, Score]]:
     """By entrant and metric. Raises UserError naming what does not fit, NaN included."""
     try:
-        raw = json.loads(path.read_bytes(), parse_constant=_refuse)
-    except (OSError, ValueError) as error:
+        entrants = adapter(dict[str, tuple[Score, ...]]).validate_json(path.read_bytes())
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {error}. Delete its folder and run again.") from error
-    entrants = _validated(path, dict[str, tuple[Score, ...]], raw)
+    except ValidationError as error:
+        raise UserError(f"{path} does not fit: {_mistakes(error)}. Delete its folder and run again.") from error
     return {entrant: {score.metric: score for score in scores} for entrant, scores in entrants.items()}
 
 
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not a score (a missing score is null)")
-
-
-def _validated(path: Path, kind: type[T], raw: object) -> T:
-    try:
-        shape: object = kind
-        record: T = adapter(shape).validate_python(raw)
-    except ValidationError as error:
-        details = error.errors()[:5]
-        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details]
-        raise UserError(f"{path} does not fit: {'; '.join(problems)}") from error
-    return record
+def _mistakes(error: ValidationError) -> str:
+    """The first five, each with its place."""
+    lines = ((".".join(map(str, mistake["loc"])), mistake["msg"]) for mistake in error.errors()[:5])
+    return "; ".join(f"{place}: {text}" if place else text for place, text in lines)

@@ -14,8 +14,8 @@ import pytest
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.workers import set_up_worker
-from harness.contracts.executor import Resources, RunListener
-from harness.contracts.stage import Stage
+from harness.contracts.executor import Resources
+from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe

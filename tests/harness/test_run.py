@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from harness.contracts.executor import Executor, Resources, RunListener, StageResult
-from harness.contracts.stage import Stage
+from harness.contracts.executor import Executor, Resources, StageResult
+from harness.contracts.stage import RunListener, Stage
 from harness.plan.plan import Planner
 from harness.run import scheduler
 from harness.run.processes import WorkerPool

@@ -21,6 +21,14 @@ def test_percentile_interval_of_1_to_999() -> None:
         stats.percentile_interval([])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 39, 40, 999, 1000])
+def test_the_ends_of_an_interval_are_numpys_to_the_last_digit(size: int) -> None:
+    for seed in range(50):
+        values = np.random.default_rng(seed).normal(size=size).round(seed % 3 or 17)
+        low, high = np.percentile(values, [2.5, 97.5], method="weibull")
+        assert stats.percentile_interval(values) == (low, high)
+
+
 def test_an_interval_over_few_questions_is_as_wide_as_one_by_t() -> None:
     """80 questions: t = 1.99045 at 79 degrees of freedom, times sqrt(80 / 79) = 2.00301, and Phi(-2.00301) = 2.2588%.
 

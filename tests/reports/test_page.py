@@ -520,7 +520,7 @@ def test_a_page_is_made_without_torch() -> None:
 
 def test_the_command_line_gives_the_questions_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from distilbench.plugins import load_registry
-    from distilbench.workflows.reproduce import price_of, questions_of
+    from distilbench.workflows.page import price_of, questions_of
 
     registry = load_registry()
 

@@ -127,7 +127,7 @@ def test_a_missing_score_is_not_run_yet_or_an_error(tmp_path: Path) -> None:
     [
         ({"someone else": [SCORE]}, "no entrant 'student 0'; it has: someone else"),
         ({"student 0": [replace(SCORE, metric="gsm8k.em")]}, "no 'gsm8k.acc'; it has: gsm8k.em"),
-        ({"student 0": [replace(SCORE, value=float("nan"))]}, "NaN is not a score"),
+        ({"student 0": [replace(SCORE, value=float("nan"))]}, r"student 0\.0\.value: Input should be a finite number"),
         ({"student 0": [replace(SCORE, n="many")]}, r"student 0\.0\.n"),
     ],
 )

@@ -18,7 +18,7 @@ from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
 from distilbench.workflows.compare_judges import judge_entries, judge_names, stored_calls
-from distilbench.workflows.reproduce import judges_of
+from distilbench.workflows.page import judges_of
 from harness.errors import UserError
 from harness.pocket.answers import graded_answer
 from harness.records import write_records

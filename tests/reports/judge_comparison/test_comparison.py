@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from distilbench.workflows.reproduce import judges_of
+from distilbench.workflows.page import judges_of
 from harness.errors import UserError
 from harness.stats import Draws, contrast, seed_noise
 from reports.judge_comparison.agreement import consistency, pair_agreement

@@ -1,0 +1,77 @@
+"""``write_page``: a run's tables, figures, questions and judge comparisons on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from markupsafe import Markup
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.compare_judges import judge_names
+from distilbench.workflows.finished_run import JUDGES, FinishedRun
+from harness.contracts.options import options_from
+from harness.contracts.registry import Registry
+from harness.errors import UserError
+from harness.recipe.sections import split_judge
+from harness.types import Question
+from reports.figures.style import figure_bytes, figure_style
+from reports.judge_comparison.figures import FIGURES
+from reports.judge_comparison.tables import comparison_tables, read_comparison
+from reports.page import page
+from reports.page.widgets import Section, figure, table
+from results.run.record import Run, recorded_targets
+
+
+def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
+    """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments."""
+    registry = load_registry(plugins)
+    parts = []
+    for name in (name for name in finished.score_tables if name not in finished.problems):
+        results = finished.results(name)
+        questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
+        parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
+    compared = [finished.folder / name for name in recorded_targets(finished.folder)]
+    sections = [section for folder in compared if (section := judges_of(folder))]
+    names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
+    return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
+
+
+def judges_of(folder: Path) -> Section | None:
+    comparison = read_comparison(folder / JUDGES)
+    if comparison is None:
+        return None
+    with figure_style():
+        drawings = {title: draw(comparison) for title, draw in FIGURES.values()}
+        figures = [
+            figure(title, figure_bytes(drawing, "svg"), f"{title}; the tables below have the numbers.")
+            for title, drawing in drawings.items()
+            if drawing is not None
+        ]
+    parts = [*figures, *map(table, comparison_tables(comparison))]
+    return Section(f"Judges compared, {folder.name}", Markup("\n").join(parts))
+
+
+def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:
+    """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
+    result: dict[str, Sequence[Question] | str] = {}
+    # A run from another machine, or with a plug-in, can be shown too: its answers then stand without the questions.
+    for name, spec in run.recipe.get("benchmarks", {}).items():
+        adapter = registry.benchmarks.get(name)
+        if adapter is None:
+            result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
+            continue
+        try:
+            result[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
+        except UserError as error:
+            result[name] = str(error)
+    return result
+
+
+def price_of(run: Run, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
+    """Dollars of so many tokens, by the recipe's judge of a benchmark; ``None`` where the price is not known."""
+    judge, _ = split_judge(run.recipe.get("benchmarks", {}).get(benchmark, {}))
+    options = dict(run.recipe.get("judges", {}).get(judge, {}))
+    kind = registry.judges.get(options.pop("kind", ""))
+    return None if kind is None else kind.price(options_from(kind.config, options), read, written)

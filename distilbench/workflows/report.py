@@ -1,0 +1,43 @@
+"""``report``: the tables of a run from its store alone. Where no page is asked for, no plug-in is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distilbench.workflows.finished_run import FinishedRun, load
+from reports.targets import ALL, find_targets
+from results.run.record import check_runs, recorded_targets
+
+
+def report(
+    targets: str = "table1",
+    recipe: str = "pocket",
+    *,
+    runs: str | Path = "runs",
+    min_coverage: float | None = None,
+    html: bool = False,
+    notes: bool = False,
+    plugins: Sequence[str] = (),
+) -> FinishedRun:
+    """Make tables (with ``html`` the page too) again from the store. ``recipe`` may be a folder's name under ``runs``.
+
+    Nothing is run. Raises UserError for a target that was not run, and as ``FinishedRun.write`` does.
+    """
+    check_runs(Path(runs))
+    names = [target.name for target in find_targets(targets)]
+    # A run can be reported when its recipe is gone: the name of a folder comes first.
+    folder = Path(runs) / recipe
+    if not recorded_targets(folder):
+        from harness.recipe.yaml_source import read_source
+
+        folder = Path(runs) / str(read_source(recipe).tree["name"])
+    if targets == ALL:  # where there is none, the first one's error says what to run
+        names = [name for name in names if name in recorded_targets(folder)] or names[:1]
+    finished = load(folder, names)
+    finished.write(min_coverage, notes)
+    if html:
+        from distilbench.workflows.page import write_page
+
+        write_page(finished, min_coverage, plugins)
+    return finished
